@@ -1,0 +1,146 @@
+"""Perspective cameras in the Blender/OpenGL convention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.errors import InputError
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera.
+
+    Attributes:
+        c2w: (4, 4) float32, rigid camera-to-world transform; the camera has +X right, +Y up and looks along -Z;
+            the world is right-handed with Z up, in scene units.
+        fov: full vertical angle of view in degrees, in (0, 180). The horizontal angle follows from the aspect ratio of
+            the picture; for a square one it is the same.
+        name: shown to the user and used in file name templates; may be empty.
+
+    Raises:
+        InputError: wrong shape, a value that is not finite, a matrix that is not a rigid transform, fov out of range.
+    """
+
+    c2w: FloatArray
+    fov: float = 37.5
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        c2w = np.array(self.c2w, np.float32)
+        if c2w.shape != (4, 4):
+            raise InputError(f"camera {self.name!r}: c2w has shape {c2w.shape}, expected (4, 4)")
+        if not np.isfinite(c2w).all():
+            raise InputError(f"camera {self.name!r}: c2w holds values that are not finite")
+        rotation = c2w[:3, :3].astype(np.float64)
+        rigid = np.abs(rotation.T @ rotation - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0
+        if not rigid or np.abs(c2w[3] - np.array([0, 0, 0, 1])).max() > 1e-6:
+            raise InputError(
+                f"camera {self.name!r}: c2w is not a rigid transform; its upper left 3 x 3 block must be a rotation "
+                "and its last row 0 0 0 1"
+            )
+        fov = float(self.fov)
+        if not 0 < fov < 180:
+            raise InputError(f"camera {self.name!r}: fov is {fov:g}, expected degrees between 0 and 180")
+        c2w.setflags(write=False)
+        object.__setattr__(self, "c2w", c2w)
+        object.__setattr__(self, "fov", fov)
+
+    @property
+    def position(self) -> FloatArray:
+        """(3,) world position of the centre of projection."""
+        return self.c2w[:3, 3]
+
+    @property
+    def forward(self) -> FloatArray:
+        """(3,) unit world direction of view."""
+        return -self.c2w[:3, 2]
+
+    @classmethod
+    def look_at(
+        cls,
+        position: Sequence[float] | FloatArray,
+        target: Sequence[float] | FloatArray = (0.0, 0.0, 0.0),
+        up: Sequence[float] | FloatArray = (0.0, 0.0, 1.0),
+        fov: float = 37.5,
+        name: str = "",
+    ) -> Camera:
+        """A camera at `position` that looks at `target`; columns right, up, backward, position (spec scenes.md).
+
+        Raises:
+            InputError: position and target coincide, or `up` is parallel to the direction of view.
+        """
+        eye, centre, above = (np.asarray(v, np.float64) for v in (position, target, up))
+        for label, vector in (("position", eye), ("target", centre), ("up", above)):
+            if vector.shape != (3,) or not np.isfinite(vector).all():
+                raise InputError(f"camera {name!r}: {label} is {vector.tolist()}, expected three finite numbers")
+        backward = eye - centre
+        distance = np.linalg.norm(backward)
+        if distance < 1e-9:
+            raise InputError(f"camera {name!r}: position and target are the same point {eye.tolist()}")
+        backward /= distance
+        right = np.cross(above, backward)
+        length = np.linalg.norm(right)
+        if length < 1e-9 * max(1.0, float(np.linalg.norm(above))):
+            raise InputError(f"camera {name!r}: up {above.tolist()} is parallel to the direction of view")
+        right /= length
+        c2w = np.eye(4)
+        c2w[:3, :4] = np.stack([right, np.cross(backward, right), backward, eye], axis=1)
+        return cls(c2w, fov, name)
+
+    @classmethod
+    def from_angles(
+        cls,
+        azimuth: float = 0.0,
+        elevation: float = 20.0,
+        distance: float = 1.75,
+        target: Sequence[float] | FloatArray = (0.0, 0.0, 0.0),
+        fov: float = 37.5,
+        name: str = "",
+    ) -> Camera:
+        """A camera on a sphere around `target`.
+
+        Args:
+            azimuth: degrees counter-clockwise seen from above; 0 looks along +Y (the camera stands at -Y).
+            elevation: degrees above the horizon, in [-90, 90].
+            distance: scene units, positive.
+
+        Raises:
+            InputError: an angle that is not finite, elevation or distance out of range.
+        """
+        if not (math.isfinite(azimuth) and -90 <= elevation <= 90):
+            raise InputError(f"camera {name!r}: azimuth {azimuth:g}, elevation {elevation:g}; elevation is in -90 … 90")
+        if not (math.isfinite(distance) and distance > 0):
+            raise InputError(f"camera {name!r}: distance is {distance:g}, expected a positive number")
+        a, e = math.radians(azimuth), math.radians(elevation)
+        direction = np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
+        # At the poles the up vector would be parallel to the view; there "up" is the heading of the azimuth.
+        up = (0.0, 0.0, 1.0) if abs(elevation) < 89.99 else (-math.sin(a) * np.sign(elevation), math.cos(a), 0.0)
+        return cls.look_at(np.asarray(target, np.float64) + distance * direction, target, up, fov, name)
+
+    @classmethod
+    def orbit(
+        cls,
+        count: int,
+        elevation: float = 20.0,
+        distance: float = 1.75,
+        target: Sequence[float] | FloatArray = (0.0, 0.0, 0.0),
+        fov: float = 37.5,
+        start: float = 0.0,
+        sweep: float = 360.0,
+    ) -> list[Camera]:
+        """`count` cameras at equal steps of azimuth from `start` over `sweep` degrees (a full turn does not repeat the
+        first view), named `orbit_000` and so on."""
+        if count < 1:
+            raise InputError(f"orbit: count is {count}, expected at least 1")
+        return [
+            cls.from_angles(start + sweep * i / count, elevation, distance, target, fov, f"orbit_{i:03d}")
+            for i in range(count)
+        ]

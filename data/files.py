@@ -1,0 +1,37 @@
+"""Output files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from renderformer.data.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` on success, delete it on failure.
+
+    The temporary name keeps the suffix of `path`, since writers choose the format by it.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written, or `path` is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: cannot write, this is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: cannot write, the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot write, no permission to write in {path.parent}")
+    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write, {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,389 @@
+"""Scenes as the engine sees them: triangles in world space, one material row per triangle.
+
+World frame: right-handed, Z up, scene units; the released models were trained with the scene inside [-0.5, 0.5]^3.
+Shapes: N triangles, P = 32 texels on the side of a triangle's texture patch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+
+FloatArray = npt.NDArray[np.float32]
+
+PATCH_SIZE = 32
+CHANNELS = 13
+# The thirteen channels of a material row, in the order of the model's texture input.
+DIFFUSE, SPECULAR, ROUGHNESS, NORMAL, EMISSION = slice(0, 3), slice(3, 6), 6, slice(7, 10), slice(10, 13)
+# Coordinates beyond this leave no useful float32 precision for the unit-sized scene that the model needs.
+MAX_COORDINATE = 1e9
+
+
+def _rgb(value: Any, label: str, upper: float) -> tuple[float, float, float]:
+    try:
+        rgb = np.broadcast_to(np.asarray(value, np.float64), (3,))
+    except (TypeError, ValueError):
+        raise InputError(f"{label} is {value!r}, expected one number or three (linear RGB)") from None
+    if not np.isfinite(rgb).all() or rgb.min() < 0 or rgb.max() > upper:
+        raise InputError(f"{label} is {rgb.tolist()}, expected linear RGB between 0 and {upper:g}")
+    return float(rgb[0]), float(rgb[1]), float(rgb[2])
+
+
+@dataclass(frozen=True)
+class Material:
+    """A uniform material: diffuse plus GGX specular without Fresnel, as the models were trained (spec scenes.md).
+
+    Attributes:
+        diffuse: linear RGB albedo in [0, 1] (one number stands for grey).
+        specular: linear RGB in [0, 1]; the models were trained with white specular and diffuse + specular <= 1.
+        roughness: in [0, 1]; GGX alpha is its square; the models were trained on 0.01 … 1.
+        emission: linear RGB radiance, >= 0; not zero makes a light.
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    diffuse: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    specular: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    roughness: float = 0.5
+    emission: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "diffuse", _rgb(self.diffuse, "material: diffuse", 1.0))
+        object.__setattr__(self, "specular", _rgb(self.specular, "material: specular", 1.0))
+        object.__setattr__(self, "emission", _rgb(self.emission, "material: emission", 60000.0))
+        try:
+            roughness = float(self.roughness)
+        except (TypeError, ValueError):
+            raise InputError(f"material: roughness is {self.roughness!r}, expected a number") from None
+        if not 0 <= roughness <= 1:
+            raise InputError(f"material: roughness is {self.roughness}, expected a number between 0 and 1")
+        object.__setattr__(self, "roughness", roughness)
+
+    def row(self) -> FloatArray:
+        """(13,) float32: diffuse, specular, roughness, normal (0.5, 0.5, 1: unused), emission."""
+        return np.array([*self.diffuse, *self.specular, self.roughness, 0.5, 0.5, 1.0, *self.emission], np.float32)
+
+    @classmethod
+    def from_row(cls, row: npt.ArrayLike) -> Material:
+        """The inverse of `row`; the normal channels are dropped."""
+        values = np.asarray(row, np.float64)
+        d, s, e = values[DIFFUSE].tolist(), values[SPECULAR].tolist(), values[EMISSION].tolist()
+        return cls((d[0], d[1], d[2]), (s[0], s[1], s[2]), float(values[ROUGHNESS]), (e[0], e[1], e[2]))
+
+
+def flat_normals(triangles: npt.NDArray[Any]) -> FloatArray:
+    """Unit face normals repeated at the three corners.
+
+    Args:
+        triangles: (N, 3, 3) corner positions, counter-clockwise seen from outside.
+
+    Returns:
+        (N, 3, 3) float32; zeros for a triangle without area.
+    """
+    corners = np.asarray(triangles, np.float64)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+    return np.repeat(normals[:, None], 3, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A named triangle soup in world space with its materials. A mesh that emits is a light.
+
+    Attributes:
+        name: of the object; unique in a scene.
+        triangles: (N, 3, 3) float32 corner positions, counter-clockwise seen from outside, scene units.
+        normals: (N, 3, 3) float32 unit vertex normals; face normals if not given.
+        materials: (N, 13) float32 material rows, see `Material.row`; one row (13,) or a `Material` is repeated.
+        patches: (K, 13, 32, 32) float16 texture patches of the triangles whose material varies over their
+            area, or None.
+            Entry [0, 0] belongs to corner 0, the first axis runs toward corner 1, the second toward corner 2;
+            entries with i + j > 32 are outside the triangle and 0.
+        patch_index: (N,) int32, the patch of each triangle, -1 for a uniform one; given exactly when patches is.
+            `materials` holds the mean of the patch there.
+
+    Raises:
+        InputError: wrong shapes, no triangle, coordinates that are not finite or beyond 1e9.
+    """
+
+    name: str
+    triangles: FloatArray
+    normals: FloatArray = field(default=None)  # type: ignore[assignment]
+    materials: FloatArray = field(default=None)  # type: ignore[assignment]
+    patches: npt.NDArray[np.float16] | None = None
+    patch_index: npt.NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        triangles = np.array(self.triangles, np.float32)
+        if triangles.ndim != 3 or triangles.shape[1:] != (3, 3):
+            raise InputError(f"mesh {self.name!r}: triangles have shape {triangles.shape}, expected (N, 3, 3)")
+        count = len(triangles)
+        if not count:
+            raise InputError(f"mesh {self.name!r}: has no triangles")
+        _check_coordinates(triangles, f"mesh {self.name!r}: triangles")
+        normals = flat_normals(triangles) if self.normals is None else np.array(self.normals, np.float32)
+        if normals.shape != triangles.shape:
+            raise InputError(f"mesh {self.name!r}: normals have shape {normals.shape}, expected {triangles.shape}")
+        _check_coordinates(normals, f"mesh {self.name!r}: normals")
+        materials = self.materials
+        if materials is None:
+            materials = Material().row()
+        elif isinstance(materials, Material):
+            materials = materials.row()
+        materials = np.array(materials, np.float32)
+        if materials.shape == (CHANNELS,):
+            materials = np.tile(materials, (count, 1))
+        if materials.shape != (count, CHANNELS):
+            raise InputError(f"mesh {self.name!r}: materials have shape {materials.shape}, expected ({count}, 13)")
+        _check_coordinates(materials, f"mesh {self.name!r}: materials")
+        arrays: dict[str, npt.NDArray[Any] | None] = {
+            "triangles": triangles,
+            "normals": normals,
+            "materials": materials,
+            **self._checked_patches(count),
+        }
+        for key, value in arrays.items():
+            if value is not None:
+                value.setflags(write=False)
+            object.__setattr__(self, key, value)
+
+    def _checked_patches(self, count: int) -> dict[str, npt.NDArray[Any] | None]:
+        if self.patches is None and self.patch_index is None:
+            return {"patches": None, "patch_index": None}
+        if self.patches is None or self.patch_index is None:
+            raise InputError(f"mesh {self.name!r}: patches and patch_index must be given together")
+        patches, index = np.array(self.patches, np.float16), np.array(self.patch_index, np.int32)
+        if patches.shape[1:] != (CHANNELS, PATCH_SIZE, PATCH_SIZE):
+            raise InputError(f"mesh {self.name!r}: patches have shape {patches.shape}, expected (K, 13, 32, 32)")
+        if index.shape != (count,) or index.min() < -1 or index.max() >= len(patches):
+            raise InputError(
+                f"mesh {self.name!r}: patch_index must hold {count} numbers between -1 and {len(patches) - 1}"
+            )
+        _check_coordinates(patches, f"mesh {self.name!r}: patches")
+        return {"patches": patches, "patch_index": index}
+
+    def __len__(self) -> int:
+        return len(self.triangles)
+
+    @property
+    def emits(self) -> bool:
+        """Whether any triangle is a light."""
+        return bool((self.materials[:, EMISSION] > 0).any())
+
+    @property
+    def bounds(self) -> FloatArray:
+        """(2, 3) float32 smallest and largest corner."""
+        return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
+
+    def with_material(self, material: Material) -> Mesh:
+        """The same geometry with one uniform material."""
+        return replace(self, materials=material.row(), patches=None, patch_index=None)
+
+    def transformed(self, matrix: npt.ArrayLike) -> Mesh:
+        """The mesh moved by an affine (4, 4) matrix; normals by its inverse transpose; a mirroring matrix reverses the
+        order of the corners so that the outside stays outside."""
+        m = np.asarray(matrix, np.float64)
+        if m.shape != (4, 4) or not np.isfinite(m).all() or abs(np.linalg.det(m[:3, :3])) < 1e-30:
+            raise InputError(f"mesh {self.name!r}: the transform must be an invertible (4, 4) matrix of finite numbers")
+        triangles = self.triangles.astype(np.float64) @ m[:3, :3].T + m[:3, 3]
+        normals = self.normals.astype(np.float64) @ np.linalg.inv(m[:3, :3])
+        length = np.linalg.norm(normals, axis=-1, keepdims=True)
+        normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+        patches = self.patches
+        if np.linalg.det(m[:3, :3]) < 0:
+            triangles, normals = triangles[:, [0, 2, 1]], normals[:, [0, 2, 1]]
+            patches = None if patches is None else patches.swapaxes(2, 3)
+        return replace(self, triangles=triangles, normals=normals, patches=patches)
+
+
+def _check_coordinates(values: npt.NDArray[Any], label: str) -> None:
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise InputError(f"{label}: {bad} values are NaN or infinite; repair the file they come from")
+    largest = float(np.abs(values).max(initial=0))
+    if largest > MAX_COORDINATE:
+        raise InputError(f"{label}: the largest value is {largest:.3g}, more than 1e9; scale the model down")
+
+
+@dataclass(frozen=True)
+class Light:
+    """A small equilateral light triangle, the only kind of light that the released models were trained with.
+
+    Attributes:
+        position: (3,) centre in the world; trained at a distance of 2.1 … 2.7 from the origin.
+        target: (3,) the point that the light faces.
+        size: length of an edge in scene units; the training's triangle has 0.0707 x (2.0 … 2.5).
+        emission: radiance, one number (white) or linear RGB; trained on 2500 … 5000 in sum over all lights.
+    """
+
+    position: tuple[float, float, float] = (0.0, 0.0, 2.1)
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    size: float = 0.17
+    emission: float | tuple[float, float, float] = 3500.0
+    name: str = "light"
+
+    def mesh(self) -> Mesh:
+        """The light as a one-triangle mesh whose front faces the target.
+
+        Raises:
+            InputError: position and target coincide, size is not positive, emission is out of range or zero.
+        """
+        if not self.size > 0:
+            raise InputError(f"light {self.name!r}: size is {self.size}, expected a positive number")
+        emission = _rgb(self.emission, f"light {self.name!r}: emission", 60000.0)
+        if max(emission) <= 0:
+            raise InputError(f"light {self.name!r}: emission is 0, expected a positive number")
+        backward = np.asarray(self.target, np.float64) - np.asarray(self.position, np.float64)
+        # Any up vector that is not parallel to the direction will do.
+        up = (0.0, 1.0, 0.0) if abs(backward[2]) > 0.9 * np.linalg.norm(backward) else (0.0, 0.0, 1.0)
+        frame = Camera.look_at(np.asarray(self.position) + backward, self.position, up, name=self.name).c2w[:3, :3]
+        angles = np.radians([90.0, 210.0, 330.0])
+        corners = self.size / np.sqrt(3) * np.stack([np.cos(angles), np.sin(angles), np.zeros(3)], axis=1)
+        triangle = corners @ frame.T.astype(np.float64) + np.asarray(self.position)
+        material = Material((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 1.0, emission)
+        return Mesh(self.name, triangle[None].astype(np.float32), materials=material.row())
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Objects (lights among them) in file order, and cameras.
+
+    Attributes:
+        objects: at least one Mesh; the names are unique.
+        cameras: may be empty; then `renderer.render` must be given some.
+        name: of the scene.
+        notes: lines that tell what loading changed (dropped, simplified, moved …), with counts; never silent.
+
+    Raises:
+        InputError: no objects, or two objects of one name.
+    """
+
+    objects: tuple[Mesh, ...]
+    cameras: tuple[Camera, ...] = ()
+    name: str = "scene"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "objects", tuple(self.objects))
+        object.__setattr__(self, "cameras", tuple(self.cameras))
+        object.__setattr__(self, "notes", tuple(self.notes))
+        if not self.objects:
+            raise InputError(f"scene {self.name!r}: has no objects")
+        names = [mesh.name for mesh in self.objects]
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            raise InputError(f"scene {self.name!r}: object names must be unique, {twice[0]!r} is used twice")
+
+    def __len__(self) -> int:
+        return sum(len(mesh) for mesh in self.objects)
+
+    @cached_property
+    def triangles(self) -> FloatArray:
+        """(N, 3, 3) float32 corners of all objects, in order."""
+        return np.concatenate([mesh.triangles for mesh in self.objects])
+
+    @cached_property
+    def normals(self) -> FloatArray:
+        """(N, 3, 3) float32 vertex normals of all objects, in order."""
+        return np.concatenate([mesh.normals for mesh in self.objects])
+
+    @cached_property
+    def materials(self) -> FloatArray:
+        """(N, 13) float32 material rows of all objects, in order."""
+        return np.concatenate([mesh.materials for mesh in self.objects])
+
+    @cached_property
+    def object_index(self) -> npt.NDArray[np.int32]:
+        """(N,) int32, which object each triangle belongs to."""
+        return np.repeat(np.arange(len(self.objects), dtype=np.int32), [len(mesh) for mesh in self.objects])
+
+    @cached_property
+    def patches(self) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int32]] | None:
+        """(K, 13, 32, 32) float16 patches of all objects and (N,) int32 index into them, or None without any."""
+        if all(mesh.patches is None for mesh in self.objects):
+            return None
+        patches, index, offset = [], [], 0
+        for mesh in self.objects:
+            if mesh.patches is None or mesh.patch_index is None:
+                index.append(np.full(len(mesh), -1, np.int32))
+                continue
+            patches.append(mesh.patches)
+            index.append(np.where(mesh.patch_index < 0, -1, mesh.patch_index + offset).astype(np.int32))
+            offset += len(mesh.patches)
+        return np.concatenate(patches), np.concatenate(index)
+
+    @property
+    def light_triangles(self) -> npt.NDArray[np.int64]:
+        """Indices of the triangles that emit."""
+        return np.flatnonzero((self.materials[:, EMISSION] > 0).any(axis=1))
+
+    @property
+    def bounds(self) -> FloatArray:
+        """(2, 3) float32 smallest and largest corner over all objects."""
+        return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
+
+    def replace(self, **changes: Any) -> Scene:
+        """A copy with some attributes changed."""
+        return replace(self, **changes)
+
+    def with_object(self, mesh: Mesh) -> Scene:
+        """The scene with one object added, or replaced where the name exists."""
+        if any(old.name == mesh.name for old in self.objects):
+            return self.replace(objects=tuple(mesh if old.name == mesh.name else old for old in self.objects))
+        return self.replace(objects=(*self.objects, mesh))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **options: Any) -> Scene:
+        """Read any scene or mesh file; see `renderformer.data.loading.load_scene` for the options."""
+        from renderformer.data.loading import load_scene
+
+        return load_scene(path, **options)
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = True) -> list[str]:
+        """Write scene JSON (with mesh files beside it) or scene H5, chosen by the suffix.
+
+        Returns:
+            Lines that tell what the format could not hold, with counts; empty when the round trip is exact.
+        """
+        from renderformer.data.saving import save_scene
+
+        return save_scene(self, Path(path), overwrite=overwrite)
+
+    @classmethod
+    def from_pytorch3d(cls, meshes: Any, cameras: Any = None, **options: Any) -> Scene:
+        """A scene from PyTorch3D objects (duck-typed); see `renderformer.data.pytorch3d.from_pytorch3d`."""
+        from renderformer.data.pytorch3d import from_pytorch3d
+
+        return from_pytorch3d(meshes, cameras, **options)
+
+    def to_pytorch3d(self) -> tuple[Any, Any]:
+        """(Meshes, cameras) of PyTorch3D; see `renderformer.data.pytorch3d.to_pytorch3d`."""
+        from renderformer.data.pytorch3d import to_pytorch3d
+
+        return to_pytorch3d(self)
+
+
+def combine(scenes: Sequence[Scene], name: str = "scene") -> Scene:
+    """All objects of several scenes in one; cameras and notes are joined; a name that repeats gets a number."""
+    objects: list[Mesh] = []
+    used: set[str] = set()
+    for mesh in (mesh for scene in scenes for mesh in scene.objects):
+        unique, number = mesh.name, 2
+        while unique in used:
+            unique, number = f"{mesh.name}_{number}", number + 1
+        used.add(unique)
+        objects.append(mesh if unique == mesh.name else replace(mesh, name=unique))
+    cameras = tuple(camera for scene in scenes for camera in scene.cameras)
+    return Scene(tuple(objects), cameras, name, tuple(note for scene in scenes for note in scene.notes))

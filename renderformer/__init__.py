@@ -1,0 +1,62 @@
+"""RenderFormer: a triangle mesh in, a globally lit picture out (arXiv 2505.21925).
+
+The names below are the whole public interface. They resolve lazily (PEP 562), so importing the package, or one part of
+it, does not load the others, and never opens the network.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from renderformer.config import ModelConfig
+    from renderformer.data.camera import Camera
+    from renderformer.data.errors import InputError
+    from renderformer.data.scene import Light, Material, Mesh, Scene
+    from renderformer.image import Image
+    from renderformer.model import RenderFormer
+    from renderformer.pipeline import RenderFormerRenderingPipeline
+    from renderformer.renderer import LitScene, Renderer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Camera": "renderformer.data.camera",
+    "Image": "renderformer.image",
+    "InputError": "renderformer.data.errors",
+    "Light": "renderformer.data.scene",
+    "LitScene": "renderformer.renderer",
+    "Material": "renderformer.data.scene",
+    "Mesh": "renderformer.data.scene",
+    "ModelConfig": "renderformer.config",
+    "RenderFormer": "renderformer.model",
+    "RenderFormerRenderingPipeline": "renderformer.pipeline",
+    "Renderer": "renderformer.renderer",
+    "Scene": "renderformer.data.scene",
+}
+
+__all__ = [
+    "Camera",
+    "Image",
+    "InputError",
+    "Light",
+    "LitScene",
+    "Material",
+    "Mesh",
+    "ModelConfig",
+    "RenderFormer",
+    "RenderFormerRenderingPipeline",
+    "Renderer",
+    "Scene",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'renderformer' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
