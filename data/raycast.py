@@ -1,0 +1,388 @@
+"""What the rays of a camera hit, and the direct light there: the inputs of a model with `ray_features`.
+
+Rays are cast on the CPU by Embree. Everything is deterministic: the sample positions are fixed sequences.
+
+Shapes: N triangles, S samples (rays), L lights, h x w pixels, A x A samples per pixel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.camera import Camera
+from renderformer.data.lighting import (
+    MIN_ALPHA,
+    Lights,
+    dot,
+    ggx_density,
+    ggx_masking,
+    ggx_visible_normal,
+    normalised,
+    tangent_frame,
+    triangle_form_factor,
+    triangle_samples,
+)
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
+
+FloatArray = npt.NDArray[np.float32]
+
+# Channels of a feature image. Radiometric ones are linear radiance, averaged over all samples of a pixel (a miss counts
+# as 0); normal, position and roughness are averaged over the samples that hit.
+MASK = slice(0, 1)  # share of the samples that hit
+HIT_NORMAL = slice(1, 4)  # camera space, facing the camera
+HIT_POSITION = slice(4, 7)  # camera space, scene units
+HIT_DIFFUSE = slice(7, 10)
+HIT_SPECULAR = slice(10, 13)
+HIT_ROUGHNESS = slice(13, 14)
+HIT_EMISSION = slice(14, 17)
+IRRADIANCE = slice(17, 20)  # direct light that a white diffuse surface would reflect
+DIRECT = slice(20, 23)  # the same times the diffuse albedo, sample by sample
+HIGHLIGHT = slice(23, 26)  # direct light in the specular lobe
+REFLECTION = slice(26, 29)  # what the specular lobe sees of other surfaces under direct light
+RAY_CHANNELS = 29
+
+# Shadow rays start this far off the surface, in scene units of a unit-sized scene.
+OFFSET = 1e-4
+# Samples handled at once: bounds the memory, and is what one thread works on.
+CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Surface points that rays met: `rows` (S,) indices of the rays that hit, then per hit the triangle (S,), position,
+    shading normal and geometric normal, both facing the ray's origin (S, 3), and the direction to that origin."""
+
+    rows: npt.NDArray[np.int64]
+    triangle: npt.NDArray[np.int32]
+    position: FloatArray
+    normal: FloatArray
+    face_normal: FloatArray
+    outgoing: FloatArray
+
+    def __getitem__(self, keep: npt.NDArray[np.bool_]) -> Hits:
+        return Hits(
+            self.rows[keep], self.triangle[keep], self.position[keep], self.normal[keep], self.face_normal[keep],
+            self.outgoing[keep],
+        )  # fmt: skip
+
+
+class RayCaster:
+    """A scene ready for ray casting.
+
+    Args:
+        triangles: (N, 3, 3) float32 world-space corners; normals: (N, 3, 3) vertex normals; materials: (N, 13) rows.
+        patches: (K, 13, P, P) texture patches and (N,) index into them (-1: uniform), see `Scene.patches`, or None.
+    """
+
+    def __init__(
+        self,
+        triangles: FloatArray,
+        normals: FloatArray,
+        materials: FloatArray,
+        patches: tuple[npt.NDArray[np.float16], npt.NDArray[np.int32]] | None = None,
+    ) -> None:
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+
+        self.triangles = np.ascontiguousarray(triangles, np.float32)
+        self.normals = np.ascontiguousarray(normals, np.float32)
+        self.materials = np.ascontiguousarray(materials, np.float32)
+        self.patches = patches
+        cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
+        self.face_normals = normalised(cross)
+        self.areas = np.linalg.norm(cross, axis=1) / 2
+        emits = np.flatnonzero((self.materials[:, EMISSION] > 0).any(axis=1))
+        self.lights = Lights.from_triangles(self.triangles[emits], self.materials[emits, EMISSION])
+        self._scene = EmbreeScene()
+        corners = self.triangles.reshape(-1, 3)
+        self._mesh = TriangleMesh(self._scene, corners, np.arange(len(corners), dtype=np.int32).reshape(-1, 3))
+        # The first query builds the tree; after it, queries may come from several threads.
+        self._scene.run(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32))
+
+    def hits(self, origins: FloatArray, directions: FloatArray) -> tuple[Hits, FloatArray]:
+        """First surface along each ray, and (S', 13) material rows of the points that were hit.
+
+        Args:
+            origins, directions: (S, 3) float32; directions need not be unit.
+        """
+        found = self._scene.run(origins, directions, output=True)
+        rows = np.flatnonzero(found["primID"] >= 0)
+        triangle = found["primID"][rows]
+        weights = np.stack([1 - found["u"][rows] - found["v"][rows], found["u"][rows], found["v"][rows]], axis=1)
+        position = np.einsum("sc,scx->sx", weights, self.triangles[triangle])
+        outgoing = normalised(-directions[rows])
+        face_normal = self.face_normals[triangle]
+        normal = normalised(np.einsum("sc,scx->sx", weights, self.normals[triangle]))
+        # A vertex normal may be missing (zero); the face's stands in.
+        normal = np.where((dot(normal, normal) == 0)[:, None], face_normal, normal)
+        normal = normal * np.where(dot(normal, outgoing) < 0, -1, 1)[:, None].astype(np.float32)
+        face_normal = face_normal * np.where(dot(face_normal, outgoing) < 0, -1, 1)[:, None].astype(np.float32)
+        return Hits(rows, triangle, position, normal, face_normal, outgoing), self._materials_at(triangle, weights)
+
+    def _materials_at(self, triangle: npt.NDArray[np.int32], weights: FloatArray) -> FloatArray:
+        rows = self.materials[triangle]
+        if self.patches is None:
+            return rows
+        patches, index = self.patches
+        varying = np.flatnonzero(index[triangle] >= 0)
+        last = patches.shape[-1] - 1
+        # Texel [i, j] lies i/last of the way toward corner 1 and j/last toward corner 2.
+        i = np.clip(np.rint(weights[varying, 1] * last), 0, last).astype(np.int64)
+        j = np.clip(np.rint(weights[varying, 2] * last), 0, last - i).astype(np.int64)
+        rows[varying] = patches[index[triangle[varying]], :, i, j]
+        return rows
+
+    def visible(self, origins: FloatArray, targets: FloatArray) -> npt.NDArray[np.bool_]:
+        """(S,) whether the segment from origin to target is free, leaving out a thousandth at the target's end."""
+        blocked = self._scene.run(
+            origins, (targets - origins) * np.float32(0.999), np.ones(len(origins), np.float32), query="OCCLUDED"
+        )
+        return np.asarray(blocked) < 0
+
+    def irradiance(self, hits: Hits, shadow_rays: int, phase: npt.NDArray[np.int64]) -> FloatArray:
+        """(S, 3) radiance that a white diffuse surface would send back from direct light: irradiance / pi.
+
+        The unshadowed part is exact (form factor); visibility is the mean of `shadow_rays` fixed rays per light.
+
+        Args:
+            phase: (S,) small integers; points of a different phase use different points on the light.
+        """
+        total = np.zeros((len(hits.rows), 3), np.float32)
+        origins = hits.position + np.float32(OFFSET) * hits.face_normal
+        for corners, radiance in zip(self.lights.corners, self.lights.radiance, strict=True):
+            factor = triangle_form_factor(hits.position, hits.normal, corners)
+            lit = np.flatnonzero(factor > 0)
+            seen = np.zeros(len(lit), np.float32)
+            for k in range(shadow_rays):
+                points = self._light_points(corners, shadow_rays, k, phase[lit])
+                seen += self.visible(origins[lit], points)
+            total[lit] += (factor[lit] * seen / shadow_rays)[:, None] * radiance
+        return total
+
+    @staticmethod
+    def _light_points(corners: FloatArray, count: int, k: int, phase: npt.NDArray[np.int64]) -> FloatArray:
+        barycentric = triangle_samples(count * (int(phase.max(initial=0)) + 1))
+        # Interleaved, so that the union over the phases covers the light evenly too.
+        return (barycentric @ corners)[phase * count + k]
+
+    def specular(
+        self, hits: Hits, materials: FloatArray, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Highlight of the lights and reflection of other directly lit surfaces in the GGX lobe, both (S, 3) radiance.
+
+        The highlight combines samples of the lights and of the lobe by the balance heuristic (Veach and Guibas 1995),
+        so that broad and sharp lobes are both free of noise; the reflection uses the lobe's samples.
+        """
+        shiny = (materials[:, SPECULAR] > 0).any(axis=1)
+        highlight, reflection = np.zeros((2, len(hits.rows), 3), np.float32)
+        if not shiny.any():
+            return highlight, reflection
+        hits, materials, phase = hits[shiny], materials[shiny], phase[shiny]
+        alpha = np.maximum(materials[:, ROUGHNESS] ** 2, MIN_ALPHA).astype(np.float32)
+        tangent, bitangent = tangent_frame(hits.normal)
+        frame = np.stack([tangent, bitangent, hits.normal], axis=1)
+        view = np.einsum("sij,sj->si", frame, hits.outgoing)
+        masking_out = ggx_masking(view[:, 2], alpha)
+        glint = self._light_samples(hits, frame, view, alpha, masking_out, shadow_rays, lobe_rays, phase)
+        glint_lobe, mirrored = self._lobe_samples(
+            hits, frame, view, alpha, masking_out, shadow_rays, lobe_rays, phase
+        )
+        specular = materials[:, SPECULAR]
+        highlight[shiny] = (glint + glint_lobe) * specular
+        reflection[shiny] = mirrored * specular
+        return highlight, reflection
+
+    def _light_samples(
+        self,
+        hits: Hits,
+        frame: FloatArray,
+        view: FloatArray,
+        alpha: FloatArray,
+        masking_out: FloatArray,
+        shadow_rays: int,
+        lobe_rays: int,
+        phase: npt.NDArray[np.int64],
+    ) -> FloatArray:
+        total = np.zeros((len(alpha), 3), np.float32)
+        origins = hits.position + np.float32(OFFSET) * hits.face_normal
+        for corners, radiance, area, light_normal in zip(
+            self.lights.corners, self.lights.radiance, self.lights.area, self.lights.normal, strict=True
+        ):
+            for k in range(shadow_rays):
+                points = self._light_points(corners, shadow_rays, k, phase)
+                toward = points - hits.position
+                distance2 = np.maximum(dot(toward, toward), 1e-12)
+                toward /= np.sqrt(distance2)[:, None]
+                incoming = np.einsum("sij,sj->si", frame, toward)
+                half = normalised(incoming + view)
+                density = ggx_density(half, alpha)
+                light_pdf = distance2 / (np.maximum(np.abs(toward @ light_normal), 1e-6) * area)
+                lobe_pdf = density * masking_out / (4 * np.maximum(view[:, 2], 1e-4))
+                # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
+                masking_in = ggx_masking(incoming[:, 2], alpha)
+                weight = masking_in * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
+                useful = np.flatnonzero(weight > 0)
+                useful = useful[self.visible(origins[useful], points[useful])]
+                total[useful] += weight[useful, None] * radiance
+        return total
+
+    def _lobe_samples(
+        self,
+        hits: Hits,
+        frame: FloatArray,
+        view: FloatArray,
+        alpha: FloatArray,
+        masking_out: FloatArray,
+        shadow_rays: int,
+        lobe_rays: int,
+        phase: npt.NDArray[np.int64],
+    ) -> tuple[FloatArray, FloatArray]:
+        glint, mirrored = np.zeros((2, len(alpha), 3), np.float32)
+        origins = hits.position + np.float32(OFFSET) * hits.face_normal
+        for k in range(lobe_rays):
+            index = (phase * lobe_rays + k).astype(np.float32)
+            u = (0.5 + index * np.float32(0.75487766)) % 1
+            v = (0.5 + index * np.float32(0.56984029)) % 1
+            half = ggx_visible_normal(view, alpha, u, v)
+            incoming = 2 * dot(view, half)[:, None] * half - view
+            masking_in = ggx_masking(incoming[:, 2], alpha)
+            direction = np.einsum("sij,si->sj", frame, incoming)
+            found, materials = self.hits(origins, np.ascontiguousarray(direction, np.float32))
+            rows = found.rows
+            emission = materials[:, EMISSION]
+            toward = found.position - origins[rows]
+            area = np.maximum(self.areas[found.triangle], 1e-12)
+            light_pdf = dot(toward, toward) / (np.maximum(np.abs(dot(found.face_normal, found.outgoing)), 1e-6) * area)
+            lobe_pdf = ggx_density(half[rows], alpha[rows]) * masking_out[rows] / (4 * np.maximum(view[rows, 2], 1e-4))
+            weight = masking_in[rows] * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
+            glint[rows] += np.where(emission > 0, weight[:, None] * emission, 0)
+            bounce = materials[:, DIFFUSE] * self.irradiance(found, 1, phase[rows] * lobe_rays + k)
+            mirrored[rows] += np.where(emission > 0, 0, (masking_in[rows] / lobe_rays)[:, None] * bounce)
+        return glint, mirrored
+
+    def triangle_light(self, samples: int = 8) -> FloatArray:
+        """(N, 2, 3) mean direct light (irradiance / pi) on the front and the back of every triangle.
+
+        Args:
+            samples: fixed points per triangle, one shadow ray per light from each.
+        """
+        count = len(self.triangles)
+        barycentric = triangle_samples(samples)
+        position = np.einsum("kc,ncx->nkx", barycentric, self.triangles).reshape(-1, 3)
+        rows = np.arange(count * samples)
+        triangle = np.repeat(np.arange(count, dtype=np.int32), samples)
+        phase = np.tile(np.arange(samples), count)
+        sides = []
+        for sign in (1, -1):
+            normal = np.float32(sign) * self.face_normals[triangle]
+            hits = Hits(rows, triangle, position, normal, normal, normal)
+            sides.append(self.irradiance(hits, 1, phase).reshape(count, samples, 3).mean(axis=1))
+        return np.stack(sides, axis=1)
+
+    def features(
+        self,
+        camera: Camera,
+        width: int,
+        height: int,
+        *,
+        cover: int = 1,
+        antialias: int = 2,
+        shadow_rays: int = 4,
+        lobe_rays: int = 2,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> FloatArray:
+        """The feature image of a camera: exact primary hits and direct light, see the channel list above.
+
+        Args:
+            width, height: of the picture in pixels.
+            cover: the image is continued to the right and below to a multiple of this, with rays outside the picture.
+            antialias: A x A samples per pixel; every one casts its own shadow rays.
+            shadow_rays: per light and sample; lobe_rays: samples of the specular lobe per sample.
+            threads: of the CPU, all that the process may use by default; the result does not depend on it.
+            progress: called with rows done and rows in all.
+
+        Returns:
+            (height, width, 29) float32, both rounded up to a multiple of `cover`.
+        """
+        rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
+        rows_per_chunk = max(1, CHUNK // (columns * antialias**2))
+        starts = list(range(0, rows, rows_per_chunk))
+        image = np.zeros((rows, columns, RAY_CHANNELS), np.float32)
+
+        def work(start: int) -> int:
+            stop = min(start + rows_per_chunk, rows)
+            directions, phase = _sample_rays(camera, width, height, columns, start, stop, antialias)
+            samples = self._samples(camera, directions, phase, shadow_rays, lobe_rays)
+            image[start:stop] = _pixels(samples.reshape(stop - start, columns, antialias**2, RAY_CHANNELS))
+            return stop - start
+
+        done = 0
+        with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+            for count in pool.map(work, starts):
+                done += count
+                if progress is not None:
+                    progress(done, rows)
+        return image
+
+    def _samples(
+        self, camera: Camera, directions: FloatArray, phase: npt.NDArray[np.int64], shadow_rays: int, lobe_rays: int
+    ) -> FloatArray:
+        """(S, 29) features of single camera rays; zeros where they miss."""
+        origins = np.broadcast_to(camera.position, directions.shape).astype(np.float32)
+        hits, materials = self.hits(origins, directions)
+        phase = phase[hits.rows]
+        light = self.irradiance(hits, shadow_rays, phase)
+        highlight, reflection = self.specular(hits, materials, shadow_rays, lobe_rays, phase)
+        to_camera = camera.c2w[:3, :3]
+        values = np.zeros((len(directions), RAY_CHANNELS), np.float32)
+        values[hits.rows] = np.concatenate(
+            [
+                np.ones((len(hits.rows), 1), np.float32),
+                hits.normal @ to_camera,
+                (hits.position - camera.position) @ to_camera,
+                materials[:, DIFFUSE],
+                materials[:, SPECULAR],
+                materials[:, ROUGHNESS, None],
+                materials[:, EMISSION],
+                light,
+                light * materials[:, DIFFUSE],
+                highlight,
+                reflection,
+            ],
+            axis=1,
+        )
+        return values
+
+
+def _pixels(samples: FloatArray) -> FloatArray:
+    """Average (h, w, A * A, 29) samples to pixels; geometry and roughness over the samples that hit."""
+    pixels: FloatArray = samples.mean(axis=2)
+    share = np.maximum(pixels[..., MASK], 1 / samples.shape[2])
+    for channels in (HIT_NORMAL, HIT_POSITION, HIT_ROUGHNESS):
+        pixels[..., channels] /= share
+    return pixels
+
+
+def _sample_rays(
+    camera: Camera, width: int, height: int, columns: int, start: int, stop: int, antialias: int
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """World directions of the samples of the pixel rows start … stop and the first `columns` columns, ordered row,
+    column, sample, and which of the pixel's samples each is."""
+    row, column = (grid.reshape(-1) for grid in np.meshgrid(*[np.arange(antialias)] * 2, indexing="ij"))
+    # A sheared grid: every sample has an x and a y of its own, so that upright edges get A * A levels of grey, not A.
+    sub_x = (column + (row + 0.5) / antialias) / antialias
+    sub_y = (row + (antialias - column - 0.5) / antialias) / antialias
+    focal = height / 2 / np.tan(np.radians(camera.fov) / 2)
+    x = (np.arange(columns)[None, :, None] + sub_x - width / 2) / focal
+    y = -(np.arange(start, stop)[:, None, None] + sub_y - height / 2) / focal
+    x, y = np.broadcast_arrays(x, y)
+    local = np.stack([x, y, np.full_like(x, -1.0)], axis=-1).reshape(-1, 3)
+    phase = np.tile(np.arange(antialias**2), (stop - start) * columns)
+    return np.ascontiguousarray(local @ camera.c2w[:3, :3].T.astype(np.float64), np.float32), phase
