@@ -123,7 +123,14 @@ class ModelConfig:
                 raise InputError(f"config: {width_key} {width} must be a multiple of {heads_key} {heads}")
             if self.pe_type == "rope" and (width // heads) % 2:
                 raise InputError(f"config: {width_key} / {heads_key} = {width // heads} must be even for RoPE")
+        if not self.norm_first:
+            raise InputError("config: norm_first = False is not supported; set it to true")
         if self.pe_type != "rope":
+            if self.latent_dim != self.view_transformer_latent_dim:
+                raise InputError(
+                    f"config: with pe_type nerf, view_transformer_latent_dim {self.view_transformer_latent_dim} must "
+                    f"equal latent_dim {self.latent_dim}"
+                )
             return
         if self.vertex_pe_num_freqs % 2:
             raise InputError(f"config: vertex_pe_num_freqs {self.vertex_pe_num_freqs} must be even for RoPE")
@@ -141,6 +148,14 @@ class ModelConfig:
     def _check_decoder(self) -> None:
         if self.dropout != 0:
             raise InputError(f"config: dropout {self.dropout} is not supported; set it to 0")
+        if (self.ray_features == "none") != (self.output == "hdr"):
+            raise InputError(
+                f"config: ray_features {self.ray_features!r} does not go with output {self.output!r}; "
+                "use direct with shading, or none with hdr"
+            )
+        if self.output == "shading":
+            self._check_shading()
+            return
         if not self.use_dpt_decoder:
             return
         count = self.view_transformer_n_layers
@@ -154,6 +169,15 @@ class ModelConfig:
         if len(layers) != 4 or sorted(set(layers)) != list(layers) or layers[0] < 0 or layers[-1] >= count:
             raise InputError(
                 f"config: dpt_out_layers {list(layers)} must be four rising layer numbers in 0..{count - 1}"
+            )
+
+    def _check_shading(self) -> None:
+        if self.patch_size not in (2, 4, 8):
+            raise InputError(f"config: patch_size {self.patch_size} must be 2, 4 or 8 for output 'shading'")
+        if not self.turn_to_cam_coord or self.use_ldr or self.include_alpha or self.texture_channels != 13:
+            raise InputError(
+                "config: output 'shading' needs turn_to_cam_coord true, use_ldr false, include_alpha false and "
+                "texture_channels 13"
             )
 
     @classmethod

@@ -25,6 +25,7 @@ from renderformer.model.encoder import (
 )
 from renderformer.model.encodings import nerf_encoding
 from renderformer.model.layers import Attention, make_norm
+from renderformer.model.shading import TRIANGLE_CHANNELS, light_level, pixel_inputs, shade, triangle_inputs
 from renderformer.model.view import ViewTransformer, ray_directions
 
 __all__ = ["Encoded", "RenderFormer"]
@@ -47,12 +48,15 @@ class RenderFormer(nn.Module):
         self.reg_tokens = nn.Parameter(torch.randn(1, config.num_register_tokens, width) * 0.02)
         if config.pe_type == "nerf":
             self.tri_encoding_proj = nn.Linear(9 * (1 + 2 * config.vertex_pe_num_freqs), width)
-            self.tri_encoding_norm = make_norm(config.norm_type, width)
+            self.tri_encoding_norm = make_norm(config.vn_encoder_norm_type, width)
         if config.use_vn_encoder:
             self.vn_encoding_proj = nn.Linear(9 * (1 + 2 * config.vn_pe_num_freqs), width)
             self.vn_encoder_norm = make_norm(config.vn_encoder_norm_type, width)
         self.texture_encoder = nn.Linear(config.texture_channels * config.texture_encode_patch_size**2, width)
         self.texture_encoder_norm = make_norm(config.texture_encoder_norm_type, width)
+        if config.ray_features != "none":
+            self.tri_light_encoder = nn.Linear(TRIANGLE_CHANNELS, width)
+            self.tri_light_encoder_norm = make_norm(config.norm_type, width)
         self.transformer = TriangleTransformer(config)
         self.view_transformer = ViewTransformer(config)
 
@@ -90,6 +94,7 @@ class RenderFormer(nn.Module):
         *,
         patches: Tensor | None = None,
         patch_index: Tensor | None = None,
+        triangle_light: Tensor | None = None,
     ) -> Encoded:
         """The view-independent stage. Changes none of its inputs.
 
@@ -101,12 +106,22 @@ class RenderFormer(nn.Module):
             vn: (B, N, 3, 3) unit vertex normals.
             patches: (K, C, P, P) patches of the triangles whose material varies, beside rows in `texture`.
             patch_index: (B, N) integers, which patch a triangle has; -1 for the row.
+            triangle_light: (B, N, 2, 3) direct light on front and back (`RayCaster.triangle_light`); required by a
+                model with `ray_features`, and by no other.
         """
         mask = mask.bool()
         # Padding may hold anything, even NaN, which would survive a product with a weight of zero.
         triangles = triangles.float().masked_fill(~mask[..., None, None], 0.0)
         vn = vn.float().masked_fill(~mask[..., None, None], 0.0)
-        token_BND = self.tri_token + self._texture_tokens(texture, patches, patch_index)
+        level_B = None
+        if self.config.ray_features != "none":
+            assert triangle_light is not None, "this model needs triangle_light"
+            emission_BN3 = (texture[..., 0, 0] if texture.ndim == 5 else texture)[..., -3:].float()
+            level_B = light_level(triangles, triangle_light, mask, emission_BN3)
+        token_BND = self.tri_token + self._texture_tokens(texture, patches, patch_index, level_B)
+        if triangle_light is not None and level_B is not None:
+            light_BND = self.tri_light_encoder(triangle_inputs(triangles, triangle_light, level_B))
+            token_BND = token_BND + self.tri_light_encoder_norm(light_BND)
         if self.config.use_vn_encoder:
             encoding = nerf_encoding(vn.flatten(2), self.config.vn_pe_num_freqs)
             token_BND = token_BND + self.vn_encoder_norm(self.vn_encoding_proj(encoding))
@@ -120,9 +135,11 @@ class RenderFormer(nn.Module):
         positions_BR9 = register_positions(triangles, mask)[:, None].expand(-1, registers, -1)
         positions_BT9 = torch.cat([positions_BR9, triangles.flatten(2)], dim=1)
         mask_BT = F.pad(mask, (registers, 0), value=True)
-        return Encoded(self.transformer(x_BTD, positions_BT9, mask_BT).float(), positions_BT9, mask_BT)
+        return Encoded(self.transformer(x_BTD, positions_BT9, mask_BT).float(), positions_BT9, mask_BT, level_B)
 
-    def _texture_tokens(self, texture: Tensor, patches: Tensor | None, patch_index: Tensor | None) -> Tensor:
+    def _texture_tokens(
+        self, texture: Tensor, patches: Tensor | None, patch_index: Tensor | None, level_B: Tensor | None
+    ) -> Tensor:
         encode, channels, patch = (
             self.texture_encoder,
             self.config.texture_channels,
@@ -131,6 +148,9 @@ class RenderFormer(nn.Module):
         texture = texture.float()
         if patch == 1 and texture.ndim == 5:
             texture = texture[..., 0, 0]
+        if level_B is not None:
+            assert texture.ndim == 3, "a model with ray_features takes material rows"
+            texture = torch.cat([texture[..., :-3], texture[..., -3:] / level_B[:, None, None]], dim=-1)
         if not self.config.use_ldr:
             texture = log_emission(texture, channel_dim=2)
         if texture.ndim == 5:
@@ -143,7 +163,9 @@ class RenderFormer(nn.Module):
             hidden_BND = torch.where(patch_index[..., None] >= 0, own_BND, hidden_BND)
         return self.texture_encoder_norm(hidden_BND)
 
-    def view(self, encoded: Encoded, c2w: Tensor, fov: Tensor, height: int, width: int) -> Tensor:
+    def view(
+        self, encoded: Encoded, c2w: Tensor, fov: Tensor, height: int, width: int, *, pixels: Tensor | None = None
+    ) -> Tensor:
         """The view-dependent stage.
 
         Any size is drawn on the covering grid of patches (of windows, where the model has them) and cropped.
@@ -153,24 +175,22 @@ class RenderFormer(nn.Module):
             c2w: (B, V, 4, 4) camera to world.
             fov: (B, V, 1) or (B, V) vertical field of view, degrees.
             height, width: the picture in pixels.
+            pixels: (B, V, H, W, 29) feature images (`RayCaster.features`), H x W the covering grid; required by a
+                model with `ray_features`, and by no other.
 
         Returns:
             (B, V, height, width, 3), linear HDR radiance; 4 channels when the model draws alpha; LDR when `use_ldr`.
         """
         batch, views = c2w.shape[:2]
         c2w_M44 = c2w.float().flatten(0, 1)
-        step = self.config.size_multiple
-        covering = -(-height // step) * step, -(-width // step) * step
-        rays_Mhw3 = ray_directions(fov.float().reshape(-1), height, width, *covering)
         positions_MT9 = encoded.positions_world.repeat_interleave(views, dim=0)
-        origins_M3 = None
         if self.config.turn_to_cam_coord:
             positions_MT9 = to_camera_space(positions_MT9, c2w_M44)
-        else:
-            rays_Mhw3 = torch.einsum("mij,mhwj->mhwi", c2w_M44[:, :3, :3], rays_Mhw3)
-            rays_Mhw3 = F.normalize(rays_Mhw3, dim=-1)
-            origins_M3 = c2w_M44[:, :3, 3]
-        raw = self.view_transformer(rays_Mhw3, origins_M3, encoded.tokens, positions_MT9, encoded.mask)
+            c2w_M44 = torch.eye(4, device=c2w.device).expand_as(c2w_M44)
+        step = self.config.size_multiple
+        covering = -(-height // step) * step, -(-width // step) * step
+        rays_Mhw3 = ray_directions(c2w_M44, fov.float().reshape(-1), (height, width), covering)
+        raw = self.view_transformer(rays_Mhw3, c2w_M44[:, :3, 3], encoded.tokens, positions_MT9, encoded.mask)
         picture = F.elu(raw.float()[..., :height, :width], alpha=_ELU_ALPHA)
         if not self.config.use_ldr:
             picture = 10.0**picture - 1.0

@@ -27,11 +27,13 @@ class Encoded:
         positions_world: (B, T, 9) float32, three vertices of each triangle in scene units; registers stand at the
             mean of their scene.
         mask: (B, T) bool, True for registers and real triangles.
+        light_level: (B,) mean direct light that radiance is relative to in a model with `ray_features`, else None.
     """
 
     tokens: Tensor
     positions_world: Tensor
     mask: Tensor
+    light_level: Tensor | None = None
 
 
 class TriangleTransformer(nn.Module):

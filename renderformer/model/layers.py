@@ -1,6 +1,6 @@
-"""Norms, feed-forward networks, attention, and the layers of the two transformers.
+"""Norms, feed-forward networks, attention, and the pre-norm layers of the two transformers.
 
-Shape suffixes: B batch, T tokens, S context tokens, H heads, D width (of all heads, or of one after a split),
+Shape suffixes: B batch, T tokens, S context tokens, H heads, D width (of one head after a split), W windows,
 h x w grid of image tokens.
 """
 
@@ -31,18 +31,16 @@ def make_norm(kind: str, width: int, eps: float | None = None) -> nn.Module:
 class FeedForward(nn.Module):
     """SwiGLU, w2(silu(w1 x) * w3 x), or GELU in its exact form, w2(gelu(w1 x))."""
 
-    def __init__(self, width: int, hidden: int, activation: str, bias: bool) -> None:
+    def __init__(self, width: int, hidden: int, config: ModelConfig) -> None:
         super().__init__()
-        self.gated = activation == "swiglu"
-        self.w1 = nn.Linear(width, hidden, bias=bias)
-        self.w2 = nn.Linear(hidden, width, bias=bias)
+        self.gated = config.activation == "swiglu"
+        self.w1 = nn.Linear(width, hidden, bias=config.bias)
+        self.w2 = nn.Linear(hidden, width, bias=config.bias)
         if self.gated:
-            self.w3 = nn.Linear(width, hidden, bias=bias)
+            self.w3 = nn.Linear(width, hidden, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.gated:
-            return self.w2(F.silu(self.w1(x)) * self.w3(x))
-        return self.w2(F.gelu(self.w1(x)))
+        return self.w2(F.silu(self.w1(x)) * self.w3(x) if self.gated else F.gelu(self.w1(x)))
 
 
 class Attention(nn.Module):
@@ -59,19 +57,10 @@ class Attention(nn.Module):
     def split(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def attend(
-        self,
-        q_BHTD: Tensor,
-        k_BHSD: Tensor,
-        v_BHSD: Tensor,
-        key_mask_BS: Tensor | None = None,
-        pair_mask_BTS: Tensor | None = None,
-    ) -> Tensor:
+    def attend(self, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, **masks: Tensor | None) -> Tensor:
         # Under autocast a norm may leave float32 beside half-precision values.
         q_BHTD, k_BHSD = q_BHTD.to(v_BHSD.dtype), k_BHSD.to(v_BHSD.dtype)
-        out_BHTD = attention(
-            q_BHTD, k_BHSD, v_BHSD, key_mask_BS=key_mask_BS, pair_mask_BTS=pair_mask_BTS, backend=self.backend
-        )
+        out_BHTD = attention(q_BHTD, k_BHSD, v_BHSD, backend=self.backend, **masks)
         return self.out_proj(out_BHTD.transpose(1, 2).flatten(-2))
 
 
@@ -82,23 +71,24 @@ class SelfAttention(Attention):
         super().__init__(width, heads, qk_norm, config)
         self.in_proj = nn.Linear(width, 3 * width, bias=config.bias)
 
-    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotation: Rotation | None = None,
+        key_mask_BS: Tensor | None = None,
+        pair_mask_BTS: Tensor | None = None,
+    ) -> Tensor:
         q_BTD, k_BTD, v_BTD = self.in_proj(x_BTD).chunk(3, dim=-1)
-        return self.q_norm(q_BTD), self.k_norm(k_BTD), v_BTD
+        q, k, v = self.split(self.q_norm(q_BTD)), self.split(self.k_norm(k_BTD)), self.split(v_BTD)
+        return self.attend(
+            rotate(q, rotation), rotate(k, rotation), v, key_mask_BS=key_mask_BS, pair_mask_BTS=pair_mask_BTS
+        )
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation | None, key_mask_BT: Tensor | None = None) -> Tensor:
-        q, k, v = (self.split(part) for part in self.project(x_BTD))
-        return self.attend(rotate(q, rotation), rotate(k, rotation), v, key_mask_BS=key_mask_BT)
-
-    def windows(self, x_BTD: Tensor, grid: tuple[int, int], shift: int) -> Tensor:
-        """Attention within windows of the grid, which is first rolled by `shift` tokens (Swin)."""
+    def in_windows(self, x_BTD: Tensor, grid: tuple[int, int], shift: int) -> Tensor:
+        """Attention within windows of the grid, which is first rolled by `shift` tokens (Swin); no rotation."""
         image_BhwD = torch.roll(x_BTD.unflatten(1, grid), (-shift, -shift), dims=(1, 2))
-        q, k, v = (self.split(part) for part in self.project(to_windows(image_BhwD)))
-        mask = None
-        if shift:
-            mask_WTT = shifted_window_mask(grid, shift, x_BTD.device)
-            mask = mask_WTT.repeat(x_BTD.shape[0], 1, 1)
-        out_BhwD = from_windows(self.attend(q, k, v, pair_mask_BTS=mask), grid)
+        mask = shifted_window_mask(grid, shift, x_BTD.device).repeat(x_BTD.shape[0], 1, 1) if shift else None
+        out_BhwD = from_windows(self(to_windows(image_BhwD), pair_mask_BTS=mask), grid)
         return torch.roll(out_BhwD, (shift, shift), dims=(1, 2)).flatten(1, 2)
 
 
@@ -117,7 +107,7 @@ class CrossAttention(Attention):
         context: Tensor,
         rotation: Rotation | None,
         context_rotation: Rotation | None,
-        key_mask_BS: Tensor | None = None,
+        key_mask_BS: Tensor | None,
     ) -> Tensor:
         """`context` holds one row per scene; B is a multiple of its length, the views of a scene side by side."""
         views = x_BTD.shape[0] // context.shape[0]
@@ -129,23 +119,19 @@ class CrossAttention(Attention):
 
 
 class TriangleLayer(nn.Module):
-    """One layer of the view-independent stage: self-attention among triangles, then a feed-forward network."""
+    """One layer of the view-independent stage: attention among triangles, then a feed-forward network."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.latent_dim
-        self.norm_first = config.norm_first
         self.multihead_attn = SelfAttention(width, config.num_heads, config.view_indep_qk_norm, config)
         self.query_norm = make_norm(config.norm_type, width, LAYER_EPS)
-        self.ffn = FeedForward(width, config.dim_feedforward, config.activation, config.bias)
+        self.ffn = FeedForward(width, config.dim_feedforward, config)
         self.ffn_norm = make_norm(config.norm_type, width, LAYER_EPS)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation | None, key_mask_BT: Tensor | None) -> Tensor:
-        if self.norm_first:
-            x_BTD = x_BTD + self.multihead_attn(self.query_norm(x_BTD), rotation, key_mask_BT)
-            return x_BTD + self.ffn(self.ffn_norm(x_BTD))
-        x_BTD = self.query_norm(x_BTD + self.multihead_attn(x_BTD, rotation, key_mask_BT))
-        return self.ffn_norm(x_BTD + self.ffn(x_BTD))
+        x_BTD = x_BTD + self.multihead_attn(self.query_norm(x_BTD), rotation, key_mask_BT)
+        return x_BTD + self.ffn(self.ffn_norm(x_BTD))
 
 
 class ViewLayer(nn.Module):
@@ -154,7 +140,6 @@ class ViewLayer(nn.Module):
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
         width, heads = config.view_transformer_latent_dim, config.view_transformer_n_heads
-        self.norm_first = config.norm_first
         self.windowed = config.view_transformer_use_swin_attn
         self.shift = WINDOW // 2 if index % 2 else 0
         self.multihead_attn = CrossAttention(width, config.latent_dim, heads, config.qk_norm, config)
@@ -164,7 +149,7 @@ class ViewLayer(nn.Module):
         if config.view_transformer_include_self_attn:
             self.self_attn = SelfAttention(width, heads, config.qk_norm, config)
             self.self_attn_norm = make_norm(config.norm_type, width, LAYER_EPS)
-        self.ffn = FeedForward(width, config.view_transformer_ffn_hidden_dim, config.activation, config.bias)
+        self.ffn = FeedForward(width, config.view_transformer_ffn_hidden_dim, config)
         self.ffn_norm = make_norm(config.norm_type, width, LAYER_EPS)
 
     def forward(
@@ -176,47 +161,40 @@ class ViewLayer(nn.Module):
         context_rotation: Rotation | None,
         key_mask_BS: Tensor | None,
     ) -> Tensor:
-        def cross(x: Tensor) -> Tensor:
-            return self.multihead_attn(x, self.kv_norm(context), rotation, context_rotation, key_mask_BS)
-
-        def among(x: Tensor) -> Tensor:
-            assert self.self_attn is not None
-            return self.self_attn.windows(x, grid, self.shift) if self.windowed else self.self_attn(x, rotation)
-
-        if self.norm_first:
-            x_BTD = x_BTD + cross(self.query_norm(x_BTD))
-            if self.self_attn is not None:
-                x_BTD = x_BTD + among(self.self_attn_norm(x_BTD))
-            return x_BTD + self.ffn(self.ffn_norm(x_BTD))
-        x_BTD = self.query_norm(x_BTD + cross(x_BTD))
+        x_BTD = x_BTD + self.multihead_attn(
+            self.query_norm(x_BTD), self.kv_norm(context), rotation, context_rotation, key_mask_BS
+        )
         if self.self_attn is not None:
-            x_BTD = self.self_attn_norm(x_BTD + among(x_BTD))
-        return self.ffn_norm(x_BTD + self.ffn(x_BTD))
+            normed = self.self_attn_norm(x_BTD)
+            if self.windowed:
+                x_BTD = x_BTD + self.self_attn.in_windows(normed, grid, self.shift)
+            else:
+                x_BTD = x_BTD + self.self_attn(normed, rotation)
+        return x_BTD + self.ffn(self.ffn_norm(x_BTD))
 
 
 def to_windows(image_BhwD: Tensor) -> Tensor:
-    """(B, h, w, D) -> (B windows, 64, D), the windows of one image side by side."""
+    """(B, h, w, D) -> (B W, 64, D), the windows of one image side by side."""
     tiles = image_BhwD.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW))
     return tiles.transpose(2, 3).flatten(0, 2).flatten(1, 2)
 
 
 def from_windows(windows: Tensor, grid: tuple[int, int]) -> Tensor:
     """The inverse of `to_windows`."""
-    rows, columns = grid[0] // WINDOW, grid[1] // WINDOW
-    tiles = windows.unflatten(1, (WINDOW, WINDOW)).unflatten(0, (-1, rows, columns))
+    tiles = windows.unflatten(1, (WINDOW, WINDOW)).unflatten(0, (-1, grid[0] // WINDOW, grid[1] // WINDOW))
     return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def shifted_window_mask(grid: tuple[int, int], shift: int, device: torch.device) -> Tensor:
-    """Which pairs inside each window of a rolled grid belong together, (windows, 64, 64) bool.
+    """Which pairs inside each window of a rolled grid may see each other, (W, 64, 64) bool.
 
-    Rolling brings tokens from opposite borders into one window; they must not see each other.
+    Rolling brings tokens from opposite borders into one window; those must not.
     """
 
     def regions(size: int) -> Tensor:
         index = torch.arange(size, device=device)
         return (index >= size - WINDOW).long() + (index >= size - shift).long()
 
-    region_hw = 3 * regions(grid[0])[:, None] + regions(grid[1])[None, :]
+    region_hw = 3 * regions(grid[0])[:, None] + regions(grid[1])
     region_WT = to_windows(region_hw[None, :, :, None]).squeeze(-1)
     return region_WT[:, :, None] == region_WT[:, None, :]

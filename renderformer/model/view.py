@@ -13,27 +13,27 @@ from renderformer.config import ModelConfig
 from renderformer.model.dpt import DPT
 from renderformer.model.encodings import TriangleRope, nerf_encoding
 from renderformer.model.layers import ViewLayer, make_norm
+from renderformer.model.shading import NETWORK_CHANNELS, ShadingHead, hit_positions
 
 
-def ray_directions(
-    fov_M: Tensor, height: int, width: int, grid_height: int | None = None, grid_width: int | None = None
-) -> Tensor:
-    """Unit directions through the pixel centres, in camera space.
+def ray_directions(c2w_M44: Tensor, fov_M: Tensor, size: tuple[int, int], covering: tuple[int, int]) -> Tensor:
+    """Unit directions through the pixel centres of each view, in the space that `c2w_M44` leads to.
 
     Args:
+        c2w_M44: camera to that space.
         fov_M: vertical fields of view in degrees.
-        height, width: the picture, in pixels; its centre is on the camera's axis.
-        grid_height, grid_width: rows and columns to make, which may reach beyond the picture to the right and below.
+        size: height and width of the picture; its centre lies on the camera's axis.
+        covering: rows and columns to make, which may reach beyond the picture below and to the right.
 
     Returns:
-        (M, grid_height, grid_width, 3) float32.
+        (M, *covering, 3) float32.
     """
-    focal_M = (height / 2) / torch.tan(torch.deg2rad(fov_M) / 2)
-    x_w = torch.arange(grid_width or width, device=fov_M.device).to(fov_M) + 0.5 - width / 2
-    y_h = torch.arange(grid_height or height, device=fov_M.device).to(fov_M) + 0.5 - height / 2
-    y_hw, x_hw = torch.meshgrid(y_h, x_w, indexing="ij")
-    x_Mhw, y_Mhw = x_hw / focal_M[:, None, None], -y_hw / focal_M[:, None, None]
-    return nn.functional.normalize(torch.stack([x_Mhw, y_Mhw, -torch.ones_like(x_Mhw)], dim=-1), dim=-1)
+    focal_M11 = (size[0] / 2) / torch.tan(torch.deg2rad(fov_M) / 2)[:, None, None]
+    y_h = torch.arange(covering[0], device=fov_M.device) + (0.5 - size[0] / 2)
+    x_w = torch.arange(covering[1], device=fov_M.device) + (0.5 - size[1] / 2)
+    y_Mhw, x_Mhw = torch.broadcast_tensors(-y_h[:, None] / focal_M11, x_w / focal_M11)
+    camera_Mhw3 = torch.stack([x_Mhw, y_Mhw, -torch.ones_like(x_Mhw)], dim=-1)
+    return nn.functional.normalize(torch.einsum("mij,mhwj->mhwi", c2w_M44[:, :3, :3], camera_Mhw3), dim=-1)
 
 
 def to_patches(image_MhwC: Tensor, patch: int) -> Tensor:
@@ -64,17 +64,15 @@ class ViewDecoder(nn.Module):
         x_MTD: Tensor,
         context: Tensor,
         grid: tuple[int, int],
-        ray_positions_MT9: Tensor | None,
+        ray_positions_M19: Tensor,
         positions_MS9: Tensor,
         mask_BS: Tensor,
     ) -> list[Tensor]:
-        """The image tokens after each layer."""
+        """The image tokens after each layer; `context` holds one row per scene, or one per view."""
         rotation = context_rotation = None
         if self.rope_emb is not None:
-            context_rotation = self.rope_emb(positions_MS9)
-            # Rays that start at the origin (camera space) are not rotated at all.
-            rotation = None if ray_positions_MT9 is None else self.rope_emb(ray_positions_MT9)
-        views = x_MTD.shape[0] // context.shape[0]
+            rotation, context_rotation = self.rope_emb(ray_positions_M19), self.rope_emb(positions_MS9)
+        views = x_MTD.shape[0] // mask_BS.shape[0]
         key_mask_MS = None if bool(mask_BS.all()) else mask_BS.repeat_interleave(views, dim=0)
         features = []
         for layer in self.layers:
@@ -94,8 +92,16 @@ class ViewTransformer(nn.Module):
         self.ray_map_patch_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.ray_map_encoder = nn.Linear(3 * (1 + 2 * config.vdir_num_freqs) * patch**2, width)
         self.ray_map_encoder_norm = make_norm(config.norm_type, width)
+        if config.pe_type == "nerf":
+            self.pe_token_proj = nn.Linear(9 * (1 + 2 * config.vertex_pe_num_freqs), width)
+            self.token_pos_pe_norm = make_norm(config.norm_type, width)
         self.transformer = ViewDecoder(config)
-        if config.use_dpt_decoder:
+        if config.ray_features != "none":
+            self.ray_feature_encoder = nn.Linear(NETWORK_CHANNELS * patch**2, width)
+            self.ray_feature_encoder_norm = make_norm(config.norm_type, width)
+        if config.output == "shading":
+            self.out_shading = ShadingHead(width, patch)
+        elif config.use_dpt_decoder:
             self.out_dpt = DPT(width, config.dpt_out_channels, config.dpt_features, self.out_channels, patch)
         else:
             self.out_proj = nn.Linear(width, self.out_channels * patch**2)
@@ -103,7 +109,7 @@ class ViewTransformer(nn.Module):
     def forward(
         self,
         rays_Mhw3: Tensor,
-        ray_origins_M3: Tensor | None,
+        ray_origins_M3: Tensor,
         tokens_BSD: Tensor,
         positions_MS9: Tensor,
         mask_BS: Tensor,
@@ -112,7 +118,7 @@ class ViewTransformer(nn.Module):
 
         Args:
             rays_Mhw3: unit directions, in the space of `positions_MS9`; h and w multiples of `config.size_multiple`.
-            ray_origins_M3: camera centres in that space; None when all are the origin (camera space).
+            ray_origins_M3: camera centres in that space.
             tokens_BSD, mask_BS: the encoded scenes.
             positions_MS9: triangle positions as each view sees them.
 
@@ -123,10 +129,16 @@ class ViewTransformer(nn.Module):
         grid = rays_Mhw3.shape[1] // patch, rays_Mhw3.shape[2] // patch
         bundles = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), patch)
         x_MTD = self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(bundles))
-        ray_positions = (
-            None if ray_origins_M3 is None else ray_origins_M3.repeat(1, 3)[:, None].expand(-1, x_MTD.shape[1], -1)
-        )
-        features = self.transformer(x_MTD, tokens_BSD, grid, ray_positions, positions_MS9, mask_BS)
+        ray_positions_M19 = ray_origins_M3.repeat(1, 3)[:, None]
+        if self.config.pe_type == "nerf":
+            x_MTD = x_MTD + self.position_tokens(ray_positions_M19)
+            views = x_MTD.shape[0] // tokens_BSD.shape[0]
+            tokens_BSD = tokens_BSD.repeat_interleave(views, dim=0) + self.position_tokens(positions_MS9)
+        features = self.transformer(x_MTD, tokens_BSD, grid, ray_positions_M19, positions_MS9, mask_BS)
         if self.config.use_dpt_decoder:
             return self.out_dpt([features[i] for i in self.config.dpt_layers], grid)
         return from_patches(self.out_proj(features[-1]), grid, patch)
+
+    def position_tokens(self, positions: Tensor) -> Tensor:
+        encoding = nerf_encoding(positions, self.config.vertex_pe_num_freqs)
+        return self.token_pos_pe_norm(self.pe_token_proj(encoding))
