@@ -1,0 +1,132 @@
+"""Materials as mesh files state them, turned into the rows that the engine uses.
+
+The engine's material is diffuse plus GGX specular without Fresnel (spec scenes.md), with diffuse + specular <= 1.
+
+glTF, metallic-roughness, with base colour b, metallic m and the 4 % reflection of a common dielectric:
+    diffuse = 0.96 b (1 - m)        specular = 0.04 (1 - m) + b m        roughness, emission as stated
+so that diffuse + specular <= 1 always; roughness means the same in both (GGX alpha is its square).
+
+MTL: diffuse = Kd, emission = Ke, specular = Ks where the illumination model has a highlight, scaled down where
+Kd + Ks > 1. The Phong exponent Ns becomes GGX alpha = sqrt(2 / (Ns + 2)) (Walter et al., "Microfacet Models for
+Refraction through Rough Surfaces", 2007), so roughness = (2 / (Ns + 2)) ** 0.25.
+
+Colour space: factors of glTF and of MTL are linear numbers; glTF vertex colours are linear (its specification,
+3.7.2.1); colours of PLY and OBJ vertices, and colour textures, are sRGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, NORMAL, ROUGHNESS, SPECULAR, FloatArray, Material
+
+RGB = tuple[float, float, float]
+DIELECTRIC = 0.04
+
+
+def srgb_to_linear(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The sRGB transfer function (IEC 61966-2-1) undone; any shape, display values in [0, 1]."""
+    v = np.asarray(values, np.float64)
+    return np.where(v <= 0.04045, v / 12.92, ((np.maximum(v, 0) + 0.055) / 1.055) ** 2.4)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What a file says about a surface, before textures and vertex colours.
+
+    Attributes:
+        base: linear RGB, glTF base colour or MTL Kd, in [0, 1].
+        specular: linear RGB of the specular workflow (MTL); None for the metallic one (glTF).
+        metallic: in [0, 1]; without meaning where `specular` is given.
+        roughness: in [0, 1].
+        emission: linear RGB radiance.
+    """
+
+    base: RGB = (0.5, 0.5, 0.5)
+    specular: RGB | None = (0.0, 0.0, 0.0)
+    metallic: float = 0.0
+    roughness: float = 0.5
+    emission: RGB = (0.0, 0.0, 0.0)
+
+    def rows(
+        self,
+        base: npt.ArrayLike = 1.0,
+        metallic: npt.ArrayLike = 1.0,
+        roughness: npt.ArrayLike = 1.0,
+        emission: npt.ArrayLike = 1.0,
+        count: int = 1,
+    ) -> FloatArray:
+        """(M, 13) material rows; each argument multiplies the surface's own value.
+
+        Args:
+            base, emission: linear RGB, (M, 3) or anything that broadcasts to it.
+            metallic, roughness: (M,) or anything that broadcasts to it.
+            count: M.
+        """
+        rows = np.empty((count, CHANNELS), np.float64)
+        colour = np.clip(np.asarray(self.base) * np.asarray(base), 0, 1) * np.ones((count, 1))
+        if self.specular is None:
+            metal = np.clip(self.metallic * np.asarray(metallic), 0, 1) * np.ones(count)
+            metal = metal[:, None]
+            rows[:, DIFFUSE] = (1 - DIELECTRIC) * colour * (1 - metal)
+            rows[:, SPECULAR] = DIELECTRIC * (1 - metal) + colour * metal
+        else:
+            rows[:, DIFFUSE] = colour
+            rows[:, SPECULAR] = np.minimum(self.specular, 1 - colour)
+        rows[:, ROUGHNESS] = np.clip(self.roughness * np.asarray(roughness), 0, 1)
+        rows[:, NORMAL] = (0.5, 0.5, 1.0)
+        rows[:, EMISSION] = np.asarray(self.emission) * np.asarray(emission)
+        return rows.astype(np.float32)
+
+
+# A surface about which the file says nothing.
+NEUTRAL = Surface(base=Material().diffuse, roughness=Material().roughness)
+
+
+def surface_from_mtl(values: dict[str, Any]) -> tuple[Surface, list[str]]:
+    """A Surface from the lower-case keys of one MTL material, and what had to be changed.
+
+    Args:
+        values: `kd`, `ks` and `ke` as lists of numbers (or of their text), `ns`, `illum`, `d`, `tr`.
+    """
+    said: list[str] = []
+    kd = _rgb(values.get("kd"), (0.8, 0.8, 0.8))
+    ks = _rgb(values.get("ks"), (0.0, 0.0, 0.0))
+    # Illumination models 0 and 1 are a constant colour and plain Lambert: Ks does not apply there.
+    if _number(values.get("illum"), 2.0) < 2:
+        ks = (0.0, 0.0, 0.0)
+    if any(d + s > 1 for d, s in zip(kd, ks, strict=True)):
+        said.append("specular scaled down so that Kd + Ks <= 1")
+    exponent = max(0.0, _number(values.get("ns"), 0.0))
+    if _number(values.get("d"), 1.0) < 1 or _number(values.get("tr"), 0.0) > 0:
+        said.append("transparency ignored")
+    surface = Surface(
+        base=kd,
+        specular=ks,
+        roughness=(2.0 / (exponent + 2.0)) ** 0.25,
+        emission=_rgb(values.get("ke"), (0.0, 0.0, 0.0), upper=60000.0),
+    )
+    return surface, said
+
+
+def _number(value: Any, default: float) -> float:
+    try:
+        number = float(np.asarray(value, np.float64).reshape(-1)[0])
+    except (TypeError, ValueError, IndexError):
+        return default
+    return number if np.isfinite(number) else default
+
+
+def _rgb(value: Any, default: RGB, upper: float = 1.0) -> RGB:
+    try:
+        numbers = np.broadcast_to(np.asarray(value, np.float64), (3,))
+    except (TypeError, ValueError):
+        return default
+    if not np.isfinite(numbers).all():
+        return default
+    red, green, blue = np.clip(numbers, 0, upper).tolist()
+    return red, green, blue

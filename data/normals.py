@@ -1,0 +1,80 @@
+"""Vertex normals of triangle soups: smooth across flat edges, split at creases.
+
+Shapes: N triangles, V distinct corner positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+CREASE_DEGREES = 30.0
+
+
+def merge_corners(triangles: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(N, 3) number of the distinct position at each corner; positions are the same only when they are equal.
+
+    Args:
+        triangles: (N, 3, 3) corner positions.
+    """
+    # Adding zero turns -0.0 into 0.0, so that the comparison of bytes is the comparison of numbers.
+    points = np.ascontiguousarray(triangles.reshape(-1, 3) + 0.0)
+    keys = points.view(np.dtype((np.void, points.dtype.itemsize * 3)))[:, 0]
+    return np.unique(keys, return_inverse=True)[1].reshape(-1, 3)
+
+
+def corner_angles(triangles: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(N, 3) interior angles in radians; zero at a corner whose edge has no length."""
+    corners = np.asarray(triangles, np.float64)
+    forward = np.roll(corners, -1, axis=1) - corners
+    backward = np.roll(corners, 1, axis=1) - corners
+    sine = np.linalg.norm(np.cross(forward, backward), axis=-1)
+    angles: npt.NDArray[np.float64] = np.arctan2(sine, (forward * backward).sum(-1))
+    return angles
+
+
+def smooth_normals(
+    triangles: npt.NDArray[Any], crease: float = CREASE_DEGREES, corners: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.float32]:
+    """Unit vertex normals, averaged by angle over the faces that meet at a corner without a crease between them.
+
+    Args:
+        triangles: (N, 3, 3) corner positions, counter-clockwise seen from outside, any units.
+        crease: edges where the face normals differ by this many degrees or more stay sharp.
+        corners: (N, 3) number of the position at each corner, see `merge_corners`, if already known.
+
+    Returns:
+        (N, 3, 3) float32; zeros at a triangle without area that has no smooth neighbour.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    points = np.asarray(triangles, np.float64)
+    if corners is None:
+        corners = merge_corners(triangles)
+    count = len(points)
+    face = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
+    length = np.linalg.norm(face, axis=-1, keepdims=True)
+    face = np.divide(face, length, out=np.zeros_like(face), where=length > 0)
+
+    # Half-edge k of a triangle runs from its corner k to corner k + 1; neighbours list an edge in opposite order.
+    start, end = corners.ravel(), np.roll(corners, -1, axis=1).ravel()
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    order = np.lexsort((high, low))
+    same = (low[order][1:] == low[order][:-1]) & (high[order][1:] == high[order][:-1])
+    one, two = order[:-1][same], order[1:][same]
+    cosine = (face[one // 3] * face[two // 3]).sum(-1)
+    joined = (cosine > np.cos(np.radians(crease))) & (start[one] == end[two])
+    one, two = one[joined], two[joined]
+    one_next, two_next = 3 * (one // 3) + (one + 1) % 3, 3 * (two // 3) + (two + 1) % 3
+    links = np.concatenate([one, one_next]), np.concatenate([two_next, two])
+    graph = coo_matrix((np.ones(len(links[0]), np.int8), links), shape=(3 * count, 3 * count))
+    fan = connected_components(graph, directed=False)[1]
+
+    weighted = (face[:, None] * corner_angles(points)[..., None]).reshape(-1, 3)
+    total = np.stack([np.bincount(fan, weighted[:, axis]) for axis in range(3)], axis=-1)[fan]
+    length = np.linalg.norm(total, axis=-1, keepdims=True)
+    flat = np.repeat(face, 3, axis=0)
+    return np.divide(total, length, out=flat, where=length > 1e-12).reshape(-1, 3, 3).astype(np.float32)
