@@ -1,0 +1,217 @@
+"""Loading and saving of models: a folder with `config.json` and `model.safetensors`.
+
+The format is that of the released checkpoints (spec/model.md, "Checkpoint files"). Names and shapes are strict both
+ways: a tensor that is missing, extra or of the wrong shape is an error, never a random or ignored weight.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from renderformer.config import ModelConfig
+from renderformer.data.errors import InputError
+from renderformer.data.files import atomic_path
+from renderformer.model import RenderFormer
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def load_model(
+    source: str | os.PathLike[str] | None = None, *, revision: str | None = None, offline: bool = False
+) -> RenderFormer:
+    """Load a model, in float32, on the CPU, ready for inference.
+
+    Args:
+        source: a folder with `config.json` and `model.safetensors`; or the id of a Hugging Face repository
+            ("owner/name"); or None for the model that is part of this package.
+        revision: branch, tag or commit of the repository; only with an id.
+        offline: use only files that were downloaded before; also when the variable HF_HUB_OFFLINE is 1.
+
+    Raises:
+        InputError: the source does not exist or cannot be reached, a file is missing or damaged, the configuration asks
+            for a feature that is not supported, or the tensors are not exactly those of the configuration.
+    """
+    folder = find_checkpoint(source, revision=revision, offline=offline)
+    config = read_config(folder)
+    tensors = _read_tensors(folder / WEIGHTS_FILE)
+    with torch.device("meta"):
+        model = RenderFormer(config)
+    _check_names_and_shapes(model.state_dict(), tensors, folder / WEIGHTS_FILE)
+    # The tensors become the parameters: a second copy of a large model is never made.
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    return model.eval()
+
+
+def find_checkpoint(
+    source: str | os.PathLike[str] | None = None, *, revision: str | None = None, offline: bool = False
+) -> Path:
+    """The folder of a checkpoint, downloaded if need be; arguments and errors as in `load_model`."""
+    if source is None:
+        folder = Path(str(importlib.resources.files("renderformer"))) / "weights" / "embedded"
+        if not folder.is_dir():
+            raise InputError(f"{folder}: this installation has no embedded model; give a model folder or a Hub id")
+    else:
+        folder = Path(source)
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"{folder}: revision {revision!r} applies to a Hub id, not to a folder; leave it out")
+        return folder
+    if folder.exists():
+        raise InputError(f"{folder}: is a file; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    return _download(str(source), revision, offline)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The configuration of a checkpoint folder.
+
+    Raises:
+        InputError: no file, not JSON, or what `ModelConfig.from_dict` refuses.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read, {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not valid JSON ({_one_line(error)}); download the model again") from None
+    return ModelConfig.from_dict(data, where=str(path))
+
+
+def save_model(model: RenderFormer, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
+    """Write `config.json` and `model.safetensors`, each whole or not at all.
+
+    A V1 model saved in float32 is what the original program loads; its configuration has no key that program lacks.
+
+    Args:
+        model: the model to write.
+        folder: made when it does not exist; files of these names in it are replaced.
+        dtype: the stored type: float32 (also None), float16 or bfloat16. RoPE frequencies stay float32.
+
+    Raises:
+        InputError: the folder cannot be made or written, or a weight is not finite in `dtype`.
+        ValueError: another dtype.
+    """
+    dtype = dtype or torch.float32
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype {dtype} cannot be stored; use one of {', '.join(map(str, _DTYPES))}")
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot make the folder, {error.strerror or error}") from None
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        stored = tensor.detach().to("cpu", torch.float32 if name.endswith("rope_emb.freqs") else dtype)
+        if not bool(torch.isfinite(stored).all()):
+            raise InputError(
+                f"{folder / WEIGHTS_FILE}: {name} holds values that are not finite as {dtype}; not written"
+            )
+        tensors[name] = stored.contiguous()
+
+    from safetensors.torch import save_file
+
+    with atomic_path(folder / WEIGHTS_FILE) as path:
+        save_file(tensors, path, metadata={"format": "pt"})
+    with atomic_path(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        others = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+        hint = f"; {others[0]} is not read, since pickle can run code" if others else ""
+        raise InputError(f"{path}: not found; weights must be one safetensors file of this name{hint}")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise InputError(
+            f"{path}: is not a whole safetensors file of {path.stat().st_size} bytes ({_one_line(error)}); "
+            "download or copy it again"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read, {error.strerror or error}") from None
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise InputError(f"{path}: {name} has type {tensor.dtype}; float32, float16 and bfloat16 are supported")
+    return tensors
+
+
+def _check_names_and_shapes(expected: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
+    for problem, names in (
+        ("does not have", sorted(expected.keys() - found.keys())),
+        ("has unexpected", sorted(found.keys() - expected.keys())),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise InputError(
+                f"{path}: {problem} {names[0]}{more}; the file does not belong to the {CONFIG_FILE} beside it"
+            )
+    for name, tensor in expected.items():
+        if tensor.shape != found[name].shape:
+            raise InputError(
+                f"{path}: {name} has shape {tuple(found[name].shape)}, {CONFIG_FILE} asks for {tuple(tensor.shape)}"
+            )
+
+
+def _download(repository: str, revision: str | None, offline: bool) -> Path:
+    """Fetch a repository's configuration and weights into the Hub's cache."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{repository} @ {revision}" if revision else repository
+    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+        raise InputError(f"{repository}: no such folder, and not a Hub id of the form owner/name")
+    try:
+        folder = Path(hf_hub_download(repository, CONFIG_FILE, revision=revision, local_files_only=offline)).parent
+        # The folder is named after the commit; asking for that one keeps the two files together.
+        hf_hub_download(repository, WEIGHTS_FILE, revision=folder.name, local_files_only=offline)
+    except LocalEntryNotFoundError as error:
+        if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            raise InputError(
+                f"{where}: no such folder, and not in the Hub's local cache; download it once without offline mode"
+            ) from None
+        raise InputError(
+            f"{where}: no such folder, and huggingface.co cannot be reached ({_one_line(error.__cause__ or error)}); "
+            "check the connection or give a folder"
+        ) from None
+    except GatedRepoError:
+        raise InputError(f"{where}: access to this Hub repository must be asked for on huggingface.co first") from None
+    except RevisionNotFoundError:
+        raise InputError(f"{where}: the Hub repository has no such revision") from None
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"{where}: no such folder and no such Hub repository (or it is private: log in first)"
+        ) from None
+    except EntryNotFoundError as error:
+        raise InputError(
+            f"{where}: the Hub repository must hold {CONFIG_FILE} and {WEIGHTS_FILE} ({_one_line(error)})"
+        ) from None
+    except (HFValidationError, OSError) as error:
+        raise InputError(f"{where}: cannot be loaded from the Hub, {_one_line(error)}") from None
+    return folder
+
+
+def _one_line(error: BaseException) -> str:
+    """An error's message, short enough for a line of ours."""
+    text = " ".join(str(error).split())
+    return text[:160] or type(error).__name__
