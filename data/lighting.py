@@ -74,7 +74,7 @@ def triangle_form_factor(points: FloatArray, normals: FloatArray, corners: Float
         total[cut] = _clipped(
             [vertex[cut] for vertex in vertices], [height[cut] for height in heights], normals[cut]
         )
-    return np.abs(total) / np.float32(2 * np.pi)
+    return (np.abs(total) / np.float32(2 * np.pi)).astype(np.float32)
 
 
 def _edge(a: FloatArray, b: FloatArray, normals: FloatArray) -> FloatArray:

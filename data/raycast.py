@@ -179,7 +179,7 @@ class RayCaster:
         The highlight combines samples of the lights and of the lobe by the balance heuristic (Veach and Guibas 1995),
         so that broad and sharp lobes are both free of noise; the reflection uses the lobe's samples.
         """
-        shiny = (materials[:, SPECULAR] > 0).any(axis=1)
+        shiny = np.asarray((materials[:, SPECULAR] > 0).any(axis=1))
         highlight, reflection = np.zeros((2, len(hits.rows), 3), np.float32)
         if not shiny.any():
             return highlight, reflection

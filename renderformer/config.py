@@ -24,9 +24,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 # Keys that only our files have, with the value at which the model is V1.
-_EXTENSIONS: dict[str, Any] = {"ray_features": "none", "output": "hdr"}
+_EXTENSIONS: dict[str, Any] = {"ray_features": "none", "output": "hdr", "token_triangles": 0}
 
-_MAY_BE_ZERO = ("num_register_tokens", "vn_pe_num_freqs", "vdir_num_freqs")
+_MAY_BE_ZERO = ("token_triangles", "num_register_tokens", "vn_pe_num_freqs", "vdir_num_freqs")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ class ModelConfig:
     # primary hit and the direct light there), and what the decoder's channels mean ("shading": factors of the picture).
     ray_features: str = "none"
     output: str = "hdr"
+    # Most triangles that the extension was trained to encode; a larger scene's tokens stand for a simplified copy of
+    # it, while its rays see every triangle. 0: no limit.
+    token_triangles: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -57,6 +57,9 @@ class RenderFormer(nn.Module):
         if config.ray_features != "none":
             self.tri_light_encoder = nn.Linear(TRIANGLE_CHANNELS, width)
             self.tri_light_encoder_norm = make_norm(config.norm_type, width)
+        if config.ray_features != "none":
+            self.tri_light_encoder = nn.Linear(TRIANGLE_CHANNELS, width)
+            self.tri_light_encoder_norm = make_norm(config.norm_type, width)
         self.transformer = TriangleTransformer(config)
         self.view_transformer = ViewTransformer(config)
 
@@ -190,6 +193,13 @@ class RenderFormer(nn.Module):
         step = self.config.size_multiple
         covering = -(-height // step) * step, -(-width // step) * step
         rays_Mhw3 = ray_directions(c2w_M44, fov.float().reshape(-1), (height, width), covering)
+        if pixels is not None and encoded.light_level is not None:
+            pixels_MhwC = pixels.float().flatten(0, 1)
+            level_M = encoded.light_level.repeat_interleave(views)
+            known = pixels_MhwC, pixel_inputs(pixels_MhwC, level_M)
+            predicted = self.view_transformer.shading(rays_Mhw3, encoded.tokens, positions_MT9, encoded.mask, *known)
+            return shade(pixels_MhwC, level_M, predicted)[:, :height, :width].unflatten(0, (batch, views))
+        assert self.config.ray_features == "none", "this model needs pixels"
         raw = self.view_transformer(rays_Mhw3, c2w_M44[:, :3, 3], encoded.tokens, positions_MT9, encoded.mask)
         picture = F.elu(raw.float()[..., :height, :width], alpha=_ELU_ALPHA)
         if not self.config.use_ldr:

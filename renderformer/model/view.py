@@ -127,8 +127,7 @@ class ViewTransformer(nn.Module):
         """
         patch = self.config.patch_size
         grid = rays_Mhw3.shape[1] // patch, rays_Mhw3.shape[2] // patch
-        bundles = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), patch)
-        x_MTD = self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(bundles))
+        x_MTD = self.ray_tokens(rays_Mhw3)
         ray_positions_M19 = ray_origins_M3.repeat(1, 3)[:, None]
         if self.config.pe_type == "nerf":
             x_MTD = x_MTD + self.position_tokens(ray_positions_M19)
@@ -139,6 +138,35 @@ class ViewTransformer(nn.Module):
             return self.out_dpt([features[i] for i in self.config.dpt_layers], grid)
         return from_patches(self.out_proj(features[-1]), grid, patch)
 
+    def ray_tokens(self, rays_Mhw3: Tensor) -> Tensor:
+        bundles = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), self.config.patch_size)
+        return self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(bundles))
+
     def position_tokens(self, positions: Tensor) -> Tensor:
         encoding = nerf_encoding(positions, self.config.vertex_pe_num_freqs)
         return self.token_pos_pe_norm(self.pe_token_proj(encoding))
+
+    def shading(
+        self,
+        rays_Mhw3: Tensor,
+        tokens_BSD: Tensor,
+        positions_MS9: Tensor,
+        mask_BS: Tensor,
+        pixels_MhwC: Tensor,
+        inputs_MChw: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The extension's decoder (renderformer/model/shading.py): what ray bundles that see their hits still lack.
+
+        Args:
+            pixels_MhwC: feature images; inputs_MChw: `pixel_inputs` of them; the rest as in `forward`, camera space.
+
+        Returns:
+            Irradiance, gloss and gate, see `ShadingHead.forward`.
+        """
+        patch = self.config.patch_size
+        grid = rays_Mhw3.shape[1] // patch, rays_Mhw3.shape[2] // patch
+        seen = self.ray_feature_encoder(to_patches(inputs_MChw.movedim(1, -1), patch))
+        x_MTD = self.ray_tokens(rays_Mhw3) + self.ray_feature_encoder_norm(seen)
+        ray_positions = hit_positions(pixels_MhwC, patch)
+        x_MTD = self.transformer(x_MTD, tokens_BSD, grid, ray_positions, positions_MS9, mask_BS)[-1]
+        return self.out_shading(x_MTD.transpose(1, 2).unflatten(2, grid), inputs_MChw)

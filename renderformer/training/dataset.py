@@ -7,6 +7,7 @@ Shapes: B scenes, N triangles (padded), V views, h x w pixels.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +23,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
 from renderformer.data.raycast import RayCaster
-from renderformer.data.shards import ShardReader
+from renderformer.data.shards import HALF_MAX, Recipe, read_recipe, read_shard
 
 # Raise when the meaning of the ray features changes: cached ones are then cast anew.
 FEATURE_VERSION = 1
@@ -59,31 +60,34 @@ class Batch:
     hdr: Tensor
 
 
-def cast_features(example: dict[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
-    """(V, h, w, 29) feature images and (N, 2, 3) triangle light of one scene of a shard, float16."""
-    arrays = {key: np.asarray(value, np.float32) for key, value in example.items() if key != "seed"}
-    caster = RayCaster(arrays["triangles"], arrays["normals"], arrays["materials"])
-    height, width = arrays["hdr"].shape[1:3]
-    views = [
-        caster.features(Camera(c2w, float(fov)), width, height, threads=1)
-        for c2w, fov in zip(arrays["c2w"], arrays["fov"], strict=True)
-    ]
+def cast_features(
+    geometry: list[npt.NDArray[np.float32]], cameras: list[Camera], size: int
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+    """(V, size, size, 29) feature images and (N, 2, 3) triangle light of one scene, float16.
+
+    Args:
+        geometry: triangles, normals and materials, as `RayCaster` takes them.
+    """
+    caster = RayCaster(*geometry)
+    views = [caster.features(camera, size, size, threads=1) for camera in cameras]
     return _half(np.stack(views)), _half(caster.triangle_light())
 
 
 def _half(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-    return np.minimum(values, 60000.0).astype(np.float16)
+    return np.minimum(values, HALF_MAX).astype(np.float16)
 
 
-def _cast_shard(folder: Path, shard: str, path: Path) -> None:
-    reader = ShardReader(folder, shards=[shard])
-    scenes = [cast_features(reader.scene(i)) for i in range(len(reader))]
+def _cast_shard(shard: Path, recipe: Recipe, path: Path) -> None:
+    arrays = read_shard(shard, recipe)
+    pixels, light = [], []
+    for i, (start, stop) in enumerate(itertools.pairwise(arrays["offsets"])):
+        geometry = [arrays[key][start:stop].astype(np.float32) for key in ("triangles", "normals", "materials")]
+        cameras = [Camera(c2w, float(fov)) for c2w, fov in zip(arrays["c2w"][i], arrays["fov"][i], strict=True)]
+        own_pixels, own_light = cast_features(geometry, cameras, recipe.resolution)
+        pixels.append(own_pixels)
+        light.append(own_light)
     with atomic_path(path) as temporary:
-        np.savez(
-            temporary,
-            pixels=np.stack([pixels for pixels, _ in scenes]),
-            triangle_light=np.concatenate([light for _, light in scenes]),
-        )
+        np.savez(temporary, pixels=np.stack(pixels), triangle_light=np.concatenate(light))
 
 
 class TrainingSet:
@@ -106,7 +110,7 @@ class TrainingSet:
         self._known: set[str] = set()
         self.refresh()
         if not self.examples:
-            raise InputError(f"{self.folder}: no finished shard here; run `renderformer data generate --out {folder}`")
+            raise InputError(f"{self.folder}: no finished shard here; make some with `renderformer data generate`")
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -114,13 +118,14 @@ class TrainingSet:
     def refresh(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Read the shards that have appeared since; returns how many scenes they added."""
         before = len(self.examples)
-        names = [name for name in ShardReader.shard_names(self.folder) if name not in self._known]
+        recipe = read_recipe(self.folder)
+        names = [path.name for path in sorted(self.folder.glob("shard_*.npz")) if path.name not in self._known]
         cache = self.folder / f"features-{FEATURE_VERSION}"
         cache.mkdir(exist_ok=True)
         missing = [name for name in names if not (cache / name).exists()]
         if missing:
             with ProcessPoolExecutor(self.workers) as pool:
-                jobs = [pool.submit(_cast_shard, self.folder, name, cache / name) for name in missing]
+                jobs = [pool.submit(_cast_shard, self.folder / name, recipe, cache / name) for name in missing]
                 for done, job in enumerate(jobs):
                     job.result()
                     if progress is not None:
@@ -129,29 +134,33 @@ class TrainingSet:
             if self.limit is not None and len(self.examples) >= self.limit:
                 break
             self._known.add(name)
-            self.examples.extend(self._read(name, cache / name))
+            self.examples.extend(_read(self.folder / name, recipe, cache / name))
         if self.limit is not None:
             del self.examples[self.limit :]
         return len(self.examples) - before
 
-    def _read(self, name: str, cached: Path) -> list[Example]:
-        reader = ShardReader(self.folder, shards=[name])
-        with np.load(cached, allow_pickle=False) as features:
-            pixels, light = features["pixels"], features["triangle_light"]
-        examples, start = [], 0
-        for i in range(len(reader)):
-            arrays = {k: np.asarray(v, np.float32) for k, v in reader.scene(i).items() if k not in ("hdr", "seed")}
-            stop = start + len(arrays["triangles"])
-            hdr = np.asarray(reader.scene(i)["hdr"], np.float16)
-            examples.append(
-                Example(**arrays, triangle_light=light[start:stop].astype(np.float32), pixels=pixels[i], hdr=hdr)
-            )
-            start = stop
-        return examples
+
+def _read(shard: Path, recipe: Recipe, cached: Path) -> list[Example]:
+    arrays = read_shard(shard, recipe)
+    with np.load(cached, allow_pickle=False) as features:
+        pixels, light = features["pixels"], features["triangle_light"].astype(np.float32)
+    return [
+        Example(
+            triangles=arrays["triangles"][start:stop],
+            normals=arrays["normals"][start:stop].astype(np.float32),
+            materials=arrays["materials"][start:stop].astype(np.float32),
+            triangle_light=light[start:stop],
+            c2w=arrays["c2w"][i],
+            fov=arrays["fov"][i],
+            pixels=pixels[i],
+            hdr=arrays["hdr"][i],
+        )
+        for i, (start, stop) in enumerate(itertools.pairwise(arrays["offsets"]))
+    ]
 
 
 def collate(examples: list[Example], views: int | None = None, rng: np.random.Generator | None = None) -> Batch:
-    """Pad scenes to the largest and stack them; with `rng`, apply exact augmentations and draw `views` views of each."""
+    """Pad scenes to the largest and stack them; with `rng`, augment each exactly and draw `views` of its views."""
     if rng is not None:
         examples = [augment(example, rng, views) for example in examples]
     most = max(len(example.triangles) for example in examples)

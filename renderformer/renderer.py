@@ -1,0 +1,265 @@
+"""Scenes to pictures: the object layer over the model.
+
+Two stages, as in the paper: `Renderer.encode` lights the triangles once, `Renderer.render` draws them for many cameras.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderformer.checkpoints import load_model
+from renderformer.config import ModelConfig
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.limits import check_scene
+from renderformer.data.raycast import RayCaster
+from renderformer.data.scene import Scene
+from renderformer.data.simplify import proxy
+from renderformer.image import Image
+from renderformer.model import Encoded, RenderFormer
+
+Progress = Callable[[str, int, int], None]
+MAX_SIDE = 16384
+# Views are decoded together up to this estimate of working memory.
+DECODE_BYTES = 1 << 30
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, eq=False)
+class LitScene:
+    """A scene after the view-independent stage; any number of cameras can be rendered from it.
+
+    Attributes:
+        scene: what was encoded; its cameras are the default ones.
+        encoded: the model's triangle tokens, a batch of one.
+        caster: casts the rays of a model with `ray_features`, else None.
+        notes: what encoding changed, with counts (for example, that the model's tokens stand for a simplified mesh).
+    """
+
+    scene: Scene
+    encoded: Encoded
+    caster: RayCaster | None
+    notes: tuple[str, ...] = ()
+
+
+class Renderer:
+    """A model on a device.
+
+    Attributes:
+        model: the network, in evaluation mode; its weights stay float32.
+        device: "cpu", "cuda" or "mps", as a torch.device.
+        precision: "fp32", "bf16" or "fp16", of the triangle stage; the view stage is always fp32 (spec model.md), as
+            lower precision visibly hurts it.
+
+    Raises:
+        InputError: a device that is not there, or a precision that is unknown or that the device does not have.
+    """
+
+    def __init__(self, model: RenderFormer, device: str = "auto", precision: str = "auto", name: str = "") -> None:
+        self.device = _device(device)
+        self.precision = _precision(precision, self.device)
+        self.model = model.to(self.device).eval()
+        self.name = name
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        offline: bool = False,
+    ) -> Renderer:
+        """Load a model: nothing for the embedded one, a folder with config.json and model.safetensors, or a Hub id.
+
+        Raises:
+            InputError: the model cannot be found or read; see `renderformer.checkpoints.load_model`.
+        """
+        model = load_model(source, revision=revision, offline=offline)
+        return cls(model, device, precision, "embedded" if source is None else os.fspath(source))
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's configuration."""
+        return self.model.config
+
+    def check(self, scene: Scene) -> list[str]:
+        """Lines that tell where a scene leaves the range that models were trained on, with the remedy."""
+        return check_scene(scene)
+
+    @torch.inference_mode()
+    def encode(self, scene: Scene, progress: Progress | None = None) -> LitScene:
+        """The view-independent stage.
+
+        A model whose configuration names `token_triangles` gets a simplified copy of a larger mesh for its tokens; its
+        rays still see every triangle.
+
+        Raises:
+            InputError: the scene is too large for the memory of the device.
+        """
+        report = progress or _silent
+        report("encode", 0, 1)
+        notes: tuple[str, ...] = ()
+        caster, tokens, light = None, scene, None
+        if self.config.ray_features != "none":
+            caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+            budget = self.config.token_triangles
+            if budget and len(scene) > budget:
+                tokens = proxy(scene, budget)
+                notes = (f"{len(scene):,} triangles are seen by rays, a copy of {len(tokens):,} lights the scene",)
+            own = caster if tokens is scene else RayCaster(tokens.triangles, tokens.normals, tokens.materials)
+            light = self._tensor(own.triangle_light())
+        patches = tokens.patches if self.config.texture_encode_patch_size > 1 else None
+        with self._autocast(), _memory(f"{len(tokens):,} triangles"):
+            encoded = self.model.encode(
+                self._tensor(tokens.triangles),
+                self._tensor(tokens.materials),
+                torch.ones(1, len(tokens), dtype=torch.bool, device=self.device),
+                self._tensor(tokens.normals),
+                patches=None if patches is None else torch.from_numpy(patches[0].copy()).to(self.device),
+                patch_index=None if patches is None else self._tensor(patches[1]),
+                triangle_light=light,
+            )
+        report("encode", 1, 1)
+        return LitScene(scene, encoded, caster, notes)
+
+    def render(
+        self,
+        scene: Scene | LitScene,
+        resolution: int | tuple[int, int] = 512,
+        cameras: Camera | Sequence[Camera] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Image]:
+        """Draw a scene, one Image per camera.
+
+        Args:
+            scene: a scene, or what `encode` returned for it.
+            resolution: pixels on a side, or (width, height); any size from 1 to 16384. The field of view is vertical.
+            cameras: the scene's own by default.
+            progress: called with (stage, done, total).
+
+        Raises:
+            InputError: no cameras, a size out of range, or too little memory.
+        """
+        return list(self.iterate(scene, resolution, cameras, progress))
+
+    def iterate(
+        self,
+        scene: Scene | LitScene,
+        resolution: int | tuple[int, int] = 512,
+        cameras: Camera | Sequence[Camera] | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Image]:
+        """`render`, one picture after the other as they become ready."""
+        width, height = _size(resolution)
+        source = scene.scene if isinstance(scene, LitScene) else scene
+        views = source.cameras if cameras is None else (cameras,) if isinstance(cameras, Camera) else tuple(cameras)
+        if not views:
+            raise InputError(f"scene {source.name!r}: has no cameras; give some, for example Camera.from_angles()")
+        lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress)
+        report = progress or _silent
+        step = self._views_at_once(width, height)
+        report("render", 0, len(views))
+        for start in range(0, len(views), step):
+            chunk = views[start : start + step]
+            for camera, hdr in zip(chunk, self._decode(lit, chunk, width, height, progress), strict=True):
+                yield Image(hdr, camera, {"model": self.name, "precision": self.precision})
+            report("render", start + len(chunk), len(views))
+
+    @torch.inference_mode()
+    def _decode(
+        self, lit: LitScene, cameras: Sequence[Camera], width: int, height: int, progress: Progress | None
+    ) -> np.ndarray:
+        c2w = self._tensor(np.stack([camera.c2w for camera in cameras]))
+        fov = self._tensor(np.array([[camera.fov] for camera in cameras], np.float32))
+        pixels = None
+        with _memory(f"{width} x {height} pixels"):
+            if lit.caster is not None:
+                cover = self.config.size_multiple
+                report = None if progress is None else lambda done, total: progress("cast rays", done, total)
+                images = [lit.caster.features(c, width, height, cover=cover, progress=report) for c in cameras]
+                pixels = self._tensor(np.stack(images))
+            hdr = self.model.view(lit.encoded, c2w, fov, height, width, pixels=pixels)
+            # A model with alpha draws it as a fourth channel; the picture is the first three.
+            return hdr[0, ..., :3].float().cpu().numpy()
+
+    def _views_at_once(self, width: int, height: int) -> int:
+        """How many views fit the budget, by the widest activations of the decoder."""
+        config = self.config
+        channels = 160 if config.output == "shading" else 2 * config.dpt_features if config.use_dpt_decoder else 16
+        tokens = width * height / config.patch_size**2 * config.view_transformer_ffn_hidden_dim
+        bytes_per_view = 4 * (width * height * channels + 3 * tokens)
+        return max(1, int(DECODE_BYTES // bytes_per_view))
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """A batch of one on the device."""
+        return torch.from_numpy(np.array(array)).to(self.device)[None]
+
+    def _autocast(self) -> torch.autocast:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+
+
+class _memory:  # noqa: N801 - used as a context manager, named like contextlib's
+    """Turn running out of memory into one line that says what was too large."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> Literal[False]:
+        # Torch reports a failed allocation on the CPU as a plain RuntimeError.
+        short = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+            isinstance(error, RuntimeError) and "alloc" in str(error).lower()
+        )
+        if short:
+            raise InputError(
+                f"out of memory with {self.what}; use a smaller resolution, fewer triangles or another device"
+            ) from error
+        return False
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress wanted."""
+
+
+def _size(resolution: int | tuple[int, int]) -> tuple[int, int]:
+    sides = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+    if len(sides) != 2 or not all(isinstance(n, int | np.integer) and 1 <= n <= MAX_SIDE for n in sides):
+        raise InputError(f"resolution is {resolution!r}, expected one number or (width, height) from 1 to {MAX_SIDE}")
+    return int(sides[0]), int(sides[1])
+
+
+def _device(name: str) -> torch.device:
+    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if found["cuda"] else "mps" if found["mps"] else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r} is unknown; use auto, cpu, cuda or mps") from None
+    if device.type not in found:
+        raise InputError(f"device {name!r} is not supported; use auto, cpu, cuda or mps")
+    there = [kind for kind, present in found.items() if present]
+    if not found[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"device {name!r} is not available on this machine; available: {', '.join(there)}")
+    return device
+
+
+def _precision(name: str, device: torch.device) -> str:
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r} is unknown; use one of {', '.join(PRECISIONS)}")
+    if name != "auto":
+        return name
+    # bf16 has the range of float32; on CPUs and MPS the gain is small and support varies.
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
