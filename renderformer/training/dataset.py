@@ -27,6 +27,8 @@ from renderformer.data.shards import HALF_MAX, Recipe, read_recipe, read_shard
 
 # Raise when the meaning of the ray features changes: cached ones are then cast anew.
 FEATURE_VERSION = 1
+GEOMETRY = ("triangles", "normals", "materials")
+FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Batch:
 
 
 def cast_features(
-    geometry: list[npt.NDArray[np.float32]], cameras: list[Camera], size: int
+    geometry: tuple[FloatArray, FloatArray, FloatArray], cameras: list[Camera], size: int
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
     """(V, size, size, 29) feature images and (N, 2, 3) triangle light of one scene, float16.
 
@@ -81,9 +83,10 @@ def _cast_shard(shard: Path, recipe: Recipe, path: Path) -> None:
     arrays = read_shard(shard, recipe)
     pixels, light = [], []
     for i, (start, stop) in enumerate(itertools.pairwise(arrays["offsets"])):
-        geometry = [arrays[key][start:stop].astype(np.float32) for key in ("triangles", "normals", "materials")]
+        rows = slice(start, stop)
+        triangles, normals, materials = (arrays[key][rows].astype(np.float32) for key in GEOMETRY)
         cameras = [Camera(c2w, float(fov)) for c2w, fov in zip(arrays["c2w"][i], arrays["fov"][i], strict=True)]
-        own_pixels, own_light = cast_features(geometry, cameras, recipe.resolution)
+        own_pixels, own_light = cast_features((triangles, normals, materials), cameras, recipe.resolution)
         pixels.append(own_pixels)
         light.append(own_light)
     with atomic_path(path) as temporary:
