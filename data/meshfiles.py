@@ -17,7 +17,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,22 +102,65 @@ def load_mesh_file(path: str | os.PathLike[str]) -> Scene:
         raise InputError(f"{path}: {path.suffix or 'a name without suffix'} is not a mesh format; use {_known()}")
     data = read_bytes(path)
     tally = _Tally()
-    try:
-        with _quiet():
-            parts = _gltf_parts(path, data, tally) if suffix in (".glb", ".gltf") else _trimesh_parts(path, data, tally)
-    except InputError as error:
-        raise InputError(f"{path}: {error}{_mislabelled(path, data)}") from None
-    # The readers raise whatever the damage led to; for the user it is one thing.
-    except (Exception, RecursionError) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise InputError(
-            f"{path}: cannot be read as {FORMATS[suffix]} ({reason}); export it again{_mislabelled(path, data)}"
-        ) from error
+    if suffix in (".glb", ".gltf"):
+        parts = _guarded(path, data, lambda: _gltf_parts(path, data, tally))
+    else:
+        parts = _guarded(path, data, lambda: _trimesh_parts(path, data, tally))
     try:
         return _assemble(path, parts, tally)
     except InputError as error:
         hint = _mislabelled(path, data) if "has no triangles" in str(error) else ""
         raise InputError(f"{path}: {error}{hint}") from None
+
+
+def load_geometry(path: Path) -> tuple[FloatArray64, npt.NDArray[np.int64]]:
+    """The bare geometry of a mesh file, as `trimesh.load(path, process=False, force="mesh")` gives it: vertices are not
+    merged, objects are joined, glTF keeps its axes.
+
+    Returns:
+        (V, 3) float64 vertices, (F, 3) faces.
+
+    Raises:
+        InputError: the file cannot be read, has no triangles, or NaN, infinite or huge coordinates.
+    """
+    data = read_bytes(path)
+    parts = _guarded(path, data, lambda: _bare_parts(path, data))
+    if not parts:
+        raise InputError(f"{path}: has no triangles; export it with faces{_mislabelled(path, data)}")
+    try:
+        for part in parts:
+            _check_part(part)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    offsets = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
+    faces = np.concatenate([part.faces + offset for part, offset in zip(parts, offsets, strict=True)])
+    return np.concatenate([part.vertices for part in parts]), faces
+
+
+def _bare_parts(path: Path, data: bytes) -> list[_Part]:
+    if path.suffix.lower() not in (".glb", ".gltf"):
+        return _trimesh_parts(path, data, _Tally(), plain=True)
+    parts = _gltf_parts(path, data, _Tally(), plain=True)
+    for part in parts:
+        part.vertices = part.vertices[:, [0, 2, 1]] * (1, 1, -1)
+    return parts
+
+
+def _guarded(path: Path, data: bytes, read: Callable[[], list[_Part]]) -> list[_Part]:
+    """What `read` returns; whatever the damage made it raise becomes one line about the file."""
+    try:
+        with _quiet():
+            return [part for part in read() if len(part.faces)]
+    except InputError as error:
+        raise InputError(f"{path}: {error}{_mislabelled(path, data)}") from None
+    except MemoryError:
+        raise InputError(f"{path}: needs more memory than there is; simplify the mesh") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        kind = FORMATS[path.suffix.lower()]
+        raise InputError(
+            f"{path}: cannot be read as {kind} ({reason}); export it again{_mislabelled(path, data)}"
+        ) from error
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
@@ -216,7 +259,8 @@ def _resolver(path: Path) -> Any:
     return resolver
 
 
-def _gltf_parts(path: Path, data: bytes, tally: _Tally) -> list[_Part]:
+def _gltf_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) -> list[_Part]:
+    """Objects of a glTF file, Z up; without their textures if `plain`."""
     from renderformer.data.gltf import GltfFile
 
     resolver = _resolver(path)
@@ -234,7 +278,8 @@ def _gltf_parts(path: Path, data: bytes, tally: _Tally) -> list[_Part]:
         # Y up to Z up: a quarter turn about X.
         vertices = one.vertices[:, [0, 2, 1]] * (1, -1, 1)
         normals = None if one.normals is None else one.normals[:, [0, 2, 1]] * (1, -1, 1)
-        textures = Textures.from_gltf(one.material.textures, tally.lines) if one.material.textures else None
+        sources = {} if plain else one.material.textures
+        textures = Textures.from_gltf(sources, tally.lines) if sources else None
         parts.append(
             _Part(one.name, vertices, one.faces, normals, one.uv, one.colors, one.material.surface, textures)
         )
@@ -242,8 +287,8 @@ def _gltf_parts(path: Path, data: bytes, tally: _Tally) -> list[_Part]:
     return parts
 
 
-def _trimesh_parts(path: Path, data: bytes, tally: _Tally) -> list[_Part]:
-    """Objects of an OBJ, PLY, STL, OFF or 3MF file."""
+def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) -> list[_Part]:
+    """Objects of an OBJ, PLY, STL, OFF or 3MF file; if `plain`, an OBJ is split by material only, and none is read."""
     from trimesh.exchange.load import mesh_loaders
     from trimesh.scene.transforms import SceneGraph
 
@@ -252,7 +297,7 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally) -> list[_Part]:
     resolver = _resolver(path)
     if kind == "obj":
         data = _plain_obj(data, tally)
-        options = {"split_objects": True, "group_material": True}
+        options = {"skip_materials": True} if plain else {"split_objects": True, "group_material": True}
     elif kind == "3mf":
         check_3mf(data)
     elif kind == "ply":
@@ -264,7 +309,7 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally) -> list[_Part]:
     if "geometry" not in loaded:
         loaded = {"geometry": {path.stem: loaded}}
     geometry = {name: value for name, value in loaded["geometry"].items() if len(value.get("faces", ()))}
-    if kind == "obj":
+    if kind == "obj" and not plain:
         # trimesh hands out the objects of an OBJ last to first.
         geometry = dict(reversed(geometry.items()))
         geometry = _object_names(geometry, path)
@@ -435,7 +480,6 @@ def _colors(kwargs: dict[str, Any], vertices: int, faces: int, tally: _Tally) ->
 
 def _assemble(path: Path, parts: list[_Part], tally: _Tally) -> Scene:
     """Checked, centred, cleaned meshes under unique names."""
-    parts = [part for part in parts if len(part.faces)]
     if not parts:
         raise InputError("has no triangles; export it with faces")
     for part in parts:

@@ -1,0 +1,421 @@
+"""Scene JSON 1.0 (spec scenes.md), read the way the original converter reads it.
+
+The result is the original's to the last bit of float32, up to the order of the triangles inside a smooth object:
+geometry passes through decimal text with eight places there, so positions are rounded to 1e-8 here, and normals are
+computed from the rounded positions.
+
+Legend: V vertices, F triangles of one object.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.meshfiles import FORMATS, MAX_TRIANGLES, load_geometry, read_bytes
+from renderformer.data.normals import CREASE_DEGREES
+from renderformer.data.scene import EMISSION, FloatArray, Material, Mesh, Scene
+
+FloatArray64 = npt.NDArray[np.float64]
+Faces = npt.NDArray[np.int64]
+
+VERSION = "1.0"
+# The original writes its meshes as OBJ text with this many decimals before it reads them back.
+_DECIMALS = 8
+_MAX_JSON_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class _Object:
+    """One checked entry of `objects`."""
+
+    mesh: Path
+    material: Material
+    smooth: bool
+    seed: int | None
+    random_max: float
+    per_triangle: bool
+    translation: FloatArray64
+    rotation: FloatArray64
+    scale: FloatArray64
+    normalize: bool
+    remesh: bool
+    faces: int
+
+
+def read_scene_json(path: str | os.PathLike[str]) -> Scene:
+    """Read a scene JSON file and the meshes beside it.
+
+    Returns:
+        Objects in the order of the file, cameras named camera_0, camera_1 …; a scene without cameras or lights loads
+        with a note.
+
+    Raises:
+        InputError: anything that the format does not allow, or a mesh that cannot be read; the line names the file, the
+            key and the value.
+    """
+    path = Path(path)
+    document = _parse(path)
+    try:
+        return _scene(path, document)
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    data = read_bytes(path, _MAX_JSON_BYTES)
+    try:
+        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not text in UTF-8, so it is not scene JSON; check the file") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: is not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply to be scene JSON") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: holds {_shown(document)}, expected an object with version, objects and cameras")
+    return document
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice in one object; rename one")
+        found[key] = value
+    return found
+
+
+def _scene(path: Path, document: dict[str, Any]) -> Scene:
+    top = _Keys(document, "", {"scene_name", "version", "objects", "cameras"})
+    version = top.get("version", _any)
+    if version != VERSION:
+        raise InputError(f'version is {_shown(version)}, expected "{VERSION}"')
+    entries = top.get("objects", _mapping)
+    if not entries:
+        raise InputError("objects is empty; a scene needs at least one object")
+    notes: list[str] = []
+    folder = path.parent.resolve()
+    checked = {name: _checked_object(name, entry, folder, notes) for name, entry in entries.items()}
+    cameras = [_camera(index, entry) for index, entry in enumerate(top.get("cameras", _list, []))]
+    cache: dict[Path, tuple[FloatArray64, Faces]] = {}
+    objects: list[Mesh] = []
+    for name, entry in checked.items():
+        if entry.mesh not in cache:
+            cache[entry.mesh] = load_geometry(entry.mesh)
+        objects.append(_mesh(name, entry, *cache[entry.mesh], notes))
+        if sum(map(len, objects)) > MAX_TRIANGLES:
+            raise InputError(f"objects.{name}: the scene has more than {MAX_TRIANGLES} triangles; simplify its meshes")
+    if not cameras:
+        notes.append("has no cameras; give one to render it")
+    if not any((mesh.materials[:, EMISSION] > 0).any() for mesh in objects):
+        notes.append("has no lights (no object emits); the picture will be black")
+    name = top.get("scene_name", _string, path.stem)
+    return Scene(tuple(objects), tuple(cameras), name, tuple(f"{path.name}: {note}" for note in notes))
+
+
+class _Keys:
+    """Checked access to one JSON object; `where` is its path from the top."""
+
+    def __init__(self, value: Any, where: str, known: set[str]) -> None:
+        self._prefix = f"{where}." if where else ""
+        if not isinstance(value, dict):
+            raise InputError(f"{where} is {_shown(value)}, expected an object")
+        for key in value:
+            if key not in known:
+                raise InputError(
+                    f"{self._prefix}{key} is not a key of scene JSON {VERSION}; expected {', '.join(sorted(known))}"
+                )
+        self._value = value
+
+    def get(self, key: str, kind: Callable[[Any, str], Any], default: Any = ...) -> Any:
+        """The value of `key`, checked by `kind`; `default` if it is absent and a default is given."""
+        if key not in self._value:
+            if default is ...:
+                raise InputError(f"{self._prefix}{key} is missing; add it")
+            return default
+        return kind(self._value[key], f"{self._prefix}{key}")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _any(value: Any, where: str) -> Any:
+    return value
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is {_shown(value)}, expected an object")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{where} is {_shown(value)}, expected a list")
+    return value
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{where} is {_shown(value)}, expected text")
+    return value
+
+
+def _bool(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{where} is {_shown(value)}, expected true or false")
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{where} is {_shown(value)}, expected a number")
+    if not abs(value) <= 1e30:
+        raise InputError(f"{where} is {_shown(value)}, expected a finite number")
+    return float(value)
+
+
+def _between(low: float, high: float) -> Callable[[Any, str], float]:
+    def check(value: Any, where: str) -> float:
+        number = _number(value, where)
+        if not low <= number <= high:
+            raise InputError(f"{where} is {number:g}, expected a number from {low:g} to {high:g}")
+        return number
+
+    return check
+
+
+def _integer(low: int, high: int) -> Callable[[Any, str], int]:
+    def check(value: Any, where: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InputError(f"{where} is {_shown(value)}, expected a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _optional(kind: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    return lambda value, where: None if value is None else kind(value, where)
+
+
+def _triple(kind: Callable[[Any, str], float] = _number) -> Callable[[Any, str], FloatArray64]:
+    def check(value: Any, where: str) -> FloatArray64:
+        if not isinstance(value, list) or len(value) != 3:
+            raise InputError(f"{where} is {_shown(value)}, expected three numbers")
+        return np.array([kind(item, f"{where}[{index}]") for index, item in enumerate(value)])
+
+    return check
+
+
+def _choice(*names: str) -> Callable[[Any, str], str]:
+    def check(value: Any, where: str) -> str:
+        if value not in names:
+            raise InputError(f"{where} is {_shown(value)}, expected {' or '.join(names)}")
+        return str(value)
+
+    return check
+
+
+def _checked_object(name: str, entry: Any, folder: Path, notes: list[str]) -> _Object:
+    where = f"objects.{name}"
+    top = _Keys(entry, where, {"mesh_path", "material", "transform", "remesh", "remesh_target_face_num"})
+    m = _Keys(
+        top.get("material", _mapping),
+        f"{where}.material",
+        {
+            *("diffuse", "specular", "emissive", "roughness", "smooth_shading"),
+            *("rand_tri_diffuse_seed", "random_diffuse_max", "random_diffuse_type"),
+        },
+    )
+    t = _Keys(top.get("transform", _mapping), f"{where}.transform", {"translation", "rotation", "scale", "normalize"})
+    diffuse = m.get("diffuse", _triple())
+    if diffuse.min() < 0 or diffuse.max() > 1:
+        notes.append(f"{where}.material.diffuse {diffuse.tolist()} clipped to 0 … 1, as the original converter does")
+    # An 8-bit colour, cut off and not rounded: 0.5 becomes 127 / 255.
+    diffuse = np.floor(np.clip(diffuse, 0, 1) * 255) / 255
+    specular = m.get("specular", _triple(_between(0, 1)))
+    emission = m.get("emissive", _triple(_between(0, 60000)))
+    seed = m.get("rand_tri_diffuse_seed", _optional(_integer(0, 2**32 - 1)), None)
+    random_max = m.get("random_diffuse_max", _between(0, 1), 1.0)
+    if seed is not None and random_max == 0:
+        raise InputError(f"{where}.material.random_diffuse_max is 0, expected more than 0 beside a seed")
+    kind = m.get("random_diffuse_type", _choice("per-shading-group", "per-triangle"), "per-shading-group")
+    return _Object(
+        mesh=_mesh_path(top.get("mesh_path", _string), f"{where}.mesh_path", folder),
+        material=Material(tuple(diffuse), tuple(specular), m.get("roughness", _between(0, 1)), tuple(emission)),
+        smooth=m.get("smooth_shading", _bool),
+        seed=seed,
+        random_max=random_max,
+        per_triangle=kind == "per-triangle",
+        translation=t.get("translation", _triple()),
+        rotation=t.get("rotation", _triple()),
+        scale=t.get("scale", _triple()),
+        normalize=t.get("normalize", _bool, True),
+        remesh=top.get("remesh", _bool, False),
+        faces=top.get("remesh_target_face_num", _integer(4, 1_000_000), 2048),
+    )
+
+
+def _mesh_path(text: str, where: str, folder: Path) -> Path:
+    """The mesh file, which must lie in the folder of the scene or below it."""
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", text):
+        raise InputError(f"{where} is {_shown(text)}, a URL; copy the mesh beside the scene and give its relative path")
+    relative = Path(text)
+    if relative.is_absolute() or re.match(r"[a-zA-Z]:|\\", text):
+        raise InputError(f"{where} is {_shown(text)}, an absolute path; give it relative to the scene file")
+    try:
+        resolved = (folder / relative).resolve()
+        inside = resolved.is_relative_to(folder)
+        exists = inside and resolved.is_file()
+    # A cycle of links, a null byte, or a name that the system cannot hold.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{where} is {_shown(text)}, which cannot be followed ({error}); check the path") from None
+    if not inside:
+        raise InputError(f"{where} is {_shown(text)}, outside the folder of the scene; copy the mesh into it")
+    if not exists:
+        raise InputError(f"{where} is {_shown(text)}, which does not exist; check the path")
+    if resolved.suffix.lower() not in FORMATS:
+        raise InputError(f"{where} is {_shown(text)}, expected a mesh file ({', '.join(FORMATS)})")
+    return folder / relative
+
+
+def _camera(index: int, entry: Any) -> Camera:
+    where = f"cameras[{index}]"
+    keys = _Keys(entry, where, {"position", "look_at", "up", "fov"})
+    position, target, up = (keys.get(key, _triple()) for key in ("position", "look_at", "up"))
+    fov = keys.get("fov", _number)
+    try:
+        return Camera.look_at(position, target, up, fov, f"camera_{index}")
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).partition(': ')[2]}") from None
+
+
+def _mesh(name: str, entry: _Object, vertices: FloatArray64, faces: Faces, notes: list[str]) -> Mesh:
+    """The object with its transform, shading and colours, in the order of steps of the original."""
+    label = f"objects.{name}"
+    if entry.normalize:
+        vertices = vertices - vertices.mean(axis=0)
+        radius = np.linalg.norm(vertices, axis=1).max()
+        if radius == 0:
+            raise InputError(f"{label}: all vertices of {entry.mesh.name} are the same point; export it again")
+        vertices = vertices / (2 * radius)
+    if entry.remesh:
+        vertices, faces = remesh(vertices, faces, entry.faces)
+        notes.append(
+            f"{label}: remeshed to {len(faces)} triangles (asked for {entry.faces}); not bit-equal to the original, "
+            "which uses another library"
+        )
+    for axis, angle in zip(np.eye(3), entry.rotation, strict=True):
+        vertices = vertices @ _rotation(axis, math.radians(angle)).T
+    vertices = vertices * entry.scale + entry.translation
+    if np.abs(vertices).max() > 1e9:
+        largest = float(np.abs(vertices).max())
+        raise InputError(f"{label}: the largest coordinate is {largest:.3g}, more than 1e9; scale it down")
+    if (entry.scale < 0).sum() % 2:
+        faces = faces[:, ::-1]
+    # Colours per triangle need triangles of their own, which shade flat.
+    smooth = entry.smooth and not (entry.seed is not None and entry.per_triangle)
+    triangles, normals, groups = _smooth(vertices, faces) if smooth else _flat(vertices, faces)
+    materials = np.tile(entry.material.row(), (len(triangles), 1))
+    if entry.seed is not None:
+        materials[:, :3] = _random_colours(entry.seed, entry.random_max, int(groups.max()) + 1)[groups]
+    keep = _has_area(triangles)
+    if not keep.all():
+        notes.append(f"{label}: {int((~keep).sum())} zero-area triangles dropped")
+        if not keep.any():
+            raise InputError(f"{label}: no triangle of {entry.mesh.name} has an area after the transform; check scale")
+    return Mesh(name, triangles[keep], normals[keep], materials[keep])
+
+
+def _has_area(triangles: FloatArray) -> npt.NDArray[np.bool_]:
+    corners = triangles.astype(np.float64)
+    area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return np.asarray((area != 0).any(axis=1))
+
+
+def _rotation(axis: FloatArray64, angle: float) -> FloatArray64:
+    from trimesh.transformations import rotation_matrix
+
+    return np.asarray(rotation_matrix(angle, axis))[:3, :3]
+
+
+def _as_text(vertices: FloatArray64, faces: Faces) -> Any:
+    """A trimesh of the vertices as they come back from decimal text."""
+    from trimesh import Trimesh
+
+    return Trimesh(np.round(vertices, _DECIMALS), faces, process=False)
+
+
+def _smooth(vertices: FloatArray64, faces: Faces) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Triangles, normals smoothed below the crease, and the number of the shading group of each triangle."""
+    from trimesh import Trimesh
+    from trimesh.graph import connected_component_labels, smooth_shade
+
+    split = smooth_shade(Trimesh(vertices, faces, process=False), angle=math.radians(CREASE_DEGREES))
+    mesh = _as_text(split.vertices, split.faces)
+    groups = connected_component_labels(mesh.face_adjacency, node_count=len(mesh.faces))
+    triangles, normals = mesh.vertices[mesh.faces], mesh.vertex_normals[mesh.faces]
+    return triangles.astype(np.float32), normals.astype(np.float32), groups
+
+
+def _flat(vertices: FloatArray64, faces: Faces) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Triangles with face normals; each is a group of its own."""
+    count = len(faces)
+    mesh = _as_text(vertices[faces].reshape(-1, 3), np.arange(3 * count).reshape(-1, 3))
+    triangles, normals = mesh.vertices[mesh.faces], mesh.vertex_normals[mesh.faces]
+    return triangles.astype(np.float32), normals.astype(np.float32), np.arange(count)
+
+
+def _random_colours(seed: int, upper: float, count: int) -> FloatArray:
+    """(count, 3) colours of the original's generator."""
+    # The format is defined by the legacy generator; a new one would give other colours.
+    generator = np.random.RandomState(seed)  # noqa: NPY002
+    # One call per part and one call for all draw the same numbers.
+    colours = generator.randint(0, math.ceil(256 * upper), (count, 3))
+    return (colours / 255).astype(np.float32)
+
+
+def remesh(vertices: FloatArray64, faces: Faces, target: int) -> tuple[FloatArray64, Faces]:
+    """About `target` triangles of similar size: long edges are split to the length that `target` equilateral triangles
+    would have, then quadric decimation takes the surplus.
+
+    Raises:
+        InputError: the mesh has no area.
+    """
+    import fast_simplification
+    from trimesh.remesh import subdivide_to_size
+
+    from renderformer.data.normals import merge_corners
+
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = float(np.linalg.norm(normals, axis=1).sum() / 2)
+    if area <= 0:
+        raise InputError("the mesh to remesh has no area; check the file")
+    edge = math.sqrt(area / target * 4 / math.sqrt(3))
+    points, pieces = subdivide_to_size(vertices, faces, edge, max_iter=20)
+    # Neighbours split a shared edge at the same point; only merged do they stay connected.
+    order = merge_corners(points[pieces])
+    merged = np.empty((int(order.max()) + 1, 3))
+    merged[order] = points[pieces]
+    if len(order) <= target:
+        return merged, order
+    thinned, kept = fast_simplification.simplify(merged, order.astype(np.int32), target_count=target)
+    return np.asarray(thinned, np.float64), np.asarray(kept, np.int64)
