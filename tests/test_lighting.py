@@ -1,0 +1,109 @@
+"""Direct light of triangles: form factors, sample points, GGX."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from renderformer.data import lighting
+
+
+def directions(count: int) -> np.ndarray:
+    """Cosine-weighted directions around +z in float64; their mean of anything is its form factor."""
+    u, v = np.random.default_rng(0).random((2, count))
+    radius, phi = np.sqrt(u), 2 * np.pi * v
+    return np.stack([radius * np.cos(phi), radius * np.sin(phi), np.sqrt(1 - u)], axis=1)
+
+
+def hit_share(corners: np.ndarray, rays: np.ndarray) -> float:
+    """Share of rays from the origin that meet the triangle (Möller-Trumbore in float64)."""
+    a, e1, e2 = corners[0], corners[1] - corners[0], corners[2] - corners[0]
+    p = np.cross(rays, e2)
+    inverse = 1 / (p @ e1)
+    u = (p @ -a) * inverse
+    q = np.cross(-a, e1)
+    v = (rays @ q) * inverse
+    return float(((u >= 0) & (v >= 0) & (u + v <= 1) & ((q @ e2) * inverse > 0)).mean())
+
+
+RAYS = directions(400_000)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_form_factor_matches_ray_casting_also_across_the_horizon(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-1, 1, (3, 3)) + [0, 0, rng.uniform(-0.2, 1.5)]
+    got = lighting.triangle_form_factor(
+        np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners.astype(np.float32)
+    )[0]
+    assert got == pytest.approx(hit_share(corners, RAYS), abs=4e-3)
+
+
+def test_form_factor_of_a_small_far_triangle_is_the_point_formula() -> None:
+    corners = np.array([[-0.05, 0, 2], [0.05, 0, 2], [0, 0.08, 2]], np.float32)
+    centre = corners.mean(axis=0, dtype=np.float64)
+    area = np.linalg.norm(np.cross(corners[1] - corners[0], corners[2] - corners[0])) / 2
+    distance2 = centre @ centre
+    expected = area * (centre[2] ** 2 / distance2) / (np.pi * distance2)
+    got = lighting.triangle_form_factor(
+        np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners
+    )[0]
+    assert got == pytest.approx(expected, rel=1e-3)
+
+
+def test_form_factor_below_the_horizon_is_zero_and_both_sides_act_alike() -> None:
+    corners = np.array([[0, 0, -1], [1, 0, -2], [0, 1, -1.5]], np.float32)
+    point, up = np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32)
+    assert lighting.triangle_form_factor(point, up, corners)[0] == 0
+    above = -corners
+    assert lighting.triangle_form_factor(point, up, above)[0] == pytest.approx(
+        lighting.triangle_form_factor(point, up, above[::-1].copy())[0], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 64])
+def test_triangle_samples_are_inside_and_centred(count: int) -> None:
+    samples = lighting.triangle_samples(count)
+    assert samples.shape == (count, 3)
+    assert samples.min() >= 0
+    np.testing.assert_allclose(samples.sum(axis=1), 1, atol=1e-6)
+    if count >= 64:
+        np.testing.assert_allclose(samples.mean(axis=0), 1 / 3, atol=0.04)
+
+
+def test_tangent_frame_is_orthonormal_and_right_handed() -> None:
+    normals = lighting.normalised(np.random.default_rng(1).normal(size=(500, 3)).astype(np.float32))
+    normals = np.concatenate([normals, [[0, 0, 1], [0, 0, -1]]]).astype(np.float32)
+    tangent, bitangent = lighting.tangent_frame(normals)
+    frame = np.stack([tangent, bitangent, normals], axis=1)
+    np.testing.assert_allclose(frame @ frame.swapaxes(1, 2), np.broadcast_to(np.eye(3), frame.shape), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.det(frame), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3, 1.0])
+def test_ggx_density_projects_to_one(alpha: float) -> None:
+    # Over the hemisphere the density times the cosine integrates to 1 (Walter et al. 2007).
+    theta = (np.arange(20_000) + 0.5) / 20_000 * np.pi / 2
+    half = np.stack([np.sin(theta), np.zeros_like(theta), np.cos(theta)], axis=1).astype(np.float32)
+    density = lighting.ggx_density(half, np.full(len(half), alpha, np.float32))
+    integral = (density * np.cos(theta) * np.sin(theta) * 2 * np.pi).sum() * (np.pi / 2 / 20_000)
+    assert integral == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.6])
+@pytest.mark.parametrize("tilt", [0.2, 1.2])
+def test_visible_normals_follow_their_density(alpha: float, tilt: float) -> None:
+    # The mean of any function over the samples is its integral with G1 D max(v.h, 0) / v.z; here the function is h.z.
+    count = 200_000
+    rng = np.random.default_rng(2)
+    view = np.tile(np.array([np.sin(tilt), 0, np.cos(tilt)], np.float32), (count, 1))
+    u, v = rng.random((2, count)).astype(np.float32)
+    sampled = lighting.ggx_visible_normal(view, np.full(count, alpha, np.float32), u, v)[:, 2].mean()
+    half = directions(count).astype(np.float32)
+    cosine = np.maximum((view * half).sum(axis=1), 0)
+    masking = lighting.ggx_masking(view[:1, 2], np.array([alpha], np.float32))[0]
+    density = masking * lighting.ggx_density(half, np.full(count, alpha, np.float32)) * cosine / view[0, 2]
+    weights = density * np.pi / half[:, 2]
+    assert weights.mean() == pytest.approx(1, rel=0.03)
+    assert sampled == pytest.approx((weights * half[:, 2]).mean() / weights.mean(), rel=0.02)

@@ -1,0 +1,147 @@
+"""Feature images: hits against brute force, light against path tracing, alignment, determinism."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trimesh
+
+from renderformer.data import raycast as rc
+from renderformer.data.camera import Camera
+from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
+
+CORNERS = 0.5 * np.array([[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, 1, -1]], np.float32)
+FLOOR = CORNERS[[[0, 1, 2], [0, 2, 3]]]
+
+
+def ball_scene(roughness: float = 0.4, specular: float = 0.3) -> Scene:
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=0.3)
+    ball.apply_translation([0, 0, -0.15])
+    paint = Material((0.5, 0.2, 0.1), specular, roughness)
+    objects = (
+        Mesh("floor", FLOOR, materials=Material(0.6).row()),
+        Mesh("ball", ball.triangles, ball.vertex_normals[ball.faces], paint.row()),
+        Light((0.8, -0.8, 1.9)).mesh(),
+    )
+    return Scene(objects, (Camera.from_angles(20, 25, 1.8, fov=40),))
+
+
+def caster(scene: Scene) -> rc.RayCaster:
+    return rc.RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+
+
+def test_primary_hits_agree_with_brute_force() -> None:
+    scene = ball_scene()
+    camera = scene.cameras[0]
+    width, height = 33, 21
+    image = caster(scene).features(camera, width, height, antialias=1)
+    y, x = np.mgrid[:height, :width] + 0.5
+    focal = height / 2 / np.tan(np.radians(camera.fov) / 2)
+    rays = np.stack([(x - width / 2) / focal, -(y - height / 2) / focal, -np.ones_like(x)], -1) @ camera.c2w[:3, :3].T
+    a, b, c = scene.triangles.astype(np.float64).swapaxes(0, 1)
+    e1, e2 = b - a, c - a
+    p = np.cross(rays[..., None, :], e2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = 1 / (p * e1).sum(-1)
+        s = camera.position - a
+        q = np.cross(s, e1)
+        u, v, t = (p * s).sum(-1) * inverse, (rays[..., None, :] * q).sum(-1) * inverse, (q * e2).sum(-1) * inverse
+    t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0), t, np.inf).min(-1)
+    assert np.array_equal(image[..., 0] > 0, np.isfinite(t))
+    hit = np.isfinite(t)
+    depth = -image[..., rc.HIT_POSITION][..., 2]
+    np.testing.assert_allclose(depth[hit], t[hit], rtol=1e-4)
+    assert (image[..., rc.HIT_NORMAL][hit] @ np.array([0, 0, 1]) > -0.5).all()
+
+
+@pytest.mark.parametrize("roughness", [0.15, 0.5, 1.0])
+def test_direct_light_agrees_with_path_tracing(roughness: float) -> None:
+    pytest.importorskip("mitsuba", reason="needs the extra `reference`")
+    from renderformer.data.reference import render_reference
+
+    scene = ball_scene(roughness)
+    image = caster(scene).features(scene.cameras[0], 64, 64, antialias=4)
+    direct = image[..., rc.DIRECT] + image[..., rc.HIGHLIGHT] + image[..., rc.HIT_EMISSION]
+    reference = render_reference(scene, scene.cameras[0], 64, 64, spp=256, depth=2)
+    assert direct.mean() == pytest.approx(reference.mean(), rel=0.01)
+    error = np.clip(direct, 0, 1) ** (1 / 2.2) - np.clip(reference, 0, 1) ** (1 / 2.2)
+    assert -10 * np.log10((error**2).mean()) > 36
+
+
+def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
+    # A mirror above the floor, seen from below: every pixel is the floor's direct light times the specular albedo.
+    mirror = Mesh("mirror", FLOOR[:, ::-1] * 0.2 + np.float32([0, 0, 0.4]), materials=Material(0, 0.8, 0.0).row())
+    floor = Mesh("floor", FLOOR, materials=Material(0.5).row())
+    scene = Scene((floor, mirror, Light((0.3, -0.5, 2.0)).mesh()))
+    camera = Camera.look_at((0, -0.15, -0.1), (0, 0, 0.3), fov=10)
+    image = caster(scene).features(camera, 9, 9)
+    assert (image[..., rc.HIT_SPECULAR] > 0.79).all()
+    floor_light = caster(scene).triangle_light(64)[:2, 0].mean()
+    np.testing.assert_allclose(image[..., rc.REFLECTION].mean(), 0.8 * 0.5 * floor_light, rtol=0.15)
+    assert (image[..., rc.HIGHLIGHT] == 0).all()
+
+
+def test_features_do_not_depend_on_threads_or_on_cover() -> None:
+    scene = ball_scene()
+    own = caster(scene)
+    plain = own.features(scene.cameras[0], 45, 30, threads=1)
+    assert np.array_equal(plain, own.features(scene.cameras[0], 45, 30, threads=3))
+    covering = own.features(scene.cameras[0], 45, 30, cover=8)
+    assert covering.shape[:2] == (32, 48)
+    np.testing.assert_allclose(covering[:30, :45], plain, rtol=1e-5, atol=1e-5)
+
+
+def test_light_is_linear_in_emission() -> None:
+    scene = ball_scene()
+    brighter = scene.materials.copy()
+    brighter[:, EMISSION] *= 4
+    one = caster(scene).features(scene.cameras[0], 24, 24)
+    four = rc.RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
+    for channels in (rc.IRRADIANCE, rc.DIRECT, rc.HIGHLIGHT, rc.REFLECTION):
+        np.testing.assert_allclose(four[..., channels], 4 * one[..., channels], rtol=1e-5)
+    assert one[..., rc.IRRADIANCE].max() > 0.1
+
+
+def test_triangle_light_falls_on_the_side_that_faces_the_light() -> None:
+    scene = ball_scene()
+    light = caster(scene).triangle_light()
+    assert light.shape == (len(scene), 2, 3)
+    assert (light[:2, 0] > 0.2).all()
+    assert (light[:2, 1] == 0).all()
+
+
+def test_a_scene_without_lights_is_dark_and_an_empty_view_is_zero() -> None:
+    scene = ball_scene()
+    dark = Scene(scene.objects[:2])
+    image = caster(dark).features(scene.cameras[0], 16, 16)
+    assert (image[..., rc.IRRADIANCE.start :] == 0).all()
+    assert image[..., 0].max() == 1
+    away = Camera.look_at((0, -2, 0), (0, -3, 0))
+    assert (caster(scene).features(away, 8, 8) == 0).all()
+
+
+def test_patches_colour_hits_by_their_place_in_the_triangle() -> None:
+    # Diffuse red runs from 0 at corner 0 to 1 at corner 1, green toward corner 2.
+    patch = np.zeros((1, 13, 32, 32), np.float16)
+    i, j = np.mgrid[:32, :32] / 31
+    patch[0, 0], patch[0, 1] = i, j
+    triangle = np.array([[[-0.5, 0, -0.5], [0.5, 0, -0.5], [-0.5, 0, 0.5]]], np.float32)
+    mesh = Mesh("t", triangle, materials=Material(0.3).row(), patches=patch, patch_index=np.zeros(1, np.int32))
+    scene = Scene((mesh,))
+    image = caster(scene).features(Camera.look_at((-0.2, -2, -0.2), (-0.2, 0, -0.2), fov=5), 8, 8)
+    world_x = image[..., rc.HIT_POSITION][..., 0] - 0.2
+    world_z = image[..., rc.HIT_POSITION][..., 1] - 0.2
+    np.testing.assert_allclose(image[..., 7], world_x + 0.5, atol=0.03)
+    np.testing.assert_allclose(image[..., 8], world_z + 0.5, atol=0.03)
+
+
+def test_the_same_light_from_a_split_triangle() -> None:
+    scene = ball_scene()
+    light = scene.objects[2]
+    a, b, c = light.triangles[0]
+    middle = (b + c) / 2
+    halves = np.array([[a, b, middle], [a, middle, c]])
+    split = replace(light, triangles=halves, normals=None, materials=light.materials[0])
+    both = Scene((*scene.objects[:2], split), scene.cameras)
+    one, two = (caster(s).features(s.cameras[0], 32, 32) for s in (scene, both))
+    np.testing.assert_allclose(one[..., rc.DIRECT].mean(), two[..., rc.DIRECT].mean(), rtol=5e-3)
