@@ -76,8 +76,10 @@ def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
     camera = Camera.look_at((0, -0.15, -0.1), (0, 0, 0.3), fov=10)
     image = caster(scene).features(camera, 9, 9)
     assert (image[..., rc.HIT_SPECULAR] > 0.79).all()
-    floor_light = caster(scene).triangle_light(64)[:2, 0].mean()
-    np.testing.assert_allclose(image[..., rc.REFLECTION].mean(), 0.8 * 0.5 * floor_light, rtol=0.15)
+    # The middle ray leaves the mirror at (0, 0, 0.3) and comes down at (0, 0.3, -0.5).
+    found, _ = caster(scene).hits(np.array([[0, 0.3, 0]], np.float32), np.array([[0, 0, -1]], np.float32))
+    floor_light = caster(scene).irradiance(found, 64, np.zeros(1, np.int64))[0]
+    np.testing.assert_allclose(image[4, 4, rc.REFLECTION], 0.8 * 0.5 * floor_light, rtol=0.02)
     assert (image[..., rc.HIGHLIGHT] == 0).all()
 
 
