@@ -72,7 +72,7 @@ def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
     # A mirror above the floor, seen from below: every pixel is the floor's direct light times the specular albedo.
     mirror = Mesh("mirror", FLOOR[:, ::-1] * 0.2 + np.float32([0, 0, 0.4]), materials=Material(0, 0.8, 0.0).row())
     floor = Mesh("floor", FLOOR, materials=Material(0.5).row())
-    scene = Scene((floor, mirror, Light((0.3, -0.5, 2.0)).mesh()))
+    scene = Scene((floor, mirror, Light((0.3, 0.5, 2.0)).mesh()))
     camera = Camera.look_at((0, -0.15, -0.1), (0, 0, 0.3), fov=10)
     image = caster(scene).features(camera, 9, 9)
     assert (image[..., rc.HIT_SPECULAR] > 0.79).all()
