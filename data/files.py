@@ -11,6 +11,16 @@ from pathlib import Path
 from renderformer.data.errors import InputError
 
 
+def check_place(path: Path) -> None:
+    """Raise InputError where a file could not be written: a missing or protected folder, or a folder of that name."""
+    if path.is_dir():
+        raise InputError(f"{path}: cannot write, this is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: cannot write, the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot write, no permission to write in {path.parent}")
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, delete it on failure.
@@ -21,12 +31,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: the folder does not exist or cannot be written, or `path` is a folder.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: cannot write, this is a folder; give a file name")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: cannot write, the folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: cannot write, no permission to write in {path.parent}")
+    check_place(path)
     temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         yield temporary

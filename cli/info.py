@@ -1,0 +1,244 @@
+"""`renderformer info`: what a mesh, a scene, a checkpoint or this machine is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from renderformer.cli import console, inputs, options
+
+if TYPE_CHECKING:
+    from renderformer.data.scene import Mesh, Scene
+
+EXAMPLES = """[bold]Examples[/bold]
+
+renderformer info bunny.glb
+
+renderformer info path/to/checkpoint --json
+
+renderformer info
+"""
+# More objects than this are counted, not listed; --json has them all.
+LISTED = 20
+
+
+def info(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE|FOLDER]", help="A mesh, a scene or a folder with a model; nothing for this machine."
+        ),
+    ] = None,
+    format_in: options.Format = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
+) -> None:
+    """Tell counts, bounds, materials, lights, cameras, configuration, and what leaves the trained range.
+
+    Without a file: versions, devices, and the embedded model.
+    """
+    options.check_suffix(format_in, source == "-")
+    if source is None:
+        facts = _machine()
+    elif source != "-" and Path(source).is_dir():
+        facts = _checkpoint(source)
+    else:
+        facts = _scene(source, format_in)
+    if as_json:
+        console.emit_json(facts)
+    else:
+        _show(facts)
+
+
+def _scene(source: str, suffix: str | None) -> dict[str, Any]:
+    from renderformer.data.errors import InputError
+    from renderformer.data.limits import check_scene
+    from renderformer.data.loading import SCENE_FORMATS
+
+    kind = f".{suffix.lstrip('.')}" if suffix else Path(source).suffix
+    if kind.lower() in SCENE_FORMATS:
+        scene = inputs.load(source, suffix)
+        return {"kind": "scene", **_facts(source, scene), "warnings": check_scene(scene)}
+    if source == "-":
+        raise InputError("stdin: info reads scene JSON and H5 from stdin; save a mesh to a file first")
+    raw, staged = inputs.load(source, stage="raw"), inputs.load(source)
+    return {
+        "kind": "mesh",
+        **_facts(source, raw),
+        "as_rendered": {
+            "triangles": len(staged),
+            "notes": [note for note in staged.notes if note not in raw.notes],
+        },
+        "warnings": check_scene(staged),
+    }
+
+
+def _facts(source: str, scene: Scene) -> dict[str, Any]:
+    low, high = scene.bounds.tolist()
+    return {
+        "path": source,
+        "name": scene.name,
+        "objects": [_object(mesh) for mesh in scene.objects if not mesh.emits],
+        "lights": [_light(mesh) for mesh in scene.objects if mesh.emits],
+        "cameras": [
+            {
+                "name": camera.name,
+                "position": _rounded(camera.position.tolist()),
+                "forward": _rounded(camera.forward.tolist()),
+                "fov": round(camera.fov, 3),
+            }
+            for camera in scene.cameras
+        ],
+        "triangles": len(scene),
+        "bounds": [_rounded(low), _rounded(high)],
+        "notes": list(scene.notes),
+    }
+
+
+def _object(mesh: Mesh) -> dict[str, Any]:
+    from renderformer.data.scene import DIFFUSE, ROUGHNESS, SPECULAR
+
+    low, high = mesh.bounds.tolist()
+    rows = mesh.materials
+    return {
+        "name": mesh.name,
+        "triangles": len(mesh),
+        "bounds": [_rounded(low), _rounded(high)],
+        "diffuse": _rounded(rows[:, DIFFUSE].mean(0).tolist()),
+        "specular": _rounded(rows[:, SPECULAR].mean(0).tolist()),
+        "roughness": round(float(rows[:, ROUGHNESS].mean()), 4),
+        "uniform": bool((rows == rows[0]).all()) and mesh.patches is None,
+        "textured_triangles": 0 if mesh.patch_index is None else int((mesh.patch_index >= 0).sum()),
+    }
+
+
+def _light(mesh: Mesh) -> dict[str, Any]:
+    from renderformer.data.scene import EMISSION
+
+    lit = (mesh.materials[:, EMISSION] > 0).any(axis=1)
+    return {
+        "name": mesh.name,
+        "triangles": int(lit.sum()),
+        "centre": _rounded(mesh.triangles[lit].mean((0, 1)).tolist()),
+        "emission": _rounded(mesh.materials[lit][:, EMISSION].mean(0).tolist()),
+    }
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
+
+
+def _checkpoint(source: str) -> dict[str, Any]:
+    import math
+
+    from renderformer.checkpoints import WEIGHTS_FILE, read_config
+    from renderformer.data.errors import InputError
+
+    folder = Path(source)
+    config = read_config(folder)
+    weights = folder / WEIGHTS_FILE
+    facts: dict[str, Any] = {"kind": "checkpoint", "path": source, "config": config.to_dict(), "warnings": []}
+    if not weights.is_file():
+        raise InputError(f"{weights}: not found; a model folder holds config.json and {WEIGHTS_FILE}")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            views = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dict
+            shapes = [view.get_shape() for view in views]
+            kinds = sorted({str(view.get_dtype()) for view in views})
+    except SafetensorError as error:
+        raise InputError(f"{weights}: is not a whole safetensors file ({error}); copy it again") from None
+    return facts | {
+        "parameters": sum(math.prod(shape) for shape in shapes),
+        "tensors": len(shapes),
+        "types": kinds,
+        "bytes": weights.stat().st_size,
+    }
+
+
+def _machine() -> dict[str, Any]:
+    import importlib.metadata
+    import platform
+
+    import torch
+
+    from renderformer import __version__
+    from renderformer.checkpoints import find_checkpoint
+    from renderformer.data.errors import InputError
+
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    try:
+        embedded: str | None = str(find_checkpoint())
+    except InputError:
+        embedded = None
+    cuda = [
+        {
+            "name": torch.cuda.get_device_name(i),
+            "memory_gib": round(torch.cuda.get_device_properties(i).total_memory / 2**30, 1),
+            "capability": ".".join(map(str, torch.cuda.get_device_capability(i))),
+        }
+        for i in range(torch.cuda.device_count())
+    ]
+    return {
+        "kind": "machine",
+        "renderformer": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": version("triton"),
+        "embreex": version("embreex"),
+        "cpu_threads": torch.get_num_threads(),
+        "cuda": cuda,
+        "mps": torch.backends.mps.is_available(),
+        "attention": "sdpa",
+        "embedded_model": embedded,
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    """The same facts for a person."""
+    lists = ("objects", "lights", "cameras", "notes", "warnings", "cuda")
+    for key, value in facts.items():
+        if key in lists:
+            _show_list(key, value)
+        elif isinstance(value, dict):
+            typer.echo(f"{key.replace('_', ' ')}:")
+            for name, entry in value.items():
+                typer.echo(f"  {name}: {_text(entry)}")
+        else:
+            typer.echo(f"{key.replace('_', ' ')}: {_text(value)}")
+
+
+def _show_list(key: str, values: list[Any]) -> None:
+    if not values:
+        if key in ("lights", "cameras", "cuda"):
+            typer.echo(f"{key}: none")
+        return
+    typer.echo(f"{key}: {len(values)}")
+    for value in values[:LISTED]:
+        if isinstance(value, dict):
+            rest = ", ".join(f"{name} {_text(entry)}" for name, entry in value.items() if name != "name" and entry)
+            typer.echo(f"  {value['name'] or '(no name)'}: {rest}")
+        else:
+            typer.echo(f"  {value}")
+    if len(values) > LISTED:
+        typer.echo(f"  … and {len(values) - LISTED} more (--json lists all)")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        nested = value and isinstance(value[0], list)
+        return " … ".join(map(_text, value)) if nested else f"({', '.join(map(_text, value))})"
+    return str(value)

@@ -1,0 +1,92 @@
+"""Names of output files: templates, stdout, and what is there already. Imported for `--help`: no NumPy, no torch."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from renderformer.cli.options import stem_of, wrong
+
+FIELDS = ("stem", "camera", "index")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".exr", ".npy")
+
+
+def is_stdout(template: str) -> bool:
+    """Whether it names stdout with a format, like `-.png`."""
+    return re.fullmatch(r"-\.[A-Za-z]+", template) is not None
+
+
+def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bool) -> None:
+    """Refuse, as wrong usage, what is wrong whatever the inputs hold."""
+    for template in templates:
+        fields = _fields(template)
+        unknown = sorted(fields - set(FIELDS))
+        if unknown:
+            raise wrong(f"{template}: unknown field {{{unknown[0]}}}; there are {{stem}}, {{camera}}, {{index}}", "-o")
+        if template == "-":
+            raise wrong("stdout needs a format; write -o -.png, -.jpg, -.exr or -.npy", "-o")
+        if Path(template).suffix.lower() not in SUFFIXES:
+            raise wrong(f"{template}: unknown picture format; end the name in {', '.join(SUFFIXES)}", "-o")
+        if len(inputs) > 1 and "stem" not in fields and not is_stdout(template):
+            raise wrong(f"{template}: {len(inputs)} inputs would write it; put {{stem}} into the name", "-o")
+    piped = [template for template in templates if is_stdout(template)]
+    if piped and (len(piped) > 1 or len(inputs) > 1 or as_json):
+        raise wrong("stdout takes one picture of one input, and no --json", f"-o {piped[0]}")
+
+
+def expand(template: str, source: str, camera: str, index: int) -> Path:
+    """The file for one input and camera. A camera without a name is called by its index."""
+    if is_stdout(template):
+        return Path(template)
+    # A camera's name comes from the file and must not lead into another folder.
+    safe = re.sub(r"[^\w.+-]+", "_", camera).strip(".") or str(index)
+    return Path(template.format(stem=stem_of(source), camera=safe, index=index))
+
+
+def check_paths(paths: Sequence[Path], taken: set[Path], overwrite: bool, skip_existing: bool) -> None:
+    """Fail before any rendering where writing would fail or two pictures would meet in one file.
+
+    Args:
+        paths: of all pictures of one input.
+        taken: what earlier inputs of this call were given; `paths` are added.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    from renderformer.data.errors import InputError
+    from renderformer.data.files import check_place
+
+    for path in paths:
+        if path in taken:
+            raise InputError(
+                f"{path}: two pictures would be written there; put {{stem}}, {{camera}} or {{index}} into the name"
+            )
+        taken.add(path)
+        if is_stdout(str(path)):
+            continue
+        check_place(path)
+        if path.exists() and not (overwrite or skip_existing):
+            raise InputError(f"{path}: exists already; give --overwrite, --skip-existing or another name")
+
+
+def write_stdout(data: bytes) -> None:
+    """Bytes of one picture, for a pipe."""
+    stream = typer.get_binary_stream("stdout")
+    stream.write(data)
+    stream.flush()
+
+
+def _fields(template: str) -> set[str]:
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError:
+        raise wrong(f"{template}: a brace is not closed; write {{stem}}, {{camera}} or {{index}}", "-o") from None
+    # {index:03d} may say how to write the number, nothing else may.
+    for _, name, spec, conversion in parsed:
+        if name is not None and (conversion or (spec and not (name == "index" and re.fullmatch(r"0?\d?d?", spec)))):
+            raise wrong(f"{template}: only {{index:03d}} and the like may carry a format", "-o")
+    return {name for _, name, _, _ in parsed if name is not None}
