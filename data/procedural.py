@@ -319,4 +319,4 @@ def _camera(rng: np.random.Generator, stage: _Stage, objects: list[Mesh], name: 
         position = 1.75 * _direction(0, 20)
     one = objects[rng.integers(len(objects))].bounds.mean(axis=0)
     target = (middle if rng.random() < 0.7 else one) * rng.uniform(0.3, 1.0) + rng.normal(size=3) * 0.04
-    return Camera.look_at(position, target, fov=float(rng.uniform(*FOV)), name=name)
+    return Camera.look_at(position.tolist(), target.tolist(), fov=float(rng.uniform(*FOV)), name=name)

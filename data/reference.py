@@ -38,6 +38,8 @@ def load_mitsuba(threads: int = 1) -> Any:
         ) from error
     if mitsuba.variant() != "scalar_rgb":
         mitsuba.set_variant("scalar_rgb")
+    # Rounded sample counts are documented; a line for each picture would drown everything else.
+    mitsuba.set_log_level(mitsuba.LogLevel.Error)
     import drjit
 
     drjit.set_thread_count(threads)
@@ -61,7 +63,7 @@ class ReferenceScene:
 
     Raises:
         ImportError: Mitsuba is not installed.
-        InputError: the scene has texture patches, depth is not positive.
+        InputError: the scene has texture patches, a material reflects more than all light, depth is not positive.
     """
 
     def __init__(self, scene: Scene, depth: int = 5, threads: int = 1) -> None:
@@ -71,6 +73,8 @@ class ReferenceScene:
             )
         if depth < 1:
             raise InputError(f"reference: depth is {depth}, expected at least 1")
+        for mesh in scene.objects:
+            _check_energy(mesh)
         self._mi = load_mitsuba(threads)
         solid = scene.triangles[~(scene.materials[:, EMISSION] > 0).any(axis=1)]
         centre = solid.mean(axis=(0, 1), dtype=np.float64) if len(solid) else np.zeros(3)
@@ -85,7 +89,7 @@ class ReferenceScene:
 
         Args:
             camera: `fov` is vertical; pixel centres lie at +0.5, each pixel is the plain average of its samples.
-            spp: samples per pixel; the sampler works in squares, 64 or 256 are good numbers.
+            spp: samples per pixel; the sampler works in grids and rounds up what is no product of two near numbers.
             seed: of the sampler; the same seed gives the same picture.
 
         Returns:
@@ -155,6 +159,15 @@ class ReferenceScene:
         return shape
 
 
+def _check_energy(mesh: Mesh) -> None:
+    total = (mesh.materials[:, DIFFUSE].max(axis=1) + mesh.materials[:, SPECULAR].max(axis=1)).max()
+    if total > 1 + ENERGY_SLACK:
+        raise InputError(
+            f"object {mesh.name!r}: diffuse + specular is {total:.3g}, more than 1; "
+            "reference pictures need materials that conserve energy, scale them down"
+        )
+
+
 def _turned(
     triangles: npt.NDArray[np.float32], normals: npt.NDArray[np.float32], centre: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -170,28 +183,21 @@ def _turned(
     return np.take_along_axis(triangles, order, 1), sign * np.take_along_axis(normals, order, 1)
 
 
-def _blend_weight(row: npt.NDArray[np.float32], colours: npt.NDArray[np.float32]) -> float:
-    """Share of the glossy lobe in the blend: the specular albedo where energy is conserved (spec training.md)."""
-    specular, diffuse = float(row[SPECULAR].max()), float(colours.max())
-    if specular + diffuse <= 1 + ENERGY_SLACK and specular < 1:
-        return specular
-    # Any other split has the same mean; this one keeps both lobes finite.
-    return specular / (specular + diffuse)
-
-
 def _reflectance(row: npt.NDArray[np.float32], colours: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """(…, 3) reflectance of the diffuse lobe inside the blend."""
-    weight = _blend_weight(row, colours)
-    return colours.astype(np.float64) / (1 - weight) if weight < 1 else np.zeros(colours.shape)
+    """(…, 3) reflectance of the diffuse lobe inside the blend, weighted by the specular albedo (spec training.md)."""
+    rest = 1 - float(row[SPECULAR].max())
+    # Half floats may round a material that keeps exactly all energy to slightly more.
+    return np.minimum(colours.astype(np.float64) / rest, 1.0) if rest > ENERGY_SLACK else np.zeros(colours.shape)
 
 
 def _bsdf(row: npt.NDArray[np.float32], colours: npt.NDArray[np.float32] | None) -> dict[str, Any]:
     """The two-sided material of a row (13,); `colours` (N, 3) replaces its diffuse colour per triangle."""
     assert row.shape == (CHANNELS,)
-    every = row[DIFFUSE] if colours is None else colours
-    weight = _blend_weight(row, every)
+    weight = float(row[SPECULAR].max())
     reflectance = (
-        _colour(_reflectance(row, every)) if colours is None else {"type": "mesh_attribute", "name": "face_color"}
+        _colour(_reflectance(row, row[DIFFUSE]))
+        if colours is None
+        else {"type": "mesh_attribute", "name": "face_color"}
     )
     diffuse = {"type": "diffuse", "reflectance": reflectance}
     if weight == 0:
@@ -207,5 +213,4 @@ def _bsdf(row: npt.NDArray[np.float32], colours: npt.NDArray[np.float32] | None)
 
 
 def _colour(rgb: npt.ArrayLike) -> dict[str, Any]:
-    # "unbounded" keeps Mitsuba from refusing or upsampling values above 1; in RGB variants it is the identity.
     return {"type": "rgb", "value": np.asarray(rgb, np.float64).tolist()}

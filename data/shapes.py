@@ -19,6 +19,8 @@ Maker = Callable[[np.random.Generator, int], Shape]
 
 # fast_simplification stalls above its target at the default aggressiveness (spec training.md).
 AGGRESSIVENESS = (5, 6, 9)
+# Of a face of a unit-sized shape; smaller ones have no normal in float32.
+MIN_AREA = 1e-7
 
 
 def random_shape(rng: np.random.Generator, budget: int) -> tuple[str, Shape]:
@@ -37,7 +39,9 @@ def random_shape(rng: np.random.Generator, budget: int) -> tuple[str, Shape]:
         # Coarse shapes are cut finer half of the time, so that flat sides of many triangles occur as well.
         if 0 < 4 * len(faces) <= budget and rng.random() < 0.5:
             vertices, faces = _subdivided(vertices, faces)
-        if 4 <= len(faces) <= budget and is_closed(faces) and volume(vertices, faces) > 1e-4:
+        if not 4 <= len(faces) <= budget or not is_closed(faces):
+            continue
+        if volume(vertices, faces) > 1e-4 and _smallest_area(vertices, faces) > MIN_AREA:
             return name, (vertices, faces)
     return "box", _from_manifold(_manifold3d().Manifold.cube((1.0, 1.0, 1.0), True))
 
@@ -54,6 +58,11 @@ def volume(vertices: Array, faces: npt.NDArray[np.int64]) -> float:
     """Signed volume; positive when the faces look outward."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     return float(np.einsum("nk,nk->", a, np.cross(b, c)) / 6)
+
+
+def _smallest_area(vertices: Array, faces: npt.NDArray[np.int64]) -> float:
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).min() / 2)
 
 
 def simplified(shape: Shape, budget: int) -> Shape:
@@ -179,7 +188,7 @@ def _superquadric(rng: np.random.Generator, budget: int) -> Shape:
     level = np.clip(vertices[:, 2:], -1, 1)
 
     def power(x: Array, e: float) -> Array:
-        return np.sign(x) * np.abs(x) ** e
+        return np.asarray(np.sign(x) * np.abs(x) ** e, np.float64)
 
     shaped = np.concatenate([power(direction, e2) * power(np.minimum(planar, 1.0), e1), power(level, e1)], axis=1)
     return 0.5 * shaped * rng.uniform(0.5, 1.0, 3), faces
@@ -322,7 +331,8 @@ def _terrain(rng: np.random.Generator, budget: int) -> Shape:
     vertices, faces = _from_manifold(plate)
     flat = vertices * [1, 1, 0]
     height = 0.25 + 0.35 * _waves(rng, flat, 3, rng.uniform(2.0, 5.0))
-    vertices[:, 2] = np.where(vertices[:, 2] > 0, np.maximum(height, 0.03), -0.05)
+    # From the flat base to the field at the top, so that the rows of the sides stay apart.
+    vertices[:, 2] = (vertices[:, 2] + 0.05) / 0.1 * np.maximum(height, 0.03)
     return vertices, faces
 
 
@@ -364,7 +374,7 @@ def _knot(rng: np.random.Generator, budget: int) -> Shape:
         return _torus(rng, budget)
     t = np.arange(along) * (2 * math.pi / along)
 
-    def curve(s: Array) -> Array:
+    def curve(s: npt.NDArray[Any]) -> Array:
         r = 0.34 + 0.14 * np.cos(q * s)
         return np.stack([r * np.cos(p * s), r * np.sin(p * s), 0.16 * np.sin(q * s)], axis=1)
 

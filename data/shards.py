@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -71,6 +72,12 @@ class Recipe:
                 raise InputError(f"data set: {key} is {value}, expected at least {0 if key == 'seed' else 1}")
         if self.spp % self.batches:
             raise InputError(f"data set: spp {self.spp} does not split into {self.batches} batches")
+        share = self.spp // self.batches
+        if math.isqrt(share) ** 2 != share:
+            # Mitsuba's multijitter sampler would round it up, and the manifest would tell less than was spent.
+            raise InputError(
+                f"data set: {self.spp} spp in {self.batches} batches are {share} each, expected a square number"
+            )
 
     @property
     def digest(self) -> str:

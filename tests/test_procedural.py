@@ -1,0 +1,180 @@
+"""Procedural scenes: repeatable, within the trained range, closed, lit, seen, and varied."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from renderformer.data.errors import InputError
+from renderformer.data.scene import DIFFUSE, ROUGHNESS, SPECULAR, Mesh, Scene
+
+pytest.importorskip("manifold3d", reason="procedural scenes need manifold3d: pip install renderformer[reference]")
+pytest.importorskip("skimage", reason="procedural scenes need scikit-image: pip install renderformer[reference]")
+
+from renderformer.data.procedural import procedural_scene
+from renderformer.data.shapes import FAMILIES, crease_normals, is_closed, random_shape, simplified, volume
+
+SEEDS = range(60)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [procedural_scene(seed) for seed in SEEDS]
+
+
+def parts(scene: Scene, prefix: str) -> list[Mesh]:
+    return [mesh for mesh in scene.objects if mesh.name.startswith(prefix)]
+
+
+def test_the_seed_alone_decides(scenes: list[Scene]) -> None:
+    for seed in (3, 17):
+        again = procedural_scene(seed)
+        for key in ("triangles", "normals", "materials"):
+            assert np.array_equal(getattr(again, key), getattr(scenes[seed], key))
+        assert all(np.array_equal(a.c2w, b.c2w) for a, b in zip(again.cameras, scenes[seed].cameras, strict=True))
+    assert not np.array_equal(scenes[3].cameras[0].c2w, scenes[4].cameras[0].c2w)
+
+
+def test_scenes_stay_in_the_trained_range(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        assert len(scene) <= 384
+        objects, lights = parts(scene, "object"), parts(scene, "light")
+        assert 1 <= len(objects) <= 3
+        assert 1 <= len(lights) <= 3
+        solid = np.concatenate([mesh.triangles for mesh in scene.objects if not mesh.emits])
+        assert np.abs(solid).max() <= 0.5 + 1e-6
+        for mesh in objects:
+            albedo = mesh.materials[:, DIFFUSE] + mesh.materials[:, SPECULAR]
+            assert albedo.max() <= 1 + 1e-5
+            assert (np.ptp(mesh.materials[:, SPECULAR], axis=1) == 0).all()
+            assert mesh.materials[:, ROUGHNESS].min() >= 0.05
+        emission = sum(float(light.materials[0, 10]) for light in lights)
+        assert 500 <= emission <= 6000
+        for light in lights:
+            corners = light.triangles[0].astype(float)
+            centre = corners.mean(axis=0)
+            distance = np.linalg.norm(centre)
+            assert 2.1 - 1e-3 <= distance <= 2.7 + 1e-3
+            assert 2.0 <= np.linalg.norm(corners[1] - corners[0]) / 0.0707 <= 2.5
+            assert centre[2] / distance >= np.sin(np.radians(25)) - 1e-6
+            assert light.normals[0, 0] @ -centre / distance > 0.999
+        assert len(scene.cameras) == 4
+        for camera in scene.cameras:
+            distance = float(np.linalg.norm(camera.position))
+            assert 1.5 - 1e-4 <= distance <= 2.0 + 1e-4
+            assert 30 <= camera.fov <= 60
+            assert 5 - 1e-3 <= np.degrees(np.arcsin(camera.position[2] / distance)) <= 50 + 1e-3
+
+
+def test_objects_are_closed_and_apart_and_above_the_floor(scenes: list[Scene]) -> None:
+    import trimesh
+
+    for scene in scenes:
+        floor = parts(scene, "floor")
+        circles = []
+        for mesh in parts(scene, "object"):
+            solid = trimesh.Trimesh(**trimesh.triangles.to_kwargs(mesh.triangles.astype(float)))
+            assert solid.is_watertight, mesh.name
+            assert solid.volume > 0
+            if floor:
+                assert mesh.bounds[0, 2] > floor[0].bounds[0, 2]
+            middle = mesh.bounds.mean(axis=0)[:2]
+            points = mesh.triangles.reshape(-1, 3)[:, :2]
+            circles.append((middle, points))
+        for i, (middle, points) in enumerate(circles):
+            for other, others in circles[:i]:
+                axis = (other - middle) / np.linalg.norm(other - middle)
+                # Objects in circles that do not touch are parted by a plane across the line of the centres.
+                assert (points @ axis).max() < (others @ axis).min() + 1e-6
+
+
+def test_light_reaches_the_objects_and_cameras_see_them(scenes: list[Scene]) -> None:
+    """By an independent ray caster: no wall stands between, and shadows leave something lit."""
+    from trimesh import Trimesh
+    from trimesh.ray.ray_pyembree import RayMeshIntersector
+
+    for scene in scenes:
+        solid = np.concatenate([mesh.triangles for mesh in scene.objects if not mesh.emits]).astype(float)
+        names = np.repeat([mesh.name for mesh in scene.objects], [len(mesh) for mesh in scene.objects])
+        tracer = RayMeshIntersector(
+            Trimesh(solid.reshape(-1, 3), np.arange(3 * len(solid)).reshape(-1, 3), process=False)
+        )
+        objects = np.concatenate([mesh.triangles for mesh in parts(scene, "object")]).astype(float)
+        normals = np.concatenate([mesh.normals for mesh in parts(scene, "object")])[:, 0]
+        points = objects.mean(axis=1) + 1e-4 * normals
+        lit = np.zeros(len(points), bool)
+        for light in parts(scene, "light"):
+            toward = light.triangles[0].mean(axis=0) - points
+            lit |= (np.einsum("nk,nk->n", toward, normals) > 0) & ~tracer.intersects_any(points, toward)
+        assert lit.mean() > 0.1, scene.name
+        for camera in scene.cameras:
+            vertices = objects.reshape(-1, 3)
+            eye = np.broadcast_to(camera.position, vertices.shape).astype(float)
+            hit = tracer.intersects_first(eye, vertices - eye)
+            assert not np.char.startswith(names[hit[hit >= 0]], "wall").mean() > 0.3
+
+
+def test_scenes_vary(scenes: list[Scene]) -> None:
+    walls = Counter(sum(name.startswith("wall") for name in (m.name for m in scene.objects)) for scene in scenes)
+    assert set(walls) == {0, 1, 2, 3}
+    assert {len(parts(scene, "object")) for scene in scenes} == {1, 2, 3}
+    assert {len(parts(scene, "light")) for scene in scenes} == {1, 2, 3}
+    objects = [mesh for scene in scenes for mesh in parts(scene, "object")]
+    assert len({mesh.name.split("_")[-1] for mesh in objects}) >= 10
+    glossy = np.mean([mesh.materials[0, 3] > 0 for mesh in objects])
+    assert 0.3 < glossy < 0.7
+    counts = [len(scene) for scene in scenes]
+    assert min(counts) < 150
+    assert max(counts) > 350
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_each_family_is_closed_within_its_budget(family: str) -> None:
+    maker = FAMILIES[family][0]
+    good = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        budget = int(rng.integers(40, 300))
+        vertices, faces = simplified(maker(rng, budget), budget)
+        good += 0 < len(faces) <= budget and is_closed(faces) and volume(vertices, faces) > 0
+    # The few that fail are drawn again by `random_shape`.
+    assert good >= 15
+
+
+def test_random_shape_keeps_the_smallest_budget() -> None:
+    for seed in range(20):
+        _, (vertices, faces) = random_shape(np.random.default_rng(seed), 12)
+        assert len(faces) <= 12
+        assert is_closed(faces)
+        assert volume(vertices, faces) > 0
+
+
+def test_crease_angle_joins_round_shapes_and_keeps_edges() -> None:
+    import trimesh
+
+    cube = trimesh.creation.box()
+    vertices, faces = np.asarray(cube.vertices, np.float64), np.asarray(cube.faces, np.int64)
+    flat = crease_normals(vertices, faces, 0)
+    assert np.allclose(flat, np.repeat(cube.face_normals[:, None], 3, axis=1), atol=1e-6)
+    assert np.allclose(crease_normals(vertices, faces, 60), flat, atol=1e-6)
+    # Joined at an angle of 90 degrees, weighted by angles, the corners of a cube point along its diagonals.
+    joined = crease_normals(vertices, faces, 100)
+    assert np.allclose(joined, np.sign(vertices[faces]) / np.sqrt(3), atol=1e-6)
+    sphere = trimesh.creation.icosphere(3)
+    smooth = crease_normals(np.asarray(sphere.vertices, np.float64), np.asarray(sphere.faces, np.int64), 30)
+    assert np.einsum("ncd,ncd->nc", smooth, sphere.vertices[sphere.faces]).min() > 0.999
+
+
+@pytest.mark.parametrize("arguments", [{"seed": -1}, {"seed": 0, "views": 0}, {"seed": 0, "max_triangles": 10}])
+def test_wrong_arguments_are_refused(arguments: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="expected seed >= 0"):
+        procedural_scene(**arguments)
+
+
+def test_missing_manifold3d_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "manifold3d", None)
+    with pytest.raises(ImportError, match=r"pip install 'renderformer\[reference\]'"):
+        procedural_scene(1)
