@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from renderformer import __version__
-from renderformer.cli import console, convert, info, render
+from renderformer.cli import console
+from renderformer.cli.convert import EXAMPLES as CONVERT_EXAMPLES
+from renderformer.cli.convert import convert
+from renderformer.cli.info import EXAMPLES as INFO_EXAMPLES
+from renderformer.cli.info import info
+from renderformer.cli.render import EXAMPLES as RENDER_EXAMPLES
+from renderformer.cli.render import render
 
 app = typer.Typer(
     name="renderformer",
@@ -35,9 +41,9 @@ def root(
     """A triangle mesh in, a globally lit picture out, by a transformer."""
 
 
-app.command("render", epilog=render.EXAMPLES)(render.render)
-app.command("convert", epilog=convert.EXAMPLES)(convert.convert)
-app.command("info", epilog=info.EXAMPLES)(info.info)
+app.command("render", epilog=RENDER_EXAMPLES)(render)
+app.command("convert", epilog=CONVERT_EXAMPLES)(convert)
+app.command("info", epilog=INFO_EXAMPLES)(info)
 
 
 def _mount_optional() -> None:
