@@ -70,7 +70,11 @@ def generate(
     except (InputError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    console.print(f"{folder}: made {len(made)} shards of {recipe.scenes_per_shard} scenes x {views} views")
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; finished shards are kept in {folder}, the same command goes on", err=True)
+        raise typer.Exit(1) from None
+    message = f"{folder}: made {len(made)} shards of {recipe.scenes_per_shard} scenes x {views} views"
+    console.print(message, soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":
