@@ -19,22 +19,27 @@ MIN_ALPHA = 1e-3
 
 @dataclass(frozen=True)
 class Lights:
-    """Light triangles: corners (L, 3, 3), radiance (L, 3); area (L,) and unit normal (L, 3) follow."""
+    """Light triangles: their indices in the scene (L,), corners (L, 3, 3), radiance (L, 3), area (L,), unit normal
+    (L, 3)."""
 
+    triangle: npt.NDArray[np.int64]
     corners: FloatArray
     radiance: FloatArray
     area: FloatArray
     normal: FloatArray
 
     @classmethod
-    def from_triangles(cls, corners: FloatArray, radiance: FloatArray) -> Lights:
-        """Both sides of a light triangle emit; triangles without area are left out, since they send no light."""
+    def from_triangles(cls, triangles: FloatArray, emission: FloatArray) -> Lights:
+        """The lights among a scene's triangles (N, 3, 3) with radiance (N, 3). Both sides of a light triangle emit;
+        triangles without area are left out, since they send no light."""
+        emits = np.flatnonzero((emission > 0).any(axis=1))
+        corners, radiance = triangles[emits], emission[emits]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         length = np.linalg.norm(cross, axis=1)
         keep = length > 0
         normal = (cross[keep] / length[keep, None]).astype(np.float32)
         area = (length[keep] / 2).astype(np.float32)
-        return cls(corners[keep].astype(np.float32), radiance[keep].astype(np.float32), area, normal)
+        return cls(emits[keep], corners[keep].astype(np.float32), radiance[keep].astype(np.float32), area, normal)
 
     def __len__(self) -> int:
         return len(self.area)

@@ -97,8 +97,7 @@ class RayCaster:
         cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
         self.face_normals = normalised(cross)
         self.areas = np.linalg.norm(cross, axis=1) / 2
-        emits = np.flatnonzero((self.materials[:, EMISSION] > 0).any(axis=1))
-        self.lights = Lights.from_triangles(self.triangles[emits], self.materials[emits, EMISSION])
+        self.lights = Lights.from_triangles(self.triangles, self.materials[:, EMISSION])
         self._scene = EmbreeScene()
         corners = self.triangles.reshape(-1, 3)
         self._mesh = TriangleMesh(self._scene, corners, np.arange(len(corners), dtype=np.int32).reshape(-1, 3))
@@ -155,8 +154,10 @@ class RayCaster:
         """
         total = np.zeros((len(hits.rows), 3), np.float32)
         origins = hits.position + np.float32(OFFSET) * hits.face_normal
-        for corners, radiance in zip(self.lights.corners, self.lights.radiance, strict=True):
+        for own, corners, radiance in zip(self.lights.triangle, self.lights.corners, self.lights.radiance, strict=True):
             factor = triangle_form_factor(hits.position, hits.normal, corners)
+            # A flat light does not light itself; in its own plane the form factor is undefined.
+            factor[hits.triangle == own] = 0
             lit = np.flatnonzero(factor > 0)
             seen = np.zeros(len(lit), np.float32)
             for k in range(shadow_rays):

@@ -177,7 +177,7 @@ class Trainer:
             with torch.no_grad():
                 for name, value in self.model.state_dict().items():
                     self.ema[name].lerp_(value, 1 - decay)
-        return float(loss)
+        return loss.item()
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero at the last step."""
