@@ -310,7 +310,7 @@ def _carried_normals(
 def simplify_scene(scene: Scene, budget: int = DEFAULT_BUDGET, keep: Collection[str] = ()) -> Scene:
     """Bring a scene within the triangle budget; lights and the objects named in `keep` count but are not touched.
 
-    What is left of the budget is shared in proportion to the size of the objects (the root of their area, a quarter of it
+    What is left of the budget is shared in proportion to the size of objects (the root of their area, a quarter of it
     for planes); an object that needs less than its share leaves the rest to the others.
 
     Returns:

@@ -1,0 +1,378 @@
+"""A stage for a bare mesh: set into the box, stood on a floor between walls, lit, and seen by a camera.
+
+Everything lies inside the range that the models were trained on (spec scenes.md, last section) unless an option moves
+it out. World frame: right-handed, Z up, scene units; the box is [-0.5, 0.5]^3, its middle the origin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.scene import Light, Material, Mesh, Scene
+from renderformer.data.stages import STAGE_KINDS, stage_meshes
+
+Array = npt.NDArray[np.float64]
+RGB = tuple[float, float, float]
+
+DEFAULT_STAGE = "box"
+# A warm white room between a muted red and a muted blue-green wall, so that the picture shows colour bleeding.
+WALLS: Mapping[str, Material] = {
+    "floor": Material((0.66, 0.59, 0.49), roughness=0.9),
+    "wall_back": Material((0.64, 0.58, 0.49), roughness=0.9),
+    "wall_left": Material((0.56, 0.11, 0.07), roughness=0.9),
+    "wall_right": Material((0.09, 0.34, 0.32), roughness=0.9),
+}
+# 32 triangles a wall: edges of 0.35, inside the sizes that models were trained on.
+WALL_DIVISIONS = 4
+# For an object whose file says nothing of its material: light, a little glossy.
+OBJECT_MATERIAL = Material((0.62, 0.6, 0.56), (0.18, 0.18, 0.18), 0.25)
+DEFAULT_AZIMUTH, DEFAULT_ELEVATION, DEFAULT_DISTANCE, DEFAULT_FOV = 8.0, 16.0, 1.6, 40.0
+LIGHT_AZIMUTH, LIGHT_ELEVATION, LIGHT_DISTANCE = 16.0, 58.0, 2.4
+LIGHT_SIZE = 0.0707 * 2.2
+# Radiance of a floor of albedo 0.5 under the light alone.
+FLOOR_LEVEL = 0.5
+TRAINED_DISTANCE, TRAINED_FOV = (1.5, 2.0), (30.0, 60.0)
+# Under an object, so that its base and the floor do not share a plane.
+REST_GAP = 5e-4
+# What auto-framing leaves free on each side of the picture.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """How a bare mesh is set into a scene; every default lies in the trained range.
+
+    Attributes:
+        stage: "auto" (a box), "none" (no stage), "floor", "wall" (floor and back wall), "corner" (and one side wall) or
+            "box" (and both).
+        size: largest extent of all objects together in scene units, in (0, 1].
+        rotation: degrees about the vertical, counter-clockwise seen from above.
+        up: axis of the file that points up, "z" or "y".
+        material: replaces the materials of all objects.
+        floor_color, back_color, left_color, right_color: linear RGB albedo of the floor and the walls.
+        light_position: (3,) centre of the light triangle; it faces the origin. Trained at a distance of 2.1 … 2.7.
+        light_strength: its radiance; 0 for no light (an object may emit). Default: chosen from position and size so
+            that a grey floor of albedo 0.5 in the middle has a radiance of about 0.5 (about 2800; trained 2500 … 5000,
+            and kept below 5000).
+        light_size: edge of the light triangle in scene units.
+        azimuth, elevation: of the camera in degrees; azimuth 0 looks along +Y, see `Camera.from_angles`.
+        distance: of the camera from the origin in scene units. Trained on 1.5 … 2.0.
+        fov: full angle of view in degrees. Trained on 30 … 60.
+        frame: look at the middle of the objects, and choose what is not given of distance and fov, inside the trained
+            range, so that they fill the picture.
+
+    Raises:
+        InputError: a value out of range; the line names the option and the range.
+    """
+
+    stage: str = "auto"
+    size: float = 0.62
+    rotation: float = 0.0
+    up: str = "z"
+    material: Material | None = None
+    floor_color: RGB | None = None
+    back_color: RGB | None = None
+    left_color: RGB | None = None
+    right_color: RGB | None = None
+    light_position: RGB | None = None
+    light_strength: float | None = None
+    light_size: float = LIGHT_SIZE
+    azimuth: float = DEFAULT_AZIMUTH
+    elevation: float = DEFAULT_ELEVATION
+    distance: float | None = None
+    fov: float | None = None
+    frame: bool = False
+
+    def __post_init__(self) -> None:
+        kinds = ("auto", "none", *STAGE_KINDS)
+        if self.stage not in kinds:
+            raise InputError(f"stage option stage: {self.stage!r} is not one of {', '.join(kinds)}")
+        if self.up not in ("z", "y"):
+            raise InputError(f"stage option up: {self.up!r} is not one of z, y")
+        if self.material is not None and not isinstance(self.material, Material):
+            raise InputError(f"stage option material: {self.material!r} is not a Material")
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _number(name, value, low, high))
+        if self.light_position is not None:
+            x, y, z = (_number("light_position", v, -100, 100) for v in _triple("light_position", self.light_position))
+            if x == y == z == 0:
+                raise InputError("stage option light_position: 0, 0, 0 is the point that the light faces; move it out")
+            object.__setattr__(self, "light_position", (x, y, z))
+        for name in ("floor_color", "back_color", "left_color", "right_color"):
+            value = getattr(self, name)
+            if value is not None:
+                r, g, b = (_number(name, v, 0, 1) for v in _triple(name, value))
+                object.__setattr__(self, name, (r, g, b))
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> StageOptions:
+        """Options by name.
+
+        Raises:
+            InputError: a name that is not an option, or a value out of range.
+        """
+        known = [entry.name for entry in fields(cls)]
+        unknown = sorted(set(keywords) - set(known))
+        if unknown:
+            raise InputError(f"stage option {unknown[0]!r} is unknown; the options are {', '.join(known)}")
+        return cls(**keywords)
+
+
+# Smallest and largest sensible values; the trained range is narrower, and `Renderer.check` warns beyond that.
+_RANGES = (
+    ("size", 1e-3, 1.0),
+    ("rotation", -1e6, 1e6),
+    ("light_strength", 0.0, 60000.0),
+    ("light_size", 1e-6, 10.0),
+    ("azimuth", -1e6, 1e6),
+    ("elevation", -90.0, 90.0),
+    ("distance", 1e-3, 1000.0),
+    ("fov", 1.0, 170.0),
+)
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"stage option {name}: {value!r} is not a number") from None
+    if not low <= number <= high:
+        raise InputError(f"stage option {name}: {number:g} is out of range, expected {low:g} … {high:g}")
+    return number
+
+
+def _triple(name: str, value: Any) -> list[Any]:
+    values = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
+    if len(values) != 3:
+        raise InputError(f"stage option {name}: {value!r} is not three numbers")
+    return values
+
+
+def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
+    """Set the objects of a bare mesh file on a stage.
+
+    All objects move together: turned upright, turned about the vertical, scaled so that the largest extent is
+    `options.size`, centred over the floor and stood on it (without a stage: centred at the origin). Emission that the
+    objects have is kept. Objects whose file gave no material (`Material()`) get a light, slightly glossy one.
+
+    Args:
+        scene: objects in any units, Z up (or Y up with `up="y"`); its cameras are replaced.
+
+    Returns:
+        A Scene: the walls of the stage, the objects, the light; one camera named "stage". The notes tell what was done
+        and what lies outside the trained range.
+
+    Raises:
+        InputError: all objects together have no extent.
+    """
+    options = options or StageOptions()
+    kind = DEFAULT_STAGE if options.stage == "auto" else options.stage
+    notes = list(scene.notes)
+    objects = _placed(scene, options, kind, notes)
+    objects = _with_materials(objects, options, notes)
+    names = {mesh.name for mesh in objects}
+    walls = [] if kind == "none" else stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
+    walls = [replace(mesh, name=_free(mesh.name, names)) for mesh in walls]
+    light = _light(options, _free("light", names))
+    everything = [*walls, *objects, *([light.mesh()] if light else [])]
+    if light is None and not any(mesh.emits for mesh in objects):
+        notes.append("no light: light_strength is 0 and no object emits, so the picture will be black")
+    camera = _camera(objects, options)
+    notes += _warnings(objects, walls, light, camera)
+    if scene.cameras:
+        notes.append(f"{len(scene.cameras)} cameras of the file replaced by that of the stage")
+    return Scene(tuple(everything), (camera,), scene.name, tuple(notes))
+
+
+def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) -> list[Mesh]:
+    """The objects turned, scaled and moved; computed in float64 from the file's numbers."""
+    turn = np.eye(3)
+    if options.up == "y":
+        turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    angle = math.radians(options.rotation)
+    c, s = math.cos(angle), math.sin(angle)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ turn
+    points = scene.triangles.reshape(-1, 3).astype(np.float64) @ turn.T
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = float((high - low).max())
+    if not extent > 0:
+        raise InputError(f"scene {scene.name!r}: all points of the mesh are the same, it has no extent to scale")
+    scale = options.size / extent
+    anchor = (low + high) / 2
+    target = np.zeros(3)
+    if kind != "none":
+        anchor[2], target[2] = low[2], -0.5 + REST_GAP
+    matrix = np.eye(4)
+    matrix[:3, :3] = scale * turn
+    matrix[:3, 3] = target - scale * anchor
+    moved = ", ".join(f"{v:.4g}" for v in matrix[:3, 3])
+    how = [*(["turned from Y up to Z up"] if options.up == "y" else [])]
+    how += [f"turned by {options.rotation:g} degrees"] if options.rotation else []
+    how += [f"scaled by {scale:.4g} and moved by ({moved})"]
+    notes.append(f"{_count(scene)} {', '.join(how)} into the box")
+    return [mesh.transformed(matrix) for mesh in scene.objects]
+
+
+def _count(scene: Scene) -> str:
+    number = len(scene.objects)
+    return f"object {scene.objects[0].name!r}" if number == 1 else f"{number} objects"
+
+
+def _with_materials(objects: list[Mesh], options: StageOptions, notes: list[str]) -> list[Mesh]:
+    if options.material is not None:
+        return [mesh.with_material(options.material) for mesh in objects]
+    plain = [mesh.patches is None and bool((mesh.materials == Material().row()).all()) for mesh in objects]
+    if any(plain):
+        m = OBJECT_MATERIAL
+        notes.append(
+            f"{sum(plain)} of {len(objects)} objects have no material of their own and got diffuse {m.diffuse[0]:g}, "
+            f"{m.diffuse[1]:g}, {m.diffuse[2]:g}, specular {m.specular[0]:g}, roughness {m.roughness:g}"
+        )
+    return [mesh.with_material(OBJECT_MATERIAL) if bare else mesh for mesh, bare in zip(objects, plain, strict=True)]
+
+
+def _wall_materials(options: StageOptions) -> dict[str, Material]:
+    colors = {
+        "floor": options.floor_color,
+        "wall_back": options.back_color,
+        "wall_left": options.left_color,
+        "wall_right": options.right_color,
+    }
+    materials = dict(WALLS)
+    for name, color in colors.items():
+        if color is not None:
+            materials[name] = replace(WALLS[name], diffuse=color)
+    return materials
+
+
+def _free(name: str, used: set[str]) -> str:
+    """`name`, or with "stage_" before it where an object has it."""
+    while name in used:
+        name = f"stage_{name}"
+    return name
+
+
+def _direction(azimuth: float, elevation: float) -> Array:
+    """Unit vector from the origin; azimuth 0 is -Y, as in `Camera.from_angles`."""
+    a, e = math.radians(azimuth), math.radians(elevation)
+    return np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
+
+
+def _light(options: StageOptions, name: str) -> Light | None:
+    if options.light_strength == 0:
+        return None
+    position = LIGHT_DISTANCE * _direction(LIGHT_AZIMUTH, LIGHT_ELEVATION)
+    if options.light_position is not None:
+        position = np.asarray(options.light_position, np.float64)
+    strength = options.light_strength
+    if strength is None:
+        strength = balanced_strength(position, options.light_size)
+    x, y, z = (float(v) for v in position)
+    return Light((x, y, z), (0.0, 0.0, 0.0), options.light_size, strength, name)
+
+
+def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float = -0.5) -> float:
+    """Radiance of a light triangle that gives the middle of a floor of albedo 0.5 a radiance of 0.5, at most 5000.
+
+    E = L A cos(floor) cos(light) / d^2 with the area A = sqrt(3) / 4 size^2, radiance = albedo E / pi.
+
+    Args:
+        position: (3,) of the light, which faces the origin.
+        size: edge of the triangle in scene units.
+    """
+    away = np.asarray(position, np.float64) - np.array([0, 0, floor_height])
+    distance = float(np.linalg.norm(away))
+    facing = float(away @ np.asarray(position, np.float64)) / (distance * float(np.linalg.norm(position)))
+    # A light near the horizon would otherwise burn out everything that stands upright.
+    cosine = max(away[2] / distance, 0.35) * max(facing, 0.35)
+    area = math.sqrt(3) / 4 * size**2
+    return float(min(FLOOR_LEVEL * math.pi / 0.5 * distance**2 / (area * cosine), 5000.0))
+
+
+def _camera(objects: list[Mesh], options: StageOptions) -> Camera:
+    points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    away = _direction(options.azimuth, options.elevation)
+    distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV
+    # With these numbers the box fills the picture to its edges.
+    target = middle if options.frame else 0.6 * middle
+    if options.frame:
+        distance, fov = _framed(points, middle, away, options)
+    position = distance * away
+    if np.linalg.norm(position - target) < 1e-6:
+        raise InputError(f"stage option distance: {distance:g} puts the camera at its target; move it out")
+    up = (0.0, 0.0, 1.0)
+    backward = (position - target) / np.linalg.norm(position - target)
+    if abs(backward[2]) > 0.99999:
+        # Seen from straight above or below, "up" is the heading of the azimuth, as in `Camera.from_angles`.
+        a = math.radians(options.azimuth)
+        up = (-math.sin(a) * math.copysign(1, backward[2]), math.cos(a) * math.copysign(1, backward[2]), 0.0)
+    return Camera.look_at(position.tolist(), target.tolist(), up, fov, "stage")
+
+
+def _framed(points: Array, target: Array, away: Array, options: StageOptions) -> tuple[float, float]:
+    """Distance and fov for which the points fill the picture but for a margin, as far as the trained range has them."""
+
+    def needed(distance: float) -> float:
+        """Full angle in degrees that holds all points."""
+        view = Camera.look_at((distance * away).tolist(), target.tolist(), _up(away)).c2w.astype(np.float64)
+        local = (points - view[:3, 3]) @ view[:3, :3]
+        depth = np.maximum(-local[:, 2], 1e-6)
+        return math.degrees(2 * math.atan(float((np.abs(local[:, :2]) / depth[:, None]).max()) / (1 - 2 * MARGIN)))
+
+    distances = [options.distance] if options.distance else np.linspace(*TRAINED_DISTANCE[::-1], 26).tolist()
+    fov = options.fov
+    if fov is not None:
+        return float(min(distances, key=lambda d: abs(needed(d) - fov))), fov
+    # The farthest view that still fills the picture has the least distortion.
+    best = next((d for d in distances if needed(d) >= TRAINED_FOV[0]), distances[-1])
+    return float(best), float(np.clip(needed(best), *TRAINED_FOV))
+
+
+def _up(away: Array) -> tuple[float, float, float]:
+    return (0.0, 0.0, 1.0) if abs(away[2]) < 0.999 else (0.0, 1.0, 0.0)
+
+
+def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camera: Camera) -> list[str]:
+    """What an option placed where the models fail, or where nothing can be seen."""
+    lines = []
+    places = [("camera", camera.position)]
+    if light is not None:
+        places.append(("light", np.asarray(light.position)))
+    points = np.concatenate([mesh.triangles.mean(axis=1) for mesh in objects]).astype(np.float64)
+    for what, position in places:
+        at = ", ".join(f"{v:.3g}" for v in position)
+        if np.abs(position).max() < 0.5:
+            lines.append(f"the {what} at ({at}) is inside the scene, where the models were not trained; move it out")
+        for wall in walls:
+            share = float(_hidden(points, np.asarray(position, np.float64), wall).mean())
+            if share > 0.25:
+                lines.append(
+                    f"{wall.name!r} stands between the {what} and {share:.0%} of the objects; "
+                    "move it, or choose another stage"
+                )
+    glowing = sum(mesh.emits for mesh in objects)
+    if glowing:
+        lines.append(f"{glowing} objects emit light of their own, which is kept")
+    return lines
+
+
+def _hidden(points: Array, eye: Array, wall: Mesh) -> npt.NDArray[np.bool_]:
+    """(M,) whether a flat wall stands between each of the points (M, 3) and `eye`."""
+    low, high = (bound.astype(np.float64) for bound in wall.bounds)
+    axis = int((high - low).argmin())
+    span = eye[axis] - points[:, axis]
+    t = np.divide(low[axis] - points[:, axis], span, out=np.full(len(points), -1.0), where=np.abs(span) > 1e-9)
+    at = points + t[:, None] * (eye - points)
+    inside = ((at >= low - 1e-6) & (at <= high + 1e-6))[:, [k for k in range(3) if k != axis]].all(axis=1)
+    return np.asarray((t > 1e-6) & (t < 1) & inside)

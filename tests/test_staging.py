@@ -1,0 +1,274 @@
+"""Staging of bare meshes: inside the trained range by default, every part overridable, nonsense refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.limits import check_scene
+from renderformer.data.scene import DIFFUSE, Material, Mesh, Scene
+from renderformer.data.simplify import subdivide
+from renderformer.data.staging import OBJECT_MATERIAL, StageOptions, balanced_strength, stage_scene
+
+
+def tetrahedron(scale: float = 3.0, shift: tuple[float, float, float] = (5.0, -2.0, 11.0), name: str = "thing") -> Mesh:
+    p = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float64) * scale / 2 + np.array(shift)
+    return Mesh(name, p[[[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]].astype(np.float32))
+
+
+def things(scene: Scene, names: tuple[str, ...] = ("thing",)) -> np.ndarray[Any, Any]:
+    return np.concatenate([mesh.triangles for mesh in scene.objects if mesh.name in names])
+
+
+def staged(**options: Any) -> Scene:
+    return stage_scene(Scene((tetrahedron(),)), StageOptions(**options))
+
+
+@pytest.mark.parametrize("kind", ["auto", "none", "floor", "wall", "corner", "box"])
+@pytest.mark.parametrize("frame", [False, True])
+def test_default_is_inside_the_trained_range(kind: str, frame: bool) -> None:
+    fine, _ = subdivide(tetrahedron(), 1.2)
+    scene = stage_scene(Scene((fine,)), StageOptions(stage=kind, frame=frame))
+    assert check_scene(scene) == []
+    names = [mesh.name for mesh in scene.objects]
+    walls = {"none": 0, "floor": 1, "wall": 2, "corner": 3, "box": 4, "auto": 4}[kind]
+    assert names == ["floor", "wall_back", "wall_left", "wall_right"][:walls] + ["thing", "light"]
+    assert len(scene.cameras) == 1
+    object_points = things(scene)
+    assert np.ptp(object_points.reshape(-1, 3), axis=0).max() == pytest.approx(0.62, rel=1e-6)
+    low, high = object_points.min((0, 1)), object_points.max((0, 1))
+    np.testing.assert_allclose((low + high)[:2], 0, atol=1e-6)
+    assert low[2] == pytest.approx(-0.31 if kind == "none" else -0.5, abs=6e-4)
+
+
+def test_note_tells_scale_and_shift() -> None:
+    scene = staged()
+    matrix = next(note for note in scene.notes if "scaled by" in note)
+    assert matrix == "object 'thing' scaled by 0.2067 and moved by (-1.033, 0.4133, -2.463) into the box"
+
+
+def test_shape_is_kept_for_meshes_far_from_the_origin() -> None:
+    """The move happens in float64 on the file's numbers: what they resolve is all there."""
+    near, far = (
+        stage_scene(Scene((tetrahedron(shift=shift),))) for shift in ((0.0, 0.0, 0.0), (4096.0, 8192.0, -2048.0))
+    )
+    np.testing.assert_allclose(things(near), things(far), atol=1e-6)
+
+
+def test_default_light_gives_a_grey_floor_half_radiance() -> None:
+    """Integrates the light triangle over the floor's middle, point by point."""
+    scene = staged(stage="floor")
+    light = scene.objects[-1]
+    corners = light.triangles[0].astype(np.float64)
+    area_vector = np.cross(corners[1] - corners[0], corners[2] - corners[0]) / 2
+    rng = np.random.default_rng(0)
+    u, v = np.sort(rng.uniform(size=(2, 4000)), axis=0)
+    points = np.stack([u, v - u, 1 - v], axis=1) @ corners
+    floor = np.array([0, 0, -0.5])
+    toward = points - floor
+    squared = (toward**2).sum(axis=1)
+    cosines = toward[:, 2] * -(toward @ area_vector) / squared
+    irradiance = float(light.materials[0, 10]) * (cosines / squared).mean()
+    assert 0.5 * irradiance / math.pi == pytest.approx(0.5, rel=0.01)
+    assert 2500 <= light.materials[0, 10] <= 5000
+    assert balanced_strength((0, 0, 50), 0.15) == 5000
+
+
+def test_camera_sees_object_floor_and_walls() -> None:
+    """Rays through a grid of pixels end on each part of the default box, and none leaves the stage."""
+    scene = staged()
+    camera = scene.cameras[0]
+    t = np.tan(np.radians(camera.fov) / 2) * (np.arange(48) + 0.5 - 24) / 24
+    x, y = np.meshgrid(t, t)
+    directions = np.stack([x, y, -np.ones_like(x)], axis=-1).reshape(-1, 3) @ camera.c2w[:3, :3].T.astype(np.float64)
+    hit = _first_hit(scene, camera.position.astype(np.float64), directions)
+    seen = [scene.objects[scene.object_index[i]].name for i in hit[hit >= 0]]
+    for name in ("thing", "floor", "wall_back", "wall_left", "wall_right"):
+        assert seen.count(name) > 20
+    assert (hit < 0).mean() < 0.005
+
+
+def _first_hit(scene: Scene, origin: np.ndarray[Any, Any], directions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(M,) triangle that each ray hits first, by Moeller and Trumbore's test on every triangle, or -1."""
+    tri = scene.triangles.astype(np.float64)
+    e1, e2 = tri[:, 1] - tri[:, 0], tri[:, 2] - tri[:, 0]
+    p = np.cross(directions[:, None], e2[None])
+    det = np.einsum("mnk,nk->mn", p, e1)
+    det = np.where(np.abs(det) < 1e-14, np.nan, det)
+    s = origin - tri[:, 0]
+    u = np.einsum("mnk,nk->mn", p, s) / det
+    q = np.cross(s, e1)
+    v = np.einsum("mk,nk->mn", directions, q) / det
+    t = np.einsum("nk,nk->n", q, e2)[None] / det
+    t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1e-6), t, np.inf)
+    return np.where(np.isfinite(t.min(axis=1)), t.argmin(axis=1), -1)
+
+
+def test_every_part_can_be_overridden() -> None:
+    shiny = Material((0.1, 0.2, 0.3), (0.5, 0.5, 0.5), 0.1)
+    scene = staged(
+        stage="corner",
+        size=0.4,
+        material=shiny,
+        floor_color=(0.1, 0.1, 0.1),
+        back_color=(0.2, 0.3, 0.4),
+        left_color=(0.5, 0.6, 0.7),
+        light_position=(0.5, -1.0, 2.0),
+        light_strength=1234,
+        light_size=0.16,
+        azimuth=30,
+        elevation=40,
+        distance=1.9,
+        fov=50,
+    )
+    objects = {mesh.name: mesh for mesh in scene.objects}
+    np.testing.assert_array_equal(objects["thing"].materials, np.tile(shiny.row(), (4, 1)))
+    np.testing.assert_allclose(objects["floor"].materials[0, DIFFUSE], 0.1)
+    np.testing.assert_allclose(objects["wall_back"].materials[0, DIFFUSE], [0.2, 0.3, 0.4])
+    np.testing.assert_allclose(objects["wall_left"].materials[0, DIFFUSE], [0.5, 0.6, 0.7])
+    light = objects["light"]
+    np.testing.assert_allclose(light.triangles[0].mean(axis=0), [0.5, -1.0, 2.0], atol=1e-6)
+    assert np.linalg.norm(light.triangles[0, 0] - light.triangles[0, 1]) == pytest.approx(0.16, rel=1e-5)
+    assert light.materials[0, 10] == 1234
+    camera = scene.cameras[0]
+    assert camera.fov == 50
+    expected = Camera.from_angles(30, 40, 1.9).position
+    np.testing.assert_allclose(camera.position, expected, atol=1e-6)
+
+
+def test_up_axis_and_rotation() -> None:
+    flag = Mesh("thing", np.array([[[0, 0, 0], [0, 2, 0], [1, 2, 0]]], np.float32))
+    standing = things(stage_scene(Scene((flag,)), StageOptions(up="y")))[0]
+    np.testing.assert_allclose(np.ptp(standing, axis=0), [0.31, 0, 0.62], atol=1e-6)
+    assert standing[0, 2] < standing[1, 2]
+    turned = things(stage_scene(Scene((flag,)), StageOptions(up="y", rotation=90)))[0]
+    np.testing.assert_allclose(np.ptp(turned, axis=0), [0, 0.31, 0.62], atol=1e-6)
+    # Counter-clockwise seen from above: +X goes to +Y.
+    assert turned[2, 1] > turned[1, 1]
+
+
+def test_bare_objects_get_a_material_others_keep_theirs() -> None:
+    red = Material((0.7, 0.1, 0.1))
+    scene = stage_scene(Scene((tetrahedron(), tetrahedron(name="red").with_material(red))))
+    objects = {mesh.name: mesh for mesh in scene.objects}
+    np.testing.assert_array_equal(objects["thing"].materials[0], OBJECT_MATERIAL.row())
+    np.testing.assert_array_equal(objects["red"].materials[0], red.row())
+    assert any("1 of 2 objects have no material of their own" in note for note in scene.notes)
+    assert any(note.startswith("2 objects scaled by") for note in scene.notes)
+
+
+def test_own_emission_is_kept_and_the_light_can_be_left_out() -> None:
+    glowing = Material((0.5, 0.5, 0.5), emission=(5.0, 4.0, 3.0))
+    scene = stage_scene(Scene((tetrahedron().with_material(glowing),)), StageOptions(light_strength=0))
+    assert len(scene.light_triangles) == 4
+    np.testing.assert_array_equal(scene.materials[scene.light_triangles][:, 10:], np.tile([5, 4, 3], (4, 1)))
+    assert any("emit light of their own" in note for note in scene.notes)
+    assert any("no light" in note for note in staged(light_strength=0).notes)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.floats(-180, 180),
+    st.floats(-89, 89),
+    st.floats(0.05, 1.0),
+    st.floats(0, 360),
+    st.tuples(*[st.floats(0.01, 1)] * 3),
+)
+def test_framing_fills_the_picture_within_the_range(
+    azimuth: float, elevation: float, size: float, rotation: float, shape: tuple[float, float, float]
+) -> None:
+    mesh = tetrahedron()
+    mesh = Mesh("thing", (mesh.triangles * np.float32(shape)))
+    options = StageOptions(azimuth=azimuth, elevation=elevation, size=size, rotation=rotation, frame=True, stage="none")
+    scene = stage_scene(Scene((mesh,)), options)
+    camera = scene.cameras[0]
+    assert 30 <= camera.fov <= 60
+    assert 1.5 - 1e-6 <= np.linalg.norm(camera.position) <= 2 + 1e-6
+    local = (things(scene).reshape(-1, 3) - camera.position) @ camera.c2w[:3, :3]
+    reach = float((np.abs(local[:, :2]) / -local[:, 2:]).max() / np.tan(np.radians(camera.fov) / 2))
+    assert reach <= 0.81
+    # The narrowest and closest view is the limit for small objects.
+    assert reach >= 0.75 or (camera.fov == 30 and np.linalg.norm(camera.position) < 1.51)
+
+
+def test_framing_respects_what_is_given() -> None:
+    assert staged(frame=True, fov=55).cameras[0].fov == 55
+    assert np.linalg.norm(staged(frame=True, distance=1.7).cameras[0].position) == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize("elevation", [90, -90])
+def test_straight_down_and_up_work(elevation: float) -> None:
+    for frame in (False, True):
+        camera = staged(elevation=elevation, azimuth=0, frame=frame, stage="none").cameras[0]
+        assert camera.forward[2] * elevation < 0
+
+
+def test_thin_meshes_work() -> None:
+    sheet = Mesh("thing", np.array([[[0, 0, 0], [2, 0, 0], [0, 2, 0]]], np.float32))
+    needle = Mesh("thing", np.array([[[0, 0, 0], [0, 0, 9], [0, 1e-4, 9]]], np.float32))
+    for mesh in (sheet, needle):
+        for frame in (False, True):
+            scene = stage_scene(Scene((mesh,)), StageOptions(frame=frame))
+            assert np.ptp(things(scene).reshape(-1, 3), axis=0).max() == pytest.approx(0.62, rel=1e-6)
+    with pytest.raises(InputError, match="no extent"):
+        stage_scene(Scene((Mesh("thing", np.ones((2, 3, 3), np.float32)),)))
+
+
+def test_names_of_the_stage_make_way() -> None:
+    scene = stage_scene(Scene((tetrahedron(name="floor"), tetrahedron(name="light"))))
+    names = [mesh.name for mesh in scene.objects]
+    assert names == ["stage_floor", "wall_back", "wall_left", "wall_right", "floor", "light", "stage_light"]
+
+
+def test_odd_but_possible_choices_are_noted() -> None:
+    assert any(
+        "light at (0.1, 0.1, 0.1) is inside the scene" in n for n in staged(light_position=(0.1, 0.1, 0.1)).notes
+    )
+    assert any("camera at" in n and "inside" in n for n in staged(distance=0.3).notes)
+    assert any("'wall_back' stands between the camera" in n for n in staged(azimuth=180).notes)
+    assert any("'wall_back' stands between the light" in n for n in staged(light_position=(0, 2.3, 0)).notes)
+    scene = Scene((tetrahedron(),), (Camera.from_angles(),))
+    assert any("1 cameras of the file replaced" in note for note in stage_scene(scene).notes)
+    assert not any("stands between" in note or "inside" in note for note in staged().notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stage": "cave"}, "stage: 'cave' is not one of auto, none, floor"),
+        ({"distance": -1}, "distance: -1 is out of range"),
+        ({"distance": float("nan")}, "distance: nan"),
+        ({"fov": 0}, "fov: 0 is out of range, expected 1 … 170"),
+        ({"fov": 180}, "fov: 180"),
+        ({"elevation": 91}, "elevation: 91"),
+        ({"size": 0}, "size: 0"),
+        ({"size": 2}, "size: 2"),
+        ({"up": "x"}, "up: 'x'"),
+        ({"light_strength": -5}, "light_strength: -5"),
+        ({"light_size": 0}, "light_size: 0"),
+        ({"light_position": (1, 2)}, "light_position: .* not three numbers"),
+        ({"light_position": (0, 0, 0)}, "light_position: 0, 0, 0"),
+        ({"light_position": (float("inf"), 0, 0)}, "light_position: inf"),
+        ({"floor_color": (0.5, 2, 0.5)}, "floor_color: 2"),
+        ({"floor_color": 0.5}, "floor_color: 0.5 is not three numbers"),
+        ({"material": "gold"}, "material: 'gold'"),
+        ({"azimuth": "left"}, "azimuth: 'left' is not a number"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        StageOptions(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_option_is_named() -> None:
+    with pytest.raises(InputError, match="'azimut' is unknown; the options are stage, size"):
+        StageOptions.from_keywords({"azimut": 3})
+    assert StageOptions.from_keywords({"azimuth": 3}).azimuth == 3
