@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 app = typer.Typer(help="Make training data.", no_args_is_help=True)
 
@@ -44,6 +42,16 @@ def generate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
     """Make random scenes and path trace them with Mitsuba 3 (pip install renderformer[reference])."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     from renderformer.data.errors import InputError
     from renderformer.data.shards import HELD_OUT_SEED, Recipe, generate
 
@@ -72,7 +80,7 @@ def generate(
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo(f"stopped; finished shards are kept in {folder}, the same command goes on", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(130) from None
     message = f"{folder}: made {len(made)} shards of {recipe.scenes_per_shard} scenes x {views} views"
     console.print(message, soft_wrap=True, highlight=False)
 
