@@ -1,0 +1,173 @@
+"""The object layer: sizes, cameras, batching, determinism, ray features, refusals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from renderformer.config import ModelConfig
+from renderformer.data import raycast as rc
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
+from renderformer.model import RenderFormer
+from renderformer.renderer import Renderer
+
+SMALL = {
+    "latent_dim": 64,
+    "num_layers": 2,
+    "num_heads": 1,
+    "dim_feedforward": 96,
+    "num_register_tokens": 2,
+    "vertex_pe_num_freqs": 6,
+    "texture_encode_patch_size": 1,
+    "view_transformer_latent_dim": 64,
+    "view_transformer_ffn_hidden_dim": 96,
+    "view_transformer_n_heads": 1,
+    "view_transformer_n_layers": 4,
+    "dpt_features": 16,
+    "dpt_out_channels": [8, 8, 16, 16],
+}
+SHADING = {"ray_features": "direct", "output": "shading", "view_transformer_include_self_attn": False}
+
+
+def renderer(**changes: object) -> Renderer:
+    torch.manual_seed(0)
+    return Renderer(RenderFormer(ModelConfig.from_dict({**SMALL, **changes})), device="cpu")
+
+
+def scene(detail: int = 1) -> Scene:
+    ball = trimesh.creation.icosphere(subdivisions=detail, radius=0.3)
+    floor = trimesh.creation.box((1, 1, 0.02))
+    floor.apply_translation([0, 0, -0.31])
+    objects = (
+        Mesh("floor", floor.triangles, materials=Material((0.3, 0.5, 0.4)).row()),
+        Mesh("ball", ball.triangles, ball.vertex_normals[ball.faces], Material((0.6, 0.3, 0.2), 0.3, 0.2).row()),
+        Light((0.7, -0.9, 1.9)).mesh(),
+    )
+    return Scene(objects, tuple(Camera.orbit(3, 25)))
+
+
+@pytest.mark.parametrize("extension", [{}, SHADING, {"view_transformer_use_swin_attn": True}])
+def test_any_size_is_drawn(extension: dict[str, object]) -> None:
+    engine = renderer(**extension)
+    images = engine.render(scene(), resolution=(45, 27))
+    assert [image.hdr.shape for image in images] == [(27, 45, 3)] * 3
+    assert all(np.isfinite(image.hdr).all() for image in images)
+    assert images[0].camera is not None
+    assert images[0].camera.name == "orbit_000"
+
+
+@pytest.mark.parametrize("extension", [{}, SHADING])
+def test_pictures_do_not_depend_on_the_batch_and_repeat_to_the_byte(
+    extension: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, world = renderer(**extension), scene()
+    together = engine.render(world, 40)
+    again = engine.render(engine.encode(world), 40)
+    assert all(np.array_equal(a.hdr, b.hdr) for a, b in zip(together, again, strict=True))
+    monkeypatch.setattr("renderformer.renderer.DECODE_BYTES", 1)
+    single = engine.render(world, 40)
+    for a, b in zip(together, single, strict=True):
+        np.testing.assert_allclose(np.log10(1.01 + a.hdr), np.log10(1.01 + b.hdr), atol=1e-5)
+    alone = engine.render(world, 40, cameras=world.cameras[1])
+    np.testing.assert_allclose(np.log10(1.01 + alone[0].hdr), np.log10(1.01 + together[1].hdr), atol=1e-5)
+
+
+def test_twice_the_light_is_twice_the_picture() -> None:
+    engine, world = renderer(**SHADING), scene()
+    light = world.objects[2]
+    rows = light.materials.copy()
+    rows[:, EMISSION] *= 8
+    brighter = world.with_object(replace(light, materials=rows))
+    one, eight = engine.render(world, 32)[0].hdr, engine.render(brighter, 32)[0].hdr
+    assert one.max() > 0.1
+    np.testing.assert_allclose(eight, 8 * one, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_triangles_does_not_matter() -> None:
+    engine, world = renderer(**SHADING), scene()
+    mesh = world.objects[1]
+    order = np.random.default_rng(0).permutation(len(mesh))
+    arrays = {key: getattr(mesh, key)[order] for key in ("triangles", "normals", "materials")}
+    shuffled = replace(mesh, **arrays)
+    a, b = engine.render(world, 32)[0].hdr, engine.render(world.with_object(shuffled), 32)[0].hdr
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_shading_adds_to_what_ray_casting_knows() -> None:
+    engine, world = renderer(**SHADING), scene()
+    lit = engine.encode(world)
+    assert lit.caster is not None
+    known = lit.caster.features(world.cameras[0], 32, 32)
+    picture = engine.render(lit, 32)[0].hdr
+    direct = known[..., rc.DIRECT] + known[..., rc.HIGHLIGHT] + known[..., rc.HIT_EMISSION]
+    assert (picture >= direct - 1e-5).all()
+    assert (picture[known[..., 0] == 0] == 0).all()
+    assert picture[known[..., 0] == 1].min() > 0
+
+
+def test_a_large_mesh_is_encoded_by_a_smaller_copy_and_says_so() -> None:
+    engine, world = renderer(**SHADING, token_triangles=100), scene(detail=3)
+    lit = engine.encode(world)
+    assert lit.encoded.tokens.shape[1] <= 102
+    assert "1,293 triangles" in lit.notes[0]
+    assert lit.caster is not None
+    assert len(lit.caster.triangles) == len(world)
+
+
+def test_a_wide_picture_holds_the_square_one() -> None:
+    # The angle of view is vertical: a wider picture shows more at the sides, the middle stays.
+    engine, world = renderer(**SHADING), scene()
+    lit = engine.encode(world)
+    assert lit.caster is not None
+    square = lit.caster.features(world.cameras[0], 32, 32)
+    wide = lit.caster.features(world.cameras[0], 64, 32)
+    np.testing.assert_allclose(wide[:, 16:48], square, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0, -3, (64, 0), (1, 2, 3), 10**6, "64"])
+def test_impossible_sizes_are_refused(size: object) -> None:
+    with pytest.raises(InputError, match="resolution"):
+        renderer().render(scene(), size)  # type: ignore[arg-type]
+
+
+def test_missing_cameras_devices_and_precisions_are_refused() -> None:
+    with pytest.raises(InputError, match="no cameras"):
+        renderer().render(scene().replace(cameras=()))
+    model = RenderFormer(ModelConfig.from_dict(SMALL))
+    with pytest.raises(InputError, match="unknown"):
+        Renderer(model, device="toaster")
+    with pytest.raises(InputError, match="precision"):
+        Renderer(model, device="cpu", precision="int3")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="not available"):
+            Renderer(model, device="cuda")
+
+
+def test_running_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = renderer()
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore lines")
+
+    monkeypatch.setattr(engine.model, "view", full)
+    with pytest.raises(InputError, match=r"^out of memory with 64 x 64 pixels; [^\n]*$"):
+        engine.render(scene(), 64)
+
+
+def test_lower_precision_of_the_triangle_stage_is_close() -> None:
+    torch.manual_seed(0)
+    model = RenderFormer(ModelConfig.from_dict({**SMALL, **SHADING}))
+    full = Renderer(model, "cpu", "fp32").render(scene(), 32)[0].hdr
+    half = Renderer(model, "cpu", "bf16").render(scene(), 32)[0].hdr
+    assert not np.array_equal(full, half)
+    np.testing.assert_allclose(half, full, rtol=0.05, atol=0.02)
+
+
+def test_progress_reports_every_stage() -> None:
+    seen: list[str] = []
+    renderer(**SHADING).render(scene(), 16, progress=lambda stage, done, total: seen.append(stage))
+    assert set(seen) == {"encode", "cast rays", "render"}
