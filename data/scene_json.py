@@ -332,11 +332,11 @@ def _mesh(name: str, entry: _Object, vertices: FloatArray64, faces: Faces, notes
         faces = faces[:, ::-1]
     # Colours per triangle need triangles of their own, which shade flat.
     smooth = entry.smooth and not (entry.seed is not None and entry.per_triangle)
-    triangles, normals, groups = _smooth(vertices, faces) if smooth else _flat(vertices, faces)
+    triangles, normals, groups = (shade_smooth if smooth else shade_flat)(vertices, faces)[:3]
     materials = np.tile(entry.material.row(), (len(triangles), 1))
     if entry.seed is not None:
         materials[:, :3] = _random_colours(entry.seed, entry.random_max, int(groups.max()) + 1)[groups]
-    keep = _has_area(triangles)
+    keep = has_area(triangles)
     if not keep.all():
         notes.append(f"{label}: {int((~keep).sum())} zero-area triangles dropped")
         if not keep.any():
@@ -344,7 +344,8 @@ def _mesh(name: str, entry: _Object, vertices: FloatArray64, faces: Faces, notes
     return Mesh(name, triangles[keep], normals[keep], materials[keep])
 
 
-def _has_area(triangles: FloatArray) -> npt.NDArray[np.bool_]:
+def has_area(triangles: FloatArray) -> npt.NDArray[np.bool_]:
+    """(F,) whether a triangle keeps an area in float32."""
     corners = triangles.astype(np.float64)
     area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return np.asarray((area != 0).any(axis=1))
@@ -363,20 +364,31 @@ def _as_text(vertices: FloatArray64, faces: Faces) -> Any:
     return Trimesh(np.round(vertices, _DECIMALS), faces, process=False)
 
 
-def _smooth(vertices: FloatArray64, faces: Faces) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
-    """Triangles, normals smoothed below the crease, and the number of the shading group of each triangle."""
+def shade_smooth(
+    vertices: FloatArray64, faces: Faces
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """What `smooth_shading: true` makes of a mesh.
+
+    Args:
+        vertices: (V, 3); faces are smoothed across edges whose vertices they share.
+        faces: (F, 3).
+
+    Returns:
+        (F, 3, 3) triangles and normals, (F,) the shading group of each triangle, (F,) its number before the reordering.
+    """
     from trimesh import Trimesh
     from trimesh.graph import connected_component_labels, smooth_shade
 
     split = smooth_shade(Trimesh(vertices, faces, process=False), angle=math.radians(CREASE_DEGREES))
+    order = np.hstack(split.metadata.get("original_components", [np.arange(len(faces))]))
     mesh = _as_text(split.vertices, split.faces)
     groups = connected_component_labels(mesh.face_adjacency, node_count=len(mesh.faces))
     triangles, normals = mesh.vertices[mesh.faces], mesh.vertex_normals[mesh.faces]
-    return triangles.astype(np.float32), normals.astype(np.float32), groups
+    return triangles.astype(np.float32), normals.astype(np.float32), groups, order
 
 
-def _flat(vertices: FloatArray64, faces: Faces) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
-    """Triangles with face normals; each is a group of its own."""
+def shade_flat(vertices: FloatArray64, faces: Faces) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """What `smooth_shading: false` makes of a mesh: triangles, face normals, and each triangle a group of its own."""
     count = len(faces)
     mesh = _as_text(vertices[faces].reshape(-1, 3), np.arange(3 * count).reshape(-1, 3))
     triangles, normals = mesh.vertices[mesh.faces], mesh.vertex_normals[mesh.faces]
