@@ -125,7 +125,7 @@ class ModelConfig:
             if width % heads:
                 raise InputError(f"config: {width_key} {width} must be a multiple of {heads_key} {heads}")
             if self.pe_type == "rope" and (width // heads) % 2:
-                raise InputError(f"config: {width_key} / {heads_key} = {width // heads} must be even for RoPE")
+                raise InputError(f"config: {width_key} / {heads_key} = {width} / {heads} must be even for RoPE")
         if not self.norm_first:
             raise InputError("config: norm_first = False is not supported; set it to true")
         if self.pe_type != "rope":

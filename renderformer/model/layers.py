@@ -19,10 +19,17 @@ LAYER_EPS = 1e-6
 WINDOW = 8
 
 
+class RMSNorm(nn.RMSNorm):
+    """In float32 under any autocast, where torch has no fused kernel and takes the epsilon of the lower precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
 def make_norm(kind: str, width: int, eps: float | None = None) -> nn.Module:
     """A norm by its name in the configuration; `eps` None is the framework's default."""
     if kind == "rms_norm":
-        return nn.RMSNorm(width, eps=eps)
+        return RMSNorm(width, eps=eps)
     if kind == "layer_norm":
         return nn.LayerNorm(width, eps=1e-5 if eps is None else eps)
     return nn.Identity()
@@ -58,7 +65,7 @@ class Attention(nn.Module):
         return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def attend(self, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, **masks: Tensor | None) -> Tensor:
-        # Under autocast a norm may leave float32 beside half-precision values.
+        # Under autocast the norms leave float32 beside half-precision values.
         q_BHTD, k_BHSD = q_BHTD.to(v_BHSD.dtype), k_BHSD.to(v_BHSD.dtype)
         out_BHTD = attention(q_BHTD, k_BHSD, v_BHSD, backend=self.backend, **masks)
         return self.out_proj(out_BHTD.transpose(1, 2).flatten(-2))
