@@ -1,0 +1,198 @@
+"""The package as a whole: what importing it loads, what the wheel holds, the floors of the house."""
+
+from __future__ import annotations
+
+import ast
+import os
+import resource
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import renderformer
+
+ROOT = Path(__file__).parents[1]
+# Lowest first, see design.md; a module imports only from its own floor or below. training is for the CLI alone.
+FLOORS = {"kernels": 0, "data": 0, "renderformer": 1, "viewer": 2, "cli": 3}
+HEAVY = {"torch", "triton", "open3d", "mitsuba", "imageio", "huggingface_hub", "trimesh", "h5py", "scipy", "OpenEXR"}
+
+
+def sources() -> list[Path]:
+    folders = ("renderformer", "data", "kernels", "viewer", "cli")
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    # Some versions of Python follow the links of renderformer/.
+    return sorted({path.resolve() for path in files})
+
+
+def floor_of(module: str) -> str | None:
+    """The floor of a dotted name, None outside the package."""
+    parts = module.split(".")
+    if parts[0] != "renderformer":
+        return None
+    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else "renderformer"
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[0] == "renderformer" else ("renderformer", *parts))
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Line and dotted name of everything that a file imports, wherever the statement stands."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module_of(path).split(".")[: -node.level]
+                base = ".".join([*package, base]).rstrip(".")
+            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return found
+
+
+def test_every_floor_imports_only_from_its_own_or_below() -> None:
+    wrong = []
+    for path in sources():
+        own = floor_of(module_of(path))
+        assert own is not None
+        for line, name in imports(path):
+            other = floor_of(name)
+            # Two floors of the same height, kernels and data, know nothing of each other.
+            if other is None or other == own or FLOORS[other] < FLOORS[own]:
+                continue
+            # The version and the lazy names are no dependency on the engine.
+            if name == "renderformer.__version__":
+                continue
+            wrong.append(f"{path.relative_to(ROOT)}:{line}: {own} imports {name}")
+    assert wrong == []
+
+
+def test_training_is_imported_by_the_command_line_alone() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sources()
+        for line, name in imports(path)
+        if name.startswith("renderformer.training")
+        and floor_of(module_of(path)) != "cli"
+        and not module_of(path).startswith("renderformer.training")
+    ]
+    assert wrong == []
+
+
+def test_kernels_import_only_torch_triton_and_the_standard_library() -> None:
+    allowed = {*sys.stdlib_module_names, "torch", "triton", "renderformer"}
+    files = [path for path in sources() if floor_of(module_of(path)) == "kernels"]
+    assert [name for path in files for _, name in imports(path) if name.split(".")[0] not in allowed] == []
+
+
+def test_nothing_unpickles_or_evaluates() -> None:
+    modules = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
+    wrong = []
+    for path in sources():
+        wrong += [f"{path}:{line}: {name}" for line, name in imports(path) if name.split(".")[0] in modules]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            if called in ("eval", "exec", "torch.load", "yaml.load") or arguments.get("allow_pickle") == "True":
+                wrong.append(f"{path}:{node.lineno}: {called}")
+    assert wrong == []
+
+
+def test_public_names_resolve() -> None:
+    for name in renderformer.__all__:
+        assert getattr(renderformer, name).__name__ == name
+        assert name in dir(renderformer)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = renderformer.Nothing
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == renderformer.__version__
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after a statement."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_by("import renderformer") & {*HEAVY, "numpy"} == set()
+
+
+def test_scenes_and_pictures_do_without_torch() -> None:
+    light = loaded_by("from renderformer import Scene, Mesh, Camera, Material, Light, Image")
+    assert light & HEAVY == set()
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    assert loaded_by("import renderformer.cli.main") & {*HEAVY, "numpy"} == set()
+    code = "import sys; sys.argv = ['renderformer', '--help']; from renderformer.cli.main import main; main()"
+    program = [sys.executable, "-c", code]
+    # Once unmeasured, so that the byte code is there.
+    subprocess.run(program, check=True, capture_output=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(program, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    # It takes 0.2 s; half a second is the promise.
+    assert seconds < 0.5
+
+
+def test_the_wheel_holds_every_floor_and_the_weights(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", minversion="77")
+    # A copy of what git tracks, since setuptools leaves build/ behind and a working tree holds more.
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    tree = tmp_path / "tree"
+    for name in listed.stdout.rstrip("\0").split("\0"):
+        source, target = ROOT / name, tree / name
+        if not (source.exists() or source.is_symlink()) or name.startswith("tests/"):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            target.symlink_to(os.readlink(source))
+        else:
+            target.write_bytes(source.read_bytes())
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(tree)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tracked = set(listed.stdout.split("\0"))
+    for path in sources():
+        if str(path.relative_to(ROOT)) in tracked:
+            assert module_of(path).replace(".", "/") + ".py" in names
+    assert "renderformer/py.typed" in names
+    assert {name for name in tracked if name.startswith("renderformer/weights/")} <= names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"renderformer", f"renderformer-{renderformer.__version__}.dist-info"}
+
+
+def test_constraints_pin_every_dependency_within_its_range() -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    # The viewer's and the metrics' packages are not installed where this list is made.
+    wanted = [*project["dependencies"], *extras["dev"], *extras["reference"], *extras["train"], *extras["cuda"]]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {
+        canonicalize_name(name): version
+        for name, _, version in (line.partition("==") for line in lines if not line.startswith("#"))
+    }
+    for requirement in map(Requirement, wanted):
+        name = canonicalize_name(requirement.name)
+        if name == "renderformer":
+            continue
+        assert name in pins, f"{name} has no pin in constraints.txt"
+        assert requirement.specifier.contains(pins[name]), f"{requirement} does not allow {pins[name]}"
