@@ -18,11 +18,13 @@ import json
 import math
 import multiprocessing
 import os
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -205,12 +207,24 @@ def _run(folder: str, recipe: Recipe, indices: list[int], workers: int) -> Itera
         return
     # Spawned, not forked: Mitsuba's thread pool does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(indices)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_end_with_parent) as pool:
         try:
             for future in as_completed([pool.submit(_write_shard, folder, recipe, index) for index in indices]):
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is killed, instead of leaving it to wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _settle_recipe(folder: Path, recipe: Recipe | None) -> Recipe:
