@@ -91,30 +91,40 @@ def test_objects_are_closed_and_apart_and_above_the_floor(scenes: list[Scene]) -
                 assert (points @ axis).max() < (others @ axis).min() + 1e-6
 
 
-def test_light_reaches_the_objects_and_cameras_see_them(scenes: list[Scene]) -> None:
-    """By an independent ray caster: no wall stands between, and shadows leave something lit."""
-    from trimesh import Trimesh
-    from trimesh.ray.ray_pyembree import RayMeshIntersector
+class Tracer:
+    """Which triangle of a scene's stage and objects a ray hits first, by embree."""
 
+    def __init__(self, scene: Scene) -> None:
+        from trimesh import Trimesh
+        from trimesh.ray.ray_pyembree import RayMeshIntersector
+
+        solid = [mesh for mesh in scene.objects if not mesh.emits]
+        corners = np.concatenate([mesh.triangles for mesh in solid]).astype(float).reshape(-1, 3)
+        self.is_wall = np.repeat([mesh.name.startswith("wall") for mesh in solid], [len(mesh) for mesh in solid])
+        self.rays = RayMeshIntersector(Trimesh(corners, np.arange(len(corners)).reshape(-1, 3), process=False))
+
+    def behind_walls(self, eye: np.ndarray, points: np.ndarray) -> float:
+        """Share of the points (M, 3) that a wall hides from the eye (3,)."""
+        first = self.rays.intersects_first(np.broadcast_to(eye, points.shape), points - eye)
+        return float(self.is_wall[first[first >= 0]].mean())
+
+
+def test_light_reaches_the_objects_and_cameras_see_them(scenes: list[Scene]) -> None:
     for scene in scenes:
-        solid = np.concatenate([mesh.triangles for mesh in scene.objects if not mesh.emits]).astype(float)
-        names = np.repeat([mesh.name for mesh in scene.objects], [len(mesh) for mesh in scene.objects])
-        tracer = RayMeshIntersector(
-            Trimesh(solid.reshape(-1, 3), np.arange(3 * len(solid)).reshape(-1, 3), process=False)
-        )
+        tracer = Tracer(scene)
         objects = np.concatenate([mesh.triangles for mesh in parts(scene, "object")]).astype(float)
         normals = np.concatenate([mesh.normals for mesh in parts(scene, "object")])[:, 0]
         points = objects.mean(axis=1) + 1e-4 * normals
         lit = np.zeros(len(points), bool)
         for light in parts(scene, "light"):
-            toward = light.triangles[0].mean(axis=0) - points
-            lit |= (np.einsum("nk,nk->n", toward, normals) > 0) & ~tracer.intersects_any(points, toward)
+            centre = light.triangles[0].mean(axis=0, dtype=float)
+            toward = centre - points
+            lit |= (np.einsum("nk,nk->n", toward, normals) > 0) & ~tracer.rays.intersects_any(points, toward)
+            assert tracer.behind_walls(centre, points) < 0.35, scene.name
+        # Shadows of other objects leave something lit.
         assert lit.mean() > 0.1, scene.name
         for camera in scene.cameras:
-            vertices = objects.reshape(-1, 3)
-            eye = np.broadcast_to(camera.position, vertices.shape).astype(float)
-            hit = tracer.intersects_first(eye, vertices - eye)
-            assert not np.char.startswith(names[hit[hit >= 0]], "wall").mean() > 0.3
+            assert tracer.behind_walls(camera.position.astype(float), points) < 0.1, scene.name
 
 
 def test_scenes_vary(scenes: list[Scene]) -> None:

@@ -112,6 +112,23 @@ def test_mirror_shows_the_light_at_its_mirror_place_and_at_full_strength() -> No
     assert picture[16, 0].max() < 0.5
 
 
+def test_highlight_is_ggx_with_the_square_of_the_roughness() -> None:
+    """At the mirror angle of a small light, in closed form: D(0) G1^2 / (4 cos^2) times the irradiance."""
+    specular, roughness, angle, distance = 0.6, 0.5, np.radians(30), 2.0
+    glossy = FLOOR.with_material(Material((0.0, 0.0, 0.0), (specular,) * 3, roughness))
+    direction = np.array([np.sin(angle), 0.0, np.cos(angle)])
+    spot = np.array([0.0, 0.0, -0.5])
+    x, y, z = (float(v) for v in spot + distance * direction)
+    light = Light((x, y, z), target=(0.0, 0.0, -0.5), size=0.1, emission=1000.0)
+    camera = Camera.look_at((spot + 1.5 * direction * [-1, 1, 1]).tolist(), (0.0, 0.0, -0.5), fov=0.2)
+    picture = render_reference(Scene((glossy, light.mesh())), camera, 4, 4, spp=256, depth=2)
+    alpha, cosine = roughness**2, np.cos(angle)
+    shadowing = 2 / (1 + np.sqrt(1 + (alpha * np.tan(angle)) ** 2))
+    irradiance = 1000 * np.sqrt(3) / 4 * 0.1**2 * cosine / distance**2
+    expected = specular * shadowing**2 / (np.pi * alpha**2) / (4 * cosine**2) * irradiance
+    assert picture.mean() == pytest.approx(expected, rel=0.02)
+
+
 def test_light_is_linear_and_repeatable() -> None:
     scene = Scene((FLOOR, Light((0.5, -0.5, 2.0), emission=1500.0).mesh()))
     twice = Scene((FLOOR, Light((0.5, -0.5, 2.0), emission=3000.0).mesh()))
@@ -151,7 +168,10 @@ def test_colours_per_triangle_equal_one_mesh_per_colour() -> None:
     assert pictures[1] == pytest.approx(pictures[0], rel=0.1, abs=0.01)
     rough = rows.copy()
     rough[::2, 6] = 0.9
-    assert render_reference(Scene((Mesh("floor", FLOOR.triangles, None, rough), light)), camera, 4, 4, 4).min() > 0
+    assert (
+        render_reference(Scene((Mesh("floor", FLOOR.triangles, FLOOR.normals, rough), light)), camera, 4, 4, 4).min()
+        > 0
+    )
 
 
 def test_vertex_normals_decide_the_shading() -> None:
