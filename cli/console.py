@@ -141,4 +141,4 @@ class Stages:
 
     def summary(self) -> str:
         """The stages with their times, for example `load 0.21 s, encode 1.30 s`."""
-        return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items())
+        return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items() if seconds >= 0.005)

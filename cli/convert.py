@@ -33,6 +33,7 @@ def convert(
     light_strength: options.LightStrength = None,
     light_size: options.LightSize = None,
     material: options.MaterialText = None,
+    seed: options.Seed = None,
     budget: options.Budget = None,
     subdivide: options.Subdivide = False,
     format_in: options.Format = None,
@@ -58,11 +59,12 @@ def convert(
         light_strength=light_strength,
         light_size=light_size,
         material=material,
+        seed=seed,
         budget=budget,
         subdivide=subdivide,
     )
-    if raw and arguments:
-        raise options.wrong("cannot be combined with stage options", "--raw")
+    if raw and set(arguments) - set(options.SIZES):
+        raise options.wrong("cannot be combined with options of the stage", "--raw")
     options.check_suffix(format_in, source == "-")
     check_place(target)
     if target.exists() and not overwrite:
@@ -70,7 +72,7 @@ def convert(
     stages = console.Stages(source, show=not quiet)
     with stages:
         stages.update("load")
-        scene = inputs.load(source, format_in, **({"stage": "raw"} if raw else arguments))
+        scene = inputs.load(source, format_in, **arguments, **({"stage": "raw"} if raw else {}))
         stages.update("save")
         lost = scene.save(target, overwrite=overwrite)
     result: dict[str, Any] = {

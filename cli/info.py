@@ -201,34 +201,29 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _show(facts: dict[str, Any]) -> None:
+def _show(facts: dict[str, Any], indent: str = "") -> None:
     """The same facts for a person."""
-    lists = ("objects", "lights", "cameras", "notes", "warnings", "cuda")
     for key, value in facts.items():
-        if key in lists:
-            _show_list(key, value)
-        elif isinstance(value, dict):
-            typer.echo(f"{key.replace('_', ' ')}:")
-            for name, entry in value.items():
-                typer.echo(f"  {name}: {_text(entry)}")
-        else:
-            typer.echo(f"{key.replace('_', ' ')}: {_text(value)}")
-
-
-def _show_list(key: str, values: list[Any]) -> None:
-    if not values:
-        if key in ("lights", "cameras", "cuda"):
-            typer.echo(f"{key}: none")
-        return
-    typer.echo(f"{key}: {len(values)}")
-    for value in values[:LISTED]:
+        label = indent + key.replace("_", " ")
         if isinstance(value, dict):
-            rest = ", ".join(f"{name} {_text(entry)}" for name, entry in value.items() if name != "name" and entry)
-            typer.echo(f"  {value['name'] or '(no name)'}: {rest}")
+            typer.echo(f"{label}:")
+            _show(value, indent + "  ")
+        elif key in ("objects", "lights", "cameras", "notes", "warnings", "cuda"):
+            typer.echo(f"{label}: {len(value) or 'none'}")
+            _show_entries(value, indent + "  ")
         else:
-            typer.echo(f"  {value}")
-    if len(values) > LISTED:
-        typer.echo(f"  … and {len(values) - LISTED} more (--json lists all)")
+            typer.echo(f"{label}: {_text(value)}")
+
+
+def _show_entries(entries: list[Any], indent: str) -> None:
+    for entry in entries[:LISTED]:
+        if isinstance(entry, dict):
+            rest = ", ".join(f"{name} {_text(value)}" for name, value in entry.items() if name != "name" and value)
+            typer.echo(f"{indent}{entry['name'] or '(no name)'}: {rest}")
+        else:
+            typer.echo(f"{indent}{entry}")
+    if len(entries) > LISTED:
+        typer.echo(f"{indent}… and {len(entries) - LISTED} more (--json lists all)")
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from renderformer.cli.options import wrong
+from renderformer.cli.options import SIZES, wrong
 
 if TYPE_CHECKING:
     from renderformer.data.scene import Scene
@@ -25,9 +25,10 @@ def load(source: str, suffix: str | None = None, **options: Any) -> Scene:
 
     if source != "-":
         kind = SCENE_FORMATS.get(Path(source).suffix.lower())
-        if kind and options and options != {"stage": "raw"}:
-            names = ", ".join("--" + name.replace("_", "-") for name in sorted(options))
-            raise InputError(f"{source}: {names} cannot be used: they are for bare meshes, and {kind} is a whole scene")
+        unfit = sorted(set(options) - set(SIZES)) if options.get("stage") != "raw" else []
+        if kind and unfit:
+            names = ", ".join("--" + name.replace("_", "-") for name in unfit)
+            raise InputError(f"{source}: {names} cannot be used, only with bare meshes; {kind} is a whole scene")
         return load_scene(source, **options)
     suffix = (suffix or "").lower().lstrip(".")
     if not re.fullmatch(r"[a-z0-9]{1,8}", suffix):

@@ -17,8 +17,11 @@ import typer
 if TYPE_CHECKING:
     from renderformer.data.scene import Material
 
-PICTURE, MODEL, CAMERA, STAGE, OUTPUT = "Picture", "Model", "Camera", "Stage (for bare meshes)", "Output"
+PICTURE, MODEL, CAMERA, OUTPUT = "Picture", "Model", "Camera", "Output"
+STAGE, TRIANGLES = "Stage (for bare meshes)", "Triangles"
 MAX_SIDE = 16384
+# Arguments of `load_scene` that apply to every file; the others belong to the stage of a bare mesh.
+SIZES = ("budget", "subdivide")
 
 
 class ToneMap(enum.StrEnum):
@@ -100,17 +103,23 @@ MaterialText = Annotated[
         rich_help_panel=STAGE,
     ),
 ]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Random colour for each connected part; nothing else is random.", rich_help_panel=STAGE
+    ),
+]
 Budget = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Most triangles; a larger mesh is simplified, and told so.",
-        rich_help_panel=STAGE,
-        show_default="4096",
+        help="Most triangles; above it the objects are simplified, and told so.",
+        rich_help_panel=TRIANGLES,
+        show_default="4096 for a mesh, no limit for a scene",
     ),
 ]
 Subdivide = Annotated[
-    bool, typer.Option("--subdivide", help="Cut large triangles into smaller ones.", rich_help_panel=STAGE)
+    bool, typer.Option("--subdivide", help="Cut large triangles into smaller ones.", rich_help_panel=TRIANGLES)
 ]
 Format = Annotated[
     str | None,
@@ -204,7 +213,7 @@ def check_stage(arguments: dict[str, Any]) -> None:
     from renderformer.data.staging import StageOptions
 
     try:
-        StageOptions.from_keywords({k: v for k, v in arguments.items() if k not in ("budget", "subdivide")})
+        StageOptions.from_keywords({k: v for k, v in arguments.items() if k not in SIZES})
     except InputError as error:
         name, _, rest = str(error).removeprefix("stage option ").partition(": ")
         raise wrong(rest, "--" + name.replace("_", "-")) from None

@@ -71,7 +71,7 @@ def _check_geometry(scene: Scene, geometry: FloatArray) -> Iterator[str]:
     if large:
         yield (
             f"{large} of {len(edges)} triangles are very large (longest edge {edges.max():.2g}, trained on similar "
-            f"sizes up to about {MAX_EDGE}); cut them with --subdivide {MAX_EDGE / 2}"
+            f"sizes up to about {MAX_EDGE}); cut them with --subdivide"
         )
 
 

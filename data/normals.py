@@ -25,6 +25,24 @@ def merge_corners(triangles: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.unique(keys, return_inverse=True)[1].reshape(-1, 3)
 
 
+def connected_parts(triangles: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(N,) number of the part of each triangle, in order of first appearance; triangles that share a corner position
+    belong to one part.
+
+    Args:
+        triangles: (N, 3, 3) corner positions.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    corners = merge_corners(triangles)
+    start, end = corners.ravel(), np.roll(corners, -1, axis=1).ravel()
+    size = int(corners.max()) + 1
+    label = connected_components(coo_array((np.ones(len(start)), (start, end)), (size, size)), directed=False)[1]
+    _, first, part = np.unique(label[corners[:, 0]], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[part.ravel()]
+
+
 def corner_angles(triangles: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """(N, 3) interior angles in radians; zero at a corner whose edge has no length."""
     corners = np.asarray(triangles, np.float64)
