@@ -63,10 +63,10 @@ def test_scenes_stay_in_the_trained_range(scenes: list[Scene]) -> None:
             assert light.normals[0, 0] @ -centre / distance > 0.999
         assert len(scene.cameras) == 4
         for camera in scene.cameras:
-            distance = float(np.linalg.norm(camera.position))
-            assert 1.5 - 1e-4 <= distance <= 2.0 + 1e-4
+            reach = float(np.linalg.norm(camera.position))
+            assert 1.5 - 1e-4 <= reach <= 2.0 + 1e-4
             assert 30 <= camera.fov <= 60
-            assert 5 - 1e-3 <= np.degrees(np.arcsin(camera.position[2] / distance)) <= 50 + 1e-3
+            assert 5 - 1e-3 <= np.degrees(np.arcsin(camera.position[2] / reach)) <= 50 + 1e-3
 
 
 def test_objects_are_closed_and_apart_and_above_the_floor(scenes: list[Scene]) -> None:
