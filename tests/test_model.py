@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from renderformer.checkpoints import load_model
 from renderformer.config import ModelConfig
+from renderformer.data.errors import InputError
 from renderformer.kernels import attention
 from renderformer.model import Encoded, RenderFormer
 from renderformer.model.encodings import TriangleRope, nerf_encoding, rotate
@@ -539,6 +540,16 @@ def test_rows_patches_and_their_mixture_agree(patch: int, use_ldr: bool) -> None
     rows = scene["texture"][..., 0, 0]
     mixed = model.encode(geometry[0], rows, *geometry[1:], patches=patches, patch_index=index)
     torch.testing.assert_close(mixed.tokens, full.tokens, rtol=1e-4, atol=1e-4)
+
+
+def test_patches_of_another_size_are_refused() -> None:
+    model, scene = small_model(texture_encode_patch_size=4), small_scene(patch=8)
+    with pytest.raises(InputError, match=r"\(8, 8\), this model takes \(4, 4\)"):
+        draw(model, scene)
+    rows = scene | {"texture": scene["texture"][..., 0, 0]}
+    geometry = (rows[key] for key in ("triangles", "texture", "mask", "vn"))
+    with pytest.raises(InputError, match=r"\(8, 8\), this model takes \(4, 4\)"):
+        model.encode(*geometry, patches=scene["texture"][0], patch_index=torch.arange(7)[None])
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from renderformer.config import ModelConfig
+from renderformer.data.errors import InputError
 from renderformer.model.encoder import (
     Encoded,
     TriangleTransformer,
@@ -54,9 +55,6 @@ class RenderFormer(nn.Module):
             self.vn_encoder_norm = make_norm(config.vn_encoder_norm_type, width)
         self.texture_encoder = nn.Linear(config.texture_channels * config.texture_encode_patch_size**2, width)
         self.texture_encoder_norm = make_norm(config.texture_encoder_norm_type, width)
-        if config.ray_features != "none":
-            self.tri_light_encoder = nn.Linear(TRIANGLE_CHANNELS, width)
-            self.tri_light_encoder_norm = make_norm(config.norm_type, width)
         if config.ray_features != "none":
             self.tri_light_encoder = nn.Linear(TRIANGLE_CHANNELS, width)
             self.tri_light_encoder_norm = make_norm(config.norm_type, width)
@@ -111,6 +109,9 @@ class RenderFormer(nn.Module):
             patch_index: (B, N) integers, which patch a triangle has; -1 for the row.
             triangle_light: (B, N, 2, 3) direct light on front and back (`RayCaster.triangle_light`); required by a
                 model with `ray_features`, and by no other.
+
+        Raises:
+            InputError: patches of another size than the model's.
         """
         mask = mask.bool()
         # Padding may hold anything, even NaN, which would survive a product with a weight of zero.
@@ -143,14 +144,13 @@ class RenderFormer(nn.Module):
     def _texture_tokens(
         self, texture: Tensor, patches: Tensor | None, patch_index: Tensor | None, level_B: Tensor | None
     ) -> Tensor:
-        encode, channels, patch = (
-            self.texture_encoder,
-            self.config.texture_channels,
-            self.config.texture_encode_patch_size,
-        )
+        encode, patch = self.texture_encoder, self.config.texture_encode_patch_size
         texture = texture.float()
         if patch == 1 and texture.ndim == 5:
             texture = texture[..., 0, 0]
+        for given in (texture if texture.ndim == 5 else None, patches):
+            if given is not None and tuple(given.shape[-2:]) != (patch, patch):
+                raise InputError(f"texture patches are {tuple(given.shape[-2:])}, this model takes {(patch, patch)}")
         if level_B is not None:
             assert texture.ndim == 3, "a model with ray_features takes material rows"
             texture = torch.cat([texture[..., :-3], texture[..., -3:] / level_B[:, None, None]], dim=-1)
@@ -158,10 +158,10 @@ class RenderFormer(nn.Module):
             texture = log_emission(texture, channel_dim=2)
         if texture.ndim == 5:
             return self.texture_encoder_norm(encode(texture.flatten(2)))
-        hidden_BND = F.linear(texture, uniform_texture_weight(encode.weight, channels, patch), encode.bias)
+        hidden_BND = F.linear(texture, uniform_texture_weight(encode.weight, patch), encode.bias)
         if patches is not None and patch_index is not None:
             patches = patches.float() if self.config.use_ldr else log_emission(patches.float(), channel_dim=1)
-            own_KD = encode(patches[..., :patch, :patch].flatten(1)).to(hidden_BND.dtype)
+            own_KD = encode(patches.flatten(1)).to(hidden_BND.dtype)
             own_BND = own_KD[patch_index.clamp(min=0)]
             hidden_BND = torch.where(patch_index[..., None] >= 0, own_BND, hidden_BND)
         return self.texture_encoder_norm(hidden_BND)

@@ -68,7 +68,7 @@ def log_emission(texture: Tensor, channel_dim: int) -> Tensor:
     return torch.cat([surface, torch.log10(emission + 1)], dim=channel_dim)
 
 
-def uniform_texture_weight(weight: Tensor, channels: int, patch: int) -> Tensor:
+def uniform_texture_weight(weight: Tensor, patch: int) -> Tensor:
     """The texture encoder's weight (D, C P P) summed over the entries of a triangle, i + j <= P: (D, C).
 
     A uniform patch is one row of C numbers times that mask, so this product gives the same token.
@@ -76,4 +76,4 @@ def uniform_texture_weight(weight: Tensor, channels: int, patch: int) -> Tensor:
     index = torch.arange(patch, device=weight.device)
     inside = (index[:, None] + index[None, :] <= patch).to(weight.dtype).flatten()
     with torch.autocast(weight.device.type, enabled=False):
-        return weight.unflatten(1, (channels, patch * patch)) @ inside
+        return weight.unflatten(1, (-1, patch * patch)) @ inside

@@ -17,6 +17,8 @@ from renderformer.model.encodings import Rotation, rotate
 # Every norm inside a transformer layer uses this; the encoders' norms use the framework's default.
 LAYER_EPS = 1e-6
 WINDOW = 8
+# Of the image tokens and of the triangle tokens they look at.
+Rotations = tuple[Rotation | None, Rotation | None]
 
 
 class RMSNorm(nn.RMSNorm):
@@ -78,18 +80,10 @@ class SelfAttention(Attention):
         super().__init__(width, heads, qk_norm, config)
         self.in_proj = nn.Linear(width, 3 * width, bias=config.bias)
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        rotation: Rotation | None = None,
-        key_mask_BS: Tensor | None = None,
-        pair_mask_BTS: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation | None = None, **masks: Tensor | None) -> Tensor:
         q_BTD, k_BTD, v_BTD = self.in_proj(x_BTD).chunk(3, dim=-1)
-        q, k, v = self.split(self.q_norm(q_BTD)), self.split(self.k_norm(k_BTD)), self.split(v_BTD)
-        return self.attend(
-            rotate(q, rotation), rotate(k, rotation), v, key_mask_BS=key_mask_BS, pair_mask_BTS=pair_mask_BTS
-        )
+        q_BHTD, k_BHTD = self.split(self.q_norm(q_BTD)), self.split(self.k_norm(k_BTD))
+        return self.attend(rotate(q_BHTD, rotation), rotate(k_BHTD, rotation), self.split(v_BTD), **masks)
 
     def in_windows(self, x_BTD: Tensor, grid: tuple[int, int], shift: int) -> Tensor:
         """Attention within windows of the grid, which is first rolled by `shift` tokens (Swin); no rotation."""
@@ -108,21 +102,14 @@ class CrossAttention(Attention):
         self.k_proj = nn.Linear(context_width, width, bias=config.bias)
         self.v_proj = nn.Linear(context_width, width, bias=config.bias)
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        context: Tensor,
-        rotation: Rotation | None,
-        context_rotation: Rotation | None,
-        key_mask_BS: Tensor | None,
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, context: Tensor, rotations: Rotations, key_mask_BS: Tensor | None) -> Tensor:
         """`context` holds one row per scene; B is a multiple of its length, the views of a scene side by side."""
         views = x_BTD.shape[0] // context.shape[0]
         q_BHTD = self.split(self.q_norm(self.q_proj(x_BTD)))
         # Keys and values do not depend on the view until they are rotated, so they are projected once per scene.
         k_BHSD = self.split(self.k_norm(self.k_proj(context))).repeat_interleave(views, dim=0)
         v_BHSD = self.split(self.v_proj(context)).repeat_interleave(views, dim=0)
-        return self.attend(rotate(q_BHTD, rotation), rotate(k_BHSD, context_rotation), v_BHSD, key_mask_BS=key_mask_BS)
+        return self.attend(rotate(q_BHTD, rotations[0]), rotate(k_BHSD, rotations[1]), v_BHSD, key_mask_BS=key_mask_BS)
 
 
 class TriangleLayer(nn.Module):
@@ -137,7 +124,7 @@ class TriangleLayer(nn.Module):
         self.ffn_norm = make_norm(config.norm_type, width, LAYER_EPS)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation | None, key_mask_BT: Tensor | None) -> Tensor:
-        x_BTD = x_BTD + self.multihead_attn(self.query_norm(x_BTD), rotation, key_mask_BT)
+        x_BTD = x_BTD + self.multihead_attn(self.query_norm(x_BTD), rotation, key_mask_BS=key_mask_BT)
         return x_BTD + self.ffn(self.ffn_norm(x_BTD))
 
 
@@ -160,23 +147,15 @@ class ViewLayer(nn.Module):
         self.ffn_norm = make_norm(config.norm_type, width, LAYER_EPS)
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        context: Tensor,
-        grid: tuple[int, int],
-        rotation: Rotation | None,
-        context_rotation: Rotation | None,
-        key_mask_BS: Tensor | None,
+        self, x_BTD: Tensor, context: Tensor, grid: tuple[int, int], rotations: Rotations, key_mask_BS: Tensor | None
     ) -> Tensor:
-        x_BTD = x_BTD + self.multihead_attn(
-            self.query_norm(x_BTD), self.kv_norm(context), rotation, context_rotation, key_mask_BS
-        )
+        x_BTD = x_BTD + self.multihead_attn(self.query_norm(x_BTD), self.kv_norm(context), rotations, key_mask_BS)
         if self.self_attn is not None:
             normed = self.self_attn_norm(x_BTD)
             if self.windowed:
                 x_BTD = x_BTD + self.self_attn.in_windows(normed, grid, self.shift)
             else:
-                x_BTD = x_BTD + self.self_attn(normed, rotation)
+                x_BTD = x_BTD + self.self_attn(normed, rotations[0])
         return x_BTD + self.ffn(self.ffn_norm(x_BTD))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from renderformer.config import ModelConfig
 from renderformer.model.dpt import DPT
 from renderformer.model.encodings import TriangleRope, nerf_encoding
-from renderformer.model.layers import ViewLayer, make_norm
+from renderformer.model.layers import Rotations, ViewLayer, make_norm
 from renderformer.model.shading import NETWORK_CHANNELS, ShadingHead, hit_positions
 
 
@@ -69,14 +69,14 @@ class ViewDecoder(nn.Module):
         mask_BS: Tensor,
     ) -> list[Tensor]:
         """The image tokens after each layer; `context` holds one row per scene, or one per view."""
-        rotation = context_rotation = None
+        rotations: Rotations = (None, None)
         if self.rope_emb is not None:
-            rotation, context_rotation = self.rope_emb(ray_positions_M19), self.rope_emb(positions_MS9)
+            rotations = self.rope_emb(ray_positions_M19), self.rope_emb(positions_MS9)
         views = x_MTD.shape[0] // mask_BS.shape[0]
         key_mask_MS = None if bool(mask_BS.all()) else mask_BS.repeat_interleave(views, dim=0)
         features = []
         for layer in self.layers:
-            x_MTD = layer(x_MTD, context, grid, rotation, context_rotation, key_mask_MS)
+            x_MTD = layer(x_MTD, context, grid, rotations, key_mask_MS)
             features.append(x_MTD)
         return features
 
@@ -107,12 +107,7 @@ class ViewTransformer(nn.Module):
             self.out_proj = nn.Linear(width, self.out_channels * patch**2)
 
     def forward(
-        self,
-        rays_Mhw3: Tensor,
-        ray_origins_M3: Tensor,
-        tokens_BSD: Tensor,
-        positions_MS9: Tensor,
-        mask_BS: Tensor,
+        self, rays_Mhw3: Tensor, ray_origins_M3: Tensor, tokens_BSD: Tensor, positions_MS9: Tensor, mask_BS: Tensor
     ) -> Tensor:
         """Draw M = B V views.
 
