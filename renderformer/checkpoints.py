@@ -42,8 +42,11 @@ def load_model(
     folder = find_checkpoint(source, revision=revision, offline=offline)
     config = read_config(folder)
     tensors = _read_tensors(folder / WEIGHTS_FILE)
-    with torch.device("meta"):
-        model = RenderFormer(config)
+    try:
+        with torch.device("meta"):
+            model = RenderFormer(config)
+    except RuntimeError as error:
+        raise InputError(f"{folder / CONFIG_FILE}: asks for an impossible size ({_one_line(error)})") from None
     _check_names_and_shapes(model.state_dict(), tensors, folder / WEIGHTS_FILE)
     # The tensors become the parameters: a second copy of a large model is never made.
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
@@ -169,6 +172,7 @@ def _check_names_and_shapes(expected: dict[str, Tensor], found: dict[str, Tensor
 def _download(repository: str, revision: str | None, offline: bool) -> Path:
     """Fetch a repository's configuration and weights into the Hub's cache."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub import logging as hub_logging
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -181,6 +185,9 @@ def _download(repository: str, revision: str | None, offline: bool) -> Path:
     where = f"{repository} @ {revision}" if revision else repository
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise InputError(f"{repository}: no such folder, and not a Hub id of the form owner/name")
+    # Its warnings about every retry would bury the one line that counts.
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
     try:
         folder = Path(hf_hub_download(repository, CONFIG_FILE, revision=revision, local_files_only=offline)).parent
         # The folder is named after the commit; asking for that one keeps the two files together.
@@ -208,6 +215,8 @@ def _download(repository: str, revision: str | None, offline: bool) -> Path:
         ) from None
     except (HFValidationError, OSError) as error:
         raise InputError(f"{where}: cannot be loaded from the Hub, {_one_line(error)}") from None
+    finally:
+        hub_logging.set_verbosity(verbosity)
     return folder
 
 

@@ -26,7 +26,20 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 # Keys that only our files have, with the value at which the model is V1.
 _EXTENSIONS: dict[str, Any] = {"ray_features": "none", "output": "hdr", "token_triangles": 0}
 
-_MAY_BE_ZERO = ("token_triangles", "num_register_tokens", "vn_pe_num_freqs", "vdir_num_freqs")
+# Where a number may be other than 1 to 65536. The layers' bound keeps a damaged file from building for hours; emission
+# takes three texture channels.
+_RANGES = {
+    "num_layers": (1, 1024),
+    "view_transformer_n_layers": (1, 1024),
+    "num_register_tokens": (0, 65536),
+    "token_triangles": (0, 1 << 30),
+    "vn_pe_num_freqs": (0, 64),
+    "vdir_num_freqs": (0, 64),
+    "vertex_pe_num_freqs": (1, 64),
+    "texture_channels": (3, 1024),
+    "texture_encode_patch_size": (1, 1024),
+    "dpt_features": (2, 65536),
+}
 
 
 @dataclass(frozen=True)
@@ -227,9 +240,9 @@ def _checked(key: str, kind: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise InputError(f"config: {key} = {value!r} must be true or false")
     elif kind == "int":
-        least = 0 if key in _MAY_BE_ZERO else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"config: {key} = {value!r} must be a whole number of at least {least}")
+        least, most = _RANGES.get(key, (1, 65536))
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise InputError(f"config: {key} = {value!r} must be a whole number from {least} to {most}")
     elif kind == "float":
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"config: {key} = {value!r} must be a number")

@@ -82,6 +82,12 @@ def test_unknown_keys_that_are_on_are_refused_by_name(on: Any) -> None:
         ("latent_dim", 0),
         ("latent_dim", None),
         ("num_layers", -1),
+        ("num_layers", 10**9),
+        ("latent_dim", 10**15),
+        ("dim_feedforward", float("nan")),
+        ("dropout", float("nan")),
+        ("texture_channels", 2),
+        ("vn_pe_num_freqs", 65),
         ("num_heads", 5),
         ("num_heads", 256),
         ("view_transformer_n_heads", 7),
@@ -231,6 +237,12 @@ def test_an_unsupported_feature_is_refused_with_the_file_and_the_key(folder: Pat
     assert message.startswith(f"{folder / 'config.json'}: fog = 'dense'")
     (folder / "config.json").write_text(json.dumps(stored | {"dropout": 0.5}))
     assert refusal(lambda: load_model(folder)).startswith(f"{folder / 'config.json'}: dropout 0.5")
+
+
+def test_a_config_of_impossible_size_is_refused(folder: Path) -> None:
+    config = replace(TINY, texture_channels=1024, texture_encode_patch_size=1024, latent_dim=65536, num_heads=1)
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    assert refusal(lambda: load_model(folder)).startswith(str(folder))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 200, -1])
