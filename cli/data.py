@@ -41,7 +41,7 @@ def generate(
     shards: Annotated[str | None, typer.Option(help="Only these, FIRST:END; runs can share a folder.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
-    """Make random scenes and path trace them with Mitsuba 3 (pip install renderformer[reference])."""
+    """Make random scenes and path trace them with Mitsuba 3 (needs the extra 'reference' of the package)."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
