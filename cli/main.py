@@ -68,4 +68,4 @@ _mount_optional()
 
 def main() -> None:
     """Entry point of the console script."""
-    console.run(app)
+    console.run(lambda: app(prog_name="renderformer"))
