@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-DEMO = examples/assets/knot_on_stage.json
+DEMO = examples/assets/knot.glb
 
 .PHONY: help demo test lint clean distclean
 help:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.scene import Light, Material, Mesh, Scene
+from renderformer.data.normals import connected_parts
+from renderformer.data.scene import DIFFUSE, SPECULAR, Light, Material, Mesh, Scene
 from renderformer.data.stages import STAGE_KINDS, stage_meshes
 
 Array = npt.NDArray[np.float64]
@@ -34,7 +35,9 @@ WALLS: Mapping[str, Material] = {
 WALL_DIVISIONS = 4
 # For an object whose file says nothing of its material: light, a little glossy.
 OBJECT_MATERIAL = Material((0.62, 0.6, 0.56), (0.18, 0.18, 0.18), 0.25)
-DEFAULT_AZIMUTH, DEFAULT_ELEVATION, DEFAULT_DISTANCE, DEFAULT_FOV = 8.0, 16.0, 1.6, 40.0
+DEFAULT_AZIMUTH, DEFAULT_ELEVATION, DEFAULT_DISTANCE, DEFAULT_FOV = 7.0, 16.0, 1.6, 40.0
+# With these numbers the default box fills the picture to its edges, and an object of the default size its middle.
+TARGET_HEIGHT = -0.12
 LIGHT_AZIMUTH, LIGHT_ELEVATION, LIGHT_DISTANCE = 16.0, 58.0, 2.4
 LIGHT_SIZE = 0.0707 * 2.2
 # Radiance of a floor of albedo 0.5 under the light alone.
@@ -57,6 +60,7 @@ class StageOptions:
         rotation: degrees about the vertical, counter-clockwise seen from above.
         up: axis of the file that points up, "z" or "y".
         material: replaces the materials of all objects.
+        seed: gives every connected part of the objects a random diffuse colour (0.1 … 0.8) from this seed.
         floor_color, back_color, left_color, right_color: linear RGB albedo of the floor and the walls.
         light_position: (3,) centre of the light triangle; it faces the origin. Trained at a distance of 2.1 … 2.7.
         light_strength: its radiance; 0 for no light (an object may emit). Default: chosen from position and size so
@@ -74,10 +78,11 @@ class StageOptions:
     """
 
     stage: str = "auto"
-    size: float = 0.62
+    size: float = 0.7
     rotation: float = 0.0
     up: str = "z"
     material: Material | None = None
+    seed: int | None = None
     floor_color: RGB | None = None
     back_color: RGB | None = None
     left_color: RGB | None = None
@@ -99,6 +104,8 @@ class StageOptions:
             raise InputError(f"stage option up: {self.up!r} is not one of z, y")
         if self.material is not None and not isinstance(self.material, Material):
             raise InputError(f"stage option material: {self.material!r} is not a Material")
+        if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed < 2**64):
+            raise InputError(f"stage option seed: {self.seed!r} is not a whole number from 0 to 2^64 - 1")
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None:
@@ -180,6 +187,8 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     notes = list(scene.notes)
     objects = _placed(scene, options, kind, notes)
     objects = _with_materials(objects, options, notes)
+    if options.seed is not None:
+        objects = _with_random_colours(objects, options.seed, notes)
     names = {mesh.name for mesh in objects}
     walls = [] if kind == "none" else stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
     walls = [replace(mesh, name=_free(mesh.name, names)) for mesh in walls]
@@ -187,7 +196,7 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     everything = [*walls, *objects, *([light.mesh()] if light else [])]
     if light is None and not any(mesh.emits for mesh in objects):
         notes.append("no light: light_strength is 0 and no object emits, so the picture will be black")
-    camera = _camera(objects, options)
+    camera = _camera(objects, walls, options)
     notes += _warnings(objects, walls, light, camera)
     if scene.cameras:
         notes.append(f"{len(scene.cameras)} cameras of the file replaced by that of the stage")
@@ -239,6 +248,23 @@ def _with_materials(objects: list[Mesh], options: StageOptions, notes: list[str]
             f"{m.diffuse[1]:g}, {m.diffuse[2]:g}, specular {m.specular[0]:g}, roughness {m.roughness:g}"
         )
     return [mesh.with_material(OBJECT_MATERIAL) if bare else mesh for mesh, bare in zip(objects, plain, strict=True)]
+
+
+def _with_random_colours(objects: list[Mesh], seed: int, notes: list[str]) -> list[Mesh]:
+    """One random diffuse colour per connected part, darker where it and the specular would add up to more than 1."""
+    generator = np.random.default_rng(seed)
+    coloured, parts = [], 0
+    for mesh in objects:
+        part = connected_parts(mesh.triangles)
+        colours = generator.uniform(0.1, 0.8, (part.max() + 1, 3))
+        materials = mesh.materials.copy()
+        materials[:, DIFFUSE] = np.minimum(colours[part], 1 - materials[:, SPECULAR])
+        coloured.append(replace(mesh, materials=materials, patches=None, patch_index=None))
+        parts += len(colours)
+    textured = sum(mesh.patches is not None for mesh in objects)
+    lost = f"; the textures of {textured} objects are not used" if textured else ""
+    notes.append(f"{parts} connected parts got random diffuse colours (seed {seed}){lost}")
+    return coloured
 
 
 def _wall_materials(options: StageOptions) -> dict[str, Material]:
@@ -299,13 +325,12 @@ def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float 
     return float(min(FLOOR_LEVEL * math.pi / 0.5 * distance**2 / (area * cosine), 5000.0))
 
 
-def _camera(objects: list[Mesh], options: StageOptions) -> Camera:
+def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Camera:
     points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     away = _direction(options.azimuth, options.elevation)
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV
-    # With these numbers the box fills the picture to its edges.
-    target = middle if options.frame else 0.6 * middle
+    target = middle if options.frame or not walls else np.array([0.0, 0.0, TARGET_HEIGHT])
     if options.frame:
         distance, fov = _framed(points, middle, away, options)
     position = distance * away

@@ -42,16 +42,16 @@ def test_default_is_inside_the_trained_range(kind: str, frame: bool) -> None:
     assert names == ["floor", "wall_back", "wall_left", "wall_right"][:walls] + ["thing", "light"]
     assert len(scene.cameras) == 1
     object_points = things(scene)
-    assert np.ptp(object_points.reshape(-1, 3), axis=0).max() == pytest.approx(0.62, rel=1e-6)
+    assert np.ptp(object_points.reshape(-1, 3), axis=0).max() == pytest.approx(0.7, rel=1e-6)
     low, high = object_points.min((0, 1)), object_points.max((0, 1))
     np.testing.assert_allclose((low + high)[:2], 0, atol=1e-6)
-    assert low[2] == pytest.approx(-0.31 if kind == "none" else -0.5, abs=6e-4)
+    assert low[2] == pytest.approx(-0.35 if kind == "none" else -0.5, abs=6e-4)
 
 
 def test_note_tells_scale_and_shift() -> None:
     scene = staged()
     matrix = next(note for note in scene.notes if "scaled by" in note)
-    assert matrix == "object 'thing' scaled by 0.2067 and moved by (-1.033, 0.4133, -2.463) into the box"
+    assert matrix == "object 'thing' scaled by 0.2333 and moved by (-1.167, 0.4667, -2.716) into the box"
 
 
 def test_shape_is_kept_for_meshes_far_from_the_origin() -> None:
@@ -146,10 +146,10 @@ def test_every_part_can_be_overridden() -> None:
 def test_up_axis_and_rotation() -> None:
     flag = Mesh("thing", np.array([[[0, 0, 0], [0, 2, 0], [1, 2, 0]]], np.float32))
     standing = things(stage_scene(Scene((flag,)), StageOptions(up="y")))[0]
-    np.testing.assert_allclose(np.ptp(standing, axis=0), [0.31, 0, 0.62], atol=1e-6)
+    np.testing.assert_allclose(np.ptp(standing, axis=0), [0.35, 0, 0.7], atol=1e-6)
     assert standing[0, 2] < standing[1, 2]
     turned = things(stage_scene(Scene((flag,)), StageOptions(up="y", rotation=90)))[0]
-    np.testing.assert_allclose(np.ptp(turned, axis=0), [0, 0.31, 0.62], atol=1e-6)
+    np.testing.assert_allclose(np.ptp(turned, axis=0), [0, 0.35, 0.7], atol=1e-6)
     # Counter-clockwise seen from above: +X goes to +Y.
     assert turned[2, 1] > turned[1, 1]
 
@@ -216,7 +216,7 @@ def test_thin_meshes_work() -> None:
     for mesh in (sheet, needle):
         for frame in (False, True):
             scene = stage_scene(Scene((mesh,)), StageOptions(frame=frame))
-            assert np.ptp(things(scene).reshape(-1, 3), axis=0).max() == pytest.approx(0.62, rel=1e-6)
+            assert np.ptp(things(scene).reshape(-1, 3), axis=0).max() == pytest.approx(0.7, rel=1e-6)
     with pytest.raises(InputError, match="no extent"):
         stage_scene(Scene((Mesh("thing", np.ones((2, 3, 3), np.float32)),)))
 
