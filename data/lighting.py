@@ -20,13 +20,15 @@ MIN_ALPHA = 1e-3
 @dataclass(frozen=True)
 class Lights:
     """Light triangles: their indices in the scene (L,), corners (L, 3, 3), radiance (L, 3), area (L,), unit normal
-    (L, 3)."""
+    (L, 3), chance of being here (L,) and weight (L,), see `drawn`."""
 
     triangle: npt.NDArray[np.int64]
     corners: FloatArray
     radiance: FloatArray
     area: FloatArray
     normal: FloatArray
+    chance: FloatArray
+    weight: FloatArray
 
     @classmethod
     def from_triangles(cls, triangles: FloatArray, emission: FloatArray) -> Lights:
@@ -39,7 +41,34 @@ class Lights:
         keep = length > 0
         normal = (cross[keep] / length[keep, None]).astype(np.float32)
         area = (length[keep] / 2).astype(np.float32)
-        return cls(emits[keep], corners[keep].astype(np.float32), radiance[keep].astype(np.float32), area, normal)
+        one = np.ones(len(area), np.float32)
+        lights = (emits[keep], corners[keep].astype(np.float32), radiance[keep].astype(np.float32), area, normal)
+        return cls(*lights, one, one)
+
+    def expected(self, count: int) -> npt.NDArray[np.float64]:
+        """(L,) how often each light is drawn when `count` are, by power; once each when there are no more."""
+        if len(self) <= count:
+            return np.ones(len(self))
+        power = self.area.astype(np.float64) * self.radiance.sum(axis=1)
+        return count * power / power.sum()
+
+    def drawn(self, count: int) -> Lights:
+        """At most `count` lights that stand for all: a systematic sample by power, in the order of the mesh, so that it
+        is spread over the surface. `chance` is that of being drawn, `weight` what a drawn light counts for."""
+        if len(self) <= count:
+            return self
+        expected = self.expected(count)
+        cumulated = np.cumsum(expected)
+        index, times = np.unique(np.searchsorted(cumulated, np.arange(count) + 0.5), return_counts=True)
+        return Lights(
+            self.triangle[index],
+            self.corners[index],
+            self.radiance[index],
+            self.area[index],
+            self.normal[index],
+            np.minimum(expected[index], 1).astype(np.float32),
+            (times / expected[index]).astype(np.float32),
+        )
 
     def __len__(self) -> int:
         return len(self.area)

@@ -49,6 +49,8 @@ RAY_CHANNELS = 29
 
 # Shadow rays start this far off the surface, in scene units of a unit-sized scene.
 OFFSET = 1e-4
+# Shadow rays go to at most this many light triangles; of more, a sample by power stands for all.
+MAX_LIGHTS = 32
 # Samples handled at once: bounds the memory, and is what one thread works on.
 CHUNK = 65536
 
@@ -97,7 +99,12 @@ class RayCaster:
         cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
         self.face_normals = normalised(cross)
         self.areas = np.linalg.norm(cross, axis=1) / 2
-        self.lights = Lights.from_triangles(self.triangles, self.materials[:, EMISSION])
+        everything = Lights.from_triangles(self.triangles, self.materials[:, EMISSION])
+        self.light_count = len(everything)
+        self.lights = everything.drawn(MAX_LIGHTS)
+        # How likely shadow rays go to a triangle: what a ray that meets a light by chance is weighed against.
+        self._chance = np.zeros(len(self.triangles), np.float32)
+        self._chance[everything.triangle] = np.minimum(everything.expected(MAX_LIGHTS), 1)
         self._scene = EmbreeScene()
         corners = self.triangles.reshape(-1, 3)
         self._mesh = TriangleMesh(self._scene, corners, np.arange(len(corners), dtype=np.int32).reshape(-1, 3))
@@ -154,7 +161,10 @@ class RayCaster:
         """
         total = np.zeros((len(hits.rows), 3), np.float32)
         origins = hits.position + np.float32(OFFSET) * hits.face_normal
-        for own, corners, radiance in zip(self.lights.triangle, self.lights.corners, self.lights.radiance, strict=True):
+        lights = self.lights
+        for own, corners, radiance in zip(
+            lights.triangle, lights.corners, lights.radiance * lights.weight[:, None], strict=True
+        ):
             factor = triangle_form_factor(hits.position, hits.normal, corners)
             # A flat light does not light itself; in its own plane the form factor is undefined.
             factor[hits.triangle == own] = 0
@@ -212,8 +222,10 @@ class RayCaster:
     ) -> FloatArray:
         total = np.zeros((len(alpha), 3), np.float32)
         origins = hits.position + np.float32(OFFSET) * hits.face_normal
-        for corners, radiance, area, light_normal in zip(
-            self.lights.corners, self.lights.radiance, self.lights.area, self.lights.normal, strict=True
+        lights = self.lights
+        # A light that stands for others is met as often as all of them together, so its samples weigh less each.
+        for corners, radiance, reach, light_normal in zip(
+            lights.corners, lights.radiance, lights.area / lights.chance, lights.normal, strict=True
         ):
             for k in range(shadow_rays):
                 points = self._light_points(corners, shadow_rays, k, phase)
@@ -223,7 +235,7 @@ class RayCaster:
                 incoming = np.einsum("sij,sj->si", frame, toward)
                 half = normalised(incoming + view)
                 density = ggx_density(half, alpha)
-                light_pdf = distance2 / (np.maximum(np.abs(toward @ light_normal), 1e-6) * area)
+                light_pdf = distance2 / (np.maximum(np.abs(toward @ light_normal), 1e-6) * reach)
                 lobe_pdf = density * masking_out / (4 * np.maximum(view[:, 2], 1e-4))
                 # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
                 masking_in = ggx_masking(incoming[:, 2], alpha)
@@ -259,7 +271,8 @@ class RayCaster:
             emission = materials[:, EMISSION]
             toward = found.position - origins[rows]
             area = np.maximum(self.areas[found.triangle], 1e-12)
-            light_pdf = dot(toward, toward) / (np.maximum(np.abs(dot(found.face_normal, found.outgoing)), 1e-6) * area)
+            cosine = np.maximum(np.abs(dot(found.face_normal, found.outgoing)), 1e-6)
+            light_pdf = self._chance[found.triangle] * dot(toward, toward) / (cosine * area)
             lobe_pdf = ggx_density(half[rows], alpha[rows]) * masking_out[rows] / (4 * np.maximum(view[rows, 2], 1e-4))
             weight = masking_in[rows] * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
             glint[rows] += np.where(emission > 0, weight[:, None] * emission, 0)

@@ -117,6 +117,9 @@ class Renderer:
                 notes = (f"{len(scene):,} triangles are seen by rays, a copy of {len(tokens):,} lights the scene",)
             own = caster if tokens is scene else RayCaster(tokens.triangles, tokens.normals, tokens.materials)
             light = self._tensor(own.triangle_light())
+            if caster.light_count > len(caster.lights):
+                few = f"{len(caster.lights)} of {caster.light_count:,} light triangles, drawn by power"
+                notes += (f"shadow rays go to {few}",)
         patches = tokens.patches if self.config.texture_encode_patch_size > 1 else None
         with self._autocast(), _memory(f"{len(tokens):,} triangles"):
             encoded = self.model.encode(

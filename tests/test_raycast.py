@@ -147,3 +147,22 @@ def test_the_same_light_from_a_split_triangle() -> None:
     both = Scene((*scene.objects[:2], split), scene.cameras)
     one, two = (caster(s).features(s.cameras[0], 32, 32) for s in (scene, both))
     np.testing.assert_allclose(one[..., rc.DIRECT].mean(), two[..., rc.DIRECT].mean(), rtol=5e-3)
+
+
+def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
+    scene = ball_scene(specular=0.5, roughness=0.3)
+    light = scene.objects[2]
+    corners, n = light.triangles[0].astype(np.float64), 16
+    grid = {(i, j): corners[0] + (corners[1] - corners[0]) * i / n + (corners[2] - corners[0]) * j / n
+            for i in range(n + 1) for j in range(n + 1 - i)}  # fmt: skip
+    up = [[grid[i, j], grid[i + 1, j], grid[i, j + 1]] for i in range(n) for j in range(n - i)]
+    down = [[grid[i + 1, j], grid[i + 1, j + 1], grid[i, j + 1]] for i in range(n) for j in range(n - i - 1)]
+    many = replace(light, triangles=np.array(up + down), normals=None, materials=light.materials[0])
+    assert len(many) == 256
+    one = caster(scene)
+    several = caster(scene.with_object(many))
+    assert several.light_count == 256
+    assert len(several.lights) == rc.MAX_LIGHTS
+    a, b = (own.features(scene.cameras[0], 48, 48) for own in (one, several))
+    for channels in (rc.IRRADIANCE, rc.HIGHLIGHT):
+        assert b[..., channels].mean() == pytest.approx(a[..., channels].mean(), rel=0.02)

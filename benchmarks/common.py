@@ -1,0 +1,67 @@
+"""What every benchmark shares: timing, a CSV row with the machine, and the command line's table."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def seconds(run: Callable[[], Any], repeats: int = 3) -> float:
+    """Median wall-clock time of `run` after one warm-up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def machine() -> dict[str, str]:
+    """Date, commit, processor and versions, the first columns of every row."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    names = [line for line in _cpuinfo() if line.startswith("model name")]
+    row = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        "commit": commit or "unknown",
+        "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
+        "cores": str(len(names)),
+    }
+    for package in ("torch", "numpy", "mitsuba"):
+        try:
+            row[package] = version(package)
+        except PackageNotFoundError:
+            row[package] = "-"
+    return row
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def report(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print the rows as a table and append them to benchmarks/results/<name>.csv."""
+    widths = {key: max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0]}
+    for row in [{key: key for key in rows[0]}, *rows]:
+        print("  ".join(str(row[key]).rjust(widths[key]) for key in widths))
+    path = ROOT / "benchmarks" / "results" / f"{name}.csv"
+    path.parent.mkdir(exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [*machine(), *rows[0]])
+        if new:
+            writer.writeheader()
+        writer.writerows({**machine(), **row} for row in rows)
