@@ -28,7 +28,7 @@ def info(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE|FOLDER]", help="A mesh, a scene or a folder with a model; nothing for this machine."
+            metavar="FILE|FOLDER", help="A mesh, a scene or a folder with a model; nothing for this machine."
         ),
     ] = None,
     format_in: options.Format = None,

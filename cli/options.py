@@ -70,18 +70,22 @@ class Up(enum.StrEnum):
 StageKind = Annotated[
     Stage | None,
     typer.Option(
-        help="What the mesh stands on; auto is a box, and a floor for --orbit.",
+        metavar="KIND",
+        help="What the mesh stands on: none, floor, wall, corner, box; auto is a box, for an orbit a floor.",
         rich_help_panel=STAGE,
         show_default="auto",
     ),
 ]
-Size = Annotated[float | None, typer.Option(help="Largest extent, at most 1.", rich_help_panel=STAGE)]
+Size = Annotated[float | None, typer.Option(metavar="UNITS", help="Largest extent, at most 1.", rich_help_panel=STAGE)]
 Rotation = Annotated[
     float | None,
     typer.Option(metavar="DEGREES", help="About the vertical, counter-clockwise from above.", rich_help_panel=STAGE),
 ]
 UpAxis = Annotated[
-    Up | None, typer.Option(help="Axis of the file that points up.", rich_help_panel=STAGE, show_default="z")
+    Up | None,
+    typer.Option(
+        metavar="y|z", help="Axis that points up once the file is read.", rich_help_panel=STAGE, show_default="z"
+    ),
 ]
 LightPosition = Annotated[
     str | None,
@@ -89,10 +93,18 @@ LightPosition = Annotated[
 ]
 LightStrength = Annotated[
     float | None,
-    typer.Option(help="Radiance of the light; 0 for none; trained on 2500 … 5000.", rich_help_panel=STAGE),
+    typer.Option(
+        metavar="RADIANCE",
+        help="Of the light; 0 for none; trained on 2500 … 5000.",
+        rich_help_panel=STAGE,
+        show_default="balanced",
+    ),
 ]
 LightSize = Annotated[
-    float | None, typer.Option(help="Edge of the light triangle; trained on 0.14 … 0.18.", rich_help_panel=STAGE)
+    float | None,
+    typer.Option(
+        metavar="UNITS", help="Edge of the light triangle; trained on 0.14 … 0.18.", rich_help_panel=STAGE
+    ),
 ]
 MaterialText = Annotated[
     str | None,
@@ -106,13 +118,17 @@ MaterialText = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Random colour for each connected part; nothing else is random.", rich_help_panel=STAGE
+        min=0,
+        metavar="N",
+        help="Random colour for each connected part; nothing else is random.",
+        rich_help_panel=STAGE,
     ),
 ]
 Budget = Annotated[
     int | None,
     typer.Option(
         min=1,
+        metavar="N",
         help="Most triangles; above it the objects are simplified, and told so.",
         rich_help_panel=TRIANGLES,
         show_default="4096 for a mesh, no limit for a scene",

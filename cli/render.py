@@ -66,6 +66,7 @@ def render(
         typer.Option(
             "--output",
             "-o",
+            metavar="FILE",
             help="File to write: png, jpg, exr or npy; may be repeated. {stem}, {camera} and {index} are replaced; "
             "-.png is stdout.",
             show_default="{stem}.png",
@@ -77,7 +78,11 @@ def render(
     ] = "512",
     tone_map: Annotated[
         options.ToneMap,
-        typer.Option(help="Of png and jpg; exr and npy hold linear light.", rich_help_panel=PICTURE),
+        typer.Option(
+            metavar="NAME",
+            help="Of png and jpg: agx, filmic, pbr-neutral or none; exr and npy hold linear light.",
+            rich_help_panel=PICTURE,
+        ),
     ] = options.ToneMap.AGX,
     exposure: Annotated[
         float,
@@ -86,29 +91,37 @@ def render(
         ),
     ] = 0.0,
     bit_depth: Annotated[
-        options.BitDepth, typer.Option(help="Of png.", rich_help_panel=PICTURE)
+        options.BitDepth, typer.Option(metavar="8|16", help="Of png.", rich_help_panel=PICTURE)
     ] = options.BitDepth.EIGHT,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of jpg.", rich_help_panel=PICTURE)] = 95,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", help="Of jpg.", rich_help_panel=PICTURE)
+    ] = 95,
     full_float: Annotated[
         bool, typer.Option("--full-float", help="32-bit floats in exr; else 16.", rich_help_panel=PICTURE)
     ] = False,
     model: Annotated[
         str | None,
         typer.Option(
+            metavar="FOLDER|ID",
             help="Folder with config.json and model.safetensors, or a Hub id.",
             show_default="the embedded one",
             rich_help_panel=MODEL,
         ),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of a Hub id.", rich_help_panel=MODEL)
+        str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a Hub id.", rich_help_panel=MODEL)
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use only what was downloaded before.", rich_help_panel=MODEL)
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL)
+    ] = "auto",
     precision: Annotated[
-        options.Precision, typer.Option(help="Of the triangle stage.", rich_help_panel=MODEL)
+        options.Precision,
+        typer.Option(
+            metavar="NAME", help="Of the triangle stage: auto, fp32, bf16 or fp16.", rich_help_panel=MODEL
+        ),
     ] = options.Precision.AUTO,
     camera: Annotated[
         list[str] | None,
@@ -121,16 +134,18 @@ def render(
     ] = None,
     azimuth: Annotated[
         float | None,
-        typer.Option(help="Degrees, counter-clockwise from above; 0 is the front.", rich_help_panel=CAMERA),
+        typer.Option(metavar="DEGREES", help="Counter-clockwise from above; 0 is the front.", rich_help_panel=CAMERA),
     ] = None,
     elevation: Annotated[
-        float | None, typer.Option(min=-90, max=90, help="Degrees above the horizon.", rich_help_panel=CAMERA)
+        float | None, typer.Option(metavar="DEGREES", help="Above the horizon, -90 … 90.", rich_help_panel=CAMERA)
     ] = None,
     distance: Annotated[
-        float | None, typer.Option(help="Scene units; trained on 1.5 … 2.", rich_help_panel=CAMERA)
+        float | None,
+        typer.Option(metavar="UNITS", help="From the middle; trained on 1.5 … 2.", rich_help_panel=CAMERA),
     ] = None,
     fov: Annotated[
-        float | None, typer.Option(help="Vertical angle of view; trained on 30 … 60 degrees.", rich_help_panel=CAMERA)
+        float | None,
+        typer.Option(metavar="DEGREES", help="Vertical angle of view; trained on 30 … 60.", rich_help_panel=CAMERA),
     ] = None,
     frame: Annotated[
         bool, typer.Option("--frame", help="Fill the picture with a bare mesh.", rich_help_panel=CAMERA)
