@@ -195,7 +195,13 @@ class Renderer:
             return hdr[0, ..., :3].float().cpu().numpy()
 
     def _views_at_once(self, width: int, height: int) -> int:
-        """How many views fit the budget, by the widest activations of the decoder."""
+        """How many views fit the budget, by the widest activations of the decoder.
+
+        One on a CPU: it gains nothing from more, and its matrix products round differently by their size, so that a
+        picture would depend on its company in the last digits.
+        """
+        if self.device.type == "cpu":
+            return 1
         config = self.config
         channels = 160 if config.output == "shading" else 2 * config.dpt_features if config.use_dpt_decoder else 16
         tokens = width * height / config.patch_size**2 * config.view_transformer_ffn_hidden_dim
