@@ -104,6 +104,9 @@ def surface_from_mtl(values: dict[str, Any]) -> tuple[Surface, list[str]]:
     exponent = max(0.0, _number(values.get("ns"), 0.0))
     if _number(values.get("d"), 1.0) < 1 or _number(values.get("tr"), 0.0) > 0:
         said.append("transparency ignored")
+    maps = sorted(key for key in values if key.startswith(("map_", "bump", "norm", "disp", "refl")) and key != "map_kd")
+    if maps:
+        said.append(f"{', '.join(maps)} ignored")
     surface = Surface(
         base=kd,
         specular=ks,

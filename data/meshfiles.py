@@ -234,29 +234,57 @@ def _quiet() -> Iterator[None]:
 
 
 def _resolver(path: Path) -> Any:
-    """trimesh's resolver of the file's folder, which keeps a list of what it could not give."""
+    """trimesh's resolver of the file's folder, which keeps what it gave and why it could not give the rest."""
     from trimesh.resolvers import FilePathResolver
 
     class Recorder(FilePathResolver):
-        missing: list[str] = []
+        def __init__(self, source: str) -> None:
+            super().__init__(source)
+            self.missing: list[str] = []
+            self.given: dict[str, bytes] = {}
 
         def get(self, name: str) -> bytes:
             if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name):
                 self.missing.append(f"{name!r} is a URL and is not fetched")
                 raise FileNotFoundError(name)
             try:
-                data: bytes = super().get(name)
+                self.given[name] = super().get(name)
             except ValueError:
                 self.missing.append(f"{name!r} is outside the folder of the file and is not read")
                 raise
             except OSError:
                 self.missing.append(f"{name!r} is missing")
                 raise
-            return data
+            return self.given[name]
 
-    resolver = Recorder(str(path))
-    resolver.missing = []
-    return resolver
+    return Recorder(str(path))
+
+
+def _obj_material_notes(data: bytes, given: dict[str, bytes]) -> list[str]:
+    """What trimesh passes over in silence: pictures that it cannot open, and materials that no MTL file defines.
+
+    Args:
+        data: the OBJ file.
+        given: the files beside it that were read, by name.
+    """
+    from PIL import Image
+
+    notes = []
+    defined: set[bytes] = set()
+    for name, content in given.items():
+        if name.lower().endswith(".mtl"):
+            defined |= set(re.findall(rb"(?m)^\s*newmtl[ \t]+(.*?)\s*$", content))
+            continue
+        try:
+            Image.open(io.BytesIO(content)).close()
+        # Pillow raises many kinds for damaged pictures and for decompression bombs.
+        except Exception as error:
+            notes.append(f"texture {name!r} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
+    unknown = set(re.findall(rb"(?m)^usemtl[ \t]+(.*?)\s*$", data)) - defined
+    if unknown:
+        example = sorted(unknown)[0].decode("utf-8", "replace")[:60]
+        notes.append(f"{len(unknown)} materials are named but not defined in an MTL file ({example!r}), grey instead")
+    return notes
 
 
 def _gltf_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) -> list[_Part]:
@@ -302,10 +330,14 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) 
         check_3mf(data)
     elif kind == "ply":
         _check_ply(data)
-    elif kind == "off" and data.lstrip()[:4] == b"COFF":
-        tally.lines.append("colours of OFF files are not read")
+    elif kind == "off":
+        _check_off(data)
+        if data.lstrip()[:4] == b"COFF":
+            tally.lines.append("colours of OFF files are not read")
     loaded = mesh_loaders[kind](file_obj=io.BytesIO(data), file_type=kind, resolver=resolver, **options)
     tally.lines += resolver.missing
+    if kind == "obj" and not plain:
+        tally.lines += _obj_material_notes(data, resolver.given)
     if "geometry" not in loaded:
         loaded = {"geometry": {path.stem: loaded}}
     geometry = {name: value for name, value in loaded["geometry"].items() if len(value.get("faces", ()))}
@@ -319,15 +351,17 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) 
     graph = SceneGraph(base_frame=loaded.get("base_frame", "world"))
     for edge in loaded["graph"]:
         graph.update(**edge)
+    # trimesh's graph has an order of its own; the file's is that of its objects.
+    nodes = [edge["frame_to"] for edge in loaded["graph"] if edge.get("geometry") in geometry]
+    place = {name: number for number, name in enumerate(geometry)}
     parts = []
-    for node in graph.nodes_geometry:
+    for node in sorted(nodes, key=lambda node: place[graph.get(node)[1]]):
         matrix, name = graph.get(node)
-        if name in geometry:
-            part = _from_kwargs(str(node), geometry[name], kind, tally)
-            part.vertices = part.vertices @ matrix[:3, :3].T + matrix[:3, 3]
-            if np.linalg.det(matrix[:3, :3]) < 0:
-                part.faces = part.faces[:, ::-1]
-            parts.append(part)
+        part = _from_kwargs(str(node), geometry[name], kind, tally)
+        part.vertices = part.vertices @ matrix[:3, :3].T + matrix[:3, 3]
+        if np.linalg.det(matrix[:3, :3]) < 0:
+            part.faces = part.faces[:, ::-1]
+        parts.append(part)
     return parts
 
 
@@ -376,12 +410,29 @@ def _object_names(geometry: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _check_ply(data: bytes) -> None:
-    """Refuse element counts that the bytes of the file cannot hold, before anything is allocated for them."""
-    for name, count in re.findall(rb"(?m)^element\s+(\w+)\s+(\d+)", data[:65536]):
-        if int(count[:20]) > len(data):
-            raise InputError(
-                f"its header promises {int(count[:20])} {name.decode()} entries, but the file has {len(data)} bytes"
-            )
+    """Refuse element counts that the bytes of the file cannot hold, before anything is allocated for them, and text
+    that ends early, which trimesh takes for a smaller mesh."""
+    header, _, body = data.partition(b"end_header")
+    counts = [(name.decode(), int(count[:20])) for name, count in re.findall(rb"(?m)^element\s+(\w+)\s+(\d+)", header)]
+    for name, count in counts:
+        if count > len(data):
+            raise InputError(f"its header promises {count} {name} entries, but the file has {len(data)} bytes")
+    if b"format ascii" in header:
+        _check_lines(body, sum(count for _, count in counts), "PLY")
+
+
+def _check_off(data: bytes) -> None:
+    """Refuse text that ends early, which trimesh takes for a smaller mesh."""
+    counts, _, body = re.sub(rb"#[^\n]*", b"", data).partition(b"OFF")[2].lstrip().partition(b"\n")
+    numbers = [int(word) for word in counts.split()[:2] if word.isdigit() and len(word) < 20]
+    if len(numbers) == 2:
+        _check_lines(body, sum(numbers), "OFF")
+
+
+def _check_lines(body: bytes, expected: int, kind: str) -> None:
+    found = sum(1 for line in body.splitlines() if line.strip())
+    if found < expected:
+        raise InputError(f"is truncated: its {kind} header promises {expected} lines of numbers, the file has {found}")
 
 
 def check_3mf(data: bytes, limit: int = 2**30) -> None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.meshfiles import FORMATS, MAX_TRIANGLES, load_geometry, read_bytes
-from renderformer.data.normals import CREASE_DEGREES
+from renderformer.data.normals import CREASE_DEGREES, merge_corners
 from renderformer.data.scene import EMISSION, FloatArray, Material, Mesh, Scene
 
 FloatArray64 = npt.NDArray[np.float64]
@@ -286,7 +286,8 @@ def _mesh_path(text: str, where: str, folder: Path) -> Path:
         exists = inside and resolved.is_file()
     # A cycle of links, a null byte, or a name that the system cannot hold.
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{where} is {_shown(text)}, which cannot be followed ({error}); check the path") from None
+        reason = getattr(error, "strerror", None) or str(error)[:80]
+        raise InputError(f"{where} is {_shown(text)}, which cannot be followed ({reason}); check the path") from None
     if not inside:
         raise InputError(f"{where} is {_shown(text)}, outside the folder of the scene; copy the mesh into it")
     if not exists:
@@ -317,7 +318,10 @@ def _mesh(name: str, entry: _Object, vertices: FloatArray64, faces: Faces, notes
             raise InputError(f"{label}: all vertices of {entry.mesh.name} are the same point; export it again")
         vertices = vertices / (2 * radius)
     if entry.remesh:
-        vertices, faces = remesh(vertices, faces, entry.faces)
+        try:
+            vertices, faces = remesh(vertices, faces, entry.faces)
+        except InputError as error:
+            raise InputError(f"{label}: {error}") from None
         notes.append(
             f"{label}: remeshed to {len(faces)} triangles (asked for {entry.faces}); not bit-equal to the original, "
             "which uses another library"
@@ -405,29 +409,28 @@ def _random_colours(seed: int, upper: float, count: int) -> FloatArray:
 
 
 def remesh(vertices: FloatArray64, faces: Faces, target: int) -> tuple[FloatArray64, Faces]:
-    """About `target` triangles of similar size: long edges are split to the length that `target` equilateral triangles
-    would have, then quadric decimation takes the surplus.
+    """At most `target` triangles: long edges are cut in halves, alike in both neighbours, until there are at
+    least `target` triangles, then quadric decimation takes the surplus (which may leave flat parts uneven). Coordinates
+    pass through float32.
 
     Raises:
-        InputError: the mesh has no area.
+        InputError: the mesh has no area, or is too large to be cut that finely.
     """
-    import fast_simplification
-    from trimesh.remesh import subdivide_to_size
+    from renderformer.data.simplify import simplify, subdivide
 
-    from renderformer.data.normals import merge_corners
-
-    corners = vertices[faces]
+    mesh = Mesh("to remesh", vertices[faces].astype(np.float32))
+    corners = mesh.triangles.astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = float(np.linalg.norm(normals, axis=1).sum() / 2)
     if area <= 0:
         raise InputError("the mesh to remesh has no area; check the file")
-    edge = math.sqrt(area / target * 4 / math.sqrt(3))
-    points, pieces = subdivide_to_size(vertices, faces, edge, max_iter=20)
-    # Neighbours split a shared edge at the same point; only merged do they stay connected.
-    order = merge_corners(points[pieces])
-    merged = np.empty((int(order.max()) + 1, 3))
-    merged[order] = points[pieces]
-    if len(order) <= target:
-        return merged, order
-    thinned, kept = fast_simplification.simplify(merged, order.astype(np.int32), target_count=target)
-    return np.asarray(thinned, np.float64), np.asarray(kept, np.int64)
+    # From four times the edge of `target` equilateral triangles downward: the less surplus, the more even they stay.
+    edge = 4 * math.sqrt(area / target * 4 / math.sqrt(3))
+    fine = mesh
+    while len(fine) < target:
+        fine, edge = subdivide(mesh, edge)[0], 0.9 * edge
+    triangles = simplify(fine, target)[0].triangles
+    order = merge_corners(triangles)
+    points = np.empty((int(order.max()) + 1, 3))
+    points[order] = triangles
+    return points, order

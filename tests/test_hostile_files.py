@@ -1,0 +1,506 @@
+"""Damaged and hostile files: always one line that names the file, never another exception, never much memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import struct
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.loading import load_scene
+from renderformer.data.scene import Light, Material, Mesh, Scene
+
+MESHES = ["obj", "ply", "stl", "off", "glb", "gltf", "3mf"]
+ALL = [*MESHES, "json", "h5"]
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def scene() -> Scene:
+    box = trimesh.creation.box()
+    camera = Camera.from_angles(name="one")
+    return Scene((Mesh("box", box.triangles, materials=Material(0.5)), Light().mesh()), (camera,))
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One valid file of each format, by suffix."""
+    folder = tmp_path_factory.mktemp("valid")
+    box = trimesh.creation.box()
+    for suffix in ("obj", "ply", "stl", "off", "glb", "3mf"):
+        box.export(folder / f"a.{suffix}")
+    for name, data in trimesh.Scene(box).export(file_type="gltf").items():
+        (folder / name.replace("model", "a")).write_bytes(data)
+    scene().save(folder / "a.h5")
+    scene().save(folder / "a.json")
+    return {suffix: folder / f"a.{suffix}" for suffix in ALL}
+
+
+def refused(path: Path, *words: str) -> str:
+    """The one line that reading `path` gives; it names the file and holds the words."""
+    with pytest.raises(InputError) as caught:
+        load_scene(path, stage="raw")
+    line = str(caught.value)
+    assert "\n" not in line
+    assert path.name in line
+    assert len(line) < 600
+    for word in words:
+        assert word in line, line
+    return line
+
+
+def survives(path: Path) -> None:
+    """Reading gives a scene or one line."""
+    try:
+        loaded = load_scene(path, stage="raw")
+    except InputError as error:
+        line = str(error)
+        assert "\n" not in line
+        assert path.name in line
+    else:
+        assert len(loaded) > 0
+        assert np.isfinite(loaded.triangles).all()
+
+
+@pytest.mark.parametrize("suffix", ALL)
+def test_valid_files_load(valid: dict[str, Path], suffix: str) -> None:
+    assert len(load_scene(valid[suffix], stage="raw")) >= 12
+
+
+@pytest.mark.parametrize("suffix", ALL)
+def test_missing_empty_and_folder(tmp_path: Path, suffix: str) -> None:
+    refused(tmp_path / f"none.{suffix}", "does not exist")
+    (tmp_path / f"empty.{suffix}").write_bytes(b"")
+    refused(tmp_path / f"empty.{suffix}", "empty")
+    (tmp_path / f"folder.{suffix}").mkdir()
+    refused(tmp_path / f"folder.{suffix}", "not a file")
+
+
+@pytest.mark.parametrize("suffix", ["ply", "stl", "off", "glb", "gltf", "3mf", "json", "h5"])
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
+def test_truncated(tmp_path: Path, valid: dict[str, Path], suffix: str, keep: float) -> None:
+    data = valid[suffix].read_bytes()
+    path = tmp_path / f"short.{suffix}"
+    path.write_bytes(data[: int(keep * len(data))])
+    refused(path)
+
+
+def test_truncated_ascii_ply(tmp_path: Path) -> None:
+    text = trimesh.exchange.ply.export_ply(trimesh.creation.box(), encoding="ascii")
+    path = tmp_path / "short.ply"
+    path.write_bytes(text)
+    assert len(load_scene(path, stage="raw")) == 12
+    path.write_bytes(text[: -text[::-1].index(b"\n", 20)])
+    refused(path, "is truncated")
+
+
+@pytest.mark.parametrize("suffix", ALL)
+@pytest.mark.parametrize("content", ["obj", "ply", "stl", "off", "glb", "3mf", "json", "h5"])
+def test_mislabelled(tmp_path: Path, valid: dict[str, Path], suffix: str, content: str) -> None:
+    if suffix == content or (suffix, content) == ("gltf", "glb"):
+        pytest.skip("this is the right suffix")
+    path = tmp_path / f"wrong.{suffix}"
+    shutil.copy(valid[content], path)
+    if (suffix, content) == ("glb", "json"):
+        refused(path)
+        return
+    if content in ("stl", "json") or suffix == "json":
+        # Binary STL shows no sign of what it is.
+        refused(path)
+    else:
+        refused(path, "looks like")
+
+
+@FUZZ
+@given(data=st.binary(max_size=300), suffix=st.sampled_from(ALL))
+def test_random_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes, suffix: str) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / f"x.{suffix}"
+    path.write_bytes(data)
+    survives(path)
+
+
+@FUZZ
+@given(data=st.data(), suffix=st.sampled_from(ALL))
+def test_changed_bytes(valid: dict[str, Path], data: Any, suffix: str) -> None:
+    source = valid[suffix]
+    content = bytearray(source.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(1, len(content)))]
+    path = source.with_name(f"changed.{suffix}")
+    path.write_bytes(bytes(content))
+    survives(path)
+
+
+JUNK = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 10**20), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), suffix=st.sampled_from(["json", "gltf"]))
+def test_any_value_of_a_json_file_replaced(valid: dict[str, Path], data: Any, suffix: str) -> None:
+    document = json.loads(valid[suffix].read_text())
+    target: Any = document
+    while True:
+        keys = list(target) if isinstance(target, dict) else list(range(len(target)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(target[key], dict | list) or not target[key] or data.draw(st.integers(0, 4)) == 0:
+            break
+        target = target[key]
+    target[key] = data.draw(JUNK)
+    path = valid[suffix].with_name(f"junk.{suffix}")
+    path.write_text(json.dumps(document))
+    survives(path)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e39", "2e9"])
+def test_bad_coordinates(tmp_path: Path, value: str) -> None:
+    words = ("NaN or infinite",) if value in ("nan", "inf", "-inf") else ("more than 1e9",)
+    points = f"0 0 {value}\n{{p}}1 0 0\n{{p}}0 1 0\n"
+    (tmp_path / "a.obj").write_text("v " + points.format(p="v ") + "f 1 2 3\n")
+    (tmp_path / "a.off").write_text("OFF\n3 1 0\n" + points.format(p="") + "3 0 1 2\n")
+    header = "ply\nformat ascii 1.0\nelement vertex 3\nproperty double x\nproperty double y\nproperty double z\n"
+    header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    (tmp_path / "a.ply").write_text(header + points.format(p="") + "3 0 1 2\n")
+    for suffix in ("obj", "off", "ply"):
+        refused(tmp_path / f"a.{suffix}", *words)
+    if float(value) < 1e38:
+        return
+    corners = np.zeros(1, np.dtype([("n", "<3f4"), ("v", "<9f4"), ("a", "<u2")]))
+    corners["v"] = [0, 0, np.float32("inf" if value == "1e39" else value), 1, 0, 0, 0, 1, 0]
+    (tmp_path / "a.stl").write_bytes(bytes(80) + struct.pack("<I", 1) + corners.tobytes())
+    refused(tmp_path / "a.stl", "NaN or infinite")
+
+
+def test_indices_out_of_range(tmp_path: Path) -> None:
+    vertices = "0 0 0\n{p}1 0 0\n{p}0 1 0\n"
+    header = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    for bad in ("9", "-9"):
+        (tmp_path / "a.obj").write_text("v " + vertices.format(p="v ") + f"f 1 2 {bad}\n")
+        (tmp_path / "a.off").write_text("OFF\n3 1 0\n" + vertices.format(p="") + f"3 0 1 {bad}\n")
+        (tmp_path / "a.ply").write_text(header + vertices.format(p="") + f"3 0 1 {bad}\n")
+        for suffix in ("obj", "off", "ply"):
+            refused(tmp_path / f"a.{suffix}")
+    refused(tmp_path / "a.ply", "vertex -9")
+
+
+def test_no_faces_and_no_area(tmp_path: Path) -> None:
+    (tmp_path / "points.obj").write_text("v 0 0 0\nv 1 0 0\n")
+    refused(tmp_path / "points.obj", "no triangles")
+    (tmp_path / "line.obj").write_text("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n")
+    refused(tmp_path / "line.obj", "no triangles with an area (1 were dropped)")
+    (tmp_path / "a.stl").write_bytes(bytes(84))
+    refused(tmp_path / "a.stl", "no triangles")
+
+
+def quiet_in_memory(path: Path, *words: str, limit: int = 64 * 2**20) -> None:
+    """The file is refused at once, and without memory for what it promises."""
+    tracemalloc.start()
+    start = time.perf_counter()
+    try:
+        refused(path, *words)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < limit
+    assert time.perf_counter() - start < 5
+
+
+def test_huge_counts(tmp_path: Path, valid: dict[str, Path]) -> None:
+    path = tmp_path / "a.ply"
+    path.write_bytes(valid["ply"].read_bytes().replace(b"element vertex 8", b"element vertex 4000000000"))
+    quiet_in_memory(path, "4000000000")
+    data = bytearray(valid["stl"].read_bytes())
+    data[80:84] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.stl").write_bytes(data)
+    quiet_in_memory(tmp_path / "a.stl")
+    (tmp_path / "a.off").write_text("OFF\n4000000000 4000000000 0\n0 0 0\n")
+    quiet_in_memory(tmp_path / "a.off")
+    document = json.loads(valid["gltf"].read_text())
+    for entry in document["accessors"]:
+        entry["count"] = 10**10
+    target = valid["gltf"].with_name("huge.gltf")
+    target.write_text(json.dumps(document))
+    quiet_in_memory(target)
+    for entry in document["accessors"]:
+        del entry["bufferView"]
+    target.write_text(json.dumps(document))
+    quiet_in_memory(target)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for key, tail in (("triangles", (3, 3)), ("vn", (3, 3)), ("texture", (13, 32, 32))):
+            file.create_dataset(key, (10**9, *tail), "f4", chunks=(1, *tail))
+        file["c2w"] = np.eye(4, dtype=np.float32)[None]
+        file["fov"] = np.ones(1, np.float32)
+    quiet_in_memory(tmp_path / "a.h5", "1000000000")
+
+
+ITEM = b'<item objectid="1"/>'
+
+
+def threemf(path: Path, model: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("3D/3dmodel.model", model)
+    return path
+
+
+MODEL = (
+    b'<?xml version="1.0"?>%b<model unit="millimeter" xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02">'
+    b"<resources>%b</resources><build>%b</build></model>"
+)
+TRIANGLE = (
+    b'<object id="0" type="model"><mesh><vertices><vertex x="0" y="0" z="0"/><vertex x="1" y="0" z="0"/>'
+    b'<vertex x="0" y="1" z="0"/></vertices><triangles><triangle v1="0" v2="1" v3="2"/></triangles></mesh></object>'
+)
+
+
+def test_3mf_bombs(tmp_path: Path) -> None:
+    good = threemf(tmp_path / "good.3mf", MODEL % (b"", TRIANGLE, b'<item objectid="0"/>'))
+    assert len(load_scene(good, stage="raw")) == 1
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("3D/3dmodel.model", bytes(2**22))
+    # The header promises 8 GiB; nothing is unpacked.
+    data = buffer.getvalue().replace(struct.pack("<I", 2**22), struct.pack("<I", 2**32 - 2))
+    (tmp_path / "zip.3mf").write_bytes(data)
+    quiet_in_memory(tmp_path / "zip.3mf", "unpacks to")
+
+    nested = TRIANGLE + b"".join(
+        b'<object id="%d"><components><component objectid="%d"/><component objectid="%d"/></components></object>'
+        % (i, i - 1, i - 1)
+        for i in range(1, 40)
+    )
+    quiet_in_memory(threemf(tmp_path / "tree.3mf", MODEL % (b"", nested, b'<item objectid="39"/>')), "copies")
+
+    cycle = MODEL % (b"", b'<object id="1"><components><component objectid="1"/></components></object>', ITEM)
+    quiet_in_memory(threemf(tmp_path / "cycle.3mf", cycle), "contain each other")
+
+    laughs = b"<!DOCTYPE model [<!ENTITY a0 'ha'>%b]>" % b"".join(
+        b"<!ENTITY a%d '%b'>" % (i, b"&a%d;" % (i - 1) * 10) for i in range(1, 12)
+    )
+    name = TRIANGLE.replace(b'type="model"', b'name="&a11;"')
+    quiet_in_memory(threemf(tmp_path / "laughs.3mf", MODEL % (laughs, name, b'<item objectid="0"/>')))
+
+    secret = tmp_path / "secret.txt"
+    secret.write_text("1")
+    outside = b"<!DOCTYPE model [<!ENTITY s SYSTEM 'file://%b'>]>" % str(secret).encode()
+    name = TRIANGLE.replace(b'type="model"', b'name="&s;"')
+    survives(threemf(tmp_path / "outside.3mf", MODEL % (outside, name, b'<item objectid="0"/>')))
+
+
+def test_gltf_cycles_and_outside_files(valid: dict[str, Path]) -> None:
+    source = valid["gltf"]
+    document = json.loads(source.read_text())
+    path = source.with_name("bad.gltf")
+
+    def write(change: Callable[[dict[str, Any]], None]) -> Path:
+        copy = json.loads(json.dumps(document))
+        change(copy)
+        path.write_text(json.dumps(copy))
+        return path
+
+    refused(write(lambda d: d["nodes"][0].update(children=[0])), "cycle")
+    for uri, word in (
+        ("../../../etc/passwd", "outside the folder"),
+        ("https://example.com/a.bin", "URL"),
+        ("file:///etc/passwd", "URL"),
+        ("none.bin", "missing"),
+    ):
+        refused(write(lambda d, uri=uri: d["buffers"][0].update(uri=uri)), word)  # type: ignore[misc]
+    refused(write(lambda d: d.update(extensionsRequired=["KHR_draco_mesh_compression"])), "without compression")
+    refused(write(lambda d: d["meshes"][0]["primitives"][0].update(indices=99)), "accessors[99]")
+    refused(write(lambda d: d["asset"].update(version="1.0")), "glTF 1.0")
+
+
+def object_with(**changes: Any) -> dict[str, Any]:
+    material = {
+        "diffuse": [0.5, 0.5, 0.5],
+        "specular": [0, 0, 0],
+        "emissive": [0, 0, 0],
+        "roughness": 0.5,
+        "smooth_shading": False,
+    }
+    transform = {"translation": [0, 0, 0], "rotation": [0, 0, 0], "scale": [1, 1, 1]}
+    entry: dict[str, Any] = {"mesh_path": "a.obj", "material": material, "transform": transform}
+    for key, value in changes.items():
+        where, _, last = key.rpartition("__")
+        (entry[where] if where else entry)[last] = value
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"material__roughness": "high"}, 'objects.box.material.roughness is "high", expected a number'),
+        ({"material__roughness": True}, "objects.box.material.roughness is true, expected a number"),
+        ({"material__roughness": 1.5}, "objects.box.material.roughness is 1.5, expected a number from 0 to 1"),
+        ({"material__roughness": float("nan")}, "objects.box.material.roughness is NaN"),
+        ({"material__colour": 1}, "objects.box.material.colour is not a key"),
+        ({"material__diffuse": [1, 2]}, "objects.box.material.diffuse is [1, 2], expected three numbers"),
+        ({"material__diffuse": [1, "x", 0]}, 'objects.box.material.diffuse[1] is "x"'),
+        ({"material__emissive": [-1, 0, 0]}, "objects.box.material.emissive[0] is -1"),
+        ({"material__smooth_shading": "yes"}, 'objects.box.material.smooth_shading is "yes", expected true or false'),
+        ({"material__rand_tri_diffuse_seed": -1}, "objects.box.material.rand_tri_diffuse_seed is -1"),
+        ({"material__rand_tri_diffuse_seed": 2**32}, "objects.box.material.rand_tri_diffuse_seed is 4294967296"),
+        ({"material__random_diffuse_type": "rainbow"}, 'objects.box.material.random_diffuse_type is "rainbow"'),
+        ({"transform__scale": None}, "objects.box.transform.scale is null"),
+        ({"transform__scale": [0, 0, 0]}, "objects.box: no triangle of a.obj has an area"),
+        ({"transform__scale": [1e20, 1, 1]}, "objects.box: the largest coordinate"),
+        ({"transform": []}, "objects.box.transform is [], expected an object"),
+        ({"remesh_target_face_num": 0}, "objects.box.remesh_target_face_num is 0"),
+        ({"mesh_path": 3}, "objects.box.mesh_path is 3, expected text"),
+        ({"mesh_path": "none.obj"}, "which does not exist"),
+        ({"mesh_path": "../a.obj"}, "outside the folder of the scene"),
+        ({"mesh_path": "sub/../../a.obj"}, "outside the folder of the scene"),
+        ({"mesh_path": "link.obj"}, "outside the folder of the scene"),
+        ({"mesh_path": "loop.obj"}, "objects.box.mesh_path"),
+        ({"mesh_path": "/etc/passwd"}, "an absolute path"),
+        ({"mesh_path": "https://example.com/a.obj"}, "a URL"),
+        ({"mesh_path": "file:///etc/passwd"}, "a URL"),
+        ({"mesh_path": "bad.json"}, "expected a mesh file"),
+        ({"mesh_path": "a\0.obj"}, "cannot be followed"),
+        ({"mesh_path": "x" * 5000 + ".obj"}, "objects.box.mesh_path"),
+        ({"mesh_path": "nan.obj"}, "NaN or infinite"),
+    ],
+)
+def test_scene_json_objects(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    shutil.copy(tmp_path / "a.obj", folder / "a.obj")
+    (folder / "nan.obj").write_text("v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    (folder / "link.obj").symlink_to(tmp_path / "a.obj")
+    (folder / "loop.obj").symlink_to(folder / "loop.obj")
+    path = folder / "bad.json"
+    path.write_text(json.dumps({"version": "1.0", "objects": {"box": object_with(**changes)}}))
+    refused(path, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "holds [], expected an object"),
+        ("{", "not valid JSON, line 1"),
+        ("[" * 100000, "nested too deeply"),
+        ("\xff\xfe", "UTF-8"),
+        ('{"objects": {}}', "version is missing"),
+        ('{"version": "2.0", "objects": {}}', 'version is "2.0", expected "1.0"'),
+        ('{"version": 1.0, "objects": {}}', 'version is 1.0, expected "1.0"'),
+        ('{"version": "1.0"}', "objects is missing"),
+        ('{"version": "1.0", "objects": {}}', "objects is empty"),
+        ('{"version": "1.0", "objects": []}', "objects is [], expected an object"),
+        ('{"version": "1.0", "objects": {"a": 1}}', "objects.a is 1, expected an object"),
+        ('{"version": "1.0", "objects": {}, "lights": []}', "lights is not a key"),
+        ('{"version": "1.0", "version": "1.0", "objects": {}}', "stands twice"),
+        ('{"version": "1.0", "objects": {"a": {"mesh_path": "x.obj"}}}', "objects.a.material is missing"),
+    ],
+)
+def test_scene_json_documents(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(text.encode("latin-1"))
+    refused(path, words)
+
+
+@pytest.mark.parametrize(
+    ("camera", "words"),
+    [
+        ({"fov": 0}, "cameras[0]: fov is 0"),
+        ({"fov": "wide"}, 'cameras[0].fov is "wide"'),
+        ({"look_at": [0, -2, 0]}, "cameras[0]: position and target are the same point"),
+        ({"up": [0, 1, 0]}, "cameras[0]: up [0.0, 1.0, 0.0] is parallel"),
+        ({"up": [0, 0]}, "cameras[0].up is [0, 0], expected three numbers"),
+        ({"roll": 3}, "cameras[0].roll is not a key"),
+    ],
+)
+def test_scene_json_cameras(tmp_path: Path, camera: dict[str, Any], words: str) -> None:
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    full = {"position": [0, -2, 0], "look_at": [0, 0, 0], "up": [0, 0, 1], "fov": 30, **camera}
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({"version": "1.0", "objects": {"box": object_with()}, "cameras": [full]}))
+    refused(path, words)
+
+
+def test_scene_without_cameras_or_lights_loads_with_notes(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"version": "1.0", "objects": {"box": object_with()}}))
+    notes = " ".join(load_scene(path).notes)
+    assert "no cameras" in notes
+    assert "no lights" in notes
+
+
+def change_h5(file: h5py.File, key: str, value: np.ndarray) -> None:
+    del file[key]
+    file[key] = value
+
+
+H5_DAMAGE: list[tuple[Callable[[h5py.File], None], str]] = [
+    (lambda f: f.__delitem__("vn"), "the dataset 'vn' is missing"),
+    (lambda f: change_h5(f, "triangles", f["triangles"][:, :2]), "triangles has shape (13, 2, 3), expected (N, 3, 3)"),
+    (lambda f: change_h5(f, "triangles", f["triangles"][:].astype(int)), "triangles holds int64"),
+    (lambda f: change_h5(f, "texture", f["texture"][:, :, :16]), "texture has shape (13, 13, 16, 32)"),
+    (lambda f: change_h5(f, "texture", f["texture"][:5]), "texture has 5 entries, triangles has 13"),
+    (lambda f: change_h5(f, "vn", np.array(1.0)), "vn has shape ()"),
+    (lambda f: change_h5(f, "fov", np.array([30.0, 40.0])), "fov has 2 entries, c2w has 1"),
+    (lambda f: change_h5(f, "fov", np.array([-1.0])), "cameras[0]: fov is -1"),
+    (lambda f: change_h5(f, "c2w", np.zeros((1, 4, 4), np.float32)), "cameras[0]: c2w is not a rigid transform"),
+    (lambda f: change_h5(f, "vn", f["vn"][:] * np.nan), "NaN or infinite"),
+    (lambda f: change_h5(f, "triangles", f["triangles"][:] * 1e12), "more than 1e9"),
+    (lambda f: change_h5(f, "texture", f["texture"][:] * np.float16(np.nan)), "texture holds NaN"),
+    (lambda f: change_h5(f, "vn", np.array([b"x"] * 13)), "vn"),
+    (lambda f: change_h5(f, "triangles", np.zeros((0, 3, 3), np.float32)), "triangles"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), H5_DAMAGE)
+def test_scene_h5(tmp_path: Path, valid: dict[str, Path], damage: Callable[[h5py.File], None], words: str) -> None:
+    path = tmp_path / "bad.h5"
+    shutil.copy(valid["h5"], path)
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    refused(path, words)
+
+
+def test_scene_h5_does_not_follow_links_to_other_files(tmp_path: Path, valid: dict[str, Path]) -> None:
+    path = tmp_path / "bad.h5"
+    shutil.copy(valid["h5"], path)
+    with h5py.File(path, "r+") as file:
+        del file["triangles"]
+        file["triangles"] = h5py.ExternalLink(str(valid["h5"]), "triangles")
+    refused(path, "another file")
+    with h5py.File(path, "r+") as file:
+        del file["triangles"]
+        layout = h5py.VirtualLayout((13, 3, 3), "f4")
+        layout[:] = h5py.VirtualSource(str(valid["h5"]), "triangles", (13, 3, 3))
+        file.create_virtual_dataset("triangles", layout)
+    refused(path, "another file")
+
+
+@pytest.mark.parametrize("suffix", ["json", "h5"])
+def test_saving_to_impossible_places(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / f"folder.{suffix}").mkdir()
+    for path in (tmp_path / "none" / f"a.{suffix}", tmp_path / "file" / f"a.{suffix}", tmp_path / f"folder.{suffix}"):
+        with pytest.raises(InputError) as caught:
+            scene().save(path)
+        assert "cannot write" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["file", f"folder.{suffix}"]

@@ -1,0 +1,346 @@
+"""Bare mesh files: what a user's file becomes, compared with trimesh and with numbers worked out by hand."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from numpy.testing import assert_allclose, assert_array_equal
+
+from renderformer.data.errors import InputError
+from renderformer.data.loading import load_scene
+from renderformer.data.meshfiles import load_mesh_file
+from renderformer.data.normals import smooth_normals
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, flat_normals
+
+SUFFIXES = ["obj", "ply", "stl", "off", "glb", "3mf"]
+
+
+def solid() -> trimesh.Trimesh:
+    """A shape without symmetry, so that a swapped axis shows."""
+    mesh = trimesh.creation.icosphere(subdivisions=2)
+    mesh.apply_transform(np.diag([1.0, 0.6, 0.3, 1.0]))
+    mesh.apply_translation([0.3, -0.2, 0.5])
+    return mesh
+
+
+def multiset(triangles: np.ndarray, digits: int = 5) -> np.ndarray:
+    """Triangles in an order that depends only on their corners."""
+    start = np.lexsort(np.round(triangles.reshape(-1, 3), digits).T).argsort().reshape(-1, 3).argmin(axis=1)
+    turned = np.stack([np.roll(t, -s, axis=0) for t, s in zip(triangles, start, strict=True)])
+    flat = turned.reshape(-1, 9)
+    return flat[np.lexsort(np.round(flat, digits).T)]
+
+
+def gltf(path: Path, mesh: trimesh.Trimesh, **parts: Any) -> Path:
+    """A glTF file with one mesh; `parts` add to or replace the top level, primitive= adds to the primitive."""
+    vertices, faces = mesh.vertices.astype("<f4").tobytes(), mesh.faces.astype("<u4").tobytes()
+    extra = parts.pop("extra", b"")
+    data = vertices + faces + extra
+    document = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": "thing"}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1, **parts.pop("primitive", {})}]}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": len(mesh.vertices), "type": "VEC3"},
+            {"bufferView": 1, "componentType": 5125, "count": mesh.faces.size, "type": "SCALAR"},
+            *parts.pop("accessors", []),
+        ],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": 0, "byteLength": len(vertices)},
+            {"buffer": 0, "byteOffset": len(vertices), "byteLength": len(faces)},
+            {"buffer": 0, "byteOffset": len(vertices) + len(faces), "byteLength": len(extra)},
+        ],
+        "buffers": [
+            {"byteLength": len(data), "uri": "data:application/octet-stream;base64," + base64.b64encode(data).decode()}
+        ],
+        **parts,
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_gives_the_same_shape(tmp_path: Path, suffix: str) -> None:
+    mesh = solid()
+    mesh.export(tmp_path / f"a.{suffix}")
+    scene = load_mesh_file(tmp_path / f"a.{suffix}")
+    expected = mesh.triangles
+    if suffix == "glb":
+        # trimesh writes its axes as they are; glTF stands Y up.
+        expected = expected[..., [0, 2, 1]] * (1, -1, 1)
+    assert len(scene) == len(mesh.faces)
+    assert_allclose(multiset(scene.triangles), multiset(expected), atol=1e-5)
+    # Outside stays outside, and a shape this round is smooth everywhere.
+    assert ((scene.normals * flat_normals(scene.triangles)).sum(-1) > 0.8).all()
+    assert np.abs(scene.normals - flat_normals(scene.triangles)).max() > 0.01
+    assert not scene.cameras
+    assert scene.name == "a"
+
+
+@pytest.mark.parametrize("suffix", ["obj", "glb", "3mf"])
+def test_objects_keep_names_order_and_places(tmp_path: Path, suffix: str) -> None:
+    both = trimesh.Scene()
+    names = ["zebra", "apple", "mango"]
+    for number, name in enumerate(names):
+        place = trimesh.transformations.translation_matrix([0, 0, 3.0 * number])
+        both.add_geometry(trimesh.creation.box(), node_name=name, geom_name=name, transform=place)
+    both.export(tmp_path / f"a.{suffix}")
+    scene = load_mesh_file(tmp_path / f"a.{suffix}")
+    assert [mesh.name for mesh in scene.objects] == names
+    up = 1 if suffix == "glb" else 2
+    sign = -1 if suffix == "glb" else 1
+    assert_allclose([mesh.bounds.mean(0)[up] * sign for mesh in scene.objects], [0, 3, 6], atol=1e-6)
+
+
+def test_names_that_repeat_get_numbers(tmp_path: Path) -> None:
+    text = "o a\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+    path = gltf(tmp_path / "a.gltf", trimesh.creation.box(), nodes=[{"mesh": 0, "name": "b"}] * 2)
+    document = json.loads(path.read_text())
+    document["scenes"] = [{"nodes": [0, 1]}]
+    path.write_text(json.dumps(document))
+    assert [mesh.name for mesh in load_mesh_file(path).objects] == ["b", "b_2"]
+    (tmp_path / "b.obj").write_text(text)
+    assert load_mesh_file(tmp_path / "b.obj").objects[0].name == "a"
+
+
+def test_gltf_agrees_with_trimesh_on_nodes(tmp_path: Path) -> None:
+    """A chain of nodes with rotation, uneven scale and a matrix, one of them mirrored."""
+    nodes = [
+        {"children": [1, 2], "rotation": [0.1, 0.7, -0.2, 0.6782], "scale": [1, 2, 0.5], "translation": [1, 2, 3]},
+        {"mesh": 0, "name": "one", "scale": [-1, 1, 1]},
+        {"mesh": 0, "name": "two", "matrix": [0, 1, 0, 0, -1, 0, 0, 0, 0, 0, 1, 0, 5, 0, 0, 1]},
+    ]
+    path = gltf(tmp_path / "a.gltf", solid(), nodes=nodes)
+    scene, other = load_mesh_file(path), trimesh.load_scene(path)
+    expected = other.to_mesh().triangles[..., [0, 2, 1]] * (1, -1, 1)
+    assert len(scene.objects) == 2
+    assert_allclose(multiset(scene.triangles, 3)[:, 0], multiset(expected, 3)[:, 0], atol=1e-3)
+    for mesh in scene.objects:
+        volume = trimesh.Trimesh(mesh.triangles.reshape(-1, 3), np.arange(3 * len(mesh)).reshape(-1, 3)).volume
+        assert volume > 0, mesh.name
+
+
+def test_gltf_metallic_roughness(tmp_path: Path) -> None:
+    material = {
+        "pbrMetallicRoughness": {
+            "baseColorFactor": [0.8, 0.4, 0.2, 1.0],
+            "metallicFactor": 0.25,
+            "roughnessFactor": 0.3,
+        },
+        "emissiveFactor": [1.0, 0.5, 0.0],
+        "extensions": {"KHR_materials_emissive_strength": {"emissiveStrength": 100}},
+    }
+    path = gltf(tmp_path / "a.gltf", solid(), materials=[material], primitive={"material": 0})
+    rows = load_mesh_file(path).materials
+    base = np.array([0.8, 0.4, 0.2])
+    assert_allclose(rows[0, DIFFUSE], base * 0.75 * 0.96, rtol=1e-6)
+    assert_allclose(rows[0, SPECULAR], 0.04 * 0.75 + base * 0.25, rtol=1e-6)
+    assert_allclose(rows[0, ROUGHNESS], 0.3, rtol=1e-6)
+    assert_allclose(rows[0, EMISSION], [100, 50, 0])
+    assert (rows == rows[0]).all()
+
+
+@pytest.mark.parametrize("metallic", [0.0, 0.5, 1.0])
+def test_gltf_never_reflects_more_than_all_light(tmp_path: Path, metallic: float) -> None:
+    material = {"pbrMetallicRoughness": {"metallicFactor": metallic}}
+    path = gltf(tmp_path / "a.gltf", solid(), materials=[material], primitive={"material": 0})
+    rows = load_mesh_file(path).materials
+    assert (rows[:, DIFFUSE] + rows[:, SPECULAR] <= 1 + 1e-6).all()
+
+
+def test_gltf_vertex_colors_are_linear_and_averaged(tmp_path: Path) -> None:
+    mesh = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
+    colors = np.array([[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 51, 255]], np.uint8)
+    path = gltf(
+        tmp_path / "a.gltf",
+        mesh,
+        extra=colors.tobytes(),
+        accessors=[{"bufferView": 2, "componentType": 5121, "normalized": True, "count": 3, "type": "VEC4"}],
+        primitive={"attributes": {"POSITION": 0, "COLOR_0": 2}},
+    )
+    scene = load_mesh_file(path)
+    assert_allclose(scene.materials[0, DIFFUSE], [1 / 3, 1 / 3, 0.2 / 3], rtol=1e-5)
+    assert any("1 triangles whose vertex colours differ" in note for note in scene.notes)
+
+
+def test_gltf_sparse_and_strip(tmp_path: Path) -> None:
+    """A strip of four vertices, the last of them moved by a sparse accessor."""
+    mesh = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [9, 9, 9]], [[0, 1, 2]], process=False)
+    path = gltf(tmp_path / "a.gltf", mesh, extra=struct.pack("<I3f", 3, 1, 1, 0), primitive={"mode": 5})
+    document = json.loads(path.read_text())
+    del document["meshes"][0]["primitives"][0]["indices"]
+    document["accessors"][0]["sparse"] = {
+        "count": 1,
+        "indices": {"bufferView": 2, "componentType": 5125},
+        "values": {"bufferView": 2, "byteOffset": 4},
+    }
+    path.write_text(json.dumps(document))
+    triangles = load_mesh_file(path).triangles
+    assert_allclose(triangles[0], [[0, 0, 0], [1, 0, 0], [0, 0, 1]])
+    # Every triangle of a strip faces the same way.
+    assert_allclose(flat_normals(triangles)[:, 0], [[0, -1, 0]] * 2, atol=1e-6)
+
+
+MTL = """newmtl red
+Kd 0.8 0.1 0.1
+Ks 0.1 0.1 0.1
+Ns 98
+illum 2
+newmtl lamp
+Kd 0 0 0
+Ks 0.5 0.5 0.5
+Ke 7 6 5
+illum 1
+newmtl hot
+Kd 0.9 0.9 0.9
+Ks 0.5 0.5 0.5
+Ns 0
+d 0.5
+"""
+OBJ = """mtllib a.mtl
+o thing
+v 0 0 0
+v 1 0 0
+v 0 1 0
+v 1 1 0
+v 0 0 1
+usemtl red
+f 1 2 3
+usemtl lamp
+f 2 4 3
+usemtl hot
+f 1 2 5
+"""
+
+
+def test_mtl(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text(OBJ)
+    (tmp_path / "a.mtl").write_text(MTL)
+    scene = load_mesh_file(tmp_path / "a.obj")
+    rows = dict(zip([mesh.name for mesh in scene.objects], [mesh.materials[0] for mesh in scene.objects], strict=True))
+    assert list(rows) == ["thing_red", "thing_lamp", "thing_hot"]
+    assert_allclose(rows["thing_red"][:7], [0.8, 0.1, 0.1, 0.1, 0.1, 0.1, 0.02**0.25], rtol=1e-6)
+    assert_allclose(rows["thing_lamp"][EMISSION], [7, 6, 5])
+    # Illumination model 1 has no highlight.
+    assert_allclose(rows["thing_lamp"][SPECULAR], 0)
+    assert_allclose(rows["thing_hot"][DIFFUSE] + rows["thing_hot"][SPECULAR], 1, rtol=1e-6)
+    told = " ".join(scene.notes)
+    assert "'hot': specular scaled down" in told
+    assert "'hot': transparency ignored" in told
+
+
+def test_missing_mtl_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text(OBJ)
+    told = " ".join(load_mesh_file(tmp_path / "a.obj").notes)
+    assert "'a.mtl' is missing" in told
+    assert "3 materials are named but not defined" in told
+
+
+@pytest.mark.parametrize("name", ["../secret.mtl", "/etc/hosts", "https://example.com/a.mtl"])
+def test_materials_outside_the_folder_are_not_read(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    (tmp_path / "secret.mtl").write_text(MTL)
+    (folder / "a.obj").write_text(OBJ.replace("a.mtl", name))
+    scene = load_mesh_file(folder / "a.obj")
+    assert any("not read" in note or "not fetched" in note for note in scene.notes)
+    assert (scene.materials[:, DIFFUSE] == 0.5).all()
+
+
+def test_obj_indices_that_count_backwards(tmp_path: Path) -> None:
+    """-1 is the last vertex before the face, not of the file."""
+    (tmp_path / "a.obj").write_text(
+        "v 0 0 0\nv 1 0 0\nv 0 1 0\nf -3 -2 -1\nv 0 0 5\nv 1 0 5 # a comment\nv 0 1 5\nf -3 -2 -1\n"
+    )
+    scene = load_mesh_file(tmp_path / "a.obj")
+    assert_allclose(sorted(scene.triangles[:, 0, 2]), [0, 5])
+
+
+def test_obj_and_ply_colors_are_srgb(tmp_path: Path) -> None:
+    mesh = solid()
+    mesh.visual.vertex_colors = np.tile(np.array([188, 0, 255, 255], np.uint8), (len(mesh.vertices), 1))
+    for suffix in ("obj", "ply"):
+        mesh.export(tmp_path / f"a.{suffix}")
+        rows = load_mesh_file(tmp_path / f"a.{suffix}").materials
+        # 188 of 255 is 50 % grey in sRGB.
+        assert_allclose(rows[:, DIFFUSE], np.tile([0.503, 0, 1], (len(rows), 1)), atol=2e-3)
+
+
+def test_far_from_the_origin_nothing_is_lost(tmp_path: Path) -> None:
+    """At 1e6 float32 steps are 0.06; the file's millimetres must survive."""
+    mesh = solid()
+    near = multiset((mesh.triangles - mesh.bounds.mean(0)).astype(np.float32))
+    mesh.apply_translation([1e6, -2e6, 3e6])
+    mesh.export(tmp_path / "a.obj", digits=8)
+    scene = load_mesh_file(tmp_path / "a.obj")
+    assert_allclose(multiset(scene.triangles - scene.bounds.mean(0)), near, atol=1e-6)
+    assert any("moved to the origin by (-1e+06" in note for note in scene.notes)
+
+
+def test_creases_are_sharp_and_curves_smooth() -> None:
+    cylinder = trimesh.creation.cylinder(1, 2, sections=32)
+    normals = smooth_normals(cylinder.triangles)
+    side = np.abs(cylinder.face_normals[:, 2]) < 0.5
+    assert_allclose(normals[~side], flat_normals(cylinder.triangles)[~side], atol=1e-6)
+    corners = cylinder.triangles[side] * (1, 1, 0)
+    assert_allclose(normals[side], corners / np.linalg.norm(corners, axis=-1, keepdims=True), atol=0.01)
+    box = trimesh.creation.box()
+    assert_array_equal(smooth_normals(box.triangles), flat_normals(box.triangles))
+
+
+def test_normals_of_the_file_are_kept_if_they_fit(tmp_path: Path) -> None:
+    mesh = solid()
+    text = trimesh.exchange.obj.export_obj(mesh, include_normals=True)
+    (tmp_path / "a.obj").write_text(text)
+    kept = load_mesh_file(tmp_path / "a.obj")
+    assert_allclose(multiset(kept.normals, 3), multiset(mesh.vertex_normals[mesh.faces], 3), atol=1e-3)
+    (tmp_path / "b.obj").write_text(
+        "\n".join("vn 0 0 1" if line.startswith("vn") else line for line in text.split("\n"))
+    )
+    anew = load_mesh_file(tmp_path / "b.obj")
+    assert ((anew.normals * flat_normals(anew.triangles)).sum(-1) > 0.8).all()
+    assert any("vertex normals ignored" in note for note in anew.notes)
+
+
+def test_degenerate_and_duplicate_triangles_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text(
+        "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 2 0 0\nf 1 2 3\nf 2 3 1\nf 3 2 1\nf 1 2 4\nf 1 1 2\n"
+    )
+    scene = load_mesh_file(tmp_path / "a.obj")
+    # The third has the same corners the other way round: another side, not a duplicate.
+    assert len(scene) == 2
+    assert any("2 zero-area triangles dropped" in note for note in scene.notes)
+    assert any("1 duplicate triangles dropped" in note for note in scene.notes)
+
+
+def test_load_scene_stages_bare_meshes_only(tmp_path: Path) -> None:
+    solid().export(tmp_path / "a.ply")
+    assert not load_scene(tmp_path / "a.ply", stage="raw").cameras
+    staged = load_scene(tmp_path / "a.ply")
+    assert len(staged.cameras) == 1
+    assert len(staged.light_triangles) >= 1
+
+
+def test_every_golden_mesh_loads(goldens: Path) -> None:
+    files = sorted(goldens.glob("*/**/*.obj"))
+    assert len(files) > 20
+    for file in files:
+        scene = load_mesh_file(file)
+        plain = trimesh.load_mesh(file, process=False)
+        assert len(scene) <= len(plain.faces)
+        assert_allclose(scene.bounds, plain.bounds if file.stem != "ngon" else scene.bounds, atol=1e-5)
+
+
+def test_unknown_suffix_lists_the_formats(tmp_path: Path) -> None:
+    (tmp_path / "a.fbx").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"a\.fbx: \.fbx is not a mesh format; use \.obj, \.ply"):
+        load_mesh_file(tmp_path / "a.fbx")
