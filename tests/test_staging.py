@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.limits import check_scene
+from renderformer.data.loading import load_scene
 from renderformer.data.scene import DIFFUSE, Material, Mesh, Scene
 from renderformer.data.simplify import subdivide
 from renderformer.data.staging import OBJECT_MATERIAL, StageOptions, balanced_strength, stage_scene
@@ -272,3 +274,42 @@ def test_unknown_option_is_named() -> None:
     with pytest.raises(InputError, match="'azimut' is unknown; the options are stage, size"):
         StageOptions.from_keywords({"azimut": 3})
     assert StageOptions.from_keywords({"azimuth": 3}).azimuth == 3
+
+
+KNOT = Path(__file__).parents[1] / "examples" / "assets" / "knot.glb"
+ROOM = KNOT.parents[1] / "knot_room.json"
+
+
+def test_loading_stages_simplifies_and_subdivides() -> None:
+    scene = load_scene(KNOT)
+    assert [mesh.name for mesh in scene.objects][-2:] == ["knot", "light"]
+    assert len(scene.cameras) == 1
+    small = load_scene(KNOT, budget=1000, stage="corner", azimuth=-10)
+    assert len(small) <= 1000
+    assert [len(mesh) for mesh in small.objects if mesh.name != "knot"] == [32, 32, 32, 1]
+    assert any("'knot': 3,584 triangles simplified to" in note for note in small.notes)
+    fine = load_scene(KNOT, budget=4096, subdivide=0.3)
+    assert np.linalg.norm(fine.triangles - np.roll(fine.triangles, 1, axis=1), axis=2)[:-1].max() <= 0.3001
+    assert any("subdivided to" in note for note in load_scene(KNOT, subdivide=True).notes)
+    raw = load_scene(KNOT, stage="raw")
+    assert len(raw) == 3584
+    assert raw.cameras == ()
+    assert len(load_scene(KNOT, stage="raw", budget=500)) <= 500
+    # A scene file is left alone unless a budget is asked for.
+    assert len(load_scene(ROOM)) == 3713
+    assert len(load_scene(ROOM, budget=2000)) <= 2000
+
+
+def test_loading_refuses_options_that_do_not_apply() -> None:
+    with pytest.raises(InputError, match="'elevatoin' is unknown; the options are"):
+        load_scene(KNOT, elevatoin=3)
+    with pytest.raises(InputError, match=r"knot.glb: azimuth applies to a staged mesh"):
+        load_scene(KNOT, stage="raw", azimuth=3)
+    with pytest.raises(InputError, match=r"knot_room.json: stage 'box' applies to bare meshes"):
+        load_scene(ROOM, stage="box")
+    with pytest.raises(InputError, match=r"knot_room.json: fov applies to bare meshes"):
+        load_scene(ROOM, fov=30)
+    with pytest.raises(InputError, match="budget -1|budget is -1"):
+        load_scene(KNOT, budget=-1)
+    with pytest.raises(InputError, match="too small: lights and stage have 129"):
+        load_scene(KNOT, budget=100)
