@@ -16,7 +16,7 @@ import os
 import re
 import warnings
 import zipfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +28,9 @@ import numpy.typing as npt
 
 from renderformer.data.errors import InputError
 from renderformer.data.filematerials import NEUTRAL, Surface, srgb_to_linear, surface_from_mtl
-from renderformer.data.normals import merge_corners, smooth_normals
+from renderformer.data.normals import smooth_normals, unique_rows
+from renderformer.data.objfiles import material_notes, object_names, plain_obj
+from renderformer.data.plyfiles import check_lines, even_ply
 from renderformer.data.scene import MAX_COORDINATE, Mesh, Scene
 from renderformer.data.textures import Textures, bake_patches
 
@@ -45,6 +47,7 @@ FORMATS = {
 }
 MAX_FILE_BYTES = 4 * 2**30
 MAX_TRIANGLES = 20_000_000
+_MAX_GROUPS = 256
 # A file whose middle is further away than this many times its size loses bits of float32, so it is moved.
 _FAR = 16.0
 # Sines below this are triangles without area: float32 coordinates cannot tell them from a line.
@@ -260,33 +263,6 @@ def _resolver(path: Path) -> Any:
     return Recorder(str(path))
 
 
-def _obj_material_notes(data: bytes, given: dict[str, bytes]) -> list[str]:
-    """What trimesh passes over in silence: pictures that it cannot open, and materials that no MTL file defines.
-
-    Args:
-        data: the OBJ file.
-        given: the files beside it that were read, by name.
-    """
-    from PIL import Image
-
-    notes = []
-    defined: set[bytes] = set()
-    for name, content in given.items():
-        if name.lower().endswith(".mtl"):
-            defined |= set(re.findall(rb"(?m)^\s*newmtl[ \t]+(.*?)\s*$", content))
-            continue
-        try:
-            Image.open(io.BytesIO(content)).close()
-        # Pillow raises many kinds for damaged pictures and for decompression bombs.
-        except Exception as error:
-            notes.append(f"texture {name!r} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
-    unknown = set(re.findall(rb"(?m)^usemtl[ \t]+(.*?)\s*$", data)) - defined
-    if unknown:
-        example = sorted(unknown)[0].decode("utf-8", "replace")[:60]
-        notes.append(f"{len(unknown)} materials are named but not defined in an MTL file ({example!r}), grey instead")
-    return notes
-
-
 def _gltf_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) -> list[_Part]:
     """Objects of a glTF file, Z up; without their textures if `plain`."""
     from renderformer.data.gltf import GltfFile
@@ -324,12 +300,15 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) 
     options: dict[str, Any] = {}
     resolver = _resolver(path)
     if kind == "obj":
-        data = _plain_obj(data, tally)
-        options = {"skip_materials": True} if plain else {"split_objects": True, "group_material": True}
+        data = plain_obj(data, tally.lines)
+        # Groups are objects where the file has no others; very many of them are something else.
+        grouped = not re.search(rb"(?m)^o ", data) and data.count(b"\ng ") <= _MAX_GROUPS
+        split = {"split_objects": True, "split_groups": grouped, "group_material": True}
+        options = {"skip_materials": True} if plain else split
     elif kind == "3mf":
         check_3mf(data)
     elif kind == "ply":
-        _check_ply(data)
+        data = even_ply(data, tally.lines)
     elif kind == "off":
         _check_off(data)
         if data.lstrip()[:4] == b"COFF":
@@ -337,14 +316,14 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) 
     loaded = mesh_loaders[kind](file_obj=io.BytesIO(data), file_type=kind, resolver=resolver, **options)
     tally.lines += resolver.missing
     if kind == "obj" and not plain:
-        tally.lines += _obj_material_notes(data, resolver.given)
+        tally.lines += material_notes(data, resolver.given)
     if "geometry" not in loaded:
         loaded = {"geometry": {path.stem: loaded}}
     geometry = {name: value for name, value in loaded["geometry"].items() if len(value.get("faces", ()))}
     if kind == "obj" and not plain:
         # trimesh hands out the objects of an OBJ last to first.
         geometry = dict(reversed(geometry.items()))
-        geometry = _object_names(geometry, path)
+        geometry = object_names(geometry, path.name, path.stem)
         return [_from_kwargs(name, kwargs, kind, tally) for name, kwargs in geometry.items()]
     if not loaded.get("graph"):
         return [_from_kwargs(name, kwargs, kind, tally) for name, kwargs in geometry.items()]
@@ -365,74 +344,12 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) 
     return parts
 
 
-def _plain_obj(data: bytes, tally: _Tally) -> bytes:
-    """OBJ text without what trimesh does not read: comments behind numbers, and indices that count backwards.
-
-    A negative index counts from the last vertex before its face; trimesh counts from the end of the file.
-    """
-    if len(re.findall(rb"(?m)^mtllib\s", data)) > 1:
-        tally.lines.append("has several mtllib lines, only the first is read")
-    data = re.sub(rb"(?m)^([vf][^\n#]*)#.*$", rb"\1", data)
-    if not re.search(rb"(?m)^f[^\n]*[\s/]-\d", data):
-        return data
-    seen = {b"v": 0, b"vt": 0, b"vn": 0}
-    lines = data.replace(b"\\\n", b" ").split(b"\n")
-    for number, line in enumerate(lines):
-        words = line.split()
-        if not words:
-            continue
-        if words[0] in seen:
-            seen[words[0]] += 1
-        elif words[0] == b"f" and b"-" in line:
-            lines[number] = b"f " + b" ".join(_absolute(word, tuple(seen.values())) for word in words[1:])
-    return b"\n".join(lines)
-
-
-def _absolute(word: bytes, counts: tuple[int, ...]) -> bytes:
-    fields = []
-    for text, count in zip(word.split(b"/"), counts, strict=False):
-        value = int(text) if text else 0
-        if value < 0 and value + count < 0:
-            raise InputError(f"a face refers to vertex {value}, but only {count} come before it; export it again")
-        fields.append(text if value >= 0 else b"%d" % (value + count + 1))
-    return b"/".join(fields)
-
-
-def _object_names(geometry: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Take trimesh's material suffix off the names of objects that have one material only."""
-    short: dict[str, list[str]] = defaultdict(list)
-    for name, kwargs in geometry.items():
-        material = getattr(getattr(kwargs.get("visual"), "material", None), "name", None)
-        stem = name[: -len(f"_{material}")] if material and name.endswith(f"_{material}") else name
-        short[stem or name].append(name)
-    names = {full: stem if len(fulls) == 1 else full for stem, fulls in short.items() for full in fulls}
-    return {path.stem if names[old] == path.name else names[old]: kwargs for old, kwargs in geometry.items()}
-
-
-def _check_ply(data: bytes) -> None:
-    """Refuse element counts that the bytes of the file cannot hold, before anything is allocated for them, and text
-    that ends early, which trimesh takes for a smaller mesh."""
-    header, _, body = data.partition(b"end_header")
-    counts = [(name.decode(), int(count[:20])) for name, count in re.findall(rb"(?m)^element\s+(\w+)\s+(\d+)", header)]
-    for name, count in counts:
-        if count > len(data):
-            raise InputError(f"its header promises {count} {name} entries, but the file has {len(data)} bytes")
-    if b"format ascii" in header:
-        _check_lines(body, sum(count for _, count in counts), "PLY")
-
-
 def _check_off(data: bytes) -> None:
     """Refuse text that ends early, which trimesh takes for a smaller mesh."""
     counts, _, body = re.sub(rb"#[^\n]*", b"", data).partition(b"OFF")[2].lstrip().partition(b"\n")
     numbers = [int(word) for word in counts.split()[:2] if word.isdigit() and len(word) < 20]
     if len(numbers) == 2:
-        _check_lines(body, sum(numbers), "OFF")
-
-
-def _check_lines(body: bytes, expected: int, kind: str) -> None:
-    found = sum(1 for line in body.splitlines() if line.strip())
-    if found < expected:
-        raise InputError(f"is truncated: its {kind} header promises {expected} lines of numbers, the file has {found}")
+        check_lines(body, sum(numbers), "OFF")
 
 
 def check_3mf(data: bytes, limit: int = 2**30) -> None:
@@ -581,11 +498,12 @@ def _check_part(part: _Part) -> None:
 
 def _mesh(part: _Part, centre: FloatArray64, tally: _Tally) -> Mesh | None:
     """The part as a Mesh without zero-area and duplicate triangles; None if nothing is left."""
-    triangles = (part.vertices[part.faces] - centre).astype(np.float32)
+    points = (part.vertices - centre).astype(np.float32)
+    triangles = points[part.faces]
     keep = _sound(triangles, tally)
     if not keep.any():
         return None
-    corners = merge_corners(triangles[keep])
+    corners = unique_rows(points)[1][part.faces[keep]]
     first = _first_of_each(corners)
     tally.counts["duplicate triangles dropped"] += len(corners) - len(first)
     chosen = np.flatnonzero(keep)[first]
@@ -625,7 +543,7 @@ def _first_of_each(corners: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Indices, ascending, of the first triangle of each set with the same corners in the same turning sense."""
     start = corners.argmin(axis=1)[:, None]
     turned = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
-    return np.sort(np.unique(turned, axis=0, return_index=True)[1])
+    return np.sort(unique_rows(turned)[0])
 
 
 def _file_normals(

@@ -13,16 +13,37 @@ import numpy.typing as npt
 CREASE_DEGREES = 30.0
 
 
+def unique_rows(rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The distinct rows of an array of numbers, in an order that depends only on them.
+
+    Args:
+        rows: (M, K) floats (equal means ==; no NaN) or integers.
+
+    Returns:
+        (U,) index of the first of each distinct row, (M,) which of them each row is.
+    """
+    # Adding zero turns -0.0 into 0.0, so that equal numbers have equal bits.
+    bits = np.ascontiguousarray(rows + 0).view(np.dtype(f"u{rows.dtype.itemsize}")).astype(np.uint64)
+    # One sort of a 64-bit hash takes a tenth of the time of sorting rows.
+    key = np.zeros(len(rows), np.uint64)
+    for column in bits.T:
+        key = (key ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    if (rows[first[inverse]] == rows).all():
+        return first, inverse
+    # Two rows with one hash: one chance in a million for a million rows.
+    _, first, inverse = np.unique(bits, axis=0, return_index=True, return_inverse=True)
+    return first, inverse.reshape(-1)
+
+
 def merge_corners(triangles: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """(N, 3) number of the distinct position at each corner; positions are the same only when they are equal.
 
     Args:
         triangles: (N, 3, 3) corner positions.
     """
-    # Adding zero turns -0.0 into 0.0, so that the comparison of bytes is the comparison of numbers.
-    points = np.ascontiguousarray(triangles.reshape(-1, 3) + 0.0)
-    keys = points.view(np.dtype((np.void, points.dtype.itemsize * 3)))[:, 0]
-    return np.unique(keys, return_inverse=True)[1].reshape(-1, 3)
+    return unique_rows(triangles.reshape(-1, 3))[1].reshape(-1, 3)
 
 
 def connected_parts(triangles: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -80,8 +101,9 @@ def smooth_normals(
     # Half-edge k of a triangle runs from its corner k to corner k + 1; neighbours list an edge in opposite order.
     start, end = corners.ravel(), np.roll(corners, -1, axis=1).ravel()
     low, high = np.minimum(start, end), np.maximum(start, end)
-    order = np.lexsort((high, low))
-    same = (low[order][1:] == low[order][:-1]) & (high[order][1:] == high[order][:-1])
+    edge = low * (int(high.max(initial=0)) + 1) + high
+    order = np.argsort(edge, kind="stable")
+    same = edge[order[1:]] == edge[order[:-1]]
     one, two = order[:-1][same], order[1:][same]
     cosine = (face[one // 3] * face[two // 3]).sum(-1)
     joined = (cosine > np.cos(np.radians(crease))) & (start[one] == end[two])

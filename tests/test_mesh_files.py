@@ -265,6 +265,46 @@ def test_obj_indices_that_count_backwards(tmp_path: Path) -> None:
     assert_allclose(sorted(scene.triangles[:, 0, 2]), [0, 5])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v 0 0 0\r\nv 1 0 0\r\nv 0 1 0\r\nf 1 2 3\r\n",
+        "v\t0\t0\t0\nv\t1\t0\t0\nv\t0\t1\t0\nf\t1\t2\t3",
+        "  v 0 0 0\n  v 1 0 0\n  v 0 1 0\n  f 1 2 3\n",
+        "v  0 0 0 1\nv  1e+0 0 0 1\nv  0 1E0 0 1\nvn 0 0 1\nf  1//1 2//1 3//1 \n",
+        "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 \\\n3\n",
+    ],
+)
+def test_obj_as_programs_write_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.OBJ").write_bytes(text.encode())
+    assert_array_equal(load_mesh_file(tmp_path / "a.OBJ").triangles, [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]])
+
+
+def test_obj_groups_are_objects_where_there_are_no_others(tmp_path: Path) -> None:
+    text = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\ng one\nf 1 2 3\ng two\nf 1 2 4\n"
+    (tmp_path / "a.obj").write_text(text)
+    assert [mesh.name for mesh in load_mesh_file(tmp_path / "a.obj").objects] == ["one", "two"]
+    (tmp_path / "a.obj").write_text("o all\n" + text)
+    assert [mesh.name for mesh in load_mesh_file(tmp_path / "a.obj").objects] == ["all"]
+
+
+@pytest.mark.parametrize("end", ["<", ">"])
+def test_binary_ply_of_quads_and_triangles(tmp_path: Path, end: str) -> None:
+    """As Blender writes it; trimesh reads only polygons of one size."""
+    header = (
+        f"ply\nformat binary_{'little' if end == '<' else 'big'}_endian 1.0\nelement vertex 5\nproperty float x\n"
+        "property float y\nproperty float z\nelement face 2\nproperty list uchar uint vertex_indices\nend_header\n"
+    )
+    points = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    faces = struct.pack(f"{end}B4I", 4, 0, 1, 2, 3) + struct.pack(f"{end}B3I", 3, 0, 1, 4)
+    (tmp_path / "a.ply").write_bytes(header.encode() + points.astype(f"{end}f4").tobytes() + faces)
+    expected = points[np.array([[0, 1, 2], [0, 2, 3], [0, 1, 4]])]
+    assert_array_equal(load_mesh_file(tmp_path / "a.ply").triangles, expected)
+    (tmp_path / "a.ply").write_bytes(header.encode() + points.astype(f"{end}f4").tobytes() + faces[:-5])
+    with pytest.raises(InputError, match=r"a\.ply: is damaged: face 1 of 2"):
+        load_mesh_file(tmp_path / "a.ply")
+
+
 def test_obj_and_ply_colors_are_srgb(tmp_path: Path) -> None:
     mesh = solid()
     mesh.visual.vertex_colors = np.tile(np.array([188, 0, 255, 255], np.uint8), (len(mesh.vertices), 1))
