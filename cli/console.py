@@ -118,9 +118,8 @@ class Stages:
             self._close_stage()
             self._current = stage
         if self._bar is not None:
-            self._bar.update(
-                self._task, description=f"{self._title}: {stage}", completed=done, total=total if total > 0 else None
-            )
+            counts = {"completed": done, "total": total} if total > 0 else {}
+            self._bar.update(self._task, description=f"{self._title}: {stage}", **counts)
 
     def _close_stage(self) -> None:
         now = time.perf_counter()

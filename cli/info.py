@@ -58,11 +58,17 @@ def _scene(source: str, suffix: str | None) -> dict[str, Any]:
 
     kind = f".{suffix.lstrip('.')}" if suffix else Path(source).suffix
     if kind.lower() in SCENE_FORMATS:
-        scene = inputs.load(source, suffix)
+        with console.Stages(source) as stages:
+            stages.update("load")
+            scene = inputs.load(source, suffix)
         return {"kind": "scene", **_facts(source, scene), "warnings": check_scene(scene)}
     if source == "-":
         raise InputError("stdin: info reads scene JSON and H5 from stdin; save a mesh to a file first")
-    raw, staged = inputs.load(source, stage="raw"), inputs.load(source)
+    with console.Stages(source) as stages:
+        stages.update("load")
+        raw = inputs.load(source, stage="raw")
+        stages.update("stage")
+        staged = inputs.load(source)
     return {
         "kind": "mesh",
         **_facts(source, raw),

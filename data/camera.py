@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,9 +67,9 @@ class Camera:
     @classmethod
     def look_at(
         cls,
-        position: Sequence[float] | FloatArray,
-        target: Sequence[float] | FloatArray = (0.0, 0.0, 0.0),
-        up: Sequence[float] | FloatArray = (0.0, 0.0, 1.0),
+        position: Sequence[float] | npt.NDArray[Any],
+        target: Sequence[float] | npt.NDArray[Any] = (0.0, 0.0, 0.0),
+        up: Sequence[float] | npt.NDArray[Any] = (0.0, 0.0, 1.0),
         fov: float = 37.5,
         name: str = "",
     ) -> Camera:
@@ -93,7 +94,7 @@ class Camera:
         right /= length
         c2w = np.eye(4)
         c2w[:3, :4] = np.stack([right, np.cross(backward, right), backward, eye], axis=1)
-        return cls(c2w, fov, name)
+        return cls(c2w.astype(np.float32), fov, name)
 
     @classmethod
     def from_angles(
@@ -101,7 +102,7 @@ class Camera:
         azimuth: float = 0.0,
         elevation: float = 20.0,
         distance: float = 1.75,
-        target: Sequence[float] | FloatArray = (0.0, 0.0, 0.0),
+        target: Sequence[float] | npt.NDArray[Any] = (0.0, 0.0, 0.0),
         fov: float = 37.5,
         name: str = "",
     ) -> Camera:
@@ -131,7 +132,7 @@ class Camera:
         count: int,
         elevation: float = 20.0,
         distance: float = 1.75,
-        target: Sequence[float] | FloatArray = (0.0, 0.0, 0.0),
+        target: Sequence[float] | npt.NDArray[Any] = (0.0, 0.0, 0.0),
         fov: float = 37.5,
         start: float = 0.0,
         sweep: float = 360.0,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -120,8 +120,8 @@ class Mesh:
 
     name: str
     triangles: FloatArray
-    normals: FloatArray = field(default=None)  # type: ignore[assignment]
-    materials: FloatArray = field(default=None)  # type: ignore[assignment]
+    normals: FloatArray = field(default=cast("FloatArray", None))
+    materials: FloatArray = field(default=cast("FloatArray", None))
     patches: npt.NDArray[np.float16] | None = None
     patch_index: npt.NDArray[np.int32] | None = None
 
@@ -205,7 +205,7 @@ class Mesh:
         if np.linalg.det(m[:3, :3]) < 0:
             triangles, normals = triangles[:, [0, 2, 1]], normals[:, [0, 2, 1]]
             patches = None if patches is None else patches.swapaxes(2, 3)
-        return replace(self, triangles=triangles, normals=normals, patches=patches)
+        return replace(self, triangles=triangles.astype(np.float32), normals=normals, patches=patches)
 
 
 def _check_coordinates(values: npt.NDArray[Any], label: str) -> None:

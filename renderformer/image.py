@@ -247,7 +247,9 @@ def _write(path: Path, pixels: npt.NDArray[Any], quality: int, exr_header: dict[
 
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        np.save(path, pixels, allow_pickle=False)
+        # Given a path, NumPy would add .npy to a name in capitals.
+        with path.open("wb") as file:
+            np.save(file, pixels, allow_pickle=False)
     elif suffix == ".exr":
         _write_exr(path, pixels, exr_header)
     elif pixels.dtype == np.uint16:

@@ -138,6 +138,14 @@ def test_the_same_picture_gives_the_same_bytes(tmp_path: Path, picture: Image, s
     assert (tmp_path / ("a" + suffix)).read_bytes() == (tmp_path / ("b" + suffix)).read_bytes()
 
 
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_a_suffix_may_be_in_capitals(tmp_path: Path, picture: Image, suffix: str) -> None:
+    picture.save(tmp_path / f"A{suffix.upper()}")
+    picture.save(tmp_path / f"a{suffix}")
+    assert {path.name for path in tmp_path.iterdir()} == {f"A{suffix.upper()}", f"a{suffix}"}
+    assert (tmp_path / f"A{suffix.upper()}").read_bytes() == (tmp_path / f"a{suffix}").read_bytes()
+
+
 def test_clipping_is_told_with_counts(tmp_path: Path) -> None:
     hdr = np.full((4, 4, 3), 0.5, np.float32)
     hdr[0, :3, 1] = 1e5
