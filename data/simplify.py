@@ -41,6 +41,7 @@ JITTER = 1e-5
 BORDER_SHARE = 0.25
 # A corner takes the original normals that are within 60 degrees of its face.
 NORMAL_COSINE = 0.5
+MAX_NORMALS = 64
 AUTO_EDGE = 0.25
 MAX_SUBDIVIDED = 1_000_000
 
@@ -293,9 +294,12 @@ def _carried_normals(
     # One entry for each pair of a new corner and an old corner that went into its vertex.
     wanted = np.flatnonzero(np.repeat(rounded[source], 3))
     vertex = faces.ravel()[wanted]
-    count = first[vertex + 1] - first[vertex]
+    # Of a vertex that stands for many, a regular choice is enough; it bounds the memory for meshes of millions.
+    total_count = first[vertex + 1] - first[vertex]
+    count = np.minimum(total_count, MAX_NORMALS)
     corner = np.repeat(np.arange(len(wanted)), count)
-    old = order[np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first[vertex], count)]
+    step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    old = order[first[vertex][corner] + step * total_count[corner] // count[corner]]
     normals = mesh.normals.reshape(-1, 3)[old]
     face = flat.reshape(-1, 3)[wanted]
     near = (normals * face[corner]).sum(axis=1) > NORMAL_COSINE
