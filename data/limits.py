@@ -181,7 +181,8 @@ def _check_cameras(cameras: tuple[Camera, ...], geometry: FloatArray) -> Iterato
 def _inside(points: FloatArray, geometry: FloatArray) -> npt.NDArray[np.bool_]:
     if not len(geometry):
         return np.zeros(len(points), bool)
-    return ((points > geometry.min((0, 1))) & (points < geometry.max((0, 1)))).all(axis=1)
+    inside = (points > geometry.min((0, 1))) & (points < geometry.max((0, 1)))
+    return np.asarray(inside.all(axis=1))
 
 
 def _outside_range(
