@@ -8,8 +8,8 @@ from typing import Any
 
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Scene
+from renderformer.data.simplify import DEFAULT_BUDGET
 
-DEFAULT_BUDGET = 4096
 SCENE_FORMATS = {".json": "scene JSON", ".h5": "scene H5", ".hdf5": "scene H5"}
 
 
