@@ -274,11 +274,11 @@ def _render_one(job: Job, source: str, quiet: bool, as_json: bool) -> bool:
             _draw(job, source, result, stages)
     except ModelError as error:
         fatal = True
-        _fail(result, error.__cause__ or error)
+        _fail(result, error.__cause__ or error, "")
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as error:
-        _fail(result, error)
+        _fail(result, error, source)
     result["seconds"] = {**stages.seconds, "total": time.perf_counter() - started}
     if not quiet and not as_json:
         console.say_all("note", result["notes"])
@@ -294,13 +294,13 @@ def _render_one(job: Job, source: str, quiet: bool, as_json: bool) -> bool:
     return bool(result["status"] != "failed")
 
 
-def _fail(result: dict[str, Any], error: BaseException) -> None:
+def _fail(result: dict[str, Any], error: BaseException, source: str) -> None:
     if console.debugging():
         raise error
     line = console.describe(error)
-    source = result["input"]
-    # Several inputs: the line must tell which one it is about.
-    result |= {"status": "failed", "error": line if Path(source).name in line or source == "-" else f"{source}: {line}"}
+    # Of several inputs, the line must tell which one it is about.
+    named = not source or source == "-" or Path(source).name in line
+    result |= {"status": "failed", "error": line if named else f"{source}: {line}"}
 
 
 def _draw(job: Job, source: str, result: dict[str, Any], stages: console.Stages) -> None:

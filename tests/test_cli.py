@@ -405,7 +405,7 @@ def test_a_model_that_cannot_be_loaded_ends_everything(run: Run, mesh: Path, sce
     assert result.code == 1
     assert [line for line in result.err.splitlines() if line.startswith("error: ")] == result.err.splitlines()
     assert len(result.err.splitlines()) == 1
-    assert "no/such/folder" in result.err
+    assert result.err.startswith("error: no/such/folder: ")
 
 
 def test_a_folder_that_does_not_exist_fails_before_rendering(run: Run, fake: Fake, mesh: Path) -> None:
