@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated
 
 import typer
@@ -11,10 +10,15 @@ from renderformer import __version__
 from renderformer.cli import console
 from renderformer.cli.convert import EXAMPLES as CONVERT_EXAMPLES
 from renderformer.cli.convert import convert
+from renderformer.cli.data import app as data_app
+from renderformer.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
+from renderformer.cli.evaluate import evaluate
 from renderformer.cli.info import EXAMPLES as INFO_EXAMPLES
 from renderformer.cli.info import info
 from renderformer.cli.render import EXAMPLES as RENDER_EXAMPLES
 from renderformer.cli.render import render
+from renderformer.cli.train import EXAMPLES as TRAIN_EXAMPLES
+from renderformer.cli.train import train
 
 app = typer.Typer(
     name="renderformer",
@@ -44,26 +48,9 @@ def root(
 app.command("render", epilog=RENDER_EXAMPLES)(render)
 app.command("convert", epilog=CONVERT_EXAMPLES)(convert)
 app.command("info", epilog=INFO_EXAMPLES)(info)
-
-
-def _mount_optional() -> None:
-    # These belong to training; a package without them still renders.
-    try:
-        app.command("train")(importlib.import_module("renderformer.cli.train").train)
-    except ModuleNotFoundError as error:
-        _expect_missing(error, "renderformer.cli.train")
-    try:
-        app.add_typer(importlib.import_module("renderformer.cli.data").app, name="data")
-    except ModuleNotFoundError as error:
-        _expect_missing(error, "renderformer.cli.data")
-
-
-def _expect_missing(error: ModuleNotFoundError, name: str) -> None:
-    if error.name != name:
-        raise error
-
-
-_mount_optional()
+app.command("train", epilog=TRAIN_EXAMPLES)(train)
+app.command("evaluate", epilog=EVALUATE_EXAMPLES)(evaluate)
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+EXAMPLES = "Example: renderformer train --config configs/embedded.yaml --data datasets/train --out runs/mine"
+
 
 def train(
     config: Annotated[Path, typer.Option(help="Training configuration (YAML), see configs/.")],
@@ -18,10 +20,7 @@ def train(
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most this many scenes.", min=1)] = None,
 ) -> None:
-    """Train a model on generated scenes, with checkpoints; run the same command again to continue.
-
-    Example: renderformer train --config configs/embedded.yaml --data datasets/train --out runs/embedded
-    """
+    """Train a model on generated scenes, with checkpoints; run the same command again to continue."""
     import time
     from dataclasses import replace
 

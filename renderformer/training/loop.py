@@ -26,8 +26,8 @@ from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
 from renderformer.model import RenderFormer
-from renderformer.training.dataset import Batch, TrainingSet, collate
-from renderformer.training.metrics import best_unlearned, psnr, ssim
+from renderformer.training.dataset import TrainingSet, collate
+from renderformer.training.evaluation import evaluate, predict
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,6 @@ def loss_of(picture: Tensor, reference: Tensor) -> Tensor:
     """Charbonnier distance of tone-mapped pictures: squared where small (which PSNR counts), linear at outliers."""
     difference = tone(picture) - tone(reference)
     return (torch.sqrt(difference.square() + 0.03**2) - 0.03).mean() * 10
-
-
-def predict(model: RenderFormer, batch: Batch) -> Tensor:
-    """(B, V, h, w, 3) pictures of a batch."""
-    extension = model.config.ray_features != "none"
-    encoded = model.encode(
-        batch.triangles,
-        batch.materials,
-        batch.mask,
-        batch.normals,
-        triangle_light=batch.triangle_light if extension else None,
-    )
-    height, width = batch.hdr.shape[2:4]
-    return model.view(encoded, batch.c2w, batch.fov, height, width, pixels=batch.pixels if extension else None)
 
 
 class Trainer:
@@ -202,7 +188,8 @@ class Trainer:
             "rate": self.learning_rate(self.step),
         }
         if self.held_out is not None:
-            row |= evaluate(self.averaged_model(), self.held_out)
+            scores = evaluate(self.averaged_model(), self.held_out)
+            row |= {name: round(float(values.mean()), 4) for name, values in scores.items()}
         path = self.out / "log.csv"
         new = not path.exists()
         with path.open("a", newline="") as file:
@@ -240,16 +227,3 @@ class Trainer:
                 key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
             }
         self.step, self.seconds = state["step"], state["seconds"]
-
-
-@torch.inference_mode()
-def evaluate(model: RenderFormer, data: TrainingSet) -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM over all views, beside the best pictures without a network."""
-    scores: dict[str, list[Tensor]] = {"psnr": [], "ssim": [], "baseline": []}
-    for example in data.examples:
-        batch = collate([example])
-        picture = predict(model, batch)[0].float()
-        scores["psnr"].append(psnr(picture, batch.hdr[0]))
-        scores["ssim"].append(ssim(picture, batch.hdr[0]))
-        scores["baseline"].append(best_unlearned(batch.pixels[0], batch.hdr[0]))
-    return {key: round(float(torch.cat(values).mean()), 4) for key, values in scores.items()}
