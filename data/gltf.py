@@ -30,6 +30,7 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "
 # Geometry that only these extensions can decode, or that would look wrong without them.
 _UNREADABLE = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 _MAX_DEPTH = 256
+_WRAP = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
 
 
 @dataclass
@@ -40,6 +41,7 @@ class GltfTexture:
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
     rotation: float = 0.0
+    wrap: tuple[str, str] = ("repeat", "repeat")
 
 
 @dataclass
@@ -336,10 +338,17 @@ class GltfFile:
                 offset = _numbers(transform.get("offset", [0.0, 0.0]), 2, "KHR_texture_transform.offset")
                 rotation = _numbers(transform.get("rotation", 0.0), 1, "KHR_texture_transform.rotation")
                 material.textures[kind] = GltfTexture(
-                    picture, (scale[0], scale[1]), (offset[0], offset[1]), float(rotation[0])
+                    picture, (scale[0], scale[1]), (offset[0], offset[1]), float(rotation[0]), self._wrap(reference)
                 )
         material.uv_set = sets[0] if sets and isinstance(sets[0], int) else 0
         return material
+
+    def _wrap(self, reference: dict[str, Any]) -> tuple[str, str]:
+        """What happens outside the picture, along its width and its height."""
+        texture = self._get("textures", reference.get("index"))
+        sampler = self._get("samplers", texture["sampler"]) if "sampler" in texture else {}
+        across, down = (str(_WRAP.get(sampler.get(key, 10497))) for key in ("wrapS", "wrapT"))
+        return across, down
 
     def _picture(self, reference: dict[str, Any], label: str) -> bytes | None:
         texture = self._get("textures", reference.get("index"))

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from renderformer.data.errors import InputError
+from renderformer.data.errors import InputError, one_line
 from renderformer.data.filematerials import NEUTRAL, Surface, srgb_to_linear, surface_from_mtl
 from renderformer.data.normals import smooth_normals, unique_rows
 from renderformer.data.objfiles import material_notes, object_names, plain_obj
@@ -81,8 +81,8 @@ class _Tally:
 
     def notes(self, path: Path) -> list[str]:
         """One line per kind of event."""
-        counted = [f"{path.name}: {count} {what}" for what, count in self.counts.items() if count]
-        return [f"{path.name}: {line}" for line in dict.fromkeys(self.lines)] + counted
+        counted = [f"{count} {what}" for what, count in self.counts.items() if count]
+        return [one_line(f"{path.name}: {line}") for line in [*dict.fromkeys(self.lines), *counted]]
 
 
 def load_mesh_file(path: str | os.PathLike[str]) -> Scene:

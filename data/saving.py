@@ -27,7 +27,7 @@ import numpy.typing as npt
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
-from renderformer.data.scene import Material, Mesh, Scene
+from renderformer.data.scene import DIFFUSE, Material, Mesh, Scene
 from renderformer.data.scene_h5 import write_scene_h5
 from renderformer.data.scene_json import VERSION, has_area, shade_flat, shade_smooth
 
@@ -71,7 +71,7 @@ def _save_json(scene: Scene, path: Path, overwrite: bool) -> list[str]:
             slug = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:60]
             file = f"{number:03d}_{slug}.obj"
             smooth = _write_obj(temporary / file, mesh, lost)
-            objects[name] = _entry(f"{folder.name}/{file}", material, smooth, lost, len(mesh))
+            objects[name] = _entry(f"{folder.name}/{file}", material, smooth)
         document = {
             "scene_name": scene.name,
             "version": VERSION,
@@ -90,7 +90,12 @@ def _pieces(scene: Scene, path: Path, lost: Counter[str]) -> Iterator[tuple[str,
     for mesh in scene.objects:
         if mesh.patch_index is not None:
             lost["textured triangles flattened to their mean material"] += int((mesh.patch_index >= 0).sum())
-        rows, first, which = np.unique(mesh.materials, axis=0, return_index=True, return_inverse=True)
+        # Colours that become the same 8 bits can share an object.
+        held = mesh.materials.astype(np.float64)
+        held[:, DIFFUSE] = np.round(held[:, DIFFUSE] * 255) / 255
+        moved = np.abs(held[:, DIFFUSE] - mesh.materials[:, DIFFUSE]).max(axis=1) > _COLOUR_TOLERANCE
+        lost["triangles with diffuse colours rounded to 8 bits"] += int(moved.sum())
+        rows, first, which = np.unique(held, axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first)
         total += len(rows)
         if total > _MAX_PIECES:
@@ -137,11 +142,8 @@ def _off(wanted: npt.NDArray[Any], given: npt.NDArray[Any]) -> npt.NDArray[np.bo
     return np.asarray((np.abs(wanted - given) > _NORMAL_TOLERANCE).any((1, 2)))
 
 
-def _entry(mesh_path: str, material: Material, smooth: bool, lost: Counter[str], count: int) -> dict[str, Any]:
-    colour = np.asarray(material.diffuse)
-    steps = np.round(colour * 255)
-    if np.abs(steps / 255 - colour).max() > _COLOUR_TOLERANCE:
-        lost["triangles with diffuse colours rounded to 8 bits"] += count
+def _entry(mesh_path: str, material: Material, smooth: bool) -> dict[str, Any]:
+    steps = np.round(np.asarray(material.diffuse) * 255)
     # The reader cuts off; a quarter step above the colour survives that and any rounding.
     diffuse = np.minimum((steps + 0.25) / 255, 1.0)
     return {

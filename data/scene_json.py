@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from renderformer.data.camera import Camera
-from renderformer.data.errors import InputError
+from renderformer.data.errors import InputError, one_line
 from renderformer.data.meshfiles import FORMATS, MAX_TRIANGLES, load_geometry, read_bytes
 from renderformer.data.normals import CREASE_DEGREES, merge_corners
 from renderformer.data.scene import EMISSION, FloatArray, Material, Mesh, Scene
@@ -125,7 +125,7 @@ def _scene(path: Path, document: dict[str, Any]) -> Scene:
     if not any((mesh.materials[:, EMISSION] > 0).any() for mesh in objects):
         notes.append("has no lights (no object emits); the picture will be black")
     name = top.get("scene_name", _string, path.stem)
-    return Scene(tuple(objects), tuple(cameras), name, tuple(f"{path.name}: {note}" for note in notes))
+    return Scene(tuple(objects), tuple(cameras), name, tuple(one_line(f"{path.name}: {note}") for note in notes))
 
 
 class _Keys:

@@ -5,8 +5,9 @@ j / 32) of the corners (v0, v1, v2): [0, 0] lies at corner 0, the first axis run
 corner 2, and i + j = 32 on the opposite edge. Entries with i + j > 32 are outside the triangle and 0, the mask that the
 models were trained with.
 
-Pictures are sRGB (base colour, emission) or linear (metallic-roughness), repeat outside [0, 1], and are looked up
-bilinearly in linear light; a picture finer than the patch is averaged down first, so that its details do not alias.
+Pictures are sRGB (base colour, emission) or linear (metallic-roughness), repeat outside [0, 1] unless glTF says
+otherwise, and are looked up bilinearly in linear light; a picture finer than the patch is averaged down first, so that
+its details do not alias.
 
 Legend: M triangles, P = 32 texels on a side, S points of a lookup, H x W picture.
 """
@@ -50,11 +51,13 @@ class Picture:
         pixels: (H, W, 3) uint8.
         srgb: whether the numbers are display values (else linear).
         matrix: (2, 3), applied to (u, v, 1) before the lookup (KHR_texture_transform).
+        wrap: "repeat", "clamp" or "mirror" outside [0, 1], along the width and along the height.
     """
 
     pixels: npt.NDArray[np.uint8]
     srgb: bool = True
     matrix: npt.NDArray[np.float64] = field(default_factory=lambda: np.eye(2, 3))
+    wrap: tuple[str, str] = ("repeat", "repeat")
 
     def __post_init__(self) -> None:
         scale = np.arange(256) / 255
@@ -84,15 +87,15 @@ class Picture:
         return np.clip(np.floor(np.log2(np.maximum(longest, 1.0))), 0, deepest).astype(np.int64)
 
     def sample(self, uv: npt.NDArray[np.float64], level: int = 0) -> FloatArray:
-        """(S, 3) linear values at (S, 2) texture coordinates, (0, 0) the upper left corner, repeating."""
+        """(S, 3) linear values at (S, 2) texture coordinates, (0, 0) the upper left corner."""
         pixels = self._level(level)
         height, width = pixels.shape[:2]
         moved = uv @ self.matrix[:, :2].T + self.matrix[:, 2]
-        at = np.mod(moved, 1.0) * (width, height) - 0.5
-        low = np.floor(at)
+        at = moved * (width, height) - 0.5
+        low = np.floor(at).astype(np.int64)
         fraction = (at - low).astype(np.float32)
-        x0, y0 = (low.astype(np.int64) % (width, height)).T
-        x1, y1 = (x0 + 1) % width, (y0 + 1) % height
+        x0, x1 = (_wrapped(low[:, 0] + step, width, self.wrap[0]) for step in (0, 1))
+        y0, y1 = (_wrapped(low[:, 1] + step, height, self.wrap[1]) for step in (0, 1))
         fx, fy = fraction[:, :1], fraction[:, 1:]
         top = self._read(pixels, y0, x0) * (1 - fx) + self._read(pixels, y0, x1) * fx
         bottom = self._read(pixels, y1, x0) * (1 - fx) + self._read(pixels, y1, x1) * fx
@@ -101,6 +104,15 @@ class Picture:
     def _read(self, pixels: npt.NDArray[Any], y: npt.NDArray[Any], x: npt.NDArray[Any]) -> FloatArray:
         values = pixels[y, x]
         return self._curve[values] if values.dtype == np.uint8 else values
+
+
+def _wrapped(index: npt.NDArray[np.int64], size: int, mode: str) -> npt.NDArray[np.int64]:
+    if mode == "clamp":
+        return np.clip(index, 0, size - 1)
+    if mode == "mirror":
+        index = index % (2 * size)
+        return np.minimum(index, 2 * size - 1 - index)
+    return index % size
 
 
 @dataclass(eq=False)
@@ -134,7 +146,7 @@ class Textures:
             cosine, sine = np.cos(source.rotation), np.sin(source.rotation)
             turn = np.array([[cosine, sine], [-sine, cosine]]) * source.scale
             matrix = np.column_stack([turn, source.offset])
-            found[kind] = Picture(pixels, kind != "metallic_roughness", matrix)
+            found[kind] = Picture(pixels, kind != "metallic_roughness", matrix, source.wrap)
         return cls(**found) if found else None
 
 

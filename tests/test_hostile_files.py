@@ -394,6 +394,22 @@ def test_scene_json_objects(tmp_path: Path, changes: dict[str, Any], words: str)
     refused(path, words)
 
 
+def test_names_with_line_ends_stay_on_one_line(tmp_path: Path, valid: dict[str, Path]) -> None:
+    """A name in a file must not fake further lines, or commands to the terminal."""
+    path = tmp_path / "bad.json"
+    bad = object_with(material__roughness="x")
+    path.write_text(json.dumps({"version": "1.0", "objects": {"a\nerror: b\x1b[31m\u2028c": bad}}))
+    line = refused(path, "objects.a error: b [31m c.mesh_path")
+    assert "\x1b" not in line
+    document = json.loads(valid["gltf"].read_text())
+    for node in document["nodes"]:
+        node["name"] = "a\nb"
+    document["accessors"][0]["count"] = 1
+    target = valid["gltf"].with_name("line.gltf")
+    target.write_text(json.dumps(document))
+    refused(target)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -93,6 +93,13 @@ def test_first_colours_of_seed_42(tmp_path: Path) -> None:
     assert_allclose(scene.materials[:2, DIFFUSE] * 255, [[102, 51, 92], [14, 106, 71]], rtol=1e-6)
 
 
+def test_the_upper_end_of_random_colours_is_rounded_up(tmp_path: Path) -> None:
+    """0.3 x 256 is 76.8; the generator draws below 77, so that 76 occurs."""
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    scene = read_scene_json(write(tmp_path, ball, rand_tri_diffuse_seed=5, random_diffuse_max=0.3))
+    assert_allclose(scene.materials[:, DIFFUSE].max() * 255, 76, rtol=1e-6)
+
+
 def test_camera_matrix_of_the_specification(tmp_path: Path) -> None:
     scene = read_scene_json(write(tmp_path, trimesh.creation.box()))
     expected = [[1, 0, 0, 0], [0, 0, -1, -2], [0, 1, 0, 0], [0, 0, 0, 1]]

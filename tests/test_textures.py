@@ -23,6 +23,8 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.textures import MAX_PATCHES, Picture, Textures, bake_patches, triangle_mask
 
 WHITE = Surface((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 0.0, 0.5)
+# Ours and scipy's.
+WRAPS = [("repeat", "grid-wrap"), ("clamp", "nearest"), ("mirror", "reflect")]
 CORNERS = np.array([[[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]]])
 
 
@@ -60,17 +62,18 @@ def test_corner_order() -> None:
     assert_allclose(rows[0], patches[0][:, triangle_mask()].astype(np.float64).mean(axis=1), atol=2e-3)
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6))
-def test_lookup_agrees_with_scipy(seed: int) -> None:
-    """Bilinear between pixel centres, repeating; scipy's grid-wrap is the same thing."""
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), wrap=st.sampled_from(WRAPS))
+def test_lookup_agrees_with_scipy(seed: int, wrap: tuple[str, str]) -> None:
+    """Bilinear between pixel centres; scipy has the same rules for outside under other names."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (int(random.integers(1, 9)), int(random.integers(1, 9)), 3)).astype(np.uint8)
     uv = random.uniform(-3, 3, (50, 2))
     at = np.stack([uv[:, 1] * pixels.shape[0] - 0.5, uv[:, 0] * pixels.shape[1] - 0.5])
     linear = srgb_to_linear(pixels / 255)
-    expected = np.stack([map_coordinates(linear[..., c], at, order=1, mode="grid-wrap") for c in range(3)], axis=-1)
-    assert_allclose(Picture(pixels).sample(uv), expected, atol=2e-5)
+    expected = np.stack([map_coordinates(linear[..., c], at, order=1, mode=wrap[1]) for c in range(3)], axis=-1)
+    picture = Picture(pixels, wrap=(wrap[0], wrap[0]))
+    assert_allclose(picture.sample(uv), expected, atol=2e-5)
 
 
 def test_fine_pictures_are_averaged_not_aliased() -> None:
@@ -189,6 +192,19 @@ def test_texture_transform(tmp_path: Path) -> None:
     (mesh,) = load_mesh_file(embedded(tmp_path / "a.gltf", change)).objects
     assert mesh.patches is None
     expected = srgb_to_linear(np.array([0.5, 0.25, 0.2])) * 0.96 * 0.5
+    assert_allclose(mesh.materials[:, DIFFUSE], [expected] * 2, atol=0.01)
+
+
+def test_wrap_modes_of_gltf(tmp_path: Path) -> None:
+    def change(document: dict[str, Any]) -> None:
+        reference = document["materials"][0]["pbrMetallicRoughness"]["baseColorTexture"]
+        reference["extensions"] = {"KHR_texture_transform": {"scale": [0, 0], "offset": [1.5, -0.25]}}
+        document["samplers"] = [{"wrapS": 33071, "wrapT": 33648}]
+        for texture in document["textures"]:
+            texture["sampler"] = 0
+
+    (mesh,) = load_mesh_file(embedded(tmp_path / "a.gltf", change)).objects
+    expected = srgb_to_linear(np.array([1.0, 0.25, 0.2])) * 0.96 * 0.5
     assert_allclose(mesh.materials[:, DIFFUSE], [expected] * 2, atol=0.01)
 
 
