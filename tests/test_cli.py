@@ -376,6 +376,7 @@ def test_several_inputs_need_a_template(run: Run, fake: Fake) -> None:
         (MemoryError(), "out of memory; lower --resolution or --budget"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
         (OSError(28, "No space left on device", "x.tmp"), "x.tmp: No space left on device"),
+        (ModuleNotFoundError("No module named 'yaml'", name="yaml"), "pip install 'renderformer[train]'"),
         (KeyError("weird\nand long"), "internal error, KeyError"),
     ],
 )
