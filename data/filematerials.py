@@ -6,9 +6,10 @@ glTF, metallic-roughness, with base colour b, metallic m and the 4 % reflection 
     diffuse = 0.96 b (1 - m)        specular = 0.04 (1 - m) + b m        roughness, emission as stated
 so that diffuse + specular <= 1 always; roughness means the same in both (GGX alpha is its square).
 
-MTL: diffuse = Kd, emission = Ke, specular = Ks where the illumination model has a highlight, scaled down where
-Kd + Ks > 1. The Phong exponent Ns becomes GGX alpha = sqrt(2 / (Ns + 2)) (Walter et al., "Microfacet Models for
-Refraction through Rough Surfaces", 2007), so roughness = (2 / (Ns + 2)) ** 0.25.
+MTL: diffuse = Kd, or map_Kd where there is one (exporters leave Kd black or grey beside it), emission = Ke, specular =
+Ks where the illumination model has a highlight, scaled down where Kd + Ks > 1. The Phong exponent Ns becomes GGX
+alpha = sqrt(2 / (Ns + 2)) (Walter et al., "Microfacet Models for Refraction through Rough Surfaces", 2007), so
+roughness = (2 / (Ns + 2)) ** 0.25.
 
 Colour space: factors of glTF and of MTL are linear numbers; glTF vertex colours are linear (its specification,
 3.7.2.1); colours of PLY and OBJ vertices, and colour textures, are sRGB.

@@ -198,7 +198,7 @@ class GltfFile:
         """Every triangle primitive of the default scene, once per node that shows it, in the file's order.
 
         Args:
-            limit: refuse more triangles than this.
+            limit: refuse about this many triangles; twice as many triangles and vertices together.
         """
         found: list[GltfPrimitive] = []
         total, skipped, cache = 0, 0, {}
@@ -215,11 +215,11 @@ class GltfFile:
                 if key not in cache:
                     cache[key] = self._primitive(piece)
                 label = name or str(mesh.get("name") or f"mesh_{mesh_index}")
-                one = _placed(cache[key], label if len(pieces) == 1 else f"{label}_{number}", matrix)
-                total += len(one.faces)
-                if total > limit:
-                    raise InputError(f"has more than {limit} triangles; simplify it")
-                found.append(one)
+                # Vertices count too: a node may show many of them with few faces.
+                total += len(cache[key].faces) + len(cache[key].vertices)
+                if total > 2 * limit:
+                    raise InputError(f"places more than {limit} triangles; simplify it")
+                found.append(_placed(cache[key], label if len(pieces) == 1 else f"{label}_{number}", matrix))
         if skipped:
             self.notes.append(f"{skipped} primitives of points or lines ignored")
         if self.header.get("skins") or self.header.get("animations"):

@@ -333,10 +333,14 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) 
     # trimesh's graph has an order of its own; the file's is that of its objects.
     nodes = [edge["frame_to"] for edge in loaded["graph"] if edge.get("geometry") in geometry]
     place = {name: number for number, name in enumerate(geometry)}
-    parts = []
+    parts: list[_Part] = []
+    total = 0
     for node in sorted(nodes, key=lambda node: place[graph.get(node)[1]]):
         matrix, name = graph.get(node)
         part = _from_kwargs(str(node), geometry[name], kind, tally)
+        total += len(part.faces) + len(part.vertices)
+        if total > 2 * MAX_TRIANGLES:
+            raise InputError(f"places more than {MAX_TRIANGLES} triangles; simplify it")
         part.vertices = part.vertices @ matrix[:3, :3].T + matrix[:3, 3]
         if np.linalg.det(matrix[:3, :3]) < 0:
             part.faces = part.faces[:, ::-1]

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError, one_line
-from renderformer.data.meshfiles import FORMATS, MAX_TRIANGLES, load_geometry, read_bytes
+from renderformer.data.meshfiles import FORMATS, MAX_TRIANGLES, load_geometry, read_bytes, sniff
 from renderformer.data.normals import CREASE_DEGREES, merge_corners
 from renderformer.data.scene import EMISSION, FloatArray, Material, Mesh, Scene
 
@@ -79,7 +79,9 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not text in UTF-8, so it is not scene JSON; check the file") from None
+        found = sniff(data)
+        hint = f"; the content looks like {found[1:].upper()}, rename it to {path.stem}{found}" if found else ""
+        raise InputError(f"{path}: is not text in UTF-8, so it is not scene JSON{hint or '; check the file'}") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: is not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
     except RecursionError:
@@ -88,6 +90,8 @@ def _parse(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error}") from None
     if not isinstance(document, dict):
         raise InputError(f"{path}: holds {_shown(document)}, expected an object with version, objects and cameras")
+    if "asset" in document and "objects" not in document:
+        raise InputError(f"{path}: is glTF and not scene JSON; rename it to {path.stem}.gltf")
     return document
 
 

@@ -306,6 +306,17 @@ def test_3mf_bombs(tmp_path: Path) -> None:
     survives(threemf(tmp_path / "outside.3mf", MODEL % (outside, name, b'<item objectid="0"/>')))
 
 
+def test_many_copies_of_a_large_mesh(tmp_path: Path) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=5)
+    for name, data in trimesh.Scene(ball).export(file_type="gltf").items():
+        (tmp_path / name).write_bytes(data)
+    document = json.loads((tmp_path / "model.gltf").read_text())
+    document["nodes"] = [{"mesh": 0}] * 50_000
+    document["scenes"] = [{"nodes": list(range(50_000))}]
+    (tmp_path / "many.gltf").write_text(json.dumps(document))
+    refused(tmp_path / "many.gltf", "places more than")
+
+
 def test_gltf_cycles_and_outside_files(valid: dict[str, Path]) -> None:
     source = valid["gltf"]
     document = json.loads(source.read_text())
@@ -414,6 +425,8 @@ def test_names_with_line_ends_stay_on_one_line(tmp_path: Path, valid: dict[str, 
     ("text", "words"),
     [
         ("[]", "holds [], expected an object"),
+        ('{"asset": {"version": "2.0"}}', "rename it to bad.gltf"),
+        ("\x89HDF\r\n", "looks like H5"),
         ("{", "not valid JSON, line 1"),
         ("[" * 100000, "nested too deeply"),
         ("\xff\xfe", "UTF-8"),

@@ -128,6 +128,26 @@ def test_a_mirroring_scale_keeps_the_outside_outside(tmp_path: Path) -> None:
     assert ((scene.normals * scene.triangles).sum(-1) > 0.9).all()
 
 
+def test_a_mesh_of_several_materials_is_joined_as_trimesh_does(tmp_path: Path) -> None:
+    """The original lets trimesh join the parts; their order decides which random colour each gets."""
+    text = "".join(f"v {x} {y} {z}\n" for x in (0, 1) for y in (0, 1) for z in (0, 1))
+    text += "usemtl b\nf 1 2 3\nusemtl a\nf 5 6 7 8\nusemtl c\no x\nf 2 3 4\nusemtl b\nf 1 5 6\n"
+    scene = read_scene_json(write(tmp_path, text, rand_tri_diffuse_seed=1))
+    joined = trimesh.load(tmp_path / "a.obj", process=False, force="mesh")
+    assert_allclose(scene.triangles, joined.triangles)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "stl", "off", "glb", "3mf"])
+def test_other_mesh_formats_keep_their_axes(tmp_path: Path, suffix: str) -> None:
+    """The original hands every file to trimesh, which leaves glTF Y up."""
+    source = trimesh.creation.icosphere(subdivisions=1)
+    source.apply_transform(np.diag([1.0, 0.5, 0.2, 1.0]))
+    path = write(tmp_path, source, mesh_path=f"a.{suffix}")
+    source.export(tmp_path / f"a.{suffix}")
+    joined = trimesh.load(tmp_path / f"a.{suffix}", process=False, force="mesh")
+    assert_allclose(read_scene_json(path).triangles, joined.triangles, atol=1e-7)
+
+
 def test_zero_area_triangles_are_dropped_with_a_count(tmp_path: Path) -> None:
     scene = read_scene_json(write(tmp_path, "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 2 0 0\nf 1 2 3\nf 1 2 4\n"))
     assert len(scene) == 1
