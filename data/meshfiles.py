@@ -465,17 +465,16 @@ def _assemble(path: Path, parts: list[_Part], tally: _Tally) -> Scene:
         )
     else:
         centre = np.zeros(3)
-    used: set[str] = set()
+    used: Counter[str] = Counter()
     objects = []
     for part in parts:
+        while used[part.name]:
+            used[part.name] += 1
+            part.name = f"{part.name}_{used[part.name]}"
+        used[part.name] += 1
         mesh = _mesh(part, centre, tally)
-        if mesh is None:
-            continue
-        name, number = mesh.name, 2
-        while name in used:
-            name, number = f"{mesh.name}_{number}", number + 1
-        used.add(name)
-        objects.append(mesh if name == mesh.name else Mesh(**{**vars(mesh), "name": name}))
+        if mesh is not None:
+            objects.append(mesh)
     if not objects:
         raise InputError(f"has no triangles with an area ({tally.counts['zero-area triangles dropped']} were dropped)")
     return Scene(tuple(objects), name=path.stem, notes=tuple(tally.notes(path)))
