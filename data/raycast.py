@@ -51,6 +51,8 @@ RAY_CHANNELS = 29
 OFFSET = 1e-4
 # Shadow rays go to at most this many light triangles; of more, a sample by power stands for all.
 MAX_LIGHTS = 32
+# Samples of a pixel that differ by more than this, of 1, are too few.
+CONTRAST = 0.1
 # Samples handled at once: bounds the memory, and is what one thread works on.
 CHUNK = 65536
 
@@ -105,11 +107,22 @@ class RayCaster:
         # How likely shadow rays go to a triangle: what a ray that meets a light by chance is weighed against.
         self._chance = np.zeros(len(self.triangles), np.float32)
         self._chance[everything.triangle] = np.minimum(everything.expected(MAX_LIGHTS), 1)
+        self._brightness = self._white_at_centre()
         self._scene = EmbreeScene()
         corners = self.triangles.reshape(-1, 3)
         self._mesh = TriangleMesh(self._scene, corners, np.arange(len(corners), dtype=np.int32).reshape(-1, 3))
         # The first query builds the tree; after it, queries may come from several threads.
         self._scene.run(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32))
+
+    def _white_at_centre(self) -> float:
+        """Radiance of a white surface in the middle of the scene that faces all lights: what is bright here."""
+        if not len(self.lights):
+            return 1.0
+        solid = self.triangles[(self.materials[:, EMISSION] <= 0).all(axis=1)]
+        centre = solid.mean(axis=(0, 1)) if len(solid) else np.zeros(3, np.float32)
+        distance2 = ((self.lights.corners.mean(axis=1) - centre) ** 2).sum(axis=1)
+        power = self.lights.radiance.max(axis=1) * self.lights.area * self.lights.weight
+        return float((power / np.maximum(distance2, 1e-2)).sum()) / np.pi
 
     def hits(self, origins: FloatArray, directions: FloatArray) -> tuple[Hits, FloatArray]:
         """First surface along each ray, and (S', 13) material rows of the points that were hit.
@@ -137,10 +150,10 @@ class RayCaster:
             return rows
         patches, index = self.patches
         varying = np.flatnonzero(index[triangle] >= 0)
-        last = patches.shape[-1] - 1
-        # Texel [i, j] lies i/last of the way toward corner 1 and j/last toward corner 2.
-        i = np.clip(np.rint(weights[varying, 1] * last), 0, last).astype(np.int64)
-        j = np.clip(np.rint(weights[varying, 2] * last), 0, last - i).astype(np.int64)
+        side = patches.shape[-1]
+        # Texel [i, j] lies i/side of the way toward corner 1 and j/side toward corner 2.
+        i = np.clip(np.rint(weights[varying, 1] * side), 0, side - 1).astype(np.int64)
+        j = np.clip(np.rint(weights[varying, 2] * side), 0, np.minimum(side - i, side - 1)).astype(np.int64)
         rows[varying] = patches[index[triangle[varying]], :, i, j]
         return rows
 
@@ -307,6 +320,7 @@ class RayCaster:
         *,
         cover: int = 1,
         antialias: int = 2,
+        refine: int = 2,
         shadow_rays: int = 4,
         lobe_rays: int = 2,
         threads: int | None = None,
@@ -318,6 +332,8 @@ class RayCaster:
             width, height: of the picture in pixels.
             cover: the image is continued to the right and below to a multiple of this, with rays outside the picture.
             antialias: A x A samples per pixel; every one casts its own shadow rays.
+            refine: pixels whose samples differ (an edge, a shadow's border, a highlight) are cast again with this many
+                times A on a side; 1 for never.
             shadow_rays: per light and sample; lobe_rays: samples of the specular lobe per sample.
             threads: of the CPU, all that the process may use by default; the result does not depend on it.
             progress: called with rows done and rows in all.
@@ -326,29 +342,46 @@ class RayCaster:
             (height, width, 29) float32, both rounded up to a multiple of `cover`.
         """
         rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
-        rows_per_chunk = max(1, CHUNK // (columns * antialias**2))
-        starts = list(range(0, rows, rows_per_chunk))
-        image = np.zeros((rows, columns, RAY_CHANNELS), np.float32)
+        y, x = (grid.reshape(-1) for grid in np.mgrid[:rows, :columns])
+        image = np.zeros((rows * columns, RAY_CHANNELS), np.float32)
+        contrast = np.zeros(rows * columns, np.float32)
 
-        def work(start: int) -> int:
-            stop = min(start + rows_per_chunk, rows)
-            directions, phase = _sample_rays(camera, width, height, columns, start, stop, antialias)
-            samples = self._samples(camera, directions, phase, shadow_rays, lobe_rays)
-            image[start:stop] = _pixels(samples.reshape(stop - start, columns, antialias**2, RAY_CHANNELS))
-            return stop - start
+        def coarse(part: npt.NDArray[np.int64]) -> None:
+            samples = self._samples(camera, width, height, x[part], y[part], antialias, shadow_rays, lobe_rays)
+            image[part], contrast[part] = _pixels(samples), _contrast(samples, self._brightness)
 
-        done = 0
+        def fine(part: npt.NDArray[np.int64]) -> None:
+            # Samples four times as many need half the rays each for the same picture.
+            fewer = max(1, shadow_rays // 2), max(1, lobe_rays // 2)
+            image[part] = _pixels(self._samples(camera, width, height, x[part], y[part], antialias * refine, *fewer))
+
+        passes = [(coarse, np.arange(len(image)), antialias)]
         with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-            for count in pool.map(work, starts):
-                done += count
-                if progress is not None:
-                    progress(done, rows)
-        return image
+            for work, pixels, per_side in passes:
+                parts = np.array_split(pixels, max(1, -(-len(pixels) * per_side**2 // CHUNK)))
+                done = 0
+                for part, _ in zip(parts, pool.map(work, parts), strict=True):
+                    done += len(part)
+                    if progress is not None:
+                        progress(done, len(pixels))
+                if work is coarse and refine > 1:
+                    rough = _spread(contrast.reshape(rows, columns) > CONTRAST)
+                    passes.append((fine, np.flatnonzero(rough), antialias * refine))
+        return image.reshape(rows, columns, RAY_CHANNELS)
 
     def _samples(
-        self, camera: Camera, directions: FloatArray, phase: npt.NDArray[np.int64], shadow_rays: int, lobe_rays: int
+        self,
+        camera: Camera,
+        width: int,
+        height: int,
+        x: npt.NDArray[np.int64],
+        y: npt.NDArray[np.int64],
+        antialias: int,
+        shadow_rays: int,
+        lobe_rays: int,
     ) -> FloatArray:
-        """(S, 29) features of single camera rays; zeros where they miss."""
+        """(M, A * A, 29) features of the single rays of M pixels at column x and row y; zeros where they miss."""
+        directions, phase = _sample_rays(camera, width, height, x, y, antialias)
         origins = np.broadcast_to(camera.position, directions.shape).astype(np.float32)
         hits, materials = self.hits(origins, directions)
         phase = phase[hits.rows]
@@ -372,31 +405,49 @@ class RayCaster:
             ],
             axis=1,
         )
-        return values
+        return values.reshape(len(x), antialias**2, RAY_CHANNELS)
+
+
+def _contrast(samples: FloatArray, brightness: float) -> FloatArray:
+    """(M,) largest difference among the (M, S, 29) samples of a pixel, in coverage, colour or display values.
+
+    Args:
+        brightness: radiance that a display would show as white, so that the answer does not depend on the exposure.
+    """
+    light = samples[..., HIT_EMISSION] + samples[..., DIRECT] + samples[..., HIGHLIGHT] + samples[..., REFLECTION]
+    shown = np.sqrt(np.clip(light / brightness, 0, 1))
+    # A crease matters where light falls on it; alone it counts for a quarter.
+    parts = [samples[..., MASK], samples[..., HIT_DIFFUSE], shown, samples[..., HIT_NORMAL] / 4]
+    return np.max([np.ptp(part, axis=1).max(axis=-1) for part in parts], axis=0)
+
+
+def _spread(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """A mask (h, w) and its four neighbours: an edge that slips between the samples of one pixel shows in the next."""
+    wide = np.pad(mask, 1)
+    return mask | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
 
 
 def _pixels(samples: FloatArray) -> FloatArray:
-    """Average (h, w, A * A, 29) samples to pixels; geometry and roughness over the samples that hit."""
-    pixels: FloatArray = samples.mean(axis=2)
-    share = np.maximum(pixels[..., MASK], 1 / samples.shape[2])
+    """Average (M, S, 29) samples to (M, 29) pixels; geometry and roughness over the samples that hit."""
+    pixels: FloatArray = samples.mean(axis=1)
+    share = np.maximum(pixels[:, MASK], 1 / samples.shape[1])
     for channels in (HIT_NORMAL, HIT_POSITION, HIT_ROUGHNESS):
-        pixels[..., channels] /= share
+        pixels[:, channels] /= share
     return pixels
 
 
 def _sample_rays(
-    camera: Camera, width: int, height: int, columns: int, start: int, stop: int, antialias: int
+    camera: Camera, width: int, height: int, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], antialias: int
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """World directions of the samples of the pixel rows start … stop and the first `columns` columns, ordered row,
-    column, sample, and which of the pixel's samples each is."""
-    row, column = (grid.reshape(-1) for grid in np.meshgrid(*[np.arange(antialias)] * 2, indexing="ij"))
+    """World directions of the samples of the pixels at column x and row y, ordered pixel, sample, and which of its
+    pixel's samples each is."""
+    row, column = (grid.reshape(-1) for grid in np.mgrid[:antialias, :antialias])
     # A sheared grid: every sample has an x and a y of its own, so that upright edges get A * A levels of grey, not A.
     sub_x = (column + (row + 0.5) / antialias) / antialias
     sub_y = (row + (antialias - column - 0.5) / antialias) / antialias
     focal = height / 2 / np.tan(np.radians(camera.fov) / 2)
-    x = (np.arange(columns)[None, :, None] + sub_x - width / 2) / focal
-    y = -(np.arange(start, stop)[:, None, None] + sub_y - height / 2) / focal
-    x, y = np.broadcast_arrays(x, y)
-    local = np.stack([x, y, np.full_like(x, -1.0)], axis=-1).reshape(-1, 3)
-    phase = np.tile(np.arange(antialias**2), (stop - start) * columns)
-    return np.ascontiguousarray(local @ camera.c2w[:3, :3].T.astype(np.float64), np.float32), phase
+    local_x = (x[:, None] + sub_x - width / 2) / focal
+    local_y = -(y[:, None] + sub_y - height / 2) / focal
+    local = np.stack([local_x, local_y, np.full_like(local_x, -1.0)], axis=-1).reshape(-1, 3)
+    directions = np.ascontiguousarray(local @ camera.c2w[:3, :3].T.astype(np.float64), np.float32)
+    return directions, np.tile(np.arange(antialias**2), len(x))

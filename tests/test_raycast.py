@@ -125,7 +125,7 @@ def test_a_scene_without_lights_is_dark_and_an_empty_view_is_zero() -> None:
 def test_patches_colour_hits_by_their_place_in_the_triangle() -> None:
     # Diffuse red runs from 0 at corner 0 to 1 at corner 1, green toward corner 2.
     patch = np.zeros((1, 13, 32, 32), np.float16)
-    i, j = np.mgrid[:32, :32] / 31
+    i, j = np.mgrid[:32, :32] / 32
     patch[0, 0], patch[0, 1] = i, j
     triangle = np.array([[[-0.5, 0, -0.5], [0.5, 0, -0.5], [-0.5, 0, 0.5]]], np.float32)
     mesh = Mesh("t", triangle, materials=Material(0.3).row(), patches=patch, patch_index=np.zeros(1, np.int32))
@@ -166,3 +166,19 @@ def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
     a, b = (own.features(scene.cameras[0], 48, 48) for own in (one, several))
     for channels in (rc.IRRADIANCE, rc.HIGHLIGHT):
         assert b[..., channels].mean() == pytest.approx(a[..., channels].mean(), rel=0.02)
+
+
+def test_edges_are_refined_and_flat_places_are_not() -> None:
+    scene = ball_scene()
+    own = caster(scene)
+    coarse, refined, exact = (
+        own.features(scene.cameras[0], 48, 48, **options)
+        for options in ({"refine": 1}, {}, {"antialias": 8, "refine": 1})
+    )
+
+    def error(image: np.ndarray) -> float:
+        return float(np.abs(np.clip(image - exact, -1, 1)[..., rc.DIRECT]).mean())
+
+    assert error(refined) < 0.6 * error(coarse)
+    untouched = (refined == coarse).all(axis=-1)
+    assert untouched.mean() > 0.3
