@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from renderformer.data.errors import InputError
+from renderformer.data.lighting import Lights
 from renderformer.data.normals import merge_corners
 from renderformer.data.scene import EMISSION, PATCH_SIZE, Mesh, Scene, flat_normals
 from renderformer.data.textures import MAX_PATCHES, triangle_mask
@@ -348,10 +349,14 @@ def simplify_scene(scene: Scene, budget: int = DEFAULT_BUDGET, keep: Collection[
 def proxy(scene: Scene, budget: int = 384) -> Scene:
     """A coarse stand-in of a scene, for a model with few tokens that sees the full geometry through its rays.
 
-    As `simplify_scene`, but a scene of many objects becomes one, and a budget below the number of lights is raised.
+    As `simplify_scene`, but a scene of many objects becomes one, of more than 64 light triangles a sample by power stands
+    for all, and a budget below the number of lights is raised.
     """
     lights = [mesh for mesh in scene.objects if _is_light(mesh)]
     free = [mesh for mesh in scene.objects if not _is_light(mesh)]
+    if len(scene) > budget and sum(len(mesh) for mesh in lights) > LIGHT_TRIANGLES:
+        lights = [_fewer_lights(lights)]
+        scene = scene.replace(objects=(*free, *lights))
     budget = max(budget, sum(len(mesh) for mesh in lights) + MIN_TRIANGLES)
     if len(scene) > budget and len(free) * MIN_TRIANGLES > budget - sum(len(mesh) for mesh in lights):
         one = Mesh(
@@ -365,6 +370,15 @@ def proxy(scene: Scene, budget: int = 384) -> Scene:
             one = replace(one, name=one.name + "_")
         scene = scene.replace(objects=(one, *lights))
     return simplify_scene(scene, budget)
+
+
+def _fewer_lights(lights: list[Mesh]) -> Mesh:
+    """Some of the light triangles, drawn by power and made brighter, so that they send as much light as all."""
+    triangles, rows = (np.concatenate([getattr(mesh, key) for mesh in lights]) for key in ("triangles", "materials"))
+    drawn = Lights.from_triangles(triangles, rows[:, EMISSION]).drawn(LIGHT_TRIANGLES)
+    chosen = rows[drawn.triangle]
+    chosen[:, EMISSION] *= drawn.weight[:, None]
+    return Mesh(lights[0].name, triangles[drawn.triangle], materials=chosen)
 
 
 def _is_light(mesh: Mesh) -> bool:
