@@ -349,8 +349,8 @@ def simplify_scene(scene: Scene, budget: int = DEFAULT_BUDGET, keep: Collection[
 def proxy(scene: Scene, budget: int = 384) -> Scene:
     """A coarse stand-in of a scene, for a model with few tokens that sees the full geometry through its rays.
 
-    As `simplify_scene`, but a scene of many objects becomes one, of more than 64 light triangles a sample by power stands
-    for all, and a budget below the number of lights is raised.
+    As `simplify_scene`, but a scene of many objects becomes one, a sample by power stands for more than 64 light triangles,
+    and a budget below the number of lights is raised.
     """
     lights = [mesh for mesh in scene.objects if _is_light(mesh)]
     free = [mesh for mesh in scene.objects if not _is_light(mesh)]
