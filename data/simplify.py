@@ -349,7 +349,7 @@ def simplify_scene(scene: Scene, budget: int = DEFAULT_BUDGET, keep: Collection[
 def proxy(scene: Scene, budget: int = 384) -> Scene:
     """A coarse stand-in of a scene, for a model with few tokens that sees the full geometry through its rays.
 
-    As `simplify_scene`, but a scene of many objects becomes one, a sample by power stands for more than 64 light triangles,
+    As `simplify_scene`, but a scene of many objects becomes one, more than 64 light triangles are drawn from by power,
     and a budget below the number of lights is raised.
     """
     lights = [mesh for mesh in scene.objects if _is_light(mesh)]
