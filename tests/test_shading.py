@@ -79,7 +79,7 @@ def test_the_light_level_ignores_lights_padding_and_the_size_of_triangles() -> N
     light[0, 3], emission[0, 3], light[0, 4] = 1e6, 1.0, -1e6
     assert shading.light_level(triangles, light, mask, emission).item() == pytest.approx(0.5)
     dark = torch.zeros_like(light)
-    assert shading.light_level(triangles, dark, mask, emission).item() == 1
+    assert shading.light_level(triangles, dark, mask, emission).item() == 0
 
 
 def test_a_bundle_stands_at_the_mean_of_its_hits() -> None:

@@ -26,7 +26,7 @@ from renderformer.model.encoder import (
 )
 from renderformer.model.encodings import nerf_encoding
 from renderformer.model.layers import Attention, make_norm
-from renderformer.model.shading import TRIANGLE_CHANNELS, light_level, pixel_inputs, shade, triangle_inputs
+from renderformer.model.shading import TRIANGLE_CHANNELS, light_level, pixel_inputs, relative, shade, triangle_inputs
 from renderformer.model.view import ViewTransformer, ray_directions
 
 __all__ = ["Encoded", "RenderFormer"]
@@ -153,7 +153,7 @@ class RenderFormer(nn.Module):
                 raise InputError(f"texture patches are {tuple(given.shape[-2:])}, this model takes {(patch, patch)}")
         if level_B is not None:
             assert texture.ndim == 3, "a model with ray_features takes material rows"
-            texture = torch.cat([texture[..., :-3], texture[..., -3:] / level_B[:, None, None]], dim=-1)
+            texture = torch.cat([texture[..., :-3], relative(texture[..., -3:], level_B)], dim=-1)
         if not self.config.use_ldr:
             texture = log_emission(texture, channel_dim=2)
         if texture.ndim == 5:

@@ -23,6 +23,8 @@ NETWORK_CHANNELS = 26
 TRIANGLE_CHANNELS = 10
 # The middle of the trained camera distances: centres the depth of the hits.
 MIDDLE_DISTANCE = 1.75
+# Stands for the light level of a scene in which nothing is lit, where radiance is divided by it.
+DARK = 1e-8
 
 
 class RayFeatures(NamedTuple):
@@ -38,19 +40,23 @@ def compress(radiance: Tensor) -> Tensor:
     return torch.log1p(4 * radiance)
 
 
+def relative(radiance: Tensor, level: Tensor) -> Tensor:
+    """Radiance (B, ...) over the light level (B,) of its scene; finite where nothing is lit."""
+    return radiance / level.clamp_min(DARK).reshape(-1, *[1] * (radiance.ndim - 1))
+
+
 def light_level(triangles_BN33: Tensor, triangle_light_BN23: Tensor, mask_BN: Tensor, emission_BN3: Tensor) -> Tensor:
-    """(B,) area-weighted mean direct light (both sides, all colours) over the triangles that do not emit; 1 where there
-    is none."""
+    """(B,) area-weighted mean direct light (both sides, all colours) over the triangles that do not emit; 0 where there
+    is none, so that what nothing lights stays black."""
     edges = triangles_BN33[:, :, 1:] - triangles_BN33[:, :, :1]
     area_BN = torch.linalg.cross(edges[:, :, 0], edges[:, :, 1]).norm(dim=-1)
     weight_BN = area_BN * mask_BN * (emission_BN3.amax(-1) <= 0)
-    mean_B = (triangle_light_BN23.sum(2).mean(-1) * weight_BN).sum(1) / weight_BN.sum(1).clamp_min(1e-12)
-    return torch.where(mean_B > 1e-8, mean_B, torch.ones_like(mean_B))
+    return (triangle_light_BN23.sum(2).mean(-1) * weight_BN).sum(1) / weight_BN.sum(1).clamp_min(1e-12)
 
 
 def triangle_inputs(triangles_BN33: Tensor, triangle_light_BN23: Tensor, level_B: Tensor) -> Tensor:
     """(B, N, 10): direct light on front and back, logarithm of the area, centroid."""
-    light = compress(triangle_light_BN23 / level_B[:, None, None, None]).flatten(2)
+    light = compress(relative(triangle_light_BN23, level_B)).flatten(2)
     edges = triangles_BN33[:, :, 1:] - triangles_BN33[:, :, :1]
     area = torch.linalg.cross(edges[:, :, 0], edges[:, :, 1]).norm(dim=-1, keepdim=True) / 2
     return torch.cat([light, torch.log10(area + 1e-8) + 3, triangles_BN33.mean(2)], dim=-1)
@@ -58,7 +64,6 @@ def triangle_inputs(triangles_BN33: Tensor, triangle_light_BN23: Tensor, level_B
 
 def pixel_inputs(pixels: Tensor, level: Tensor) -> Tensor:
     """Feature images (M, h, w, 29) of M views with their light level (M,) -> network inputs (M, 26, h, w)."""
-    level = level[:, None, None, None]
     position = pixels[..., rc.HIT_POSITION].clone()
     position[..., 2] += MIDDLE_DISTANCE * pixels[..., 0]
     parts = [
@@ -68,10 +73,10 @@ def pixel_inputs(pixels: Tensor, level: Tensor) -> Tensor:
         pixels[..., rc.HIT_DIFFUSE],
         pixels[..., rc.HIT_SPECULAR],
         pixels[..., rc.HIT_ROUGHNESS],
-        compress(pixels[..., rc.HIT_EMISSION] / level),
-        compress(pixels[..., rc.IRRADIANCE] / level),
-        compress(pixels[..., rc.HIGHLIGHT] / level),
-        compress(pixels[..., rc.REFLECTION] / level),
+        compress(relative(pixels[..., rc.HIT_EMISSION], level)),
+        compress(relative(pixels[..., rc.IRRADIANCE], level)),
+        compress(relative(pixels[..., rc.HIGHLIGHT], level)),
+        compress(relative(pixels[..., rc.REFLECTION], level)),
     ]
     return torch.cat(parts, dim=-1).movedim(-1, 1)
 
