@@ -62,6 +62,8 @@ def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = Tru
 
 def _save_json(scene: Scene, path: Path, overwrite: bool) -> list[str]:
     lost: Counter[str] = Counter()
+    named = [number for number, camera in enumerate(scene.cameras) if camera.name not in ("", f"camera_{number}")]
+    lost["names of cameras"] += len(named)
     pieces = list(_pieces(scene, path, lost))
     folder = path.with_name(f"{path.stem}_meshes")
     _check_folder(folder, overwrite)
