@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.normals import face_normals
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -91,11 +92,7 @@ def flat_normals(triangles: npt.NDArray[Any]) -> FloatArray:
     Returns:
         (N, 3, 3) float32; zeros for a triangle without area.
     """
-    corners = np.asarray(triangles, np.float64)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
-    return np.repeat(normals[:, None], 3, axis=1).astype(np.float32)
+    return np.repeat(face_normals(triangles)[:, None], 3, axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
