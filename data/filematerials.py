@@ -11,7 +11,7 @@ exponent Ns becomes GGX alpha = sqrt(2 / (Ns + 2)) (Walter et al., "Microfacet M
 Surfaces", 2007), so roughness = (2 / (Ns + 2)) ** 0.25. Ks, where the illumination model has a highlight, is the
 brightness of the middle of the highlight, Ks / pi cos^Ns, and not the share of light that is reflected: the normalised
 Blinn-Phong lobe (Ns + 8) / (8 pi) of the same brightness there has specular = Ks 8 / (Ns + 8). It is at least 0.08 Ks,
-as where Ks states the reflection of a dielectric (0.5 for 4 %); that alone where Ns is 0, which stands for no highlight.
+as where Ks states the reflection of a dielectric (0.5 for 4 %); that alone where Ns is 0, which stands for none.
 A white or grey Ks stays so where Kd + Ks > 1: all its channels are scaled down by one factor.
 
 Colour space: factors of glTF and of MTL are linear numbers; glTF vertex colours are linear (its specification,
