@@ -96,6 +96,18 @@ def test_what_no_light_reaches_is_black(kept: list[int]) -> None:
     assert (engine.render(dark, 32)[0].hdr == 0).all()
 
 
+def test_each_colour_is_drawn_by_its_own_light() -> None:
+    engine, world = renderer(**SHADING), scene()
+    light = world.objects[2]
+    rows = light.materials.copy()
+    rows[:, EMISSION] *= [3, 1, 0]
+    white = engine.render(world, 32)[0].hdr
+    tinted = engine.render(world.with_object(replace(light, materials=rows)), 32)[0].hdr
+    np.testing.assert_allclose(tinted[..., 0], 3 * white[..., 0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(tinted[..., 1], white[..., 1], rtol=1e-3, atol=1e-4)
+    assert (tinted[..., 2] == 0).all()
+
+
 def test_the_order_of_triangles_does_not_matter() -> None:
     engine, world = renderer(**SHADING), scene()
     mesh = world.objects[1]

@@ -28,12 +28,14 @@ class Encoded:
             mean of their scene.
         mask: (B, T) bool, True for registers and real triangles.
         light_level: (B,) mean direct light that radiance is relative to in a model with `ray_features`, else None.
+        colours: how many monochrome scenes, side by side in the batch, make up one scene in such a model.
     """
 
     tokens: Tensor
     positions_world: Tensor
     mask: Tensor
     light_level: Tensor | None = None
+    colours: int = 3
 
 
 class TriangleTransformer(nn.Module):
