@@ -100,8 +100,8 @@ def surface_from_mtl(values: dict[str, Any]) -> tuple[Surface, list[str]]:
         values: `kd`, `ks` and `ke` as lists of numbers (or of their text), `ns`, `illum`, `d`, `tr`.
     """
     said: list[str] = []
-    kd = _rgb(values.get("kd"), (0.8, 0.8, 0.8))
-    ks = _rgb(values.get("ks"), (0.0, 0.0, 0.0))
+    kd = _rgb(values, "kd", 0.8, said)
+    ks = _rgb(values, "ks", 0.0, said)
     # Illumination models 0 and 1 are a constant colour and plain Lambert: Ks does not apply there.
     if _number(values.get("illum"), 2.0) < 2:
         ks = (0.0, 0.0, 0.0)
@@ -119,7 +119,7 @@ def surface_from_mtl(values: dict[str, Any]) -> tuple[Surface, list[str]]:
         base=kd,
         specular=ks,
         roughness=(2.0 / (exponent + 2.0)) ** 0.25,
-        emission=_rgb(values.get("ke"), (0.0, 0.0, 0.0), upper=60000.0),
+        emission=_rgb(values, "ke", 0.0, said, upper=60000.0),
     )
     return surface, said
 
@@ -132,12 +132,18 @@ def _number(value: Any, default: float) -> float:
     return number if np.isfinite(number) else default
 
 
-def _rgb(value: Any, default: RGB, upper: float = 1.0) -> RGB:
+def _rgb(values: dict[str, Any], key: str, default: float, said: list[str], upper: float = 1.0) -> RGB:
+    """The colour `key`, grey `default` where there is none; what had to be changed goes to `said`."""
+    if values.get(key) is None:
+        return default, default, default
     try:
-        numbers = np.broadcast_to(np.asarray(value, np.float64), (3,))
+        numbers = np.broadcast_to(np.asarray(values[key], np.float64), (3,))
     except (TypeError, ValueError):
-        return default
+        numbers = np.full(3, np.nan)
     if not np.isfinite(numbers).all():
-        return default
+        said.append(f"{key.capitalize()} is not three numbers, {default:g} taken instead")
+        return default, default, default
     red, green, blue = np.clip(numbers, 0, upper).tolist()
+    if (red, green, blue) != tuple(numbers.tolist()):
+        said.append(f"{key.capitalize()} clipped to 0 … {upper:g}")
     return red, green, blue

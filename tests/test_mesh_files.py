@@ -234,6 +234,13 @@ def test_mtl_highlight_does_not_bleach_the_colour() -> None:
     assert_allclose(matte.rows()[0, 3:7], [0.04, 0.04, 0.04, 1], rtol=1e-5)
 
 
+def test_mtl_numbers_that_cannot_be_used_are_told() -> None:
+    surface, told = surface_from_mtl({"kd": [1.5, 0.5, 0], "ks": ["spectral", "a.rfl"], "ke": [3]})
+    assert surface.base == (1.0, 0.5, 0.0)
+    assert surface.emission == (3.0, 3.0, 3.0)
+    assert told == ["Kd clipped to 0 … 1", "Ks is not three numbers, 0 taken instead"]
+
+
 def test_mtl(tmp_path: Path) -> None:
     (tmp_path / "a.obj").write_text(OBJ)
     (tmp_path / "a.mtl").write_text(MTL)
