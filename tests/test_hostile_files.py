@@ -247,14 +247,15 @@ def test_no_faces_and_no_area(tmp_path: Path) -> None:
 def quiet_in_memory(path: Path, *words: str, limit: int = 64 * 2**20) -> None:
     """The file is refused at once, and without memory for what it promises."""
     tracemalloc.start()
-    start = time.perf_counter()
+    # Processor time, since other programs may hold the machine up.
+    start = time.process_time()
     try:
         refused(path, *words)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < limit
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_huge_counts(tmp_path: Path, valid: dict[str, Path]) -> None:
