@@ -48,7 +48,8 @@ def describe(error: BaseException) -> str:
             f" ({first[:120] or 'no details'})"
         )
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else first or type(error).__name__
+        # Without a name it is stdout; files are written and read by functions that name them.
+        return f"{error.filename or 'stdout'}: {error.strerror}" if error.strerror else first or type(error).__name__
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("renderformer"):
         return f"the package {error.name} is not installed; training and data need: pip install 'renderformer[train]'"
     return f"internal error, {type(error).__name__}: {first}; set RENDERFORMER_DEBUG=1 to see where, and report it"

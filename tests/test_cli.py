@@ -431,6 +431,24 @@ def test_from_stdin_to_stdout(mesh: Path) -> None:
     assert b"- -> -.png (8x8" in done.stderr
 
 
+@pytest.mark.parametrize("picture", [True, False])
+def test_a_full_disk_behind_stdout_and_a_reader_that_went_away(mesh: Path, picture: bool) -> None:
+    out = ["-o", "-.png", "-q"] if picture else ["--json"]
+    program = [sys.executable, "-c", _FAKE_MAIN, "render", str(mesh), *out, "-r", "8"]
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, cwd=mesh.parent, text=True)
+        assert done.returncode == 1
+        assert "error: stdout: " in done.stderr
+        assert "No space left" in done.stderr
+        (mesh.parent / "tetra.png").unlink(missing_ok=True)
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, cwd=mesh.parent, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_stdin_errors_name_stdin(run: Run, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"no mesh")))
     result = run("render", "-", "--format", "glb")
