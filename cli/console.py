@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -30,8 +31,8 @@ def say_all(label: str, lines: Iterable[str]) -> None:
 
 
 def emit_json(result: dict[str, Any]) -> None:
-    """One result as one line of JSON on stdout, flushed so that a reader can follow."""
-    typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    """One result as one line of JSON on stdout, in ASCII whatever its encoding, flushed so that a reader can follow."""
+    typer.echo(json.dumps(result, allow_nan=False))
     sys.stdout.flush()
 
 
@@ -73,6 +74,10 @@ def run(app: Callable[[], Any]) -> None:
 
     Typer itself ends with 2 on wrong usage and with 130 on Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names may hold what is not text, and a terminal may know ASCII only; neither is a reason to stop.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except BrokenPipeError:
