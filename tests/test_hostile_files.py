@@ -87,7 +87,7 @@ def test_missing_empty_and_folder(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"empty.{suffix}").write_bytes(b"")
     refused(tmp_path / f"empty.{suffix}", "empty")
     (tmp_path / f"folder.{suffix}").mkdir()
-    refused(tmp_path / f"folder.{suffix}", "not a file")
+    refused(tmp_path / f"folder.{suffix}", "is a folder")
 
 
 @pytest.mark.parametrize("suffix", ["ply", "stl", "off", "glb", "gltf", "3mf", "json", "h5"])
