@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from renderformer.model import RenderFormer
     from renderformer.pipeline import RenderFormerRenderingPipeline
     from renderformer.renderer import LitScene, Renderer
+    from renderformer.viewer.launch import view
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOME = {
     "RenderFormerRenderingPipeline": "renderformer.pipeline",
     "Renderer": "renderformer.renderer",
     "Scene": "renderformer.data.scene",
+    "view": "renderformer.viewer.launch",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "RenderFormerRenderingPipeline",
     "Renderer",
     "Scene",
+    "view",
 ]
 
 
