@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from renderformer.model import RenderFormer
     from renderformer.pipeline import RenderFormerRenderingPipeline
     from renderformer.renderer import LitScene, Renderer
-    from renderformer.viewer.launch import view
 
 __version__ = "0.1.0"
 
@@ -35,6 +34,7 @@ _HOME = {
     "RenderFormerRenderingPipeline": "renderformer.pipeline",
     "Renderer": "renderformer.renderer",
     "Scene": "renderformer.data.scene",
+    # The viewer is a floor above; only its name is known here.
     "view": "renderformer.viewer.launch",
 }
 

@@ -22,11 +22,11 @@ STUCK = 90.0
 class Page:
     """Headless Chromium, driven over its debugging port."""
 
-    def __init__(self, url: str, folder: str) -> None:
+    def __init__(self, url: str, folder: str, size: tuple[int, int] = (900, 600)) -> None:
         from websockets.sync.client import connect
 
         flags = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        flags += [f"--user-data-dir={folder}", "--window-size=900,600", "--remote-debugging-port=0"]
+        flags += [f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}", "--remote-debugging-port=0"]
         assert CHROMIUM is not None
         self.process = subprocess.Popen(
             [CHROMIUM, *flags, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

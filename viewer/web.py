@@ -36,8 +36,6 @@ RESOLUTIONS = ("128", "192", "256", "384", "512", "768", "1024")
 VIEWS = ("neural", "preview", "difference")
 # A camera that a page reports back within this of where it was put has not been moved.
 _STILL = 2e-3
-# How often a new page is told where the camera is before it may be somewhere else.
-_GREETINGS = 20
 _NOTHING = "(none)"
 _HELP = """Drag turns, right drag or Ctrl drag pans, the wheel moves nearer, a click picks an object.
 Exposure and tone map need no new picture. The camera is kept where the model was trained unless you free it."""
@@ -53,7 +51,8 @@ class WebViewer:
     def __init__(self, session: Session, port: int = 8080) -> None:
         self.session = session
         self.done = threading.Event()
-        self._greeted: dict[int, int] = {}
+        # Position and target of each page's camera before it was put anywhere.
+        self._strangers: dict[int, np.ndarray] = {}
         self._shown: dict[str, tuple[Mesh, Any]] = {}
         self._filling = threading.RLock()
         self.server = viser.ViserServer(host=HOST, port=port, label="RenderFormer", verbose=False)
@@ -63,7 +62,8 @@ class WebViewer:
         self._put_camera(self.server.initial_camera)
         self._build()
         session.on_frame, session.on_error = self._framed, self._failed
-        self.server.on_client_connect(self._connected)
+        self.server.on_client_connect(self._guarded(self._connected))
+        self.server.on_client_disconnect(lambda client: self._strangers.pop(client.client_id, None))
         self.server.scene.on_click()(self._guarded(self._clicked))
         self._turning = threading.Thread(target=self._turn, name="renderformer-turntable", daemon=True)
         self._turning.start()
@@ -213,7 +213,7 @@ class WebViewer:
     # The camera
 
     def _connected(self, client: viser.ClientHandle) -> None:
-        self._greeted[client.client_id] = _GREETINGS
+        self._strangers[client.client_id] = _pose(client.camera)
         self._put_camera(client.camera)
         client.camera.on_update(self._guarded(lambda camera: self._camera_moved(client)))
         self._draw()
@@ -225,12 +225,10 @@ class WebViewer:
         depth = float(np.linalg.norm(position - target))
         seen = View.of(Camera.look_at(position, target, fov=math.degrees(camera.fov)), depth)
         if _close(seen, self.session.orbit.view):
-            self._greeted.pop(client.client_id, None)
             return
-        # A new page tells where its own camera was before it goes where it was put, which a busy one may miss.
-        if self._greeted.get(client.client_id, 0) > 0:
-            self._greeted[client.client_id] -= 1
-            self._put_camera(client.camera)
+        # A busy page misses where it was put and tells again where its own camera stood when it was opened.
+        if np.allclose(_pose(camera), self._strangers.get(client.client_id, math.inf), atol=_STILL):
+            self._put_camera(camera)
             return
         self.session.follow(seen)
         if not _close(seen, self.session.orbit.view):
@@ -474,6 +472,10 @@ def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None 
 def _close(a: View, b: View) -> bool:
     first, second = a.camera(), b.camera()
     return bool(np.abs(first.c2w - second.c2w).max() < _STILL and abs(a.fov - b.fov) < 0.05)
+
+
+def _pose(camera: Any) -> np.ndarray:
+    return np.concatenate([camera.position, camera.look_at]).astype(float)
 
 
 def _chosen(dropdown: Any, items: tuple[Item, ...]) -> Item | None:

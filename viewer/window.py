@@ -35,6 +35,8 @@ PANEL_EM = 22
 ORBIT_DEGREES, WHEEL_STEP = 180.0, 1.1
 # Shares of the width from the bar of the split view where a drag takes hold of it.
 BAR_REACH = 0.02
+# Of the lamp on the camera, in Open3D's units.
+LAMP = 250000.0
 # Movement of the pointer in pixels up to which a press counts as a click.
 CLICK_PIXELS = 3
 # A request to close this soon after Escape came from that key.
@@ -314,7 +316,7 @@ class Window:
         camera = self.session.orbit.camera
         up, position = camera.c2w[:3, 1], camera.position
         # A lamp on the camera: the preview shows shape, not light.
-        self.scene.scene.scene.set_sun_light(camera.forward, [1.0, 1.0, 1.0], 60000.0)
+        self.scene.scene.scene.set_sun_light(camera.forward, [1.0, 1.0, 1.0], LAMP)
         box = self.rectangle()
         vertical = rendering.Camera.FovType.Vertical
         self.scene.scene.camera.set_projection(camera.fov, box.width / box.height, 0.01, 100.0, vertical)
