@@ -151,7 +151,8 @@ def render(
         bool, typer.Option("--frame", help="Fill the picture with a bare mesh.", rich_help_panel=CAMERA)
     ] = False,
     orbit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="N pictures around the object.", rich_help_panel=CAMERA)
+        int | None,
+        typer.Option(min=1, max=10_000, metavar="N", help="N pictures around the object.", rich_help_panel=CAMERA),
     ] = None,
     stage: options.StageKind = None,
     size: options.Size = None,

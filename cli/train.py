@@ -15,6 +15,7 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder of shards from `renderformer data generate`.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there is continued.")],
     held_out: Annotated[Path | None, typer.Option(help="Folder of shards that are only measured on.")] = None,
+    init: Annotated[str | None, typer.Option(help="Model to start from: a folder or Hub id.")] = None,
     steps: Annotated[int | None, typer.Option(help="Override the number of steps.", min=1)] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after this long; call again to continue.", min=0)] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
@@ -27,6 +28,7 @@ def train(
     import torch
     import yaml
 
+    from renderformer.checkpoints import load_model
     from renderformer.data.errors import InputError
     from renderformer.training.dataset import TrainingSet
     from renderformer.training.loop import Trainer, TrainingConfig
@@ -46,7 +48,7 @@ def train(
     workers = threads or torch.get_num_threads()
     scenes = TrainingSet(data, workers, limit)
     measured = None if held_out is None else TrainingSet(held_out, workers)
-    trainer = Trainer(settings, scenes, measured, out)
+    trainer = Trainer(settings, scenes, measured, out, None if init is None else load_model(init))
     typer.echo(f"{len(scenes)} scenes, step {trainer.step} of {settings.steps}", err=True)
     finished = trainer.run(lambda line: typer.echo(line, err=True), until)
     typer.echo(f"{'finished' if finished else 'stopped'} at step {trainer.step}; the model is in {out / 'model'}")

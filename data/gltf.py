@@ -29,6 +29,8 @@ _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 # Geometry that only these extensions can decode, or that would look wrong without them.
 _UNREADABLE = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
+# Of materials; what the others say is ignored, and told.
+_KNOWN = {"KHR_materials_emissive_strength", "KHR_materials_pbrSpecularGlossiness", "KHR_materials_transmission"}
 _MAX_DEPTH = 256
 _WRAP = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
 
@@ -317,8 +319,12 @@ class GltfFile:
             }
         if base[3] < 1 or entry.get("alphaMode", "OPAQUE") != "OPAQUE" or "KHR_materials_transmission" in extensions:
             self.notes.append(f"{label}: transparency ignored")
-        if "normalTexture" in entry:
-            self.notes.append(f"{label}: normal texture ignored")
+        ignored = [name for name in ("normalTexture", "occlusionTexture") if name in entry]
+        if isinstance(old, dict) and "specularGlossinessTexture" in old:
+            ignored.append("specularGlossinessTexture")
+        ignored += sorted(set(extensions) - _KNOWN)
+        if ignored:
+            self.notes.append(f"{label}: {', '.join(ignored)} ignored")
         return self._textured(surface, wanted, label)
 
     def _textured(self, surface: Surface, wanted: dict[str, Any], label: str) -> GltfMaterial:

@@ -129,6 +129,12 @@ def _check_materials(materials: FloatArray) -> Iterator[str]:
             f"{smooth} of {count} triangles have a roughness below {ROUGHNESS_RANGE[0]} (down to "
             f"{materials[:, ROUGHNESS].min():.2g}), trained on {_span(ROUGHNESS_RANGE)}; raise it"
         )
+    rough = int((materials[:, ROUGHNESS] > ROUGHNESS_RANGE[1] * (1 + _SLACK)).sum())
+    if rough:
+        yield (
+            f"{rough} of {count} triangles have a roughness above 1 (up to {materials[:, ROUGHNESS].max():.3g}), "
+            f"trained on {_span(ROUGHNESS_RANGE)}; lower it"
+        )
 
 
 def _check_lights(lights: FloatArray, emission: FloatArray, geometry: FloatArray) -> Iterator[str]:

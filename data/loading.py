@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from renderformer.data.errors import InputError
+from renderformer.data.errors import InputError, one_line
 from renderformer.data.scene import Scene
 from renderformer.data.simplify import DEFAULT_BUDGET
 
+# Formats that do not name their vertical axis and whose files often have Y up; STL and 3MF come from printing, Z up.
+_MOSTLY_Y_UP = (".obj", ".ply", ".off")
 SCENE_FORMATS = {".json": "scene JSON", ".h5": "scene H5", ".hdf5": "scene H5"}
 
 
@@ -77,6 +79,10 @@ def _load_mesh(path: Path, stage: str, stage_options: dict[str, Any]) -> tuple[S
         if stage_options:
             raise InputError(f"{path}: {min(stage_options)} applies to a staged mesh; leave out stage 'raw'")
         return scene, ()
+    if path.suffix.lower() in _MOSTLY_Y_UP and "up" not in stage_options:
+        # Exporters differ, and turning on a guess would turn what is right.
+        hint = f"{path.name}: does not say which axis points up, taken as Z; if it lies on its side, give up y (--up y)"
+        scene = scene.replace(notes=(*scene.notes, one_line(hint)))
     own = {mesh.name for mesh in scene.objects}
     scene = stage_scene(scene, options)
     return scene, tuple(mesh.name for mesh in scene.objects if mesh.name not in own)

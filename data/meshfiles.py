@@ -29,7 +29,7 @@ import numpy.typing as npt
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.filematerials import NEUTRAL, Surface, srgb_to_linear, surface_from_mtl
 from renderformer.data.normals import smooth_normals, unique_rows
-from renderformer.data.objfiles import material_notes, object_names, plain_obj
+from renderformer.data.objfiles import as_utf8, material_notes, object_names, plain_obj
 from renderformer.data.plyfiles import check_lines, even_ply
 from renderformer.data.scene import MAX_COORDINATE, Mesh, Scene
 from renderformer.data.textures import Textures, bake_patches
@@ -251,7 +251,11 @@ def _resolver(path: Path) -> Any:
                 self.missing.append(f"{name!r} is a URL and is not fetched")
                 raise FileNotFoundError(name)
             try:
-                self.given[name] = super().get(name)
+                content = super().get(name)
+                self.given[name] = as_utf8(content) if name.lower().endswith(".mtl") else content
+            except InputError:
+                self.missing.append(f"{name!r} is not text and is not read")
+                raise
             except ValueError:
                 self.missing.append(f"{name!r} is outside the folder of the file and is not read")
                 raise
@@ -299,6 +303,8 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) 
     kind = path.suffix.lower()[1:]
     options: dict[str, Any] = {}
     resolver = _resolver(path)
+    if kind in ("obj", "off") or (kind == "stl" and not _is_binary_stl(data)):
+        data = as_utf8(data)
     if kind == "obj":
         data = plain_obj(data, tally.lines)
         # Groups are objects where the file has no others; very many of them are something else.
@@ -346,6 +352,23 @@ def _trimesh_parts(path: Path, data: bytes, tally: _Tally, plain: bool = False) 
             part.faces = part.faces[:, ::-1]
         parts.append(part)
     return parts
+
+
+def _is_binary_stl(data: bytes) -> bool:
+    """Whether the file has the length that the header of a binary STL promises.
+
+    Raises:
+        InputError: it has not, and it is not text either.
+    """
+    count = int.from_bytes(data[80:84], "little")
+    if len(data) == 84 + 50 * count:
+        return True
+    if b"\0" in data:
+        raise InputError(
+            f"is not text, and not a whole binary STL: {count} triangles in its header make {84 + 50 * count} bytes, "
+            f"the file has {len(data)}"
+        )
+    return False
 
 
 def _check_off(data: bytes) -> None:

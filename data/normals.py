@@ -1,4 +1,4 @@
-"""Vertex normals of triangle soups: smooth across flat edges, split at creases.
+"""Area, corners and connected parts of triangle soups; vertex normals that are smooth but for creases.
 
 Shapes: N triangles, V distinct corner positions.
 """
@@ -35,6 +35,35 @@ def unique_rows(rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDAr
     # Two rows with one hash: one chance in a million for a million rows.
     _, first, inverse = np.unique(bits, axis=0, return_index=True, return_inverse=True)
     return first, inverse.reshape(-1)
+
+
+def area_vectors(triangles: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(N, 3) normal of each triangle, as long as its area.
+
+    Args:
+        triangles: (N, 3, 3) corner positions, counter-clockwise seen from outside.
+    """
+    corners = np.asarray(triangles, np.float64)
+    vectors: npt.NDArray[np.float64] = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
+    return vectors
+
+
+def areas(triangles: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(N,) area of each triangle (N, 3, 3)."""
+    result: npt.NDArray[np.float64] = np.linalg.norm(area_vectors(triangles), axis=-1)
+    return result
+
+
+def has_area(triangles: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(N,) whether the corners of a triangle (N, 3, 3) are not in one line."""
+    return np.asarray((area_vectors(triangles) != 0).any(axis=1))
+
+
+def face_normals(triangles: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(N, 3) unit normal of each triangle (N, 3, 3); zero for one without area."""
+    vectors = area_vectors(triangles)
+    area = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, area, out=np.zeros_like(vectors), where=area > 0)
 
 
 def merge_corners(triangles: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -94,9 +123,7 @@ def smooth_normals(
     if corners is None:
         corners = merge_corners(triangles)
     count = len(points)
-    face = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
-    length = np.linalg.norm(face, axis=-1, keepdims=True)
-    face = np.divide(face, length, out=np.zeros_like(face), where=length > 0)
+    face = face_normals(points)
 
     # Half-edge k of a triangle runs from its corner k to corner k + 1; neighbours list an edge in opposite order.
     start, end = corners.ravel(), np.roll(corners, -1, axis=1).ravel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from collections import defaultdict
@@ -10,18 +11,36 @@ from typing import Any
 from renderformer.data.errors import InputError
 
 
+def as_utf8(data: bytes) -> bytes:
+    """Text in UTF-8 without a byte order mark. Other bytes are taken as Latin-1, in which older programs write names
+    and comments; numbers are the same in both.
+
+    Raises:
+        InputError: it is not text.
+    """
+    if b"\0" in data:
+        raise InputError("is not text; check that the suffix names the format")
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1").encode()
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 def plain_obj(data: bytes, notes: list[str]) -> bytes:
     """OBJ text without tabs, indents, comments behind numbers, and indices that count backwards.
 
     A negative index counts from the last vertex before its face; trimesh counts from the end of the file.
 
     Raises:
-        InputError: a negative index before the first vertex.
+        InputError: the index 0, or a negative one before the first vertex.
     """
     if len(re.findall(rb"(?m)^mtllib\s", data)) > 1:
         notes.append("has several mtllib lines, only the first is read")
     data = re.sub(rb"(?m)^ +", b"", data.replace(b"\t", b" "))
     data = re.sub(rb"(?m)^([vf][^\n#]*)#.*$", rb"\1", data)
+    if re.search(rb"(?m)^f(?: [^\n]*)? 0[/ \r\n]", data):
+        raise InputError("a face refers to vertex 0, but OBJ counts from 1; export it again")
     if not re.search(rb"(?m)^f[^\n]*[ /]-\d", data):
         return data
     seen = {b"v": 0, b"vt": 0, b"vn": 0}

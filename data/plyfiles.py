@@ -29,7 +29,11 @@ def even_ply(data: bytes, notes: list[str]) -> bytes:
         InputError: element counts that the bytes of the file cannot hold, before anything is allocated for them; text
             that ends early.
     """
-    header, _, body = data.partition(b"end_header")
+    header, mark, body = data.partition(b"end_header")
+    if mark and not header.isascii():
+        # Comments may hold any bytes; trimesh reads the header as UTF-8.
+        header = re.sub(rb"[^\x00-\x7f]", b"?", header)
+        data = header + mark + body
     counts = [(name.decode(), int(n[:20])) for name, n in re.findall(rb"(?m)^element\s+(\w+)\s+(\d+)", header)]
     for name, count in counts:
         if count > len(data):
@@ -79,8 +83,10 @@ def _polygons(
             raise InputError(f"is truncated: it ends in face {number} of {count}")
         corners = int(np.frombuffer(body, length, 1, start)[0])
         start += length.itemsize
-        if corners < 3 or start + corners * index.itemsize > len(body):
+        if corners < 3:
             raise InputError(f"is damaged: face {number} of {count} has {corners} corners; export it again")
+        if start + corners * index.itemsize > len(body):
+            raise InputError(f"is truncated: it ends in face {number} of {count}, of {corners} corners")
         found.append(np.frombuffer(body, index, corners, start))
         start += corners * index.itemsize + extra
     if start > len(body):

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.filematerials import Surface, srgb_to_linear
-from renderformer.data.normals import merge_corners, smooth_normals
+from renderformer.data.normals import has_area, merge_corners, smooth_normals
 from renderformer.data.scene import DIFFUSE, PATCH_SIZE, SPECULAR, Material, Mesh, Scene, flat_normals
 from renderformer.data.textures import MAX_PATCHES, Picture, Textures, bake_patches, triangle_mask
 
@@ -152,9 +152,7 @@ def _checked(label: str, vertices: Array, faces: Array) -> npt.NDArray[np.bool_]
     if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
         bad = int(faces.min() if faces.min() < 0 else faces.max())
         raise InputError(f"pytorch3d: {label}: a face refers to vertex {bad}, but there are {len(vertices)}")
-    corners = vertices.astype(np.float64)[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    return np.asarray(area > 0)
+    return has_area(vertices[faces])
 
 
 def _kept(baked: Baked, keep: npt.NDArray[np.bool_]) -> Baked:

@@ -336,7 +336,7 @@ class RayCaster:
                 times A on a side; 1 for never.
             shadow_rays: per light and sample; lobe_rays: samples of the specular lobe per sample.
             threads: of the CPU, all that the process may use by default; the result does not depend on it.
-            progress: called with rows done and rows in all.
+            progress: called with pixels done and pixels in all, first for all of them, then for those cast again.
 
         Returns:
             (height, width, 29) float32, both rounded up to a multiple of `cover`.
@@ -356,7 +356,7 @@ class RayCaster:
             image[part] = _pixels(self._samples(camera, width, height, x[part], y[part], antialias * refine, *fewer))
 
         passes = [(coarse, np.arange(len(image)), antialias)]
-        with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(threads or _processors()) as pool:
             for work, pixels, per_side in passes:
                 parts = np.array_split(pixels, max(1, -(-len(pixels) * per_side**2 // CHUNK)))
                 done = 0
@@ -406,6 +406,11 @@ class RayCaster:
             axis=1,
         )
         return values.reshape(len(x), antialias**2, RAY_CHANNELS)
+
+
+def _processors() -> int:
+    """CPUs that this process may use; macOS and Windows only tell how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _contrast(samples: FloatArray, brightness: float) -> FloatArray:

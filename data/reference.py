@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.normals import area_vectors
 from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 
 # Below this a GGX lobe is a mirror that no light triangle is ever hit through at these sample counts.
@@ -173,7 +174,7 @@ def _turned(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Triangles and normals with the corners swapped where the front does not face `centre`, unless they are closed."""
     corners = triangles.astype(np.float64)
-    face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    face = area_vectors(corners)
     # The vector areas of a closed surface add up to nothing.
     if np.linalg.norm(face.sum(axis=0)) < 1e-3 * np.linalg.norm(face, axis=1).sum():
         return triangles, normals

@@ -27,9 +27,10 @@ import numpy.typing as npt
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
+from renderformer.data.normals import has_area
 from renderformer.data.scene import DIFFUSE, Material, Mesh, Scene
 from renderformer.data.scene_h5 import write_scene_h5
-from renderformer.data.scene_json import VERSION, has_area, shade_flat, shade_smooth
+from renderformer.data.scene_json import VERSION, shade_flat, shade_smooth
 
 # Colours within this of a multiple of 1/255 count as 8-bit ones; half precision, as in H5, is off by less.
 _COLOUR_TOLERANCE = 3e-4
@@ -62,6 +63,8 @@ def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = Tru
 
 def _save_json(scene: Scene, path: Path, overwrite: bool) -> list[str]:
     lost: Counter[str] = Counter()
+    named = [number for number, camera in enumerate(scene.cameras) if camera.name not in ("", f"camera_{number}")]
+    lost["names of cameras"] += len(named)
     pieces = list(_pieces(scene, path, lost))
     folder = path.with_name(f"{path.stem}_meshes")
     _check_folder(folder, overwrite)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.normals import face_normals
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -91,11 +92,7 @@ def flat_normals(triangles: npt.NDArray[Any]) -> FloatArray:
     Returns:
         (N, 3, 3) float32; zeros for a triangle without area.
     """
-    corners = np.asarray(triangles, np.float64)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
-    return np.repeat(normals[:, None], 3, axis=1).astype(np.float32)
+    return np.repeat(face_normals(triangles)[:, None], 3, axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +144,7 @@ class Mesh:
             materials = np.tile(materials, (count, 1))
         if materials.shape != (count, CHANNELS):
             raise InputError(f"mesh {self.name!r}: materials have shape {materials.shape}, expected ({count}, 13)")
-        _check_coordinates(materials, f"mesh {self.name!r}: materials")
+        _check_materials(materials, f"mesh {self.name!r}: materials")
         arrays: dict[str, npt.NDArray[Any] | None] = {
             "triangles": triangles,
             "normals": normals,
@@ -171,7 +168,7 @@ class Mesh:
             raise InputError(
                 f"mesh {self.name!r}: patch_index must hold {count} numbers between -1 and {len(patches) - 1}"
             )
-        _check_coordinates(patches, f"mesh {self.name!r}: patches")
+        _check_materials(patches, f"mesh {self.name!r}: patches")
         return {"patches": patches, "patch_index": index}
 
     def __len__(self) -> int:
@@ -215,6 +212,20 @@ def _check_coordinates(values: npt.NDArray[Any], label: str) -> None:
     largest = float(np.abs(values).max(initial=0))
     if largest > MAX_COORDINATE:
         raise InputError(f"{label}: the largest value is {largest:.3g}, more than 1e9; scale the model down")
+
+
+def _check_materials(rows: npt.NDArray[Any], label: str) -> None:
+    """Rows (N, 13) or patches (N, 13, P, P); the normal's channels may have any sign."""
+    _check_coordinates(rows, label)
+    for key, channels in (
+        ("diffuse", DIFFUSE),
+        ("specular", SPECULAR),
+        ("roughness", ROUGHNESS),
+        ("emission", EMISSION),
+    ):
+        lowest = float(rows[:, channels].min(initial=0))
+        if lowest < 0:
+            raise InputError(f"{label}: {key} goes down to {lowest:.3g}, expected 0 or more; no surface reflects that")
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,9 @@ def write_scene_h5(scene: Scene, path: str | os.PathLike[str]) -> list[str]:
         fov = np.array([camera.fov for camera in scene.cameras], np.float32)
         for key, value in (("c2w", c2w), ("fov", fov)):
             file.create_dataset(key, data=value, **({"compression": "gzip"} if len(value) else {}))
-    return ["H5 has no names: those of the scene, the objects and the cameras are lost"]
+    lost = ["H5 has no names: those of the scene, the objects and the cameras are lost"]
+    rounded = int((rows.astype(np.float16) != rows).any(axis=1).sum())
+    return [*lost, f"{rounded} triangles with materials rounded to half precision"] if rounded else lost
 
 
 def _patches(scene: Scene, rows: slice) -> npt.NDArray[np.float16]:

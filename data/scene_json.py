@@ -24,7 +24,7 @@ import numpy.typing as npt
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.meshfiles import FORMATS, MAX_TRIANGLES, load_geometry, read_bytes, sniff
-from renderformer.data.normals import CREASE_DEGREES, merge_corners
+from renderformer.data.normals import CREASE_DEGREES, areas, has_area, merge_corners
 from renderformer.data.scene import EMISSION, FloatArray, Material, Mesh, Scene
 
 FloatArray64 = npt.NDArray[np.float64]
@@ -352,13 +352,6 @@ def _mesh(name: str, entry: _Object, vertices: FloatArray64, faces: Faces, notes
     return Mesh(name, triangles[keep], normals[keep], materials[keep])
 
 
-def has_area(triangles: FloatArray) -> npt.NDArray[np.bool_]:
-    """(F,) whether a triangle keeps an area in float32."""
-    corners = triangles.astype(np.float64)
-    area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    return np.asarray((area != 0).any(axis=1))
-
-
 def _rotation(axis: FloatArray64, angle: float) -> FloatArray64:
     from trimesh.transformations import rotation_matrix
 
@@ -423,9 +416,7 @@ def remesh(vertices: FloatArray64, faces: Faces, target: int) -> tuple[FloatArra
     from renderformer.data.simplify import simplify, subdivide
 
     mesh = Mesh("to remesh", vertices[faces].astype(np.float32))
-    corners = mesh.triangles.astype(np.float64)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = float(np.linalg.norm(normals, axis=1).sum() / 2)
+    area = float(areas(mesh.triangles).sum())
     if area <= 0:
         raise InputError("the mesh to remesh has no area; check the file")
     # From four times the edge of `target` equilateral triangles downward: the less surplus, the more even they stay.

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from renderformer.data.errors import InputError
-from renderformer.data.normals import merge_corners
+from renderformer.data.lighting import Lights
+from renderformer.data.normals import area_vectors, areas, face_normals, merge_corners
 from renderformer.data.scene import EMISSION, PATCH_SIZE, Mesh, Scene, flat_normals
 from renderformer.data.textures import MAX_PATCHES, triangle_mask
 
@@ -128,10 +128,7 @@ def _fins(points: FloatArray, faces: IndexArray, label: IndexArray) -> tuple[Flo
     differ = label[one // 3] != label[two // 3]
     half = np.concatenate([alone, one[differ], two[differ]])
     start, end = faces.ravel()[half], np.roll(faces, -1, axis=1).ravel()[half]
-    corners = points[faces[half // 3]]
-    upright = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(upright, axis=1, keepdims=True)
-    upright = np.divide(upright, length, out=np.zeros_like(upright), where=length > 0)
+    upright = face_normals(points[faces[half // 3]])
     edge = points[end] - points[start]
     top = points[start] + edge / 2 + upright * np.linalg.norm(edge, axis=1, keepdims=True)
     fins = np.stack([end, start, len(points) + np.arange(len(half))], axis=1)
@@ -255,7 +252,7 @@ def _mean_materials(
     owner = cluster[corners].ravel()
     # Each (new vertex, emission) has its own mean.
     key, size = owner * (glow.max() + 1) + np.repeat(glow, 3), (int(faces.max()) + 1) * (glow.max() + 1)
-    weight = np.where(owner < 0, 0.0, np.repeat(_areas(mesh.triangles), 3))
+    weight = np.where(owner < 0, 0.0, np.repeat(areas(mesh.triangles), 3))
     key = np.maximum(key, 0)
     rows = np.repeat(mesh.materials, 3, axis=0)
     total = np.stack([np.bincount(key, weight * rows[:, c], size) for c in range(rows.shape[1])], axis=1)
@@ -265,12 +262,6 @@ def _mean_materials(
     materials = np.where(area[:, None] > 0, mean, mesh.materials[source]).astype(np.float32)
     materials[:, EMISSION] = mesh.materials[source][:, EMISSION]
     return materials
-
-
-def _areas(triangles: npt.NDArray[Any]) -> FloatArray:
-    corners = np.asarray(triangles, np.float64)
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    return np.asarray(np.linalg.norm(cross, axis=-1) / 2)
 
 
 def _carried_normals(
@@ -303,7 +294,7 @@ def _carried_normals(
     normals = mesh.normals.reshape(-1, 3)[old]
     face = flat.reshape(-1, 3)[wanted]
     near = (normals * face[corner]).sum(axis=1) > NORMAL_COSINE
-    weight = np.where(near, _areas(mesh.triangles)[old // 3], 0.0)
+    weight = np.where(near, areas(mesh.triangles)[old // 3], 0.0)
     total = np.stack([np.bincount(corner, weight * normals[:, k], len(wanted)) for k in range(3)], axis=1)
     length = np.linalg.norm(total, axis=1, keepdims=True)
     result = flat.reshape(-1, 3).copy()
@@ -348,10 +339,14 @@ def simplify_scene(scene: Scene, budget: int = DEFAULT_BUDGET, keep: Collection[
 def proxy(scene: Scene, budget: int = 384) -> Scene:
     """A coarse stand-in of a scene, for a model with few tokens that sees the full geometry through its rays.
 
-    As `simplify_scene`, but a scene of many objects becomes one, and a budget below the number of lights is raised.
+    As `simplify_scene`, but a scene of many objects becomes one, more than 64 light triangles are drawn from by power,
+    and a budget below the number of lights is raised.
     """
     lights = [mesh for mesh in scene.objects if _is_light(mesh)]
     free = [mesh for mesh in scene.objects if not _is_light(mesh)]
+    if len(scene) > budget and sum(len(mesh) for mesh in lights) > LIGHT_TRIANGLES:
+        lights = [_fewer_lights(lights)]
+        scene = scene.replace(objects=(*free, *lights))
     budget = max(budget, sum(len(mesh) for mesh in lights) + MIN_TRIANGLES)
     if len(scene) > budget and len(free) * MIN_TRIANGLES > budget - sum(len(mesh) for mesh in lights):
         one = Mesh(
@@ -367,6 +362,15 @@ def proxy(scene: Scene, budget: int = 384) -> Scene:
     return simplify_scene(scene, budget)
 
 
+def _fewer_lights(lights: list[Mesh]) -> Mesh:
+    """Some of the light triangles, drawn by power and made brighter, so that they send as much light as all."""
+    triangles, rows = (np.concatenate([getattr(mesh, key) for mesh in lights]) for key in ("triangles", "materials"))
+    drawn = Lights.from_triangles(triangles, rows[:, EMISSION]).drawn(LIGHT_TRIANGLES)
+    chosen = rows[drawn.triangle]
+    chosen[:, EMISSION] *= drawn.weight[:, None]
+    return Mesh(lights[0].name, triangles[drawn.triangle], materials=chosen)
+
+
 def _is_light(mesh: Mesh) -> bool:
     return mesh.emits and len(mesh) <= LIGHT_TRIANGLES
 
@@ -374,10 +378,9 @@ def _is_light(mesh: Mesh) -> bool:
 def _need(mesh: Mesh) -> float:
     """Weight of an object in the shares: the root of its area, a quarter of that for a plane, whose triangles show no
     shape."""
-    corners = mesh.triangles.astype(np.float64)
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
-    area = float(np.linalg.norm(cross, axis=1).sum())
-    flatness = float(np.linalg.norm(cross.sum(axis=0))) / max(area, 1e-30)
+    vectors = area_vectors(mesh.triangles)
+    area = float(np.linalg.norm(vectors, axis=1).sum())
+    flatness = float(np.linalg.norm(vectors.sum(axis=0))) / max(area, 1e-30)
     return area**0.5 * (1 - 0.75 * flatness)
 
 
@@ -414,7 +417,7 @@ def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
     """
     if not max_edge > 0:
         raise InputError(f"object {mesh.name!r}: max_edge is {max_edge}, expected a positive length in scene units")
-    if _areas(mesh.triangles).sum() > MAX_SUBDIVIDED * max_edge**2:
+    if areas(mesh.triangles).sum() > MAX_SUBDIVIDED * max_edge**2:
         raise InputError(
             f"object {mesh.name!r}: max_edge {max_edge:g} would make more than {MAX_SUBDIVIDED:,} triangles; "
             "give a larger one"

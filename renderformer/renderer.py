@@ -59,7 +59,7 @@ class Renderer:
             lower precision visibly hurts it.
 
     Raises:
-        InputError: a device that is not there, or a precision that is unknown or that the device does not have.
+        InputError: a device that is not there, or a precision that is unknown.
     """
 
     def __init__(self, model: RenderFormer, device: str = "auto", precision: str = "auto", name: str = "") -> None:
@@ -167,6 +167,7 @@ class Renderer:
         views = source.cameras if cameras is None else (cameras,) if isinstance(cameras, Camera) else tuple(cameras)
         if not views:
             raise InputError(f"scene {source.name!r}: has no cameras; give some, for example Camera.from_angles()")
+        self._check_memory(width, height)
         lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress)
         report = progress or _silent
         step = self._views_at_once(width, height)
@@ -189,7 +190,8 @@ class Renderer:
                 cover = self.config.size_multiple
                 report = None if progress is None else lambda done, total: progress("cast rays", done, total)
                 images = [lit.caster.features(c, width, height, cover=cover, progress=report) for c in cameras]
-                pixels = self._tensor(np.stack(images))
+                # One view's features may be gigabytes, so they are not copied.
+                pixels = self._tensor(np.stack(images) if len(images) > 1 else images[0][None])
             hdr = self.model.view(lit.encoded, c2w, fov, height, width, pixels=pixels)
             # A model with alpha draws it as a fourth channel; the picture is the first three.
             return hdr[0, ..., :3].float().cpu().numpy()
@@ -202,15 +204,31 @@ class Renderer:
         """
         if self.device.type == "cpu":
             return 1
+        return max(1, int(DECODE_BYTES // self._bytes_per_view(width, height)))
+
+    def _bytes_per_view(self, width: int, height: int) -> float:
+        """An estimate from the widest activations."""
         config = self.config
         channels = 160 if config.output == "shading" else 2 * config.dpt_features if config.use_dpt_decoder else 16
         tokens = width * height / config.patch_size**2 * config.view_transformer_ffn_hidden_dim
-        bytes_per_view = 4 * (width * height * channels + 3 * tokens)
-        return max(1, int(DECODE_BYTES // bytes_per_view))
+        return 4 * (width * height * channels + 3 * tokens)
+
+    def _check_memory(self, width: int, height: int) -> None:
+        """Refuse what cannot fit: Linux grants the memory and ends the process when it is used, without a word."""
+        try:
+            there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, OSError, ValueError):
+            return
+        needed = self._bytes_per_view(width, height)
+        if self.device.type == "cpu" and needed > there:
+            raise InputError(
+                f"out of memory with {width} x {height} pixels: they need about {needed / 2**30:.0f} GiB of "
+                f"{there / 2**30:.0f}; use a smaller resolution"
+            )
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        """A batch of one on the device."""
-        return torch.from_numpy(np.array(array)).to(self.device)[None]
+        """A batch of one on the device; on a CPU it shares the memory of an array that may be written."""
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)[None]
 
     def _autocast(self) -> torch.autocast:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]

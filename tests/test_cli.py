@@ -336,6 +336,7 @@ def test_the_rest_is_rendered_after_a_failure(run: Run, fake: Fake, mesh: Path) 
         (("--overwrite", "--skip-existing"), "cannot be combined"),
         (("--camera", "0", "--orbit", "3"), "cannot be combined"),
         (("--orbit", "0"), "'--orbit'"),
+        (("--orbit", "1000000"), "'--orbit'"),
         (("--fov", "200"), "200 is out of range"),
         (("--distance", "-1"), "-1 is out of range"),
         (("--azimuth", "inf"), "out of range"),

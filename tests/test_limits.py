@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ def translated(mesh: Mesh, *by: float) -> Mesh:
         (scene(box(material=Material(0.8, 0.5, 0.5))), "diffuse + specular above 1 (up to 1.30)"),
         (scene(box(material=Material(0.1, (0.1, 0.5, 0.5), 0.5))), "12 of 12 triangles have a coloured specular"),
         (scene(box(material=Material(roughness=0.001))), "roughness below 0.01 (down to 0.001)"),
+        (scene(replace(box(), materials=np.float32([0.5] * 6 + [1.5] + [0] * 6))), "roughness above 1 (up to 1.5)"),
         (scene(Mesh("half", box().triangles[:6])), "1 of 1 objects are not watertight (most in 'half'"),
         (Scene((Light().mesh(),)), "only lights and nothing to light"),
     ],

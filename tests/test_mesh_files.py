@@ -14,6 +14,8 @@ import trimesh
 from numpy.testing import assert_allclose, assert_array_equal
 
 from renderformer.data.errors import InputError
+from renderformer.data.filematerials import surface_from_mtl
+from renderformer.data.gltf import GltfFile
 from renderformer.data.loading import load_scene
 from renderformer.data.meshfiles import load_mesh_file
 from renderformer.data.normals import smooth_normals
@@ -157,6 +159,18 @@ def test_gltf_never_reflects_more_than_all_light(tmp_path: Path, metallic: float
     assert (rows[:, DIFFUSE] + rows[:, SPECULAR] <= 1 + 1e-6).all()
 
 
+def test_gltf_material_features_that_are_ignored_are_told() -> None:
+    material = {
+        "name": "paint",
+        "normalTexture": {"index": 0},
+        "occlusionTexture": {"index": 0},
+        "extensions": {"KHR_materials_clearcoat": {}, "KHR_materials_emissive_strength": {"emissiveStrength": 2}},
+    }
+    file = GltfFile(json.dumps({"asset": {"version": "2.0"}, "materials": [material]}).encode(), lambda name: b"")
+    file.material(0)
+    assert file.notes == ["material 'paint': normalTexture, occlusionTexture, KHR_materials_clearcoat ignored"]
+
+
 def test_gltf_vertex_colors_are_linear_and_averaged(tmp_path: Path) -> None:
     mesh = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
     colors = np.array([[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 51, 255]], np.uint8)
@@ -202,8 +216,8 @@ Ke 7 6 5
 illum 1
 newmtl hot
 Kd 0.9 0.9 0.9
-Ks 0.5 0.5 0.5
-Ns 0
+Ks 0.6 0.5 0.5
+Ns 2
 d 0.5
 """
 OBJ = """mtllib a.mtl
@@ -222,17 +236,36 @@ f 1 2 5
 """
 
 
+def test_mtl_highlight_does_not_bleach_the_colour() -> None:
+    """Exporters write a white Ks of 1 beside any Kd; it is the brightness of a narrow highlight."""
+    surface, _ = surface_from_mtl({"kd": [0.8, 0.3, 0.3], "ks": [1, 1, 1], "ns": 50})
+    row = surface.rows()[0]
+    assert_allclose(row[:6], [0.8, 0.3, 0.3, *[8 / 58] * 3], rtol=1e-5)
+    # The normalised lobe is as bright in its middle as the Phong highlight of the file.
+    assert_allclose(row[3] * (50 + 8) / (8 * np.pi), 1 / np.pi, rtol=1e-5)
+    matte, _ = surface_from_mtl({"kd": [0.3, 0.3, 0.3], "ks": [0.5, 0.5, 0.5], "ns": 0})
+    assert_allclose(matte.rows()[0, 3:7], [0.04, 0.04, 0.04, 1], rtol=1e-5)
+
+
+def test_mtl_numbers_that_cannot_be_used_are_told() -> None:
+    surface, told = surface_from_mtl({"kd": [1.5, 0.5, 0], "ks": ["spectral", "a.rfl"], "ke": [3]})
+    assert surface.base == (1.0, 0.5, 0.0)
+    assert surface.emission == (3.0, 3.0, 3.0)
+    assert told == ["Kd clipped to 0 … 1", "Ks is not three numbers, 0 taken instead"]
+
+
 def test_mtl(tmp_path: Path) -> None:
     (tmp_path / "a.obj").write_text(OBJ)
     (tmp_path / "a.mtl").write_text(MTL)
     scene = load_mesh_file(tmp_path / "a.obj")
     rows = dict(zip([mesh.name for mesh in scene.objects], [mesh.materials[0] for mesh in scene.objects], strict=True))
     assert list(rows) == ["thing_red", "thing_lamp", "thing_hot"]
-    assert_allclose(rows["thing_red"][:7], [0.8, 0.1, 0.1, 0.1, 0.1, 0.1, 0.02**0.25], rtol=1e-6)
+    assert_allclose(rows["thing_red"][:7], [0.8, 0.1, 0.1, *[0.008] * 3, 0.02**0.25], rtol=1e-5)
     assert_allclose(rows["thing_lamp"][EMISSION], [7, 6, 5])
     # Illumination model 1 has no highlight.
     assert_allclose(rows["thing_lamp"][SPECULAR], 0)
-    assert_allclose(rows["thing_hot"][DIFFUSE] + rows["thing_hot"][SPECULAR], 1, rtol=1e-6)
+    # Scaled by one factor, so that its colour stays.
+    assert_allclose(rows["thing_hot"][:6], [0.9, 0.9, 0.9, 0.1, 0.5 / 6, 0.5 / 6], rtol=1e-5)
     told = " ".join(scene.notes)
     assert "'hot': specular scaled down" in told
     assert "'hot': transparency ignored" in told
@@ -301,7 +334,7 @@ def test_binary_ply_of_quads_and_triangles(tmp_path: Path, end: str) -> None:
     expected = points[np.array([[0, 1, 2], [0, 2, 3], [0, 1, 4]])]
     assert_array_equal(load_mesh_file(tmp_path / "a.ply").triangles, expected)
     (tmp_path / "a.ply").write_bytes(header.encode() + points.astype(f"{end}f4").tobytes() + faces[:-5])
-    with pytest.raises(InputError, match=r"a\.ply: is damaged: face 1 of 2"):
+    with pytest.raises(InputError, match=r"a\.ply: is truncated: it ends in face 1 of 2"):
         load_mesh_file(tmp_path / "a.ply")
 
 

@@ -93,6 +93,13 @@ def test_features_do_not_depend_on_threads_or_on_cover() -> None:
     np.testing.assert_allclose(covering[:30, :45], plain, rtol=1e-5, atol=1e-5)
 
 
+def test_systems_that_do_not_tell_which_processors_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on macOS and Windows.
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    scene = ball_scene()
+    assert caster(scene).features(scene.cameras[0], 8, 8).shape == (8, 8, rc.RAY_CHANNELS)
+
+
 def test_light_is_linear_in_emission() -> None:
     scene = ball_scene()
     brighter = scene.materials.copy()

@@ -88,6 +88,26 @@ def test_twice_the_light_is_twice_the_picture() -> None:
     np.testing.assert_allclose(eight, 8 * one, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kept", [[0, 1], [2]])
+def test_what_no_light_reaches_is_black(kept: list[int]) -> None:
+    # Without a light, and with nothing but one: there is no mean light that radiance could be relative to.
+    engine, world = renderer(**SHADING), scene()
+    dark = world.replace(objects=tuple(world.objects[i] for i in kept))
+    assert (engine.render(dark, 32)[0].hdr == 0).all()
+
+
+def test_each_colour_is_drawn_by_its_own_light() -> None:
+    engine, world = renderer(**SHADING), scene()
+    light = world.objects[2]
+    rows = light.materials.copy()
+    rows[:, EMISSION] *= [3, 1, 0]
+    white = engine.render(world, 32)[0].hdr
+    tinted = engine.render(world.with_object(replace(light, materials=rows)), 32)[0].hdr
+    np.testing.assert_allclose(tinted[..., 0], 3 * white[..., 0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(tinted[..., 1], white[..., 1], rtol=1e-3, atol=1e-4)
+    assert (tinted[..., 2] == 0).all()
+
+
 def test_the_order_of_triangles_does_not_matter() -> None:
     engine, world = renderer(**SHADING), scene()
     mesh = world.objects[1]
@@ -157,6 +177,12 @@ def test_running_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(engine.model, "view", full)
     with pytest.raises(InputError, match=r"^out of memory with 64 x 64 pixels; [^\n]*$"):
         engine.render(scene(), 64)
+
+
+def test_pictures_beyond_the_memory_are_refused_before_they_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 2**30 // 4096)
+    with pytest.raises(InputError, match=r"^out of memory with 16384 x 16384 pixels: .* GiB of 1; "):
+        renderer(**SHADING).render(scene(), 16384)
 
 
 def test_lower_precision_of_the_triangle_stage_is_close() -> None:

@@ -154,6 +154,23 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     assert (tmp_path / "a.h5").stat().st_size < 2e6
 
 
+def test_rounding_to_half_precision_is_told(tmp_path: Path) -> None:
+    triangles = np.eye(3, dtype=np.float32)[None].repeat(3, axis=0)
+    rows = np.stack([Material(value).row() for value in (0.1, 0.25, 0.5)])
+    rows[:, 6] = 0.5
+    told = save_scene(Scene((Mesh("a", triangles, materials=rows),)), tmp_path / "a.h5")
+    assert told[1:] == ["1 triangles with materials rounded to half precision"]
+
+
+def test_negative_materials_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    save_scene(Scene((Mesh("a", np.eye(3, dtype=np.float32)[None]),)), path)
+    with h5py.File(path, "a") as file:
+        file["texture"][:, 11] = -2 * triangle_mask()
+    with pytest.raises(InputError, match=r"a\.h5: .*emission goes down to -2"):
+        read_scene_h5(path)
+
+
 def test_emission_beyond_half_precision_is_refused(tmp_path: Path) -> None:
     rows = Material(0.5).row()
     rows[10:] = 1e5

@@ -219,12 +219,14 @@ def test_what_the_format_cannot_hold_is_counted(tmp_path: Path) -> None:
             Mesh("odd", ball, odd, Material(0.4)),
             Mesh("colour", ball, materials=Material(0.3)),
             Mesh("patched", ball, None, Material(0.4).row(), patches, index),
-        )
+        ),
+        (Camera.from_angles(name="front"), Camera.from_angles(90), Camera.from_angles(180, name="camera_2")),
     )
     told = save_scene(scene, tmp_path / "out.json")
     assert "80 triangles get other normals when read" in told
     assert "80 triangles with diffuse colours rounded to 8 bits" in told
     assert "1 textured triangles flattened to their mean material" in told
+    assert "1 names of cameras" in told
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

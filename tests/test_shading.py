@@ -65,21 +65,21 @@ def test_the_head_draws_every_patch_size_and_starts_from_ambient_light(patch: in
     head = shading.ShadingHead(16, patch)
     inputs = torch.rand(2, shading.NETWORK_CHANNELS, 24, 40)
     irradiance, gloss, gate = head(torch.randn(2, 16, 24 // patch, 40 // patch), inputs)
-    assert irradiance.shape == gloss.shape == gate.shape == (2, 24, 40, 3)
+    assert irradiance.shape == gloss.shape == gate.shape == (2, 24, 40)
     assert irradiance.std() < 0.01
     torch.testing.assert_close(gate, torch.ones_like(gate), atol=0.02, rtol=0)
 
 
 def test_the_light_level_ignores_lights_padding_and_the_size_of_triangles() -> None:
     triangles = torch.rand(1, 5, 3, 3)
-    light = torch.full((1, 5, 2, 3), 0.25)
+    light = torch.full((1, 5, 2), 0.25)
     mask = torch.tensor([[True, True, True, True, False]])
-    emission = torch.zeros(1, 5, 3)
+    emission = torch.zeros(1, 5)
     # The light shines on itself without bound, and padding holds nonsense.
     light[0, 3], emission[0, 3], light[0, 4] = 1e6, 1.0, -1e6
     assert shading.light_level(triangles, light, mask, emission).item() == pytest.approx(0.5)
     dark = torch.zeros_like(light)
-    assert shading.light_level(triangles, dark, mask, emission).item() == 1
+    assert shading.light_level(triangles, dark, mask, emission).item() == 0
 
 
 def test_a_bundle_stands_at_the_mean_of_its_hits() -> None:
@@ -91,12 +91,28 @@ def test_a_bundle_stands_at_the_mean_of_its_hits() -> None:
     torch.testing.assert_close(positions[0, 1], torch.zeros(9))
 
 
-def test_the_picture_is_what_is_known_plus_what_is_predicted() -> None:
+def test_the_picture_is_what_is_known_plus_what_is_predicted_in_every_colour() -> None:
     rng = np.random.default_rng(0)
-    pixels = torch.from_numpy(rng.random((1, 2, 2, rc.RAY_CHANNELS)).astype(np.float32))
-    irradiance, gloss, gate = torch.rand(3, 1, 2, 2, 3)
-    got = shading.shade(pixels, torch.tensor([2.0]), (irradiance, gloss, gate))
+    pixels = torch.from_numpy(rng.random((2, 1, 4, 5, rc.RAY_CHANNELS)).astype(np.float32))
     known = pixels[..., rc.HIT_EMISSION] + pixels[..., rc.DIRECT] + pixels[..., rc.HIGHLIGHT]
-    expected = known + gate * pixels[..., rc.REFLECTION]
-    expected = expected + 2 * (pixels[..., rc.HIT_DIFFUSE] * irradiance + pixels[..., rc.HIT_SPECULAR] * gloss)
-    torch.testing.assert_close(got, expected)
+    # Scenes, colours and views side by side, as the model has them.
+    irradiance, gloss, gate = torch.rand(3, 2, 3, 1, 4, 5)
+    level = torch.rand(2, 3)
+    grey = shading.monochrome_pixels(pixels, 3)
+    got = shading.shade(grey, level.flatten(), tuple(x.flatten(0, 2) for x in (irradiance, gloss, gate)))
+    for colour in range(3):
+        expected = known + gate[:, colour, ..., None] * pixels[..., rc.REFLECTION]
+        indirect = pixels[..., rc.HIT_DIFFUSE] * irradiance[:, colour, ..., None]
+        indirect = indirect + pixels[..., rc.HIT_SPECULAR] * gloss[:, colour, ..., None]
+        expected = expected + level[:, colour, None, None, None, None] * indirect
+        torch.testing.assert_close(got.unflatten(0, (2, 3, 1))[:, colour], expected[..., colour])
+
+
+def test_monochrome_rows_hold_one_colour_of_each_material() -> None:
+    rows = torch.rand(2, 5, 13)
+    grey = shading.monochrome_rows(rows, 3).unflatten(0, (2, 3))
+    for colour in range(3):
+        for start in (0, 3, 10):
+            own = rows[..., start + colour, None].expand(-1, -1, 3)
+            torch.testing.assert_close(grey[:, colour, :, start : start + 3], own)
+        torch.testing.assert_close(grey[:, colour, :, 6:10], rows[..., 6:10])

@@ -330,3 +330,22 @@ def test_subdivide_scene_fits_the_budget_or_says_so() -> None:
             subdivide_scene(scene, wrong)
     with pytest.raises(InputError, match="'small'"):
         subdivide_scene(scene, "small")
+
+
+def test_a_proxy_keeps_the_light_of_very_many_lights() -> None:
+    rng = np.random.default_rng(0)
+    small = 0.02 * np.eye(3) + rng.uniform(-0.4, 0.4, (500, 1, 3))
+    bright = np.tile(Material(1, emission=(40, 30, 20)).row(), (500, 1))
+    bright[:, EMISSION] *= rng.uniform(0.5, 2, (500, 1))
+    lamps = [Mesh(f"lamp{i}", part, materials=rows) for i, (part, rows) in enumerate(zip(
+        np.split(small, 10), np.split(bright, 10), strict=True))]  # fmt: skip
+    scene = Scene((Mesh("floor", grid(10)), *lamps))
+    few = proxy(scene, 300)
+    assert len(few) <= 300
+
+    def power(of: Scene) -> npt.NDArray[np.float64]:
+        edges = of.triangles[:, 1:] - of.triangles[:, :1]
+        area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2
+        return np.asarray(area @ of.materials[:, EMISSION], np.float64)
+
+    np.testing.assert_allclose(power(few), power(scene), rtol=1e-3)

@@ -313,3 +313,13 @@ def test_loading_refuses_options_that_do_not_apply() -> None:
         load_scene(KNOT, budget=-1)
     with pytest.raises(InputError, match="too small: lights and stage have 129"):
         load_scene(KNOT, budget=100)
+
+
+@pytest.mark.parametrize(("suffix", "told"), [(".obj", True), (".ply", True), (".off", True), (".stl", False)])
+def test_formats_that_do_not_say_what_is_up_are_told_of(tmp_path: Path, suffix: str, told: bool) -> None:
+    import trimesh
+
+    path = tmp_path / f"box{suffix}"
+    trimesh.creation.box().export(path)
+    assert any("--up y" in note for note in load_scene(path).notes) == told
+    assert not any("--up y" in note for note in load_scene(path, up="z").notes)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
+from renderformer.model import shading
 from renderformer.model.encoder import (
     Encoded,
     TriangleTransformer,
@@ -26,7 +27,6 @@ from renderformer.model.encoder import (
 )
 from renderformer.model.encodings import nerf_encoding
 from renderformer.model.layers import Attention, make_norm
-from renderformer.model.shading import TRIANGLE_CHANNELS, light_level, pixel_inputs, shade, triangle_inputs
 from renderformer.model.view import ViewTransformer, ray_directions
 
 __all__ = ["Encoded", "RenderFormer"]
@@ -56,7 +56,7 @@ class RenderFormer(nn.Module):
         self.texture_encoder = nn.Linear(config.texture_channels * config.texture_encode_patch_size**2, width)
         self.texture_encoder_norm = make_norm(config.texture_encoder_norm_type, width)
         if config.ray_features != "none":
-            self.tri_light_encoder = nn.Linear(TRIANGLE_CHANNELS, width)
+            self.tri_light_encoder = nn.Linear(shading.TRIANGLE_CHANNELS, width)
             self.tri_light_encoder_norm = make_norm(config.norm_type, width)
         self.transformer = TriangleTransformer(config)
         self.view_transformer = ViewTransformer(config)
@@ -96,6 +96,7 @@ class RenderFormer(nn.Module):
         patches: Tensor | None = None,
         patch_index: Tensor | None = None,
         triangle_light: Tensor | None = None,
+        colours: int = 3,
     ) -> Encoded:
         """The view-independent stage. Changes none of its inputs.
 
@@ -108,7 +109,8 @@ class RenderFormer(nn.Module):
             patches: (K, C, P, P) patches of the triangles whose material varies, beside rows in `texture`.
             patch_index: (B, N) integers, which patch a triangle has; -1 for the row.
             triangle_light: (B, N, 2, 3) direct light on front and back (`RayCaster.triangle_light`); required by a
-                model with `ray_features`, and by no other.
+                model with `ray_features`, and by no other. Such a model takes material rows.
+            colours: how many of the colour channels, from the first, such a model draws.
 
         Raises:
             InputError: patches of another size than the model's.
@@ -118,14 +120,19 @@ class RenderFormer(nn.Module):
         triangles = triangles.float().masked_fill(~mask[..., None, None], 0.0)
         vn = vn.float().masked_fill(~mask[..., None, None], 0.0)
         level_B = None
+        token_BND: Tensor = self.tri_token
         if self.config.ray_features != "none":
             assert triangle_light is not None, "this model needs triangle_light"
-            emission_BN3 = (texture[..., 0, 0] if texture.ndim == 5 else texture)[..., -3:].float()
-            level_B = light_level(triangles, triangle_light, mask, emission_BN3)
-        token_BND = self.tri_token + self._texture_tokens(texture, patches, patch_index, level_B)
-        if triangle_light is not None and level_B is not None:
-            light_BND = self.tri_light_encoder(triangle_inputs(triangles, triangle_light, level_B))
-            token_BND = token_BND + self.tri_light_encoder_norm(light_BND)
+            assert texture.ndim == 3, "this model takes material rows"
+            # From here on, B counts one monochrome scene per colour channel.
+            triangles, mask, vn = (x.repeat_interleave(colours, dim=0) for x in (triangles, mask, vn))
+            light_BN2 = triangle_light.float()[..., :colours].movedim(-1, 1).flatten(0, 1)
+            texture = shading.monochrome_rows(texture.float(), colours)
+            level_B = shading.light_level(triangles, light_BN2, mask, texture[..., -1])
+            texture = torch.cat([texture[..., :-3], shading.relative(texture[..., -3:], level_B)], dim=-1)
+            inputs_BNC = shading.triangle_inputs(triangles, light_BN2, level_B)
+            token_BND = token_BND + self.tri_light_encoder_norm(self.tri_light_encoder(inputs_BNC))
+        token_BND = token_BND + self._texture_tokens(texture, patches, patch_index)
         if self.config.use_vn_encoder:
             encoding = nerf_encoding(vn.flatten(2), self.config.vn_pe_num_freqs)
             token_BND = token_BND + self.vn_encoder_norm(self.vn_encoding_proj(encoding))
@@ -139,11 +146,10 @@ class RenderFormer(nn.Module):
         positions_BR9 = register_positions(triangles, mask)[:, None].expand(-1, registers, -1)
         positions_BT9 = torch.cat([positions_BR9, triangles.flatten(2)], dim=1)
         mask_BT = F.pad(mask, (registers, 0), value=True)
-        return Encoded(self.transformer(x_BTD, positions_BT9, mask_BT).float(), positions_BT9, mask_BT, level_B)
+        tokens_BTD = self.transformer(x_BTD, positions_BT9, mask_BT).float()
+        return Encoded(tokens_BTD, positions_BT9, mask_BT, level_B, colours)
 
-    def _texture_tokens(
-        self, texture: Tensor, patches: Tensor | None, patch_index: Tensor | None, level_B: Tensor | None
-    ) -> Tensor:
+    def _texture_tokens(self, texture: Tensor, patches: Tensor | None, patch_index: Tensor | None) -> Tensor:
         encode, patch = self.texture_encoder, self.config.texture_encode_patch_size
         texture = texture.float()
         if patch == 1 and texture.ndim == 5:
@@ -151,9 +157,6 @@ class RenderFormer(nn.Module):
         for given in (texture if texture.ndim == 5 else None, patches):
             if given is not None and tuple(given.shape[-2:]) != (patch, patch):
                 raise InputError(f"texture patches are {tuple(given.shape[-2:])}, this model takes {(patch, patch)}")
-        if level_B is not None:
-            assert texture.ndim == 3, "a model with ray_features takes material rows"
-            texture = torch.cat([texture[..., :-3], texture[..., -3:] / level_B[:, None, None]], dim=-1)
         if not self.config.use_ldr:
             texture = log_emission(texture, channel_dim=2)
         if texture.ndim == 5:
@@ -182,9 +185,12 @@ class RenderFormer(nn.Module):
                 model with `ray_features`, and by no other.
 
         Returns:
-            (B, V, height, width, 3), linear HDR radiance; 4 channels when the model draws alpha; LDR when `use_ldr`.
+            (B, V, height, width, 3), linear HDR radiance; 4 channels when the model draws alpha; LDR when `use_ldr`;
+            as many as `encode` was given `colours` in a model with `ray_features`.
         """
         batch, views = c2w.shape[:2]
+        if encoded.light_level is not None:
+            c2w, fov = (x.repeat_interleave(encoded.colours, dim=0) for x in (c2w, fov))
         c2w_M44 = c2w.float().flatten(0, 1)
         positions_MT9 = encoded.positions_world.repeat_interleave(views, dim=0)
         if self.config.turn_to_cam_coord:
@@ -194,11 +200,12 @@ class RenderFormer(nn.Module):
         covering = -(-height // step) * step, -(-width // step) * step
         rays_Mhw3 = ray_directions(c2w_M44, fov.float().reshape(-1), (height, width), covering)
         if pixels is not None and encoded.light_level is not None:
-            pixels_MhwC = pixels.float().flatten(0, 1)
+            pixels_MhwC = shading.monochrome_pixels(pixels.float(), encoded.colours)
             level_M = encoded.light_level.repeat_interleave(views)
-            known = pixels_MhwC, pixel_inputs(pixels_MhwC, level_M)
+            known = pixels_MhwC, shading.pixel_inputs(pixels_MhwC, level_M)
             predicted = self.view_transformer.shading(rays_Mhw3, encoded.tokens, positions_MT9, encoded.mask, *known)
-            return shade(pixels_MhwC, level_M, predicted)[:, :height, :width].unflatten(0, (batch, views))
+            picture_Mhw = shading.shade(pixels_MhwC, level_M, predicted)[:, :height, :width]
+            return picture_Mhw.unflatten(0, (batch, encoded.colours, views)).movedim(1, -1)
         assert self.config.ray_features == "none", "this model needs pixels"
         raw = self.view_transformer(rays_Mhw3, c2w_M44[:, :3, 3], encoded.tokens, positions_MT9, encoded.mask)
         picture = F.elu(raw.float()[..., :height, :width], alpha=_ELU_ALPHA)

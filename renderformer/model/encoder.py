@@ -28,12 +28,14 @@ class Encoded:
             mean of their scene.
         mask: (B, T) bool, True for registers and real triangles.
         light_level: (B,) mean direct light that radiance is relative to in a model with `ray_features`, else None.
+        colours: how many monochrome scenes, side by side in the batch, make up one scene in such a model.
     """
 
     tokens: Tensor
     positions_world: Tensor
     mask: Tensor
     light_level: Tensor | None = None
+    colours: int = 3
 
 
 class TriangleTransformer(nn.Module):
@@ -71,7 +73,9 @@ def log_emission(texture: Tensor, channel_dim: int) -> Tensor:
 def uniform_texture_weight(weight: Tensor, patch: int) -> Tensor:
     """The texture encoder's weight (D, C P P) summed over the entries of a triangle, i + j <= P: (D, C).
 
-    A uniform patch is one row of C numbers times that mask, so this product gives the same token.
+    A uniform patch is one row of C numbers times that mask, so this product gives the same token. Summed at every
+    encoding, since that is less than a thousandth of the work for a scene of 4096 triangles, while
+    a stored sum would have to follow every change of the weight.
     """
     index = torch.arange(patch, device=weight.device)
     inside = (index[:, None] + index[None, :] <= patch).to(weight.dtype).flatten()

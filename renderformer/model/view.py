@@ -153,7 +153,8 @@ class ViewTransformer(nn.Module):
         """The extension's decoder (renderformer/model/shading.py): what ray bundles that see their hits still lack.
 
         Args:
-            pixels_MhwC: feature images; inputs_MChw: `pixel_inputs` of them; the rest as in `forward`, camera space.
+            pixels_MhwC: monochrome feature images; inputs_MChw: `pixel_inputs` of them; the rest as in `forward`,
+                camera space.
 
         Returns:
             Irradiance, gloss and gate, see `ShadingHead.forward`.

@@ -21,8 +21,8 @@ AMBIENT = 0.1
 Scores = dict[str, npt.NDArray[np.float64]]
 
 
-def predict(model: RenderFormer, batch: Batch) -> Tensor:
-    """(B, V, h, w, 3) pictures of a batch."""
+def predict(model: RenderFormer, batch: Batch, colours: int = 3) -> Tensor:
+    """(B, V, h, w, 3) pictures of a batch; of a model with ray features, as many of the colour channels as wanted."""
     extension = model.config.ray_features != "none"
     encoded = model.encode(
         batch.triangles,
@@ -30,6 +30,7 @@ def predict(model: RenderFormer, batch: Batch) -> Tensor:
         batch.mask,
         batch.normals,
         triangle_light=batch.triangle_light if extension else None,
+        colours=colours,
     )
     height, width = batch.hdr.shape[2:4]
     return model.view(encoded, batch.c2w, batch.fov, height, width, pixels=batch.pixels if extension else None)

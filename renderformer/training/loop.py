@@ -89,17 +89,29 @@ def loss_of(picture: Tensor, reference: Tensor) -> Tensor:
 
 
 class Trainer:
-    """One run in one folder. Resumes when the folder holds a state.
+    """One run in one folder. Resumes when the folder holds a state; else starts from `init`, a model of the same
+    configuration, or from random weights.
 
     Raises:
         InputError: the folder's state belongs to another configuration.
     """
 
-    def __init__(self, config: TrainingConfig, data: TrainingSet, held_out: TrainingSet | None, out: Path) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: TrainingSet,
+        held_out: TrainingSet | None,
+        out: Path,
+        init: RenderFormer | None = None,
+    ) -> None:
         self.config, self.data, self.held_out, self.out = config, data, held_out, out
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.model = RenderFormer(ModelConfig.from_dict(config.model, "model"))
+        if init is not None:
+            if init.config != self.model.config:
+                raise InputError("the model to start from has another configuration than the training's `model`")
+            self.model.load_state_dict(init.state_dict())
         self.ema = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         # Gains, biases and tokens are not shrunk.
         matrices = [p for p in self.model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
@@ -152,8 +164,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            picture = predict(self.model, batch)
-        loss = loss_of(picture.float(), batch.hdr)
+            # The channels are permuted at random, so one of them is a fair sample at a third of the cost.
+            picture = predict(self.model, batch, 1 if self.model.config.ray_features != "none" else 3)
+        loss = loss_of(picture.float(), batch.hdr[..., : picture.shape[-1]])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
