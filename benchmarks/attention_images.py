@@ -32,6 +32,7 @@ KINDS = {
     "int8, fp16 P V (sm_80)": ("int8", "fp16"),
     "fp8, fp32 chains": ("fp8", "fp32+fp32"),
 }
+CONTROL = "no attention (control)"
 Attend = Callable[..., Tensor]
 
 
@@ -46,6 +47,11 @@ def emulated(qk_dtype: str, pv_accum: str, exact: Attend) -> Attend:
         return quantised_attention(q, k, v, kv_lengths=lengths, qk_dtype=qk_dtype, pv_accum=pv_accum)[0]
 
     return run
+
+
+def silent(q: Tensor, *_: Tensor, **__: object) -> Tensor:
+    """The control: triangles that learn nothing of each other. A model that this does not hurt passes any gate."""
+    return torch.zeros_like(q)
 
 
 def log_hdr_psnr(ours: np.ndarray, expected: np.ndarray) -> float:
@@ -75,14 +81,14 @@ def main() -> None:
         for path in options.scenes:
             scene = rf.Scene.load(path)
             expected = draw(renderer, scene, options.resolution, layers.attention)
-            for name, (qk_dtype, pv_accum) in KINDS.items():
-                ours = draw(renderer, scene, options.resolution, emulated(qk_dtype, pv_accum, layers.attention))
-                decibels = log_hdr_psnr(ours, expected)
+            attends = {name: emulated(*kind, layers.attention) for name, kind in KINDS.items()} | {CONTROL: silent}
+            for name, attend in attends.items():
+                decibels = log_hdr_psnr(draw(renderer, scene, options.resolution, attend), expected)
                 rows.append(
                     {"scene": path.name, "triangles": len(scene), "arithmetic": name, "log_hdr_db": f"{decibels:.1f}"}
                 )  # fmt: skip
     report("attention_images", rows)
-    sys.exit(any(float(row["log_hdr_db"]) < GATE for row in rows))
+    sys.exit(any(float(row["log_hdr_db"]) < GATE for row in rows if row["arithmetic"] != CONTROL))
 
 
 if __name__ == "__main__":
