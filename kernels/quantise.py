@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ class Quantised:
 
     Attributes:
         q, k: (B, H, T', D) and (B, G, S', D), int8 or float8_e4m3fn; sm_scale and log2(e) are part of Q's scale.
-        v: (B, G, D, S') float8_e4m3fn, or float16 for GPUs without E4M3.
+        v: (B, G, D, S') float8_e4m3fn, the keys of every 16 in the order of `triton_kernels.stored_order`; or float16,
+            in their own order, for GPUs without E4M3.
         q_scale, k_scale: (B, H, T' / 32), (B, G, S' / 64) float32. v_scale: (B, G, D) float32.
         k_sum: (B, G, parts, D) float32, sums over the real keys (zeros if K is not smoothed).
         tokens, keys: T and S.
@@ -91,6 +93,11 @@ def capability(device: torch.device) -> tuple[int, int]:
     return INTERPRETED_CAPABILITY
 
 
+def on_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Kernels are launched on the current GPU, which need not be the tensors'."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def pv_mode(pv_accum: str, device_capability: tuple[int, int]) -> str:
     """The key of `reference.RANGES` for a public `pv_accum` on a GPU.
 
@@ -145,10 +152,10 @@ def quantise_heads(
         buffer(batch, key_heads, parts, width),
         tokens, keys, lengths, pv, tile,
     )  # fmt: skip
-    q_args = _projected(q_BHTD, q_projection)
-    k_args = _projected(k_BGSD, k_projection)
     v_max = torch.empty_like(result.k_sum)
-    _launch_prologue(result, v_max, (q_BHTD, k_BGSD, v_BGSD), (q_args, k_args), sm_scale, span, smooth_k)
+    with on_device(device):
+        projected = _projected(q_BHTD, q_projection), _projected(k_BGSD, k_projection)
+        _launch_prologue(result, v_max, (q_BHTD, k_BGSD, v_BGSD), projected, sm_scale, span, smooth_k)
     return result
 
 

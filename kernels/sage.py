@@ -22,6 +22,7 @@ from renderformer.kernels.quantise import (
     Quantised,
     capability,
     interpreted,
+    on_device,
     pv_mode,
     quantise_heads,
 )
@@ -137,6 +138,13 @@ def attend_quantised(
         (B, H, T) float32, base-2 logarithms of the sums of exponentials of the smoothed logits; empty unless
         `with_lse`.
     """
+    with on_device(out_BHTD.device):
+        return _attend(quantised, out_BHTD, is_causal, with_lse, tiles, splits)
+
+
+def _attend(
+    quantised: Quantised, out_BHTD: Tensor, is_causal: bool, with_lse: bool, tiles: Tiles | None, splits: int | None
+) -> Tensor:
     batch, heads, tokens, _ = out_BHTD.shape
     tiles, wanted = choose_tiles(quantised, batch * heads, out_BHTD.device) if tiles is None else (tiles, splits or 1)
     splits = wanted if splits is None else splits
@@ -235,12 +243,15 @@ def _check(
             f"shapes {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)} of q, k, v do not fit (layout {layout})"
         )
     _check_lengths(kv_lengths, q.shape[0], k.shape[2 if layout == "HND" else 1])
-    reason = unsupported(q.device)
+
+
+def _check_device(device: torch.device, qk_dtype: str) -> None:
+    """Within the operator, so that a compiler need not trace it."""
+    reason = unsupported(device)
     if reason is not None:
         raise ValueError(f"quantised attention cannot run here: {reason}")
-    if qk_dtype == "fp8" and capability(q.device) < (8, 9):
+    if qk_dtype == "fp8" and capability(device) < (8, 9):
         raise ValueError("qk_dtype 'fp8' needs compute capability 8.9 or later; use 'int8'")
-    pv_mode(pv_accum, capability(q.device))
 
 
 def _check_lengths(kv_lengths: Tensor | None, batch: int, keys: int) -> None:
@@ -276,6 +287,7 @@ def _attention(
     with_lse: bool,
 ) -> tuple[Tensor, Tensor]:
     """`sageattn` after its checks; lse is empty unless asked for."""
+    _check_device(q.device, qk_dtype)
     q_BHTD, k_BGSD, v_BGSD = (_heads_first(x, layout) for x in (q, k, v))
     found = capability(q.device)
     quantised = quantise_heads(

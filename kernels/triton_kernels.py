@@ -5,7 +5,8 @@ Imports triton at the top, so it is itself imported inside functions only.
 
 Layout of what the prologue writes and the main loop reads, without gaps and with zeros after the real tokens:
 Q (B, H, T rounded up to TILE, D), K (B, G, S rounded up to TILE, D), V transposed (B, G, D, S rounded up to TILE),
-since the 8-bit products of Hopper take V with the keys side by side. Hence the main loop loads without masks and only
+since the 8-bit products of Hopper take V with the keys side by side, and in E4M3 with the keys of every 16 in the order
+of `stored_order`. Hence the main loop loads without masks and only
 the scores of a ragged tail need one.
 """
 
@@ -149,6 +150,12 @@ def quantise_rows(
 
 
 @triton.jit
+def stored_order(place):
+    """Which key stands at a place of the stored V: within every 16, place 4t + 2b + c holds key 8b + 2t + c."""
+    return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
+
+
+@triton.jit
 def quantise_values(
     V, OUT, SCALE, V_MAX, LENGTHS, v_b, v_h, v_t, v_d, heads, tokens, padded, parts, largest,
     D: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, HALF: tl.constexpr,
@@ -157,7 +164,8 @@ def quantise_values(
     """One block of V with a scale for each channel, to E4M3 (or fp16), transposed."""
     block, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     count = real_tokens(LENGTHS, batch, tokens, HAS_LENGTHS)
-    rows = block * BLOCK + tl.arange(0, BLOCK)
+    places = block * BLOCK + tl.arange(0, BLOCK)
+    rows = places if HALF else stored_order(places)
     dims = tl.arange(0, WIDTH)
     line = batch * heads + head
     part = tl.arange(0, PARTS)
@@ -169,7 +177,7 @@ def quantise_values(
     v = tl.load(at, mask=(rows < count)[:, None] & (dims < D)[None, :], other=0.0).to(tl.float32) / scale[None, :]
     v = tl.minimum(tl.maximum(v, -largest), largest)
     value = tl.trans(v.to(tl.float16) if HALF else v.to(tl.float8e4nv))
-    tl.store(OUT + (line * D + dims)[:, None] * padded + rows[None, :], value, mask=(dims < D)[:, None])
+    tl.store(OUT + (line * D + dims)[:, None] * padded + places[None, :], value, mask=(dims < D)[:, None])
     tl.store(SCALE + line * D + dims, scale, mask=(block == 0) & (dims < D))
 
 
@@ -218,7 +226,13 @@ def attend_tile(
     alpha = tl.exp2(top - floor)
     p = tl.exp2(s - (floor - P_LOG2)[:, None])
     total = total * alpha + tl.sum(p, axis=1)
-    p8 = p.to(tl.float16) if PV == "fp16" else p.to(tl.float8e4nv)
+    if PV == "fp16":
+        p8 = p.to(tl.float16)
+    else:
+        # A thread of the tensor core has keys (2t, 2t + 1, 8 + 2t, 9 + 2t) of every 16 as a result, and four neighbours
+        # as an operand; in V's order (see stored_order) these are the same, and no data moves between threads.
+        p8 = tl.reshape(p.to(tl.float8e4nv), [p.shape[0], BN // 16, 2, 4, 2])
+        p8 = tl.reshape(tl.permute(p8, [0, 1, 3, 2, 4]), [p.shape[0], BN])
     v_a = tl.load(V + tl.arange(0, DA)[None, :] * padded + keys[:, None])
     acc_a = add_values(acc_a * alpha[:, None], p8, v_a, PV, IMPRECISE)
     if DB > 0:
