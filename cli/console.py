@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -30,8 +31,8 @@ def say_all(label: str, lines: Iterable[str]) -> None:
 
 
 def emit_json(result: dict[str, Any]) -> None:
-    """One result as one line of JSON on stdout, flushed so that a reader can follow."""
-    typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    """One result as one line of JSON on stdout, in ASCII whatever its encoding, flushed so that a reader can follow."""
+    typer.echo(json.dumps(result, allow_nan=False))
     sys.stdout.flush()
 
 
@@ -48,7 +49,8 @@ def describe(error: BaseException) -> str:
             f" ({first[:120] or 'no details'})"
         )
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else first or type(error).__name__
+        # Without a name it is stdout; files are written and read by functions that name them.
+        return f"{error.filename or 'stdout'}: {error.strerror}" if error.strerror else first or type(error).__name__
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("renderformer"):
         return f"the package {error.name} is not installed; training and data need: pip install 'renderformer[train]'"
     return f"internal error, {type(error).__name__}: {first}; set RENDERFORMER_DEBUG=1 to see where, and report it"
@@ -72,6 +74,10 @@ def run(app: Callable[[], Any]) -> None:
 
     Typer itself ends with 2 on wrong usage and with 130 on Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names may hold what is not text, and a terminal may know ASCII only; neither is a reason to stop.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except BrokenPipeError:

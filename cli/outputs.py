@@ -74,10 +74,21 @@ def check_paths(paths: Sequence[Path], taken: set[Path], overwrite: bool, skip_e
 
 
 def write_stdout(data: bytes) -> None:
-    """Bytes of one picture, for a pipe."""
+    """Bytes of one picture, for a pipe.
+
+    Raises:
+        InputError: they cannot be written, but for a reader that went away (BrokenPipeError).
+    """
+    from renderformer.data.errors import InputError
+
     stream = typer.get_binary_stream("stdout")
-    stream.write(data)
-    stream.flush()
+    try:
+        stream.write(data)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"stdout: cannot write, {error.strerror}") from None
 
 
 def _fields(template: str) -> set[str]:

@@ -276,7 +276,7 @@ def _render_one(job: Job, source: str, quiet: bool, as_json: bool) -> bool:
     except ModelError as error:
         fatal = True
         _fail(result, error.__cause__ or error, "")
-    except (typer.Exit, typer.Abort, typer.BadParameter):
+    except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
         raise
     except Exception as error:
         _fail(result, error, source)

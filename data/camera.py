@@ -47,7 +47,10 @@ class Camera:
                 f"camera {self.name!r}: c2w is not a rigid transform; its upper left 3 x 3 block must be a rotation "
                 "and its last row 0 0 0 1"
             )
-        fov = float(self.fov)
+        try:
+            fov = float(self.fov)
+        except (TypeError, ValueError):
+            raise InputError(f"camera {self.name!r}: fov is {self.fov!r}, expected degrees between 0 and 180") from None
         if not 0 < fov < 180:
             raise InputError(f"camera {self.name!r}: fov is {fov:g}, expected degrees between 0 and 180")
         c2w.setflags(write=False)

@@ -37,6 +37,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot write, {error.strerror or error}") from error
+        # NumPy, for one, tells only how much it could write.
+        reason = error.strerror or f"{error}; see whether the disk is full"
+        raise InputError(f"{path}: cannot write, {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -45,6 +45,8 @@ def load_scene(
             exist, does not apply to the file, or is out of range; one line with the remedy.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a mesh or scene file")
     kind = SCENE_FORMATS.get(path.suffix.lower())
     if kind is None:
         scene, walls = _load_mesh(path, stage, stage_options)

@@ -287,7 +287,9 @@ class RayCaster:
             cosine = np.maximum(np.abs(dot(found.face_normal, found.outgoing)), 1e-6)
             light_pdf = self._chance[found.triangle] * dot(toward, toward) / (cosine * area)
             lobe_pdf = ggx_density(half[rows], alpha[rows]) * masking_out[rows] / (4 * np.maximum(view[rows, 2], 1e-4))
-            weight = masking_in[rows] * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
+            # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
+            total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
+            weight = np.divide(masking_in[rows] * lobe_pdf, total_pdf, out=np.zeros_like(lobe_pdf), where=total_pdf > 0)
             glint[rows] += np.where(emission > 0, weight[:, None] * emission, 0)
             bounce = materials[:, DIFFUSE] * self.irradiance(found, 1, phase[rows] * lobe_rays + k)
             mirrored[rows] += np.where(emission > 0, 0, (masking_in[rows] / lobe_rays)[:, None] * bounce)

@@ -237,6 +237,9 @@ class Light:
         target: (3,) the point that the light faces.
         size: length of an edge in scene units; the training's triangle has 0.0707 x (2.0 … 2.5).
         emission: radiance, one number (white) or linear RGB; trained on 2500 … 5000 in sum over all lights.
+
+    Raises:
+        InputError: position and target coincide, size is not positive, emission is out of range or zero.
     """
 
     position: tuple[float, float, float] = (0.0, 0.0, 2.1)
@@ -245,14 +248,13 @@ class Light:
     emission: float | tuple[float, float, float] = 3500.0
     name: str = "light"
 
-    def mesh(self) -> Mesh:
-        """The light as a one-triangle mesh whose front faces the target.
+    def __post_init__(self) -> None:
+        self.mesh()
 
-        Raises:
-            InputError: position and target coincide, size is not positive, emission is out of range or zero.
-        """
-        if not self.size > 0:
-            raise InputError(f"light {self.name!r}: size is {self.size}, expected a positive number")
+    def mesh(self) -> Mesh:
+        """The light as a one-triangle mesh whose front faces the target."""
+        if not 0 < self.size <= MAX_COORDINATE:
+            raise InputError(f"light {self.name!r}: size is {self.size}, expected a positive number up to 1e9")
         emission = _rgb(self.emission, f"light {self.name!r}: emission", 60000.0)
         if max(emission) <= 0:
             raise InputError(f"light {self.name!r}: emission is 0, expected a positive number")

@@ -125,6 +125,8 @@ def save_model(model: RenderFormer, folder: str | os.PathLike[str], dtype: torch
 
     with atomic_path(folder / WEIGHTS_FILE) as path:
         save_file(tensors, path, metadata={"format": "pt"})
+        # safetensors makes files that only their owner can read, which a shared or packaged model is not meant to be.
+        path.chmod(0o644)
     with atomic_path(folder / CONFIG_FILE) as path:
         path.write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

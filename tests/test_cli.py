@@ -431,6 +431,42 @@ def test_from_stdin_to_stdout(mesh: Path) -> None:
     assert b"- -> -.png (8x8" in done.stderr
 
 
+@pytest.mark.parametrize("picture", [True, False])
+def test_a_full_disk_behind_stdout_and_a_reader_that_went_away(mesh: Path, picture: bool) -> None:
+    out = ["-o", "-.png", "-q"] if picture else ["--json"]
+    program = [sys.executable, "-c", _FAKE_MAIN, "render", str(mesh), *out, "-r", "8"]
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, cwd=mesh.parent, text=True)
+        assert done.returncode == 1
+        assert "stdout: " in done.stderr
+        assert "No space left" in done.stderr
+        (mesh.parent / "tetra.png").unlink(missing_ok=True)
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, cwd=mesh.parent, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_names_that_the_terminal_cannot_show(mesh: Path) -> None:
+    """File systems and JSON files hold names that are not text, and some terminals know ASCII only."""
+    source = json.loads('{"version": "1.0", "objects": {"a\\ud800é": {"mesh_path": "tetra.obj"}}, "cameras": []}')
+    material = {"diffuse": [1, 1, 1], "specular": [0, 0, 0], "roughness": 1, "emissive": [0, 0, 0]}
+    place = {"translation": [0, 0, 0], "rotation": [0, 0, 0], "scale": [1, 1, 1]}
+    source["objects"]["a\ud800é"] |= {"material": material | {"smooth_shading": False}, "transform": place}
+    (mesh.parent / "a.json").write_text(json.dumps(source))
+    for encoding in ("ascii", "utf-8"):
+        program = [sys.executable, "-c", _FAKE_MAIN, "info", "a.json"]
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        run = [
+            subprocess.run([*program, *more], capture_output=True, cwd=mesh.parent, env=environment)
+            for more in ([], ["--json"])
+        ]
+        assert [done.returncode for done in run] == [0, 0], run
+        assert json.loads(run[1].stdout)["objects"][0]["name"] == "a\ud800é"
+
+
 def test_stdin_errors_name_stdin(run: Run, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"no mesh")))
     result = run("render", "-", "--format", "glb")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
 from renderformer.data.limits import check_scene
 from renderformer.data.loading import load_scene
 from renderformer.data.scene import Light, Material, Mesh, Scene
@@ -100,3 +101,12 @@ def test_the_count_of_triangles_has_two_steps() -> None:
 def test_a_plane_is_not_called_open() -> None:
     floor = Mesh("floor", np.float32([[[-0.2, -0.2, 0], [0.2, -0.2, 0], [0, 0.1, 0]]]))
     assert check_scene(scene(box(), floor)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"size": -1}, "size is -1"), ({"emission": 0}, "emission is 0"), ({"position": (0, 0, 0)}, "same point")],
+)
+def test_a_light_is_checked_when_made(values: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=f"light.*{words}"):
+        Light(**values)  # type: ignore[arg-type]

@@ -100,6 +100,19 @@ def test_systems_that_do_not_tell_which_processors_are_allowed(monkeypatch: pyte
     assert caster(scene).features(scene.cameras[0], 8, 8).shape == (8, 8, rc.RAY_CHANNELS)
 
 
+def test_surfaces_seen_exactly_edge_on_give_numbers_without_a_warning() -> None:
+    own = caster(ball_scene())
+    count = 16
+    place = np.tile(np.array([0.3, 0.3, 0.2], np.float32), (count, 1))
+    up, side = (np.tile(np.array(v, np.float32), (count, 1)) for v in ([0, 0, 1], [1, 0, 0]))
+    hits = rc.Hits(np.arange(count), np.zeros(count, np.int32), place, side, up, up)
+    shiny = np.tile(Material(0.5, 0.5, 0.5).row(), (count, 1))
+    with np.errstate(divide="raise", invalid="raise"):
+        highlight, reflection = own.specular(hits, shiny, 2, 4, np.arange(count))
+    assert np.isfinite(highlight).all()
+    assert np.isfinite(reflection).all()
+
+
 def test_light_is_linear_in_emission() -> None:
     scene = ball_scene()
     brighter = scene.materials.copy()

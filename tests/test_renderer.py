@@ -149,10 +149,16 @@ def test_a_wide_picture_holds_the_square_one() -> None:
     np.testing.assert_allclose(wide[:, 16:48], square, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [0, -3, (64, 0), (1, 2, 3), 10**6, "64"])
+@pytest.mark.parametrize("size", [0, -3, (64, 0), (1, 2, 3), 10**6, "64", 1.5, None])
 def test_impossible_sizes_are_refused(size: object) -> None:
     with pytest.raises(InputError, match="resolution"):
         renderer().render(scene(), size)  # type: ignore[arg-type]
+
+
+def test_sizes_and_scenes_of_other_types() -> None:
+    assert renderer().render(scene(), np.int64(8))[0].hdr.shape == (8, 8, 3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"'bunny\.glb', expected a Scene; read a file with Scene\.load"):
+        renderer().render("bunny.glb", 8)  # type: ignore[arg-type]
 
 
 def test_missing_cameras_devices_and_precisions_are_refused() -> None:
