@@ -319,7 +319,7 @@ class GltfFile:
             }
         if base[3] < 1 or entry.get("alphaMode", "OPAQUE") != "OPAQUE" or "KHR_materials_transmission" in extensions:
             self.notes.append(f"{label}: transparency ignored")
-        ignored = [name for name in ("normalTexture", "occlusionTexture") if name in entry]
+        ignored: list[str] = [name for name in ("normalTexture", "occlusionTexture") if name in entry]
         if isinstance(old, dict) and "specularGlossinessTexture" in old:
             ignored.append("specularGlossinessTexture")
         ignored += sorted(set(extensions) - _KNOWN)
