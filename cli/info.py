@@ -173,6 +173,7 @@ def _machine() -> dict[str, Any]:
     from renderformer import __version__
     from renderformer.checkpoints import find_checkpoint
     from renderformer.data.errors import InputError
+    from renderformer.kernels import backend_report
 
     def version(package: str) -> str | None:
         try:
@@ -202,7 +203,7 @@ def _machine() -> dict[str, Any]:
         "cpu_threads": torch.get_num_threads(),
         "cuda": cuda,
         "mps": torch.backends.mps.is_available(),
-        "attention": "sdpa",
+        "attention": backend_report(),
         "embedded_model": embedded,
     }
 

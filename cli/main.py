@@ -19,6 +19,8 @@ from renderformer.cli.render import EXAMPLES as RENDER_EXAMPLES
 from renderformer.cli.render import render
 from renderformer.cli.train import EXAMPLES as TRAIN_EXAMPLES
 from renderformer.cli.train import train
+from renderformer.cli.view import EXAMPLES as VIEW_EXAMPLES
+from renderformer.cli.view import view
 
 app = typer.Typer(
     name="renderformer",
@@ -48,6 +50,7 @@ def root(
 app.command("render", epilog=RENDER_EXAMPLES)(render)
 app.command("convert", epilog=CONVERT_EXAMPLES)(convert)
 app.command("info", epilog=INFO_EXAMPLES)(info)
+app.command("view", epilog=VIEW_EXAMPLES)(view)
 app.command("train", epilog=TRAIN_EXAMPLES)(train)
 app.command("evaluate", epilog=EVALUATE_EXAMPLES)(evaluate)
 app.add_typer(data_app, name="data")

@@ -1,5 +1,16 @@
-"""Attention behind one function; no knowledge of scenes. Imports torch (and, later, triton) only."""
+"""Attention behind one function; no knowledge of scenes. Imports torch, and triton where a kernel is launched."""
 
-from renderformer.kernels.attention import BACKENDS, attention
+from typing import Any
 
-__all__ = ["BACKENDS", "attention"]
+from renderformer.kernels.attention import BACKENDS, attention, backend_report
+
+__all__ = ["BACKENDS", "attention", "backend_report", "sageattn"]
+
+
+def __getattr__(name: str) -> Any:
+    # Registering the operator costs time that most programs need not spend.
+    if name == "sageattn":
+        from renderformer.kernels.sage import sageattn
+
+        return sageattn
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

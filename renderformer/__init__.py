@@ -34,6 +34,8 @@ _HOME = {
     "RenderFormerRenderingPipeline": "renderformer.pipeline",
     "Renderer": "renderformer.renderer",
     "Scene": "renderformer.data.scene",
+    # The viewer is a floor above; only its name is known here.
+    "view": "renderformer.viewer.launch",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "RenderFormerRenderingPipeline",
     "Renderer",
     "Scene",
+    "view",
 ]
 
 

@@ -1,0 +1,85 @@
+"""Time candidates for `TILES` of kernels/sage.py on this GPU, and the length from which sage beats SDPA.
+
+    python benchmarks/tune_attention.py [--lengths 1024 4096 16384] [--heads 6]
+
+Prints the candidates by speed at each length; put the best into `TILES` with GPU, date and figure, and the length from
+`benchmarks/attention.py` where speedup_with_prologue passes 1 into `SAGE_FROM_KEYS` of kernels/attention.py.
+A candidate whose result differs from the default tiles' by more than rounding is reported as wrong and not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from typing import Any
+
+import torch
+from attention import HEAD_DIM, milliseconds
+from common import report
+
+from renderformer.kernels.quantise import capability, pv_mode, quantise_heads
+from renderformer.kernels.reference import exact_attention
+from renderformer.kernels.sage import Tiles, attend_quantised, unsupported
+
+CANDIDATES = [
+    Tiles(queries, keys, warps, stages)
+    for queries, keys, warps, stages in itertools.product((64, 128), (64, 128), (4, 8), (2, 3, 4))
+]
+
+
+def rows_of(tokens: int, heads: int, splits: int) -> list[dict[str, Any]]:
+    q, k, v = (torch.randn(1, heads, tokens, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+    mode = pv_mode("auto", capability(q.device))
+    sample = torch.linspace(0, tokens - 1, 64, device="cuda").long()
+    exact, _ = exact_attention(q[:, :, sample], k, v)
+    rows = []
+    for tiles in CANDIDATES:
+        out = torch.empty_like(q)
+        quantised = quantise_heads(q, k, v, sm_scale=HEAD_DIM**-0.5, pv=mode, tile=tiles.keys)
+        # A candidate may need more shared memory than there is.
+        try:
+            attend_quantised(quantised, out, tiles=tiles, splits=splits)
+        except Exception as problem:
+            print(f"{tiles}: {type(problem).__name__}: {problem}".splitlines()[0])
+            continue
+        distance = float((out[:, :, sample].double() - exact).abs().sum() / exact.abs().sum())
+        if not distance < 0.05:
+            print(f"{tiles}: wrong, relative error {distance:.4f}")
+            continue
+        time = milliseconds(lambda: attend_quantised(quantised, out, tiles=tiles, splits=splits))  # noqa: B023
+        rows.append(
+            {
+                "gpu": torch.cuda.get_device_name(),
+                "tokens": tokens,
+                "heads": heads,
+                "splits": splits,
+                "queries": tiles.queries,
+                "keys": tiles.keys,
+                "warps": tiles.warps,
+                "stages": tiles.stages,
+                "ms": f"{time:.3f}",
+                "tops": f"{4 * heads * tokens**2 * HEAD_DIM / time / 1e9:.0f}",
+            }
+        )
+    return sorted(rows, key=lambda found: float(found["ms"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096, 16384])
+    parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--splits", type=int, nargs="+", default=[1, 2, 4])
+    options = parser.parse_args()
+    reason = unsupported(torch.device("cuda")) if torch.cuda.is_available() else "there is no GPU"
+    if reason is not None:
+        sys.exit(f"error: {reason}; this benchmark times kernels on an NVIDIA GPU")
+    torch.manual_seed(0)
+    for tokens in options.lengths:
+        rows = [row for splits in options.splits for row in rows_of(tokens, options.heads, splits)]
+        if rows:
+            report("tune_attention", rows)
+
+
+if __name__ == "__main__":
+    main()

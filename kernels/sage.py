@@ -1,0 +1,362 @@
+"""Quantised attention, after SageAttention2++: INT8 or E4M3 products for Q K, E4M3 for P V, with gradients.
+
+`reference.quantised_attention` is the same arithmetic in plain torch. docs/kernels.md says what was measured.
+
+Shape suffixes: B batch, H query heads, G key heads, T query tokens, S key tokens, D head width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from renderformer.kernels.quantise import (
+    HEAD_DIMS,
+    PV_ACCUMS,
+    QK_DTYPES,
+    Quantised,
+    capability,
+    interpreted,
+    on_device,
+    pv_mode,
+    quantise_heads,
+)
+from renderformer.kernels.reference import K_GROUP, Q_GROUP, RANGES, visible
+
+LAYOUTS = ("HND", "NHD")
+DTYPES = (torch.float16, torch.bfloat16)
+# Architectures that the kernels are compiled for in the tests.
+CAPABILITIES = ((8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1))
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How the main loop is cut: queries and keys of a tile, warps, and stages of the load pipeline."""
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+# By major compute capability. Chosen from the compiled code (registers, no spills), not measured: no GPU was at hand.
+# benchmarks/tune_attention.py times the candidates.
+TILES = {8: Tiles(128, 64, 8, 3), 9: Tiles(128, 64, 8, 3), 10: Tiles(128, 64, 8, 3), 12: Tiles(128, 64, 8, 3)}
+# With fewer blocks than processors the queries go in smaller tiles, then the keys are split.
+SMALL_QUERIES = 64
+SMALL_WARPS = 4
+MAX_SPLITS = 16
+MIN_KEYS_PER_SPLIT = 256
+
+
+def sageattn(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tensor_layout: str = "HND",
+    is_causal: bool = False,
+    sm_scale: float | None = None,
+    kv_lengths: Tensor | None = None,
+    smooth_k: bool = True,
+    qk_dtype: str = "int8",
+    pv_accum: str = "auto",
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """softmax(q k^T sm_scale) v with 8-bit products; about 4 % relative error (docs/kernels.md).
+
+    Args:
+        q: float16 or bfloat16, (B, H, T, D) in layout "HND", (B, T, H, D) in "NHD"; D is 64, 96 or 128. Any strides.
+        k, v: (B, G, S, D) or (B, S, G, D), the type of q; H is a multiple of G (neighbouring query heads share keys).
+        tensor_layout: "HND" or "NHD", of q, k, v and the result.
+        is_causal: query i sees keys 0 … i, aligned at the first token, like torch.
+        sm_scale: factor of the logits; None is 1 / sqrt(D).
+        kv_lengths: (B,) integers, how many keys of each sample are real, 0 … S; what the others hold does not
+            matter. A tensor on the GPU is not checked, as that would wait for it: a sample whose length is outside
+            0 … S comes out as NaN.
+        smooth_k: subtract K's mean, which costs little and keeps the error small when channels of K have a bias.
+        qk_dtype: "int8", or "fp8" (E4M3), which is less exact.
+        pv_accum: accumulator of P V: "fp32"; "fp32+fp32" and "fp32+fp16" promote short chains; "auto" by GPU.
+        return_lse: also return the natural logarithm of each row's sum of exponentials, (B, H, T) float32.
+
+    Returns:
+        The shape and type of q, contiguous. A query that sees no key gets 0 (and -inf). Gradients are those of exact
+        attention (SDPA in the input's precision); lse has none.
+
+    Raises:
+        ValueError: anything else, naming the value.
+    """
+    _check(q, k, v, tensor_layout, kv_lengths, qk_dtype, pv_accum)
+    scale = 1 / math.sqrt(q.shape[-1]) if sm_scale is None else float(sm_scale)
+    if not math.isfinite(scale):
+        raise ValueError(f"sm_scale {sm_scale} is not a finite number")
+    lengths = None if kv_lengths is None else kv_lengths.to(q.device, torch.int32)
+    out, lse = _attention(
+        q, k, v, lengths, tensor_layout, is_causal, scale, smooth_k, qk_dtype, pv_accum, return_lse
+    )  # fmt: skip
+    return (out, lse) if return_lse else out
+
+
+def unsupported(device: torch.device) -> str | None:
+    """Why the kernels cannot run on a device, or None."""
+    from importlib.util import find_spec
+
+    if find_spec("triton") is None:
+        return "Triton is not installed (pip install triton)"
+    if device.type == "cpu" and interpreted():
+        return None
+    if device.type != "cuda" or torch.version.hip is not None:
+        return f"device {str(device)!r} is not an NVIDIA GPU"
+    found = capability(device)
+    if found not in CAPABILITIES:
+        return f"compute capability {found[0]}.{found[1]} is not one of the supported " + ", ".join(
+            f"{major}.{minor}" for major, minor in CAPABILITIES
+        )
+    return None
+
+
+def attend_quantised(
+    quantised: Quantised,
+    out_BHTD: Tensor,
+    *,
+    is_causal: bool = False,
+    with_lse: bool = False,
+    tiles: Tiles | None = None,
+    splits: int | None = None,
+) -> Tensor:
+    """The main loop: write attention into `out_BHTD` (any strides, float type).
+
+    Args:
+        quantised: from `quantise.quantise_heads` or `quantise.quantise_qkv`.
+        tiles, splits: for tuning; None chooses.
+
+    Returns:
+        (B, H, T) float32, base-2 logarithms of the sums of exponentials of the smoothed logits; empty unless
+        `with_lse`.
+    """
+    with on_device(out_BHTD.device):
+        return _attend(quantised, out_BHTD, is_causal, with_lse, tiles, splits)
+
+
+def _attend(
+    quantised: Quantised, out_BHTD: Tensor, is_causal: bool, with_lse: bool, tiles: Tiles | None, splits: int | None
+) -> Tensor:
+    batch, heads, tokens, _ = out_BHTD.shape
+    tiles, wanted = choose_tiles(quantised, batch * heads, out_BHTD.device) if tiles is None else (tiles, splits or 1)
+    splits = wanted if splits is None else splits
+    device = out_BHTD.device
+    if splits == 1:
+        lse = torch.empty((1, batch, heads, tokens) if with_lse else (0,), device=device)
+        _launch(quantised, out_BHTD[None], lse, tiles, 1, is_causal, with_lse)
+        return lse[0] if with_lse else lse
+    from renderformer.kernels import triton_kernels as kernels
+
+    parts = torch.empty(splits, *out_BHTD.shape, device=device)
+    part_lse = torch.empty(splits, batch, heads, tokens, device=device)
+    _launch(quantised, parts, part_lse, tiles, splits, is_causal, True)
+    lse = torch.empty((batch, heads, tokens) if with_lse else (0,), device=device)
+    width = out_BHTD.shape[-1]
+    kernels.combine[(-(-tokens // 16), heads, batch)](
+        parts, part_lse, out_BHTD, lse, *out_BHTD.stride(), heads, tokens, splits,
+        D=width, WIDTH=1 << (width - 1).bit_length(), BLOCK=16, WITH_LSE=with_lse,
+    )  # fmt: skip
+    return lse
+
+
+def choose_tiles(quantised: Quantised, lines: int, device: torch.device) -> tuple[Tiles, int]:
+    """Tiles and splits of the keys, so that every processor has a block; `lines` is B H."""
+    tiles = TILES[capability(device)[0]]
+    if device.type != "cuda":
+        # The interpreter runs one block after the other.
+        return Tiles(SMALL_QUERIES, quantised.tile, SMALL_WARPS, 1), 1
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    if -(-quantised.tokens // tiles.queries) * lines < 2 * processors:
+        tiles = Tiles(SMALL_QUERIES, tiles.keys, SMALL_WARPS, tiles.stages)
+    blocks = -(-quantised.tokens // tiles.queries) * lines
+    splits = min(processors // blocks, quantised.keys // MIN_KEYS_PER_SPLIT, MAX_SPLITS)
+    return tiles, max(1, splits)
+
+
+def kernel_constants(width: int, pv: str, tiles: Tiles, fp8: bool) -> dict[str, int | float | str | bool]:
+    """The compile-time constants of the main loop that follow from the arithmetic."""
+    return {
+        "D": width,
+        # Tensor sizes are powers of two; 96 goes as 64 + 32.
+        "DA": 64 if width == 96 else width,
+        "DB": 32 if width == 96 else 0,
+        "BM": tiles.queries,
+        "BN": tiles.keys,
+        "Q_GROUP": Q_GROUP,
+        "K_GROUP": K_GROUP,
+        "P_LOG2": math.log2(RANGES[pv, tiles.keys][0]),
+        "PV": pv,
+        # Promote once a tile; any limit but 0 keeps the two levels apart (see triton_kernels.add_values).
+        "IMPRECISE": tiles.keys,
+        "FP8": fp8,
+    }
+
+
+def _launch(
+    quantised: Quantised, out_sBHTD: Tensor, lse: Tensor, tiles: Tiles, splits: int, is_causal: bool, with_lse: bool
+) -> None:
+    from renderformer.kernels import triton_kernels as kernels
+
+    if tiles.keys != quantised.tile:
+        raise ValueError(f"tiles of {tiles.keys} keys, but V was quantised for {quantised.tile}")
+    _, batch, heads, tokens, width = out_sBHTD.shape
+    kernels.attend[(-(-tokens // tiles.queries) * splits, heads, batch)](
+        quantised.q, quantised.k, quantised.v, quantised.q_scale, quantised.k_scale, quantised.v_scale,
+        out_sBHTD, lse, quantised.q_scale if quantised.lengths is None else quantised.lengths, *out_sBHTD.stride(),
+        heads, quantised.k.shape[1], tokens, quantised.keys, quantised.q.shape[2], quantised.k.shape[2], splits,
+        **kernel_constants(width, quantised.pv, tiles, quantised.q.dtype != torch.int8),
+        CAUSAL=is_causal, HAS_LENGTHS=quantised.lengths is not None, WITH_LSE=with_lse,
+        num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+
+
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, layout: str, kv_lengths: Tensor | None, qk_dtype: str, pv_accum: str
+) -> None:
+    for name, value, known in (
+        ("tensor_layout", layout, LAYOUTS),
+        ("qk_dtype", qk_dtype, QK_DTYPES),
+        ("pv_accum", pv_accum, PV_ACCUMS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} {value!r} is unknown; use one of {', '.join(known)}")
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if x.ndim != 4 or 0 in x.shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, expected four dimensions, none of them empty")
+        if x.dtype not in DTYPES or x.dtype != q.dtype:
+            raise ValueError(f"{name} is {x.dtype} (q is {q.dtype}); use float16 or bfloat16 for all three")
+        if x.device != q.device:
+            raise ValueError(f"{name} is on {x.device}, q on {q.device}")
+    if q.shape[-1] not in HEAD_DIMS:
+        raise ValueError(f"head_dim {q.shape[-1]} is not supported; use one of {HEAD_DIMS}")
+    heads, key_heads = (x.shape[1 if layout == "HND" else 2] for x in (q, k))
+    if k.shape != v.shape or k.shape[0] != q.shape[0] or k.shape[-1] != q.shape[-1] or heads % key_heads:
+        raise ValueError(
+            f"shapes {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)} of q, k, v do not fit (layout {layout})"
+        )
+    _check_lengths(kv_lengths, q.shape[0], k.shape[2 if layout == "HND" else 1])
+
+
+def _check_device(device: torch.device, qk_dtype: str) -> None:
+    """Within the operator, so that a compiler need not trace it."""
+    reason = unsupported(device)
+    if reason is not None:
+        raise ValueError(f"quantised attention cannot run here: {reason}")
+    if qk_dtype == "fp8" and capability(device) < (8, 9):
+        raise ValueError("qk_dtype 'fp8' needs compute capability 8.9 or later; use 'int8'")
+
+
+def _check_lengths(kv_lengths: Tensor | None, batch: int, keys: int) -> None:
+    if kv_lengths is None:
+        return
+    if kv_lengths.shape != (batch,) or kv_lengths.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"kv_lengths is {kv_lengths.dtype} of shape {tuple(kv_lengths.shape)}, expected integers ({batch},)"
+        )
+    # Reading values is free on the CPU; a compiler cannot, and the kernel marks a wrong one by NaN.
+    if kv_lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = kv_lengths[(kv_lengths < 0) | (kv_lengths > keys)].tolist()
+        if wrong:
+            raise ValueError(f"kv_lengths holds {wrong[0]}, expected 0 … {keys}")
+
+
+def _heads_first(x: Tensor, layout: str) -> Tensor:
+    return x if layout == "HND" else x.transpose(1, 2)
+
+
+@torch.library.custom_op("renderformer::sage_attention", mutates_args=())
+def _attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Tensor | None,
+    layout: str,
+    is_causal: bool,
+    scale: float,
+    smooth_k: bool,
+    qk_dtype: str,
+    pv_accum: str,
+    with_lse: bool,
+) -> tuple[Tensor, Tensor]:
+    """`sageattn` after its checks; lse is empty unless asked for."""
+    _check_device(q.device, qk_dtype)
+    q_BHTD, k_BGSD, v_BGSD = (_heads_first(x, layout) for x in (q, k, v))
+    found = capability(q.device)
+    quantised = quantise_heads(
+        q_BHTD, k_BGSD, v_BGSD, sm_scale=scale, lengths=lengths, smooth_k=smooth_k, qk_dtype=qk_dtype,
+        pv=pv_mode(pv_accum, found), tile=TILES[found[0]].keys,
+    )  # fmt: skip
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    lse_BHT = attend_quantised(quantised, _heads_first(out, layout), is_causal=is_causal, with_lse=with_lse)
+    if with_lse:
+        lse_BHT = lse_BHT * math.log(2)
+        if smooth_k:
+            keys = quantised.keys if lengths is None else lengths.clamp(min=1)[:, None, None]
+            mean_BGD = quantised.k_sum.sum(2) / keys
+            repeats = q_BHTD.shape[1] // k_BGSD.shape[1]
+            mean_BHD1 = mean_BGD.repeat_interleave(repeats, dim=1)[..., None]
+            lse_BHT = lse_BHT + (q_BHTD.float() @ mean_BHD1).squeeze(-1) * scale
+    return out, lse_BHT
+
+
+@_attention.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, layout: str, is_causal: bool, scale: float,
+    smooth_k: bool, qk_dtype: str, pv_accum: str, with_lse: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    batch, heads, tokens, _ = _heads_first(q, layout).shape
+    shape = (batch, heads, tokens) if with_lse else (0,)
+    return torch.empty(q.shape, dtype=q.dtype, device=q.device), q.new_empty(shape, dtype=torch.float32)
+
+
+def _save(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...], output: tuple[Any, ...]
+) -> None:  # fmt: skip
+    q, k, v, lengths, layout, is_causal, scale, *_ = inputs
+    ctx.save_for_backward(q, k, v, lengths)
+    ctx.settings = layout, is_causal, scale  # type: ignore[attr-defined]
+    ctx.mark_non_differentiable(output[1])
+
+
+def _gradients(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _lse: Tensor) -> tuple[Tensor | None, ...]:
+    """Those of exact attention, recomputed in the precision of the input."""
+    q, k, v, lengths = ctx.saved_tensors  # type: ignore[attr-defined]
+    layout, is_causal, scale = ctx.settings  # type: ignore[attr-defined]
+    with torch.enable_grad():
+        inputs = [x.detach().requires_grad_() for x in (q, k, v)]
+        q_BHTD, k_BGSD, v_BGSD = (_heads_first(x, layout) for x in inputs)
+        out = exact(q_BHTD, k_BGSD, v_BGSD, lengths, is_causal, scale)
+        gradients = torch.autograd.grad(out, inputs, _heads_first(grad, layout))
+    return *gradients, *[None] * 8
+
+
+_attention.register_autograd(_gradients, setup_context=_save)
+
+
+def exact(
+    q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, lengths: Tensor | None, is_causal: bool, scale: float
+) -> Tensor:
+    """SDPA with what `sageattn` promises: padding does not matter, and a query without keys gets 0."""
+    mask = None
+    if lengths is not None:
+        tokens, keys = q_BHTD.shape[2], k_BGSD.shape[2]
+        mask = visible(tokens, keys, is_causal, lengths, q_BHTD.device)
+        real_BS = torch.arange(keys, device=q_BHTD.device) < lengths[:, None]
+        # Where there is no key at all the first stands in, and the result is dropped.
+        empty_B = lengths == 0
+        mask = mask | (empty_B[:, None, None, None] & (torch.arange(keys, device=q_BHTD.device) == 0))
+        k_BGSD, v_BGSD = (x.where(real_BS[:, None, :, None], 0.0) for x in (k_BGSD, v_BGSD))
+        is_causal = False
+    grouped = q_BHTD.shape[1] != k_BGSD.shape[1]
+    out_BHTD = F.scaled_dot_product_attention(
+        q_BHTD, k_BGSD, v_BGSD, attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=grouped
+    )
+    return out_BHTD if lengths is None else out_BHTD * (lengths > 0)[:, None, None, None]

@@ -1,0 +1,81 @@
+"""Headless Chromium, driven over its debugging port; for the screenshots and the tests of the viewer in a browser."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+STUCK = 90.0
+
+
+class Page:
+    """Headless Chromium, driven over its debugging port."""
+
+    def __init__(self, url: str, folder: str, size: tuple[int, int] = (900, 600)) -> None:
+        from websockets.sync.client import connect
+
+        flags = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        flags += [f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}", "--remote-debugging-port=0"]
+        assert CHROMIUM is not None
+        self.process = subprocess.Popen(
+            [CHROMIUM, *flags, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        port_file = Path(folder) / "DevToolsActivePort"
+        until(lambda: port_file.read_text().strip())
+        tabs = f"http://127.0.0.1:{port_file.read_text().split()[0]}/json"
+        until(lambda: any(tab["type"] == "page" for tab in json.load(urllib.request.urlopen(tabs, timeout=30))))
+        tab = next(tab for tab in json.load(urllib.request.urlopen(tabs, timeout=30)) if tab["type"] == "page")
+        self.socket = connect(tab["webSocketDebuggerUrl"], max_size=None, open_timeout=STUCK)
+        self.number = 0
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self.socket.recv(timeout=STUCK))
+            if message.get("id") == self.number:
+                return message["result"]
+
+    def screenshot(self) -> np.ndarray:
+        import imageio.v3 as iio
+
+        data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        return np.asarray(iio.imread(data, extension=".png"))[..., :3]
+
+    def canvas(self) -> tuple[int, int]:
+        """Width and height of what the page draws on."""
+        code = "JSON.stringify(document.querySelector('canvas').getBoundingClientRect())"
+        box = json.loads(self.call("Runtime.evaluate", expression=code, returnByValue=True)["result"]["value"])
+        return round(box["width"]), round(box["height"])
+
+    def drag(self, start: tuple[int, int], end: tuple[int, int]) -> None:
+        for kind, share in (("mousePressed", 0.0), *(("mouseMoved", i / 8) for i in range(1, 9)), ("mouseReleased", 1)):
+            x, y = (a + (b - a) * share for a, b in zip(start, end, strict=True))
+            buttons = int(kind != "mouseReleased")
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=buttons, clickCount=1)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(STUCK)
+
+
+def until(condition: Callable[[], object], seconds: float = STUCK) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.2)

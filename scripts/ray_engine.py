@@ -1,0 +1,37 @@
+"""A stand-in for a `Renderer` without a model, for the tests of the viewer: direct light by ray casting."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from renderformer.data.camera import Camera
+from renderformer.data.raycast import DIRECT, RayCaster
+from renderformer.data.scene import Light, Material, Scene
+from renderformer.data.stages import stage_meshes
+from renderformer.image import Image
+
+
+class RayEngine:
+    """Draws direct light by ray casting: a picture of the scene without a model."""
+
+    name, device, precision = "rays", "cpu", "fp32"
+
+    def encode(self, scene: Scene, progress: Any = None) -> Any:
+        caster = RayCaster(scene.triangles, scene.normals, scene.materials)
+        return SimpleNamespace(scene=scene, notes=(), caster=caster)
+
+    def render(self, lit: Any, resolution: Any, cameras: Camera, progress: Any = None) -> list[Image]:
+        lit = lit if hasattr(lit, "caster") else self.encode(lit)
+        picture = lit.caster.features(cameras, *resolution, antialias=1, refine=1, shadow_rays=1, lobe_rays=1)
+        return [Image(np.ascontiguousarray(picture[..., DIRECT]), cameras)]
+
+    def check(self, scene: Scene) -> list[str]:
+        return []
+
+
+def a_scene() -> Scene:
+    floor = [mesh.with_material(Material((0.8, 0.3, 0.2))) for mesh in stage_meshes("corner")]
+    return Scene((*floor, Light((0.4, -0.8, 2.1)).mesh()), (Camera.from_angles(40, 25, 1.9),))

@@ -1,0 +1,106 @@
+"""Take the screenshots of docs/viewer.md: the window under Xvfb, the page in headless Chromium.
+
+    xvfb-run -s "-screen 0 1300x900x24" python scripts/viewer_screenshots.py [--model FOLDER] [--only window|web]
+
+Needs the extra `viewer`; apt: xvfb libgl1 libegl1 libgomp1 imagemagick chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from browser import Page, until
+
+import renderformer as rf
+from renderformer.viewer.session import Session
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "viewer"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--scene", default=str(ROOT / "examples" / "knot_room.json"))
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--only", choices=["window", "web"])
+    options = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    scene, renderer = rf.Scene.load(options.scene), rf.Renderer.from_pretrained(options.model)
+    if options.only != "window":
+        web(Session(scene, renderer, options.resolution))
+    if options.only != "web":
+        window(Session(scene, renderer, options.resolution))
+    sys.stdout.flush()
+    # Open3D may crash while Python takes its objects down.
+    os._exit(0)
+
+
+def web(session: Session) -> None:
+    from renderformer.viewer.web import WebViewer
+
+    viewer = WebViewer(session, port=8790)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder, (1200, 800))
+        try:
+            until(lambda: viewer.server.get_clients())
+            time.sleep(10)
+            session.scheduler.wait(300)
+            time.sleep(5)
+            import imageio.v3 as iio
+
+            iio.imwrite(OUT / "web.png", page.screenshot())
+            print(OUT / "web.png", session.facts())
+        finally:
+            page.close()
+            viewer.close()
+
+
+def window(session: Session) -> None:
+    from renderformer.viewer.window import Window, gui
+
+    app = gui.Application.instance
+    app.initialize()
+    shown = Window(session, 1200, 800)
+
+    def settle(condition: Callable[[], bool] = lambda: True) -> None:
+        end = time.monotonic() + 3
+        while time.monotonic() < end or not (session.scheduler.wait(0) and condition()):
+            app.run_one_tick()
+        # What the worker posted last reaches the screen some ticks later.
+        for _ in range(30):
+            app.run_one_tick()
+
+    settle()
+    session.save_image(OUT / "reference.exr")
+    for kind in ("neural", "preview", "split"):
+        shown._show(kind)
+        settle()
+        shot(kind)
+    shown._compare(OUT / "reference.exr")
+    shown._object.selected_text = session.document.items[0].name
+    shown._material(diffuse=(0.1, 0.3, 0.8))
+    shown._fill()
+    settle()
+    shot("difference")
+    shown._show("neural")
+    settle()
+    shot("edited")
+    (OUT / "reference.exr").unlink()
+    session.close()
+
+
+def shot(name: str) -> None:
+    subprocess.run(["import", "-window", "root", "-trim", "+repage", str(OUT / f"{name}.png")], check=True)
+    print(OUT / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

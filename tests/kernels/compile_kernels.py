@@ -1,0 +1,126 @@
+"""Compile kernels for GPUs that are not there, and count what the machine code holds; run by test_compiled.py.
+
+    python tests/kernels/compile_kernels.py '[["attend", 90, {"D": 128}], …]'    # prints one JSON line a kernel
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+# A kernel that was decorated for the interpreter cannot be compiled.
+os.environ.pop("TRITON_INTERPRET", None)
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from renderformer.kernels import triton_kernels as kernels
+from renderformer.kernels.sage import Tiles, kernel_constants
+
+BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+# Integer arguments that are multiples of 16 in practice: strides of the layouts we make, padded lengths.
+ALIGNED = {f"{tensor}_{axis}" for tensor in "xkvo" for axis in "sbht"} | {"q_padded", "k_padded", "padded"}
+FLOATS = {"factor", "eps", "largest"}
+
+
+def compile_kernel(name: str, arch: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Instructions, registers, spills and shared memory of one kernel."""
+    pointers, constants, options = arguments(name, settings)
+    function = getattr(kernels, name)
+    signature: dict[str, str] = {}
+    for argument in function.arg_names:
+        if argument in constants:
+            signature[argument] = "constexpr"
+        elif argument in pointers:
+            signature[argument] = pointers[argument]
+        else:
+            signature[argument] = "fp32" if argument in FLOATS else "i32"
+    attributes = {
+        (i,): [["tt.divisibility", 16]]
+        for i, argument in enumerate(function.arg_names)
+        if argument in pointers or argument in ALIGNED
+    }
+    # The innermost stride of a layout is 1, which the launcher turns into a constant.
+    ones = {x for x in ("x_d", "k_d", "v_d", "o_d") if x in signature}
+    signature |= dict.fromkeys(ones, "constexpr")
+    source = ASTSource(function, signature, constants | dict.fromkeys(ones, 1), attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    return {"kernel": name, "arch": arch, "settings": settings} | inspect(compiled)
+
+
+def arguments(name: str, settings: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any], dict[str, int]]:
+    """Pointer types, compile-time constants and options."""
+    settings = {"D": 128, "pv": "fp32+fp16", "fp8": False} | settings
+    width = settings["D"]
+    padded = 1 << (width - 1).bit_length()
+    eight = "*fp8e4nv" if settings["fp8"] else "*i8"
+    v_type = "*fp16" if settings["pv"] == "fp16" else "*fp8e4nv"
+    norm = settings.get("norm", False)
+    flags = {"NORM": norm, "BIASED": False, "ROPE": norm}
+    shape = {"D": width, "WIDTH": padded}
+    fp32 = ("K_SUM", "V_MAX", "WEIGHT", "BIAS", "MEAN", "RSTD", "COS", "SIN", "SCALE", "LSE", "PART", "PART_LSE")
+    pointers = dict.fromkeys(fp32, "*fp32") | {"LENGTHS": "*i32", "OUT": "*bf16"}
+    pointers |= dict.fromkeys(("X", "K", "V"), "*bf16")
+    if name == "attend":
+        tiles = Tiles(*settings.get("tiles", (128, 64, 8, 3)))
+        pointers |= {"Q": eight, "K": eight, "V": v_type}
+        pointers |= dict.fromkeys(("Q_SCALE", "K_SCALE", "V_SCALE"), "*fp32")
+        constants = kernel_constants(width, settings["pv"], tiles, settings["fp8"])
+        constants |= {"CAUSAL": settings.get("causal", False), "HAS_LENGTHS": False, "WITH_LSE": False}
+        return pointers, constants, {"num_warps": tiles.warps, "num_stages": tiles.stages}
+    switches: dict[str, Any] = {
+        "row_statistics": {"BLOCK": 4, "WIDTH": 1024, "CENTRE": False},
+        "channel_statistics": {"BLOCK": 64, "HAS_LENGTHS": True, "SMOOTH": True} | flags | shape,
+        "quantise_rows": {"GROUP": 64, "PARTS": 32, "FP8": settings["fp8"], "HAS_LENGTHS": True, "SMOOTH": True}
+        | flags | shape,
+        "quantise_values": {"BLOCK": 64, "PARTS": 32, "HALF": settings["pv"] == "fp16", "HAS_LENGTHS": True} | shape,
+        "combine": {"BLOCK": 16, "WITH_LSE": True} | shape,
+    }  # fmt: skip
+    if name == "quantise_rows":
+        pointers["OUT"] = eight
+    if name == "quantise_values":
+        pointers["OUT"] = v_type
+    return pointers, switches[name], {"num_warps": 8 if name == "quantise_rows" else 4}
+
+
+def inspect(compiled: Any) -> dict[str, Any]:
+    """What the tools of the Triton package say about a compiled kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(compiled.asm["cubin"])
+        code = subprocess.run(
+            [BINARIES / "nvdisasm", "-c", path], capture_output=True, text=True, check=True
+        ).stdout  # fmt: skip
+        usage = subprocess.run(
+            [BINARIES / "cuobjdump", "-res-usage", path], capture_output=True, text=True, check=True
+        )
+    names = Counter(re.findall(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)", code, re.MULTILINE))
+    spills = sum(count for name, count in names.items() if name.split(".")[0] in ("LDL", "STL"))
+    figures = dict(re.findall(r"\b(REG|STACK|LOCAL|SHARED):(\d+)", usage.stdout + usage.stderr))
+    return {
+        "instructions": dict(names),
+        "registers": int(figures["REG"]),
+        "spills": int(figures["LOCAL"]) + spills,
+        "shared": compiled.metadata.shared,
+    }
+
+
+def main() -> None:
+    for name, arch, settings in json.loads(sys.argv[1]):
+        try:
+            line = compile_kernel(name, arch, settings)
+        except Exception as error:
+            line = {"kernel": name, "arch": arch, "settings": settings, "error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(line), flush=True)  # noqa: T201 - the answer to the test
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,402 @@
+"""The viewer without a window: camera, document, picking, paths, display."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.limits import check_scene
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, Light, Material, Mesh, Scene
+from renderformer.image import Image
+from renderformer.viewer.camera import OrbitCamera, View, trained_range
+from renderformer.viewer.display import Reference, difference, letterbox, shown, split
+from renderformer.viewer.document import Placement, SceneDocument, fingerprint, light_of
+from renderformer.viewer.path import CameraPath, Key, turntable
+from renderformer.viewer.picker import Picker
+
+ANGLES = st.floats(-400, 400)
+SMALL = st.floats(-2, 2)
+
+
+def a_scene(seed: int = 0) -> Scene:
+    rng = np.random.default_rng(seed)
+    soup = Mesh("soup", rng.uniform(-0.4, 0.4, (40, 3, 3)), materials=Material((0.7, 0.2, 0.1)).row())
+    floor = Mesh("floor", [[[-0.5, -0.5, -0.45], [0.5, -0.5, -0.45], [0, 0.5, -0.45]]])
+    camera = Camera.from_angles(30, 25, 1.7, name="start")
+    return Scene((soup, floor, Light((0.3, -0.5, 2.2)).mesh()), (camera,))
+
+
+def contents(scene: Scene) -> bytes:
+    parts = [np.ascontiguousarray(a).tobytes() for a in (scene.triangles, scene.normals, scene.materials)]
+    names = repr([(m.name, len(m)) for m in scene.objects]).encode()
+    return b"".join([names, *parts, *(c.c2w.tobytes() for c in scene.cameras)])
+
+
+# Camera
+
+
+@given(moves=st.lists(st.tuples(st.sampled_from(["orbit", "pan", "dolly", "zoom"]), SMALL, SMALL), max_size=12))
+@settings(deadline=None, max_examples=30)
+def test_a_limited_camera_never_leaves_the_range_that_check_scene_accepts(
+    moves: list[tuple[str, float, float]],
+) -> None:
+    orbit = OrbitCamera(a_scene().cameras[0])
+    for kind, a, b in moves:
+        if kind == "orbit":
+            orbit.orbit(200 * a, 90 * b)
+        elif kind == "pan":
+            orbit.pan(a, b)
+        elif kind == "dolly":
+            orbit.dolly(math.exp(a))
+        else:
+            orbit.zoom(40 * a)
+        complaints = check_scene(a_scene().replace(cameras=(orbit.camera,)))
+        assert not [line for line in complaints if "camera" in line and "inside the scene" not in line]
+
+
+def test_the_limits_warn_while_they_hold_and_can_be_switched_off() -> None:
+    orbit = OrbitCamera(View())
+    assert orbit.limited
+    assert not orbit.warning
+    orbit.dolly(3.0)
+    assert "held" in orbit.warning
+    assert orbit.view.origin_distance == pytest.approx(2.0)
+    orbit.orbit(5, 0)
+    assert not orbit.warning
+    orbit.limited = False
+    orbit.dolly(3.0)
+    assert orbit.view.origin_distance == pytest.approx(6.0)
+    assert "6" in orbit.warning
+    assert "1.5 … 2" in orbit.warning
+    orbit.limited = True
+    assert orbit.view.origin_distance == pytest.approx(2.0)
+    assert "held" in orbit.warning
+
+
+def test_a_camera_of_the_scene_is_kept_exactly_until_it_is_moved_even_out_of_range() -> None:
+    rolled = Camera.look_at((0.5, -3.0, 1.0), (0.1, 0, 0), up=(1, 0, 1), fov=20)
+    orbit = OrbitCamera(rolled)
+    assert orbit.camera is rolled
+    assert not orbit.limited
+    assert orbit.warning
+    orbit.orbit(10, 0)
+    assert orbit.camera is not rolled
+    orbit.home()
+    assert orbit.camera is rolled
+
+
+@given(azimuth=ANGLES, elevation=st.floats(-89, 89), distance=st.floats(0.5, 4))
+@settings(deadline=None, max_examples=30)
+def test_a_view_of_a_camera_gives_the_camera_back(azimuth: float, elevation: float, distance: float) -> None:
+    camera = Camera.from_angles(azimuth, elevation, distance, fov=41)
+    np.testing.assert_allclose(View.of(camera).camera().c2w, camera.c2w, atol=2e-5)
+
+
+@pytest.mark.parametrize("elevation", [-90, 90])
+@pytest.mark.parametrize("azimuth", [0, 50, -120])
+def test_a_view_straight_down_keeps_its_heading(azimuth: float, elevation: float) -> None:
+    camera = Camera.from_angles(azimuth, elevation, 1.75)
+    np.testing.assert_allclose(View.of(camera).camera().c2w, camera.c2w, atol=1e-3)
+
+
+def test_panning_moves_the_target_by_shares_of_the_picture() -> None:
+    orbit = OrbitCamera(View(azimuth=0, elevation=0, distance=1.75))
+    orbit.pan(0.1, 0.05)
+    height = 2 * 1.75 * math.tan(math.radians(37.5 / 2))
+    assert orbit.view.target == pytest.approx((0.1 * height, 0, 0.05 * height))
+
+
+def test_bookmarks_come_back_and_a_full_turn_ends_where_it_began() -> None:
+    orbit = OrbitCamera(View(azimuth=20))
+    first = orbit.bookmark()
+    orbit.turntable(3.0, 30.0)
+    assert orbit.view.azimuth == pytest.approx(110)
+    second = orbit.bookmark()
+    assert first != second
+    orbit.recall(first)
+    assert orbit.view == View(azimuth=20)
+    orbit.turntable(12.0, 30.0)
+    assert orbit.view.azimuth == pytest.approx(20)
+    with pytest.raises(InputError, match="no bookmark 'x'; there are: view 1, view 2"):
+        orbit.recall("x")
+    with pytest.raises(InputError, match="not finite"):
+        orbit.orbit(math.nan, 0)
+
+
+# Document
+
+
+def edits(document: SceneDocument) -> list[object]:
+    """Every kind of edit."""
+    return [
+        lambda: document.set_visible("soup", False),
+        lambda: document.set_visible("soup", True),
+        lambda: document.place("soup", Placement((0.1, 0, 0.2), (10, 20, 30), 1.3)),
+        lambda: document.set_material("soup", diffuse=(0, 1, 0), roughness=0.2),
+        lambda: document.set_light("light", position=(0, 1, 2), size=0.15, strength=3000.0),
+        lambda: document.add_light(Light((0, 0, 2.5))),
+        lambda: document.remove("floor"),
+        lambda: document.set_cameras((Camera.from_angles(1),)),
+    ]
+
+
+def test_undo_to_the_beginning_gives_the_same_scene_and_redo_every_step_again() -> None:
+    scene = a_scene()
+    before = contents(scene)
+    document = SceneDocument(scene)
+    steps = [contents(document.scene)]
+    for edit in edits(document):
+        edit()  # type: ignore[operator]
+        steps.append(contents(document.scene))
+    assert all(a != b for a, b in itertools.pairwise(steps))
+    for expected in reversed(steps[:-1]):
+        assert document.undo()
+        assert contents(document.scene) == expected
+    assert document.scene is scene
+    assert not document.edited
+    assert contents(scene) == before
+    assert document.undo() == ""
+    for expected in steps[1:]:
+        assert document.redo()
+        assert contents(document.scene) == expected
+    assert document.redo() == ""
+
+
+def test_a_drag_of_a_slider_is_one_step_of_undo_and_a_pause_ends_it() -> None:
+    now = [0.0]
+    document = SceneDocument(a_scene(), clock=lambda: now[0])
+    for i in range(50):
+        now[0] += 0.05
+        document.set_material("soup", roughness=i / 50)
+    now[0] += 5
+    document.set_material("soup", roughness=1.0)
+    document.seal()
+    document.set_material("soup", roughness=0.9)
+    document.set_material("floor", roughness=0.9)
+    for expected in (0.9, 1.0, 49 / 50, 0.5):
+        document.undo()
+        assert document["soup"].base.materials[0, ROUGHNESS] == pytest.approx(expected)
+    assert not document.edited
+
+
+def test_an_edit_after_undo_forgets_what_could_be_redone() -> None:
+    document = SceneDocument(a_scene())
+    document.set_visible("soup", False)
+    document.undo()
+    document.set_visible("floor", False)
+    assert document.redo_label == ""
+    assert [mesh.name for mesh in document.scene.objects] == ["soup", "light"]
+
+
+def test_edits_that_cannot_be_leave_the_document_as_it_was() -> None:
+    scene = a_scene()
+    document = SceneDocument(scene)
+    bad = [
+        (lambda: document.set_material("soup", diffuse=2.0), "diffuse"),
+        (lambda: document.set_material("none", diffuse=1.0), "no object 'none'"),
+        (lambda: document.place("soup", Placement(scale=0.0)), "scale"),
+        (lambda: document.set_light("soup", strength=1.0), "does not emit"),
+        (lambda: document.set_light("light", strength=-1.0), "strength"),
+        (lambda: document.set_light("light", size=math.nan), "size"),
+        (lambda: document.set_light("light", position=(0.0, 0.0, math.inf)), "finite"),
+    ]
+    for edit, message in bad:
+        with pytest.raises(InputError, match=message):
+            edit()
+    assert document.scene is scene
+    for name in ("soup", "floor", "light"):
+        document.set_visible(name, False)
+    with pytest.raises(InputError, match="hidden"):
+        _ = document.scene
+
+
+def test_placements_are_counted_from_where_the_mesh_stood() -> None:
+    document = SceneDocument(a_scene())
+    base = document["soup"].base
+    for angle in range(0, 360, 7):
+        document.place("soup", Placement(rotation=(0, 0, angle)))
+    document.place("soup", Placement((0.25, 0, 0), scale=2.0))
+    moved = document["soup"].mesh
+    centre = base.bounds.mean(axis=0)
+    np.testing.assert_allclose(moved.triangles, (base.triangles - centre) * 2 + centre + [0.25, 0, 0], atol=1e-6)
+    document.place("soup", Placement())
+    assert document["soup"].mesh is base
+
+
+def test_a_material_keeps_what_is_not_named_textures_too() -> None:
+    patches = np.zeros((1, 13, 32, 32), np.float16)
+    inside = np.add.outer(np.arange(32), np.arange(32)) <= 32
+    patches[0, 0:3] = np.random.default_rng(1).uniform(0, 1, (3, 32, 32)) * inside
+    mesh = replace(a_scene().objects[1], name="cloth", patches=patches, patch_index=np.zeros(1, np.int32))
+    document = SceneDocument(a_scene().with_object(mesh))
+    document.set_material("cloth", roughness=0.25, specular=0.3)
+    edited = document["cloth"].base
+    assert edited.patches is not None
+    np.testing.assert_array_equal(edited.patches[0, 0:3], patches[0, 0:3])
+    np.testing.assert_array_equal(edited.patches[0, ROUGHNESS], np.where(inside, np.float16(0.25), 0))
+    np.testing.assert_array_equal(edited.materials[:, DIFFUSE], mesh.materials[:, DIFFUSE])
+
+
+def test_lights_move_facing_their_target_and_dim_in_their_hue() -> None:
+    light = Light((0.5, -0.6, 2.2), emission=(3000, 1500, 600))
+    document = SceneDocument(a_scene().with_object(light.mesh()))
+    document.set_light("light", strength=1000.0)
+    np.testing.assert_allclose(document["light"].base.materials[0, EMISSION], [1000, 500, 200], rtol=1e-5)
+    document.set_light("light", position=(1.5, 1.5, 1.0), size=0.2)
+    expected = replace(light, position=(1.5, 1.5, 1.0), size=0.2, emission=(1000, 500, 200)).mesh()
+    np.testing.assert_allclose(document["light"].base.triangles, expected.triangles, atol=1e-5)
+    found = light_of(document["light"].base)
+    assert found.position == pytest.approx((1.5, 1.5, 1.0), abs=1e-5)
+    assert found.size == pytest.approx(0.2, abs=1e-5)
+
+
+def test_a_large_light_moves_and_scales_as_a_whole() -> None:
+    corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2]], np.float32) * [0.1, 0.1, 1]
+    panel = Mesh("panel", corners[[[0, 2, 1], [0, 3, 2]]], materials=Material(emission=(100, 100, 100)).row())
+    document = SceneDocument(a_scene().with_object(panel))
+    document.set_light("panel", position=(0.3, 0, 2.5), size=2 * light_of(panel).size)
+    moved = document["panel"].base
+    np.testing.assert_allclose(moved.bounds, [[0.1, -0.2, 2.5], [0.5, 0.2, 2.5]], atol=1e-5)
+
+
+def test_added_things_get_names_of_their_own(tmp_path: Path) -> None:
+    document = SceneDocument(a_scene())
+    assert document.add_light() == "light_2"
+    assert document.add_light() == "light_3"
+    mesh = Path(__file__).parents[1] / "examples" / "assets" / "gear.stl"
+    names = document.add_file(mesh, budget=500)
+    added = np.concatenate([document[name].mesh.triangles for name in names]).reshape(-1, 3)
+    assert np.ptp(added, axis=0).max() == pytest.approx(0.5, abs=1e-4)
+    assert added[:, 2].min() == pytest.approx(document["floor"].mesh.bounds[0, 2], abs=0.2)
+    (name,) = [document.add_file(mesh)[0]]
+    assert name not in names
+
+
+def test_the_fingerprint_follows_contents_not_objects() -> None:
+    scene = a_scene()
+    assert fingerprint(scene) == fingerprint(a_scene())
+    document = SceneDocument(scene)
+    document.set_material("soup", roughness=0.1)
+    assert fingerprint(document.scene) != fingerprint(scene)
+    assert fingerprint(scene.replace(cameras=())) == fingerprint(scene)
+
+
+# Picking
+
+
+@given(seed=st.integers(0, 1000), x=st.floats(0, 64), y=st.floats(0, 48))
+@settings(deadline=None, max_examples=40)
+def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float) -> None:
+    scene = a_scene(seed)
+    camera = scene.cameras[0]
+    pick = Picker(scene).pick(camera, x, y, 64, 48)
+    # Moeller-Trumbore over all triangles, in float64, with the camera written out anew.
+    scale = 2 * math.tan(math.radians(camera.fov) / 2) / 48
+    direction = camera.c2w[:3, :3].astype(float) @ [(x - 32) * scale, (24 - y) * scale, -1.0]
+    corners = scene.triangles.astype(float)
+    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    p = np.cross(direction, edge2)
+    det = (edge1 * p).sum(1)
+    s = camera.position.astype(float) - corners[:, 0]
+    u = (s * p).sum(1) / det
+    q = np.cross(s, edge1)
+    v = (q @ direction) / det
+    t = (edge2 * q).sum(1) / det
+    margin = np.minimum(np.minimum(u, v), 1 - u - v)
+    candidates = np.where((margin > 0) & (t > 0), t, np.inf)
+    # On an edge, or where two surfaces meet, either answer is right.
+    if (np.abs(margin[t > 0]) < 1e-4).any():
+        return
+    if not np.isfinite(candidates.min()):
+        assert pick is None
+        return
+    nearest = int(candidates.argmin())
+    assert pick is not None
+    names = [mesh.name for mesh in scene.objects for _ in range(len(mesh))]
+    own = [i for mesh in scene.objects for i in range(len(mesh))]
+    if np.sort(candidates)[1] - candidates.min() > 1e-5:
+        assert (pick.name, pick.triangle) == (names[nearest], own[nearest])
+    assert pick.distance == pytest.approx(candidates.min() * np.linalg.norm(direction), abs=1e-4)
+
+
+# Paths
+
+
+def test_a_path_passes_its_keys_turns_the_short_way_and_stays_between_them() -> None:
+    keys = [
+        Key(0, View(170, 10, 1.6)),
+        Key(1, View(-170, 40, 2.0, (0.1, 0, 0))),
+        Key(4, View(-100, 15, 1.5, fov=50)),
+    ]
+    path = CameraPath(keys)
+    for key in keys:
+        got, want = path.views([key.time])[0].camera(), key.view.camera()
+        np.testing.assert_allclose(got.c2w, want.c2w, atol=1e-5)
+    views = path.views(np.linspace(0, 4, 200).tolist())
+    azimuths = [view.azimuth for view in views]
+    assert all(170 <= a <= 260 for a in azimuths)
+    assert azimuths == sorted(azimuths)
+    assert all(1.5 - 1e-9 <= view.distance <= 2.0 + 1e-9 for view in views)
+    assert not any(trained_range(replace(view, target=(0, 0, 0))) for view in views)
+    assert len(path.cameras(10)) == 41
+
+
+def test_paths_that_cannot_be_drawn_say_so() -> None:
+    path = CameraPath([Key(0, View())])
+    with pytest.raises(InputError, match="two or more"):
+        path.cameras(24)
+    with pytest.raises(InputError, match="time of its own"):
+        path.add(View(), 0)
+    path.add(View(), 1e9)
+    with pytest.raises(InputError, match="frames"):
+        path.cameras(24)
+    assert len({tuple(c.position.tolist()) for c in turntable(View(), 12)}) == 12
+
+
+# Display
+
+
+@given(width=st.integers(1, 900), height=st.integers(1, 900), aspect=st.floats(0.2, 5))
+@settings(deadline=None, max_examples=30)
+def test_the_letterbox_fits_touches_and_is_centred(width: int, height: int, aspect: float) -> None:
+    box = letterbox(width, height, aspect)
+    assert box.x >= 0
+    assert box.y >= 0
+    assert box.x + box.width <= width
+    assert box.y + box.height <= height
+    assert width - box.width <= 1 or height - box.height <= 1 or min(width, height) < 5
+    assert abs(2 * box.x + box.width - width) <= 1
+    assert abs(2 * box.y + box.height - height) <= 1
+
+
+def test_split_and_difference_show_what_they_say() -> None:
+    left, right = np.full((10, 20, 3), 50, np.uint8), np.full((5, 10, 3), 90, np.uint8)
+    both = split(left, right, 0.5)
+    assert (both[:, :9] == 50).all()
+    assert (both[:, 11:] == 90).all()
+    assert (split(left, right, 1.0)[:, :19] == 50).all()
+    assert (difference(left, right, gain=2) == 80).all()
+
+
+def test_references_follow_the_display_only_if_they_are_linear(tmp_path: Path) -> None:
+    image = Image(np.random.default_rng(0).uniform(0, 2, (6, 8, 3)).astype(np.float32))
+    for name in ("a.exr", "a.npy", "a.png"):
+        image.save(tmp_path / name)
+    for name in ("a.exr", "a.npy"):
+        reference = Reference.load(tmp_path / name).shown("filmic", 1.0)
+        assert np.abs(reference.astype(int) - shown(image, "filmic", 1.0)).max() <= 1
+    png = Reference.load(tmp_path / "a.png")
+    assert (png.shown("none", 3.0) == shown(image, "agx", 0.0)).all()
+    (tmp_path / "bad.png").write_bytes(b"x")
+    for name, message in (("bad.png", "cannot read"), ("a.txt", "give a .png"), ("none.exr", "no such file")):
+        with pytest.raises(InputError, match=message):
+            Reference.load(tmp_path / name)

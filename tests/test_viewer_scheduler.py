@@ -1,0 +1,448 @@
+"""The viewer's render scheduler under a fake clock and a fake renderer: never stale, never stuck."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.scene import Light, Mesh, Scene
+from renderformer.image import Image
+from renderformer.viewer import scheduler as module
+from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
+from renderformer.viewer.session import Session
+
+FULL = (512, 384)
+# Real seconds after which a test counts as stuck.
+STUCK = 20.0
+
+
+def a_scene(tint: float = 0.5) -> Scene:
+    mesh = Mesh("part", [[[-0.3, 0, 0], [0.3, 0, 0], [0, 0.3, 0.2]]], materials=np.full(13, tint, np.float32) * 0.9)
+    return Scene((mesh, Light().mesh()), (Camera.from_angles(),))
+
+
+class FakeClock(Clock):
+    """Time that stands still until somebody moves it."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        # Real time passes in small steps, so that the waiting thread sees the clock move.
+        condition.wait(0.002)
+
+
+class FakeEngine:
+    """Takes `per_pixel` fake seconds for a pixel; a picture holds the number of its camera in every pixel."""
+
+    def __init__(self, clock: FakeClock, per_pixel: float = 0.0, encode_seconds: float = 0.0) -> None:
+        self.clock, self.per_pixel, self.encode_seconds = clock, per_pixel, encode_seconds
+        self.encoded: list[Scene] = []
+        self.drawn: list[tuple[float, tuple[int, int]]] = []
+        self.during_encode: Callable[[Any], None] = lambda progress: None
+        self.during_render: Callable[[Any, tuple[int, int]], None] = lambda progress, size: None
+
+    def encode(self, scene: Scene, progress: Any = None) -> Any:
+        progress("encode", 0, 1)
+        self.during_encode(progress)
+        self.clock.advance(self.encode_seconds)
+        self.encoded.append(scene)
+        return SimpleNamespace(scene=scene, notes=("lit",), caster=None)
+
+    def render(self, lit: Any, resolution: Any, camera: Any, progress: Any = None) -> list[Image]:
+        progress("render", 0, 1)
+        self.drawn.append((float(camera.name or -1), resolution))
+        self.during_render(progress, resolution)
+        self.clock.advance(self.per_pixel * resolution[0] * resolution[1])
+        value = float(camera.name or -1)
+        return [Image(np.full((resolution[1], resolution[0], 3), value, np.float32), camera)]
+
+
+def view(number: int) -> Camera:
+    return Camera.from_angles(number, name=str(number))
+
+
+@contextmanager
+def running(engine: FakeEngine, **options: Any) -> Iterator[tuple[RenderScheduler, list[Frame], list[Exception]]]:
+    frames: list[Frame] = []
+    errors: list[Exception] = []
+    options = {"on_frame": frames.append, "on_error": errors.append} | options
+    scheduler = RenderScheduler(engine, clock=engine.clock, **options)  # type: ignore[arg-type]
+    try:
+        yield scheduler, frames, errors
+    finally:
+        assert scheduler.close(STUCK), "the worker is stuck"
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + STUCK
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.001)
+
+
+def finish(scheduler: RenderScheduler, clock: FakeClock) -> None:
+    """Let the clock run until the newest request is drawn in full."""
+    deadline = time.monotonic() + STUCK
+    while not scheduler.wait(0.002):
+        clock.advance(0.05)
+        assert time.monotonic() < deadline, "the newest request never became ready"
+
+
+def check_order(frames: list[Frame]) -> None:
+    """No stale frame after a newer one, and each request coarse before fine, of its own camera."""
+    for before, after in itertools.pairwise(frames):
+        assert after.request >= before.request
+        if after.request == before.request:
+            assert after.image.width > before.image.width
+            assert not before.final
+    for frame in frames:
+        assert frame.image.hdr[0, 0, 0] == float(frame.camera.name)
+        assert frame.final == ((frame.image.width, frame.image.height) == frame.size)
+
+
+def test_coarse_at_once_and_finer_only_when_still() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock, per_pixel=1e-5)
+    with running(engine) as (scheduler, frames, _):
+        scheduler.submit(a_scene(), view(1), FULL)
+        until(lambda: frames)
+        time.sleep(0.02)
+        assert [frame.image.height for frame in frames] == [32]
+        assert not scheduler.wait(0.0)
+        clock.advance(scheduler.settle)
+        assert scheduler.wait(STUCK)
+        check_order(frames)
+        assert frames[-1].final
+        # Each picture takes at most GROWTH times the budget of the one before, judged by what was measured.
+        assert 3 <= len(frames) <= 6
+        assert frames[-1].notes == ("lit",)
+
+
+def test_while_moving_pictures_grow_to_what_the_budget_allows_and_shrink_again() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock, per_pixel=2e-6)
+    with running(engine, budget=0.08) as (scheduler, frames, _):
+        for number in range(12):
+            scheduler.submit(a_scene(), view(number), FULL)
+            until(lambda number=number: frames and frames[-1].request == number + 1)
+        # 0.08 s are 40,000 pixels: 171 x 128 fits, 256 x 192 does not.
+        assert (frames[-1].image.width, frames[-1].image.height) == (171, 128)
+        engine.per_pixel *= 20
+        for number in range(12, 40):
+            scheduler.submit(a_scene(), view(number), FULL)
+            until(lambda number=number: frames and frames[-1].request == number + 1)
+        assert frames[-1].seconds <= 0.08
+        check_order(frames)
+
+
+def test_a_size_that_was_slow_once_is_tried_again() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock, per_pixel=1e-6)
+    hiccup = [50.0]
+    engine.during_render = lambda progress, size: clock.advance(hiccup.pop() if hiccup and size == FULL else 0)
+    with running(engine, budget=10.0) as (scheduler, frames, _):
+        for number in range(4):
+            scheduler.submit(a_scene(), view(number), FULL)
+            finish(scheduler, clock)
+        last = [frame for frame in frames if frame.request == 4]
+        assert [frame.final for frame in last] == [True]
+
+
+def test_a_storm_of_moves_ends_with_the_newest_and_skips_most() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock, per_pixel=1e-6)
+    engine.during_render = lambda progress, size: time.sleep(0.002)
+    with running(engine) as (scheduler, frames, errors):
+        for number in range(500):
+            scheduler.submit(a_scene(), view(number), FULL)
+            clock.advance(0.01)
+            if number % 50 == 0:
+                time.sleep(0.005)
+        finish(scheduler, clock)
+        check_order(frames)
+        assert frames[-1].final
+        assert frames[-1].camera.name == "499"
+        assert 2 < len(frames) < 300
+        assert not errors
+        assert len(engine.encoded) == 1
+
+
+def test_moves_faster_than_pictures_do_not_starve_the_screen() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    with running(engine) as (scheduler, frames, _):
+        numbers = itertools.count(1)
+
+        def move_again(progress: Any, size: tuple[int, int]) -> None:
+            if (number := next(numbers)) < 30:
+                scheduler.submit(a_scene(), view(number), FULL)
+                progress("cast rays", 1, 2)
+
+        engine.during_render = move_again
+        scheduler.submit(a_scene(), view(0), FULL)
+        finish(scheduler, clock)
+        check_order(frames)
+        assert {frame.request for frame in frames} == set(range(1, 31))
+
+
+def test_refinement_is_given_up_inside_a_picture() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock, per_pixel=1e-7)
+    inside = threading.Event()
+
+    def endless(progress: Any, size: tuple[int, int]) -> None:
+        if size == FULL and engine.drawn[-1][0] == 1:
+            inside.set()
+            while True:
+                progress("cast rays", 1, 2)
+                time.sleep(0.001)
+
+    engine.during_render = endless
+    with running(engine) as (scheduler, frames, errors):
+        scheduler.submit(a_scene(), view(1), FULL)
+        until(lambda: frames)
+        clock.advance(1)
+        assert inside.wait(STUCK)
+        scheduler.submit(a_scene(), view(2), FULL)
+        finish(scheduler, clock)
+        check_order(frames)
+        assert not [frame for frame in frames if frame.request == 1 and frame.final]
+        assert frames[-1].camera.name == "2"
+        assert not errors
+
+
+def test_the_view_independent_stage_is_kept_by_contents() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock, encode_seconds=0.3)
+    with running(engine) as (scheduler, frames, _):
+        for number in range(20):
+            scheduler.submit(a_scene(), view(number), FULL)
+            finish(scheduler, clock)
+        assert len(engine.encoded) == 1
+        assert frames[0].encode_seconds == pytest.approx(0.3)
+        assert all(frame.encode_seconds == 0 for frame in frames[1:])
+        scheduler.submit(a_scene(0.7), view(21), FULL)
+        finish(scheduler, clock)
+        scheduler.submit(a_scene(), view(22), FULL)
+        finish(scheduler, clock)
+        assert len(engine.encoded) == 2
+        for number in range(3 * module.KEPT):
+            scheduler.submit(a_scene(0.01 * number), view(number), FULL)
+            finish(scheduler, clock)
+        assert scheduler.lit(a_scene()) is None
+        assert scheduler.lit(a_scene(0.01 * (3 * module.KEPT - 1))) is not None
+        assert len(scheduler._lit) == module.KEPT
+
+
+def test_a_long_stage_of_an_old_scene_is_given_up_a_short_one_is_finished() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    entered = threading.Event()
+
+    def slow(progress: Any) -> None:
+        entered.set()
+        if not engine.encoded and not gave_up:
+            gave_up.append(True)
+            while True:
+                progress("encode", 0, 1)
+                time.sleep(0.001)
+
+    gave_up: list[bool] = []
+    engine.during_encode = slow
+    with running(engine) as (scheduler, frames, _):
+        scheduler.submit(a_scene(), view(1), FULL)
+        assert entered.wait(STUCK)
+        scheduler.submit(a_scene(0.8), view(2), FULL)
+        time.sleep(0.02)
+        assert not frames
+        clock.advance(module.PATIENCE + 0.1)
+        finish(scheduler, clock)
+        assert frames[-1].camera.name == "2"
+        assert len(engine.encoded) == 1
+
+
+def test_edits_during_a_render_show_the_edited_scene_last() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock, per_pixel=1e-6, encode_seconds=0.01)
+    engine.during_render = lambda progress, size: time.sleep(0.001)
+    with running(engine) as (scheduler, frames, errors):
+        for number in range(60):
+            scheduler.submit(a_scene(number / 100), view(number), FULL)
+            time.sleep(0.0005)
+            clock.advance(0.02)
+        finish(scheduler, clock)
+        check_order(frames)
+        assert frames[-1].scene == module.fingerprint(a_scene(0.59))
+        assert not errors
+
+
+def test_errors_are_told_and_the_next_picture_comes() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+
+    def fail(progress: Any, size: tuple[int, int]) -> None:
+        if engine.drawn[-1][0] % 2:
+            raise InputError(f"camera {engine.drawn[-1][0]:g} is bad")
+
+    engine.during_render = fail
+    with running(engine) as (scheduler, frames, errors):
+        for number in range(1, 7):
+            scheduler.submit(a_scene(), view(number), FULL)
+            finish(scheduler, clock)
+        assert [str(error) for error in errors] == ["camera 1 is bad", "camera 3 is bad", "camera 5 is bad"]
+        assert {frame.camera.name for frame in frames} == {"2", "4", "6"}
+
+
+def test_callbacks_that_raise_do_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+
+    def raising(*values: Any) -> None:
+        raise RuntimeError("front end is broken")
+
+    with running(engine, on_frame=raising, on_error=raising, on_progress=raising) as (scheduler, _, _):
+        scheduler.submit(a_scene(), view(1), FULL)
+        finish(scheduler, clock)
+        engine.during_render = raising
+        scheduler.submit(a_scene(), view(2), FULL)
+        finish(scheduler, clock)
+        engine.during_render = lambda progress, size: None
+        scheduler.submit(a_scene(), view(3), FULL)
+        finish(scheduler, clock)
+    assert engine.drawn[-1] == (3.0, FULL)
+    assert "a callback of the viewer failed" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["idle", "encode", "coarse", "settle"])
+def test_closing_in_the_middle_ends_the_worker(where: str) -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    inside = threading.Event()
+
+    def endless(progress: Any, size: object = None) -> None:
+        inside.set()
+        while True:
+            progress(where, 0, 1)
+            time.sleep(0.001)
+
+    if where == "encode":
+        engine.during_encode = endless
+    elif where == "coarse":
+        engine.during_render = endless
+    with running(engine) as (scheduler, frames, errors):
+        if where != "idle":
+            scheduler.submit(a_scene(), view(1), FULL)
+            until(lambda: frames if where == "settle" else inside.is_set())
+        assert scheduler.close(STUCK)
+        assert scheduler.close(STUCK)
+        assert scheduler.submit(a_scene(), view(2), FULL) == 0
+        assert not scheduler.wait(0.01)
+        assert not errors
+    assert "renderformer-viewer" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_closing_from_a_callback_does_not_wait_for_itself() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    box: list[RenderScheduler] = []
+    with running(engine, on_frame=lambda frame: box[0].close()) as (scheduler, _, _):
+        box.append(scheduler)
+        scheduler.submit(a_scene(), view(1), FULL)
+        assert not scheduler.wait(STUCK)
+    assert len(engine.drawn) == 1
+
+
+def test_memory_is_flat_over_a_thousand_moves() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    alive: weakref.WeakSet[Frame] = weakref.WeakSet()
+    with running(engine, on_frame=alive.add) as (scheduler, _, _):
+        scene = a_scene()
+        for number in range(1000):
+            # A window that is resized asks for a new size each time.
+            scheduler.submit(scene, view(number), (64 + number, 64))
+            if number % 10 == 0:
+                finish(scheduler, clock)
+        gc.collect()
+        assert len(alive) < 5
+        assert len(scheduler._speed) <= module.MEASURED + 1
+        engine.drawn.clear()
+
+
+def a_session(clock: FakeClock, engine: FakeEngine) -> Session:
+    engine.name, engine.device, engine.precision = "fake", "cpu", "fp32"  # type: ignore[attr-defined]
+    engine.check = lambda scene: [f"{len(scene)} triangles"]  # type: ignore[attr-defined]
+    return Session(a_scene(), engine, FULL, clock=clock)  # type: ignore[arg-type]
+
+
+def test_a_session_draws_edits_and_gives_the_scene_back() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    session = a_session(clock, engine)
+    try:
+        given = session.result()
+        session.request()
+        finish(session.scheduler, clock)
+        first = session.frame
+        assert first is not None
+        assert first.camera is given.cameras[0]
+        # Exposure and tone map need no new inference.
+        drawn = len(engine.drawn)
+        engine.during_render = lambda progress, size: None
+        before = session.picture()
+        session.set_display("none", -2.0)
+        assert before is not None
+        assert (session.picture() == before).all() == bool((before == 0).all())
+        assert len(engine.drawn) == drawn
+        session.edit(lambda document: document.set_material("part", diffuse=(1, 0, 0)))
+        finish(session.scheduler, clock)
+        assert session.frame is not None
+        assert session.frame.scene != first.scene
+        assert session.undo().startswith("diffuse")
+        finish(session.scheduler, clock)
+        assert session.frame.scene == first.scene
+        assert session.result() is given
+        session.move(lambda orbit: orbit.dolly(9.0))
+        assert any("held" in line for line in session.warnings())
+        assert "2 triangles" in session.warnings()
+        session.move(lambda orbit: orbit.bookmark("mine"))
+        assert session.result().cameras[-1].name == "mine"
+    finally:
+        assert session.close()
+
+
+def test_a_session_with_everything_hidden_says_so_and_goes_on() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    session = a_session(clock, engine)
+    told: list[str] = []
+    session.on_error = told.append
+    try:
+        for name in ("part", "light"):
+            session.edit(lambda document, name=name: document.set_visible(name, False))
+        assert "hidden" in told[-1]
+        assert any("hidden" in line for line in session.warnings())
+        session.undo()
+        finish(session.scheduler, clock)
+        assert session.error == ""
+    finally:
+        assert session.close()

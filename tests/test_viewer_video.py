@@ -1,0 +1,61 @@
+"""Videos of camera paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from renderformer.data.errors import InputError
+from renderformer.image import Image
+from renderformer.viewer.camera import View
+from renderformer.viewer.path import turntable, write_video
+
+
+def grey(lit: Any, size: tuple[int, int], cameras: Any) -> Any:
+    """A renderer whose pictures get brighter from frame to frame."""
+    for number, camera in enumerate(cameras):
+        yield Image(np.full((size[1], size[0], 3), (number + 1) / len(cameras), np.float32), camera)
+
+
+RENDERER: Any = SimpleNamespace(iterate=grey)
+
+
+def test_a_video_has_every_frame_and_says_what_it_cut(tmp_path: Path) -> None:
+    import imageio.v2 as imageio
+
+    path = tmp_path / "turn.mp4"
+    done: list[tuple[str, int, int]] = []
+    cameras = turntable(View(), 12)
+    notes = write_video(
+        path, RENDERER, None, cameras, (65, 48), 12, "none", progress=lambda *now: done.append(now)  # type: ignore[arg-type]
+    )
+    assert len(notes) == 1
+    assert "65 x 48 to 64 x 48" in notes[0]
+    assert done[-1] == ("video", 12, 12)
+    frames = [np.asarray(frame) for frame in imageio.get_reader(path)]
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 12
+    levels = [frame.mean() for frame in frames]
+    assert levels == sorted(levels)
+    assert levels[-1] > 250
+    assert [item.name for item in tmp_path.iterdir()] == ["turn.mp4"]
+
+
+def test_a_video_that_is_given_up_or_cannot_be_leaves_no_file(tmp_path: Path) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    cameras = turntable(View(), 3)
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / "a.mp4", RENDERER, None, cameras, 32, progress=stop)  # type: ignore[arg-type]
+    for name, given, message in (
+        ("a.avi", cameras, "end the name in .mp4"),
+        ("no/a.mp4", cameras, "does not exist"),
+        ("a.mp4", [], "no cameras"),
+    ):
+        with pytest.raises(InputError, match=message):
+            write_video(tmp_path / name, RENDERER, None, given, 32)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []

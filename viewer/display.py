@@ -1,0 +1,121 @@
+"""From linear pictures to what a window shows: tone mapping, letterbox, split, difference.
+
+Pictures on the display are (h, w, 3) uint8, row 0 at the top.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.errors import InputError
+from renderformer.image import LINEAR_SUFFIXES, Image, srgb_encoded
+
+Picture = npt.NDArray[np.uint8]
+# A difference of this share of the full range is drawn white.
+DIFFERENCE_GAIN = 4.0
+
+
+@dataclass(frozen=True)
+class Rect:
+    """A rectangle of a window in pixels from the upper left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def inside(self, x: float, y: float) -> tuple[float, float] | None:
+        """A point of the window as a share (0 … 1) of the rectangle's width and height, None outside."""
+        u, v = (x - self.x) / max(self.width, 1), (y - self.y) / max(self.height, 1)
+        return (u, v) if 0 <= u < 1 and 0 <= v < 1 else None
+
+
+def letterbox(width: int, height: int, aspect: float) -> Rect:
+    """The largest rectangle of an aspect ratio (width over height) in the middle of a window."""
+    w = min(width, round(height * aspect))
+    h = min(height, round(w / aspect))
+    w, h = max(1, w), max(1, h)
+    return Rect((width - w) // 2, (height - h) // 2, w, h)
+
+
+def shown(image: Image, tone_map: str, exposure: float) -> Picture:
+    """The picture for the display; rounded as `Image.save` does for a PNG."""
+    return np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8)
+
+
+def resized(picture: Picture, width: int, height: int) -> Picture:
+    """Bilinear; the picture itself where the size is right."""
+    from PIL import Image as Pillow
+
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.BILINEAR))
+
+
+def split(left: Picture, right: Picture, bar: float) -> Picture:
+    """The left picture up to `bar` (0 … 1) of the width, then the right one, which is brought to its size."""
+    height, width, _ = left.shape
+    column = round(min(max(bar, 0.0), 1.0) * width)
+    both = left.copy()
+    both[:, column:] = resized(right, width, height)[:, column:]
+    both[:, max(column - 1, 0) : column + 1] = 255
+    return both
+
+
+def difference(picture: Picture, reference: Picture, gain: float = DIFFERENCE_GAIN) -> Picture:
+    """Absolute difference of display values, times `gain`; the reference is brought to the picture's size."""
+    other = resized(reference, picture.shape[1], picture.shape[0])
+    return np.clip(np.abs(picture.astype(np.float32) - other) * gain, 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A picture to compare with: linear light, which follows exposure and tone map, or display values as they are."""
+
+    linear: Image | None
+    display: Picture | None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Reference:
+        """Read .exr and .npy as linear light, .png and .jpg as display values.
+
+        Raises:
+            InputError: a missing or damaged file, or another format.
+        """
+        from PIL import Image as Pillow
+
+        path = Path(path)
+        if path.suffix.lower() in LINEAR_SUFFIXES:
+            return cls(Image.load(path), None)
+        if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise InputError(f"{path}: cannot compare with {path.suffix!r}; give a .png, .jpg, .exr or .npy file")
+        try:
+            with Pillow.open(path, formats=("PNG", "JPEG")) as file:
+                return cls(None, np.asarray(file.convert("RGB")))
+        except (OSError, ValueError, Pillow.DecompressionBombError) as error:
+            raise InputError(f"{path}: cannot read the picture ({error}); check the file") from None
+
+    def shown(self, tone_map: str, exposure: float) -> Picture:
+        """For the display."""
+        if self.linear is not None:
+            return shown(self.linear, tone_map, exposure)
+        assert self.display is not None
+        return self.display
+
+
+def to_srgb(linear: tuple[float, float, float]) -> tuple[int, int, int]:
+    """A linear colour in 0 … 1 as a colour picker shows it, 0 … 255."""
+    encoded = np.rint(srgb_encoded(np.clip(np.asarray(linear, np.float32), 0, 1)) * 255)
+    return int(encoded[0]), int(encoded[1]), int(encoded[2])
+
+
+def from_srgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    """The inverse of `to_srgb`."""
+    s = np.asarray(colour, np.float64) / 255
+    linear = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
+    return float(linear[0]), float(linear[1]), float(linear[2])

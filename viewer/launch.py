@@ -1,0 +1,115 @@
+"""Opening the viewer: in a window where there is a display, or in a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from renderformer.data.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from renderformer.data.scene import Scene
+    from renderformer.renderer import Renderer
+
+INSTALL = "pip install 'renderformer[viewer]'"
+PACKAGES = "libgl1 libegl1 libgomp1 (Open3D 0.19), libegl1 libusb-1.0-0 libvulkan1 mesa-vulkan-drivers (0.20)"
+# Opens a small window and draws once. In a process of its own, since Open3D may abort where the driver is missing.
+_PROBE = """
+import open3d.visualization.gui as gui
+app = gui.Application.instance
+app.initialize()
+window = app.create_window("probe", 64, 64)
+app.run_one_tick()
+window.close()
+app.run_one_tick()
+import os
+os._exit(0)
+"""
+_PROBE_SECONDS = 120.0
+
+
+def view(
+    scene: Scene,
+    renderer: Renderer | None = None,
+    *,
+    web: bool = False,
+    port: int = 8080,
+    resolution: int | tuple[int, int] = 512,
+    tone_map: str = "agx",
+    exposure: float = 0.0,
+    say: Callable[[str], None] | None = None,
+) -> Scene:
+    """Open the viewer, wait until it is closed, and return the edited scene.
+
+    Args:
+        scene: what to show; it is not changed. Its first camera is where the viewer starts.
+        renderer: the embedded model by default.
+        web: in a browser, for machines without a display: a server on 127.0.0.1 only.
+        port: of the server.
+        resolution: pixels on a side, or (width, height).
+        say: told where the page is; printed by default.
+
+    Returns:
+        The scene as it was shown last; the same object if nothing was edited. Bookmarked views become cameras.
+
+    Raises:
+        InputError: no display, or a package that is missing; the line names the remedy.
+    """
+    problem = web_problem() if web else window_problem()
+    if problem:
+        raise InputError(problem)
+    from renderformer.renderer import Renderer
+    from renderformer.viewer.session import Session
+
+    session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)
+    try:
+        if web:
+            from renderformer.viewer.web import serve
+
+            serve(session, port, say or _say)
+        else:
+            from renderformer.viewer.window import run
+
+            run(session)
+        return session.result()
+    finally:
+        session.close()
+
+
+def web_problem() -> str:
+    """Why the browser front end cannot open, with the remedy; empty if it can."""
+    return "" if importlib.util.find_spec("viser") else f"view: the package viser is not installed; {INSTALL}"
+
+
+def window_problem(probe: bool = True) -> str:
+    """Why no window can open, with the remedy; empty if one can.
+
+    Args:
+        probe: whether to open one in another process to find out; the other checks cost nothing.
+    """
+    if not importlib.util.find_spec("open3d"):
+        return f"view: the package open3d is not installed; {INSTALL}, or use --web (web=True)"
+    shown = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    remedy = f"use --web (web=True), or a display and the system packages {PACKAGES}"
+    if not shown:
+        return f"view: this machine has no display (DISPLAY is not set); {remedy}"
+    if not probe:
+        return ""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"view: opening a window took more than {_PROBE_SECONDS:g} s; {remedy}"
+    if done.returncode == 0:
+        return ""
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+    return f"view: a window cannot be opened here ({one_line(lines[-1])[:120]}); {remedy}"
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
