@@ -176,25 +176,32 @@ class Renderer:
         report("render", 0, len(views))
         for start in range(0, len(views), step):
             chunk = views[start : start + step]
-            for camera, hdr in zip(chunk, self._decode(lit, chunk, width, height, progress), strict=True):
+            pixels = None if lit.caster is None else self._cast(lit.caster, chunk, width, height, progress)
+            report("render", start, len(views))
+            for camera, hdr in zip(chunk, self._draw(lit.encoded, chunk, width, height, pixels), strict=True):
                 yield Image(hdr, camera, {"model": self.name, "precision": self.precision})
             report("render", start + len(chunk), len(views))
 
+    def _cast(
+        self, caster: RayCaster, cameras: Sequence[Camera], width: int, height: int, progress: Progress | None
+    ) -> Tensor:
+        """(1, V, h, w, 29) feature images of V cameras on the covering grid."""
+        report = None if progress is None else lambda done, total: progress("cast rays", done, total)
+        with _memory(f"{width} x {height} pixels"):
+            cover = self.config.size_multiple
+            images = [caster.features(c, width, height, cover=cover, progress=report) for c in cameras]
+            # One view's features may be gigabytes, so they are not copied.
+            return self._tensor(np.stack(images) if len(images) > 1 else images[0][None])
+
     @torch.inference_mode()
-    def _decode(
-        self, lit: LitScene, cameras: Sequence[Camera], width: int, height: int, progress: Progress | None
+    def _draw(
+        self, encoded: Encoded, cameras: Sequence[Camera], width: int, height: int, pixels: Tensor | None
     ) -> np.ndarray:
+        """(V, height, width, 3) pictures of V cameras."""
         c2w = self._tensor(np.stack([camera.c2w for camera in cameras]))
         fov = self._tensor(np.array([[camera.fov] for camera in cameras], np.float32))
-        pixels = None
         with _memory(f"{width} x {height} pixels"):
-            if lit.caster is not None:
-                cover = self.config.size_multiple
-                report = None if progress is None else lambda done, total: progress("cast rays", done, total)
-                images = [lit.caster.features(c, width, height, cover=cover, progress=report) for c in cameras]
-                # One view's features may be gigabytes, so they are not copied.
-                pixels = self._tensor(np.stack(images) if len(images) > 1 else images[0][None])
-            hdr = self.model.view(lit.encoded, c2w, fov, height, width, pixels=pixels)
+            hdr = self.model.view(encoded, c2w, fov, height, width, pixels=pixels)
             # A model with alpha draws it as a fourth channel; the picture is the first three.
             return hdr[0, ..., :3].float().cpu().numpy()
 
