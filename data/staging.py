@@ -33,8 +33,8 @@ WALLS: Mapping[str, Material] = {
 }
 # 32 triangles a wall: edges of 0.35, inside the sizes that models were trained on.
 WALL_DIVISIONS = 4
-# For an object whose file says nothing of its material: light, a little glossy.
-OBJECT_MATERIAL = Material((0.66, 0.6, 0.52), (0.18, 0.18, 0.18), 0.25)
+# For an object whose file says nothing of its material: a cool colour against the warm room, a little glossy.
+OBJECT_MATERIAL = Material((0.36, 0.46, 0.6), (0.18, 0.18, 0.18), 0.25)
 DEFAULT_AZIMUTH, DEFAULT_ELEVATION, DEFAULT_DISTANCE, DEFAULT_FOV = 7.0, 16.0, 1.6, 40.0
 # With these numbers the default box fills the picture to its edges, and an object of the default size its middle.
 TARGET_HEIGHT = -0.12
