@@ -69,7 +69,7 @@ class Memory(dataset.TrainingSet):
     def __init__(self, examples: list[dataset.Example]) -> None:
         self.examples = examples
 
-    def refresh(self, progress: object = None) -> int:
+    def refresh(self) -> int:
         return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +117,7 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def refresh(self, progress: Callable[[int, int], None] | None = None) -> int:
+    def refresh(self) -> int:
         """Read the shards that have appeared since; returns how many scenes they added."""
         before = len(self.examples)
         recipe = read_recipe(self.folder)
@@ -128,11 +127,8 @@ class TrainingSet:
         missing = [name for name in names if not (cache / name).exists()]
         if missing:
             with ProcessPoolExecutor(self.workers) as pool:
-                jobs = [pool.submit(_cast_shard, self.folder / name, recipe, cache / name) for name in missing]
-                for done, job in enumerate(jobs):
+                for job in [pool.submit(_cast_shard, self.folder / name, recipe, cache / name) for name in missing]:
                     job.result()
-                    if progress is not None:
-                        progress(done + 1, len(jobs))
         for name in names:
             if self.limit is not None and len(self.examples) >= self.limit:
                 break

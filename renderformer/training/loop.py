@@ -1,8 +1,8 @@
 """The training loop: AdamW with warm-up and cosine, EMA, checkpoints that resume exactly.
 
 Randomness is a function of the seed and the step, so a resumed run draws what an uninterrupted one would have.
-A run's folder holds `log.csv`, `state.safetensors` + `state.json` (the newest full state) and `model/` (the EMA weights
-in the release format).
+A run's folder holds `log.csv`, `state.safetensors` (the newest full state, one file, so that its parts belong together)
+and `model/` (the EMA weights in the release format).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from renderformer.checkpoints import save_model
@@ -28,6 +29,8 @@ from renderformer.data.files import atomic_path
 from renderformer.model import RenderFormer
 from renderformer.training.dataset import TrainingSet, collate
 from renderformer.training.evaluation import evaluate, predict
+
+STATE_FILE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Trainer:
             betas=(0.9, 0.98),
         )
         self.step, self.seconds = 0, 0.0
-        if (out / "state.json").exists():
+        if (out / STATE_FILE).exists():
             self._resume()
 
     def run(self, report: Callable[[str], None], until: float | None = None) -> bool:
@@ -220,19 +223,18 @@ class Trainer:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
         state = {"step": self.step, "seconds": self.seconds, "config": asdict(self.config)}
-        with atomic_path(self.out / "state.safetensors") as temporary:
+        with atomic_path(self.out / STATE_FILE) as temporary:
             save_file(
                 {k: v.detach().contiguous() for k, v in tensors.items()}, temporary, {"state": json.dumps(state)}
             )
-        with atomic_path(self.out / "state.json") as temporary:
-            temporary.write_text(json.dumps(state, indent=1))
         save_model(self.averaged_model(), self.out / "model", dtype=torch.float16)
 
     def _resume(self) -> None:
-        state = json.loads((self.out / "state.json").read_text())
+        with safe_open(self.out / STATE_FILE, "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         if state["config"]["model"] != self.config.model:
             raise InputError(f"{self.out}: holds the state of another model; choose another --out")
-        tensors = load_file(self.out / "state.safetensors")
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.ema = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
         for name, parameter in self.model.named_parameters():
