@@ -75,6 +75,34 @@ class Hits:
             self.outgoing[keep],
         )  # fmt: skip
 
+    @property
+    def shadow_origins(self) -> FloatArray:
+        """(S, 3) where rays that leave the surface start, a little off it."""
+        return self.position + np.float32(OFFSET) * self.face_normal
+
+
+@dataclass(frozen=True)
+class _Lobe:
+    """The GGX lobes of S surface points: tangent frames (S, 3, 3), the direction to the viewer in them (S, 3), alpha
+    (S,) and the masking of that direction (S,)."""
+
+    frame: FloatArray
+    view: FloatArray
+    alpha: FloatArray
+    masking_out: FloatArray
+
+    @classmethod
+    def at(cls, hits: Hits, roughness: FloatArray) -> _Lobe:
+        alpha = np.maximum(roughness**2, MIN_ALPHA).astype(np.float32)
+        tangent, bitangent = tangent_frame(hits.normal)
+        frame = np.stack([tangent, bitangent, hits.normal], axis=1)
+        view = np.einsum("sij,sj->si", frame, hits.outgoing)
+        return cls(frame, view, alpha, ggx_masking(view[:, 2], alpha))
+
+    def density(self, half: FloatArray) -> FloatArray:
+        """(S,) per solid angle, of the reflected directions that visible half vectors (S, 3) give."""
+        return ggx_density(half, self.alpha) * self.masking_out / (4 * np.maximum(self.view[:, 2], 1e-4))
+
 
 class RayCaster:
     """A scene ready for ray casting.
@@ -173,7 +201,7 @@ class RayCaster:
             phase: (S,) small integers; points of a different phase use different points on the light.
         """
         total = np.zeros((len(hits.rows), 3), np.float32)
-        origins = hits.position + np.float32(OFFSET) * hits.face_normal
+        origins = hits.shadow_origins
         lights = self.lights
         for own, corners, radiance in zip(
             lights.triangle, lights.corners, lights.radiance * lights.weight[:, None], strict=True
@@ -208,33 +236,19 @@ class RayCaster:
         if not shiny.any():
             return highlight, reflection
         hits, materials, phase = hits[shiny], materials[shiny], phase[shiny]
-        alpha = np.maximum(materials[:, ROUGHNESS] ** 2, MIN_ALPHA).astype(np.float32)
-        tangent, bitangent = tangent_frame(hits.normal)
-        frame = np.stack([tangent, bitangent, hits.normal], axis=1)
-        view = np.einsum("sij,sj->si", frame, hits.outgoing)
-        masking_out = ggx_masking(view[:, 2], alpha)
-        glint = self._light_samples(hits, frame, view, alpha, masking_out, shadow_rays, lobe_rays, phase)
-        glint_lobe, mirrored = self._lobe_samples(
-            hits, frame, view, alpha, masking_out, shadow_rays, lobe_rays, phase
-        )
+        lobe = _Lobe.at(hits, materials[:, ROUGHNESS])
+        glint = self._light_samples(hits, lobe, shadow_rays, lobe_rays, phase)
+        glint_lobe, mirrored = self._lobe_samples(hits, lobe, shadow_rays, lobe_rays, phase)
         specular = materials[:, SPECULAR]
         highlight[shiny] = (glint + glint_lobe) * specular
         reflection[shiny] = mirrored * specular
         return highlight, reflection
 
     def _light_samples(
-        self,
-        hits: Hits,
-        frame: FloatArray,
-        view: FloatArray,
-        alpha: FloatArray,
-        masking_out: FloatArray,
-        shadow_rays: int,
-        lobe_rays: int,
-        phase: npt.NDArray[np.int64],
+        self, hits: Hits, lobe: _Lobe, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64]
     ) -> FloatArray:
-        total = np.zeros((len(alpha), 3), np.float32)
-        origins = hits.position + np.float32(OFFSET) * hits.face_normal
+        total = np.zeros((len(hits.rows), 3), np.float32)
+        origins = hits.shadow_origins
         lights = self.lights
         # A light that stands for others is met as often as all of them together, so its samples weigh less each.
         for corners, radiance, reach, light_normal in zip(
@@ -245,13 +259,11 @@ class RayCaster:
                 toward = points - hits.position
                 distance2 = np.maximum(dot(toward, toward), 1e-12)
                 toward /= np.sqrt(distance2)[:, None]
-                incoming = np.einsum("sij,sj->si", frame, toward)
-                half = normalised(incoming + view)
-                density = ggx_density(half, alpha)
+                incoming = np.einsum("sij,sj->si", lobe.frame, toward)
+                lobe_pdf = lobe.density(normalised(incoming + lobe.view))
                 light_pdf = distance2 / (np.maximum(np.abs(toward @ light_normal), 1e-6) * reach)
-                lobe_pdf = density * masking_out / (4 * np.maximum(view[:, 2], 1e-4))
                 # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
-                masking_in = ggx_masking(incoming[:, 2], alpha)
+                masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
                 weight = masking_in * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
                 useful = np.flatnonzero(weight > 0)
                 useful = useful[self.visible(origins[useful], points[useful])]
@@ -259,26 +271,18 @@ class RayCaster:
         return total
 
     def _lobe_samples(
-        self,
-        hits: Hits,
-        frame: FloatArray,
-        view: FloatArray,
-        alpha: FloatArray,
-        masking_out: FloatArray,
-        shadow_rays: int,
-        lobe_rays: int,
-        phase: npt.NDArray[np.int64],
+        self, hits: Hits, lobe: _Lobe, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64]
     ) -> tuple[FloatArray, FloatArray]:
-        glint, mirrored = np.zeros((2, len(alpha), 3), np.float32)
-        origins = hits.position + np.float32(OFFSET) * hits.face_normal
+        glint, mirrored = np.zeros((2, len(hits.rows), 3), np.float32)
+        origins = hits.shadow_origins
         for k in range(lobe_rays):
             index = (phase * lobe_rays + k).astype(np.float32)
             u = (0.5 + index * np.float32(0.75487766)) % 1
             v = (0.5 + index * np.float32(0.56984029)) % 1
-            half = ggx_visible_normal(view, alpha, u, v)
-            incoming = 2 * dot(view, half)[:, None] * half - view
-            masking_in = ggx_masking(incoming[:, 2], alpha)
-            direction = np.einsum("sij,si->sj", frame, incoming)
+            half = ggx_visible_normal(lobe.view, lobe.alpha, u, v)
+            incoming = 2 * dot(lobe.view, half)[:, None] * half - lobe.view
+            masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
+            direction = np.einsum("sij,si->sj", lobe.frame, incoming)
             found, materials = self.hits(origins, np.ascontiguousarray(direction, np.float32))
             rows = found.rows
             emission = materials[:, EMISSION]
@@ -286,7 +290,7 @@ class RayCaster:
             area = np.maximum(self.areas[found.triangle], 1e-12)
             cosine = np.maximum(np.abs(dot(found.face_normal, found.outgoing)), 1e-6)
             light_pdf = self._chance[found.triangle] * dot(toward, toward) / (cosine * area)
-            lobe_pdf = ggx_density(half[rows], alpha[rows]) * masking_out[rows] / (4 * np.maximum(view[rows, 2], 1e-4))
+            lobe_pdf = lobe.density(half)[rows]
             # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
             total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
             weight = np.divide(masking_in[rows] * lobe_pdf, total_pdf, out=np.zeros_like(lobe_pdf), where=total_pdf > 0)
