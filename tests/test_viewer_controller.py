@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from renderformer.data.camera import Camera
@@ -366,6 +366,7 @@ def test_paths_that_cannot_be_drawn_say_so() -> None:
 
 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), aspect=st.floats(0.2, 5))
+@example(width=27, height=127, aspect=0.2)
 @settings(deadline=None, max_examples=30)
 def test_the_letterbox_fits_touches_and_is_centred(width: int, height: int, aspect: float) -> None:
     box = letterbox(width, height, aspect)

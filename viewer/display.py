@@ -37,9 +37,11 @@ class Rect:
 
 def letterbox(width: int, height: int, aspect: float) -> Rect:
     """The largest rectangle of an aspect ratio (width over height) in the middle of a window."""
-    w = min(width, round(height * aspect))
-    h = min(height, round(w / aspect))
-    w, h = max(1, w), max(1, h)
+    # The side that limits is filled exactly; rounding both, one after the other, left a border of two pixels.
+    if width > height * aspect:
+        w, h = max(1, min(width, round(height * aspect))), height
+    else:
+        w, h = width, max(1, min(height, round(width / aspect)))
     return Rect((width - w) // 2, (height - h) // 2, w, h)
 
 
