@@ -25,7 +25,7 @@ def evaluate(
     from renderformer.training.evaluation import evaluate as measure
 
     network = load_model(model).eval()
-    scenes = TrainingSet(data, torch.get_num_threads())
+    scenes = TrainingSet(data, torch.get_num_threads(), token_triangles=network.config.token_triangles)
     scores = measure(network, scenes)
     count = len(scores["psnr"])
     # Views of one scene share their light, so scenes, not views, are the independent samples.
@@ -37,7 +37,7 @@ def evaluate(
     if as_json:
         console.emit_json({"scenes": len(scenes), "views": count, **result})
         return
-    typer.echo(f"{len(scenes)} scenes, {count} views of {scenes.examples[0].hdr.shape[1]} px")
+    typer.echo(f"{len(scenes)} scenes, {count} views of {scenes.resolution} px")
     for label, decibels, similarity in (
         ("model", "psnr", "ssim"),
         (f"ray casting + ambient {AMBIENT:g}", "ambient", "ambient_ssim"),

@@ -5,7 +5,7 @@ Shapes: V views of all scenes together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from renderformer.model import RenderFormer
-from renderformer.training.dataset import Batch, TrainingSet, collate
+from renderformer.training.dataset import Batch, Example, collate
 from renderformer.training.metrics import best_unlearned, psnr, ssim, unlearned
 
 # The best constant ambient light over the held-out set, in steps of 0.05 (docs/training.md).
@@ -38,7 +38,7 @@ def predict(model: RenderFormer, batch: Batch, colours: int = 3) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(
-    model: RenderFormer, data: TrainingSet, progress: Callable[[str, int, int], None] | None = None
+    model: RenderFormer, data: Sequence[Example], progress: Callable[[str, int, int], None] | None = None
 ) -> Scores:
     """Scores of every view.
 
@@ -48,8 +48,8 @@ def evaluate(
         only somebody who has the reference can choose.
     """
     scores: dict[str, list[Tensor]] = {k: [] for k in ("psnr", "ssim", "ambient", "ambient_ssim", "best_unlearned")}
-    for i, example in enumerate(data.examples):
-        batch = collate([example])
+    for i, example in enumerate(data):
+        batch = collate([example]).to(model.device)
         picture, reference = predict(model, batch)[0].float(), batch.hdr[0]
         plain = unlearned(batch.pixels[0], AMBIENT)
         scores["psnr"].append(psnr(picture, reference))
