@@ -59,3 +59,7 @@ app.add_typer(data_app, name="data")
 def main() -> None:
     """Entry point of the console script."""
     console.run(lambda: app(prog_name="renderformer"))
+
+
+if __name__ == "__main__":
+    main()

@@ -129,7 +129,7 @@ def train(
     finished = trainer.run(report, until, math.inf if overfit is None else OVERFIT_GOAL)
     if overfit is not None and not trainer.best >= OVERFIT_GOAL:
         raise InputError(
-            f"{out}: {trainer.best:.2f} dB on its own {overfit} scenes after {trainer.seconds:.0f} s and {trainer.step} "
+            f"{out}: {trainer.best:.2f} dB on its own {overfit} scenes after {trainer.seconds:.0f} s, {trainer.step} "
             f"steps, {OVERFIT_GOAL:g} dB were expected; the data, the model or the learning rate does not suit"
         )
     if accelerator.is_main_process:

@@ -1,19 +1,29 @@
-"""Training: exact augmentations, exact resume, a model that learns one scene."""
+"""Training: exact augmentations, exact resume, the same steps by one process or several, models that learn."""
 
+import csv
+import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
 
+from renderformer.checkpoints import load_model
+from renderformer.data import shards
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
-from renderformer.training import dataset, features, loop, metrics
+from renderformer.data.simplify import proxy
+from renderformer.training import dataset, features, loop, metrics, samples
 from renderformer.training.config import TrainingConfig
 from renderformer.training.evaluation import evaluate, predict
+from renderformer.training.objective import LOSSES, Objective
 
 TINY = {
     "latent_dim": 64,
@@ -80,6 +90,21 @@ class Memory(list[dataset.Example]):
         return 0
 
 
+QUICK = TrainingConfig(model=TINY, batch=1, views=1, precision="fp32", sample_every=0)
+
+
+@pytest.fixture(autouse=True)
+def new_process() -> None:
+    """accelerate keeps its view of the process for good; another test may want another."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def small() -> Memory:
+    """One scene at 16 pixels, the least that trains."""
+    return Memory([example_of(box_scene(), 16)])
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_augmented_features_are_those_of_the_augmented_scene(seed: int) -> None:
     example = example_of(box_scene())
@@ -120,8 +145,8 @@ def test_padding_does_not_change_a_prediction() -> None:
     torch.testing.assert_close(padded[0], alone[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    data = Memory([example_of(box_scene())] * 3)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, small: Memory) -> None:
+    data = Memory(list(small) * 3)
     config = TrainingConfig(model=TINY, steps=6, batch=2, views=1, warmup=0.3, precision="fp32", evaluate_every=3)
     whole = loop.Trainer(config, [data], None, tmp_path / "whole")
     assert whole.run(lambda line: None)
@@ -137,24 +162,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
         assert torch.equal(value, second.averaged_model.state_dict()[name]), name
 
 
-def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
-    data = Memory([example_of(box_scene())])
+def test_a_state_of_another_model_is_refused(tmp_path: Path, small: Memory) -> None:
+    data = small
     config = TrainingConfig(model=TINY, steps=1, batch=1, precision="fp32")
     loop.Trainer(config, [data], None, tmp_path).run(lambda line: None)
     with pytest.raises(InputError, match="another model"):
         loop.Trainer(replace(config, model={**TINY, "num_layers": 1}), [data], None, tmp_path)
 
 
-def test_it_learns_the_light_of_one_scene(tmp_path: Path) -> None:
-    data = Memory([example_of(box_scene())])
-    config = TrainingConfig(model=TINY, steps=180, batch=1, views=2, warmup=0.03, ema=0.9, precision="fp32")
-    trainer = loop.Trainer(config, [data], data, tmp_path)
-    before = evaluate(trainer.averaged_model, data)
-    trainer.run(lambda line: None)
-    after = evaluate(trainer.averaged_model, data)
-    assert after["psnr"].mean() > before["psnr"].mean() + 6
-    assert after["psnr"].mean() > 30
-    assert (after["best_unlearned"] >= after["ambient"]).all()
+def test_an_overfitted_scene_reaches_35_db_and_stops(tmp_path: Path, small: Memory) -> None:
+    config = replace(QUICK, steps=200, views=2, augment=False, learning_rate=3e-3, evaluate_every=20)
+    trainer = loop.Trainer(config, [small], small, tmp_path)
+    assert trainer.run(lambda line: None, goal=35.0)
+    assert trainer.best > 35
+    assert trainer.step < 200
+    assert evaluate(trainer.averaged_model, small)["psnr"].mean() == pytest.approx(trainer.best)
 
 
 def test_bad_configurations_are_refused_by_name() -> None:
@@ -162,6 +184,287 @@ def test_bad_configurations_are_refused_by_name() -> None:
         TrainingConfig.from_dict({"stepz": 1}, "c.yaml")
     with pytest.raises(InputError, match="steps is 'many'"):
         TrainingConfig.from_dict({"steps": "many"}, "c.yaml")
+
+
+@pytest.mark.parametrize("steps", [{}, {"budget": 0.0}])
+def test_the_rate_follows_the_steps(tmp_path: Path, small: Memory, steps: dict[str, float]) -> None:
+    trainer = loop.Trainer(replace(QUICK, steps=100, warmup=0.1, learning_rate=1.0, **steps), [small], None, tmp_path)
+    rates = []
+    for trainer.step in (0, 5, 10, 55, 100):
+        rates.append(trainer.learning_rate())
+    assert rates == pytest.approx([0.01, 0.505, 1.0, 0.5, 0.0])
+
+
+def test_the_rate_follows_the_clock_of_all_chunks(tmp_path: Path, small: Memory) -> None:
+    config = replace(QUICK, steps=1, budget=10.0, warmup=0.1, learning_rate=1.0)
+    trainer = loop.Trainer(config, [small], None, tmp_path)
+    for seconds, rate in ((0, 0.01), (60, 1.0), (330, 0.5), (600, 0.0)):
+        trainer.seconds = seconds
+        assert trainer.learning_rate() == pytest.approx(rate)
+    trainer.seconds = 599.99
+    assert trainer.run(lambda line: None)
+    again = loop.Trainer(config, [small], None, tmp_path)
+    assert again.progress == 1
+    assert again.step == trainer.step >= 1
+
+
+def test_the_processes_of_a_step_share_its_scenes(small: Memory) -> None:
+    data = Memory([replace(small[0], fov=small[0].fov + k) for k in range(6)])
+    whole = dataset.Steps([data], 0, batch=4, views=1)[1]
+    parts = [dataset.Steps([data], 0, batch=4, views=1, process=i, processes=2)[1] for i in range(2)]
+    for i, part in enumerate(parts):
+        assert torch.equal(part.pixels, whole.pixels[i::2])
+        assert torch.equal(part.triangles, whole.triangles[i::2])
+    # Six scenes by two: a pass shows every one of them.
+    pairs = dataset.Steps([data], 0, batch=2, views=1, augmented=False)
+    assert len({float(fov) for step in range(3) for fov in pairs[step].fov[:, 0, 0]}) == 6
+
+
+def test_scenes_of_like_size_share_a_batch() -> None:
+    counts = np.random.default_rng(0).integers(40, 385, 256)
+    steps = dataset.Steps([], 0, batch=8, views=1)
+    rows = [steps._rows(counts, step) for step in range(32)]
+    assert sorted(np.concatenate(rows)) == list(range(256))
+    assert np.mean([counts[r].max() for r in rows]) < counts.mean() + 35
+    # Not from small to large, which the optimiser would see.
+    assert abs(np.corrcoef(range(32), [counts[r].mean() for r in rows])[0, 1]) < 0.5
+
+
+def test_larger_pictures_join_late_with_fewer_views(tmp_path: Path, small: Memory) -> None:
+    doubled = {key: getattr(small[0], key).repeat(2, 1).repeat(2, 2) for key in ("hdr", "pixels")}
+    big = replace(small[0], **doubled)
+    config = replace(QUICK, views=4, larger_from=0.5, steps=8)
+    trainer = loop.Trainer(config, [Memory([big]), small], None, tmp_path)
+    early = trainer._batches(all_sizes=False)
+    assert {next(early).hdr.shape[1:4] for _ in range(8)} == {(2, 16, 16)}
+    late = trainer._batches(all_sizes=True)
+    assert {next(late).hdr.shape[1:4] for _ in range(8)} == {(2, 16, 16), (1, 32, 32)}
+
+
+def test_a_large_scene_is_given_as_the_renderer_gives_it() -> None:
+    import trimesh
+
+    ball = trimesh.creation.icosphere(3, 0.3)
+    scene = box_scene()
+    scene = scene.replace(objects=(*scene.objects, Mesh("ball", ball.triangles.astype(np.float32))))
+    tokens, pixels = features.cast_scene(scene, 100, 16, ray_features=True)
+    coarse = proxy(scene, 100)
+    assert len(coarse) <= 100 < len(scene)
+    np.testing.assert_array_equal(tokens[:, features.CORNERS].reshape(-1, 3, 3), coarse.triangles)
+    np.testing.assert_array_equal(tokens[:, features.MATERIAL], coarse.materials)
+    whole = RayCaster(scene.triangles, scene.normals, scene.materials).features(scene.cameras[0], 16, 16, threads=1)
+    np.testing.assert_array_equal(pixels[0], whole.astype(np.float16))
+
+
+def write_shards(folder: Path, count: int, example: dataset.Example, views: int = 2) -> None:
+    """A data set of one scene a shard, as `data generate` would write it."""
+    size = example.hdr.shape[1]
+    recipe = shards.Recipe(views=views, resolution=size, scenes_per_shard=1)
+    shards._settle_recipe(folder, recipe)
+    for index in range(count):
+        arrays = {
+            "triangles": example.triangles,
+            "normals": example.normals.astype(np.float16),
+            "materials": example.materials.astype(np.float16),
+            "offsets": np.array([0, len(example.triangles)]),
+            "sizes": np.array([12, 12, 1], np.int32),
+            "size_offsets": np.array([0, 3]),
+            "stages": np.zeros(1, np.int8),
+            "c2w": example.c2w[None, :views],
+            "fov": example.fov[None, :views],
+            "hdr": example.hdr[None, :views],
+            "seeds": np.array([index]),
+        }
+        np.savez(shards.shard_path(folder, index), **arrays)
+
+
+def test_inputs_are_made_once_and_read_from_disk(
+    tmp_path: Path, small: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(tmp_path, 1, small[0])
+    first = dataset.TrainingSet(tmp_path, token_triangles=0)
+    # Materials are half floats in a shard.
+    np.testing.assert_allclose(first[0].pixels, small[0].pixels, rtol=5e-3, atol=1e-3)
+    np.testing.assert_array_equal(first[0].hdr, small[0].hdr)
+    np.testing.assert_allclose(first[0].triangle_light, small[0].triangle_light, rtol=1e-3)
+    assert first[0].pixels.base is not None
+    # A process that gets it maps the files itself.
+    assert len(pickle.dumps(first)) < 10_000
+    write_shards(tmp_path, 3, small[0])
+    assert first.refresh() == 2
+    monkeypatch.setattr(features, "cast_scene", lambda *_: pytest.fail("cast again"))
+    assert first.refresh() == 0
+    again = dataset.TrainingSet(tmp_path, token_triangles=0)
+    assert len(again) == 3
+    assert len(dataset.TrainingSet(tmp_path, limit=2, token_triangles=0)) == 2
+    # Other tokens are other inputs; a process that may not make them sees none.
+    with pytest.raises(InputError, match="no finished shard"):
+        dataset.TrainingSet(tmp_path, workers=0, token_triangles=64)
+
+
+def test_recomputed_activations_give_the_same_gradients(small: Memory) -> None:
+    torch.manual_seed(0)
+    model = loop.RenderFormer(loop.ModelConfig.from_dict(TINY))
+    batch = dataset.collate(small)
+    gradients = []
+    for recompute in (False, True):
+        model.set_recompute(recompute)
+        model.zero_grad()
+        Objective(model, "tone", 1)(batch).backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 20
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_two_processes_take_the_same_steps_as_one(tmp_path: Path, small: Memory) -> None:
+    data = Memory([replace(small[0], hdr=small[0].hdr * np.float16(k)) for k in (1, 2, 3, 4)])
+    config = replace(QUICK, steps=4, batch=2, evaluate_every=1, warmup=0.0)
+
+    def train(name: str, processes: int) -> None:
+        trainer = loop.Trainer(config, [data], None, tmp_path / name)
+        assert trainer.accelerator.num_processes == processes
+        trainer.run(lambda line: None)
+
+    debug_launcher(train, ("two", 2), num_processes=2)
+    train("one", 1)
+    one, two = ([float(row["loss"]) for row in read_log(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == 4
+    assert two == pytest.approx(one, rel=1e-4)
+    weights = [load_model(tmp_path / name / "model").state_dict() for name in ("one", "two")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-2, atol=2e-3, msg=name)
+
+
+def read_log(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path, small: Memory) -> None:
+    config = replace(QUICK, steps=3, evaluate_every=1, save_every=2)
+    loop.Trainer(config, [small], None, tmp_path).run(lambda line: None)
+    # As after a stop between the last row and the last state.
+    state = tmp_path / "state.safetensors"
+    kept = loop.Trainer(replace(config, steps=2), [small], None, tmp_path / "two")
+    kept.run(lambda line: None)
+    state.write_bytes((tmp_path / "two" / "state.safetensors").read_bytes())
+    loop.Trainer(config, [small], small, tmp_path).run(lambda line: None)
+    rows = read_log(tmp_path)
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+    assert [bool(row["psnr"]) for row in rows] == [False, False, True]
+
+
+def test_a_training_that_goes_wrong_stops_and_keeps_the_last_good_state(tmp_path: Path, small: Memory) -> None:
+    trainer = loop.Trainer(replace(QUICK, steps=400, save_every=10), [small], None, tmp_path)
+    losses = iter([1.0] * 110 + [math.nan] * 20)
+    trainer._train = lambda batch: next(losses)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"step 119: the loss was not finite .* learning_rate .* last good state"):
+        trainer.run(lambda line: None)
+    assert loop.Trainer(QUICK, [small], None, tmp_path).step == 110
+
+
+def test_divergence_is_told_from_noise() -> None:
+    rng = np.random.default_rng(0)
+    watch = loop.Watch()
+    assert not any(watch.add(float(loss)) for loss in rng.lognormal(0, 0.7, 2000))
+    assert not watch.doubtful
+    said = [watch.add(5.0) for _ in range(60)]
+    assert any("diverged" in line for line in said)
+    assert watch.doubtful
+    spike = loop.Watch()
+    assert not any(spike.add(loss) for loss in [1.0] * 200 + [100.0] * 3 + [1.0] * 100)
+    assert not spike.doubtful
+
+
+def test_a_sample_sheet_shows_reference_prediction_and_difference(tmp_path: Path, small: Memory) -> None:
+    from PIL import Image
+
+    trainer = loop.Trainer(replace(QUICK, steps=1, sample_every=1), [small], small, tmp_path)
+    trainer.run(lambda line: None)
+    sheet = np.asarray(Image.open(tmp_path / "samples" / "step_0000001.png"))
+    top, left, tile = samples.HEADER, samples.MARGIN, samples.TILE
+    reference = sheet[top : top + tile : tile // 16, left : left + tile : tile // 16] / 255
+    np.testing.assert_allclose(reference, metrics.display(torch.from_numpy(small[0].hdr[0]).float()), atol=3e-3)
+    prediction = sheet[top + tile : top + 2 * tile : tile // 16, left : left + tile : tile // 16] / 255
+    difference = sheet[top + 2 * tile : top + 3 * tile : tile // 16, left : left + tile : tile // 16] / 255
+    np.testing.assert_allclose(difference, np.minimum(4 * abs(prediction - reference), 1), atol=0.02)
+
+
+V1 = {
+    **{key: value for key, value in TINY.items() if key not in ("ray_features", "output")},
+    "view_transformer_n_layers": 4,
+    "dpt_features": 16,
+    "dpt_out_channels": [8, 8, 16, 16],
+}
+
+
+@pytest.mark.parametrize("golden", ["", "base_like", "swin_like"])
+def test_a_v1_model_trains_from_scratch_and_from_a_checkpoint(
+    tmp_path: Path, small: Memory, golden: str, request: pytest.FixtureRequest
+) -> None:
+    init, settings = None, V1
+    if golden:
+        init = load_model(request.getfixturevalue("goldens") / golden)
+        settings = init.config.to_dict()
+    config = replace(QUICK, model=settings, steps=15, loss="log", warmup=0.0, learning_rate=5e-3, evaluate_every=3)
+    blind = Memory([replace(small[0], pixels=small[0].pixels[..., :0])])
+    loop.Trainer(config, [blind], None, tmp_path, init).run(lambda line: None)
+    losses = [float(row["loss"]) for row in read_log(tmp_path)]
+    assert losses[-1] < 0.9 * losses[0]
+    assert load_model(tmp_path / "model").config == loop.ModelConfig.from_dict(settings)
+
+
+def test_every_configuration_is_valid() -> None:
+    for path in (Path(__file__).parents[1] / "configs").glob("*.yaml"):
+        config = TrainingConfig.from_dict(yaml.safe_load(path.read_text()), path.name)
+        assert config.loss in LOSSES
+        loop.ModelConfig.from_dict(config.model)
+    for name in ("tone", "log", "relative", "gradient"):
+        assert name in LOSSES
+    assert len(LOSSES) == 4
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_least_where_the_pictures_agree(name: str) -> None:
+    picture = torch.rand(1, 1, 8, 8, 3, generator=torch.Generator().manual_seed(0))
+    exact, near, far = (float(LOSSES[name](picture * scale, picture)) for scale in (1.0, 1.1, 2.0))
+    assert exact == pytest.approx(0, abs=1e-6)
+    assert exact < near < far
+
+
+def test_a_model_of_another_configuration_is_no_start(tmp_path: Path, small: Memory) -> None:
+    init = loop.RenderFormer(loop.ModelConfig.from_dict({**TINY, "num_layers": 1}))
+    with pytest.raises(InputError, match="num_layers 1, the configuration's `model` has 2"):
+        loop.Trainer(QUICK, [small], None, tmp_path, init)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "none.yaml", "--data", "d"], "none.yaml: cannot be read"),
+        (["--config", "list.yaml", "--data", "d"], "list.yaml: must hold keys"),
+        (["--config", "odd.yaml", "--data", "d"], "odd.yaml: loss is 'l3', expected one of tone"),
+        (["--config", "model.yaml", "--data", "d"], "model.yaml: model: num_layers = 0"),
+        (["--config", "good.yaml", "--data", "nowhere"], "nowhere/manifest.json: no such file"),
+        (["--config", "good.yaml", "--data", "d", "--init", "nothing"], "nothing: no such folder"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    from typer.testing import CliRunner
+
+    from renderformer.cli.main import app
+
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "list": "[1]", "odd": "loss: l3", "model": "model: {num_layers: 0}", "good": "steps: 1",
+    }.items():  # fmt: skip
+        Path(f"{name}.yaml").write_text(text)
+    result = CliRunner().invoke(app, ["train", *arguments, "--out", "run"])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
 
 
 def test_metrics_agree_with_scikit_image() -> None:

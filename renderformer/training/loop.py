@@ -295,9 +295,9 @@ class Trainer:
         self.averaged_model.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
         self.average.n_averaged.fill_(state["averaged"])
         for name, parameter in self.model.named_parameters():
-            self.adam.state[parameter] = {
-                key: tensors[f"adam.{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+            # A parameter that has had no gradient yet has no moments.
+            moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            self.adam.state[parameter] = {k: v.to(parameter.device) for k, v in moments.items() if v is not None}
         self.step, self.seconds = state["step"], state["seconds"]
         if (self.out / LOG_FILE).exists():
             # What was logged after the state was written will be logged again.
