@@ -9,6 +9,8 @@ import typer
 
 EXAMPLES = "Example: renderformer train --config configs/embedded.yaml --data datasets/train --out runs/mine"
 
+OVERFIT_GOAL, OVERFIT_STEPS, OVERFIT_EVERY = 35.0, 400, 20
+
 
 def train(
     config: Annotated[Path, typer.Option(help="Training configuration (YAML), see configs/.")],
@@ -35,6 +37,14 @@ def train(
         float | None,
         typer.Option(help="Stop this call after so long; the same command goes on. Changes no schedule.", min=0),
     ] = None,
+    overfit: Annotated[
+        int | None,
+        typer.Option(
+            help="Test of the whole: train on so many scenes without augmentation until their own views are drawn at "
+            "35 dB, and say how long it took; fails if they never are.",
+            min=1,
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most this many scenes of each folder.", min=1)] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of the network; all by default.", min=1)
@@ -48,6 +58,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on generated scenes, with checkpoints; run the same command again to continue."""
+    import math
     import time
     from dataclasses import replace
 
@@ -63,6 +74,8 @@ def train(
     from renderformer.training.loop import Trainer, make_accelerator
 
     started = time.monotonic()
+    if overfit is not None and held_out is not None:
+        raise typer.BadParameter("measures on its own scenes; leave out --held-out", param_hint="--overfit")
     try:
         values = yaml.safe_load(config.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -75,6 +88,12 @@ def train(
         settings = replace(settings, steps=steps, budget=0.0)
     if budget is not None:
         settings = replace(settings, budget=budget)
+    if overfit is not None:
+        settings = replace(
+            settings, augment=False, batch=overfit, evaluate_every=OVERFIT_EVERY, sample_every=OVERFIT_STEPS,
+            steps=steps or OVERFIT_STEPS, larger_from=0.0,
+        )  # fmt: skip
+        limit = overfit
     if threads is not None:
         torch.set_num_threads(threads)
     start = None if init is None else load_model(init)
@@ -86,22 +105,34 @@ def train(
         if accelerator.is_main_process:
             say(line)
 
-    def scenes_of(folder: Path, rays: bool, most: int | None) -> TrainingSet:
+    def scenes_of(folder: Path, most: int | None) -> TrainingSet:
         with accelerator.main_process_first(), Stages(str(folder), accelerator.is_main_process) as stages:
             casters = (workers or torch.get_num_threads()) if accelerator.is_main_process else 0
             return TrainingSet(
-                folder, casters, most,
-                token_triangles=model.token_triangles, ray_features=rays, progress=stages.update,
-            )  # fmt: skip
+                folder,
+                casters,
+                most,
+                token_triangles=model.token_triangles,
+                ray_features=model.ray_features != "none",
+                progress=stages.update,
+            )
 
-    sets = [scenes_of(folder, model.ray_features != "none", limit) for folder in data]
-    measured = None if held_out is None else scenes_of(held_out, True, None)
+    sets = [scenes_of(folder, limit) for folder in data]
+    measured = sets[0] if overfit is not None else None if held_out is None else scenes_of(held_out, None)
     trainer = Trainer(settings, sets, measured, out, start, accelerator, loaders)
     counts = ", ".join(f"{len(part)} scenes of {part.resolution} px" for part in trainer.data)
     report(
         f"{counts}; {accelerator.num_processes} x {accelerator.device.type}, {accelerator.mixed_precision}; "
         f"step {trainer.step}, {100 * trainer.progress:.3g} % done"
     )
-    finished = trainer.run(report, None if minutes is None else started + 60 * minutes)
+    until = None if minutes is None else started + 60 * minutes
+    finished = trainer.run(report, until, math.inf if overfit is None else OVERFIT_GOAL)
+    if overfit is not None and not trainer.best >= OVERFIT_GOAL:
+        raise InputError(
+            f"{out}: {trainer.best:.2f} dB on its own {overfit} scenes after {trainer.seconds:.0f} s and {trainer.step} "
+            f"steps, {OVERFIT_GOAL:g} dB were expected; the data, the model or the learning rate does not suit"
+        )
     if accelerator.is_main_process:
+        if overfit is not None:
+            typer.echo(f"{trainer.best:.2f} dB on its own {overfit} scenes after {trainer.seconds:.0f} s")
         typer.echo(f"{'finished' if finished else 'stopped'} at step {trainer.step}; the model is in {out / 'model'}")

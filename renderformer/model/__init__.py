@@ -86,6 +86,11 @@ class RenderFormer(nn.Module):
             if isinstance(module, Attention):
                 module.backend = backend
 
+    def set_recompute(self, on: bool) -> None:
+        """Whether training makes the layers' activations again in the backward pass instead of keeping them (gradient
+        checkpointing): less memory for a third more time."""
+        self.transformer.recompute = self.view_transformer.transformer.recompute = on
+
     def encode(
         self,
         triangles: Tensor,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from renderformer.config import ModelConfig
 from renderformer.model.encodings import TriangleRope
-from renderformer.model.layers import TriangleLayer
+from renderformer.model.layers import TriangleLayer, run_layer
 
 _EMISSION_CHANNELS = 3
 
@@ -43,6 +43,7 @@ class TriangleTransformer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.recompute = False
         self.layers = nn.ModuleList(TriangleLayer(config) for _ in range(config.num_layers))
         self.rope_emb: TriangleRope | None = None
         if config.pe_type == "rope":
@@ -52,7 +53,7 @@ class TriangleTransformer(nn.Module):
         rotation = None if self.rope_emb is None else self.rope_emb(positions_BT9)
         key_mask_BT = None if bool(mask_BT.all()) else mask_BT
         for layer in self.layers:
-            x_BTD = layer(x_BTD, rotation, key_mask_BT)
+            x_BTD = run_layer(layer, self.recompute, x_BTD, rotation, key_mask_BT)
         return x_BTD
 
 

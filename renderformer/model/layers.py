@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from renderformer.config import ModelConfig
 from renderformer.kernels import attention
@@ -19,6 +20,14 @@ LAYER_EPS = 1e-6
 WINDOW = 8
 # Of the image tokens and of the triangle tokens they look at.
 Rotations = tuple[Rotation | None, Rotation | None]
+
+
+def run_layer(layer: nn.Module, recompute: bool, *inputs: object) -> Tensor:
+    """`layer(*inputs)`; with `recompute`, its activations are not kept for the backward pass but made again there."""
+    if not recompute:
+        return layer(*inputs)
+    # There is nothing random in a layer.
+    return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 class RMSNorm(nn.RMSNorm):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from renderformer.config import ModelConfig
 from renderformer.model.dpt import DPT
 from renderformer.model.encodings import TriangleRope, nerf_encoding
-from renderformer.model.layers import Rotations, ViewLayer, make_norm
+from renderformer.model.layers import Rotations, ViewLayer, make_norm, run_layer
 from renderformer.model.shading import NETWORK_CHANNELS, ShadingHead, hit_positions
 
 
@@ -53,6 +53,7 @@ class ViewDecoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.recompute = False
         self.layers = nn.ModuleList(ViewLayer(config, i) for i in range(config.view_transformer_n_layers))
         self.rope_emb: TriangleRope | None = None
         if config.pe_type == "rope":
@@ -76,7 +77,7 @@ class ViewDecoder(nn.Module):
         key_mask_MS = None if bool(mask_BS.all()) else mask_BS.repeat_interleave(views, dim=0)
         features = []
         for layer in self.layers:
-            x_MTD = layer(x_MTD, context, grid, rotations, key_mask_MS)
+            x_MTD = run_layer(layer, self.recompute, x_MTD, context, grid, rotations, key_mask_MS)
             features.append(x_MTD)
         return features
 

@@ -11,6 +11,7 @@ from renderformer.data.errors import InputError
 # The values that a number may have where it is not simply positive.
 _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 1 << 32),
+    "sample_every": (0, 1e9),
     "budget": (0, 1e6),
     "warmup": (0, 1),
     "larger_from": (0, 1),
@@ -35,6 +36,8 @@ class TrainingConfig:
         larger_from: the share of the training after which sets of a larger resolution join in.
         augment: whether scenes are turned, mirrored and recoloured.
         evaluate_every, save_every: in steps. refresh_every: look for new shards.
+        sample_every: write a sheet of held-out views, in steps; 0 for never.
+        checkpointing: make activations again in the backward pass instead of keeping them; less memory, more time.
         precision: "bf16" (autocast), "fp32", or "auto": bf16 where the device computes in it, see `make_accelerator`.
     """
 
@@ -54,7 +57,9 @@ class TrainingConfig:
     seed: int = 0
     evaluate_every: int = 500
     save_every: int = 250
+    sample_every: int = 1000
     refresh_every: int = 500
+    checkpointing: bool = False
     precision: str = "auto"
 
     @classmethod

@@ -1,8 +1,9 @@
 """The training loop: AdamW with warm-up and cosine, EMA, full states that resume exactly.
 
 Randomness is a function of the seed and the step, so a resumed run draws what an uninterrupted one would have.
-A run's folder holds `log.csv`, `state.safetensors` (the newest full state, one file, so that its parts belong together)
-and `model/` (the EMA weights in the release format). Devices, processes and precision are accelerate's business.
+A run's folder holds `log.csv`, `state.safetensors` (the newest full state, one file, so that its parts belong
+together), `model/` (the EMA weights in the release format) and `samples/` (sheets of held-out views). Devices,
+processes and precision are accelerate's business.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from renderformer.training.config import TrainingConfig
 from renderformer.training.dataset import Batch, Steps, TrainingSet
 from renderformer.training.evaluation import evaluate
 from renderformer.training.objective import Objective
+from renderformer.training.samples import write_sheet
 
-STATE_FILE, LOG_FILE, MODEL_FOLDER = "state.safetensors", "log.csv", "model"
+STATE_FILE, LOG_FILE, MODEL_FOLDER, SAMPLE_FOLDER = "state.safetensors", "log.csv", "model", "samples"
 Report = Callable[[str], None]
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -49,6 +51,10 @@ class Trainer:
         data: sets of scenes; those of the smallest resolution come first, the others join at `larger_from`.
         held_out: measured on, never trained on.
         loaders: processes that make batches; 0 for this one.
+
+    Attributes:
+        step: optimizer steps done; seconds: time spent on them, over all chunks; best: highest PSNR (dB) on the
+            held-out scenes in this chunk.
 
     Raises:
         InputError: the folder's state belongs to another configuration, or the processes cannot share a step's scenes.
@@ -84,7 +90,7 @@ class Trainer:
         self.model.to(self.accelerator.device)
         # A model with ray features draws each colour channel on its own, and augmentation permutes them, so one of them
         # is a fair sample at a third of the cost.
-        colours = 1 if self.model.config.ray_features != "none" else 3
+        colours = 1 if self.model.config.ray_features != "none" and config.augment else 3
         # Gains, biases and tokens are not shrunk.
         matrices = [p for p in self.model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
         rest = [p for p in self.model.parameters() if p.ndim < 2 or p.shape[0] == 1]
@@ -98,7 +104,9 @@ class Trainer:
             Objective(self.model, config.loss, colours), self.adam
         )
         self.average = AveragedModel(self.model, multi_avg_fn=_decaying(config.ema)).eval()
-        self.step, self.seconds = 0, 0.0
+        # After the copy for the averages, which are only looked at.
+        self.model.set_recompute(config.checkpointing)
+        self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.rows: list[dict[str, str]] = []
         self.watch = Watch()
         if (out / STATE_FILE).exists():
@@ -125,8 +133,9 @@ class Trainer:
             return peak * (0.01 + 0.99 * progress / warmup)
         return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-9)))
 
-    def run(self, report: Report, until: float | None = None) -> bool:
-        """Train to the end, or until `time.monotonic()` passes `until`; True when the end was reached.
+    def run(self, report: Report, until: float | None = None, goal: float = math.inf) -> bool:
+        """Train to the end, or until `time.monotonic()` passes `until`, or until an evaluation gives `goal` dB; True
+        when the end or the goal was reached.
 
         Raises:
             InputError: the loss is not finite in ten steps running, or has left the range that it was in.
@@ -134,7 +143,7 @@ class Trainer:
         start, before = time.monotonic(), self.seconds
         losses: list[float] = []
         batches: Iterator[Batch] | None = None
-        all_sizes = False
+        all_sizes = reached = False
         while self.progress < 1:
             if self.step and self.step % self.config.refresh_every == 0 and self._refresh(report):
                 batches = None
@@ -150,13 +159,16 @@ class Trainer:
             out_of_time = until is not None and start + now > until
             last = self.progress >= 1 or out_of_time
             if self.step % self.config.evaluate_every == 0 or last:
-                self._evaluate(float(np.mean(losses)), report)
-                losses = []
+                self.best = max(self.best, self._shared(self._evaluate(float(np.mean(losses)), report)))
+                reached, losses = self.best >= goal, []
+                last = last or reached
+            if self.config.sample_every and (self.step % self.config.sample_every == 0 or last):
+                self._sample()
             if self.step % self.config.save_every == 0 or last:
                 self.save()
             if last:
                 break
-        return self.progress >= 1
+        return reached or self.progress >= 1
 
     def _shared(self, value: float) -> float:
         """The main process's value, so that all take the same decisions by the clock."""
@@ -218,9 +230,10 @@ class Trainer:
                 f"({self.config.clip:g}) in the configuration; {good}"
             )
 
-    def _evaluate(self, loss: float, report: Report) -> None:
+    def _evaluate(self, loss: float, report: Report) -> float:
+        """Log a row; returns the PSNR on the held-out scenes, -inf without any and in other processes than the main."""
         if not self.accelerator.is_main_process:
-            return
+            return -math.inf
         row: dict[str, float] = {
             "step": self.step,
             "seconds": round(self.seconds, 1),
@@ -237,6 +250,14 @@ class Trainer:
             writer.writeheader()
             writer.writerows(self.rows)
         report(", ".join(f"{key} {value}" for key, value in self.rows[-1].items()))
+        return row.get("psnr", -math.inf)
+
+    def _sample(self) -> None:
+        if self.held_out is None or not self.accelerator.is_main_process:
+            return
+        folder = self.out / SAMPLE_FOLDER
+        folder.mkdir(exist_ok=True)
+        write_sheet(self.averaged_model, self.held_out, folder / f"step_{self.step:07d}.png")
 
     def save(self) -> None:
         """Write the full state, then the averaged weights as a model folder; each appears whole. Nothing is written

@@ -68,4 +68,5 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         # A model with alpha draws it as a fourth channel.
         picture = predict(self.model, batch, self.colours)[..., :3].float()
-        return self.loss(picture, batch.hdr[..., : picture.shape[-1]])
+        reference = batch.hdr[..., : picture.shape[-1]]
+        return self.loss(picture, reference.clamp(0, 1) if self.model.config.use_ldr else reference)

@@ -1,0 +1,50 @@
+"""Sheets of sample pictures: what a person looks at to see how a training goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw
+
+from renderformer.data.files import atomic_path
+from renderformer.model import RenderFormer
+from renderformer.training.dataset import Example, collate
+from renderformer.training.evaluation import predict
+from renderformer.training.metrics import display, psnr
+
+COLUMNS = 8
+# Differences of display values are small.
+GAIN = 4
+TILE, MARGIN, HEADER = 128, 84, 16
+
+
+@torch.inference_mode()
+def write_sheet(model: RenderFormer, examples: Sequence[Example], path: Path) -> None:
+    """Write a PNG of the first view of up to 8 scenes spread over a set, always the same ones: reference, prediction,
+    and four times the difference of their display values."""
+    chosen = sorted({int(i) for i in np.linspace(0, len(examples) - 1, COLUMNS)})
+    sheet = Image.new("RGB", (MARGIN + TILE * len(chosen), HEADER + 3 * TILE), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, label in enumerate(("reference", "prediction", f"difference x{GAIN}")):
+        draw.text((4, HEADER + TILE * row + TILE // 2), label, fill="black")
+    for column, index in enumerate(chosen):
+        batch = collate([examples[index]]).to(model.device)
+        picture, reference = predict(model, batch)[0, :1, ..., :3].float(), batch.hdr[0, :1]
+        shown = [display(reference), display(picture)]
+        left = MARGIN + TILE * column
+        draw.text((left + 4, 2), f"scene {index}, {float(psnr(picture, reference)):.1f} dB", fill="black")
+        for row, values in enumerate([*shown, (GAIN * (shown[1] - shown[0]).abs()).clamp(max=1)]):
+            sheet.paste(_tile(values[0].cpu().numpy()), (left, HEADER + TILE * row))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary)
+
+
+def _tile(values: npt.NDArray[np.float32]) -> Image.Image:
+    """A picture of values in [0, 1] at the size of a tile; small pixels stay squares."""
+    image = Image.fromarray((values * 255 + 0.5).astype(np.uint8))
+    smooth = image.width > TILE
+    return image.resize((TILE, TILE), Image.Resampling.BOX if smooth else Image.Resampling.NEAREST)
