@@ -15,19 +15,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from renderformer.data.errors import InputError
 from renderformer.data.reference import ReferenceScene, load_mitsuba
 from renderformer.data.scene import Scene
-from renderformer.data.shards import SceneArrays, ShardReader
+from renderformer.data.shards import ShardReader
 from renderformer.renderer import Renderer
 from renderformer.training.evaluation import Progress
-from renderformer.training.metrics import flip, psnr, ssim
+from renderformer.training.metrics import display, flip, psnr, ssim
 
 Picture = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -40,7 +41,6 @@ PILOT_SPP = 4
 # Seeds of references are small.
 SEED = 1000
 RIVALS = ("mitsuba", "mitsuba_oidn", "mitsuba_oidn_guided")
-QUANTITIES = ("seconds", "spp", "psnr", "ssim", "flip")
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,14 @@ class Contest:
 
     Attributes:
         views: pictures that share the preparation of the scene.
-        results: (S,) for "model" and every one of RIVALS, and every one of QUANTITIES: CPU seconds per picture, samples
-            per pixel (0 for the model), PSNR, SSIM and FLIP.
+        results: (S,) for "model" and every one of RIVALS: "seconds" of CPU time per picture, "spp" (0 for the model),
+            "psnr", "ssim" and "flip".
+        pictures: (S, h, w, 3) uint8 display values of "reference", "model" and every one of RIVALS.
     """
 
     views: int
     results: dict[str, dict[str, npt.NDArray[np.float64]]]
+    pictures: dict[str, npt.NDArray[np.uint8]]
 
 
 class Denoiser:
@@ -117,7 +119,8 @@ def samples_for(seconds: float, per_sample: float) -> int:
 
 
 def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progress | None = None) -> list[Contest]:
-    """Race the model on the first view of each of the first `count` scenes, at the resolution of the data.
+    """Race the model on the first view of each of the first `count` scenes, at the resolution of the data; one Contest
+    for each of VIEWS.
 
     Raises:
         InputError: Mitsuba or OIDN is not installed.
@@ -126,29 +129,43 @@ def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progr
         load_mitsuba()
     except ImportError as error:
         raise InputError(str(error)) from None
-    denoise = Denoiser()
+    denoise, depth = Denoiser(), reader.recipe.depth
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    races, references = [], []
     try:
         # The first picture of a process pays for what later ones find ready.
-        _race(renderer, denoise, reader.scene(0), reader.recipe.depth)
-        rows = []
+        _race(renderer, denoise, reader.scene(0).to_scene(), reader.recipe.resolution, depth)
         for i in range(count):
-            rows.append(_race(renderer, denoise, reader.scene(i), reader.recipe.depth))
+            arrays = reader.scene(i)
+            races.append(_race(renderer, denoise, arrays.to_scene(), reader.recipe.resolution, depth))
+            references.append(arrays.hdr[0].astype(np.float32))
             if progress is not None:
                 progress("equal time", i + 1, count)
     finally:
         torch.set_num_threads(threads)
-    return [
-        Contest(
-            views,
-            {
-                method: {quantity: np.array([row[views][method][quantity] for row in rows]) for quantity in QUANTITIES}
-                for method in ("model", *RIVALS)
-            },
-        )
-        for views in VIEWS
-    ]
+    return [_contest(views, [race[views] for race in races], np.stack(references)) for views in VIEWS]
+
+
+def _contest(views: int, entries: list[dict[str, _Entry]], references: Picture) -> Contest:
+    truth = torch.from_numpy(references)
+    results, pictures = {}, {"reference": _shown(truth)}
+    for method in entries[0]:
+        own = [entry[method] for entry in entries]
+        drawn = torch.from_numpy(np.stack([entry.picture for entry in own]))
+        results[method] = {
+            "seconds": np.array([entry.seconds for entry in own]),
+            "spp": np.array([float(entry.spp) for entry in own]),
+            "psnr": psnr(drawn, truth).double().numpy(),
+            "ssim": ssim(drawn, truth).double().numpy(),
+            "flip": flip(drawn, truth).mean(axis=(1, 2), dtype=np.float64),
+        }
+        pictures[method] = _shown(drawn)
+    return Contest(views, results, pictures)
+
+
+def _shown(radiance: Tensor) -> npt.NDArray[np.uint8]:
+    return (display(radiance) * 255).round().byte().numpy()
 
 
 @dataclass(frozen=True)
@@ -189,24 +206,14 @@ class _PathTracer:
         return _Entry(picture, fixed + seconds, spp)
 
 
-def _race(renderer: Renderer, denoise: Denoiser, arrays: SceneArrays, depth: int) -> dict[int, dict[str, Any]]:
-    """For each of VIEWS and every method: seconds, spp and scores."""
-    scene, size = arrays.to_scene(), arrays.hdr.shape[1]
+def _race(renderer: Renderer, denoise: Denoiser, scene: Scene, size: int, depth: int) -> dict[int, dict[str, _Entry]]:
+    """The entries of every method, for each of VIEWS."""
     lit, preparing = timed(lambda: renderer.encode(scene))
     picture, drawing = timed(lambda: renderer.render(lit, size, scene.cameras[0])[0].hdr)
     tracer = _PathTracer(scene, depth, size, denoise)
     results = {}
     for views in VIEWS:
         budget = preparing / views + drawing
-        entries = {"model": _Entry(picture, budget)}
-        entries |= {rival: tracer.entry(rival, budget, views) for rival in RIVALS}
-        results[views] = {
-            name: {"seconds": entry.seconds, "spp": entry.spp, **_scores(entry.picture, arrays.hdr[0])}
-            for name, entry in entries.items()
-        }
+        rivals = {rival: tracer.entry(rival, budget, views) for rival in RIVALS}
+        results[views] = {"model": _Entry(picture, budget), **rivals}
     return results
-
-
-def _scores(picture: Picture, reference: npt.NDArray[np.float16]) -> dict[str, float]:
-    own, truth = torch.from_numpy(picture)[None], torch.from_numpy(reference.astype(np.float32))[None]
-    return {"psnr": float(psnr(own, truth)), "ssim": float(ssim(own, truth)), "flip": float(flip(own, truth).mean())}

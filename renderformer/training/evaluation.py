@@ -27,6 +27,8 @@ from renderformer.training.metrics import display, flat, flip, psnr, relative_ms
 FloatArray = npt.NDArray[np.float64]
 Scores = dict[str, FloatArray]
 Progress = Callable[[str, int, int], None]
+# A picture without a model, of feature images and a level.
+Drawing = Callable[[Tensor, float | Tensor], Tensor]
 
 # What the unlearned pictures choose from: the ambient radiance, and the number that stands for all light on the albedo.
 AMBIENT_LEVELS = tuple(0.02 * i for i in range(26))
@@ -84,7 +86,7 @@ def _joined(parts: list[Tensor]) -> FloatArray:
     return torch.cat(parts).double().numpy()
 
 
-def _decibels(make: Callable[[Tensor, float], Tensor], levels: Sequence[float], batch: Batch) -> FloatArray:
+def _decibels(make: Drawing, levels: Sequence[float], batch: Batch) -> FloatArray:
     """(V, L) PSNR of the pictures that `make` gives for each level."""
     pixels, reference = batch.pixels[0], batch.hdr[0]
     return torch.stack([psnr(make(pixels, level), reference) for level in levels], dim=1).double().numpy()
@@ -207,7 +209,7 @@ def measure(
 
 
 def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:
-    def best(make: Callable[[Tensor, Tensor], Tensor], levels: Sequence[float]) -> Tensor:
+    def best(make: Drawing, levels: Sequence[float]) -> Tensor:
         chosen = np.asarray(levels)[_decibels(make, levels, batch).argmax(axis=1)]
         return make(batch.pixels[0], torch.from_numpy(chosen).float()[:, None, None, None])
 

@@ -230,7 +230,12 @@ def _section(measurement: Measurement, contests: Sequence[Contest]) -> str:
         rows = [_row(measurement, *divmod(int(i), measurement.views)) for i in chosen]
         parts += [f"<h3>{title}</h3>", *rows]
     every = [_row(measurement, i, 0) for i in range(len(measurement.scenes))]
-    return "\n".join([*parts, "<h3>First view of every scene</h3>", *every, "</section>"])
+    parts += ["<h3>First view of every scene</h3>", *every]
+    for contest in contests:
+        title = "the only picture of a scene" if contest.views == 1 else f"one of {contest.views} pictures of a scene"
+        rows = [_race(contest, i, scene) for i, scene in enumerate(measurement.scenes)]
+        parts += [f"<h3>In the model's time, {title}</h3>", *rows]
+    return "\n".join([*parts, "</section>"])
 
 
 def _tiles(measurement: Measurement, contests: Sequence[Contest]) -> str:
@@ -276,11 +281,26 @@ def _row(measurement: Measurement, scene: int, view: int) -> str:
         ("best without a model", score("best_ambient"), pictures["best_ambient"][scene, view]),
         ("its error", error("best_ambient"), heat(errors["best_ambient"][scene, view])),
     ]
+    return _figures(_facts(measurement.scenes[scene], view), cells)
+
+
+def _race(contest: Contest, index: int, scene: SceneFacts) -> str:
+    """Reference, model, and what each rival makes of the same time."""
+    cells = [("reference", "path traced", contest.pictures["reference"][index])]
+    for method, own in contest.results.items():
+        spp = "" if method == "model" else f"{own['spp'][index]:.0f} spp, "
+        figure = f"{own['psnr'][index]:.2f} dB, {spp}{own['seconds'][index]:.2f} s"
+        cells.append((RIVAL_NAMES[method], figure, contest.pictures[method][index]))
+    return _figures(_facts(scene, 0), cells)
+
+
+def _figures(title: str, cells: Sequence[tuple[str, str, npt.NDArray[np.uint8]]]) -> str:
+    """A row of pictures (h, w, 3), each with its name and a line about it."""
     figures = "\n".join(
-        f'<figure><img src="{_data_uri(picture)}" alt="{name}"><figcaption>{name}<br>{figure}</figcaption></figure>'
-        for name, figure, picture in cells
+        f'<figure><img src="{_data_uri(picture)}" alt="{name}"><figcaption>{name}<br>{line}</figcaption></figure>'
+        for name, line, picture in cells
     )
-    return f'<div class="row"><p>{html.escape(_facts(measurement.scenes[scene], view))}</p>\n{figures}</div>'
+    return f'<div class="row"><p>{html.escape(title)}</p>\n{figures}</div>'
 
 
 def _facts(scene: SceneFacts, view: int) -> str:
@@ -306,9 +326,9 @@ def _data_uri(picture: npt.NDArray[np.uint8]) -> str:
 _LEGEND = f"""<p>Scenes are the independent samples: a figure is the mean over scenes of the mean over their views, ±
 half of its 95&nbsp;% confidence interval (Student's t). PSNR and SSIM are of clamp(x, 0, 1)<sup>1/2.2</sup>; FLIP is
 LDR-FLIP at 67 pixels per degree; relative MSE is (p &minus; r)&sup2; / (r&sup2; + 0.01) of the radiance without the
-worst 0.1&nbsp;% of the pixels. The best ambient light and the best number of each view are chosen with the reference at hand,
-which no renderer has. At equal time, Mitsuba is given at least the model's CPU time on one thread; the denoiser's time
-and that of its albedo and normals ({GUIDE_SPP} samples) count. Error maps show FLIP:
+worst 0.1&nbsp;% of the pixels. The best ambient light and the best number of each view are chosen with the reference at
+hand, which no renderer has. At equal time, Mitsuba is given at least the model's CPU time on one thread; the denoiser's
+time and that of its albedo and normals ({GUIDE_SPP} samples) count. Error maps show FLIP:
 <span class="scale"></span> 0 to {ERROR_SCALE:g} and more.</p>"""
 
 _STYLE = """
