@@ -1,4 +1,4 @@
-"""`renderformer train`: fit a model to a folder of shards; resumes where it stopped."""
+"""`renderformer train`: fit a model to folders of shards; resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -12,14 +12,40 @@ EXAMPLES = "Example: renderformer train --config configs/embedded.yaml --data da
 
 def train(
     config: Annotated[Path, typer.Option(help="Training configuration (YAML), see configs/.")],
-    data: Annotated[Path, typer.Option(help="Folder of shards from `renderformer data generate`.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of shards from `renderformer data generate`; may be given several times. Sets of a larger "
+            "resolution than the smallest join in late (larger_from in the configuration)."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there is continued.")],
     held_out: Annotated[Path | None, typer.Option(help="Folder of shards that are only measured on.")] = None,
     init: Annotated[str | None, typer.Option(help="Model to start from: a folder or Hub id.")] = None,
     steps: Annotated[int | None, typer.Option(help="Override the number of steps.", min=1)] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after this long; call again to continue.", min=0)] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
-    limit: Annotated[int | None, typer.Option(help="Use at most this many scenes.", min=1)] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes that the whole training may take, over all its chunks: warm-up and decay of the learning "
+            "rate follow the clock instead of the steps.",
+            min=0.01,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop this call after so long; the same command goes on. Changes no schedule.", min=0),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most this many scenes of each folder.", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of the network; all by default.", min=1)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that cast rays of new shards; one per thread by default.", min=1)
+    ] = None,
+    loaders: Annotated[
+        int | None,
+        typer.Option(help="Processes that prepare batches; by default none on a CPU, 8 on a GPU.", min=0),
+    ] = None,
 ) -> None:
     """Train a model on generated scenes, with checkpoints; run the same command again to continue."""
     import time
@@ -29,10 +55,14 @@ def train(
     import yaml
 
     from renderformer.checkpoints import load_model
+    from renderformer.cli.console import Stages, say
+    from renderformer.config import ModelConfig
     from renderformer.data.errors import InputError
+    from renderformer.training.config import TrainingConfig
     from renderformer.training.dataset import TrainingSet
-    from renderformer.training.loop import Trainer, TrainingConfig
+    from renderformer.training.loop import Trainer, make_accelerator
 
+    started = time.monotonic()
     try:
         values = yaml.safe_load(config.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -40,15 +70,38 @@ def train(
     if not isinstance(values, dict):
         raise InputError(f"{config}: must hold keys and values")
     settings = TrainingConfig.from_dict(values, str(config))
+    model = ModelConfig.from_dict(settings.model, f"{config}: model")
     if steps is not None:
-        settings = replace(settings, steps=steps)
+        settings = replace(settings, steps=steps, budget=0.0)
+    if budget is not None:
+        settings = replace(settings, budget=budget)
     if threads is not None:
         torch.set_num_threads(threads)
-    until = None if minutes is None else time.monotonic() + 60 * minutes
-    workers = threads or torch.get_num_threads()
-    scenes = TrainingSet(data, workers, limit)
-    measured = None if held_out is None else TrainingSet(held_out, workers)
-    trainer = Trainer(settings, scenes, measured, out, None if init is None else load_model(init))
-    typer.echo(f"{len(scenes)} scenes, step {trainer.step} of {settings.steps}", err=True)
-    finished = trainer.run(lambda line: typer.echo(line, err=True), until)
-    typer.echo(f"{'finished' if finished else 'stopped'} at step {trainer.step}; the model is in {out / 'model'}")
+    start = None if init is None else load_model(init)
+    accelerator = make_accelerator(settings.precision)
+    if loaders is None:
+        loaders = 8 if accelerator.device.type == "cuda" else 0
+
+    def report(line: str) -> None:
+        if accelerator.is_main_process:
+            say(line)
+
+    def scenes_of(folder: Path, rays: bool, most: int | None) -> TrainingSet:
+        with accelerator.main_process_first(), Stages(str(folder), accelerator.is_main_process) as stages:
+            casters = (workers or torch.get_num_threads()) if accelerator.is_main_process else 0
+            return TrainingSet(
+                folder, casters, most,
+                token_triangles=model.token_triangles, ray_features=rays, progress=stages.update,
+            )  # fmt: skip
+
+    sets = [scenes_of(folder, model.ray_features != "none", limit) for folder in data]
+    measured = None if held_out is None else scenes_of(held_out, True, None)
+    trainer = Trainer(settings, sets, measured, out, start, accelerator, loaders)
+    counts = ", ".join(f"{len(part)} scenes of {part.resolution} px" for part in trainer.data)
+    report(
+        f"{counts}; {accelerator.num_processes} x {accelerator.device.type}, {accelerator.mixed_precision}; "
+        f"step {trainer.step}, {100 * trainer.progress:.3g} % done"
+    )
+    finished = trainer.run(report, None if minutes is None else started + 60 * minutes)
+    if accelerator.is_main_process:
+        typer.echo(f"{'finished' if finished else 'stopped'} at step {trainer.step}; the model is in {out / 'model'}")

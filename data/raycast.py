@@ -28,7 +28,8 @@ from renderformer.data.lighting import (
     triangle_form_factor,
     triangle_samples,
 )
-from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Scene
+from renderformer.data.simplify import proxy
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -412,6 +413,23 @@ class RayCaster:
             axis=1,
         )
         return values.reshape(len(x), antialias**2, RAY_CHANNELS)
+
+
+def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, FloatArray]:
+    """What a model with `ray_features` is given of a scene, in training as in rendering.
+
+    Args:
+        budget: the model's `token_triangles`; 0 for no limit.
+
+    Returns:
+        The caster of its rays, which see every triangle; the N triangles that its tokens stand for, the scene itself or
+        a simplified copy of it; and their direct light (N, 2, 3), see `RayCaster.triangle_light`.
+    """
+    caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+    if not budget or len(scene) <= budget:
+        return caster, scene, caster.triangle_light()
+    tokens = proxy(scene, budget)
+    return caster, tokens, RayCaster(tokens.triangles, tokens.normals, tokens.materials).triangle_light()
 
 
 def _processors() -> int:

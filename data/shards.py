@@ -228,7 +228,7 @@ def _run(folder: str, recipe: Recipe, indices: list[int], workers: int) -> Itera
         return
     # Spawned, not forked: Mitsuba's thread pool does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=end_with_parent) as pool:
         try:
             for future in as_completed([pool.submit(_write_shard, folder, recipe, index) for index in indices]):
                 yield future.result()
@@ -236,7 +236,7 @@ def _run(folder: str, recipe: Recipe, indices: list[int], workers: int) -> Itera
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ends this worker when its parent is killed, instead of leaving it to wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -385,20 +385,25 @@ class ShardReader:
         path = self._shards[shard]
         if path not in self._loaded:
             self._loaded[path] = read_shard(path, self.recipe)
-        a = self._loaded[path]
-        rows = slice(int(a["offsets"][i]), int(a["offsets"][i + 1]))
-        sizes = a["sizes"][int(a["size_offsets"][i]) : int(a["size_offsets"][i + 1])]
-        return SceneArrays(
-            a["triangles"][rows],
-            a["normals"][rows],
-            a["materials"][rows],
-            sizes,
-            STAGES[int(a["stages"][i])],
-            a["c2w"][i],
-            a["fov"][i],
-            a["hdr"][i],
-            int(a["seeds"][i]),
-        )
+        return scene_of(self._loaded[path], i)
+
+
+def scene_of(arrays: dict[str, npt.NDArray[Any]], index: int) -> SceneArrays:
+    """One scene of a shard's arrays."""
+    a = arrays
+    rows = slice(int(a["offsets"][index]), int(a["offsets"][index + 1]))
+    sizes = a["sizes"][int(a["size_offsets"][index]) : int(a["size_offsets"][index + 1])]
+    return SceneArrays(
+        a["triangles"][rows],
+        a["normals"][rows],
+        a["materials"][rows],
+        sizes,
+        STAGES[int(a["stages"][index])],
+        a["c2w"][index],
+        a["fov"][index],
+        a["hdr"][index],
+        int(a["seeds"][index]),
+    )
 
 
 def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> dict[str, npt.NDArray[Any]]:

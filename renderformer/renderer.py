@@ -19,9 +19,8 @@ from renderformer.config import ModelConfig
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.limits import check_scene
-from renderformer.data.raycast import RayCaster
+from renderformer.data.raycast import RayCaster, lit_tokens
 from renderformer.data.scene import Scene
-from renderformer.data.simplify import proxy
 from renderformer.image import Image
 from renderformer.model import Encoded, RenderFormer
 
@@ -110,13 +109,10 @@ class Renderer:
         notes: tuple[str, ...] = ()
         caster, tokens, light = None, scene, None
         if self.config.ray_features != "none":
-            caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
-            budget = self.config.token_triangles
-            if budget and len(scene) > budget:
-                tokens = proxy(scene, budget)
+            caster, tokens, triangle_light = lit_tokens(scene, self.config.token_triangles)
+            light = self._tensor(triangle_light)
+            if tokens is not scene:
                 notes = (f"{len(scene):,} triangles are seen by rays, a copy of {len(tokens):,} lights the scene",)
-            own = caster if tokens is scene else RayCaster(tokens.triangles, tokens.normals, tokens.materials)
-            light = self._tensor(own.triangle_light())
             if caster.light_count > len(caster.lights):
                 few = f"{len(caster.lights)} of {caster.light_count:,} light triangles, drawn by power"
                 notes += (f"shadow rays go to {few}",)

@@ -200,7 +200,7 @@ class RenderFormer(nn.Module):
         covering = -(-height // step) * step, -(-width // step) * step
         rays_Mhw3 = ray_directions(c2w_M44, fov.float().reshape(-1), (height, width), covering)
         if pixels is not None and encoded.light_level is not None:
-            pixels_MhwC = shading.monochrome_pixels(pixels.float(), encoded.colours)
+            pixels_MhwC = shading.monochrome_pixels(pixels, encoded.colours).float()
             level_M = encoded.light_level.repeat_interleave(views)
             known = pixels_MhwC, shading.pixel_inputs(pixels_MhwC, level_M)
             predicted = self.view_transformer.shading(rays_Mhw3, encoded.tokens, positions_MT9, encoded.mask, *known)

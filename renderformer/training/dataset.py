@@ -1,39 +1,39 @@
-"""Training scenes in memory: shards of `renderformer data generate` and the ray features of their views.
+"""Training scenes and the batch of every step.
 
-Features are cast once per shard and kept beside it (`features-<version>/`), so that a second run starts at once.
+A batch is a function of the seed and the step, so that it does not matter which process makes it, and a run that was
+stopped goes on as if it had not been.
 
 Shapes: B scenes, N triangles (padded), V views, h x w pixels.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from renderformer.data.camera import Camera
+from renderformer.data import raycast as rc
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
-from renderformer.data.raycast import RayCaster
-from renderformer.data.shards import HALF_MAX, Recipe, read_recipe, read_shard
+from renderformer.data.shards import HALF_MAX, read_recipe
+from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, PreparedShard, Progress, prepared_shards
 
-# Raise when the meaning of the ray features changes: cached ones are then cast anew.
-FEATURE_VERSION = 2
-GEOMETRY = ("triangles", "normals", "materials")
-FloatArray = npt.NDArray[np.float32]
+# Channels of a feature image that come in threes, one for each colour.
+COLOURED = (
+    rc.HIT_DIFFUSE, rc.HIT_SPECULAR, rc.HIT_EMISSION, rc.IRRADIANCE, rc.DIRECT, rc.HIGHLIGHT, rc.REFLECTION,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Example:
     """One scene. triangles, normals (N, 3, 3), materials (N, 13), triangle_light (N, 2, 3) float32; c2w (V, 4, 4),
-    fov (V,) float32; pixels (V, h, w, 29) and hdr (V, h, w, 3) float16."""
+    fov (V,) float32; pixels (V, h, w, 29) and hdr (V, h, w, 3) float16. Without ray features pixels has no channels."""
 
     triangles: npt.NDArray[np.float32]
     normals: npt.NDArray[np.float32]
@@ -47,8 +47,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """A padded batch on a device: triangles, normals (B, N, 3, 3), materials (B, N, 13), mask (B, N), triangle_light
-    (B, N, 2, 3), c2w (B, V, 4, 4), fov (B, V, 1), pixels (B, V, h, w, 29), hdr (B, V, h, w, 3), all float32."""
+    """A padded batch: triangles, normals (B, N, 3, 3), materials (B, N, 13), mask (B, N), triangle_light (B, N, 2, 3),
+    c2w (B, V, 4, 4), fov (B, V, 1), pixels (B, V, h, w, 29), hdr (B, V, h, w, 3), all but the mask float32."""
 
     triangles: Tensor
     normals: Tensor
@@ -60,108 +60,141 @@ class Batch:
     pixels: Tensor
     hdr: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """On that device; half floats become float32 there."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        return Batch(**{name: t.float() if t.dtype == torch.float16 else t for name, t in moved.items()})
 
-def cast_features(
-    geometry: tuple[FloatArray, FloatArray, FloatArray], cameras: list[Camera], size: int
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
-    """(V, size, size, 29) feature images and (N, 2, 3) triangle light of one scene, float16.
-
-    Args:
-        geometry: triangles, normals and materials, as `RayCaster` takes them.
-    """
-    caster = RayCaster(*geometry)
-    views = [caster.features(camera, size, size, threads=1) for camera in cameras]
-    return _half(np.stack(views)), _half(caster.triangle_light())
+    def pin_memory(self) -> Batch:
+        """In memory from which a GPU copies on its own; called by the DataLoader."""
+        return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 
-def _half(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-    return np.minimum(values, HALF_MAX).astype(np.float16)
-
-
-def _cast_shard(shard: Path, recipe: Recipe, path: Path) -> None:
-    arrays = read_shard(shard, recipe)
-    pixels, light = [], []
-    for i, (start, stop) in enumerate(itertools.pairwise(arrays["offsets"])):
-        rows = slice(start, stop)
-        triangles, normals, materials = (arrays[key][rows].astype(np.float32) for key in GEOMETRY)
-        cameras = [Camera(c2w, float(fov)) for c2w, fov in zip(arrays["c2w"][i], arrays["fov"][i], strict=True)]
-        own_pixels, own_light = cast_features((triangles, normals, materials), cameras, recipe.resolution)
-        pixels.append(own_pixels)
-        light.append(own_light)
-    with atomic_path(path) as temporary:
-        np.savez(temporary, pixels=np.stack(pixels), triangle_light=np.concatenate(light))
-
-
-class TrainingSet:
-    """All scenes of a folder of shards, with features, in memory.
+class TrainingSet(Sequence[Example]):
+    """All scenes of a folder of shards, with what a model is given of them; on disk until they are used.
 
     Args:
         folder: as written by `renderformer data generate`; more shards may appear in it while training runs, see
             `refresh`.
-        limit: read at most this many scenes.
+        workers: processes that make what is missing (see `renderformer.training.features`); 0 leaves out what is not
+            ready, for the processes of a run that wait for the first one to make it.
+        limit: use at most this many scenes.
+        token_triangles: of the model's configuration.
+        ray_features: whether to cast rays; a V1 model needs them only to be measured beside ray casting.
 
     Raises:
         InputError: no shard in the folder, or one that cannot be read.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], workers: int = 1, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        workers: int = 1,
+        limit: int | None = None,
+        *,
+        token_triangles: int,
+        ray_features: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
         self.folder = Path(folder)
+        self.recipe = read_recipe(folder)
         self.workers = workers
         self.limit = limit
-        self.examples: list[Example] = []
-        self._known: set[str] = set()
-        self.refresh()
-        if not self.examples:
+        self.token_triangles, self.ray_features = token_triangles, ray_features
+        self._shards: list[PreparedShard] = []
+        self._ends = np.zeros(0, np.int64)
+        self.refresh(progress)
+        if not len(self):
             raise InputError(f"{self.folder}: no finished shard here; make some with `renderformer data generate`")
 
     def __len__(self) -> int:
-        return len(self.examples)
+        count = int(self._ends[-1]) if len(self._ends) else 0
+        return count if self.limit is None else min(count, self.limit)
 
-    def refresh(self) -> int:
-        """Read the shards that have appeared since; returns how many scenes they added."""
-        before = len(self.examples)
-        recipe = read_recipe(self.folder)
-        names = [path.name for path in sorted(self.folder.glob("shard_*.npz")) if path.name not in self._known]
-        cache = self.folder / f"features-{FEATURE_VERSION}"
-        cache.mkdir(exist_ok=True)
-        missing = [name for name in names if not (cache / name).exists()]
-        if missing:
-            with ProcessPoolExecutor(self.workers) as pool:
-                for job in [pool.submit(_cast_shard, self.folder / name, recipe, cache / name) for name in missing]:
-                    job.result()
-        for name in names:
-            if self.limit is not None and len(self.examples) >= self.limit:
-                break
-            self._known.add(name)
-            self.examples.extend(_read(self.folder / name, recipe, cache / name))
-        if self.limit is not None:
-            del self.examples[self.limit :]
-        return len(self.examples) - before
+    @property
+    def resolution(self) -> int:
+        """Pixels on a side of the pictures."""
+        return self.recipe.resolution
 
+    def refresh(self, progress: Progress | None = None) -> int:
+        """Take in the shards that have appeared since; returns how many scenes they added."""
+        before = len(self)
+        most = None if self.limit is None else -(-(self.limit - before) // self.recipe.scenes_per_shard)
+        known = {shard.path.name for shard in self._shards}
+        self._shards += prepared_shards(
+            self.folder, self.recipe, known, self.token_triangles, self.ray_features, self.workers, most, progress
+        ).values()
+        self._ends = np.cumsum([len(shard) for shard in self._shards])
+        return len(self) - before
 
-def _read(shard: Path, recipe: Recipe, cached: Path) -> list[Example]:
-    arrays = read_shard(shard, recipe)
-    with np.load(cached, allow_pickle=False) as features:
-        pixels, light = features["pixels"], features["triangle_light"].astype(np.float32)
-    return [
-        Example(
-            triangles=arrays["triangles"][start:stop],
-            normals=arrays["normals"][start:stop].astype(np.float32),
-            materials=arrays["materials"][start:stop].astype(np.float32),
-            triangle_light=light[start:stop],
-            c2w=arrays["c2w"][i],
-            fov=arrays["fov"][i],
-            pixels=pixels[i],
-            hdr=arrays["hdr"][i],
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.folder}: scene {index} of {len(self)}")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        shard = self._shards[number]
+        row = index - int(self._ends[number]) + len(shard)
+        tokens = shard.tokens[shard.offsets[row] : shard.offsets[row + 1]]
+        return Example(
+            triangles=tokens[:, CORNERS].reshape(-1, 3, 3),
+            normals=tokens[:, NORMALS].reshape(-1, 3, 3),
+            materials=tokens[:, MATERIAL],
+            triangle_light=tokens[:, LIGHT].reshape(-1, 2, 3),
+            c2w=shard.c2w[row],
+            fov=shard.fov[row],
+            pixels=shard.images[row, ..., :-3],
+            hdr=shard.images[row, ..., -3:],
         )
-        for i, (start, stop) in enumerate(itertools.pairwise(arrays["offsets"]))
-    ]
 
 
-def collate(examples: list[Example], views: int | None = None, rng: np.random.Generator | None = None) -> Batch:
-    """Pad scenes to the largest and stack them; with `rng`, augment each exactly and draw `views` of its views."""
-    if rng is not None:
-        examples = [augment(example, rng, views) for example in examples]
+class Steps(Dataset[Batch]):
+    """The batches of a training run: item k is that of step k.
+
+    A step takes its scenes from one of the sets, drawn in proportion to their sizes, and from as many views of each
+    scene as bring it to about the pixels of a step at the first set's resolution. No scene repeats within one pass over
+    a set.
+
+    Args:
+        sets: of scenes; the first one's resolution is what `views` refers to.
+        batch: scenes a step, over all processes; views: of each scene.
+        augmented: whether scenes are changed in ways that keep them exact (`augment`); else all their views are taken.
+        process, processes: which part of the scenes of a step are made here.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[Sequence[Example]],
+        seed: int,
+        batch: int,
+        views: int,
+        augmented: bool = True,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.sets, self.seed, self.batch, self.views, self.augmented = sets, seed, batch, views, augmented
+        self.process, self.processes = process, processes
+
+    def __getitem__(self, step: int) -> Batch:
+        sizes = np.array([len(part) for part in self.sets])
+        chosen = int(np.random.default_rng([self.seed, 2, step]).choice(len(sizes), p=sizes / sizes.sum()))
+        scenes, size = self.sets[chosen], int(sizes[chosen])
+        first, place = divmod(step * self.batch, size)
+        order = np.random.default_rng([self.seed, 1, first]).permutation(size)
+        places = range(place + self.process, place + self.batch, self.processes)
+        examples = [scenes[int(order[k % size])] for k in places]
+        if self.augmented:
+            share = (self.sets[0][0].hdr.shape[1] / examples[0].hdr.shape[1]) ** 2
+            views = max(1, round(self.views * share))
+            # Each scene has its own random numbers, whichever process it falls to.
+            examples = [
+                augment(example, np.random.default_rng([self.seed, step, k]), views)
+                for k, example in zip(places, examples, strict=True)
+            ]
+        return collate(examples, np.float16)
+
+
+def collate(examples: Sequence[Example], images: npt.DTypeLike = np.float32) -> Batch:
+    """Pad scenes to the largest and stack them; `images` is the type of pixels and hdr, half for a batch that is still
+    to travel (`Batch.to`)."""
     most = max(len(example.triangles) for example in examples)
 
     def padded(key: str) -> Tensor:
@@ -171,8 +204,8 @@ def collate(examples: list[Example], views: int | None = None, rng: np.random.Ge
             row[: len(array)] = array
         return torch.from_numpy(out)
 
-    def stacked(key: str) -> Tensor:
-        return torch.from_numpy(np.stack([getattr(example, key) for example in examples]).astype(np.float32))
+    def stacked(key: str, kind: npt.DTypeLike = np.float32) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(example, key) for example in examples]).astype(kind, copy=False))
 
     counts = torch.tensor([len(example.triangles) for example in examples])
     return Batch(
@@ -183,8 +216,8 @@ def collate(examples: list[Example], views: int | None = None, rng: np.random.Ge
         triangle_light=padded("triangle_light"),
         c2w=stacked("c2w"),
         fov=stacked("fov")[..., None],
-        pixels=stacked("pixels"),
-        hdr=stacked("hdr"),
+        pixels=stacked("pixels", images),
+        hdr=stacked("hdr", images),
     )
 
 
@@ -212,17 +245,18 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
     # A mirrored camera frame is left-handed; its own mirror image of x makes it right-handed again.
     c2w[:, :3, :3] = world @ c2w[:, :3, :3] @ (flip if mirror else np.eye(3, dtype=np.float32))
     c2w[:, :3, 3] = c2w[:, :3, 3] @ world.T
-    pixels, hdr = example.pixels[chosen], example.hdr[chosen][..., colours]
-    channels = np.arange(pixels.shape[-1])
-    for start in (7, 10, 14, 17, 20, 23, 26):
-        channels[start : start + 3] = start + colours
-    pixels = pixels[..., channels]
+    pixels, hdr = _coloured(example.pixels[chosen], colours), example.hdr[chosen][..., colours]
     if mirror:
-        pixels, hdr = pixels[:, :, ::-1].copy(), hdr[:, :, ::-1]
-        pixels[..., [1, 4]] *= -1
+        pixels, hdr = pixels[:, :, ::-1], hdr[:, :, ::-1]
+        pixels[..., [1, 4][: pixels.shape[-1]]] *= -1
     materials = example.materials.copy()
     for start in (0, 3, 10):
         materials[:, start : start + 3] = materials[:, start + colours]
+    if not pixels.shape[-1]:
+        # A model with ray features divides by the level of the light, so that it never sees the exposure.
+        exposure = np.float32(2 ** rng.uniform(-0.5, 0.5))
+        materials[:, 10:] *= exposure
+        hdr = np.minimum(hdr * exposure, HALF_MAX)
     return Example(
         triangles=(example.triangles @ world.T)[rows, order],
         normals=(example.normals @ world.T)[rows, order],
@@ -233,3 +267,13 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
         pixels=pixels,
         hdr=hdr,
     )
+
+
+def _coloured(pixels: npt.NDArray[np.float16], colours: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+    """Feature images with their colour channels in another order."""
+    channels = torch.arange(pixels.shape[-1])
+    if len(channels):
+        for part in COLOURED:
+            channels[part] = part.start + torch.from_numpy(colours)
+    # NumPy takes ten times as long for this.
+    return torch.from_numpy(pixels).index_select(-1, channels).numpy()

@@ -57,7 +57,7 @@ def evaluate(model: RenderFormer, data: Sequence[Example], progress: Progress | 
     """What changes while a model is trained: (S V,) arrays `psnr` (dB) and `ssim` of its pictures."""
     psnrs, ssims = [], []
     for i in range(len(data)):
-        batch = collate([data[i]])
+        batch = collate([data[i]]).to(model.device)
         picture, reference = predict(model, batch)[0, ..., :3].float(), batch.hdr[0]
         psnrs.append(psnr(picture, reference))
         ssims.append(ssim(picture, reference))
@@ -83,7 +83,7 @@ def baselines(data: Sequence[Example], progress: Progress | None = None) -> Scor
 
 
 def _joined(parts: list[Tensor]) -> FloatArray:
-    return torch.cat(parts).double().numpy()
+    return torch.cat(parts).double().cpu().numpy()
 
 
 def _decibels(make: Drawing, levels: Sequence[float], batch: Batch) -> FloatArray:

@@ -1,0 +1,163 @@
+"""What a model is given of a data set: made once per shard, kept beside it, read by memory mapping.
+
+Training draws scenes at random from sets that need not fit in memory, so the inputs of a shard lie ready in plain files
+of `<folder>/features-<version>-<token budget>/` (`pictures-<version>/` for a model without ray features):
+
+    shard_00000.images.npy  (S, V, h, w, 29 + 3) f16: feature image (`RayCaster.features`), HDR picture; without ray
+                            features (S, V, h, w, 3)
+    shard_00000.tokens.npy  (T, 37) f32: three corners, three normals, material row, direct light on front and back
+    shard_00000.npz         the index: offsets (S + 1,) of the scenes' tokens, c2w (S, V, 4, 4), fov (S, V), recipe
+
+The index is written last, so where it is, the others are whole.
+
+S scenes of V views in a shard, T triangles that the tokens of all its scenes stand for.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.errors import InputError
+from renderformer.data.files import atomic_path
+from renderformer.data.raycast import RAY_CHANNELS, lit_tokens
+from renderformer.data.scene import Scene
+from renderformer.data.shards import HALF_MAX, Recipe, end_with_parent, read_shard, scene_of
+
+# Raise when the meaning of the features changes: cached ones are then cast anew.
+FEATURE_VERSION = 3
+# Of a row of tokens.
+CORNERS, NORMALS, MATERIAL, LIGHT = slice(0, 9), slice(9, 18), slice(18, 31), slice(31, 37)
+Progress = Callable[[str, int, int], None]
+
+
+def cast_scene(
+    scene: Scene, token_triangles: int, size: int, ray_features: bool
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+    """(N, 37) token rows and (V, size, size, 29) feature images of a scene's own cameras; without ray features the
+    tokens are all triangles, without light, and the images have no channels."""
+    if ray_features:
+        caster, tokens, light = lit_tokens(scene, token_triangles)
+        views = [caster.features(camera, size, size, threads=1) for camera in scene.cameras]
+        images = np.minimum(np.stack(views), HALF_MAX).astype(np.float16)
+    else:
+        tokens, light = scene, np.zeros((len(scene), 2, 3), np.float32)
+        images = np.zeros((len(scene.cameras), size, size, 0), np.float16)
+    parts = (tokens.triangles, tokens.normals, tokens.materials, np.minimum(light, HALF_MAX))
+    return np.concatenate([part.reshape(len(tokens), -1) for part in parts], axis=1), images
+
+
+class PreparedShard:
+    """The inputs of the scenes of one shard; arrays are mapped when they are first used.
+
+    Raises:
+        InputError: the cached files are damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self.offsets, self.c2w, self.fov = file["offsets"], file["c2w"], file["fov"]
+                self.recipe = str(file["recipe"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not readable ({error}); delete {path.parent} and start again") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the files itself; a map would travel as its content.
+        return PreparedShard, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def images(self) -> npt.NDArray[np.float16]:
+        return self._mapped(".images.npy")
+
+    @cached_property
+    def tokens(self) -> npt.NDArray[np.float32]:
+        return self._mapped(".tokens.npy")
+
+    def _mapped(self, suffix: str) -> npt.NDArray[Any]:
+        path = self.path.with_suffix(suffix)
+        try:
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path}: not readable ({error}); delete {path.parent} and start again") from None
+
+
+def _prepare(shard: Path, recipe: Recipe, index: Path, token_triangles: int, ray_features: bool) -> None:
+    arrays = read_shard(shard, recipe)
+    channels = (RAY_CHANNELS if ray_features else 0) + 3
+    images = np.empty((*arrays["hdr"].shape[:4], channels), np.float16)
+    rows = []
+    for i in range(len(images)):
+        own, features = cast_scene(scene_of(arrays, i).to_scene(), token_triangles, recipe.resolution, ray_features)
+        images[i, ..., :-3], images[i, ..., -3:] = features, arrays["hdr"][i]
+        rows.append(own)
+    with atomic_path(index.with_suffix(".images.npy")) as temporary:
+        np.save(temporary, images)
+    with atomic_path(index.with_suffix(".tokens.npy")) as temporary:
+        np.save(temporary, np.concatenate(rows))
+    offsets = np.cumsum([0, *map(len, rows)])
+    with atomic_path(index) as temporary:
+        np.savez(temporary, offsets=offsets, c2w=arrays["c2w"], fov=arrays["fov"], recipe=recipe.digest)
+
+
+def prepared_shards(
+    folder: Path,
+    recipe: Recipe,
+    known: set[str],
+    token_triangles: int,
+    ray_features: bool,
+    workers: int,
+    most: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, PreparedShard]:
+    """The shards of a folder by name, but for those in `known`; what is missing of their inputs is made first.
+
+    Args:
+        workers: processes of one thread each; with 0 nothing is made, and shards that are not ready are left out.
+        most: no more than this many shards.
+        progress: called with ("cast rays", shards done, shards to do).
+
+    Raises:
+        InputError: a shard that cannot be read, or a folder that cannot be written.
+    """
+    name = f"features-{FEATURE_VERSION}-{token_triangles}" if ray_features else f"pictures-{FEATURE_VERSION}"
+    cache = folder / name
+    try:
+        cache.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{cache}: cannot make this folder, {error.strerror or error}") from None
+    names = [path.name for path in sorted(folder.glob("shard_*.npz")) if path.name not in known][:most]
+    ready: dict[str, PreparedShard] = {}
+    for name in names:
+        if (cache / name).exists() and (shard := PreparedShard(cache / name)).recipe == recipe.digest:
+            ready[name] = shard
+    missing = [name for name in names if name not in ready] if workers else []
+    jobs = [(folder / name, recipe, cache / name, token_triangles, ray_features) for name in missing]
+    report = progress or (lambda stage, done, total: None)
+    if len(jobs) < 2 or workers == 1:
+        for done, job in enumerate(jobs):
+            report("cast rays", done, len(jobs))
+            _prepare(*job)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=end_with_parent) as pool:
+            try:
+                for done, future in enumerate(as_completed([pool.submit(_prepare, *job) for job in jobs])):
+                    future.result()
+                    report("cast rays", done + 1, len(jobs))
+            finally:
+                pool.shutdown(cancel_futures=True)
+    ready |= {name: PreparedShard(cache / name) for name in missing}
+    return {name: ready[name] for name in names if name in ready}

@@ -1,0 +1,71 @@
+"""What training minimises: distances of pictures to their references, in curves that suit radiance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from renderformer.model import RenderFormer
+from renderformer.training.dataset import Batch
+from renderformer.training.evaluation import predict
+
+
+def tone(radiance: Tensor) -> Tensor:
+    """A curve for the loss: the display's gamma below 1, logarithmic above, finite slope at 0."""
+    low = (radiance.clamp(0, 1) + 0.01) ** (1 / 2.2)
+    return low + torch.log1p((radiance - 1).clamp_min(0)) / 4 + (radiance.clamp(max=0)) * 4
+
+
+def tone_loss(picture: Tensor, reference: Tensor) -> Tensor:
+    """Charbonnier distance of tone-mapped pictures: squared where small (which PSNR counts), linear at outliers."""
+    difference = tone(picture) - tone(reference)
+    return (torch.sqrt(difference.square() + 0.03**2) - 0.03).mean() * 10
+
+
+def log_loss(picture: Tensor, reference: Tensor) -> Tensor:
+    """Mean absolute difference of log(x + 1), in which the V1 models were trained (arXiv 2505.21925, there with
+    LPIPS beside it)."""
+    # A V1 model's output goes down to -0.0023.
+    return F.l1_loss(torch.log1p(picture), torch.log1p(reference))
+
+
+def relative_loss(picture: Tensor, reference: Tensor) -> Tensor:
+    """Squared difference over the squared picture, which is taken as constant (Lehtinen et al. 2018, Noise2Noise)."""
+    return ((picture - reference) / (picture.detach().abs() + 0.1)).square().mean()
+
+
+def gradient_loss(picture: Tensor, reference: Tensor) -> Tensor:
+    """`tone_loss`, and the same of the differences of neighbouring pixels, where the eye sees edges."""
+    x, y = tone(picture), tone(reference)
+    edges = [F.l1_loss(x.diff(dim=axis), y.diff(dim=axis)) for axis in (2, 3)]
+    return tone_loss(picture, reference) + 2 * (edges[0] + edges[1])
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "tone": tone_loss,
+    "log": log_loss,
+    "relative": relative_loss,
+    "gradient": gradient_loss,
+}
+
+
+class Objective(nn.Module):
+    """The loss of a model on a batch, as a module, so that whatever wraps modules for training can wrap it.
+
+    Args:
+        loss: a key of `LOSSES`.
+        colours: how many of the colour channels, from the first, a model with ray features is trained on.
+    """
+
+    def __init__(self, model: RenderFormer, loss: str, colours: int) -> None:
+        super().__init__()
+        self.model, self.colours = model, colours
+        self.loss = LOSSES[loss]
+
+    def forward(self, batch: Batch) -> Tensor:
+        # A model with alpha draws it as a fourth channel.
+        picture = predict(self.model, batch, self.colours)[..., :3].float()
+        return self.loss(picture, batch.hdr[..., : picture.shape[-1]])
