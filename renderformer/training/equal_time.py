@@ -35,7 +35,8 @@ T = TypeVar("T")
 
 # A scene is prepared once for so many pictures: for one, and for a short camera move.
 VIEWS = (1, 8)
-# Samples that the denoiser's albedo and normals get. Measured at 256 px: 1 or 2 are no better than none at all.
+# Samples of the denoiser's albedo and normals, a pass of their own: Mitsuba is three times as slow when it makes them
+# along with the picture. Fewer were no better than none at all (one scene at 256 px).
 GUIDE_SPP = 4
 PILOT_SPP = 4
 # Seeds of references are small.
