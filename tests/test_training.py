@@ -72,6 +72,10 @@ class Memory(list[dataset.Example]):
     def resolution(self) -> int:
         return self[0].hdr.shape[1]
 
+    @property
+    def token_counts(self) -> np.ndarray:
+        return np.array([len(example.triangles) for example in self])
+
     def refresh(self) -> int:
         return 0
 
