@@ -258,6 +258,16 @@ def test_scores_are_those_of_the_pictures(data: Path, models: dict[str, Path]) -
     assert np.abs(drawn - shown).mean() < 0.01
 
 
+def test_a_model_that_draws_nonsense_is_refused(data: Path, models: dict[str, Path]) -> None:
+    from renderformer.checkpoints import load_model
+    from renderformer.training.dataset import TrainingSet
+
+    model = load_model(models["rays"]).eval()
+    next(model.parameters()).data.fill_(math.nan)
+    with pytest.raises(InputError, match="scene 0: the model's picture is not finite"):
+        evaluation.measure(model, TrainingSet(data, token_triangles=48))
+
+
 def batches(scenes: object) -> list[object]:
     from renderformer.training.dataset import collate
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from renderformer.data.errors import InputError
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.shards import SceneArrays, ShardReader
 from renderformer.model import RenderFormer
@@ -168,11 +169,11 @@ def measure(
     """Score a model and the pictures without a model on every view.
 
     Args:
-        data: with ray features, whatever the model takes.
+        model: on the CPU; data: with ray features, whatever the model takes.
         pictures: keep them, which takes 11 bytes per pixel and view.
 
     Raises:
-        InputError: flip-evaluator is not installed.
+        InputError: flip-evaluator is not installed, or the model gives values that are not finite.
     """
     ambient = AMBIENT_LEVELS[int(_ambient_decibels(data, progress).mean(axis=0).argmax())]
     scores: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {m: {k: [] for k in METRICS} for m in METHODS}
@@ -181,7 +182,10 @@ def measure(
     for i in range(len(data)):
         batch = collate([data[i]])
         reference = batch.hdr[0]
-        made = {"model": predict(model, batch)[0, ..., :3].float(), **_unlearned_pictures(batch, ambient)}
+        drawn = predict(model, batch)[0, ..., :3].float()
+        if not drawn.isfinite().all():
+            raise InputError(f"{data.folder}, scene {i}: the model's picture is not finite; its weights are of no use")
+        made = {"model": drawn, **_unlearned_pictures(batch, ambient)}
         for method, picture in made.items():
             maps = flip(picture, reference)
             scores[method]["psnr"].append(psnr(picture, reference).double().numpy())
