@@ -29,9 +29,9 @@ from renderformer.data.simplify import proxy
 from renderformer.model import RenderFormer
 from renderformer.model.dpt import DPT
 from renderformer.training.dataset import Example, collate
-from renderformer.training.evaluation import predict
+from renderformer.training.evaluation import baselines, predict
 from renderformer.training.loop import loss_of, tone
-from renderformer.training.metrics import best_unlearned, psnr, ssim
+from renderformer.training.metrics import psnr, ssim
 
 TOKENS = 128
 MODEL: dict[str, Any] = {
@@ -261,8 +261,7 @@ def main() -> None:
     torch.set_num_threads(1)
     train = cast(arguments.data, arguments.cache / "train", arguments.scenes)
     held_out = cast(arguments.held_out, arguments.cache / "held-out", 1 << 30)
-    batches = [collate([pair[0]]) for pair in held_out]
-    unlearned = float(torch.cat([best_unlearned(batch.pixels[0], batch.hdr[0]) for batch in batches]).mean())
+    unlearned = float(baselines([pair[0] for pair in held_out])["best_unlearned"].mean())
     for arm in ARMS:
         if arguments.part and arm.part not in arguments.part:
             continue
