@@ -28,10 +28,10 @@ from renderformer.data.shards import HALF_MAX, ShardReader
 from renderformer.data.simplify import proxy
 from renderformer.model import RenderFormer
 from renderformer.model.dpt import DPT
-from renderformer.training.dataset import Example, collate
-from renderformer.training.evaluation import predict
-from renderformer.training.loop import loss_of, tone
-from renderformer.training.metrics import best_unlearned, psnr, ssim
+from renderformer.training.dataset import Example, augment, collate
+from renderformer.training.evaluation import baselines, predict
+from renderformer.training.metrics import psnr, ssim
+from renderformer.training.objective import tone, tone_loss
 
 TOKENS = 128
 MODEL: dict[str, Any] = {
@@ -104,7 +104,7 @@ def relative_square(picture: Tensor, reference: Tensor) -> Tensor:
 
 def with_gradients(picture: Tensor, reference: Tensor) -> Tensor:
     """The base loss plus the L1 of differences between neighbouring pixels, at two scales, as FLIP weighs edges."""
-    total = loss_of(picture, reference)
+    total = tone_loss(picture, reference)
     a, b = (tone(x).flatten(0, 1).movedim(-1, 1) for x in (picture, reference))
     for _ in range(2):
         for axis in (-1, -2):
@@ -122,7 +122,7 @@ class Arm:
     inputs: str = "all"
     model: dict[str, Any] | None = None
     head: str = "conv"
-    loss: Loss = loss_of
+    loss: Loss = tone_loss
     seed: int = 0
 
 
@@ -221,7 +221,7 @@ def fit(arm: Arm, scenes: list[Example], seconds: float) -> tuple[RenderFormer, 
     while (progress := (time.process_time() - start) / seconds) < 1:
         rng = np.random.default_rng([arm.seed, step])
         rows = rng.integers(0, len(scenes), BATCH)
-        batch = collate([scenes[row] for row in rows], VIEWS, rng)
+        batch = collate([augment(scenes[row], rng, VIEWS) for row in rows])
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(progress / WARMUP + 0.01, 0.5 + 0.5 * np.cos(np.pi * progress))
         picture = predict(model, batch, 1)
@@ -261,8 +261,7 @@ def main() -> None:
     torch.set_num_threads(1)
     train = cast(arguments.data, arguments.cache / "train", arguments.scenes)
     held_out = cast(arguments.held_out, arguments.cache / "held-out", 1 << 30)
-    batches = [collate([pair[0]]) for pair in held_out]
-    unlearned = float(torch.cat([best_unlearned(batch.pixels[0], batch.hdr[0]) for batch in batches]).mean())
+    unlearned = float(baselines([pair[0] for pair in held_out])["best_unlearned"].mean())
     for arm in ARMS:
         if arguments.part and arm.part not in arguments.part:
             continue

@@ -2,7 +2,8 @@
 
 Rays are cast on the CPU by Embree. Everything is deterministic: the sample positions are fixed sequences.
 
-Shapes: N triangles, S samples (rays), L lights, h x w pixels, A x A samples per pixel.
+Shapes: N triangles, S samples (rays), L lights, K shadow rays per light, h x w pixels, A x A samples per pixel.
+Arrays over samples have contiguous columns, see lighting.py.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,11 @@ from renderformer.data.lighting import (
     ggx_masking,
     ggx_visible_normal,
     normalised,
+    take,
     tangent_frame,
     triangle_form_factor,
     triangle_samples,
+    vectors,
 )
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Scene
 from renderformer.data.simplify import proxy
@@ -56,8 +59,8 @@ MAX_LIGHTS = 32
 MIRROR_DEPTH = 2
 # Samples of a pixel that differ by more than this, of 1, are too few.
 CONTRAST = 0.1
-# Samples handled at once: bounds the memory, and is what one thread works on.
-CHUNK = 65536
+# Samples handled at once, by one thread: bounds the memory, and keeps the overhead of a NumPy call small.
+CHUNK = 32768
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,15 @@ class Hits:
     shading normal and geometric normal, both facing the ray's origin (S, 3), and the direction to that origin."""
 
     rows: npt.NDArray[np.int64]
-    triangle: npt.NDArray[np.int32]
+    triangle: npt.NDArray[np.int64]
     position: FloatArray
     normal: FloatArray
     face_normal: FloatArray
     outgoing: FloatArray
 
-    def __getitem__(self, keep: npt.NDArray[np.bool_]) -> Hits:
-        return Hits(
-            self.rows[keep], self.triangle[keep], self.position[keep], self.normal[keep], self.face_normal[keep],
-            self.outgoing[keep],
-        )  # fmt: skip
+    def take(self, index: npt.NDArray[np.int64]) -> Hits:
+        """Those at an index (S',)."""
+        return Hits(*(take(getattr(self, field.name), index) for field in fields(self)))
 
     @property
     def shadow_origins(self) -> FloatArray:
@@ -86,21 +87,27 @@ class Hits:
 
 @dataclass(frozen=True)
 class _Lobe:
-    """The GGX lobes of S surface points: tangent frames (S, 3, 3), the direction to the viewer in them (S, 3), alpha
-    (S,) and the masking of that direction (S,)."""
+    """The GGX lobes of S surface points: tangent frames, three axes (S, 3), the direction to the viewer in them (S, 3),
+    alpha (S,) and the masking of that direction (S,)."""
 
-    frame: FloatArray
+    frame: tuple[FloatArray, FloatArray, FloatArray]
     view: FloatArray
     alpha: FloatArray
     masking_out: FloatArray
 
     @classmethod
     def at(cls, hits: Hits, roughness: FloatArray) -> _Lobe:
-        alpha = np.maximum(roughness**2, MIN_ALPHA).astype(np.float32)
-        tangent, bitangent = tangent_frame(hits.normal)
-        frame = np.stack([tangent, bitangent, hits.normal], axis=1)
-        view = np.einsum("sij,sj->si", frame, hits.outgoing)
+        alpha = np.maximum(roughness**2, np.float32(MIN_ALPHA))
+        frame = (*tangent_frame(hits.normal), hits.normal)
+        view = vectors(*(dot(axis, hits.outgoing) for axis in frame))
         return cls(frame, view, alpha, ggx_masking(view[:, 2], alpha))
+
+    def to_frame(self, world: FloatArray) -> FloatArray:
+        return vectors(*(dot(axis, world) for axis in self.frame))
+
+    def to_world(self, local: FloatArray) -> FloatArray:
+        x, y, z = (local[:, i, None] * axis for i, axis in enumerate(self.frame))
+        return x + y + z
 
     def density(self, half: FloatArray) -> FloatArray:
         """(S,) per solid angle, of the reflected directions that visible half vectors (S, 3) give."""
@@ -132,6 +139,10 @@ class RayCaster:
         cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
         self.face_normals = normalised(cross)
         self.areas = np.linalg.norm(cross, axis=1) / 2
+        # Three vertex normals and 13 numbers of material for each triangle, in columns.
+        self._normal_columns = np.ascontiguousarray(self.normals.reshape(-1, 9).T).T
+        self._material_columns = np.ascontiguousarray(self.materials.T).T
+        self._face_normal_columns = np.ascontiguousarray(self.face_normals.T).T
         everything = Lights.from_triangles(self.triangles, self.materials[:, EMISSION])
         self.light_count = len(everything)
         self.lights = everything.drawn(MAX_LIGHTS)
@@ -163,37 +174,67 @@ class RayCaster:
         """
         found = self._scene.run(origins, directions, output=True)
         rows = np.flatnonzero(found["primID"] >= 0)
-        triangle = found["primID"][rows]
-        weights = np.stack([1 - found["u"][rows] - found["v"][rows], found["u"][rows], found["v"][rows]], axis=1)
-        position = np.einsum("sc,scx->sx", weights, self.triangles[triangle])
-        outgoing = normalised(-directions[rows])
-        face_normal = self.face_normals[triangle]
-        normal = normalised(np.einsum("sc,scx->sx", weights, self.normals[triangle]))
+        triangle, u, v, distance = (take(found[key], rows) for key in ("primID", "u", "v", "tfar"))
+        triangle = triangle.astype(np.int64)
+        along = take(directions, rows)
+        position = take(origins, rows) + distance[:, None] * along
+        face_normal = take(self._face_normal_columns, triangle)
+        corners = take(self._normal_columns, triangle)
+        weights = (1 - u - v)[:, None], u[:, None], v[:, None]
+        normal = normalised(weights[0] * corners[:, :3] + weights[1] * corners[:, 3:6] + weights[2] * corners[:, 6:])
         # A vertex normal may be missing (zero); the face's stands in.
-        normal = np.where((dot(normal, normal) == 0)[:, None], face_normal, normal)
-        normal = normal * np.where(dot(normal, outgoing) < 0, -1, 1)[:, None].astype(np.float32)
-        face_normal = face_normal * np.where(dot(face_normal, outgoing) < 0, -1, 1)[:, None].astype(np.float32)
-        return Hits(rows, triangle, position, normal, face_normal, outgoing), self._materials_at(triangle, weights)
+        missing = dot(normal, normal) == 0
+        if missing.any():
+            normal[missing] = face_normal[missing]
+        normal *= np.copysign(np.float32(1), -dot(normal, along))[:, None]
+        face_normal *= np.copysign(np.float32(1), -dot(face_normal, along))[:, None]
+        hits = Hits(rows, triangle, position, normal, face_normal, normalised(-along))
+        return hits, self._materials_at(triangle, u, v)
 
-    def _materials_at(self, triangle: npt.NDArray[np.int32], weights: FloatArray) -> FloatArray:
-        rows = self.materials[triangle]
+    def _materials_at(self, triangle: npt.NDArray[np.int64], u: FloatArray, v: FloatArray) -> FloatArray:
+        rows = take(self._material_columns, triangle)
         if self.patches is None:
             return rows
         patches, index = self.patches
         varying = np.flatnonzero(index[triangle] >= 0)
         side = patches.shape[-1]
         # Texel [i, j] lies i/side of the way toward corner 1 and j/side toward corner 2.
-        i = np.clip(np.rint(weights[varying, 1] * side), 0, side - 1).astype(np.int64)
-        j = np.clip(np.rint(weights[varying, 2] * side), 0, np.minimum(side - i, side - 1)).astype(np.int64)
+        i = np.clip(np.rint(u[varying] * side), 0, side - 1).astype(np.int64)
+        j = np.clip(np.rint(v[varying] * side), 0, np.minimum(side - i, side - 1)).astype(np.int64)
         rows[varying] = patches[index[triangle[varying]], :, i, j]
         return rows
 
     def visible(self, origins: FloatArray, targets: FloatArray) -> npt.NDArray[np.bool_]:
         """(S,) whether the segment from origin to target is free, leaving out a thousandth at the target's end."""
-        blocked = self._scene.run(
-            origins, (targets - origins) * np.float32(0.999), np.ones(len(origins), np.float32), query="OCCLUDED"
-        )
+        blocked = self._scene.run(origins, (targets - origins) * np.float32(0.999), 1.0, query="OCCLUDED")
         return np.asarray(blocked) < 0
+
+    def direct(
+        self, hits: Hits, shadow_rays: int, phase: npt.NDArray[np.int64]
+    ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """What surface points receive of each light: its unshadowed form factor (L, S), which is exact, and which of
+        `shadow_rays` fixed points of it they see, (L, K, S).
+
+        Args:
+            phase: (S,) small integers; points of a different phase use different points on the light.
+        """
+        factor = np.zeros((len(self.lights), len(hits.rows)), np.float32)
+        seen = np.zeros((len(self.lights), shadow_rays, len(hits.rows)), bool)
+        origins = hits.shadow_origins
+        for i, (own, corners) in enumerate(zip(self.lights.triangle, self.lights.corners, strict=True)):
+            factor[i] = triangle_form_factor(hits.position, hits.normal, corners)
+            # A flat light does not light itself; in its own plane the form factor is undefined.
+            factor[i, hits.triangle == own] = 0
+            lit = np.flatnonzero(factor[i])
+            from_, lit_phase = take(origins, lit), phase[lit]
+            for k in range(shadow_rays):
+                seen[i, k, lit] = self.visible(from_, self._light_points(corners, shadow_rays, k, lit_phase))
+        return factor, seen
+
+    def reflected(self, factor: FloatArray, seen: npt.NDArray[np.bool_]) -> FloatArray:
+        """(S, 3) radiance that a white diffuse surface sends back of light as `direct` gives it: irradiance / pi."""
+        radiance = self.lights.radiance * self.lights.weight[:, None]
+        return (radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T
 
     def irradiance(self, hits: Hits, shadow_rays: int, phase: npt.NDArray[np.int64]) -> FloatArray:
         """(S, 3) radiance that a white diffuse surface would send back from direct light: irradiance / pi.
@@ -203,34 +244,19 @@ class RayCaster:
         Args:
             phase: (S,) small integers; points of a different phase use different points on the light.
         """
-        total = np.zeros((len(hits.rows), 3), np.float32)
-        origins = hits.shadow_origins
-        lights = self.lights
-        for own, corners, radiance in zip(
-            lights.triangle, lights.corners, lights.radiance * lights.weight[:, None], strict=True
-        ):
-            factor = triangle_form_factor(hits.position, hits.normal, corners)
-            # A flat light does not light itself; in its own plane the form factor is undefined.
-            factor[hits.triangle == own] = 0
-            lit = np.flatnonzero(factor > 0)
-            seen = np.zeros(len(lit), np.float32)
-            for k in range(shadow_rays):
-                points = self._light_points(corners, shadow_rays, k, phase[lit])
-                seen += self.visible(origins[lit], points)
-            total[lit] += (factor[lit] * seen / shadow_rays)[:, None] * radiance
-        return total
+        return self.reflected(*self.direct(hits, shadow_rays, phase))
 
     @staticmethod
     def _light_points(corners: FloatArray, count: int, k: int, phase: npt.NDArray[np.int64]) -> FloatArray:
         barycentric = triangle_samples(count * (int(phase.max(initial=0)) + 1))
         # Interleaved, so that the union over the phases covers the light evenly too.
-        return (barycentric @ corners)[phase * count + k]
+        return take(barycentric @ corners, phase * count + k)
 
     def specular(
         self,
         hits: Hits,
         materials: FloatArray,
-        shadow_rays: int,
+        seen: npt.NDArray[np.bool_],
         lobe_rays: int,
         phase: npt.NDArray[np.int64],
         depth: int = MIRROR_DEPTH,
@@ -242,50 +268,49 @@ class RayCaster:
 
         The highlight combines samples of the lights and of the lobe by the balance heuristic (Veach and Guibas 1995),
         so that broad and sharp lobes are both free of noise; the reflection uses the lobe's samples.
+
+        Args:
+            seen: (L, K, S) as `direct` gives it for the same hits and phase.
         """
-        shiny = np.asarray((materials[:, SPECULAR] > 0).any(axis=1))
-        highlight, reflection = np.zeros((2, len(hits.rows), 3), np.float32)
-        if not shiny.any():
-            return highlight, reflection
-        hits, materials, phase = hits[shiny], materials[shiny], phase[shiny]
-        lobe = _Lobe.at(hits, materials[:, ROUGHNESS])
-        glint = self._light_samples(hits, lobe, shadow_rays, lobe_rays, phase)
-        glint_lobe, mirrored = self._lobe_samples(hits, lobe, shadow_rays, lobe_rays, phase, depth)
-        specular = materials[:, SPECULAR]
-        highlight[shiny] = (glint + glint_lobe) * specular
-        reflection[shiny] = mirrored * specular
-        return highlight, reflection
+        highlight, reflection = np.zeros((2, 3, len(hits.rows)), np.float32)
+        shiny = np.flatnonzero((materials[:, SPECULAR] > 0).any(axis=1))
+        if len(shiny):
+            hits, materials, phase = hits.take(shiny), take(materials, shiny), phase[shiny]
+            lobe = _Lobe.at(hits, materials[:, ROUGHNESS])
+            glint = self._light_samples(hits, lobe, seen[..., shiny], lobe_rays, phase)
+            glint_lobe, mirrored = self._lobe_samples(hits, lobe, seen.shape[1], lobe_rays, phase, depth)
+            specular = materials[:, SPECULAR]
+            highlight[:, shiny] = ((glint + glint_lobe) * specular).T
+            reflection[:, shiny] = (mirrored * specular).T
+        return highlight.T, reflection.T
 
     def _light_samples(
-        self, hits: Hits, lobe: _Lobe, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64]
+        self, hits: Hits, lobe: _Lobe, seen: npt.NDArray[np.bool_], lobe_rays: int, phase: npt.NDArray[np.int64]
     ) -> FloatArray:
-        total = np.zeros((len(hits.rows), 3), np.float32)
-        origins = hits.shadow_origins
-        lights = self.lights
+        lights, shadow_rays = self.lights, seen.shape[1]
+        share = np.zeros((len(lights), len(hits.rows)), np.float32)
         # A light that stands for others is met as often as all of them together, so its samples weigh less each.
-        for corners, radiance, reach, light_normal in zip(
-            lights.corners, lights.radiance, lights.area / lights.chance, lights.normal, strict=True
+        for i, (corners, reach, light_normal) in enumerate(
+            zip(lights.corners, lights.area / lights.chance, lights.normal, strict=True)
         ):
             for k in range(shadow_rays):
-                points = self._light_points(corners, shadow_rays, k, phase)
-                toward = points - hits.position
-                distance2 = np.maximum(dot(toward, toward), 1e-12)
-                toward /= np.sqrt(distance2)[:, None]
-                incoming = np.einsum("sij,sj->si", lobe.frame, toward)
+                if not seen[i, k].any():
+                    continue
+                toward = self._light_points(corners, shadow_rays, k, phase) - hits.position
+                distance2 = np.maximum(dot(toward, toward), np.float32(1e-12))
+                toward *= (1 / np.sqrt(distance2))[:, None]
+                incoming = lobe.to_frame(toward)
                 lobe_pdf = lobe.density(normalised(incoming + lobe.view))
-                light_pdf = distance2 / (np.maximum(np.abs(toward @ light_normal), 1e-6) * reach)
+                light_pdf = distance2 / (np.maximum(np.abs(dot(toward, light_normal)), np.float32(1e-6)) * reach)
                 # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
                 masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
-                weight = masking_in * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
-                useful = np.flatnonzero(weight > 0)
-                useful = useful[self.visible(origins[useful], points[useful])]
-                total[useful] += weight[useful, None] * radiance
-        return total
+                share[i] += seen[i, k] * masking_in * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
+        return (lights.radiance.T @ share).T
 
     def _lobe_samples(
         self, hits: Hits, lobe: _Lobe, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64], depth: int
     ) -> tuple[FloatArray, FloatArray]:
-        glint, mirrored = np.zeros((2, len(hits.rows), 3), np.float32)
+        glint, mirrored = np.zeros((2, 3, len(hits.rows)), np.float32)
         origins = hits.shadow_origins
         for k in range(lobe_rays):
             index = (phase * lobe_rays + k).astype(np.float32)
@@ -294,25 +319,25 @@ class RayCaster:
             half = ggx_visible_normal(lobe.view, lobe.alpha, u, v)
             incoming = 2 * dot(lobe.view, half)[:, None] * half - lobe.view
             masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
-            direction = np.einsum("sij,si->sj", lobe.frame, incoming)
-            found, materials = self.hits(origins, np.ascontiguousarray(direction, np.float32))
+            found, materials = self.hits(origins, lobe.to_world(incoming))
             rows = found.rows
             emission = materials[:, EMISSION]
-            toward = found.position - origins[rows]
-            area = np.maximum(self.areas[found.triangle], 1e-12)
-            cosine = np.maximum(np.abs(dot(found.face_normal, found.outgoing)), 1e-6)
-            light_pdf = self._chance[found.triangle] * dot(toward, toward) / (cosine * area)
-            lobe_pdf = lobe.density(half)[rows]
+            toward = found.position - take(origins, rows)
+            area = np.maximum(self.areas.take(found.triangle), np.float32(1e-12))
+            cosine = np.maximum(np.abs(dot(found.face_normal, found.outgoing)), np.float32(1e-6))
+            light_pdf = self._chance.take(found.triangle) * dot(toward, toward) / (cosine * area)
+            lobe_pdf, masking = take(lobe.density(half), rows), take(masking_in, rows)
             # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
             total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
-            weight = np.divide(masking_in[rows] * lobe_pdf, total_pdf, out=np.zeros_like(lobe_pdf), where=total_pdf > 0)
-            glint[rows] += np.where(emission > 0, weight[:, None] * emission, 0)
+            weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
             own_phase = phase[rows] * lobe_rays + k
-            bounce = materials[:, DIFFUSE] * self.irradiance(found, 1, own_phase)
+            factor, lit = self.direct(found, 1, own_phase)
+            bounce = materials[:, DIFFUSE] * self.reflected(factor, lit)
             if depth > 1:
-                bounce += sum(self.specular(found, materials, 1, 1, own_phase, depth - 1))
-            mirrored[rows] += np.where(emission > 0, 0, (masking_in[rows] / lobe_rays)[:, None] * bounce)
-        return glint, mirrored
+                bounce += sum(self.specular(found, materials, lit, 1, own_phase, depth - 1))
+            glint[:, rows] += (weight[:, None] * emission).T
+            mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * (emission <= 0))).T
+        return glint.T, mirrored.T
 
     def triangle_light(self, samples: int = 8) -> FloatArray:
         """(N, 2, 3) mean direct light (irradiance / pi) on the front and the back of every triangle.
@@ -322,16 +347,17 @@ class RayCaster:
         """
         count = len(self.triangles)
         barycentric = triangle_samples(samples)
-        position = np.einsum("kc,ncx->nkx", barycentric, self.triangles).reshape(-1, 3)
-        rows = np.arange(count * samples)
-        triangle = np.repeat(np.arange(count, dtype=np.int32), samples)
-        phase = np.tile(np.arange(samples), count)
-        sides = []
-        for sign in (1, -1):
-            normal = np.float32(sign) * self.face_normals[triangle]
-            hits = Hits(rows, triangle, position, normal, normal, normal)
-            sides.append(self.irradiance(hits, 1, phase).reshape(count, samples, 3).mean(axis=1))
-        return np.stack(sides, axis=1)
+        light = np.zeros((count, 2, 3), np.float32)
+        for part in np.array_split(np.arange(count), max(1, -(-count * samples // CHUNK))):
+            triangle = np.tile(part, samples)
+            position = np.einsum("kc,ncx->xkn", barycentric, self.triangles[part]).reshape(3, -1).T
+            phase = np.repeat(np.arange(samples), len(part))
+            for side, sign in enumerate((1, -1)):
+                normal = np.float32(sign) * take(self._face_normal_columns, triangle)
+                hits = Hits(phase, triangle, position, normal, normal, normal)
+                received = self.irradiance(hits, 1, phase).T.reshape(3, samples, len(part))
+                light[part, side] = received.mean(axis=1).T
+        return light
 
     def features(
         self,
@@ -401,32 +427,34 @@ class RayCaster:
         shadow_rays: int,
         lobe_rays: int,
     ) -> FloatArray:
-        """(M, A * A, 29) features of the single rays of M pixels at column x and row y; zeros where they miss."""
+        """(29, A * A, M) features of the single rays of M pixels at column x and row y; zeros where they miss."""
         directions, phase = _sample_rays(camera, width, height, x, y, antialias)
-        origins = np.broadcast_to(camera.position, directions.shape).astype(np.float32)
+        origins = np.broadcast_to(camera.position.astype(np.float32), directions.shape)
         hits, materials = self.hits(origins, directions)
-        phase = phase[hits.rows]
-        light = self.irradiance(hits, shadow_rays, phase)
-        highlight, reflection = self.specular(hits, materials, shadow_rays, lobe_rays, phase)
-        to_camera = camera.c2w[:3, :3]
-        values = np.zeros((len(directions), RAY_CHANNELS), np.float32)
-        values[hits.rows] = np.concatenate(
-            [
-                np.ones((len(hits.rows), 1), np.float32),
-                hits.normal @ to_camera,
-                (hits.position - camera.position) @ to_camera,
-                materials[:, DIFFUSE],
-                materials[:, SPECULAR],
-                materials[:, ROUGHNESS, None],
-                materials[:, EMISSION],
-                light,
-                light * materials[:, DIFFUSE],
-                highlight,
-                reflection,
-            ],
-            axis=1,
-        )
-        return values.reshape(len(x), antialias**2, RAY_CHANNELS)
+        phase = take(phase, hits.rows)
+        factor, seen = self.direct(hits, shadow_rays, phase)
+        light = self.reflected(factor, seen)
+        highlight, reflection = self.specular(hits, materials, seen, lobe_rays, phase)
+        to_camera = camera.c2w[:3, :3].astype(np.float32)
+        # One more column than hits, of zeros: the misses.
+        values = np.zeros((RAY_CHANNELS, len(hits.rows) + 1), np.float32)
+        for channels, columns in (
+            (MASK, np.ones((len(hits.rows), 1), np.float32)),
+            (HIT_NORMAL, hits.normal @ to_camera),
+            (HIT_POSITION, (hits.position - camera.position.astype(np.float32)) @ to_camera),
+            (HIT_DIFFUSE, materials[:, DIFFUSE]),
+            (HIT_SPECULAR, materials[:, SPECULAR]),
+            (HIT_ROUGHNESS, materials[:, ROUGHNESS, None]),
+            (HIT_EMISSION, materials[:, EMISSION]),
+            (IRRADIANCE, light),
+            (DIRECT, light * materials[:, DIFFUSE]),
+            (HIGHLIGHT, highlight),
+            (REFLECTION, reflection),
+        ):
+            values[channels, :-1] = columns.T
+        column = np.full(len(directions), -1)
+        column[hits.rows] = np.arange(len(hits.rows))
+        return values.take(column, axis=1).reshape(RAY_CHANNELS, antialias**2, len(x))
 
 
 def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, FloatArray]:
@@ -452,16 +480,18 @@ def _processors() -> int:
 
 
 def _contrast(samples: FloatArray, brightness: float) -> FloatArray:
-    """(M,) largest difference among the (M, S, 29) samples of a pixel, in coverage, colour or display values.
+    """(M,) largest difference among the (29, S, M) samples of a pixel, in coverage, colour or display values.
 
     Args:
         brightness: radiance that a display would show as white, so that the answer does not depend on the exposure.
     """
-    light = samples[..., HIT_EMISSION] + samples[..., DIRECT] + samples[..., HIGHLIGHT] + samples[..., REFLECTION]
-    shown = np.sqrt(np.clip(light / brightness, 0, 1))
+    light = samples[HIT_EMISSION] + samples[DIRECT] + samples[HIGHLIGHT] + samples[REFLECTION]
+    darkest, brightest = (np.sqrt(np.clip(end(axis=1) / brightness, 0, 1)) for end in (light.min, light.max))
     # A crease matters where light falls on it; alone it counts for a quarter.
-    parts = [samples[..., MASK], samples[..., HIT_DIFFUSE], shown, samples[..., HIT_NORMAL] / 4]
-    return np.max([np.ptp(part, axis=1).max(axis=-1) for part in parts], axis=0)
+    parts = [np.ptp(samples[MASK], axis=1), np.ptp(samples[HIT_DIFFUSE], axis=1), brightest - darkest,
+             np.ptp(samples[HIT_NORMAL], axis=1) / 4]  # fmt: skip
+    result: FloatArray = np.concatenate(parts).max(axis=0)
+    return result
 
 
 def _spread(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -471,26 +501,27 @@ def _spread(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _pixels(samples: FloatArray) -> FloatArray:
-    """Average (M, S, 29) samples to (M, 29) pixels; geometry and roughness over the samples that hit."""
+    """Average (29, S, M) samples to (M, 29) pixels; geometry and roughness over the samples that hit."""
     pixels: FloatArray = samples.mean(axis=1)
-    share = np.maximum(pixels[:, MASK], 1 / samples.shape[1])
+    share = np.maximum(pixels[MASK], np.float32(1 / samples.shape[1]))
     for channels in (HIT_NORMAL, HIT_POSITION, HIT_ROUGHNESS):
-        pixels[:, channels] /= share
-    return pixels
+        pixels[channels] /= share
+    return pixels.T
 
 
 def _sample_rays(
     camera: Camera, width: int, height: int, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], antialias: int
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """World directions of the samples of the pixels at column x and row y, ordered pixel, sample, and which of its
+    """World directions of the samples of the pixels at column x and row y, ordered sample, pixel, and which of its
     pixel's samples each is."""
     row, column = (grid.reshape(-1) for grid in np.mgrid[:antialias, :antialias])
     # A sheared grid: every sample has an x and a y of its own, so that upright edges get A * A levels of grey, not A.
     sub_x = (column + (row + 0.5) / antialias) / antialias
     sub_y = (row + (antialias - column - 0.5) / antialias) / antialias
     focal = height / 2 / np.tan(np.radians(camera.fov) / 2)
-    local_x = (x[:, None] + sub_x - width / 2) / focal
-    local_y = -(y[:, None] + sub_y - height / 2) / focal
-    local = np.stack([local_x, local_y, np.full_like(local_x, -1.0)], axis=-1).reshape(-1, 3)
-    directions = np.ascontiguousarray(local @ camera.c2w[:3, :3].T.astype(np.float64), np.float32)
-    return directions, np.tile(np.arange(antialias**2), len(x))
+    local = np.empty((3, antialias**2, len(x)))
+    local[0] = (x + sub_x[:, None] - width / 2) / focal
+    local[1] = -(y + sub_y[:, None] - height / 2) / focal
+    local[2] = -1
+    directions = camera.c2w[:3, :3].astype(np.float64) @ local.reshape(3, -1)
+    return directions.astype(np.float32).T, np.repeat(np.arange(antialias**2), len(x))

@@ -99,10 +99,36 @@ class ReferenceScene:
         Raises:
             InputError: a size or sample count that is not positive.
         """
+        picture = self._mi.render(self._scene, sensor=self._sensor(camera, width, height, spp), spp=spp, seed=seed)
+        return np.array(picture, np.float32).reshape(height, width, 3)
+
+    def guides(
+        self, camera: Camera, width: int = 64, height: int = 64, spp: int = 4, seed: int = 0
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """What a denoiser wants to know beside the picture, of the first surface that each sample meets.
+
+        Args:
+            as in `render`.
+
+        Returns:
+            Albedo and shading normal (world space), averaged over the samples: (height, width, 3) float32 each, zero
+            where nothing is met. Mitsuba's albedo of glossy surfaces goes up to 2; it is clamped to [0, 1], which
+            denoisers expect.
+
+        Raises:
+            InputError: a size or sample count that is not positive.
+        """
+        integrator = self._mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal"})
+        sensor = self._sensor(camera, width, height, spp)
+        channels = np.array(self._mi.render(self._scene, sensor=sensor, integrator=integrator, spp=spp, seed=seed))
+        channels = channels.astype(np.float32).reshape(height, width, 6)
+        return np.clip(channels[..., :3], 0, 1), np.ascontiguousarray(channels[..., 3:])
+
+    def _sensor(self, camera: Camera, width: int, height: int, spp: int) -> Any:
         if width < 1 or height < 1 or spp < 1:
             raise InputError(f"reference: {width} x {height} pixels at {spp} samples, expected positive numbers")
         to_world = camera.c2w.astype(np.float64) @ np.diag([-1.0, 1.0, -1.0, 1.0])
-        sensor = self._mi.load_dict(
+        return self._mi.load_dict(
             {
                 "type": "perspective",
                 "fov": camera.fov,
@@ -121,8 +147,6 @@ class ReferenceScene:
                 "sampler": {"type": "multijitter", "sample_count": spp},
             }
         )
-        picture = self._mi.render(self._scene, sensor=sensor, spp=spp, seed=seed)
-        return np.array(picture, np.float32).reshape(height, width, 3)
 
     def _shapes(self, mesh: Mesh, centre: npt.NDArray[np.float64]) -> list[Any]:
         """Mitsuba meshes of one object: one where only the diffuse colour varies, else one per distinct material."""

@@ -108,7 +108,8 @@ def test_surfaces_seen_exactly_edge_on_give_numbers_without_a_warning() -> None:
     hits = rc.Hits(np.arange(count), np.zeros(count, np.int32), place, side, up, up)
     shiny = np.tile(Material(0.5, 0.5, 0.5).row(), (count, 1))
     with np.errstate(divide="raise", invalid="raise"):
-        highlight, reflection = own.specular(hits, shiny, 2, 4, np.arange(count))
+        _, seen = own.direct(hits, 2, np.arange(count))
+        highlight, reflection = own.specular(hits, shiny, seen, 4, np.arange(count))
     assert np.isfinite(highlight).all()
     assert np.isfinite(reflection).all()
 

@@ -182,6 +182,19 @@ def test_vertex_normals_decide_the_shading() -> None:
     assert smooth / flat == pytest.approx(0.8, rel=0.02)
 
 
+def test_guides_are_the_colour_and_the_normal_of_what_is_seen() -> None:
+    wall = Mesh("wall", FLOOR.triangles, materials=Material((0.6, 0.3, 0.1)).row())
+    scene = Scene((wall, Light((0.0, 0.0, 2.0)).mesh()))
+    camera = Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, -0.5), up=(0.0, 1.0, 0.0), fov=60)
+    albedo, normal = ReferenceScene(scene).guides(camera, 32, 32, spp=4)
+    assert albedo[16, 16] == pytest.approx((0.6, 0.3, 0.1), abs=1e-3)
+    assert normal[16, 16] == pytest.approx((0, 0, 1), abs=1e-4)
+    assert not albedo[0, 0].any()
+    assert not normal[0, 0].any()
+    mirror = Mesh("wall", FLOOR.triangles, materials=Material((0.2, 0.2, 0.2), 0.5, 0.1).row())
+    assert ReferenceScene(Scene((mirror,))).guides(camera, 8, 8)[0].max() <= 1
+
+
 def test_what_cannot_be_traced_is_refused() -> None:
     patches = np.zeros((1, 13, 32, 32), np.float16)
     varying = replace(FLOOR, patches=patches, patch_index=np.zeros(len(FLOOR), np.int32))

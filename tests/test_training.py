@@ -465,19 +465,3 @@ def test_what_cannot_be_used_is_one_line(
     assert result.exit_code == 1
     assert isinstance(result.exception, InputError)
     assert message in str(result.exception)
-
-
-def test_metrics_agree_with_scikit_image() -> None:
-    skimage = pytest.importorskip("skimage.metrics", reason="needs the extra `reference`")
-    rng = np.random.default_rng(0)
-    a = rng.random((1, 40, 48, 3)).astype(np.float32)
-    b = np.clip(a + rng.normal(0, 0.1, a.shape), 0, 1).astype(np.float32)
-    x, y = (metrics.display(torch.from_numpy(image)) for image in (a, b))
-    ours = metrics.psnr(torch.from_numpy(a), torch.from_numpy(b))
-    theirs = skimage.peak_signal_noise_ratio(x.numpy()[0], y.numpy()[0], data_range=1)
-    assert float(ours) == pytest.approx(theirs, abs=1e-3)
-    similar = skimage.structural_similarity(
-        x.numpy()[0].astype(np.float64), y.numpy()[0].astype(np.float64), channel_axis=-1, data_range=1,
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-    )  # fmt: skip
-    assert float(metrics.ssim(torch.from_numpy(a), torch.from_numpy(b))) == pytest.approx(similar, abs=5e-3)

@@ -34,7 +34,7 @@ from renderformer.data.files import atomic_path
 from renderformer.model import RenderFormer
 from renderformer.training.config import TrainingConfig
 from renderformer.training.dataset import Batch, Steps, TrainingSet
-from renderformer.training.evaluation import evaluate
+from renderformer.training.evaluation import baselines, evaluate
 from renderformer.training.objective import Objective
 from renderformer.training.samples import write_sheet
 
@@ -141,6 +141,8 @@ class Trainer:
             InputError: the loss is not finite in ten steps running, or has left the range that it was in.
         """
         start, before = time.monotonic(), self.seconds
+        if self.step == 0:
+            self._report_baselines(report)
         losses: list[float] = []
         batches: Iterator[Batch] | None = None
         all_sizes = reached = False
@@ -251,6 +253,13 @@ class Trainer:
             writer.writerows(self.rows)
         report(", ".join(f"{key} {value}" for key, value in self.rows[-1].items()))
         return row.get("psnr", -math.inf)
+
+    def _report_baselines(self, report: Report) -> None:
+        """Say once what a picture without the network scores."""
+        sees = self.model.config.ray_features != "none"
+        if self.held_out is not None and sees and self.accelerator.is_main_process:
+            scores = {name: float(values.mean()) for name, values in baselines(self.held_out).items()}
+            report("without the network: " + ", ".join(f"{name} {value:.6g}" for name, value in scores.items()))
 
     def _sample(self) -> None:
         if self.held_out is None or not self.accelerator.is_main_process:

@@ -1,16 +1,26 @@
-"""How good a picture is: PSNR and SSIM of display values, and the best pictures without a network.
+"""How good a picture is, and the best pictures without a network.
 
-Radiance is brought to display values by clamp(x, 0, 1)^(1/2.2), as in every figure of docs/training.md.
+PSNR and SSIM are of display values, clamp(x, 0, 1)^(1/2.2), as in every figure of docs/training.md; FLIP is of the
+clamped radiance, which it brings to a screen itself; relative MSE is of the radiance.
 Shapes: V views, h x w pixels.
 """
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from renderformer.data import raycast as rc
+from renderformer.data.errors import InputError
+
+# Keeps the relative error of black pixels finite.
+RELATIVE_EPSILON = 0.01
+# Share of the pixels, those of the largest error, that the relative MSE leaves out: a light's edge or one firefly would
+# weigh more than the picture (Rousselle et al. 2011 leave out the same share).
+OUTLIERS = 0.001
 
 
 def display(radiance: Tensor) -> Tensor:
@@ -25,11 +35,13 @@ def psnr(picture: Tensor, reference: Tensor) -> Tensor:
 
 
 def ssim(picture: Tensor, reference: Tensor) -> Tensor:
-    """(V,) structural similarity of display values (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5."""
+    """(V,) structural similarity of display values (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5; smaller
+    in pictures of fewer pixels."""
     x, y = (display(image).movedim(-1, 1) for image in (picture, reference))
-    taps = torch.exp(-(torch.arange(11, dtype=x.dtype) - 5).square() / (2 * 1.5**2))
+    side = min(11, x.shape[2], x.shape[3])
+    taps = torch.exp(-(torch.arange(side, dtype=x.dtype, device=x.device) - (side - 1) / 2).square() / (2 * 1.5**2))
     window = torch.outer(taps, taps)
-    window = (window / window.sum()).expand(x.shape[1], 1, 11, 11).contiguous()
+    window = (window / window.sum()).expand(x.shape[1], 1, side, side).contiguous()
 
     def mean(image: Tensor) -> Tensor:
         return F.conv2d(image, window, groups=image.shape[1])
@@ -42,19 +54,46 @@ def ssim(picture: Tensor, reference: Tensor) -> Tensor:
     return (structure / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).mean(dim=(1, 2, 3))
 
 
-def unlearned(pixels: Tensor, ambient: float | Tensor, reflection: bool = True) -> Tensor:
-    """What ray casting alone gives: emission, direct light, highlight, reflection, and a constant ambient light."""
+def relative_mse(picture: Tensor, reference: Tensor) -> Tensor:
+    """(V,) mean of (p - r)^2 / (r^2 + 0.01) over the channels and over the pixels but the worst 0.1 %, for
+    (V, h, w, 3) radiance."""
+    error = ((picture - reference).square() / (reference.square() + RELATIVE_EPSILON)).mean(dim=-1).flatten(1)
+    kept = error.shape[1] - int(OUTLIERS * error.shape[1])
+    return error.double().sort(dim=1).values[:, :kept].mean(dim=1)
+
+
+def flip(picture: Tensor, reference: Tensor) -> npt.NDArray[np.float32]:
+    """(V, h, w) error maps of LDR-FLIP (Andersson et al. 2020), 0 … 1, for (V, h, w, 3) radiance at exposure 0. The
+    mean of a map is the FLIP of the picture.
+
+    It is seen at 67 pixels per degree, the default of its authors: a monitor 0.7 m wide of 3840 pixels, 0.7 m away.
+
+    Raises:
+        InputError: flip-evaluator is not installed.
+    """
+    try:
+        import flip_evaluator
+    except ImportError:
+        message = "FLIP needs flip-evaluator, which is not installed: pip install 'renderformer[metrics]'"
+        raise InputError(message) from None
+    truths, pictures = (image.clamp(0, 1).float().contiguous().numpy() for image in (reference, picture))
+    maps = [
+        flip_evaluator.evaluate(truth, own, "LDR", inputsRGB=False, applyMagma=False, computeMeanError=False)[0]
+        for truth, own in zip(truths, pictures, strict=True)
+    ]
+    return np.stack(maps)[..., 0]
+
+
+def unlearned(pixels: Tensor, ambient: float | Tensor) -> Tensor:
+    """What ray casting alone gives: emission, direct light, highlight, reflection, and a constant ambient light.
+
+    Args:
+        pixels: (V, h, w, 29) feature images; ambient: radiance, one number or anything that broadcasts.
+    """
     known = pixels[..., rc.HIT_EMISSION] + pixels[..., rc.DIRECT] + pixels[..., rc.HIGHLIGHT]
-    if reflection:
-        known = known + pixels[..., rc.REFLECTION]
-    return known + pixels[..., rc.HIT_DIFFUSE] * ambient
+    return known + pixels[..., rc.REFLECTION] + pixels[..., rc.HIT_DIFFUSE] * ambient
 
 
-def best_unlearned(pixels: Tensor, reference: Tensor) -> Tensor:
-    """(V,) PSNR of the best picture without a network: per view the best of 41 ambient levels, with or without the
-    reflection. No renderer could choose so well, since the choice needs the reference."""
-    best = torch.full((len(pixels),), -torch.inf)
-    for step in range(41):
-        for reflection in (True, False):
-            best = torch.maximum(best, psnr(unlearned(pixels, 0.01 * step, reflection), reference))
-    return best
+def flat(pixels: Tensor, level: float | Tensor) -> Tensor:
+    """Colours without any light: the diffuse albedo times one number, and what emits."""
+    return pixels[..., rc.HIT_EMISSION] + pixels[..., rc.HIT_DIFFUSE] * level
