@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from renderformer.data.errors import InputError
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
-from renderformer.data.shards import ShardReader, read_manifest, shard_paths
+from renderformer.data.shards import ShardReader, read_manifest
 
 GAMMA = 2.2
 
@@ -71,7 +71,7 @@ def summary(folder: str | os.PathLike[str], progress: Callable[[str, int, int], 
         widen("radiance", scene.hdr)
         progress("scenes", i + 1, len(reader))
     views = len(reader) * reader.recipe.views
-    total = sum(path.stat().st_size for path in shard_paths(folder))
+    total = sum(path.stat().st_size for path in reader.paths)
     recipe = asdict(reader.recipe)
     for key in ("imported", *(("spp", "batches", "depth", "max_triangles") if recipe["imported"] else ())):
         del recipe[key]
@@ -80,7 +80,7 @@ def summary(folder: str | os.PathLike[str], progress: Callable[[str, int, int], 
         "recipe": recipe,
         "versions": manifest["versions"],
         "user meshes": len(manifest["meshes"]),
-        "shards": len(shard_paths(folder)),
+        "shards": len(reader.paths),
         "hashes recorded": len(manifest["shards"]),
         "scenes": len(reader),
         "views": views,

@@ -343,7 +343,7 @@ class ShardReader:
 
     Keeps only where things lie, and reads a scene's part of a file when asked for it: a folder may be far larger than
     the memory, and any number of processes may read it. Checks shapes, offsets and that the pictures are finite;
-    `verify` finds a changed bit.
+    `verify` finds a changed bit. `paths` are the shards.
 
     Args:
         folder: with a manifest; may still be growing, see `refresh`.
@@ -355,18 +355,18 @@ class ShardReader:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.recipe = read_recipe(folder)
-        self._shards: list[Path] = []
+        self.paths: list[Path] = []
         self._known: dict[Path, tuple[dict[str, _Stored], Arrays]] = {}
         self._count = 0
         self.refresh()
 
     def refresh(self) -> int:
         """Look for new shards; returns the number of scenes. Indices of scenes may shift where a gap was filled."""
-        self._shards = shard_paths(self.folder)
-        self._count = len(self._shards) * self.recipe.scenes_per_shard
-        if self.recipe.imported and self._shards:
+        self.paths = shard_paths(self.folder)
+        self._count = len(self.paths) * self.recipe.scenes_per_shard
+        if self.recipe.imported and self.paths:
             # Only the last shard of an imported set may be short.
-            last = len(self._index(self._shards[-1])[1]["seeds"])
+            last = len(self._index(self.paths[-1])[1]["seeds"])
             self._count += last - self.recipe.scenes_per_shard
         return self._count
 
@@ -383,7 +383,7 @@ class ShardReader:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.folder}: scene {index} of {len(self)}")
         shard, i = divmod(index, self.recipe.scenes_per_shard)
-        path = self._shards[shard]
+        path = self.paths[shard]
         stored, small = self._index(path)
         start, end = (int(v) for v in small["offsets"][i : i + 2])
         first, last = (int(v) for v in small["size_offsets"][i : i + 2])
