@@ -174,7 +174,7 @@ def import_(
     console.say_all("not used", (f"{name}: {reason}" for name, reason in dropped.items()))
     if not quiet:
         kept = ", ".join(f"{number} {what}" for what, number in count.items())
-        console.say(f"{out}: {kept}; {len(dropped)} not used")
+        console.say(f"{out}: {kept}; {len(dropped)} files not used")
 
 
 @app.command()

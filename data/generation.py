@@ -166,6 +166,7 @@ def _settle(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], sce
         return recipe
     content = read_manifest(folder)
     old = Recipe(**content["recipe"])
+    _check_range(old, scenes)
     if recipe is not None and recipe != old:
         changed = [key for key, value in asdict(recipe).items() if asdict(old)[key] != value]
         raise InputError(
@@ -180,7 +181,6 @@ def _settle(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], sce
                 f"{manifest}: {label} {odd[0]} is {before.get(odd[0], 'none')[:16]} there and "
                 f"{now.get(odd[0], 'none')[:16]} here, so scenes would not be the same; use the same or another folder"
             )
-    _check_range(old, scenes)
     return old
 
 

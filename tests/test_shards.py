@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from renderformer.cli.data import app
 from renderformer.data.errors import InputError
+from renderformer.data.generation import generate, robust_mean
 from renderformer.data.shards import (
     FORMAT,
     HELD_OUT_SEED,
@@ -34,11 +37,8 @@ from renderformer.data.stages import stage_kind
 for package in ("mitsuba", "manifold3d", "skimage"):
     pytest.importorskip(package, reason=f"data sets need {package}: pip install renderformer[reference]")
 
-from renderformer.cli.data import app
-from renderformer.data.generation import generate, robust_mean
-
 SMALL = Recipe(seed=7, views=2, resolution=8, spp=16, batches=4, scenes_per_shard=2, max_triangles=128)
-OPTIONS = ("--seed 7 --views 2 --resolution 8 --spp 16 --batches 4 --scenes-per-shard 2 --max-triangles 128").split()
+OPTIONS = [f"--{key.replace('_', '-')}={value}" for key, value in asdict(SMALL).items() if key != "imported"]
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def test_a_damaged_shard_is_named(folder: Path, tmp_path: Path, damage: str) -> 
             read_shard(path, SMALL)
 
 
-WHOLE = dict(SMALL.__dict__)
+WHOLE = asdict(SMALL)
 
 
 @pytest.mark.parametrize(
