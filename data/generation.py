@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from renderformer.data.shards import (
     STAGES,
     Arrays,
     Recipe,
+    end_with_parent,
     file_hash,
     pack_scenes,
     read_manifest,
@@ -239,14 +238,6 @@ def _run(
 
 
 def _start_worker(meshes: tuple[UserMesh, ...]) -> None:
-    """Takes the meshes, and ends this worker when its parent is killed, instead of waiting for work for ever."""
     global _worker_meshes
     _worker_meshes = meshes
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()

@@ -46,7 +46,7 @@ def random_shape(
     for _ in range(50):
         # Without meshes nothing is drawn here, so that a seed gives the same scene as ever.
         if meshes and rng.random() < MESH_SHARE:
-            found = meshes[rng.integers(len(meshes))](budget)
+            found = meshes[int(rng.integers(len(meshes)))](budget)
             if found is None:
                 continue
             name, vertices, faces = "mesh", on_grid(found[0]), found[1]

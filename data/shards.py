@@ -19,10 +19,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import struct
+import threading
 import zipfile
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO, Any
 
@@ -101,7 +104,9 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Short hash of the recipe."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        # Without the key that sets from before do not have: caches are found by this.
+        known = {key: value for key, value in asdict(self).items() if key != "imported" or value}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def held_out(self) -> bool:
@@ -320,6 +325,24 @@ class SceneArrays:
         return Scene(objects, cameras, f"seed_{self.seed}")
 
 
+def scene_of(arrays: Arrays, index: int) -> SceneArrays:
+    """One scene of a shard's arrays."""
+    a = arrays
+    rows = slice(int(a["offsets"][index]), int(a["offsets"][index + 1]))
+    sizes = a["sizes"][int(a["size_offsets"][index]) : int(a["size_offsets"][index + 1])]
+    return SceneArrays(
+        a["triangles"][rows],
+        a["normals"][rows],
+        a["materials"][rows],
+        sizes,
+        STAGES[int(a["stages"][index])],
+        a["c2w"][index],
+        a["fov"][index],
+        a["hdr"][index],
+        int(a["seeds"][index]),
+    )
+
+
 @dataclass(frozen=True)
 class _Stored:
     """An array in a shard: where its numbers start in the file, and what they are."""
@@ -497,6 +520,18 @@ def _check_offsets(path: Path, arrays: Arrays, triangles: int, objects: int) -> 
             raise _damaged(path)
     if not ((arrays["stages"] >= 0) & (arrays["stages"] < len(STAGES))).all():
         raise _damaged(path)
+
+
+def end_with_parent() -> None:
+    """Ends this worker process when its parent is killed, instead of leaving it to wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

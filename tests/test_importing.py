@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from renderformer.cli.data import app
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.generation import generate
 from renderformer.data.importing import import_scenes
 from renderformer.data.saving import save_scene
 from renderformer.data.scene import Light, Material, Scene
@@ -80,8 +81,6 @@ def test_scenes_and_pictures_come_back(tmp_path: Path) -> None:
     assert verify(tmp_path / "out") == {"shards": 1, "scenes": 2, "recorded": 0, "missing": 0}
     assert "imported" in CliRunner().invoke(app, ["info", str(tmp_path / "out")]).stdout
     with pytest.raises(InputError, match="imported scenes"):
-        from renderformer.data.generation import generate
-
         generate(tmp_path / "out", 4)
 
 
