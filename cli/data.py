@@ -127,6 +127,9 @@ def generate(
     try:
         with _Progress(not quiet) as bar:
             made = generate(out, scenes, recipe, workers, share, own, bar.update)
+    except ImportError as error:
+        console.say(f"error: {error}")
+        raise typer.Exit(console.FAILED) from None
     except KeyboardInterrupt:
         console.say(f"stopped; finished shards are kept in {out}, the same command goes on")
         raise typer.Exit(130) from None
@@ -171,8 +174,8 @@ def import_(
     dropped: dict[str, str] = {}
     with console.Stages("import", not quiet) as bar:
         count = import_scenes(sources, out, pictures, views, dropped.__setitem__, bar.update)
-    console.say_all("not used", (f"{name}: {reason}" for name, reason in dropped.items()))
     if not quiet:
+        console.say_all("not used", (f"{name}: {reason}" for name, reason in dropped.items()))
         kept = ", ".join(f"{number} {what}" for what, number in count.items())
         console.say(f"{out}: {kept}; {len(dropped)} files not used")
 

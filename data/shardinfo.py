@@ -27,7 +27,8 @@ def encoding_error(hdr: npt.NDArray[np.float16]) -> float:
         hdr: linear radiance, any shape.
     """
     value = hdr.astype(np.float64)
-    half = np.spacing(np.abs(hdr)).astype(np.float64) / 2
+    # No light at all is stored exactly.
+    half = np.where(hdr == 0, 0, np.spacing(np.abs(hdr)).astype(np.float64) / 2)
     low, high = (np.clip(v, 0, 1) ** (1 / GAMMA) for v in (value - half, value + half))
     return float(((high - low) ** 2).mean() / 12)
 

@@ -363,14 +363,14 @@ def test_what_half_floats_cost_is_told_as_it_is() -> None:
     from renderformer.data.shardinfo import encoding_error
 
     rng = np.random.default_rng(0)
-    # Light of pictures: most below 1, some lamps.
-    exact = np.exp(rng.normal(-1.5, 1.5, 100_000))
+    # Light of pictures: most below 1, some lamps, some black.
+    exact = np.exp(rng.normal(-1.5, 1.5, 100_000)) * (rng.random(100_000) < 0.7)
     stored = exact.astype(np.float16)
     shown = [np.clip(v.astype(float), 0, 1) ** (1 / 2.2) for v in (exact, stored)]
     assert encoding_error(stored) == pytest.approx(((shown[0] - shown[1]) ** 2).mean(), rel=0.05)
 
 
-def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path) -> None:
+def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "set"
     arguments = ["generate", "--out", str(out), "--scenes", "1", "--scenes-per-shard", "1", "--views", "1"]
     arguments += ["--resolution", "8", "--spp", "16", "--max-triangles", "100", "--held-out"]
@@ -392,6 +392,10 @@ def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, [*arguments, "--batches", "3"])
     assert isinstance(wrong.exception, InputError)
     assert "does not split" in str(wrong.exception)
+    monkeypatch.setitem(sys.modules, "mitsuba", None)
+    missing = CliRunner().invoke(app, [*arguments[:2], str(tmp_path / "new"), *arguments[3:]])
+    assert missing.exit_code == 1
+    assert missing.stderr.startswith("error: reference pictures need Mitsuba 3")
     for machine in ("5", "0/2", "3/2", "a/b"):
         assert CliRunner().invoke(app, [*arguments, "--machine", machine]).exit_code == 2
     assert read_manifest(out)["shards"].keys() == {"shard_00000.npz"}
