@@ -218,9 +218,10 @@ def test_pages_of_other_sites_are_refused(viewer: Any) -> None:
 def test_the_program_serves_says_where_and_ends_by_ctrl_c(tmp_path: Path) -> None:
     root = Path(__file__).parents[1]
     saved = tmp_path / "edited.json"
-    command = [sys.executable, "-c", "from renderformer.cli.main import main; main()", "view", "examples/assets/boxes.glb", "--web"]
+    start = "from renderformer.cli.main import main; main()"
+    options = ["--web", "-r", "64", "--port", "8901", "-o", str(saved)]
     program = subprocess.Popen(
-        [*command, "-r", "64", "--port", "8901", "-o", str(saved)],
+        [sys.executable, "-c", start, "view", "examples/assets/boxes.glb", *options],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,

@@ -315,9 +315,15 @@ def test_view_from_python_opens_twice_and_returns_the_scene(display: str, tmp_pa
 def test_the_program_without_a_display_ends_with_one_line(shown: str) -> None:
     environment = {**os.environ, "DISPLAY": shown, "PYTHONPATH": str(ROOT)}
     environment.pop("WAYLAND_DISPLAY", None)
-    command = [sys.executable, "-c", "from renderformer.cli.main import main; main()", "view", "examples/assets/boxes.glb"]
+    start = "from renderformer.cli.main import main; main()"
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=STUCK, check=False
+        [sys.executable, "-c", start, "view", "examples/assets/boxes.glb"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=STUCK,
+        check=False,
     )
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
