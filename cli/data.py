@@ -1,33 +1,91 @@
-"""`renderformer data`: make the procedural data sets that models are trained on."""
+"""`renderformer data`: make, import and check the data sets that models are trained on."""
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Make training data.", no_args_is_help=True)
+from renderformer.cli import console, options
+
+app = typer.Typer(help="Make, import and check training data.", no_args_is_help=True)
+Out = Annotated[Path, typer.Option("--out", help="The data set's folder.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.", show_default=False)]
+# A log that is not a terminal gets a line this often, in seconds.
+LOG_EVERY = 30.0
 
 
 @app.callback()
 def data() -> None:
-    """Make training data."""
+    """Make, import and check training data."""
 
 
-def _range(text: str | None) -> range | None:
-    if text is None:
-        return None
-    first, separator, last = text.partition(":")
-    if not (separator and first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise typer.BadParameter(f"{text!r} is not FIRST:END, such as 0:50", param_hint="--shards")
-    return range(int(first), int(last))
+def _machine(text: str) -> tuple[int, int]:
+    number, separator, machines = text.partition("/")
+    if not (separator and number.isdigit() and machines.isdigit() and 1 <= int(number) <= int(machines)):
+        raise options.wrong(f"{text!r} is not K/N, such as 2/4 for the second of four machines", "--machine")
+    return int(number), int(machines)
 
 
-@app.command()
+class _Progress:
+    """A bar with the time left on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, show: bool) -> None:
+        self._show = show
+        self._start = self._told = time.monotonic()
+        self._before: int | None = None
+        self._bar: Any = None
+
+    def __enter__(self) -> _Progress:
+        if self._show and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            # Shards take long, so the speed is that of the last hour.
+            remaining = TimeRemainingColumn()
+            self._bar = Progress(*columns, remaining, console=Console(stderr=True), speed_estimate_period=3600)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        if self._before is None:
+            self._before = done
+            if self._bar is not None:
+                self._task = self._bar.add_task(stage, total=total, completed=done)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)
+            return
+        now = time.monotonic()
+        if self._show and done > self._before and (now - self._told > LOG_EVERY or done == total):
+            left = (now - self._start) * (total - done) / (done - self._before)
+            console.say(f"{stage} {done} of {total}, {_duration(now - self._start)} gone, {_duration(left)} left")
+            self._told = now
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "under 1 min"
+
+
+@app.command(epilog="Example: renderformer data generate --out datasets/train --scenes 50000 --workers 2")
 def generate(
-    folder: Annotated[Path, typer.Argument(help="Where the shards go; a run that was stopped goes on where it was.")],
-    scenes: Annotated[int, typer.Option(min=1, help="Scenes in all, rounded up to whole shards.")] = 2000,
+    out: Out,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes in all, rounded up to whole shards.", show_default=False)],
     views: Annotated[int, typer.Option(min=1, help="Cameras per scene.")] = 4,
     resolution: Annotated[int, typer.Option(min=1, help="Pixels on a side.")] = 64,
     spp: Annotated[int, typer.Option(min=1, help="Samples per pixel.")] = 64,
@@ -35,55 +93,125 @@ def generate(
     depth: Annotated[int, typer.Option(min=1, help="Longest light path in segments.")] = 5,
     scenes_per_shard: Annotated[int, typer.Option(min=1, help="Scenes in one file.")] = 32,
     max_triangles: Annotated[int, typer.Option(min=64, help="Per scene.")] = 3000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first scene.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999_999_999, help="Of the first scene.")] = 0,
     held_out: Annotated[bool, typer.Option("--held-out", help="Seeds that training never uses.")] = False,
+    meshes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of closed meshes, which become a third of the objects.", show_default=False),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
-    shards: Annotated[str | None, typer.Option(help="Only these, FIRST:END; runs can share a folder.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    machine: Annotated[
+        str, typer.Option(metavar="K/N", help="Make every N-th shard from the K-th; N machines share a folder.")
+    ] = "1/1",
+    quiet: options.Quiet = False,
 ) -> None:
-    """Make random scenes and path trace them with Mitsuba 3 (needs the extra 'reference' of the package)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
+    """Make random scenes and path trace them with Mitsuba 3 (pip install 'renderformer\\[reference]').
+
+    A scene is a function of its seed. Stopped or killed, the same command goes on where it was.
+    """
+    from renderformer.data.generation import generate
+    from renderformer.data.shards import HELD_OUT_SEED, Recipe
+
+    share = _machine(machine)
+    recipe = Recipe(
+        seed=seed + (HELD_OUT_SEED if held_out else 0),
+        views=views,
+        resolution=resolution,
+        spp=spp,
+        batches=batches,
+        depth=depth,
+        scenes_per_shard=scenes_per_shard,
+        max_triangles=max_triangles,
     )
-
-    from renderformer.data.errors import InputError
-    from renderformer.data.shards import HELD_OUT_SEED, Recipe, generate
-
-    chosen = _range(shards)
-    console = Console(stderr=True, quiet=quiet)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    own = [] if meshes is None else _meshes(meshes, quiet)
     try:
-        recipe = Recipe(
-            seed=seed + (HELD_OUT_SEED if held_out else 0),
-            views=views,
-            resolution=resolution,
-            spp=spp,
-            batches=batches,
-            depth=depth,
-            scenes_per_shard=scenes_per_shard,
-            max_triangles=max_triangles,
-        )
-        with Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet) as bar:
-            task = bar.add_task("shards", total=None)
-            made = generate(
-                folder, scenes, recipe, workers, chosen,
-                lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
-            )  # fmt: skip
-    except (InputError, ImportError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        with _Progress(not quiet) as bar:
+            made = generate(out, scenes, recipe, workers, share, own, bar.update)
+    except ImportError as error:
+        console.say(f"error: {error}")
+        raise typer.Exit(console.FAILED) from None
     except KeyboardInterrupt:
-        typer.echo(f"stopped; finished shards are kept in {folder}, the same command goes on", err=True)
+        console.say(f"stopped; finished shards are kept in {out}, the same command goes on")
         raise typer.Exit(130) from None
-    message = f"{folder}: made {len(made)} shards of {recipe.scenes_per_shard} scenes x {views} views"
-    console.print(message, soft_wrap=True, highlight=False)
+    if not quiet:
+        console.say(f"{out}: made {len(made)} shards of {recipe.scenes_per_shard} scenes x {views} views")
+
+
+def _meshes(folder: Path, quiet: bool) -> list[Any]:
+    """The usable meshes of a folder; tells what is not used, and why."""
+    from renderformer.data.usermeshes import load_user_meshes
+
+    rejected: dict[str, str] = {}
+    with console.Stages("meshes", not quiet) as bar:
+        own = load_user_meshes(folder, rejected.__setitem__, lambda done, total: bar.update("reading", done, total))
+    if not quiet:
+        console.say_all("not used", (f"{name}: {reason}" for name, reason in rejected.items()))
+        console.say(f"{folder}: {len(own)} meshes used, {len(rejected)} not")
+    return own
+
+
+@app.command("import", epilog="Example: renderformer data import downloads/scenes --out datasets/theirs")
+def import_(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SRC...", help="Scene JSON or H5 files, or folders of them.")
+    ],
+    out: Out,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of the EXR pictures.", show_default="beside each scene")
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option(min=1, help="Cameras per stored scene.", show_default="the fewest a scene has")
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a data set of other people's scenes and pictures.
+
+    The picture of camera 0 of room.h5 or room.json is room_view_0.exr, as the original program names it; room.exr will
+    do where there is one camera. All pictures are square and of one size.
+    """
+    from renderformer.data.importing import import_scenes
+
+    dropped: dict[str, str] = {}
+    with console.Stages("import", not quiet) as bar:
+        count = import_scenes(sources, out, pictures, views, dropped.__setitem__, bar.update)
+    if not quiet:
+        console.say_all("not used", (f"{name}: {reason}" for name, reason in dropped.items()))
+        kept = ", ".join(f"{number} {what}" for what, number in count.items())
+        console.say(f"{out}: {kept}; {len(dropped)} files not used")
+
+
+@app.command()
+def info(folder: Folder, as_json: options.Json = False) -> None:
+    """Tell what a data set holds: scenes, bytes per view, what half floats cost, ranges of everything."""
+    from renderformer.data.shardinfo import summary
+
+    with console.Stages("reading") as bar:
+        found = summary(folder, bar.update)
+    if as_json:
+        console.emit_json(found)
+        return
+    for key, value in found.items():
+        typer.echo(f"{key:24}{_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return " … ".join(map(_shown, value))
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@app.command()
+def verify(folder: Folder) -> None:
+    """Read every shard and compare it with its hash in the manifest."""
+    from renderformer.data.shards import verify
+
+    found = verify(folder)
+    gaps = f", {found['missing']} shards are still missing" if found["missing"] else ""
+    new = f", {found['recorded']} hashes were new" if found["recorded"] else ""
+    typer.echo(f"{folder}: {found['shards']} shards with {found['scenes']} scenes are sound{new}{gaps}")
 
 
 if __name__ == "__main__":
-    app()
+    console.run(app)

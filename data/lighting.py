@@ -227,7 +227,8 @@ def ggx_density(half: FloatArray, alpha: FloatArray) -> FloatArray:
     sine2 = half[:, 0] ** 2 + half[:, 1] ** 2
     cosine2 = half[:, 2] ** 2
     alpha2: FloatArray = alpha * alpha
-    return alpha2 / (np.float32(np.pi) * (alpha2 * cosine2 + sine2) ** 2)
+    spread: FloatArray = alpha2 * cosine2 + sine2
+    return alpha2 / (np.float32(np.pi) * spread * spread)
 
 
 def ggx_visible_normal(view: FloatArray, alpha: FloatArray, u: FloatArray, v: FloatArray) -> FloatArray:

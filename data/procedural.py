@@ -7,6 +7,7 @@ toward -Y; lights stand in front of it or above, and face it. Shapes: N triangle
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from renderformer.data.normals import smooth_normals
 from renderformer.data.scene import DIFFUSE, Light, Material, Mesh, Scene
 from renderformer.data.shapes import Shape, on_grid, random_shape
 from renderformer.data.stages import stage_meshes
+from renderformer.data.usermeshes import UserMesh
 
 Array = npt.NDArray[np.float64]
 
@@ -63,13 +65,17 @@ class _Stage:
         return blocked
 
 
-def procedural_scene(seed: int, views: int = 4, max_triangles: int = MAX_TRIANGLES) -> Scene:
+def procedural_scene(
+    seed: int, views: int = 4, max_triangles: int = MAX_TRIANGLES, meshes: Sequence[UserMesh] = ()
+) -> Scene:
     """A scene of 1 to 3 objects on a stage, 1 to 8 lights and `views` cameras, of 40 triangles or more.
 
     Args:
-        seed: the same seed gives the same scene (with the same versions of NumPy, manifold3d and scikit-image).
+        seed: the same seed gives the same scene (with the same versions of NumPy, manifold3d, scikit-image and
+            fast-simplification, and the same meshes).
         views: number of cameras.
         max_triangles: in total, stage and lights included; how many a scene has is about log-uniform below it.
+        meshes: of the user, a third of the objects.
 
     Returns:
         A Scene whose objects are the stage's walls, the objects and the lights, in this order.
@@ -89,7 +95,7 @@ def procedural_scene(seed: int, views: int = 4, max_triangles: int = MAX_TRIANGL
     while True:
         stage = _stage(rng, total - light_count)
         around = sum(len(mesh) for mesh in stage.meshes) + light_count
-        objects = _objects(rng, stage, total - around)
+        objects = _objects(rng, stage, total - around, meshes)
         if objects and around + sum(len(mesh) for mesh in objects) >= MIN_TRIANGLES:
             break
     points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
@@ -183,20 +189,21 @@ def _object_rows(rng: np.random.Generator, centres: Array) -> npt.NDArray[np.flo
         else:
             # Bands of colour: neighbours agree, so that triangles read as parts.
             height = centres @ rng.normal(size=3)
-            rank = np.argsort(np.argsort(height)) / max(1, len(centres))
+            rank = np.argsort(np.argsort(height, kind="stable")) / max(1, len(centres))
             palette = np.array(colours)[np.minimum((rank * 4).astype(int), 3)]
         rows[:, DIFFUSE] = palette * (1 - specular)
     return rows
 
 
-def _objects(rng: np.random.Generator, stage: _Stage, budget: int) -> list[Mesh]:
+def _objects(rng: np.random.Generator, stage: _Stage, budget: int, own: Sequence[UserMesh]) -> list[Mesh]:
     count = 1 + int(rng.choice(3, p=[0.35, 0.4, 0.25]))
     count = max(1, min(count, budget // 12))
     shares = rng.dirichlet(np.full(count, 4.0))
     meshes: list[Mesh] = []
     placed: list[tuple[float, float, float]] = []
     for i in range(count):
-        family, shape = random_shape(rng, max(12, int(shares[i] * (budget - 12 * count)) + 12))
+        share = max(12, int(shares[i] * (budget - 12 * count)) + 12)
+        family, shape = random_shape(rng, share, [mesh.shape for mesh in own])
         vertices = _placed(rng, stage, shape, count, placed)
         if vertices is None:
             continue

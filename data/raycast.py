@@ -9,7 +9,7 @@ Arrays over samples have contiguous columns, see lighting.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
@@ -226,9 +226,9 @@ class RayCaster:
             # A flat light does not light itself; in its own plane the form factor is undefined.
             factor[i, hits.triangle == own] = 0
             lit = np.flatnonzero(factor[i])
-            from_, lit_phase = take(origins, lit), phase[lit]
-            for k in range(shadow_rays):
-                seen[i, k, lit] = self.visible(from_, self._light_points(corners, shadow_rays, k, lit_phase))
+            starts, points = take(origins, lit), self._light_points(corners, shadow_rays, phase[lit])
+            for k, point in enumerate(points):
+                seen[i, k, lit] = self.visible(starts, point)
         return factor, seen
 
     def reflected(self, factor: FloatArray, seen: npt.NDArray[np.bool_]) -> FloatArray:
@@ -247,10 +247,12 @@ class RayCaster:
         return self.reflected(*self.direct(hits, shadow_rays, phase))
 
     @staticmethod
-    def _light_points(corners: FloatArray, count: int, k: int, phase: npt.NDArray[np.int64]) -> FloatArray:
-        barycentric = triangle_samples(count * (int(phase.max(initial=0)) + 1))
+    def _light_points(corners: FloatArray, count: int, phase: npt.NDArray[np.int64]) -> Iterator[FloatArray]:
+        """`count` times a point (S, 3) on a light for each of S surface points."""
+        points = triangle_samples(count * (int(phase.max(initial=0)) + 1)) @ corners
         # Interleaved, so that the union over the phases covers the light evenly too.
-        return take(barycentric @ corners, phase * count + k)
+        for k in range(count):
+            yield take(points[k::count], phase)
 
     def specular(
         self,
@@ -293,10 +295,10 @@ class RayCaster:
         for i, (corners, reach, light_normal) in enumerate(
             zip(lights.corners, lights.area / lights.chance, lights.normal, strict=True)
         ):
-            for k in range(shadow_rays):
-                if not seen[i, k].any():
-                    continue
-                toward = self._light_points(corners, shadow_rays, k, phase) - hits.position
+            if not seen[i].any():
+                continue
+            for free, point in zip(seen[i], self._light_points(corners, shadow_rays, phase), strict=True):
+                toward = point - hits.position
                 distance2 = np.maximum(dot(toward, toward), np.float32(1e-12))
                 toward *= (1 / np.sqrt(distance2))[:, None]
                 incoming = lobe.to_frame(toward)
@@ -304,7 +306,7 @@ class RayCaster:
                 light_pdf = distance2 / (np.maximum(np.abs(dot(toward, light_normal)), np.float32(1e-6)) * reach)
                 # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
                 masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
-                share[i] += seen[i, k] * masking_in * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
+                share[i] += free * masking_in * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
         return (lights.radiance.T @ share).T
 
     def _lobe_samples(
@@ -319,8 +321,10 @@ class RayCaster:
             half = ggx_visible_normal(lobe.view, lobe.alpha, u, v)
             incoming = 2 * dot(lobe.view, half)[:, None] * half - lobe.view
             masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
-            found, materials = self.hits(origins, lobe.to_world(incoming))
-            rows = found.rows
+            # Directions into the surface reflect nothing.
+            out = np.flatnonzero(masking_in)
+            found, materials = self.hits(take(origins, out), take(lobe.to_world(incoming), out))
+            rows = out[found.rows]
             emission = materials[:, EMISSION]
             toward = found.position - take(origins, rows)
             area = np.maximum(self.areas.take(found.triangle), np.float32(1e-12))
@@ -452,9 +456,13 @@ class RayCaster:
             (REFLECTION, reflection),
         ):
             values[channels, :-1] = columns.T
-        column = np.full(len(directions), -1)
-        column[hits.rows] = np.arange(len(hits.rows))
-        return values.take(column, axis=1).reshape(RAY_CHANNELS, antialias**2, len(x))
+        if len(hits.rows) < len(directions):
+            column = np.full(len(directions), -1)
+            column[hits.rows] = np.arange(len(hits.rows))
+            values = values.take(column, axis=1)
+        else:
+            values = values[:, :-1]
+        return values.reshape(RAY_CHANNELS, antialias**2, len(x))
 
 
 def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, FloatArray]:

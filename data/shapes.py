@@ -7,7 +7,7 @@ with at most as many faces as asked for. Needs the extra `reference` (manifold3d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ Maker = Callable[[np.random.Generator, int], Shape]
 
 # fast_simplification stalls above its target at the default aggressiveness (spec training.md).
 AGGRESSIVENESS = (5, 6, 9)
+# Of the objects, where the user gives meshes.
+MESH_SHARE = 1 / 3
 # Of a face of a unit-sized shape; smaller ones have no normal in float32.
 MIN_AREA = 1e-7
 # Coordinates are rounded to this, so that the last bits of sines and roots, which differ between platforms, vanish
@@ -26,10 +28,15 @@ MIN_AREA = 1e-7
 GRID = 2.0**-20
 
 
-def random_shape(rng: np.random.Generator, budget: int) -> tuple[str, Shape]:
+def random_shape(
+    rng: np.random.Generator, budget: int, meshes: Sequence[Callable[[int], Shape | None]] = ()
+) -> tuple[str, Shape]:
     """The family's name and a closed shape of at most `budget` (at least 12) faces.
 
     A shape that does not come out closed within the budget is drawn again.
+
+    Args:
+        meshes: the user's, each a function of the budget; a third of the draws takes one, of the family "mesh".
 
     Raises:
         ImportError: the extra `reference` is not installed.
@@ -37,9 +44,16 @@ def random_shape(rng: np.random.Generator, budget: int) -> tuple[str, Shape]:
     names = list(FAMILIES)
     weights = np.array([FAMILIES[name][1] for name in names])
     for _ in range(50):
-        name = names[rng.choice(len(names), p=weights / weights.sum())]
-        vertices, faces = FAMILIES[name][0](rng, budget)
-        vertices, faces = simplified((on_grid(vertices), faces), budget)
+        # Without meshes nothing is drawn here, so that a seed gives the same scene as ever.
+        if meshes and rng.random() < MESH_SHARE:
+            found = meshes[int(rng.integers(len(meshes)))](budget)
+            if found is None:
+                continue
+            name, vertices, faces = "mesh", on_grid(found[0]), found[1]
+        else:
+            name = names[rng.choice(len(names), p=weights / weights.sum())]
+            vertices, faces = FAMILIES[name][0](rng, budget)
+            vertices, faces = simplified((on_grid(vertices), faces), budget)
         # Coarse shapes are cut finer half of the time, so that flat sides of many triangles occur as well.
         while 0 < 4 * len(faces) <= budget and rng.random() < 0.5:
             vertices, faces = _subdivided(vertices, faces)

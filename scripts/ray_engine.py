@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,10 +24,16 @@ class RayEngine:
         caster = RayCaster(scene.triangles, scene.normals, scene.materials)
         return SimpleNamespace(scene=scene, notes=(), caster=caster)
 
-    def render(self, lit: Any, resolution: Any, cameras: Camera, progress: Any = None) -> list[Image]:
+    def render(self, lit: Any, resolution: Any, cameras: Any, progress: Any = None) -> list[Image]:
+        return list(self.iterate(lit, resolution, [cameras], progress))
+
+    def iterate(self, lit: Any, resolution: Any, cameras: Any, progress: Any = None) -> Iterator[Image]:
         lit = lit if hasattr(lit, "caster") else self.encode(lit)
-        picture = lit.caster.features(cameras, *resolution, antialias=1, refine=1, shadow_rays=1, lobe_rays=1)
-        return [Image(np.ascontiguousarray(picture[..., DIRECT]), cameras)]
+        for number, camera in enumerate(cameras):
+            if progress is not None:
+                progress("render", number, len(cameras))
+            picture = lit.caster.features(camera, *resolution, antialias=1, refine=1, shadow_rays=1, lobe_rays=1)
+            yield Image(np.ascontiguousarray(picture[..., DIRECT]), camera)
 
     def check(self, scene: Scene) -> list[str]:
         return []

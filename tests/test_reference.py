@@ -1,4 +1,4 @@
-"""Reference pictures against closed forms and independent ray casting."""
+"""Reference pictures against closed forms, independent ray casting and a second integrator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.scene import Light, Material, Mesh, Scene
+from renderformer.data.raycast import MASK, RayCaster
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Light, Material, Mesh, Scene
 from renderformer.data.stages import stage_meshes
 
 pytest.importorskip("mitsuba", reason="reference pictures need Mitsuba: pip install renderformer[reference]")
@@ -20,6 +21,9 @@ from renderformer.data.reference import ReferenceScene, render_reference
 
 FLOOR = stage_meshes("floor", divisions=2)[0]
 DOWN = Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, -0.5), up=(0.0, 1.0, 0.0), fov=30)
+
+
+Array = npt.NDArray[np.float64]
 
 
 def box(size: float, material: Material, inward: bool = False, name: str = "box") -> Mesh:
@@ -54,7 +58,7 @@ def test_white_furnace_shows_the_albedo(material: Material, expected: tuple[floa
     assert picture.mean(axis=(0, 1)) == pytest.approx(expected, rel=0.02)
 
 
-def lambert_irradiance(point: npt.NDArray[np.float64], corners: npt.NDArray[np.float64]) -> float:
+def lambert_irradiance(point: Array, corners: Array) -> float:
     """Lambert's closed form for a polygon of radiance 1 above a surface that looks up."""
     toward = corners - point
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
@@ -77,29 +81,158 @@ def test_direct_light_is_lamberts_form_factor() -> None:
     assert picture[..., 0] == pytest.approx(np.array(expected), rel=0.02)
 
 
-@pytest.mark.parametrize(("width", "height"), [(64, 64), (48, 31)])
-def test_pixels_are_where_our_camera_rays_go(width: int, height: int) -> None:
+def contour_form_factor(source: Array, target: Array) -> float:
+    """Form factor from one triangle (3, 3) to another that see each other whole, by the closed form over the contours:
+    F = 1 / (2 pi A) of the double line integral of ln r ds.dt (Stokes applied to both areas)."""
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    nodes, weights = (nodes + 1) / 2, weights / 2
+    total = 0.0
+    for a, b in zip(source, np.roll(source, -1, axis=0), strict=True):
+        for c, d in zip(target, np.roll(target, -1, axis=0), strict=True):
+            s, t = a + nodes[:, None] * (b - a), c + nodes[:, None] * (d - c)
+            distance = np.linalg.norm(s[:, None] - t[None], axis=-1)
+            total += float(weights @ np.log(distance) @ weights) * float((b - a) @ (d - c))
+    area = np.linalg.norm(np.cross(source[1] - source[0], source[2] - source[0])) / 2
+    return abs(total) / (2 * np.pi * area)
+
+
+def test_light_between_two_triangles_is_their_form_factor() -> None:
+    facing = np.array([[-0.3, -0.2, -0.5], [0.35, -0.1, -0.5], [0.0, 0.4, -0.5]], np.float32)
+    light = np.array([[0.5, -0.2, 0.1], [0.2, 0.6, 0.3], [0.7, 0.3, -0.2]], np.float32)
+    radiance, albedo = 7.0, 0.6
+    lamp = Mesh("lamp", light[None], materials=Material(0.0, emission=(radiance,) * 3).row())
+    lit, glowing = (
+        render_reference(Scene((Mesh("receiver", facing[None], materials=own.row()), *others)), DOWN, 24, 24, 1024, d)
+        for own, others, d in (
+            (Material(albedo), (lamp,), 2),
+            # How much of each pixel the receiver covers.
+            (Material(0.0, emission=(1.0, 1.0, 1.0)), (), 1),
+        )
+    )
+    lit = lit * (glowing > 0)
+    expected = albedo * radiance * contour_form_factor(facing.astype(float), light.astype(float))
+    assert lit[..., 0].sum() / glowing[..., 0].sum() == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("width", "height", "fov"), [(64, 64, 33.0), (48, 31, 33.0), (40, 56, 55.0)])
+def test_pixels_are_where_our_features_have_them_to_a_tenth(width: int, height: int, fov: float) -> None:
+    target = box(0.5, Material((0.0, 0.0, 0.0), emission=(1.0, 1.0, 1.0)))
+    camera = Camera.look_at((0.3, -1.6, 0.4), (-0.1, 0.05, -0.15), fov=fov)
+    picture = ReferenceScene(Scene((target,)), depth=1).render(camera, width, height, spp=256)[..., 0]
+    # Without a light, on which the mask does not depend.
+    ours = RayCaster(target.triangles, target.normals, np.zeros_like(target.materials))
+    features = ours.features(camera, width, height, antialias=16, refine=1)[..., MASK][..., 0]
+    assert np.abs(picture - features).max() < 0.1
+    # The shift that turns one picture into the other, by least squares over the edges.
+    down, right = np.gradient(features)
+    slopes = np.stack([right.ravel(), down.ravel()], axis=1)
+    shift, *_ = np.linalg.lstsq(slopes, (features - picture).ravel(), rcond=None)
+    assert np.abs(shift).max() < 0.02
+    # One that there is would be found.
+    aside = ours.features(turned(camera, 0.1, height), width, height, antialias=16, refine=1)[..., MASK][..., 0]
+    found, *_ = np.linalg.lstsq(slopes, (features - aside).ravel(), rcond=None)
+    assert abs(found[0]) == pytest.approx(0.1, rel=0.3)
+
+
+def turned(camera: Camera, pixels: float, height: int) -> Camera:
+    """The camera turned about its own vertical axis by so many pixels of the picture's middle."""
+    angle = np.arctan(pixels * 2 / height * np.tan(np.radians(camera.fov) / 2))
+    turn = np.eye(4, dtype=np.float32)
+    turn[0, 0] = turn[2, 2] = np.cos(angle)
+    turn[0, 2], turn[2, 0] = np.sin(angle), -np.sin(angle)
+    return Camera(camera.c2w @ turn, camera.fov)
+
+
+def ggx_and_diffuse(rows: Array, normal: Array, to: Array, out: Array) -> Array:
+    """(S, 3) reflection of light from `to` toward `out`, per solid angle, times the cosine: textbook GGX with the
+    separable masking of Smith and no Fresnel term, plus Lambert; 0 below the surface."""
+    half = to + out
+    half /= np.linalg.norm(half, axis=1, keepdims=True)
+    cos_to, cos_out, cos_half = (np.einsum("sk,sk->s", normal, v) for v in (to, out, half))
+    squared = np.maximum(rows[:, ROUGHNESS] ** 4, 1e-6)
+    density = squared / (np.pi * (cos_half**2 * (squared - 1) + 1) ** 2)
+
+    def masking(cosine: Array) -> Array:
+        tangent = (1 - cosine**2) / np.maximum(cosine, 1e-6) ** 2
+        return 2 / (1 + np.sqrt(1 + squared * tangent))
+
+    gloss = density * masking(cos_to) * masking(cos_out) / (4 * np.maximum(cos_to * cos_out, 1e-6))
+    both = rows[:, DIFFUSE] / np.pi + rows[:, SPECULAR] * gloss[:, None]
+    return np.where(((cos_to > 0) & (cos_out > 0))[:, None], both * np.maximum(cos_to, 0)[:, None], 0.0)
+
+
+def traced_mean(scene: Scene, camera: Camera, samples: int, depth: int) -> Array:
+    """(3,) mean radiance of a square picture, by a path tracer that has nothing in common with Mitsuba's: a random
+    point of the one light at every hit, the next direction cosine-distributed, no weights between the two."""
     from trimesh import Trimesh
     from trimesh.ray.ray_pyembree import RayMeshIntersector
 
-    target = box(0.5, Material((0.0, 0.0, 0.0), emission=(1.0, 1.0, 1.0)))
-    camera = Camera.look_at((0.3, -1.6, 0.4), (-0.1, 0.05, -0.15), fov=33)
-    picture = ReferenceScene(Scene((target,)), depth=1).render(camera, width, height, spp=256)[..., 0]
-    # 8 x 8 rays per pixel through centres at +0.5, focal length in pixels from the vertical angle.
-    fine, focal = 8, height / 2 / np.tan(np.radians(camera.fov) / 2)
-    x, y = ((np.arange(n * fine) + 0.5) / fine for n in (width, height))
-    rays = np.stack(np.broadcast_arrays((x - width / 2) / focal, -(y[:, None] - height / 2) / focal, -1.0), axis=-1)
-    rays = (rays @ camera.c2w[:3, :3].T).reshape(-1, 3)
-    corners = target.triangles.reshape(-1, 3).astype(float)
-    tracer = RayMeshIntersector(Trimesh(corners, np.arange(len(corners)).reshape(-1, 3), process=False))
-    mask = tracer.intersects_any(np.broadcast_to(camera.position, rays.shape), rays)
-    mask = mask.reshape(height, fine, width, fine).mean(axis=(1, 3))
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    for axis in (columns, rows):
-        shift = (picture * axis).sum() / picture.sum() - (mask * axis).sum() / mask.sum()
-        assert abs(shift) < 0.02
-    # A shift by a tenth of a pixel would change edge pixels by that much.
-    assert np.abs(picture - mask).max() < 0.1
+    rng = np.random.default_rng(1)
+    corners, rows = scene.triangles.astype(float), scene.materials.astype(float)
+    edges = corners[:, 1:] - corners[:, :1]
+    face = np.cross(edges[:, 0], edges[:, 1])
+    area = np.linalg.norm(face, axis=1) / 2
+    face /= 2 * area[:, None]
+    (lamp,) = np.flatnonzero(rows[:, EMISSION].max(axis=1) > 0)
+    mesh = Trimesh(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3), process=False)
+    rays = RayMeshIntersector(mesh)
+
+    def meet(origin: Array, direction: Array) -> tuple[npt.NDArray[np.intp], Array]:
+        triangle = rays.intersects_first(origin, direction)
+        n = face[triangle]
+        t = np.einsum("sk,sk->s", corners[triangle, 0] - origin, n) / np.einsum("sk,sk->s", direction, n)
+        return triangle, origin + t[:, None] * direction
+
+    wide = np.tan(np.radians(camera.fov) / 2)
+    plane = np.concatenate([rng.uniform(-wide, wide, (samples, 2)), -np.ones((samples, 1))], axis=1)
+    direction = plane @ camera.c2w[:3, :3].T.astype(float)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    origin, weight, total = np.tile(camera.position.astype(float), (samples, 1)), np.ones((samples, 3)), np.zeros(3)
+    # The last segment of a path goes to the light.
+    for bounce in range(depth - 1):
+        triangle, point = meet(origin, direction)
+        if bounce == 0:
+            total += (triangle == lamp).sum() * rows[lamp, EMISSION]
+        keep = (triangle >= 0) & (triangle != lamp)
+        triangle, point, out, weight = triangle[keep], point[keep], -direction[keep], weight[keep]
+        normal = face[triangle] * np.sign(np.einsum("sk,sk->s", face[triangle], out))[:, None]
+        origin = point + 1e-5 * normal
+        u, v = np.sort(rng.random((2, len(point))), axis=0)
+        # Uniform over the triangle: the gaps between two sorted numbers are uniform weights of the corners.
+        toward = corners[lamp, 0] + u[:, None] * edges[lamp, 0] + (v - u)[:, None] * edges[lamp, 1] - origin
+        distance = np.linalg.norm(toward, axis=1)
+        toward /= distance[:, None]
+        seen = rays.intersects_first(origin, toward) == lamp
+        facing = np.maximum(-toward @ face[lamp], 0) * area[lamp] / distance**2 * seen
+        light = weight * ggx_and_diffuse(rows[triangle], normal, toward, out) * facing[:, None]
+        total += light.sum(axis=0) * rows[lamp, EMISSION]
+        # Normal plus a point of the unit sphere is distributed as the cosine.
+        ball = rng.normal(size=normal.shape)
+        direction = normal + ball / np.linalg.norm(ball, axis=1, keepdims=True)
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        cosine = np.einsum("sk,sk->s", direction, normal)
+        weight = weight * ggx_and_diffuse(rows[triangle], normal, direction, out) * (np.pi / cosine)[:, None]
+    return total / samples
+
+
+@pytest.mark.parametrize("depth", [2, 5])
+def test_energy_is_that_of_a_second_integrator(depth: int) -> None:
+    walls = {
+        "floor": Material((0.3, 0.25, 0.2), (0.4, 0.4, 0.4), 0.5),
+        "wall_left": Material((0.7, 0.05, 0.05)),
+        "wall_back": Material((0.6, 0.6, 0.6)),
+        "wall_right": Material((0.1, 0.5, 0.1), (0.2, 0.2, 0.2), 0.7),
+    }
+    block = box(0.4, Material((0.5, 0.5, 0.1), (0.3, 0.3, 0.3), 0.6)).transformed(
+        [[0.8, -0.6, 0, 0.1], [0.6, 0.8, 0, 0], [0, 0, 1, -0.29], [0, 0, 0, 1]]
+    )
+    # Near and bright: half of the light comes by way of other surfaces.
+    light = Light((0.1, -0.7, 0.9), size=0.5, emission=20.0)
+    scene = Scene((*stage_meshes("box", materials=walls), block, light.mesh()))
+    camera = Camera.look_at((0.2, -1.6, 0.5), (0.0, 0.0, -0.15), fov=36)
+    ours = traced_mean(scene, camera, 120_000, depth)
+    theirs = render_reference(scene, camera, 32, 32, spp=256, depth=depth).mean(axis=(0, 1))
+    assert ours == pytest.approx(theirs, rel=0.01)
 
 
 def test_mirror_shows_the_light_at_its_mirror_place_and_at_full_strength() -> None:

@@ -1,22 +1,37 @@
-"""Data set shards: what goes in comes out, a stopped run goes on, damaged files are named."""
+"""Data set shards: what goes in comes out, a killed run goes on, damaged files are named."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from renderformer.cli.data import app
 from renderformer.data.errors import InputError
+from renderformer.data.generation import generate, robust_mean
 from renderformer.data.shards import (
+    FORMAT,
     HELD_OUT_SEED,
+    IMPORTED_SEED,
     Recipe,
     ShardReader,
-    generate,
+    read_manifest,
     read_recipe,
-    robust_mean,
+    read_shard,
+    scene_of,
     shard_path,
+    verify,
 )
 from renderformer.data.stages import stage_kind
 
@@ -24,6 +39,7 @@ for package in ("mitsuba", "manifold3d", "skimage"):
     pytest.importorskip(package, reason=f"data sets need {package}: pip install renderformer[reference]")
 
 SMALL = Recipe(seed=7, views=2, resolution=8, spp=16, batches=4, scenes_per_shard=2, max_triangles=128)
+OPTIONS = [f"--{key.replace('_', '-')}={value}" for key, value in asdict(SMALL).items() if key != "imported"]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +49,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert generate(path, 3, SMALL, progress=lambda *step: seen.append(step)) == [0, 1]
     assert seen == [("shards", 0, 2), ("shards", 1, 2), ("shards", 2, 2)]
     return path
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_scenes_come_back_with_their_pictures(folder: Path) -> None:
@@ -63,19 +89,102 @@ def test_scenes_come_back_with_their_pictures(folder: Path) -> None:
         reader.scene(4)
 
 
+def test_reading_a_scene_and_reading_a_shard_agree(folder: Path) -> None:
+    reader = ShardReader(folder)
+    for shard in (0, 1):
+        arrays = read_shard(shard_path(folder, shard), SMALL)
+        for i in (0, 1):
+            scene, same = reader.scene(2 * shard + i), scene_of(arrays, i)
+            assert (scene.seed, scene.stage) == (same.seed, same.stage)
+            for key in ("triangles", "normals", "materials", "sizes", "c2w", "fov", "hdr"):
+                assert np.array_equal(getattr(scene, key), getattr(same, key))
+                assert getattr(scene, key).dtype == getattr(same, key).dtype
+
+
+class Pictures:
+    """A data set as torch wants it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.reader = ShardReader(folder)
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.reader.scene(index).hdr
+
+
+def test_worker_processes_of_torch_read_what_one_reads(folder: Path) -> None:
+    from torch.utils.data import DataLoader
+
+    pictures = Pictures(folder)
+    loader: Any = DataLoader(pictures, batch_size=2, num_workers=2)  # type: ignore[arg-type]
+    assert np.array_equal(np.concatenate(list(loader)), np.stack([pictures[i] for i in range(4)]))
+
+
+def test_a_reader_keeps_no_pictures_and_no_open_files(folder: Path, tmp_path: Path) -> None:
+    """50,000 scenes are 1,563 shards: more than the files a process may hold open, and more than its memory."""
+    import pickle
+
+    for i in range(40):
+        os.link(shard_path(folder, i % 2), shard_path(tmp_path, i))
+    shutil.copy(folder / "manifest.json", tmp_path)
+    reader, open_files = ShardReader(tmp_path), len(os.listdir("/proc/self/fd")) if os.path.exists("/proc") else 0
+    for i in range(len(reader)):
+        reader.scene(i)
+    if open_files:
+        assert len(os.listdir("/proc/self/fd")) == open_files
+    # What travels to a worker is what it keeps: below 4 KB a shard, of 28 KB.
+    assert len(pickle.dumps(reader)) < 40 * 4096
+
+
 def test_a_stopped_run_goes_on_and_makes_the_same_bytes(folder: Path) -> None:
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     shard_path(folder, 0).unlink()
     assert generate(folder, 4) == [0]
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
     assert generate(folder, 4, SMALL) == []
 
 
-def test_runs_share_a_folder_by_ranges_and_by_processes(folder: Path, tmp_path: Path) -> None:
-    assert generate(tmp_path / "new", 4, SMALL, shards=range(1, 9)) == [1]
-    assert generate(tmp_path / "new", 6, SMALL, workers=2) == [0, 2]
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    program = "from renderformer.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "data", "generate", "--scenes", "8", *OPTIONS, "--out"]
+    assert generate(tmp_path / "whole", 8, SMALL) == [0, 1, 2, 3]
+    killed = 0
+    for wanted, workers in ((0, "1"), (2, "2")):
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "killed"), "--workers", workers], stderr=subprocess.DEVNULL, process_group=0
+        )
+        until = time.monotonic() + 60
+        folder = tmp_path / "killed"
+        while len(list(folder.glob("shard_*"))) < wanted or not folder.exists():
+            assert time.monotonic() < until, process.poll()
+            time.sleep(0.005)
+        # The parent alone, as `kill -9` does; its workers end by themselves.
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert killed
+    (folder / ".shard_00003.0011aabb.tmp.npz").write_bytes(b"half a shard")
+    os.utime(folder / ".shard_00003.0011aabb.tmp.npz", (0, 0))
+    generate(folder, 8, SMALL)
+    until = time.monotonic() + 10
+    while contents(folder) != contents(tmp_path / "whole") and time.monotonic() < until:
+        time.sleep(0.1)
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_machines_and_processes_share_a_folder(folder: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    assert generate(new, 6, SMALL, machine=(2, 2)) == [1]
+    assert verify(new) == {"shards": 1, "scenes": 2, "recorded": 0, "missing": 1}
+    assert generate(new, 6, SMALL, workers=2, machine=(1, 2)) == [0, 2]
+    assert verify(new) == {"shards": 3, "scenes": 6, "recorded": 0, "missing": 0}
     for index in (0, 1):
-        assert shard_path(tmp_path / "new", index).read_bytes() == shard_path(folder, index).read_bytes()
+        assert shard_path(new, index).read_bytes() == shard_path(folder, index).read_bytes()
+    for wrong in ((0, 2), (3, 2)):
+        with pytest.raises(InputError, match=f"machine {wrong[0]} of 2"):
+            generate(new, 6, machine=wrong)
 
 
 def test_a_reader_sees_new_shards_when_asked(tmp_path: Path) -> None:
@@ -87,20 +196,60 @@ def test_a_reader_sees_new_shards_when_asked(tmp_path: Path) -> None:
     assert reader.scene(3).seed == 10
 
 
-def test_another_recipe_is_refused_in_the_same_folder(folder: Path) -> None:
+def test_what_would_make_other_scenes_is_refused_in_the_same_folder(copied: Path) -> None:
     with pytest.raises(InputError, match="spp is 16 there and 64 here"):
-        generate(folder, 4, Recipe(**{**SMALL.__dict__, "spp": 64}))
+        generate(copied, 4, Recipe(**{**SMALL.__dict__, "spp": 64}))
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["versions"]["manifold3d"] = "1.0"
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"version of manifold3d is 1\.0 there"):
+        generate(copied, 4)
 
 
-def test_manifest_tells_recipe_and_versions(folder: Path) -> None:
+def test_manifest_tells_recipe_versions_and_hashes(folder: Path) -> None:
     content = json.loads((folder / "manifest.json").read_text())
     assert content["recipe"]["seed"] == 7
     assert content["digest"] == SMALL.digest
     assert {"mitsuba", "numpy", "renderformer"} <= set(content["versions"])
     assert read_recipe(folder) == SMALL
+    if shutil.which("sha256sum"):
+        for name, digest in content["shards"].items():
+            assert subprocess.check_output(["sha256sum", folder / name], text=True).split()[0] == digest
+    assert sorted(content["shards"]) == ["shard_00000.npz", "shard_00001.npz"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "shape", "missing key", "nan"])
+def test_sets_made_before_there_were_imported_ones_and_hashes_still_read(copied: Path) -> None:
+    manifest = json.loads((copied / "manifest.json").read_text())
+    del manifest["recipe"]["imported"], manifest["shards"]
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    assert ShardReader(copied).scene(0).seed == 7
+    assert verify(copied)["recorded"] == 2
+    assert verify(copied)["recorded"] == 0
+    assert generate(copied, 4, SMALL) == []
+    # Caches beside such a set are found by this.
+    assert Recipe(spp=36).digest == "31199bf3d7e97915"
+
+
+def test_verify_finds_a_changed_bit_another_file_and_a_lost_one(copied: Path) -> None:
+    path = shard_path(copied, 1)
+    good = path.read_bytes()
+    spoilt = bytearray(good)
+    spoilt[len(good) // 2] ^= 1
+    path.write_bytes(spoilt)
+    with pytest.raises(InputError, match=r"shard_00001\.npz: not a readable shard \(Bad CRC"):
+        verify(copied)
+    path.write_bytes(shard_path(copied, 0).read_bytes())
+    with pytest.raises(InputError, match=r"shard_00001\.npz: is not the file that the manifest has recorded"):
+        verify(copied)
+    path.unlink()
+    with pytest.raises(InputError, match=r"shard_00001\.npz: recorded in the manifest but not there"):
+        verify(copied)
+
+
+DAMAGE = ["truncated", "empty", "text", "shape", "dtype", "missing key", "nan", "offsets", "sizes", "stage", "packed"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_shard_is_named(folder: Path, tmp_path: Path, damage: str) -> None:
     (tmp_path / "manifest.json").write_bytes((folder / "manifest.json").read_bytes())
     path, good = shard_path(tmp_path, 0), shard_path(folder, 0).read_bytes()
@@ -111,16 +260,41 @@ def test_a_damaged_shard_is_named(folder: Path, tmp_path: Path, damage: str) -> 
             arrays = dict(file)
         if damage == "shape":
             arrays["hdr"] = arrays["hdr"][:, :1]
+        elif damage == "dtype":
+            arrays["triangles"] = arrays["triangles"].astype(np.float64)
         elif damage == "missing key":
             del arrays["fov"]
-        else:
+        elif damage == "nan":
             arrays["hdr"][0, 0, 0, 0] = np.nan
-        np.savez(path, **arrays)
+        elif damage == "offsets":
+            arrays["offsets"][1] = arrays["offsets"][2] + 5
+        elif damage == "sizes":
+            arrays["sizes"][0] += 1
+        elif damage == "stage":
+            arrays["stages"][0] = 99
+        (np.savez_compressed if damage == "packed" else np.savez)(path, **arrays)
     with pytest.raises(InputError, match=r"shard_00000\.npz"):
         ShardReader(tmp_path).scene(0)
+    if damage != "packed":
+        with pytest.raises(InputError, match=r"shard_00000\.npz"):
+            read_shard(path, SMALL)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 99}', '{"format": 1, "recipe": {"seed": 1}}'])
+WHOLE = asdict(SMALL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format": 99}',
+        '{"format": 1, "recipe": {"seed": 1}}',
+        json.dumps({"format": FORMAT, "recipe": {"seed": 1}}),
+        json.dumps({"format": FORMAT, "recipe": WHOLE | {"views": "4"}}),
+        json.dumps({"format": FORMAT, "recipe": WHOLE, "shards": ["shard_00000.npz"]}),
+    ],
+)
 def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json"):
@@ -128,7 +302,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_or_unwritable_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="renderformer data generate"):
+    with pytest.raises(InputError, match="renderformer data generate --out"):
         ShardReader(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):
@@ -142,6 +316,7 @@ def test_missing_or_unwritable_folders_are_named(tmp_path: Path) -> None:
         ({"seed": -1}, "seed is -1"),
         ({"spp": 10}, "does not split"),
         ({"spp": 48}, "square"),
+        ({"imported": True}, "spp is 16, expected 0"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(change: dict[str, int], message: str) -> None:
@@ -149,9 +324,25 @@ def test_recipes_that_cannot_be_are_refused(change: dict[str, int], message: str
         Recipe(**{**SMALL.__dict__, **change})
 
 
-def test_held_out_seeds_are_beyond_all_training_seeds() -> None:
-    # A million shards of the default size end below.
-    assert 1_000_000 * Recipe().scenes_per_shard < HELD_OUT_SEED
+def test_training_and_held_out_seeds_never_meet(tmp_path: Path) -> None:
+    edges = (0, 1, HELD_OUT_SEED - 64, HELD_OUT_SEED, HELD_OUT_SEED + 99, IMPORTED_SEED - 64)
+    kinds = {}
+    for seed in edges:
+        recipe = Recipe(seed=seed)
+        recipe.check_range(64)
+        kinds[seed] = recipe.held_out
+    assert [kinds[seed] for seed in edges] == [False, False, False, True, True, True]
+    for seed in (HELD_OUT_SEED - 63, HELD_OUT_SEED - 1, IMPORTED_SEED - 63, IMPORTED_SEED):
+        with pytest.raises(InputError, match="not of one kind"):
+            Recipe(seed=seed).check_range(64)
+        # Two shards of 32 for 33 scenes.
+        with pytest.raises(InputError, match="not of one kind"):
+            generate(tmp_path / "set", 33, Recipe(seed=seed))
+    assert not (tmp_path / "set").exists()
+    unknown = {"imported": True, "spp": 0, "batches": 0, "depth": 0, "max_triangles": 0}
+    Recipe(seed=IMPORTED_SEED, **unknown).check_range(10**6)
+    with pytest.raises(InputError, match="not of one kind"):
+        Recipe(seed=5, **unknown).check_range(1)
 
 
 def test_robust_mean_drops_fireflies_and_nothing_else() -> None:
@@ -168,18 +359,43 @@ def test_robust_mean_drops_fireflies_and_nothing_else() -> None:
     assert robust_mean(spoilt[2:3]) == pytest.approx(spoilt[2])
 
 
-def test_command_line_makes_a_data_set(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
+def test_what_half_floats_cost_is_told_as_it_is() -> None:
+    from renderformer.data.shardinfo import encoding_error
 
-    from renderformer.cli.data import app
+    rng = np.random.default_rng(0)
+    # Light of pictures: most below 1, some lamps, some black.
+    exact = np.exp(rng.normal(-1.5, 1.5, 100_000)) * (rng.random(100_000) < 0.7)
+    stored = exact.astype(np.float16)
+    shown = [np.clip(v.astype(float), 0, 1) ** (1 / 2.2) for v in (exact, stored)]
+    assert encoding_error(stored) == pytest.approx(((shown[0] - shown[1]) ** 2).mean(), rel=0.05)
 
-    arguments = ["generate", str(tmp_path / "set"), "--scenes", "1", "--scenes-per-shard", "1", "--views", "1"]
+
+def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "set"
+    arguments = ["generate", "--out", str(out), "--scenes", "1", "--scenes-per-shard", "1", "--views", "1"]
     arguments += ["--resolution", "8", "--spp", "16", "--max-triangles", "100", "--held-out"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
+    assert "shards 1 of 1, under 1 min gone, under 1 min left" in result.stderr
     assert "made 1 shards of 1 scenes x 1 views" in result.stderr
-    assert ShardReader(tmp_path / "set").scene(0).seed == HELD_OUT_SEED
+    assert ShardReader(out).scene(0).seed == HELD_OUT_SEED
+    found = CliRunner().invoke(app, ["info", str(out), "--json"])
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)
+    assert told["source"] == "held out"
+    assert told["bytes per view"] == shard_path(out, 0).stat().st_size
+    assert told["of these pictures"] == 8 * 8 * 3 * 2
+    assert 60 < told["half floats cost, dB"] < 120
+    assert "camera distance" in CliRunner().invoke(app, ["info", str(out)]).stdout
+    sound = CliRunner().invoke(app, ["verify", str(out)])
+    assert "1 shards with 1 scenes are sound" in sound.stdout
     wrong = CliRunner().invoke(app, [*arguments, "--batches", "3"])
-    assert wrong.exit_code == 1
-    assert "does not split" in wrong.stderr
-    assert CliRunner().invoke(app, [*arguments, "--shards", "5"]).exit_code == 2
+    assert isinstance(wrong.exception, InputError)
+    assert "does not split" in str(wrong.exception)
+    monkeypatch.setitem(sys.modules, "mitsuba", None)
+    missing = CliRunner().invoke(app, [*arguments[:2], str(tmp_path / "new"), *arguments[3:]])
+    assert missing.exit_code == 1
+    assert missing.stderr.startswith("error: reference pictures need Mitsuba 3")
+    for machine in ("5", "0/2", "3/2", "a/b"):
+        assert CliRunner().invoke(app, [*arguments, "--machine", machine]).exit_code == 2
+    assert read_manifest(out)["shards"].keys() == {"shard_00000.npz"}

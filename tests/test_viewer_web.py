@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import io
+import os
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,8 +40,7 @@ def viewer() -> Iterator[Any]:
     yield shown
     shown.close()
     names = [thread.name for thread in threading.enumerate()]
-    assert "renderformer-viewer" not in names
-    assert "renderformer-turntable" not in names
+    assert not [name for name in names if name.startswith("renderformer")]
 
 
 told: list[tuple[str, ...]] = []
@@ -81,6 +87,161 @@ def test_the_panel_edits_the_scene_and_shows_what_is_true_after_undo(viewer: Any
     assert len(viewer._shown) == len(session.document.items)
     press(viewer._kind, "neural")
     assert session.scheduler.wait(STUCK)
+    until(lambda: not viewer._shown)
+
+
+class FakePage:
+    """What a button is pressed on."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.told: list[str] = []
+
+    def send_file_download(self, name: str, content: bytes) -> None:
+        self.files[name] = content
+
+    def add_notification(self, title: str, line: str, **options: Any) -> None:
+        self.told.append(f"{title}: {line}")
+
+
+def upload(viewer: Any, page: FakePage, name: str, content: bytes) -> None:
+    file = SimpleNamespace(value=SimpleNamespace(name=name, content=content))
+    viewer._guarded(viewer._uploaded)(SimpleNamespace(client=page, target=file))
+
+
+def test_what_a_page_saves_opens_again_and_undo_goes_back(viewer: Any) -> None:
+    session, page = viewer.session, FakePage()
+    given = session.document.scene
+    viewer._edit(lambda document: document.set_material(viewer._object.value, roughness=0.25))
+    assert session.document.unsaved
+    for name in ("scene.json", "scene.h5", "picture.png", "picture.exr"):
+        viewer._download(page, name)
+        until(lambda: session.task is None)
+    assert set(page.files) == {"scene.zip", "scene.h5", "picture.png", "picture.exr"}
+    assert not session.document.unsaved
+    for name in ("scene.zip", "scene.h5"):
+        upload(viewer, page, name, page.files[name])
+        assert not page.told
+        assert len(session.document.scene) == len(given)
+        assert session.document.items[0].material.roughness == pytest.approx(0.25, abs=1e-3)
+    upload(viewer, page, "../../picture.png", page.files["picture.png"])
+    assert viewer._kind.value == "difference"
+    for _ in range(3):
+        viewer._undo(page)
+    assert session.document.scene is given
+
+
+def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -> None:
+    session, page = viewer.session, FakePage()
+    given = session.document.scene
+
+    def zipped(**files: str) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        return buffer.getvalue()
+
+    bad = {
+        "a.zip": (b"PK\x03\x04 not", "cannot be unpacked"),
+        "b.zip": (zipped(x="1"), "holds 0 scene JSON files"),
+        "c.zip": (zipped(**{"a.json": "{}", "b.json": "{}"}), "holds 2 scene JSON files"),
+        "d.glb": (b"junk", "d.glb"),
+        "e.exe": (b"MZ", "not a mesh format"),
+        "f.png": (b"", "cannot read the picture"),
+    }
+    for name, (content, message) in bad.items():
+        upload(viewer, page, name, content)
+        assert message in page.told[-1], page.told[-1]
+        assert "renderformer-" not in page.told[-1]
+    assert len(page.told) == len(bad)
+    assert session.document.scene is given
+
+
+def test_a_video_tells_how_far_it_is_and_can_be_given_up(viewer: Any) -> None:
+    session, page = viewer.session, FakePage()
+    viewer._guarded(lambda event: viewer._download(page, "path.mp4"))(SimpleNamespace(client=page))
+    assert "two or more" in page.told.pop()
+    viewer._download(page, "turntable.mp4")
+    until(lambda: viewer._cancel.visible and viewer._progress.value > 0)
+    assert "turntable.mp4" in viewer._busy.content
+    viewer._give_up()
+    until(lambda: session.task is None and not viewer._cancel.visible)
+    assert not page.files
+    assert not page.told
+
+
+def test_the_split_view_puts_the_picture_before_the_preview_right_of_the_bar() -> None:
+    picture = np.full((10, 200, 3), 90, np.uint8)
+    both, depth = web._split(picture, 0.25)
+    assert (both[:, :50] == 0).all()
+    assert (both[:, 50] == 255).all()
+    assert (both[:, 52:] == 90).all()
+    assert (depth[:, :50] > 100).all()
+    assert (depth[:, 50:] == 0).all()
+    assert (picture == 90).all()
+
+
+def ask(port: int, **headers: str) -> int:
+    """The status that a request with these headers gets."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("GET", "/", skip_host=True)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_pages_of_other_sites_are_refused(viewer: Any) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    port = viewer.server.get_port()
+    assert ask(port, Host=f"127.0.0.1:{port}") == 200
+    assert ask(port, Host="localhost:9000", Origin="http://localhost:9000") == 200
+    for headers in (
+        {"Host": f"evil.example:{port}"},
+        {"Host": f"127.0.0.1:{port}", "Origin": "http://evil.example"},
+        {"Host": f"127.0.0.1:{port}", "Origin": "null"},
+        {"Host": f"127.0.0.1:{port}", "Origin": "http://127.0.0.1:1"},
+        {},
+    ):
+        assert ask(port, **headers) == 403, headers
+    for origin in ("http://evil.example", f"http://127.0.0.1:{port}.evil.example"):
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=["viser-v1"])  # type: ignore[list-item, arg-type]
+    assert viewer.server.request_share_url() is None
+
+
+def test_the_program_serves_says_where_and_ends_by_ctrl_c(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    saved = tmp_path / "edited.json"
+    start = "from renderformer.cli.main import main; main()"
+    options = ["--web", "-r", "64", "--port", "8901", "-o", str(saved)]
+    program = subprocess.Popen(
+        [sys.executable, "-c", start, "view", "examples/assets/boxes.glb", *options],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert program.stderr is not None
+        lines = iter(program.stderr.readline, "")
+        line = next(line for line in lines if line.startswith("open http://127.0.0.1:"))
+        assert ask(int(line.split(":")[2].split()[0]), Host="localhost") == 200
+        os.killpg(program.pid, signal.SIGINT)
+        output, _ = program.communicate(timeout=STUCK)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+    assert program.returncode == 0
+    assert output == ""
+    assert saved.exists()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +21,12 @@ TOOLS = ("Xvfb", "xdotool", "import")
 MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
 STUCK = 240.0
 
-SCRIPT = """
-import io, os, subprocess, sys, threading, time
+PRELUDE = """
+import io, os, subprocess, sys, threading, time, traceback
 from pathlib import Path
 sys.path.append("scripts")
 import numpy as np
+import renderformer as rf
 from PIL import Image as Pillow
 from ray_engine import RayEngine, a_scene
 from renderformer.data.scene import Scene
@@ -33,14 +35,19 @@ from renderformer.viewer.display import resized
 from renderformer.viewer.session import Session
 from renderformer.viewer.window import Window, gui
 
-folder = sys.argv[1]
+def fail(*error):
+    # Open3D may hang where Python ends by an exception.
+    traceback.print_exception(*error)
+    sys.stderr.flush()
+    os._exit(1)
+
+sys.excepthook = fail
+folder = Path(sys.argv[1])
 app = gui.Application.instance
 app.initialize()
-session = Session(a_scene(), RayEngine(), 96)
-window = Window(session, 700, 420)
 
 def until(condition, what):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < end, what + ": " + window._message
         app.run_one_tick()
@@ -50,57 +57,195 @@ def screen():
     data = subprocess.run(["import", "-window", "root", "png:-"], capture_output=True, check=True).stdout
     return np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")).astype(float)
 
+def view():
+    box, frame = window.rectangle(), window.window.os_frame
+    return screen()[frame.y + box.y:, frame.x + box.x:][: box.height, : box.width]
+
 def final():
     return session.scheduler.wait(0) and session.frame is not None and session.frame.final
 
+def shows(picture):
+    box = window.rectangle()
+    return np.abs(view() - resized(picture, box.width, box.height)).mean() < 4
+
 def shows_the_picture():
-    if not final():
-        return False
-    box, frame = window.rectangle(), window.window.os_frame
-    part = screen()[frame.y + box.y:, frame.x + box.x:][: box.height, : box.width]
-    return np.abs(part - resized(session.picture(), box.width, box.height)).mean() < 4
+    return final() and shows(session.picture())
 
 def pointer(*words):
-    return subprocess.Popen(["xdotool", *words])
+    # Dear ImGui sees a press only if it is held for longer than it takes to draw.
+    job = subprocess.Popen(["xdotool", *map(str, words)])
+    while job.poll() is None:
+        app.run_one_tick()
+    assert job.returncode == 0
 
+def click(x, y):
+    pointer("mousemove", x, y, "sleep", "0.5", "mousedown", "1", "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
+
+def middle(widget):
+    frame, area = window.window.os_frame, widget.frame
+    return frame.x + area.x + area.width // 2, frame.y + area.y + area.height // 2
+
+def drag(x, y, *steps):
+    moves = [word for dx, dy in steps for word in ("mousemove_relative", "--", dx, dy, "sleep", "0.6")]
+    pointer("mousemove", x, y, "sleep", "0.6", "mousedown", "1", "sleep", "0.6", *moves, "mouseup", "1")
+
+def at(share_x, share_y):
+    box, frame = window.rectangle(), window.window.os_frame
+    return frame.x + box.x + int(share_x * box.width), frame.y + box.y + int(share_y * box.height)
+
+def saved(path, turn=0.0):
+    window._save(path, turn)
+    until(lambda: session.task is None and path.name in window._message, "save " + path.name)
+    assert window._message.startswith("saving " + path.name + ": done"), window._message
+
+def leave():
+    window._quit()
+    until(lambda: window.closed, "the window closes")
+    for _ in range(3):
+        app.run_one_tick()
+    assert session.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("renderformer")], names
+    print("done", flush=True)
+"""
+
+DRAWS = """
+renderer = rf.Renderer.from_pretrained()
+session = Session(a_scene(), renderer, 64)
+window = Window(session, 700, 420)
+until(final, "the full picture")
+expected = renderer.render(a_scene(), 64)[0]
+expected.save(folder / "expected.png")
+display = np.asarray(Pillow.open(folder / "expected.png"))
+assert np.array_equal(display, session.picture())
+until(lambda: shows(display), "what render draws is on the screen, equal up to resampling")
+before = session.frame.scene
+window._edit(lambda document, name: document.set_material(name, diffuse=(0.1, 0.2, 0.9)))
+until(lambda: session.frame.scene != before and shows_the_picture(), "the edited picture is on the screen")
+assert session.facts()["model"].startswith("embedded on cpu")
+session.add_key()
+session.move(lambda orbit: orbit.orbit(30, 0))
+session.path.add(session.orbit.view, 0.2)
+saved(folder / "path.mp4")
+import imageio.v3 as imageio
+frames = imageio.imread(folder / "path.mp4")
+assert len(frames) == 6 and frames[0].shape == (64, 64, 3)
+last = renderer.render(session.document.scene, 64, session.path.cameras(24)[-1])[0].tone_mapped("agx")
+assert np.abs(frames[-1] - 255 * last).mean() < 6, np.abs(frames[-1] - 255 * last).mean()
+window._undo()
+assert not session.document.unsaved
+leave()
+"""
+
+SCRIPT = """
+session = Session(a_scene(), RayEngine(), 96)
+window = Window(session, 900, 420)
 until(shows_the_picture, "the picture is on the screen, equal up to resampling")
 before = session.orbit.view
-box, frame = window.rectangle(), window.window.os_frame
-x, y = str(frame.x + box.x + box.width // 2), str(frame.y + box.y + box.height // 2)
-step = ["mousemove_relative", "25", "8", "sleep", "1"]
-job = pointer("mousemove", x, y, "sleep", "1", "mousedown", "1", "sleep", "1", *step, *step, "mouseup", "1")
-turned = lambda: abs(session.orbit.view.azimuth - before.azimuth) > 5
-until(lambda: job.poll() is not None and turned(), "a drag turns the camera")
+drag(*at(0.5, 0.5), (25, 8), (25, 8))
+until(lambda: abs(session.orbit.view.azimuth - before.azimuth) > 5, "a drag turns the camera")
 until(shows_the_picture, "the turned picture is on the screen")
-red = screen().mean((0, 1))
+
+# A number is typed into a field, and does nothing else.
+click(*middle(window._angles["azimuth"]))
+pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "12")
+pointer("key", "Return", "sleep", "0.3")
+assert abs(session.orbit.view.azimuth - 12) < 1e-6, session.orbit.view
+assert window.kind == "neural" and not session.orbit.bookmarks
+
+# Keys on the picture act.
+click(*at(0.5, 0.5))
+assert "triangle" in window._message
+pointer("key", "b", "sleep", "0.3", "key", "3", "sleep", "0.3")
+assert list(session.orbit.bookmarks) == ["view 1"] and window.kind == "split"
+until(lambda: view()[:, int(0.5 * window.rectangle().width) + 1].min() > 250, "the bar is drawn")
+drag(*at(0.5, 0.5), (-20, 0), (-30, 0))
+assert window._bar < 0.45, window._bar
+pointer("key", "1")
+until(shows_the_picture, "the neural view is back")
+
+red = view().mean((0, 1))
 window._material(diffuse=(0.0, 0.9, 0.0))
 until(shows_the_picture, "the edited picture is on the screen")
-green = screen().mean((0, 1))
+green = view().mean((0, 1))
 assert green[1] - green[0] > red[1] - red[0] + 5, (red, green)
-for name in ("a.png", "a.exr", "a.json"):
-    window._save(Path(folder) / name)
-    assert window._message.startswith("wrote"), window._message
-assert Image.load(folder + "/a.exr").hdr.shape == (96, 96, 3)
-assert np.array_equal(np.asarray(Pillow.open(folder + "/a.png")), session.picture())
-assert len(Scene.load(folder + "/a.json")) == len(session.document.scene)
-for kind in ("preview", "split", "neural"):
-    window._show(kind)
-    app.run_one_tick()
-    assert not window._message.startswith("error"), window._message
-job = pointer("sleep", "0.5", "key", "Escape")
-until(lambda: job.poll() is not None and window._escaped > 0, "escape arrives")
+for name in ("a.png", "a.exr"):
+    saved(folder / name)
+assert Image.load(folder / "a.exr").hdr.shape == (96, 96, 3)
+assert np.array_equal(np.asarray(Pillow.open(folder / "a.png")), session.picture())
+
+# Escape does not lose work, and closing asks.
+pointer("key", "Escape", "sleep", "0.3")
 for _ in range(5):
     app.run_one_tick()
-assert not window.closed
-window._undo()
-assert not session.document.edited
-until(shows_the_picture, "the picture before the edit is on the screen")
+assert not window.closed and session.document.unsaved
 window._escaped = -1e9
 window._quit()
-until(lambda: window.closed, "the window closes")
-app.run_one_tick()
-session.close()
-assert "renderformer-viewer" not in [thread.name for thread in threading.enumerate()]
+assert not window.closed and window.dialog is not None
+pointer("sleep", "0.5", "key", "Escape", "sleep", "0.5")
+assert not window.closed and window.dialog is None
+window._escaped = -1e9
+saved(folder / "a.json")
+assert len(Scene.load(folder / "a.json")) == len(session.document.scene)
+assert not session.document.unsaved
+
+# A video is saved while the window lives, and given up without a file.
+session.size = 256, 256
+window._save(folder / "turn.mp4", 4.0)
+until(lambda: window._cancel.visible and "turn.mp4" in window._busy.text, "progress is shown")
+before = session.orbit.view
+drag(*at(0.5, 0.5), (25, 0))
+assert session.orbit.view != before and session.task is not None
+for _ in range(5):
+    app.run_one_tick()
+click(*middle(window._cancel))
+window.window.set_focus_widget(window.image)
+until(lambda: session.task is None and "given up" in window._message, "the video is given up")
+assert sorted(item.name for item in folder.iterdir() if "mp4" in item.name) == []
+session.size = 96, 96
+
+# Another file, and back.
+before = session.frame.scene
+window._then_fill(lambda: window._open(Path("examples/assets/boxes.glb")))
+until(lambda: final() and session.frame.scene != before, "another file is drawn")
+assert window._object.number_of_items == len(session.document.items)
+pointer("key", "ctrl+z", "sleep", "0.5", "key", "ctrl+z", "sleep", "0.5")
+assert not session.document.edited
+until(shows_the_picture, "the picture before the edit is on the screen")
+# A file that cannot be read is one line, and what is open stays.
+window._guarded(window._open)(Path("nothing.glb"))
+assert "nothing.glb" in window._message and not session.document.edited
+
+# The preview shows where the camera is while the picture is late.
+session.scheduler._engine = None
+window._move(lambda orbit: orbit.orbit(20, 0))
+until(lambda: window._late and not window.image.visible, "the preview takes over")
+leave()
+"""
+
+PROGRAM = """
+import subprocess, sys, threading, time
+
+def press():
+    def run(*words):
+        return subprocess.run(["xdotool", *words], capture_output=True, text=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not run("search", "--name", "^RenderFormer$").stdout.strip():
+        time.sleep(0.2)
+    time.sleep(3)
+    for x, y in ((22, 12), MENU):
+        run("mousemove", str(x), str(y), "sleep", "0.5", "mousedown", "1", "sleep", "0.6", "mouseup", "1", "sleep", "1")
+"""
+
+NOTEBOOK = """
+import renderformer as rf
+from ray_engine import RayEngine, a_scene
+scene = a_scene()
+for turn in range(2):
+    threading.Thread(target=press, daemon=True).start()
+    assert rf.view(scene, RayEngine(), resolution=64) is scene
+    print("closed", turn, flush=True)
+assert not [thread for thread in threading.enumerate() if thread.name.startswith("renderformer")]
 print("done", flush=True)
 """
 
@@ -119,18 +264,73 @@ def display() -> Iterator[str]:
     server.wait(30)
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (apt install xvfb xdotool imagemagick)")
-@pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")
-def test_the_window_draws_turns_edits_saves_and_closes(display: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "DISPLAY": display}
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    command = [sys.executable, str(script), str(tmp_path)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=STUCK, check=False
+needs_a_screen = pytest.mark.skipif(
+    bool(MISSING) or not importlib.util.find_spec("open3d"),
+    reason=f"not installed: {', '.join(MISSING) or 'open3d'} (apt install xvfb xdotool imagemagick)",
+)
+
+
+def run(script: str, folder: Path, display: str) -> str:
+    """What a script prints, in a process of its own on a screen of its own, of which nothing may be left."""
+    file = folder / "script.py"
+    file.write_text(script)
+    environment = {**os.environ, "DISPLAY": display, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
+    done = subprocess.Popen(
+        [sys.executable, str(file), str(folder)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "done" in done.stdout
+    try:
+        output, _ = done.communicate(timeout=STUCK)
+        assert done.returncode == 0, output
+        with pytest.raises(ProcessLookupError):
+            os.killpg(done.pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(done.pid, signal.SIGKILL)
+    return output
+
+
+@needs_a_screen
+def test_the_window_shows_what_render_draws_with_the_embedded_model(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + DRAWS, tmp_path, display)
+
+
+@needs_a_screen
+def test_the_window_turns_edits_saves_asks_and_closes(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SCRIPT, tmp_path, display)
+
+
+@needs_a_screen
+def test_view_from_python_opens_twice_and_returns_the_scene(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PROGRAM.replace("MENU", "(60, 198)") + NOTEBOOK, tmp_path, display)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")
+@pytest.mark.parametrize("shown", ["", ":4711"])
+def test_the_program_without_a_display_ends_with_one_line(shown: str) -> None:
+    environment = {**os.environ, "DISPLAY": shown, "PYTHONPATH": str(ROOT)}
+    environment.pop("WAYLAND_DISPLAY", None)
+    start = "from renderformer.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "view", "examples/assets/boxes.glb"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=STUCK,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert line.startswith("error: view: ")
+    assert "--web" in line
+    assert "libgl1" in line
+    assert not done.stdout
 
 
 def test_without_a_display_the_remedy_is_named_and_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,10 +188,18 @@ class OrbitCamera:
 
     def recall(self, name: str) -> None:
         """Go to a bookmark."""
+        self.view = self._marked(name)
+
+    def forget(self, name: str) -> None:
+        """Delete a bookmark."""
+        self._marked(name)
+        del self.bookmarks[name]
+
+    def _marked(self, name: str) -> View:
         if name not in self.bookmarks:
             known = ", ".join(self.bookmarks) or "none"
             raise InputError(f"camera: no bookmark {name!r}; there are: {known}")
-        self.view = self.bookmarks[name]
+        return self.bookmarks[name]
 
 
 def trained_range(view: View) -> list[str]:

@@ -98,8 +98,17 @@ class Item:
 class _State:
     items: tuple[Item, ...]
     cameras: tuple[Camera, ...]
+    name: str
+    notes: tuple[str, ...]
     # The scene as it was given, while nothing differs from it.
     given: Scene | None = None
+    # Whether another scene was opened over edits that were not saved.
+    left_unsaved: bool = False
+
+    @classmethod
+    def of(cls, scene: Scene, left_unsaved: bool = False) -> _State:
+        items = tuple(Item(mesh) for mesh in scene.objects)
+        return cls(items, scene.cameras, scene.name, scene.notes, scene, left_unsaved)
 
 
 class SceneDocument:
@@ -114,11 +123,11 @@ class SceneDocument:
 
     def __init__(self, scene: Scene, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._name, self._notes = scene.name, scene.notes
         self._past: list[tuple[str, _State]] = []
         self._future: list[tuple[str, _State]] = []
         self._merge: tuple[str, float] | None = None
-        self._state = _State(tuple(Item(mesh) for mesh in scene.objects), scene.cameras, scene)
+        self._state = _State.of(scene)
+        self._saved: object = None
         self._scene: tuple[_State, Scene] | None = None
 
     @property
@@ -130,7 +139,8 @@ class SceneDocument:
         for item in self._state.items:
             if item.name == name:
                 return item
-        raise InputError(f"scene {self._name!r}: no object {name!r}; it has: {', '.join(i.name for i in self.items)}")
+        names = ", ".join(item.name for item in self.items)
+        raise InputError(f"scene {self._state.name!r}: no object {name!r}; it has: {names}")
 
     @property
     def scene(self) -> Scene:
@@ -144,8 +154,8 @@ class SceneDocument:
         if self._scene is None or self._scene[0] is not self._state:
             shown = tuple(item.mesh for item in self._state.items if item.visible)
             if not shown:
-                raise InputError(f"scene {self._name!r}: all objects are hidden; show one")
-            self._scene = self._state, Scene(shown, self._state.cameras, self._name, self._notes)
+                raise InputError(f"scene {self._state.name!r}: all objects are hidden; show one")
+            self._scene = self._state, Scene(shown, self._state.cameras, self._state.name, self._state.notes)
         return self._scene[1]
 
     @property
@@ -167,6 +177,24 @@ class SceneDocument:
     def edited(self) -> bool:
         """Whether anything differs from what was given."""
         return self._state.given is None
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether closing now would lose edits: since they were saved, or before another scene was opened."""
+        return (self.edited and self._state is not self._saved) or self._state.left_unsaved
+
+    @property
+    def version(self) -> object:
+        """The same object exactly as long as nothing is edited."""
+        return self._state
+
+    def mark_saved(self, version: object) -> None:
+        """What was shown at `version` is in a file."""
+        self._saved = version
+
+    def open(self, scene: Scene) -> None:
+        """Show another scene; undo goes back to this one."""
+        self._push(f"open {scene.name or 'a scene'}", _State.of(scene, left_unsaved=self.unsaved))
 
     def undo(self) -> str:
         """Take the last edit back; its label, empty if there was none."""
@@ -313,12 +341,16 @@ class SceneDocument:
     def _commit(
         self, label: str, items: tuple[Item, ...], cameras: tuple[Camera, ...] | None = None, merge: bool = False
     ) -> None:
+        cameras = self._state.cameras if cameras is None else cameras
+        self._push(label, replace(self._state, items=items, cameras=cameras, given=None), merge)
+
+    def _push(self, label: str, state: _State, merge: bool = False) -> None:
         now = self._clock()
         joins = merge and self._merge is not None and self._merge[0] == label and now - self._merge[1] < MERGE_SECONDS
         if not joins:
             self._past.append((label, self._state))
         self._future.clear()
-        self._state = _State(items, self._state.cameras if cameras is None else cameras)
+        self._state = state
         self._merge = (label, now) if merge else None
 
 

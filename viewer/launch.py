@@ -29,7 +29,7 @@ app.run_one_tick()
 import os
 os._exit(0)
 """
-_PROBE_SECONDS = 120.0
+_PROBE_SECONDS = 300.0
 
 
 def view(

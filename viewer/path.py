@@ -140,11 +140,18 @@ def write_video(
     with atomic_path(path) as temporary:
         writer = _writer(temporary, fps)
         try:
-            for done, image in enumerate(renderer.iterate(scene, (width, height), cameras), start=1):
-                display = image.tone_mapped(tone_map, exposure)
-                writer.append_data(np.rint(display[: even[1], : even[0]] * 255).astype(np.uint8))
+            done = 0
+
+            def tell(*stage: object) -> None:
+                # Within a picture, too, so that long ones can be given up.
                 if progress is not None:
                     progress("video", done, len(cameras))
+
+            for image in renderer.iterate(scene, (width, height), cameras, tell):
+                display = image.tone_mapped(tone_map, exposure)
+                writer.append_data(np.rint(display[: even[1], : even[0]] * 255).astype(np.uint8))
+                done += 1
+                tell()
         finally:
             writer.close()
     if even == (width, height):

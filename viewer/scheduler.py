@@ -75,7 +75,7 @@ class Frame:
         final: whether the picture has the full size.
         encode_seconds: of the view-independent stage, 0 when it was kept from before; seconds: of the view stage.
         notes: of the view-independent stage.
-        latency: seconds from the request to this picture.
+        requested: when, by the scheduler's clock; latency: seconds from then to this picture.
         tag: what was given to `submit`.
     """
 
@@ -87,6 +87,7 @@ class Frame:
     final: bool
     encode_seconds: float
     seconds: float
+    requested: float
     latency: float
     notes: tuple[str, ...] = ()
     tag: Any = None
@@ -171,6 +172,10 @@ class RenderScheduler:
 
     def _newest_done(self) -> bool:
         return self._newest is None or self._done >= self._newest.number
+
+    def age(self, frame: Frame) -> float:
+        """Seconds since a picture was asked for."""
+        return self._clock.now() - frame.requested
 
     def lit(self, scene: Scene) -> LitScene | None:
         """The view-independent stage of a scene, if it is kept."""
@@ -262,7 +267,7 @@ class RenderScheduler:
         final = size == request.size
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, final, encode_seconds, seconds,
-            now - request.time, lit.notes, request.tag,
+            request.time, now - request.time, lit.notes, request.tag,
         )  # fmt: skip
         self._report(self._on_frame, frame)
 

@@ -5,26 +5,75 @@ All methods may be called from any thread. What a front end passes in as callbac
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from renderformer.data.errors import InputError
-from renderformer.image import TONE_MAPS, Image
+from renderformer.data.errors import InputError, one_line
+from renderformer.data.files import check_place
+from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.viewer.camera import OrbitCamera, View
 from renderformer.viewer.display import Picture, Reference, difference, shown
 from renderformer.viewer.document import SceneDocument, fingerprint
 from renderformer.viewer.path import CameraPath, turntable, write_video
 from renderformer.viewer.picker import Pick, Picker
-from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
+from renderformer.viewer.scheduler import Cancelled, Clock, Frame, RenderScheduler
 
 if TYPE_CHECKING:
     from renderformer.data.scene import Scene
-    from renderformer.renderer import LitScene, Progress, Renderer
+    from renderformer.renderer import Progress, Renderer
 
 T = TypeVar("T")
+# Seconds of a video of a full turn, and pictures a second of every video.
+TURN_SECONDS, FPS = 4.0, 24.0
+# What one work on a thread of its own may take to notice that it was given up.
+CANCEL_SECONDS = 30.0
+
+
+class Task:
+    """Something long, such as a video, on a thread of its own: it tells how far it is, and can be given up.
+
+    Attributes:
+        label: what is being done; stage, done, total: how far it is.
+    """
+
+    def __init__(
+        self, label: str, work: Callable[[Progress], list[str]], finished: Callable[[Task, list[str], str], None]
+    ) -> None:
+        self.label = label
+        self.stage, self.done, self.total = "", 0, 0
+        self._work, self._finished = work, finished
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="renderformer-task", daemon=True)
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask it to stop; it leaves no file behind."""
+        self._given_up.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end; whether it came."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        notes, problem = [], ""
+        try:
+            notes = self._work(self._progress)
+        except Cancelled:
+            problem = "given up"
+        except Exception as error:
+            problem = describe(error)
+        self._finished(self, notes, problem)
+
+    def _progress(self, stage: str, done: int, total: int) -> None:
+        if self._given_up.is_set():
+            raise Cancelled
+        self.stage, self.done, self.total = stage, done, total
 
 
 class Session:
@@ -38,7 +87,9 @@ class Session:
     Attributes:
         document, orbit, path: scene, camera, key frames. Change them through `edit` and `move`, which lock and ask for
             a new picture.
-        on_frame, on_error, on_progress: set by the front end; called on the worker thread.
+        on_frame, on_error, on_done: set by the front end; called on a worker thread.
+        drawing: stage, steps done and steps in all of the picture that is being drawn; None while nothing is.
+        task: what is being saved; None while nothing is.
     """
 
     def __init__(
@@ -63,7 +114,11 @@ class Session:
         self.frame: Frame | None = None
         self.on_frame: Callable[[Frame], None] | None = None
         self.on_error: Callable[[str], None] | None = None
-        self.on_progress: Progress | None = None
+        self.on_done: Callable[[str], None] | None = None
+        self.drawing: tuple[str, int, int] | None = None
+        self.task: Task | None = None
+        # Of the view-independent stage when it ran last.
+        self._encode_seconds = 0.0
         self._tone_map, self._exposure = "", 0.0
         self.set_display(tone_map, exposure)
         self._warned: tuple[str, list[str]] = ("", [])
@@ -167,6 +222,15 @@ class Session:
                 self._warned = key, self.renderer.check(scene.replace(cameras=()))
             return [*lines, *self._warned[1]]
 
+    def activity(self) -> tuple[str, float] | None:
+        """What is going on and how much of it is done (0 … 1); None while nothing is."""
+        if self.task is not None:
+            return self.task.label, self.task.done / max(self.task.total, 1)
+        if self.drawing is not None:
+            stage, done, total = self.drawing
+            return {"encode": "lighting the scene", "cast rays": "casting rays"}.get(stage, stage), done / max(total, 1)
+        return None
+
     def facts(self) -> dict[str, str]:
         """What the panel tells about the model and the last picture."""
         frame = self.frame
@@ -177,10 +241,8 @@ class Session:
         if frame is not None:
             image = frame.image
             facts["picture"] = f"{image.width} x {image.height}" + ("" if frame.final else " (coarse)")
-            facts["times"] = f"view {1000 * frame.seconds:.0f} ms" + (
-                f", scene {1000 * frame.encode_seconds:.0f} ms" if frame.encode_seconds else ""
-            )
-            facts["latency"] = f"{1000 * frame.latency:.0f} ms"
+            facts["times"] = f"scene {self._encode_seconds:.2f} s, view {frame.seconds:.2f} s"
+            facts["latency"] = f"{frame.latency:.2f} s"
         return facts
 
     def result(self) -> Scene:
@@ -192,64 +254,129 @@ class Session:
             marks = tuple(view.camera(name) for name, view in self.orbit.bookmarks.items())
             return scene.replace(cameras=(*scene.cameras, *marks))
 
-    def save_scene(self, path: str | os.PathLike[str], overwrite: bool = True) -> list[str]:
-        """Write the shown scene as .json or .h5, the camera first; what the format could not hold."""
+    def save(
+        self, path: str | os.PathLike[str], progress: Progress | None = None, turn: float = 0.0
+    ) -> list[str]:
+        """Write what is shown now: the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy),
+        or a video (.mp4) along the key frames, or, with `turn` seconds, of one full turn from where the camera is.
+
+        Args:
+            progress: called with (stage, done, total); what it raises ends the work and leaves no file.
+
+        Returns:
+            Lines that tell what the format could not hold.
+
+        Raises:
+            InputError: another suffix, a place that cannot be written, everything is hidden, or too few key frames.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            check_place(path)
+            tone_map, exposure = self.tone_map, self.exposure
+            return self.render(progress).save(path, tone_map=tone_map, exposure=exposure)
+        if suffix == ".mp4":
+            return self._save_video(path, progress, turn)
+        return self._save_scene(path)
+
+    def _save_scene(self, path: Path) -> list[str]:
         with self.lock:
+            document, version = self.document, self.document.version
             scene, camera = self.result(), self.orbit.camera
-            hidden = sum(not item.visible for item in self.document.items)
+            hidden = sum(not item.visible for item in document.items)
         own = [c for c in scene.cameras if c is not camera]
-        notes = scene.replace(cameras=(camera, *own)).save(path, overwrite)
-        return [*notes, f"{hidden} hidden objects were left out"] if hidden else notes
+        notes = scene.replace(cameras=(camera, *own)).save(path)
+        if hidden:
+            return [*notes, f"{hidden} hidden objects were left out"]
+        with self.lock:
+            document.mark_saved(version)
+        return notes
+
+    def _save_video(self, path: Path, progress: Progress | None, turn: float) -> list[str]:
+        with self.lock:
+            scene, view, size = self.document.scene, self.orbit.view, self.size
+            tone_map, exposure = self.tone_map, self.exposure
+            cameras = turntable(view, max(1, round(turn * FPS))) if turn else self.path.cameras(FPS)
+        lit = self.scheduler.lit(scene) or scene
+        return write_video(path, self.renderer, lit, cameras, size, FPS, tone_map, exposure, progress)
 
     def render(self, progress: Progress | None = None) -> Image:
         """The picture in the resolution for saving, of what is shown now; drawn on the calling thread unless the
         newest one is it."""
         with self.lock:
-            scene, camera, frame = self.document.scene, self.orbit.camera, self.frame
+            scene, camera, frame, size = self.document.scene, self.orbit.camera, self.frame, self.size
         is_it = (
             frame is not None
             and frame.final
-            and frame.size == self.size
+            and frame.size == size
             and frame.camera is camera
             and frame.scene == fingerprint(scene)
         )
         if is_it and frame is not None:
             return frame.image
-        return self.renderer.render(self._lit(scene, progress), self.size, camera, progress)[0]
+        return self.renderer.render(self.scheduler.lit(scene) or scene, size, camera, progress)[0]
 
-    def save_image(self, path: str | os.PathLike[str], **options: Any) -> list[str]:
-        """Write the picture in full resolution as .png, .jpg, .exr or .npy, see `Image.save`."""
-        from renderformer.image import check_output
+    def start(self, label: str, work: Callable[[Progress], list[str]]) -> Task:
+        """Do something long on a thread of its own; at the end `on_done` gets a line, `on_error` one if it fails.
 
-        check_output(Path(path))
-        return self.render().save(path, tone_map=self.tone_map, exposure=self.exposure, **options)
+        Args:
+            work: gets a progress callback, which ends it when it is given up; returns lines for the person.
 
-    def save_video(
-        self, path: str | os.PathLike[str], fps: float = 24.0, progress: Progress | None = None, turn: float = 0.0
-    ) -> list[str]:
-        """Write a video along the key frames, or, with `turn` seconds, of one full turn from where the camera is."""
+        Raises:
+            InputError: another one is not done yet.
+        """
         with self.lock:
-            scene, view = self.document.scene, self.orbit.view
-            cameras = turntable(view, max(1, round(turn * fps))) if turn else self.path.cameras(fps)
-        lit = self._lit(scene, progress)
-        return write_video(
-            path, self.renderer, lit, cameras, self.size, fps, self.tone_map, self.exposure, progress
-        )
+            if self.task is not None:
+                raise InputError(f"{self.task.label} is not done yet; wait for it or cancel it")
+            self.task = Task(label, work, self._task_ended)
+            return self.task
 
-    def open(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Show another scene or mesh file; what is open stays if that fails. Undo does not reach over it."""
+    def _task_ended(self, task: Task, notes: list[str], problem: str) -> None:
+        with self.lock:
+            self.task = None
+        if problem and self.on_error is not None:
+            self.on_error(f"{task.label}: {problem}")
+        elif not problem and self.on_done is not None:
+            self.on_done("; ".join([f"{task.label}: done", *notes]))
+
+    def open(self, path: str | os.PathLike[str]) -> str:
+        """Show another scene or mesh, or compare with a picture. What is open stays if that fails.
+
+        Returns:
+            The view that shows it: "neural" for a scene, "difference" for a picture.
+
+        Raises:
+            InputError: what `load_scene` and `Reference.load` raise.
+        """
         from renderformer.data.loading import load_scene
 
-        scene = load_scene(path, **options)
+        path = Path(path)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            self.reference = Reference.load(path)
+            return "difference"
+        scene = load_scene(path)
         with self.lock:
-            self.document = SceneDocument(scene)
+            self.document.open(scene)
             self.orbit = OrbitCamera(scene.cameras[0] if scene.cameras else None)
             self.path = CameraPath()
             self.request()
+        return "neural"
 
     def close(self) -> bool:
-        """Stop rendering; whether the worker has ended."""
-        return self.scheduler.close()
+        """Give up what is being saved and stop rendering; whether all threads have ended."""
+        task = self.task
+        if task is not None:
+            task.cancel()
+            task.join(CANCEL_SECONDS)
+        return self.scheduler.close() and (task is None or task.join(0))
+
+    def lateness(self) -> float:
+        """How old in seconds the newest picture is, if the camera stands elsewhere by now; else 0."""
+        with self.lock:
+            frame = self.frame
+            if frame is None:
+                return math.inf
+            return 0.0 if frame.camera is self.orbit.camera else self.scheduler.age(frame)
 
     def add_key(self) -> int:
         """Make the view a key frame; how many there are."""
@@ -264,20 +391,22 @@ class Session:
             self.request(tag)
             return self.orbit.view != view
 
-    def _lit(self, scene: Scene, progress: Progress | None) -> LitScene:
-        return self.scheduler.lit(scene) or self.renderer.encode(scene, progress)
-
     def _framed(self, frame: Frame) -> None:
-        self.frame, self.error = frame, ""
+        self.frame, self.error, self.drawing = frame, "", None
+        self._encode_seconds = frame.encode_seconds or self._encode_seconds
         if self.on_frame is not None:
             self.on_frame(frame)
 
     def _failed(self, error: Exception) -> None:
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        self.error = kind + next(iter(str(error).splitlines()), "")
+        self.error, self.drawing = describe(error), None
         if self.on_error is not None:
             self.on_error(self.error)
 
     def _progressed(self, stage: str, done: int, total: int) -> None:
-        if self.on_progress is not None:
-            self.on_progress(stage, done, total)
+        self.drawing = stage, done, total
+
+
+def describe(error: Exception) -> str:
+    """One line for a person."""
+    first = one_line(next(iter(str(error).splitlines()), ""))
+    return first if isinstance(error, InputError) else f"{type(error).__name__}: {first}"

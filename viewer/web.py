@@ -1,19 +1,25 @@
 """The viewer in a browser, for machines without a display: viser, bound to this machine, one port.
 
 One camera is shared by all pages that are open; whoever moves it last drives. Nothing is rendered in the browser but
-the preview: the picture is the background of viser's scene.
+the preview: the picture is the background of viser's scene, or, right of the bar of the split view, in front of it.
+Pages of other sites are refused, lest they drive the viewer from the browser that it is open in.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import http
 import io
 import math
+import os
+import re
 import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,23 +28,46 @@ import numpy as np
 import viser
 
 from renderformer.data.camera import Camera
-from renderformer.data.errors import InputError, one_line
+from renderformer.data.errors import InputError
 from renderformer.data.scene import Mesh
 from renderformer.image import TONE_MAPS
 from renderformer.viewer.camera import OrbitCamera, View
-from renderformer.viewer.display import from_srgb, to_srgb
+from renderformer.viewer.display import Picture, from_srgb, to_srgb
 from renderformer.viewer.document import Item, Placement, light_of
 from renderformer.viewer.scheduler import Frame
-from renderformer.viewer.session import Session
+from renderformer.viewer.session import TURN_SECONDS, Session, describe
 
 HOST = "127.0.0.1"
 RESOLUTIONS = ("128", "192", "256", "384", "512", "768", "1024")
-VIEWS = ("neural", "preview", "difference")
+VIEWS = ("neural", "preview", "split", "difference")
 # A camera that a page reports back within this of where it was put has not been moved.
 _STILL = 2e-3
+# A picture of where the camera was longer ago than this gives way to the preview.
+_LATE_SECONDS = 0.4
+# What takes no longer than this is not worth a progress bar.
+_BUSY_SECONDS = 0.4
+# Of the split view: width of the bar as a share of the picture; depths behind and before everything, in scene units.
+_BAR, _FAR, _NEAR = 0.004, 160.0, 0.0
+# Bytes that an uploaded scene may unpack to.
+_MAX_UNPACKED = 2 << 30
 _NOTHING = "(none)"
 _HELP = """Drag turns, right drag or Ctrl drag pans, the wheel moves nearer, a click picks an object.
-Exposure and tone map need no new picture. The camera is kept where the model was trained unless you free it."""
+**Ctrl Z**, **Ctrl Y** undo and redo, **H** home, **B** bookmark, **K** key frame, **T** turntable.
+Drop a mesh, a scene (.h5, or the .zip that was saved) or a picture to compare with anywhere on this page.
+Exposure and tone map need no new picture."""
+# What is dropped on the page goes the way of the upload button, whose input is the first one of the page. An `onload`,
+# since a script in a page's text does not run.
+_DROP = """<img hidden alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" onload="
+window.ondragover = event => event.preventDefault();
+window.ondrop = event => {
+  event.preventDefault();
+  const input = document.querySelector('input[type=file]');
+  if (!input || !event.dataTransfer.files.length) return;
+  const files = new DataTransfer();
+  files.items.add(event.dataTransfer.files[0]);
+  input.files = files.files;
+  input.dispatchEvent(new Event('change', {bubbles: true}));
+};">"""
 
 
 class WebViewer:
@@ -54,19 +83,27 @@ class WebViewer:
         # Position and target of each page's camera before it was put anywhere.
         self._strangers: dict[int, np.ndarray] = {}
         self._shown: dict[str, tuple[Mesh, Any]] = {}
+        self._late = False
+        self._asked_to_close = False
+        self._busy_since: float | None = None
+        # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
-        self.server = viser.ViserServer(host=HOST, port=port, label="RenderFormer", verbose=False)
+        # viser greets and says goodbye on stdout, which is for results.
+        with contextlib.redirect_stdout(io.StringIO()), _own_pages_only():
+            self.server = viser.ViserServer(host=HOST, port=port, label="RenderFormer", verbose=False)
+        # Whatever a page asks for, nothing here goes out to a public address.
+        self.server.request_share_url = lambda verbose=True: None
         self.server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
         self.server.gui.main_panel.dock_right()
         self.server.scene.set_up_direction("+z")
         self._put_camera(self.server.initial_camera)
         self._build()
-        session.on_frame, session.on_error = self._framed, self._failed
+        session.on_frame, session.on_error, session.on_done = self._framed, self._failed, self._done
         self.server.on_client_connect(self._guarded(self._connected))
         self.server.on_client_disconnect(lambda client: self._strangers.pop(client.client_id, None))
         self.server.scene.on_click()(self._guarded(self._clicked))
-        self._turning = threading.Thread(target=self._turn, name="renderformer-turntable", daemon=True)
-        self._turning.start()
+        self._ticking = threading.Thread(target=self._tick, name="renderformer-tick", daemon=True)
+        self._ticking.start()
         session.resize(session.size)
         self._fill()
 
@@ -78,16 +115,22 @@ class WebViewer:
     def close(self) -> None:
         """End the server and the session."""
         self.done.set()
-        self._turning.join(5)
-        self.session.on_frame = self.session.on_error = None
+        self._ticking.join(5)
+        self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.session.close()
-        self.server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.server.stop()
 
     def _build(self) -> None:
         gui = self.server.gui
         self._status = gui.add_markdown("starting …")
+        self._busy = gui.add_markdown("", visible=False)
+        self._progress = gui.add_progress_bar(0.0, visible=False)
+        self._cancel = gui.add_button("cancel", visible=False, color="red")
+        self._cancel.on_click(self._guarded(lambda event: self._give_up()))
         with gui.add_folder("Picture"):
             self._kind = gui.add_dropdown("view", VIEWS)
+            self._bar = gui.add_slider("bar", min=0.0, max=1.0, step=0.005, initial_value=0.5, visible=False)
             self._exposure = gui.add_slider(
                 "exposure", min=-10.0, max=10.0, step=0.1, initial_value=min(max(self.session.exposure, -10.0), 10.0)
             )
@@ -99,19 +142,27 @@ class WebViewer:
         self._build_objects()
         self._build_lights()
         with gui.add_folder("File"):
-            self._button("undo", lambda client: self._note(client, "undo", self.session.undo()))
-            self._button("redo", lambda client: self._note(client, "redo", self.session.redo()))
-            for suffix in (".png", ".exr"):
-                self._button(f"save {suffix[1:].upper()}", functools.partial(self._download_image, suffix=suffix))
-            for suffix in (".json", ".h5"):
-                self._button(f"save scene {suffix[1:].upper()}", functools.partial(self._download_scene, suffix=suffix))
-            self._button("save path MP4", lambda client: self._download_video(client, 0.0))
-            self._button("save turntable MP4", lambda client: self._download_video(client, 4.0))
-            for label, action in (("open …", self._open), ("reference picture …", self._compare)):
-                upload = gui.add_upload_button(label)
-                upload.on_upload(self._guarded(functools.partial(_uploaded, action=action)))
-            self._button("close the viewer", lambda client: self.done.set())
+            upload = gui.add_upload_button("open or compare …", hint="a mesh, a scene, or a picture to compare with")
+            upload.on_upload(self._guarded(self._uploaded))
+            self._button("undo", self._undo)
+            self._button("redo", self._redo)
+            for name in ("picture.png", "picture.exr", "scene.json", "scene.h5", "path.mp4"):
+                self._button(f"save {name}", functools.partial(self._download, name=name))
+            self._button("save turntable.mp4", functools.partial(self._download, name="turntable.mp4"))
+            self._button("close the viewer", self._close_asked)
         gui.add_markdown(_HELP)
+        gui.add_html(_DROP)
+        for label, key, modifier, action in (
+            ("undo", "Z", "cmd/ctrl", self._undo),
+            ("redo", "Y", "cmd/ctrl", self._redo),
+            ("home", "H", None, self._home),
+            ("bookmark", "B", None, self._bookmark),
+            ("add key frame", "K", None, self._add_key),
+            ("turntable", "T", None, self._switch_turntable),
+        ):
+            command = gui.add_command(label, hotkey=key, modifier=modifier)
+            command.on_trigger(self._guarded(functools.partial(_with_client, action=action)))
+        self._on(self._bar, self._draw)
         self._on(self._kind, self._change_kind)
         self._on(self._exposure, lambda: self._change_display(exposure=self._exposure.value))
         self._on(self._tone_map, lambda: self._change_display(tone_map=self._tone_map.value))
@@ -128,11 +179,13 @@ class WebViewer:
             }
             self._limited = gui.add_checkbox("keep in the trained range", self.session.orbit.limited)
             self._turntable = gui.add_checkbox("turntable", False)
-            self._button("home", lambda client: self._move(lambda orbit: orbit.home()))
+            self._button("home", self._home)
             self._button("bookmark", self._bookmark)
             self._marks = gui.add_dropdown("go to", (_NOTHING,))
+            self._button("forget bookmark", self._forget)
             self._button("add key frame", self._add_key)
-            self._button("clear key frames", lambda client: self.session.path.clear())
+            self._keys = gui.add_markdown("")
+            self._button("clear key frames", self._clear_keys)
         for name, number in self._angles.items():
             self._on(number, functools.partial(self._change_angle, name))
         self._on(self._limited, lambda: self._move(lambda orbit: setattr(orbit, "limited", self._limited.value)))
@@ -185,7 +238,7 @@ class WebViewer:
             try:
                 action(event)
             except Exception as error:
-                self._tell(getattr(event, "client", None), "failed", _line(error))
+                self._tell(getattr(event, "client", None), "failed", describe(error))
 
         return run
 
@@ -206,9 +259,15 @@ class WebViewer:
         for target in targets:
             target.add_notification(title, line, auto_close_seconds=8.0, color="red" if title == "failed" else "blue")
 
-    def _note(self, client: Any, title: str, line: str) -> None:
-        self._fill()
-        self._tell(client, title, line or f"nothing to {title}")
+    def _undo(self, client: Any) -> None:
+        label = self.session.undo()
+        self._changed()
+        self._tell(client, "undo", label or "nothing left")
+
+    def _redo(self, client: Any) -> None:
+        label = self.session.redo()
+        self._changed()
+        self._tell(client, "redo", label or "nothing left")
 
     # The camera
 
@@ -268,25 +327,66 @@ class WebViewer:
         value = float(self._angles[name].value)
         self._move(lambda orbit: setattr(orbit, "view", replace(orbit.view, **{name: value})))
 
+    def _home(self, client: Any) -> None:
+        self._move(OrbitCamera.home)
+
     def _bookmark(self, client: Any) -> None:
-        self.session.move(lambda orbit: orbit.bookmark())
-        self._marks.options = (_NOTHING, *self.session.orbit.bookmarks)
+        self._tell(client, "bookmark", self.session.move(lambda orbit: orbit.bookmark()))
+        self._fill()
 
     def _recall(self) -> None:
         name = self._marks.value
         if name != _NOTHING:
             self._move(lambda orbit: orbit.recall(name))
 
-    def _add_key(self, client: Any) -> None:
-        self._tell(client, "key frame", f"{self.session.add_key()} keys, {self.session.path.duration:g} s")
+    def _forget(self, client: Any) -> None:
+        self._move(lambda orbit: orbit.forget(self._marks.value))
 
-    def _turn(self) -> None:
+    def _add_key(self, client: Any) -> None:
+        self.session.add_key()
+        self._fill()
+
+    def _clear_keys(self, client: Any) -> None:
+        self.session.path.clear()
+        self._fill()
+
+    def _switch_turntable(self, client: Any) -> None:
+        self._turntable.value = not self._turntable.value
+
+    def _tick(self) -> None:
         last = time.monotonic()
         while not self.done.wait(0.05):
             now = time.monotonic()
             if self._turntable.value:
                 self._move(functools.partial(OrbitCamera.turntable, seconds=now - last))
             last = now
+            self._judge()
+            self._show_activity()
+
+    def _judge(self) -> None:
+        """Let the preview show where the camera is while the picture comes late; as in the window."""
+        age = self.session.lateness()
+        late = age > _LATE_SECONDS or (self._late and age > 0)
+        if late != self._late:
+            self._late = late
+            if self._kind.value == "neural":
+                self._draw()
+
+    def _show_activity(self) -> None:
+        """The progress bar: of what is being saved, or of a picture that takes its time."""
+        activity, task, now = self.session.activity(), self.session.task, time.monotonic()
+        self._busy_since = None if activity is None else self._busy_since or now
+        shown = self._busy_since is not None and (task is not None or now - self._busy_since > _BUSY_SECONDS)
+        for handle, visible in ((self._busy, shown), (self._progress, shown), (self._cancel, task is not None)):
+            if handle.visible != visible:
+                handle.visible = visible
+        if activity is not None and shown:
+            _set(self._busy, activity[0], "content")
+            _set(self._progress, round(100 * activity[1]))
+
+    def _give_up(self) -> None:
+        if self.session.task is not None:
+            self.session.task.cancel()
 
     # Picture
 
@@ -295,24 +395,33 @@ class WebViewer:
         self._show_status()
 
     def _failed(self, line: str) -> None:
-        self._tell(None, "failed", one_line(line))
+        self._tell(None, "failed", line)
         self._show_status()
 
+    def _done(self, line: str) -> None:
+        self._tell(None, "done", line)
+
     def _draw(self) -> None:
-        """Show the newest picture in all pages."""
-        if self._kind.value == "preview":
-            return
-        picture = self.session.picture(self._kind.value)
-        if picture is not None:
-            frame = self.session.frame
-            final = frame is not None and frame.final
-            self.server.scene.set_background_image(picture, format="jpeg", jpeg_quality=95 if final else 80)
+        """Show what the view asks for in all pages."""
+        with self._filling:
+            kind = self._kind.value
+            preview = kind in ("preview", "split") or (kind == "neural" and self._late)
+            picture = None
+            if kind != "preview":
+                picture = self.session.picture("difference" if kind == "difference" else "neural")
+            if picture is None or (preview and kind != "split"):
+                self.server.scene.set_background_image(None)
+            else:
+                frame = self.session.frame
+                quality = 95 if frame is not None and frame.final else 80
+                depth = None
+                if kind == "split":
+                    picture, depth = _split(picture, self._bar.value)
+                self.server.scene.set_background_image(picture, format="jpeg", jpeg_quality=quality, depth=depth)
+            self._show_meshes(preview)
 
     def _change_kind(self) -> None:
-        preview = self._kind.value == "preview"
-        self._show_meshes(preview)
-        if preview:
-            self.server.scene.set_background_image(None)
+        self._bar.visible = self._kind.value == "split"
         self._draw()
 
     def _change_display(self, **values: Any) -> None:
@@ -324,7 +433,7 @@ class WebViewer:
         self._fit(width / height)
 
     def _show_meshes(self, visible: bool) -> None:
-        """Bring the preview up to date with the scene, or hide it."""
+        """Bring the preview up to date with the scene, or take it away."""
         wanted = {} if not visible else {item.name: item for item in self.session.document.items if item.visible}
         for name, (mesh, handle) in list(self._shown.items()):
             if name not in wanted or wanted[name].mesh is not mesh:
@@ -353,9 +462,13 @@ class WebViewer:
 
     def _edit(self, change: Callable[[Any], object]) -> None:
         self.session.edit(change)
+        self._changed()
+
+    def _changed(self) -> None:
+        """The scene is another one now."""
         self._fill()
-        if self._kind.value == "preview":
-            self._show_meshes(True)
+        if self._shown:
+            self._draw()
 
     def _place(self) -> None:
         placement = Placement(tuple(self._translation.value), tuple(self._rotation.value), float(self._scale.value))
@@ -383,6 +496,8 @@ class WebViewer:
             items, lights = self.session.document.items, self.session.document.lights
             item = _chosen(self._object, items)
             light = _chosen(self._light, lights)
+            _offer(self._marks, (_NOTHING, *self.session.orbit.bookmarks))
+            _set(self._keys, f"{len(self.session.path.keys)} key frames, {self.session.path.duration:g} s", "content")
             view = self.session.orbit.view
             values: list[tuple[Any, Any]] = [
                 (handle, round(getattr(view, name), 3)) for name, handle in self._angles.items()
@@ -413,45 +528,48 @@ class WebViewer:
 
     # Files
 
-    def _download_image(self, client: Any, suffix: str) -> None:
-        with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
-            path = Path(folder) / f"picture{suffix}"
-            notes = self.session.save_image(path)
-            client.send_file_download(path.name, path.read_bytes())
-        self._tell(client, path.name, "; ".join(notes).replace(f"{path}: ", "") or "saved")
+    def _download(self, client: Any, name: str) -> None:
+        turn = TURN_SECONDS if name.startswith("turntable") else 0.0
+        if name.startswith("path"):
+            # Said at once.
+            self.session.path.cameras(1.0)
 
-    def _download_scene(self, client: Any, suffix: str) -> None:
-        with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
-            path = Path(folder) / f"scene{suffix}"
-            notes = self.session.save_scene(path)
-            if suffix == ".json":
-                # JSON has its meshes beside it, and a page can only be sent one file.
-                client.send_file_download("scene.zip", _zipped(Path(folder)))
-            else:
-                client.send_file_download(path.name, path.read_bytes())
-        self._tell(client, path.name, "; ".join(notes) or "saved")
+        def work(progress: Any) -> list[str]:
+            with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
+                path = Path(folder) / name
+                notes = self.session.save(path, progress, turn)
+                if path.suffix == ".json":
+                    # JSON has its meshes beside it, and a page can only be sent one file.
+                    client.send_file_download("scene.zip", _zipped(Path(folder)))
+                else:
+                    client.send_file_download(name, path.read_bytes())
+            return [note.replace(f"{path}: ", "") for note in notes]
 
-    def _download_video(self, client: Any, turn: float) -> None:
+        self.session.start(f"saving {name}", work)
+
+    def _uploaded(self, event: Any) -> None:
+        """Open a file that a page sent; only its suffix and what is left of its name are believed."""
+        file = event.target.value
+        name = re.sub(r"[^\w.-]+", "_", Path(file.name).name)[-100:].lstrip(".") or "upload"
         with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
-            path = Path(folder) / "path.mp4"
-            bar = self.server.gui.add_progress_bar(0.0)
+            path = Path(folder) / name
+            path.write_bytes(file.content)
             try:
-                show = lambda stage, done, total: setattr(bar, "value", 100.0 * done / max(total, 1))  # noqa: E731
-                self.session.save_video(path, progress=show, turn=turn)
-            finally:
-                bar.remove()
-            client.send_file_download(path.name, path.read_bytes())
-
-    def _open(self, path: Path) -> None:
-        self.session.open(path)
-        self._move(lambda orbit: None)
-
-    def _compare(self, path: Path) -> None:
-        from renderformer.viewer.display import Reference
-
-        self.session.reference = Reference.load(path)
-        self._kind.value = "difference"
+                source = _unzipped(path) if path.suffix.lower() == ".zip" else path
+                self._kind.value = self.session.open(source)
+            except InputError as error:
+                raise InputError(str(error).replace(f"{folder}{os.sep}", "")) from None
+        self._bar.visible = False
+        self._put_cameras()
+        self._fill()
         self._draw()
+
+    def _close_asked(self, client: Any) -> None:
+        if self.session.document.unsaved and not self._asked_to_close:
+            self._asked_to_close = True
+            self._tell(client, "close", "edits of the scene are not in a file yet; press once more to close")
+        else:
+            self.done.set()
 
 
 def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None = None) -> None:
@@ -478,32 +596,73 @@ def _pose(camera: Any) -> np.ndarray:
     return np.concatenate([camera.position, camera.look_at]).astype(float)
 
 
-def _chosen(dropdown: Any, items: tuple[Item, ...]) -> Item | None:
-    """The item that a dropdown names, after its options were brought up to date."""
-    names = tuple(item.name for item in items) or (_NOTHING,)
+def _offer(dropdown: Any, names: tuple[str, ...]) -> None:
     if tuple(dropdown.options) != names:
         value = dropdown.value
         dropdown.options = names
         _set(dropdown, value if value in names else names[0])
+
+
+def _chosen(dropdown: Any, items: tuple[Item, ...]) -> Item | None:
+    """The item that a dropdown names, after its options were brought up to date."""
+    _offer(dropdown, tuple(item.name for item in items) or (_NOTHING,))
     return next((item for item in items if item.name == dropdown.value), None)
 
 
-def _set(handle: Any, value: Any) -> None:
-    same = np.allclose(handle.value, value, atol=1e-6) if not isinstance(value, str) else handle.value == value
+def _set(handle: Any, value: Any, field: str = "value") -> None:
+    now = getattr(handle, field)
+    same = now == value if isinstance(value, str) else np.allclose(now, value, atol=1e-6)
     if not same:
-        handle.value = value
+        setattr(handle, field, value)
 
 
-def _uploaded(event: Any, action: Callable[[Path], None]) -> None:
-    """Run an action on a file that a page sent; only its suffix is believed."""
-    file = event.target.value
-    with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
-        path = Path(folder) / f"upload{Path(file.name).suffix[:8]}"
-        path.write_bytes(file.content)
-        try:
-            action(path)
-        except InputError as error:
-            raise InputError(str(error).replace(str(path), file.name)) from None
+def _with_client(event: Any, action: Callable[[Any], object]) -> None:
+    action(event.client)
+
+
+def _split(picture: Picture, bar: float) -> tuple[Picture, np.ndarray]:
+    """The picture before the preview right of a bar (0 … 1), black behind it on the left; and depths in scene units."""
+    height, width, _ = picture.shape
+    column, thick = round(bar * width), max(1, round(_BAR * width))
+    both, depth = picture.copy(), np.full((height, width), _NEAR, np.float32)
+    both[:, :column], depth[:, :column] = 0, _FAR
+    both[:, column : column + thick] = 255
+    return both, depth
+
+
+@contextlib.contextmanager
+def _own_pages_only() -> Iterator[None]:
+    """While viser starts: its server answers only to this machine's names, and to no page but its own.
+
+    A page of another site can open a connection to 127.0.0.1, too, and one whose name is made to lead to 127.0.0.1
+    even reads the answers. Browsers say in `Origin` and `Host` where they think they are.
+    """
+    from websockets.asyncio import server
+
+    serve = server.serve
+
+    def guarded(*arguments: Any, process_request: Any = None, **options: Any) -> Any:
+        def answer(connection: Any, request: Any) -> Any:
+            if not _from_here(request.headers.get_all("Host"), request.headers.get_all("Origin")):
+                return connection.respond(http.HTTPStatus.FORBIDDEN, "only pages of this viewer may connect\n")
+            return None if process_request is None else process_request(connection, request)
+
+        return serve(*arguments, process_request=answer, **options)
+
+    server.serve = guarded
+    try:
+        yield
+    finally:
+        server.serve = serve
+
+
+def _from_here(hosts: list[str], origins: list[str]) -> bool:
+    """Whether a request with these headers comes from this viewer's page, or from a program that is no browser."""
+    if len(hosts) != 1 or len(origins) > 1:
+        return False
+    host = hosts[0]
+    name = host.rsplit(":", 1)[0] if re.search(r":\d+$", host) else host
+    return name in ("127.0.0.1", "localhost", "[::1]") and origins in ([], [f"http://{host}"])
 
 
 def _zipped(folder: Path) -> bytes:
@@ -514,6 +673,24 @@ def _zipped(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _line(error: Exception) -> str:
-    first = one_line(next(iter(str(error).splitlines()), ""))
-    return first if isinstance(error, InputError) else f"{type(error).__name__}: {first}"
+def _unzipped(path: Path) -> Path:
+    """The scene JSON of an archive as `_zipped` makes it, unpacked beside it.
+
+    Raises:
+        InputError: it is damaged, holds no or several scenes, or too much.
+    """
+    folder = path.with_name("unpacked")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > _MAX_UNPACKED:
+                raise InputError(f"{path}: unpacks to more than {_MAX_UNPACKED >> 30} GiB; open it on the command line")
+            scenes = [name for name in archive.namelist() if re.fullmatch(r"[^/\\]+\.json", name)]
+            if len(scenes) != 1:
+                raise InputError(f"{path}: holds {len(scenes)} scene JSON files, expected one; send its .glb or .h5")
+            # zipfile drops what would lead out of the folder.
+            archive.extractall(folder)
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be unpacked ({error}); check the file") from None
+    return folder / scenes[0]

@@ -1,6 +1,7 @@
 """The viewer in a window: a thin Open3D front end over a `Session`.
 
 The fast preview (SceneWidget) and the picture (ImageWidget) share one letterboxed rectangle; a panel is on the right.
+While the picture comes late, because the model is slow or the scene large, the preview shows where the camera is.
 Everything here runs on the main thread, but for what the worker posts to it. Open3D ends its loop, or crashes, when a
 callback raises, so every callback goes through `_guarded`.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,37 +20,57 @@ import numpy as np
 import open3d as o3d
 from open3d.visualization import gui, rendering
 
-from renderformer.data.errors import InputError, one_line
+from renderformer.data.errors import InputError
+from renderformer.data.loading import SCENE_FORMATS
+from renderformer.data.meshfiles import FORMATS
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS
 from renderformer.viewer.camera import OrbitCamera
-from renderformer.viewer.display import Picture, Rect, Reference, letterbox, resized
+from renderformer.viewer.display import Picture, Rect, from_srgb, letterbox, resized, to_srgb
 from renderformer.viewer.document import Item, Placement, light_of
+from renderformer.viewer.preview import Lighting, coloured
 from renderformer.viewer.scheduler import Frame
-from renderformer.viewer.session import Session
+from renderformer.viewer.session import TURN_SECONDS, Session, describe
 
 TITLE = "RenderFormer"
 VIEWS = ("neural", "preview", "split", "difference")
 RESOLUTIONS = (128, 192, 256, 384, 512, 768, 1024)
 PANEL_EM = 22
-# Degrees of orbit over the height of the picture; factor of distance for one step of the wheel.
-ORBIT_DEGREES, WHEEL_STEP = 180.0, 1.1
-# Shares of the width from the bar of the split view where a drag takes hold of it.
-BAR_REACH = 0.02
-# Of the lamp on the camera, in Open3D's units.
-LAMP = 250000.0
+# Degrees of orbit over the height of the picture, and of one press of an arrow; factor of distance of a wheel's step.
+ORBIT_DEGREES, ARROW_DEGREES, WHEEL_STEP = 180.0, 5.0, 1.1
+# Stops of one press of a bracket.
+EXPOSURE_STEP = 0.5
+# Shares of the width from the bar of the split view where a drag takes hold of it; its width in pixels.
+BAR_REACH, BAR_PIXELS = 0.02, 3
 # Movement of the pointer in pixels up to which a press counts as a click.
 CLICK_PIXELS = 3
 # A request to close this soon after Escape came from that key.
-ESCAPE_SECONDS = 2.0
-HELP = """Left drag        turn
-Right drag       pan (or Shift and left drag)
-Wheel            nearer, farther
-Ctrl and wheel   field of view
-Click            choose the object under the pointer
-H home   U undo   R redo   T turntable   B bookmark   K key frame
-1 neural   2 preview   3 split   4 difference
-Exposure and tone map need no new picture. Escape does nothing, so that no work is lost; close by the menu."""
-OPEN, REFERENCE, SAVE_IMAGE, SAVE_SCENE, SAVE_VIDEO, SAVE_TURN, QUIT, UNDO, REDO, KEYS = range(1, 11)
+ESCAPE_SECONDS = 0.5
+# A picture of where the camera was longer ago than this gives way to the preview.
+LATE_SECONDS = 0.3
+# What takes no longer than this is not worth a progress bar.
+BUSY_SECONDS = 0.4
+WARNING_COLOUR = (1.0, 0.7, 0.2)
+VIDEO = (".mp4",)
+HELP = {
+    "Left drag, arrows": "turn",
+    "Right drag, Shift and left drag": "pan",
+    "Wheel, + -": "nearer, farther",
+    "Ctrl and wheel": "field of view",
+    "Click": "choose the object under the pointer",
+    "H": "home",
+    "T": "turntable, on and off",
+    "B": "bookmark",
+    "K, P": "add a key frame, play them",
+    "U or Ctrl Z, R or Ctrl Y": "undo, redo",
+    "[ ]": "exposure",
+    "1 2 3 4": "neural, preview, split, difference",
+    "Ctrl O, Ctrl S": "open, save the scene",
+    "Escape": "closes a dialog, never the window",
+}
+HELP_NOTES = """Keys act after a click on the picture. Exposure and tone map need no
+new picture. To drop files use renderformer view --web: Open3D does not
+tell Python of drops on a window."""
+(OPEN, REFERENCE, SAVE_IMAGE, SAVE_SCENE, SAVE_VIDEO, SAVE_TURN, QUIT, UNDO, REDO, KEYS) = range(1, 11)
 
 
 class Window:
@@ -58,27 +79,35 @@ class Window:
     def __init__(self, session: Session, width: int = 1200, height: int = 800) -> None:
         self.session = session
         self.closed = False
+        self.dialog: Any = None
         self._bar = 0.5
         self._press: tuple[int, int] | None = None
         self._last: tuple[int, int] = (0, 0)
         self._on_bar = False
+        # When the turntable turned last, and when the key frames began to play.
         self._turning: float | None = None
+        self._playing: float | None = None
         self._message = ""
         self._filling = False
-        self._escaped, self._close_now = -ESCAPE_SECONDS, False
-        self._drawn: dict[str, Any] = {}
+        self._escaped = -ESCAPE_SECONDS
+        self._late = False
+        self._busy_since: float | None = None
+        self._folder = Path.cwd()
+        self._drawn: dict[str, tuple[Item, Any]] = {}
         self._picture: Picture | None = None
         self.window = gui.Application.instance.create_window(TITLE, width, height)
         self._build_view()
         self._build_panel()
         self._build_menu()
         self.window.set_on_layout(self._guarded(self._layout))
-        self.window.set_on_close(self._close)
-        self.window.set_on_key(self._guarded(self._key, False))
+        self.window.set_on_close(lambda: self.closed or self._guarded(self._close, False)())
+        self.window.set_on_key(self._guarded(self._note_escape, False))
         self.window.set_on_tick_event(self._guarded(self._tick, False))
         session.on_frame = lambda frame: self._post(lambda: self._framed(frame))
         session.on_error = lambda line: self._post(lambda: self._say(line))
+        session.on_done = lambda line: self._post(lambda: self._say(line))
         self._fill()
+        self.window.set_focus_widget(self.scene)
         session.request()
 
     def _guarded(self, action: Callable[..., Any], result: Any = None) -> Callable[..., Any]:
@@ -90,8 +119,7 @@ class Window:
             try:
                 got = action(*values)
             except Exception as error:
-                kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-                self._say(one_line(kind + next(iter(str(error).splitlines()), "")))
+                self._say(describe(error))
                 return result
             return result if got is None else got
 
@@ -109,69 +137,94 @@ class Window:
         # On software rendering these cost six times the rest.
         self.scene.scene.view.set_post_processing(False)
         self.scene.scene.view.set_shadowing(False)
-        self.scene.scene.scene.enable_sun_light(True)
         self.image = gui.ImageWidget()
         self.window.add_child(self.scene)
         self.window.add_child(self.image)
         for widget in (self.scene, self.image):
             widget.set_on_mouse(self._guarded(self._mouse, gui.Widget.EventCallbackResult.CONSUMED))
+            # Keys go to the widget in focus, so that what is typed into a field does nothing else.
+            widget.set_on_key(self._guarded(self._key, gui.Widget.EventCallbackResult.CONSUMED))
 
     def _build_panel(self) -> None:
         em = self.window.theme.font_size
-        self._panel = gui.ScrollableVert(0.3 * em, gui.Margins(0.5 * em, 0.5 * em, 0.5 * em, 0.5 * em))
-        self.window.add_child(self._panel)
-        self._status = gui.Label("starting")
+        self._panel = gui.ScrollableVert(0.3 * em, gui.Margins(0.5 * em, 0.5 * em, 1.2 * em, 0.5 * em))
+        self._status, self._warnings = gui.Label("starting"), gui.Label("")
+        self._warnings.text_color = gui.Color(*WARNING_COLOUR)
         self._panel.add_child(self._status)
-        self._build_output(self._section("Picture"))
+        self._panel.add_child(self._warnings)
+        self._build_picture(self._section("Picture"))
         self._build_camera(self._section("Camera"))
+        self._build_path(self._section("Bookmarks and key frames", False))
         self._build_object(self._section("Object", False))
         self._build_light(self._section("Light", False))
+        # What is going on, at the foot of the panel, while something is.
+        self._busy, self._progress, self._cancel = gui.Label(""), gui.ProgressBar(), gui.Button("cancel")
+        self._cancel.vertical_padding_em = 0
+        self._cancel.set_on_clicked(self._guarded(self._give_up))
+        for widget in (self._panel, self._busy, self._progress, self._cancel):
+            self.window.add_child(widget)
+        for widget in (self._busy, self._progress, self._cancel):
+            widget.visible = False
 
     def _section(self, title: str, opened: bool = True) -> Any:
+        """A part of the panel that folds, with labels in its first column and controls in its second."""
         em = self.window.theme.font_size
         section = gui.CollapsableVert(title, 0.3 * em, gui.Margins(em, 0, 0, 0))
         section.set_is_open(opened)
         self._panel.add_child(section)
         return section
 
-    def _row(self, section: Any, label: str, widget: Any) -> Any:
-        row = gui.Horiz(0.5 * self.window.theme.font_size)
-        row.add_child(gui.Label(label))
-        row.add_child(widget)
-        section.add_child(row)
+    def _rows(self, section: Any) -> Any:
+        """Labels in a first column and controls in a second."""
+        em = self.window.theme.font_size
+        grid = gui.VGrid(2, 0.3 * em)
+        section.add_child(grid)
+        return grid
+
+    def _row(self, rows: Any, label: str, widget: Any) -> Any:
+        rows.add_child(gui.Label(label))
+        rows.add_child(widget)
         return widget
 
-    def _button(self, section: Any, label: str, action: Callable[[], object]) -> None:
-        button = gui.Button(label)
-        button.set_on_clicked(self._guarded(lambda: self._then_fill(action)))
-        section.add_child(button)
+    def _buttons(self, section: Any, **actions: Callable[[], object]) -> None:
+        """Buttons beside each other; an underscore in a name is a blank."""
+        row = gui.Horiz(0.4 * self.window.theme.font_size)
+        for label, action in actions.items():
+            button = gui.Button(label.replace("_", " "))
+            button.vertical_padding_em = 0
+            button.set_on_clicked(self._guarded(functools.partial(self._then_fill, action)))
+            row.add_child(button)
+        section.add_child(row)
 
-    def _number(
-        self, section: Any, label: str, low: float, high: float, action: Callable[[float], object]
-    ) -> Any:
+    def _number(self, rows: Any, label: str, low: float, high: float, action: Callable[[float], object]) -> Any:
         edit = gui.NumberEdit(gui.NumberEdit.DOUBLE)
         edit.set_limits(low, high)
         edit.set_on_value_changed(self._changed(action))
-        return self._row(section, label, edit)
+        return self._row(rows, label, edit)
 
-    def _slider(self, section: Any, label: str, low: float, high: float, action: Callable[[float], object]) -> Any:
+    def _slider(self, rows: Any, label: str, low: float, high: float, action: Callable[[float], object]) -> Any:
         slider = gui.Slider(gui.Slider.DOUBLE)
         slider.set_limits(low, high)
         slider.set_on_value_changed(self._changed(action))
-        return self._below(section, label, slider)
+        return self._row(rows, label, slider)
 
-    def _below(self, section: Any, label: str, widget: Any) -> Any:
-        """A label and under it a control as wide as the panel."""
-        section.add_child(gui.Label(label))
-        section.add_child(widget)
-        return widget
-
-    def _choice(self, section: Any, label: str, names: Any, action: Callable[[str], object]) -> Any:
+    def _choice(self, rows: Any, label: str, names: Iterable[object], action: Callable[[str], object]) -> Any:
         box = gui.Combobox()
         for name in names:
             box.add_item(str(name))
         box.set_on_selection_changed(self._guarded(lambda text, index: self._then_fill(lambda: action(text))))
-        return self._row(section, label, box)
+        return self._row(rows, label, box)
+
+    def _vector(self, rows: Any, label: str, action: Callable[[Any], object]) -> Any:
+        edit = gui.VectorEdit()
+        edit.set_on_value_changed(self._changed(action))
+        return self._row(rows, label, edit)
+
+    def _check(self, section: Any, label: str, action: Callable[[bool], object]) -> Any:
+        box = gui.Checkbox(label)
+        box.set_on_checked(self._changed(action))
+        section.add_child(box)
+        return box
 
     def _changed(self, action: Callable[[Any], object]) -> Callable[[Any], None]:
         """A callback for a person's changes; what the program writes into a control is not one."""
@@ -182,80 +235,88 @@ class Window:
         action()
         self._fill()
 
-    def _build_output(self, section: Any) -> None:
-        self._kind = self._choice(section, "view", VIEWS, lambda name: self._show(name))
-        self._exposure = self._slider(section, "exposure", -10, 10, lambda v: self._display(exposure=v))
-        self._tone_map = self._choice(section, "tone map", TONE_MAPS, lambda name: self._display(tone_map=name))
+    def _build_picture(self, section: Any) -> None:
+        rows = self._rows(section)
+        self._kind = self._choice(rows, "view", VIEWS, self._show)
+        self._exposure = self._slider(rows, "exposure", -10, 10, lambda v: self._display(exposure=v))
+        self._tone_map = self._choice(rows, "tone map", TONE_MAPS, lambda name: self._display(tone_map=name))
         self._tone_map.selected_text = self.session.tone_map
-        sides = sorted({*RESOLUTIONS, *self.session.size})
-        self._side = self._choice(section, "pixels", sides, lambda text: self._resize(int(text)))
+        sides = sorted({*RESOLUTIONS, min(self.session.size)})
+        self._side = self._choice(rows, "pixels", sides, lambda text: self._resize(int(text)))
         self._side.selected_text = str(min(self.session.size))
 
     def _build_camera(self, section: Any) -> None:
+        rows = self._rows(section)
         ranges = {"azimuth": (-360, 360), "elevation": (-90, 90), "distance": (0.01, 100), "fov": (1, 170)}
         self._angles = {
-            name: self._number(section, name, *span, functools.partial(self._angle, name))
-            for name, span in ranges.items()
+            name: self._number(rows, name, *span, functools.partial(self._angle, name)) for name, span in ranges.items()
         }
-        self._limited = gui.Checkbox("keep in the trained range")
-        self._limited.set_on_checked(
-            self._changed(lambda on: self.session.move(lambda orbit: setattr(orbit, "limited", on)))
+        self._limited = self._check(section, "keep in the trained range", self._limit)
+        self._buttons(section, home=lambda: self.session.move(OrbitCamera.home), turntable=self._turn)
+
+    def _build_path(self, section: Any) -> None:
+        rows = self._rows(section)
+        self._marks = self._choice(rows, "bookmark", (), self._recall)
+        self._buttons(section, add=self._bookmark, go=self._recall, forget=self._forget)
+        self._keys = gui.Label("")
+        section.add_child(self._keys)
+        self._buttons(
+            section,
+            add_key=self._add_key,
+            remove_last=lambda: self.session.path.remove(-1) if self.session.path.keys else None,
+            clear=lambda: self.session.path.clear(),
+            play=self._play,
         )
-        section.add_child(self._limited)
-        self._button(section, "home", lambda: self.session.move(OrbitCamera.home))
-        self._button(section, "bookmark", self._bookmark)
-        self._marks = self._choice(section, "go to", (), lambda name: self.session.move(lambda o: o.recall(name)))
-        self._button(section, "add key frame", self._add_key)
-        self._button(section, "clear key frames", lambda: self.session.path.clear())
 
     def _build_object(self, section: Any) -> None:
-        names = [item.name for item in self.session.document.items]
-        self._object = self._choice(section, "object", names, lambda name: None)
-        self._visible = gui.Checkbox("visible")
-        self._visible.set_on_checked(self._changed(lambda on: self._edit(lambda d, n: d.set_visible(n, on))))
-        section.add_child(self._visible)
-        self._translation = self._vector(section, "move", lambda v: self._place())
-        self._rotation = self._vector(section, "turn", lambda v: self._place())
-        self._scale = self._number(section, "scale", 0.01, 100, lambda v: self._place())
+        rows = self._rows(section)
+        self._object = self._choice(rows, "object", (), lambda name: None)
+        self._visible = self._check(section, "visible", lambda on: self._edit(lambda d, n: d.set_visible(n, on)))
+        rows = self._rows(section)
+        self._translation = self._vector(rows, "move", lambda v: self._place())
+        self._rotation = self._vector(rows, "turn", lambda v: self._place())
+        self._scale = self._number(rows, "scale", 0.01, 100, lambda v: self._place())
         self._diffuse = gui.ColorEdit()
-        self._diffuse.set_on_value_changed(self._changed(lambda c: self._material(diffuse=(c.red, c.green, c.blue))))
-        self._below(section, "diffuse", self._diffuse)
-        self._specular = self._slider(section, "specular", 0, 1, lambda v: self._material(specular=v))
-        self._roughness = self._slider(section, "roughness", 0.01, 1, lambda v: self._material(roughness=v))
-        self._emission = self._number(section, "emission", 0, 60000, lambda v: self._material(emission=v))
-        self._button(section, "remove", lambda: self._edit(lambda d, n: d.remove(n)))
+        self._diffuse.set_on_value_changed(
+            self._changed(lambda c: self._material(diffuse=from_srgb((255 * c.red, 255 * c.green, 255 * c.blue))))
+        )
+        self._row(rows, "diffuse", self._diffuse)
+        self._specular = self._slider(rows, "specular", 0, 1, lambda v: self._material(specular=v))
+        self._roughness = self._slider(rows, "roughness", 0.01, 1, lambda v: self._material(roughness=v))
+        self._emission = self._number(rows, "emission", 0, 60000, lambda v: self._material(emission=v))
+        self._buttons(section, remove=lambda: self._edit(lambda d, n: d.remove(n)))
 
     def _build_light(self, section: Any) -> None:
-        names = [item.name for item in self.session.document.lights]
-        self._light = self._choice(section, "light", names, lambda name: None)
-        self._position = self._vector(section, "position", lambda v: self._relight(position=tuple(v)))
-        self._size = self._number(section, "size", 0.001, 10, lambda v: self._relight(size=v))
-        self._strength = self._number(section, "strength", 0.01, 60000, lambda v: self._relight(strength=v))
-        self._button(section, "add light", lambda: self.session.edit(lambda d: d.add_light()))
-        self._button(section, "remove light", lambda: self.session.edit(lambda d: d.remove(self._light.selected_text)))
-
-    def _vector(self, section: Any, label: str, action: Callable[[Any], object]) -> Any:
-        edit = gui.VectorEdit()
-        edit.set_on_value_changed(self._changed(action))
-        return self._below(section, label, edit)
+        rows = self._rows(section)
+        self._light = self._choice(rows, "light", (), lambda name: None)
+        self._position = self._vector(rows, "position", lambda v: self._relight(position=tuple(v)))
+        self._size = self._number(rows, "size", 0.001, 10, lambda v: self._relight(size=v))
+        self._strength = self._number(rows, "strength", 0.01, 60000, lambda v: self._relight(strength=v))
+        self._buttons(
+            section,
+            add=self._add_light,
+            remove=lambda: self.session.edit(lambda document: document.remove(self._light.selected_text)),
+        )
 
     def _build_menu(self) -> None:
         file, edit, about, bar = gui.Menu(), gui.Menu(), gui.Menu(), gui.Menu()
         entries: list[tuple[Any, int, str, Callable[[], object]]] = [
-            (file, OPEN, "Open …", lambda: self._ask("Open", False, self._open)),
-            (file, REFERENCE, "Compare with a picture …", lambda: self._ask("Compare", False, self._compare)),
-            (file, SAVE_IMAGE, "Save picture (PNG, EXR) …", lambda: self._ask("Save", True, self._save)),
-            (file, SAVE_SCENE, "Save scene (JSON, H5) …", lambda: self._ask("Save", True, self._save)),
-            (file, SAVE_VIDEO, "Save path as video (MP4) …", lambda: self._ask("Save", True, self._save)),
-            (file, SAVE_TURN, "Save turntable (MP4) …", lambda: self._ask("Save", True, self._save_turn)),
+            (file, OPEN, "Open a scene or mesh ...", self._ask_open),
+            (file, REFERENCE, "Compare with a picture ...", self._ask_reference),
+            (file, SAVE_SCENE, "Save scene (JSON, H5) ...", self._ask_scene),
+            (file, SAVE_IMAGE, "Save picture (PNG, EXR) ...", lambda: self._ask_save("Save picture", IMAGE_SUFFIXES)),
+            (file, SAVE_VIDEO, "Save key frames as video (MP4) ...", self._ask_video),
+            (file, SAVE_TURN, "Save turntable (MP4) ...", self._ask_turn),
             (file, QUIT, "Close", self._quit),
-            (edit, UNDO, "Undo (U)", self._undo),
-            (edit, REDO, "Redo (R)", self._redo),
-            (about, KEYS, "Mouse and keys", lambda: self.window.show_message_box("Mouse and keys", HELP)),
+            (edit, UNDO, "Undo (Ctrl Z)", self._undo),
+            (edit, REDO, "Redo (Ctrl Y)", self._redo),
+            (about, KEYS, "Mouse and keys", self._help),
         ]
         for menu, number, label, action in entries:
-            menu.add_item(label.replace("…", "..."), number)
-            self.window.set_on_menu_item_activated(number, self._guarded(lambda a=action: self._then_fill(a)))
+            menu.add_item(label, number)
+            self.window.set_on_menu_item_activated(
+                number, self._guarded(functools.partial(self._then_fill, action))
+            )
         for label, menu in (("File", file), ("Edit", edit), ("Help", about)):
             bar.add_menu(label, menu)
         gui.Application.instance.menubar = bar
@@ -273,8 +334,16 @@ class Window:
         return min(PANEL_EM * self.window.theme.font_size, self.window.content_rect.width // 2)
 
     def _layout(self, context: Any) -> None:
-        area, width = self.window.content_rect, self._panel_width()
-        self._panel.frame = gui.Rect(area.get_right() - width, area.y, width, area.height)
+        area, width, em = self.window.content_rect, self._panel_width(), self.window.theme.font_size
+        left, foot = area.get_right() - width, round(3.6 * em) if self._busy.visible else 0
+        self._panel.frame = gui.Rect(left, area.y, width, area.height - foot)
+        bottom, pad = area.get_bottom() - foot, round(0.5 * em)
+        self._busy.frame = gui.Rect(left + pad, bottom, width - 2 * pad, round(1.6 * em))
+        button = round(5 * em) if self._cancel.visible else 0
+        self._progress.frame = gui.Rect(
+            left + pad, bottom + round(1.7 * em), width - 2 * pad - button, round(1.2 * em)
+        )
+        self._cancel.frame = gui.Rect(left + width - pad - round(4.6 * em), bottom + pad, round(4.6 * em), 2 * em)
         box = self.rectangle()
         self.scene.frame = gui.Rect(box.x, box.y, box.width, box.height)
         self._place_image()
@@ -282,12 +351,19 @@ class Window:
     def _place_image(self) -> None:
         """The picture over the preview: all of it, or in the split view what is right of the bar."""
         box = self.rectangle()
-        column = round(self._bar * box.width) if self.kind == "split" else 0
-        self.image.frame = gui.Rect(box.x + column, box.y, max(1, box.width - column), box.height)
-        self.image.visible = self.kind != "preview" and self._picture is not None
-        if self.image.visible and self._picture is not None:
-            shown = resized(self._picture, box.width, box.height)[:, column:] if box.width > column else self._picture
-            self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(shown)))
+        split = self.kind == "split"
+        column = min(round(self._bar * box.width), box.width - 1) if split else 0
+        self.image.frame = gui.Rect(box.x + column, box.y, box.width - column, box.height)
+        self.image.visible = self._picture is not None and (split or (self.kind != "preview" and not self._late))
+        if self._picture is None or not self.image.visible:
+            return
+        if split and self._late:
+            shown = np.zeros((box.height, box.width - column, 3), np.uint8)
+        else:
+            shown = np.array(resized(self._picture, box.width, box.height)[:, column:])
+        if split:
+            shown[:, :BAR_PIXELS] = 255
+        self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(shown)))
 
     @property
     def kind(self) -> str:
@@ -300,23 +376,40 @@ class Window:
         self.window.post_redraw()
 
     def _framed(self, frame: Frame) -> None:
+        self._judge()
         self._draw()
         self._show_status()
 
+    def _judge(self) -> bool:
+        """Whether the picture comes too late by now, or is in time again; then what is shown changes.
+
+        Once late it stays so until there is one of where the camera is, lest preview and picture take turns.
+        """
+        age = self.session.lateness()
+        late = age > LATE_SECONDS or (self._late and age > 0)
+        changed, self._late = late != self._late, late
+        return changed
+
     def _update_preview(self) -> None:
-        """Bring the preview up to date: meshes that changed, and the camera."""
-        wanted = {item.name: item for item in self.session.document.items if item.visible}
-        for name in list(self._drawn):
-            if name not in wanted or wanted[name] is not self._drawn[name]:
-                self.scene.scene.remove_geometry(name)
-                del self._drawn[name]
-        for name in set(wanted) - set(self._drawn):
-            self.scene.scene.add_geometry(name, *_geometry(wanted[name]))
-            self._drawn[name] = wanted[name]
-        camera = self.session.orbit.camera
+        """Bring the preview up to date: objects that changed or are lit by others now, and the camera."""
+        session = self.session
+        shown = [item for item in session.document.items if item.visible]
+        lamps = tuple(item.mesh for item in shown if item.base.emits)
+        light = (lamps, session.tone_map, session.exposure)
+        wanted = {item.name: (item, light) for item in shown}
+        stale = [name for name, drawn in self._drawn.items() if wanted.get(name) != drawn]
+        for name in stale:
+            self.scene.scene.remove_geometry(name)
+            del self._drawn[name]
+        missing = set(wanted) - set(self._drawn)
+        if missing:
+            lighting = Lighting.of(lamps)
+            for name in missing:
+                geometry = _geometry(wanted[name][0], lighting, session.tone_map, session.exposure)
+                self.scene.scene.add_geometry(name, *geometry)
+                self._drawn[name] = wanted[name]
+        camera = session.orbit.camera
         up, position = camera.c2w[:3, 1], camera.position
-        # A lamp on the camera: the preview shows shape, not light.
-        self.scene.scene.scene.set_sun_light(camera.forward, [1.0, 1.0, 1.0], LAMP)
         box = self.rectangle()
         vertical = rendering.Camera.FovType.Vertical
         self.scene.scene.camera.set_projection(camera.fov, box.width / box.height, 0.01, 100.0, vertical)
@@ -373,39 +466,72 @@ class Window:
             self._fill(chosen=pick.name)
             self._say(f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} away")
 
-    def _key(self, event: Any) -> bool:
+    def _note_escape(self, event: Any) -> bool:
         if event.key == gui.KeyName.ESCAPE:
             self._escaped = time.monotonic()
-        if event.type != gui.KeyEvent.Type.DOWN:
-            return False
+        return False
+
+    def _key(self, event: Any) -> Any:
+        key = gui.KeyName
+        turns = {key.LEFT: (-1, 0), key.RIGHT: (1, 0), key.UP: (0, 1), key.DOWN: (0, -1)}
         actions: dict[Any, Callable[[], object]] = {
-            gui.KeyName.H: lambda: self.session.move(OrbitCamera.home),
-            gui.KeyName.U: self._undo,
-            gui.KeyName.R: self._redo,
-            gui.KeyName.T: self._turn,
-            gui.KeyName.B: self._bookmark,
-            gui.KeyName.K: self._add_key,
-            gui.KeyName.ONE: lambda: self._show(VIEWS[0]),
-            gui.KeyName.TWO: lambda: self._show(VIEWS[1]),
-            gui.KeyName.THREE: lambda: self._show(VIEWS[2]),
-            gui.KeyName.FOUR: lambda: self._show(VIEWS[3]),
+            key.H: lambda: self.session.move(OrbitCamera.home),
+            key.U: self._undo,
+            key.Z: self._undo,
+            key.R: self._redo,
+            key.Y: self._redo,
+            key.T: self._turn,
+            key.B: self._bookmark,
+            key.K: self._add_key,
+            key.P: self._play,
+            key.O: self._ask_open,
+            key.S: self._ask_scene,
+            key.PLUS: lambda: self.session.move(lambda orbit: orbit.dolly(1 / WHEEL_STEP)),
+            key.EQUALS: lambda: self.session.move(lambda orbit: orbit.dolly(1 / WHEEL_STEP)),
+            key.MINUS: lambda: self.session.move(lambda orbit: orbit.dolly(WHEEL_STEP)),
+            key.LEFT_BRACKET: lambda: self._display(exposure=self.session.exposure - EXPOSURE_STEP),
+            key.RIGHT_BRACKET: lambda: self._display(exposure=self.session.exposure + EXPOSURE_STEP),
         }
+        for number, view in zip((key.ONE, key.TWO, key.THREE, key.FOUR), VIEWS, strict=True):
+            actions[number] = functools.partial(self._show, view)
+        for arrow, (right, up) in turns.items():
+            step = ARROW_DEGREES * right, ARROW_DEGREES * up
+            actions[arrow] = functools.partial(self.session.move, functools.partial(_orbit, step=step))
         action = actions.get(event.key)
-        if action is None:
-            return False
-        self._then_fill(action)
-        return True
+        if event.type == gui.KeyEvent.Type.DOWN and action is not None and self.dialog is None:
+            self._then_fill(action)
+        return gui.Widget.EventCallbackResult.CONSUMED
 
     def _tick(self) -> bool:
-        if self._turning is None:
-            return False
+        self._show_activity()
+        if self._judge():
+            self._place_image()
+            return True
         now = time.monotonic()
-        step, self._turning = now - self._turning, now
-        self._move(lambda orbit: orbit.turntable(step))
-        return True
+        if self._turning is not None:
+            step, self._turning = now - self._turning, now
+            self._move(lambda orbit: orbit.turntable(step))
+        if self._playing is not None:
+            self._follow_path(now - self._playing)
+        return self._turning is not None or self._playing is not None
 
     def _turn(self) -> None:
+        self._playing = None
         self._turning = None if self._turning is not None else time.monotonic()
+
+    def _play(self) -> None:
+        if len(self.session.path.keys) < 2:
+            raise InputError("key frames: there are fewer than two; add some")
+        self._turning = None
+        self._playing = None if self._playing is not None else time.monotonic()
+
+    def _follow_path(self, seconds: float) -> None:
+        path = self.session.path
+        if not path.keys or seconds > path.duration:
+            self._playing = None
+            return
+        view = path.views([path.keys[0].time + seconds])[0]
+        self._move(lambda orbit: setattr(orbit, "view", view))
 
     # Actions
 
@@ -417,13 +543,24 @@ class Window:
         change: dict[str, Any] = {name: value}
         self.session.move(lambda orbit: setattr(orbit, "view", replace(orbit.view, **change)))
 
+    def _limit(self, on: bool) -> None:
+        self.session.move(lambda orbit: setattr(orbit, "limited", on))
+
     def _bookmark(self) -> None:
-        name = self.session.move(lambda orbit: orbit.bookmark())
-        self._marks.add_item(name)
-        self._say(f"bookmark {name}")
+        self._say(f"bookmark {self.session.move(lambda orbit: orbit.bookmark())}")
+
+    def _recall(self, name: str = "") -> None:
+        self.session.move(lambda orbit: orbit.recall(name or self._marks.selected_text))
+
+    def _forget(self) -> None:
+        self.session.move(lambda orbit: orbit.forget(self._marks.selected_text))
 
     def _add_key(self) -> None:
-        self._say(f"{self.session.add_key()} key frames, {self.session.path.duration:g} s")
+        self.session.add_key()
+
+    def _add_light(self) -> None:
+        name = self.session.edit(lambda document: document.add_light())
+        self._fill(lamp=name)
 
     def _edit(self, change: Callable[[Any, str], object]) -> None:
         name = self._object.selected_text
@@ -463,35 +600,105 @@ class Window:
 
     # Files
 
-    def _ask(self, title: str, saving: bool, done: Callable[[Path], object]) -> None:
-        dialog = gui.FileDialog(gui.FileDialog.SAVE if saving else gui.FileDialog.OPEN, title, self.window.theme)
+    def _ask(self, title: str, suffixes: Iterable[str], done: Callable[[Path], object], saving: bool = False) -> None:
+        """Let a person choose a file; a name without a suffix gets the first one."""
+        suffixes = list(suffixes)
+        mode = gui.FileDialog.SAVE if saving else gui.FileDialog.OPEN
+        dialog = gui.FileDialog(mode, title, self.window.theme)
+        dialog.set_path(str(self._folder))
+        dialog.add_filter(" ".join(suffixes), f"{title} ({', '.join(suffix[1:] for suffix in suffixes)})")
+        dialog.add_filter("", "All files")
 
-        def chosen(path: str) -> None:
-            self.window.close_dialog()
-            self._then_fill(lambda: done(Path(path)))
+        def chosen(name: str) -> None:
+            self._end_dialog()
+            path = Path(name)
+            path = path if path.suffix else path.with_suffix(suffixes[0])
+            self._folder = path.parent
+            if saving and path.exists():
+                replace_it = {"Replace": lambda: done(path), "Cancel": lambda: None}
+                self._question("Replace?", f"{path.name} exists already.", replace_it)
+            else:
+                self._then_fill(lambda: done(path))
 
-        dialog.set_on_cancel(self._guarded(self.window.close_dialog))
+        dialog.set_on_cancel(self._guarded(self._end_dialog))
         dialog.set_on_done(self._guarded(chosen))
+        self._open_dialog(dialog)
+
+    def _help(self) -> None:
+        self._question("Mouse and keys", HELP_NOTES, {"Close": lambda: None}, HELP)
+
+    def _question(
+        self,
+        title: str,
+        text: str,
+        answers: dict[str, Callable[[], object]],
+        table: dict[str, str] | None = None,
+    ) -> None:
+        """Show some lines over buttons, above them a table of two columns; a press on a button closes it and acts."""
+        em = self.window.theme.font_size
+        dialog, column = gui.Dialog(title), gui.Vert(0.6 * em, gui.Margins(em, em, em, em))
+        if table:
+            grid = gui.VGrid(2, 0.1 * em)
+            for left, right in table.items():
+                grid.add_child(gui.Label(left))
+                grid.add_child(gui.Label(right))
+            column.add_child(grid)
+        column.add_child(gui.Label(text))
+        row = gui.Horiz(em)
+        row.add_stretch()
+        for label, action in answers.items():
+
+            def pressed(action: Callable[[], object] = action) -> None:
+                self._end_dialog()
+                self._then_fill(action)
+
+            button = gui.Button(label)
+            button.vertical_padding_em = 0
+            button.set_on_clicked(self._guarded(pressed))
+            row.add_child(button)
+        column.add_child(row)
+        dialog.add_child(column)
+        self._open_dialog(dialog)
+
+    def _open_dialog(self, dialog: Any) -> None:
+        self.dialog = dialog
         self.window.show_dialog(dialog)
+        self.window.post_redraw()
+
+    def _end_dialog(self) -> None:
+        self.dialog = None
+        self.window.close_dialog()
+        self.window.post_redraw()
+
+    def _ask_open(self) -> None:
+        self._ask("Scenes and meshes", (*SCENE_FORMATS, *FORMATS), self._open)
+
+    def _ask_reference(self) -> None:
+        self._ask("Pictures", IMAGE_SUFFIXES, self._open)
+
+    def _ask_scene(self) -> None:
+        self._ask_save("Save scene", SCENE_FORMATS)
+
+    def _ask_video(self) -> None:
+        # Said before a person has chosen a name.
+        self.session.path.cameras(1.0)
+        self._ask_save("Save key frames", VIDEO)
+
+    def _ask_turn(self) -> None:
+        self._ask_save("Save turntable", VIDEO, TURN_SECONDS)
+
+    def _ask_save(self, title: str, suffixes: Iterable[str], turn: float = 0.0) -> None:
+        self._ask(title, suffixes, lambda path: self._save(path, turn), saving=True)
 
     def _open(self, path: Path) -> None:
-        self.session.open(path)
+        self._show(self.session.open(path))
 
-    def _compare(self, path: Path) -> None:
-        self.session.reference = Reference.load(path)
-        self._show("difference")
+    def _save(self, path: Path, turn: float = 0.0) -> None:
+        self.session.start(f"saving {path.name}", lambda progress: self.session.save(path, progress, turn))
 
-    def _save(self, path: Path) -> None:
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            notes = self.session.save_image(path)
-        elif path.suffix.lower() == ".mp4":
-            notes = self.session.save_video(path)
-        else:
-            notes = self.session.save_scene(path)
-        self._say("; ".join([f"wrote {path}", *notes]))
-
-    def _save_turn(self, path: Path) -> None:
-        self._say("; ".join([f"wrote {path}", *self.session.save_video(path, turn=4.0)]))
+    def _give_up(self) -> None:
+        if self.session.task is not None:
+            self.session.task.cancel()
 
     # What the controls show
 
@@ -502,22 +709,51 @@ class Window:
     def _show_status(self) -> None:
         facts = [f"{key}: {value}" for key, value in self.session.facts().items()]
         warnings = [f"! {line}" for line in self.session.warnings()]
-        error = [f"error: {self.session.error}"] if self.session.error else []
-        lines = [*facts, *error, *warnings, *([self._message] if self._message else [])]
-        wide = max(20, int(1.8 * PANEL_EM))
-        self._status.text = "\n".join(part for line in lines for part in _wrapped(line, wide))
+        if self.session.error and self.session.error != self._message:
+            warnings.append(f"! {self.session.error}")
+        self._write(self._status, [*facts, *([self._message] if self._message else [])])
+        self._write(self._warnings, warnings)
 
-    def _fill(self, chosen: str = "") -> None:
+    def _write(self, label: Any, lines: list[str]) -> None:
+        wide = 2 * PANEL_EM
+        text = "\n".join(part for line in lines for part in textwrap.wrap(line, wide) or [""])
+        if text.count("\n") != label.text.count("\n") or bool(text) != bool(label.text):
+            self.window.set_needs_layout()
+        if text != label.text:
+            label.text = text
+            self.window.post_redraw()
+
+    def _show_activity(self) -> None:
+        """The progress bar: of what is being saved, or of a picture that takes its time."""
+        activity = self.session.activity()
+        now = time.monotonic()
+        self._busy_since = None if activity is None else self._busy_since or now
+        task = self.session.task
+        shown = self._busy_since is not None and (task is not None or now - self._busy_since > BUSY_SECONDS)
+        if shown != self._busy.visible or (task is not None) != self._cancel.visible:
+            self._busy.visible = self._progress.visible = shown
+            self._cancel.visible = task is not None
+            self.window.set_needs_layout()
+        if activity is not None and shown:
+            label, share = activity
+            text = f"{label} {100 * share:.0f} %"
+            if text != self._busy.text:
+                self._busy.text, self._progress.value = text, share
+                self.window.post_redraw()
+
+    def _fill(self, chosen: str = "", lamp: str = "") -> None:
         """Write what is true into all controls, and bring the preview up to date."""
         self._filling = True
         try:
-            item = _chosen(self._object, self.session.document.items, chosen)
-            light = _chosen(self._light, self.session.document.lights, "")
-            view = self.session.orbit.view
+            session = self.session
+            item = _chosen(self._object, session.document.items, chosen)
+            light = _chosen(self._light, session.document.lights, lamp)
+            _offer(self._marks, list(session.orbit.bookmarks))
+            self._keys.text = f"{len(session.path.keys)} key frames, {session.path.duration:g} s"
             for name, edit in self._angles.items():
-                edit.double_value = getattr(view, name)
-            self._limited.checked = self.session.orbit.limited
-            self._exposure.double_value = self.session.exposure
+                edit.double_value = getattr(session.orbit.view, name)
+            self._limited.checked = session.orbit.limited
+            self._exposure.double_value = session.exposure
             if item is not None:
                 self._fill_object(item)
             if light is not None:
@@ -536,57 +772,73 @@ class Window:
         self._translation.vector_value = item.placement.translation
         self._rotation.vector_value = item.placement.rotation
         self._scale.double_value = item.placement.scale
-        self._diffuse.color_value = gui.Color(*material.diffuse)
+        self._diffuse.color_value = gui.Color(*(value / 255 for value in to_srgb(material.diffuse)))
         self._specular.double_value = float(np.mean(material.specular))
         self._roughness.double_value = material.roughness
         self._emission.double_value = max(material.emission)
 
     def _quit(self) -> None:
-        self._close_now = True
-        self.window.close()
+        if self._close():
+            self.window.close()
 
     def _close(self) -> bool:
-        """Escape asks to close, too, whatever the key's handler answers."""
+        """Whether the window may close; a person is asked where something would be lost."""
+        # Escape asks to close, too, whatever the key's handler answers.
         if time.monotonic() - self._escaped < ESCAPE_SECONDS:
+            if self.dialog is not None:
+                self._end_dialog()
             return False
-        if self.session.document.edited and not self._close_now:
-            self._close_now = True
-            self._say("there are edits that may not be saved; close once more to leave")
+        losses = ["Edits of the scene are not in a file yet."] if self.session.document.unsaved else []
+        if self.session.task is not None:
+            losses.append(f"Still {self.session.task.label}.")
+        if losses:
+            answers = {"Save scene": self._ask_scene} if self.session.document.unsaved else {}
+            self._question("Close?", "\n".join(losses), {**answers, "Close": self._leave, "Cancel": lambda: None})
             return False
-        self.closed = True
-        self.session.on_frame = self.session.on_error = None
+        self._end()
         return True
 
+    def _leave(self) -> None:
+        self._end()
+        self.window.close()
 
-def _geometry(item: Item) -> tuple[Any, Any]:
-    mesh = item.mesh
-    corners = o3d.utility.Vector3dVector(mesh.triangles.reshape(-1, 3).astype(np.float64))
-    faces = o3d.utility.Vector3iVector(np.arange(3 * len(mesh), dtype=np.int32).reshape(-1, 3))
-    drawn = o3d.geometry.TriangleMesh(corners, faces)
-    drawn.vertex_normals = o3d.utility.Vector3dVector(mesh.normals.reshape(-1, 3).astype(np.float64))
+    def _end(self) -> None:
+        """Touch nothing of the window from here on."""
+        self.closed = True
+        self.session.on_frame = self.session.on_error = self.session.on_done = None
+
+
+def _orbit(orbit: OrbitCamera, step: tuple[float, float]) -> None:
+    orbit.orbit(*step)
+
+
+def _geometry(item: Item, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Any, Any]:
+    points, colours = coloured(item.mesh, lighting, tone_map, exposure)
+    faces = o3d.utility.Vector3iVector(np.arange(len(points), dtype=np.int32).reshape(-1, 3))
+    drawn = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(points), faces)
+    drawn.vertex_colors = o3d.utility.Vector3dVector(colours)
     material = rendering.MaterialRecord()
-    material.shader = "defaultUnlit" if mesh.emits else "defaultLit"
-    material.base_color = [*item.material.diffuse, 1.0]
-    material.base_roughness = max(item.material.roughness, 0.05)
+    material.shader = "defaultUnlit"
     return drawn, material
 
 
-def _chosen(box: Any, items: tuple[Item, ...], wanted: str) -> Item | None:
-    """The item that a box names, after its entries were brought up to date."""
-    names = [item.name for item in items]
+def _offer(box: Any, names: list[str], wanted: str = "") -> str:
+    """Make names the entries of a box; the one that is chosen, empty if there is none."""
+    before = box.selected_text
     if [box.get_item(i) for i in range(box.number_of_items)] != names:
-        before = box.selected_text
         box.clear_items()
         for name in names:
             box.add_item(name)
         wanted = wanted or (before if before in names else names[0] if names else "")
     if wanted:
         box.selected_text = wanted
-    return next((item for item in items if item.name == box.selected_text), None)
+    return str(box.selected_text)
 
 
-def _wrapped(line: str, width: int) -> list[str]:
-    return textwrap.wrap(line, width) or [""]
+def _chosen(box: Any, items: tuple[Item, ...], wanted: str) -> Item | None:
+    """The item that a box names, after its entries were brought up to date."""
+    name = _offer(box, [item.name for item in items], wanted)
+    return next((item for item in items if item.name == name), None)
 
 
 def run(session: Session) -> None:

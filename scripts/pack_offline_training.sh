@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Packs what a GPU machine without network needs for training into parts of at most 60 MB:
+#
+#   pack_offline_training.sh DIR [DATASET...]
+#
+# This package with its weights, configs/, the wheels of everything that training and data generation need but torch, and the
+# data sets given (without any, make them there: a scene is a function of its seed). DIR gets the parts and
+# offline_training.sh, which says what to call there. Run it in the repository, with the .venv of `make test`.
+#
+#   PYTHON_VERSION=3.12   of the machine (Linux, x86-64)
+#   LEAVE_OUT="a b"       packages that the machine has; --no-deps installs, so nothing is looked for
+#   PART_BYTES=60000000
+set -euo pipefail
+
+[ $# -ge 1 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-$root/.venv/bin/python}
+version=${PYTHON_VERSION:-3.12}
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+shift
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+
+# The packages that the installed ones ask for, from renderformer[train] on, with their tested versions.
+LEAVE_OUT="${LEAVE_OUT:-} torch triton imageio-ffmpeg" "$python" - "$version" >"$stage/requirements" <<'PYTHON'
+import os, sys
+from importlib.metadata import PackageNotFoundError, distribution
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+leave_out = {canonicalize_name(name) for name in os.environ["LEAVE_OUT"].split()}
+target = {**default_environment(), "python_version": sys.argv[1], "python_full_version": sys.argv[1] + ".0"}
+target |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
+seen, todo = {}, [("renderformer", extra) for extra in ("", "train", "reference")]
+while todo:
+    name, extra = todo.pop()
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        sys.exit(f"error: {name} is not installed here, so its version is not known; pip install -e '.[train]'")
+    for line in found.requires or []:
+        need = Requirement(line)
+        key = canonicalize_name(need.name)
+        wanted = need.marker is None or need.marker.evaluate({**target, "extra": extra})
+        if not wanted or key in leave_out or key == "renderformer" or (key, "") in seen:
+            continue
+        seen[key, ""] = True
+        todo += [(key, extra) for extra in ("", *need.extras)]
+for key, _ in sorted(seen):
+    print(f"{key}=={distribution(key).version}")
+PYTHON
+
+platforms=()
+for glibc in 2_39 2_35 2_34 2_31 2_28 2_27 2_24 2_17; do platforms+=(--platform "manylinux_${glibc}_x86_64"); done
+platforms+=(--platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64)
+mkdir "$stage/wheels"
+"$python" -m pip download -qq --disable-pip-version-check --no-deps --only-binary=:all: --python-version "$version" \
+  --implementation cp "${platforms[@]}" -d "$stage/wheels" -r "$stage/requirements"
+"$python" -m pip wheel -qq --disable-pip-version-check --no-deps -w "$stage/wheels" "$root"
+cp -r "$root/configs" "$stage/configs"
+for dataset in "$@"; do
+  mkdir -p "$stage/datasets/$(basename "$dataset")"
+  cp "$dataset"/manifest.json "$dataset"/shard_*.npz "$stage/datasets/$(basename "$dataset")/"
+done
+
+cd "$stage"
+find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS
+rm -f "$out"/part_*
+tar -c . | split -b "${PART_BYTES:-60000000}" -d -a 3 - "$out/part_"
+parts=("$out"/part_*)
+for i in "${!parts[@]}"; do mv "${parts[$i]}" "$out/part_$((i + 1))_of_${#parts[@]}"; done
+cp "$root/scripts/offline_training.sh" "$out/"
+ls -l "$out"

@@ -1,0 +1,76 @@
+"""The fast preview: colours at the corners of triangles, drawn by whatever rasterises them.
+
+Direct light of the scene's own lights without shadows, and an even light that stands for what comes by way of other
+surfaces. It does not depend on the camera, so a camera move costs nothing here.
+Legend: V corners of an object's pieces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.errors import InputError
+from renderformer.data.lighting import Lights, normalised, triangle_form_factor
+from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Mesh
+from renderformer.data.simplify import subdivide
+from renderformer.image import Image
+
+# Light between the corners of a triangle is interpolated, so larger edges than this are cut.
+EDGE = 0.2
+# Corners up to which a mesh is worth cutting.
+CUT_CORNERS = 100_000
+# Light triangles that are looked at; more are stood for by a sample.
+LIGHTS = 4
+# Even light as a share of what a white surface in the middle of the scene gets; alone, where there is no light.
+EVEN, ALONE = 0.15, 0.5
+# Of the light that falls on the back of a surface.
+BEHIND = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Lighting:
+    """What lights all objects of a scene: light triangles, and even light as (3,) linear radiance."""
+
+    lights: Lights
+    even: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, meshes: Sequence[Mesh]) -> Lighting:
+        """The lighting of meshes in world space, about whose origin the scene stands."""
+        parts = [Lights.from_triangles(mesh.triangles, mesh.materials[:, EMISSION]) for mesh in meshes if mesh.emits]
+        fields = ("triangle", "corners", "radiance", "area", "normal", "chance", "weight")
+        if not sum(map(len, parts)):
+            none = np.zeros((0, 3, 3), np.float32)
+            return cls(Lights.from_triangles(none, none[:, 0]), np.full(3, ALONE))
+        lights = Lights(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields)).drawn(LIGHTS)
+        distance2 = np.maximum((lights.corners.mean(axis=1) ** 2).sum(axis=1), 0.1)
+        power = lights.radiance * (lights.area * lights.weight / distance2)[:, None]
+        return cls(lights, EVEN / np.pi * power.sum(axis=0, dtype=np.float64))
+
+
+def coloured(
+    mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(V, 3) positions and (V, 3) display colours 0 … 1 of a mesh; each three corners are a triangle."""
+    if 3 * len(mesh) < CUT_CORNERS:
+        # An object far larger than a scene cannot be cut so finely; its corners must do.
+        with contextlib.suppress(InputError):
+            mesh, _ = subdivide(mesh, EDGE)
+    points, normals = mesh.triangles.reshape(-1, 3), normalised(mesh.normals.reshape(-1, 3))
+    light = np.tile(lighting.even, (len(points), 1))
+    lights = lighting.lights
+    for corners, radiance in zip(lights.corners, lights.radiance * lights.weight[:, None], strict=True):
+        # Light from behind counts a little, so that meshes that are inside out show their shape, too.
+        behind = BEHIND * triangle_form_factor(points, -normals, corners)
+        factor = triangle_form_factor(points, normals, corners) + behind
+        light += factor[:, None] * radiance
+    rows = mesh.materials.astype(np.float64)
+    reflected = np.minimum(rows[:, DIFFUSE] + rows[:, SPECULAR] / 2, 1)
+    linear = np.repeat(reflected, 3, axis=0) * light + np.repeat(rows[:, EMISSION], 3, axis=0)
+    display = Image(linear[None].astype(np.float32)).tone_mapped(tone_map, exposure)[0]
+    return points.astype(np.float64), display.astype(np.float64)
