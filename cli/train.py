@@ -72,6 +72,7 @@ def train(
     from renderformer.cli.console import Stages, say
     from renderformer.config import ModelConfig
     from renderformer.data.errors import InputError
+    from renderformer.data.shards import read_recipe
     from renderformer.training.config import TrainingConfig
     from renderformer.training.dataset import TrainingSet
     from renderformer.training.loop import Trainer, make_accelerator
@@ -102,6 +103,9 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     start = None if init is None else load_model(init)
+    for folder in data:
+        if read_recipe(folder).held_out:
+            raise InputError(f"{folder}: holds held-out scenes, which are never trained on; give it as --held-out")
     accelerator = make_accelerator(settings.precision)
     if loaders is None:
         loaders = 8 if accelerator.device.type == "cuda" else 0

@@ -250,26 +250,13 @@ def test_a_large_scene_is_given_as_the_renderer_gives_it() -> None:
     np.testing.assert_array_equal(pixels[0], whole.astype(np.float16))
 
 
-def write_shards(folder: Path, count: int, example: dataset.Example, views: int = 2) -> None:
-    """A data set of one scene a shard, as `data generate` would write it."""
-    size = example.hdr.shape[1]
-    recipe = shards.Recipe(views=views, resolution=size, scenes_per_shard=1)
-    shards._settle_recipe(folder, recipe)
+def write_shards(folder: Path, count: int, example: dataset.Example, seed: int = 0) -> None:
+    """A data set of one scene a shard, `box_scene` with the pictures of `example`."""
+    recipe = shards.Recipe(seed, views=len(example.fov), resolution=example.hdr.shape[1], scenes_per_shard=1)
+    shards.write_manifest(folder, recipe, {})
     for index in range(count):
-        arrays = {
-            "triangles": example.triangles,
-            "normals": example.normals.astype(np.float16),
-            "materials": example.materials.astype(np.float16),
-            "offsets": np.array([0, len(example.triangles)]),
-            "sizes": np.array([12, 12, 1], np.int32),
-            "size_offsets": np.array([0, 3]),
-            "stages": np.zeros(1, np.int8),
-            "c2w": example.c2w[None, :views],
-            "fov": example.fov[None, :views],
-            "hdr": example.hdr[None, :views],
-            "seeds": np.array([index]),
-        }
-        np.savez(shards.shard_path(folder, index), **arrays)
+        arrays = shards.pack_scenes([(box_scene(), seed + index, 0)], [example.hdr.astype(np.float32)])
+        shards.write_shard(shards.shard_path(folder, index), arrays)
 
 
 def test_inputs_are_made_once_and_read_from_disk(
@@ -456,11 +443,13 @@ def test_a_model_of_another_configuration_is_no_start(tmp_path: Path, small: Mem
         (["--config", "model.yaml", "--data", "d"], "model.yaml: model: num_layers = 0"),
         (["--config", "good.yaml", "--data", "nowhere"], "nowhere/manifest.json: no such file"),
         (["--config", "good.yaml", "--data", "d", "--init", "nothing"], "nothing: no such folder"),
+        (["--config", "good.yaml", "--data", "held-out"], "held-out: holds held-out scenes"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
+    shards.write_manifest(tmp_path / "held-out", shards.Recipe(shards.HELD_OUT_SEED), {})
     monkeypatch.chdir(tmp_path)
     for name, text in {
         "list": "[1]", "odd": "loss: l3", "model": "model: {num_layers: 0}", "good": "steps: 1",

@@ -30,7 +30,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
 from renderformer.data.raycast import RAY_CHANNELS, lit_tokens
 from renderformer.data.scene import Scene
-from renderformer.data.shards import HALF_MAX, Recipe, end_with_parent, read_shard, scene_of
+from renderformer.data.shards import HALF_MAX, Recipe, end_with_parent, read_shard, scene_of, shard_paths
 
 # Raise when the meaning of the features changes: cached ones are then cast anew.
 FEATURE_VERSION = 4
@@ -138,7 +138,7 @@ def prepared_shards(
         cache.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"{cache}: cannot make this folder, {error.strerror or error}") from None
-    names = [path.name for path in sorted(folder.glob("shard_*.npz")) if path.name not in known][:most]
+    names = [path.name for path in shard_paths(folder) if path.name not in known][:most]
     ready: dict[str, PreparedShard] = {}
     for name in names:
         if (cache / name).exists() and (shard := PreparedShard(cache / name)).recipe == recipe.digest:
