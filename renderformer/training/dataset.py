@@ -195,7 +195,7 @@ class Steps(Dataset[Batch]):
             views = max(1, round(self.views * share))
             # Each scene has its own random numbers, whichever process it falls to.
             examples = [
-                augment(example, np.random.default_rng([self.seed, step, k]), views)
+                augment(example, np.random.default_rng([self.seed, 4, step, k]), views)
                 for k, example in zip(places, examples, strict=True)
             ]
         return collate(examples, np.float16)
@@ -246,7 +246,7 @@ def collate(examples: Sequence[Example], images: npt.DTypeLike = np.float32) -> 
 
 def augment(example: Example, rng: np.random.Generator, views: int | None) -> Example:
     """A physically equivalent scene: turned about z, perhaps mirrored, colour channels permuted, corners turned
-    cyclically, `views` of its views.
+    cyclically, without feature images also under more or less light; `views` of its views, None for all.
 
     Feature images are in camera space: a turn leaves them alone, a mirror flips them and the x of their vectors.
     """
