@@ -130,16 +130,18 @@ def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progr
         load_mitsuba()
     except ImportError as error:
         raise InputError(str(error)) from None
-    denoise, depth = Denoiser(), reader.recipe.depth
+    denoise, depth, size = Denoiser(), reader.recipe.depth, reader.recipe.resolution
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     races, references = [], []
     try:
         # The first picture of a process pays for what later ones find ready.
-        _race(renderer, denoise, reader.scene(0).to_scene(), reader.recipe.resolution, depth)
+        scene = reader.scene(0).to_scene()
+        _race(renderer, denoise, scene, 16, depth)
+        renderer.render(scene, size, scene.cameras[0])
         for i in range(count):
             arrays = reader.scene(i)
-            races.append(_race(renderer, denoise, arrays.to_scene(), reader.recipe.resolution, depth))
+            races.append(_race(renderer, denoise, arrays.to_scene(), size, depth))
             references.append(arrays.hdr[0].astype(np.float32))
             if progress is not None:
                 progress("equal time", i + 1, count)
