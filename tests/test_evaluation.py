@@ -174,7 +174,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three scenes of two views of 16 pixels."""
     for package in ("mitsuba", "manifold3d", "skimage", "flip_evaluator"):
         pytest.importorskip(package, reason="needs the extras `reference` and `metrics`")
-    from renderformer.data.shards import HELD_OUT_SEED, Recipe, generate
+    from renderformer.data.generation import generate
+    from renderformer.data.shards import HELD_OUT_SEED, Recipe
 
     folder = tmp_path_factory.mktemp("heldout")
     generate(
@@ -371,11 +372,13 @@ def test_what_is_not_installed_is_told_with_the_command(monkeypatch: pytest.Monk
 
 
 def test_sample_counts_are_ones_that_the_sampler_keeps() -> None:
-    for wanted in range(1, 200):
-        count = equal_time.samples_for(wanted * 0.01 - 1e-6, 0.01)
-        assert wanted <= count <= wanted + math.isqrt(wanted)
-        rows = math.isqrt(count)
-        assert count == rows * -(-count // rows)
+    def kept(count: int) -> bool:
+        # How Mitsuba's multijitter sampler rounds: rows of the integer square root, as many columns as that takes.
+        return count == math.isqrt(count) * -(-count // math.isqrt(count))
+
+    for wanted in np.linspace(1, 150, 500):
+        nearest = min(filter(kept, range(1, 200)), key=lambda count: abs(math.log(count / wanted)))
+        assert equal_time.samples_for(0.01 * wanted, 0.01) == nearest
     assert equal_time.samples_for(-1.0, 0.01) == 1
 
 

@@ -5,8 +5,8 @@ nothing else to do it is the time that one waits for, and on a busy one it does 
 programs and the weights is left out; preparing the scene counts, for both.
 
 Mitsuba runs as `scalar_rgb` with the sampler and the path length of the references and with other seeds, since the same
-ones would repeat a part of the reference, noise and all. Its sample count is the smallest that is expected to take at
-least the model's time, so it is given a little more than the model, never less.
+ones would repeat a part of the reference, noise and all. Its sample count is the nearest to the model's time that its
+sampler takes; the time that it then really took is reported beside the model's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 from renderformer.data.errors import InputError
 from renderformer.data.reference import ReferenceScene, load_mitsuba
 from renderformer.data.scene import Scene
-from renderformer.data.shards import ShardReader
+from renderformer.data.shards import Recipe, ShardReader
 from renderformer.renderer import Renderer
 from renderformer.training.evaluation import Progress
 from renderformer.training.metrics import display, flip, psnr, ssim
@@ -112,11 +112,12 @@ def timed(run: Callable[[], T]) -> tuple[T, float]:
 
 
 def samples_for(seconds: float, per_sample: float) -> int:
-    """The smallest count that Mitsuba's multijitter sampler takes as it is (a product of two near numbers) and that is
-    expected to last `seconds`; at least 1."""
-    wanted = max(1, math.ceil(seconds / max(per_sample, 1e-9)))
-    rows = math.isqrt(wanted)
-    return rows * -(-wanted // rows)
+    """Of the counts that Mitsuba's multijitter sampler takes as they are, products of two near numbers, the one that is
+    nearest to lasting `seconds`; at least 1."""
+    wanted = max(1.0, seconds / max(per_sample, 1e-9))
+    rows = math.isqrt(int(wanted))
+    counts = (rows**2, rows * (rows + 1), rows * (rows + 2), (rows + 1) ** 2)
+    return min(counts, key=lambda count: abs(math.log(count / wanted)))
 
 
 def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progress | None = None) -> list[Contest]:
@@ -130,16 +131,20 @@ def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progr
         load_mitsuba()
     except ImportError as error:
         raise InputError(str(error)) from None
-    denoise, depth = Denoiser(), reader.recipe.depth
+    # How long the paths of pictures from elsewhere are is not known.
+    depth = reader.recipe.depth or Recipe().depth
+    denoise, size = Denoiser(), reader.recipe.resolution
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     races, references = [], []
     try:
         # The first picture of a process pays for what later ones find ready.
-        _race(renderer, denoise, reader.scene(0).to_scene(), reader.recipe.resolution, depth)
+        scene = reader.scene(0).to_scene()
+        _race(renderer, denoise, scene, 16, depth)
+        renderer.render(scene, size, scene.cameras[0])
         for i in range(count):
             arrays = reader.scene(i)
-            races.append(_race(renderer, denoise, arrays.to_scene(), reader.recipe.resolution, depth))
+            races.append(_race(renderer, denoise, arrays.to_scene(), size, depth))
             references.append(arrays.hdr[0].astype(np.float32))
             if progress is not None:
                 progress("equal time", i + 1, count)

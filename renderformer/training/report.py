@@ -327,7 +327,7 @@ _LEGEND = f"""<p>Scenes are the independent samples: a figure is the mean over s
 half of its 95&nbsp;% confidence interval (Student's t). PSNR and SSIM are of clamp(x, 0, 1)<sup>1/2.2</sup>; FLIP is
 LDR-FLIP at 67 pixels per degree; relative MSE is (p &minus; r)&sup2; / (r&sup2; + 0.01) of the radiance without the
 worst 0.1&nbsp;% of the pixels. The best ambient light and the best number of each view are chosen with the reference at
-hand, which no renderer has. At equal time, Mitsuba is given at least the model's CPU time on one thread; the denoiser's
+hand, which no renderer has. At equal time, Mitsuba is given the model's CPU time on one thread; the denoiser's
 time and that of its albedo and normals ({GUIDE_SPP} samples) count. Error maps show FLIP:
 <span class="scale"></span> 0 to {ERROR_SCALE:g} and more.</p>"""
 
