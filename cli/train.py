@@ -50,7 +50,10 @@ def train(
         int | None, typer.Option(help="CPU threads of the network; all by default.", min=1)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that cast rays of new shards; one per thread by default.", min=1)
+        int | None,
+        typer.Option(
+            help="Processes that cast the rays of shards; one per thread by default; 0 takes only what is ready.", min=0
+        ),
     ] = None,
     loaders: Annotated[
         int | None,
@@ -76,6 +79,8 @@ def train(
     started = time.monotonic()
     if overfit is not None and held_out is not None:
         raise typer.BadParameter("measures on its own scenes; leave out --held-out", param_hint="--overfit")
+    if steps is not None and budget is not None:
+        raise typer.BadParameter("a training goes by the clock or by --steps, not by both", param_hint="--budget")
     try:
         values = yaml.safe_load(config.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -91,7 +96,7 @@ def train(
     if overfit is not None:
         settings = replace(
             settings, augment=False, batch=overfit, evaluate_every=OVERFIT_EVERY, sample_every=OVERFIT_STEPS,
-            steps=steps or OVERFIT_STEPS, larger_from=0.0,
+            steps=steps or OVERFIT_STEPS, budget=budget or 0.0, larger_from=0.0,
         )  # fmt: skip
         limit = overfit
     if threads is not None:
@@ -107,10 +112,10 @@ def train(
 
     def scenes_of(folder: Path, most: int | None) -> TrainingSet:
         with accelerator.main_process_first(), Stages(str(folder), accelerator.is_main_process) as stages:
-            casters = (workers or torch.get_num_threads()) if accelerator.is_main_process else 0
+            casters = torch.get_num_threads() if workers is None else workers
             return TrainingSet(
                 folder,
-                casters,
+                casters if accelerator.is_main_process else 0,
                 most,
                 token_triangles=model.token_triangles,
                 ray_features=model.ray_features != "none",

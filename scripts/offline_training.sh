@@ -38,7 +38,7 @@ unpack() {
 generate() {
   # Killed at any moment it goes on where it was, so there is nothing to wait for.
   local code=0
-  (export OMP_NUM_THREADS=1; cd "$work"; PYTHONPATH="$work/site" timeout -s KILL "$((minutes * 60))" \
+  (export OMP_NUM_THREADS=1; cd "$work"; PYTHONPATH="$work/site" timeout -s KILL "${minutes}m" \
     python3 -c 'from renderformer.cli.main import main; main()' data generate --workers "$(nproc)" "$@") || code=$?
   [ "$code" -eq 137 ] && { echo "stopped in time; call it again to go on"; return; }
   return "$code"
@@ -47,6 +47,7 @@ generate() {
 collect() {
   local what=model
   [ "$1" = --state ] && { what=.; shift; }
+  [ -e "$work/$1/$what" ] || fail "$work/$1 holds no $what yet"
   mkdir -p "$2"
   rm -f "$2"/run.*
   tar -c -C "$work/$1" "$what" | split -b 16000000 -d -a 3 - "$2/run."

@@ -22,9 +22,9 @@ shift
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
-# The packages that the installed ones ask for, from renderformer[train] on, with their tested versions.
-LEAVE_OUT="${LEAVE_OUT:-} torch triton imageio-ffmpeg" "$python" - "$version" >"$stage/requirements" <<'PYTHON'
-import os, sys
+# What renderformer[train] asks for, and what that asks for, in the versions that are installed here.
+LEAVE_OUT="${LEAVE_OUT:-} torch triton imageio-ffmpeg" "$python" - "$version" "$root/pyproject.toml" >"$stage/requirements" <<'PYTHON'
+import os, sys, tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 
 from packaging.markers import default_environment
@@ -34,23 +34,26 @@ from packaging.utils import canonicalize_name
 leave_out = {canonicalize_name(name) for name in os.environ["LEAVE_OUT"].split()}
 target = {**default_environment(), "python_version": sys.argv[1], "python_full_version": sys.argv[1] + ".0"}
 target |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
-seen, todo = {}, [("renderformer", extra) for extra in ("", "train", "reference")]
+with open(sys.argv[2], "rb") as file:
+    project = tomllib.load(file)["project"]
+extras = project["optional-dependencies"]
+todo = [(line, "") for line in project["dependencies"] + extras["train"] + extras["reference"]]
+versions = {}
 while todo:
-    name, extra = todo.pop()
+    line, extra = todo.pop()
+    need = Requirement(line)
+    name = canonicalize_name(need.name)
+    wanted = need.marker is None or need.marker.evaluate({**target, "extra": extra})
+    if not wanted or name in leave_out or name == "renderformer" or name in versions:
+        continue
     try:
         found = distribution(name)
     except PackageNotFoundError:
         sys.exit(f"error: {name} is not installed here, so its version is not known; pip install -e '.[train]'")
-    for line in found.requires or []:
-        need = Requirement(line)
-        key = canonicalize_name(need.name)
-        wanted = need.marker is None or need.marker.evaluate({**target, "extra": extra})
-        if not wanted or key in leave_out or key == "renderformer" or (key, "") in seen:
-            continue
-        seen[key, ""] = True
-        todo += [(key, extra) for extra in ("", *need.extras)]
-for key, _ in sorted(seen):
-    print(f"{key}=={distribution(key).version}")
+    versions[name] = found.version
+    todo += [(line, own) for line in found.requires or [] for own in ("", *need.extras)]
+for name in sorted(versions):
+    print(f"{name}=={versions[name]}")
 PYTHON
 
 platforms=()

@@ -206,6 +206,34 @@ def test_what_would_make_other_scenes_is_refused_in_the_same_folder(copied: Path
         generate(copied, 4)
 
 
+def test_a_set_with_the_users_meshes_goes_on_only_with_the_same_ones(tmp_path: Path) -> None:
+    import trimesh
+
+    (tmp_path / "own").mkdir()
+    trimesh.creation.icosphere(2).export(tmp_path / "own" / "ball.ply")
+    trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]).export(tmp_path / "own" / "flat.ply")
+
+    def run(out: str, scenes: int, *more: str) -> Any:
+        arguments = ["generate", "--out", str(tmp_path / out), "--scenes", str(scenes), *OPTIONS, *more]
+        return CliRunner().invoke(app, arguments)
+
+    own = ("--meshes", str(tmp_path / "own"))
+    told = run("one", 2, *own)
+    assert "not used: flat.ply: is not closed" in told.stderr
+    assert "1 meshes used, 1 not" in told.stderr
+    assert run("one", 4, *own).exit_code == 0
+    assert run("two", 4, *own, "--workers", "2").exit_code == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert list(read_manifest(tmp_path / "one")["meshes"]) == ["ball.ply"]
+    generate(tmp_path / "without", 4, SMALL)
+    shards = [shard_path(tmp_path / name, 1).read_bytes() for name in ("one", "without")]
+    assert shards[0] != shards[1]
+    assert "mesh ball.ply" in str(run("one", 6).exception)
+    trimesh.creation.icosphere(1).export(tmp_path / "own" / "ball.ply")
+    assert "mesh ball.ply" in str(run("one", 6, *own).exception)
+    assert "mesh ball.ply" in str(run("without", 6, *own).exception)
+
+
 def test_manifest_tells_recipe_versions_and_hashes(folder: Path) -> None:
     content = json.loads((folder / "manifest.json").read_text())
     assert content["recipe"]["seed"] == 7

@@ -3,6 +3,7 @@
 import csv
 import math
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import torch
 import yaml
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
+from typer.testing import CliRunner
 
 from renderformer.checkpoints import load_model
+from renderformer.cli.main import app
 from renderformer.data import shards
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
@@ -170,15 +173,6 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path, small: Memory) -> N
         loop.Trainer(replace(config, model={**TINY, "num_layers": 1}), [data], None, tmp_path)
 
 
-def test_an_overfitted_scene_reaches_35_db_and_stops(tmp_path: Path, small: Memory) -> None:
-    config = replace(QUICK, steps=200, views=2, augment=False, learning_rate=3e-3, evaluate_every=20)
-    trainer = loop.Trainer(config, [small], small, tmp_path)
-    assert trainer.run(lambda line: None, goal=35.0)
-    assert trainer.best > 35
-    assert trainer.step < 200
-    assert evaluate(trainer.averaged_model, small)["psnr"].mean() == pytest.approx(trainer.best)
-
-
 def test_bad_configurations_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="stepz"):
         TrainingConfig.from_dict({"stepz": 1}, "c.yaml")
@@ -300,6 +294,21 @@ def test_inputs_are_made_once_and_read_from_disk(
     # Other tokens are other inputs; a process that may not make them sees none.
     with pytest.raises(InputError, match="no finished shard"):
         dataset.TrainingSet(tmp_path, workers=0, token_triangles=64)
+
+
+def test_an_overfitted_scene_reaches_35_db_and_says_so(tmp_path: Path, small: Memory) -> None:
+    write_shards(tmp_path / "data", 1, small[0])
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump({"model": TINY, "views": 2, "learning_rate": 3e-3, "precision": "fp32"}))
+    arguments = ["train", "--config", config, "--data", tmp_path / "data", "--out", tmp_path / "run", "--overfit", "1"]
+    result = CliRunner().invoke(app, [*map(str, arguments), "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    said = re.search(r"([\d.]+) dB on its own 1 scenes after \d+ s", result.output)
+    assert said is not None
+    assert float(said[1]) > 35
+    scores = evaluate(load_model(tmp_path / "run" / "model"), dataset.TrainingSet(tmp_path / "data", token_triangles=0))
+    assert scores["psnr"].mean() == pytest.approx(float(said[1]), abs=0.3)
+    assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == 1
 
 
 def test_recomputed_activations_give_the_same_gradients(small: Memory) -> None:
@@ -452,10 +461,6 @@ def test_a_model_of_another_configuration_is_no_start(tmp_path: Path, small: Mem
 def test_what_cannot_be_used_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    from typer.testing import CliRunner
-
-    from renderformer.cli.main import app
-
     monkeypatch.chdir(tmp_path)
     for name, text in {
         "list": "[1]", "odd": "loss: l3", "model": "model: {num_layers: 0}", "good": "steps: 1",
