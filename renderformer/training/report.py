@@ -114,13 +114,14 @@ def _contest_table(contest: Contest) -> Table:
     what = "a single picture of a scene" if contest.views == 1 else f"each of {contest.views} pictures of a scene"
     return Table(
         f"At equal time on one CPU thread: {what}, {count} scenes",
-        ("", "CPU s", "spp", "PSNR, dB", "SSIM", "FLIP"),
+        ("", "CPU s", "spp", "PSNR, dB", "SSIM", "FLIP", "model ahead, dB"),
         [
             (
                 RIVAL_NAMES[method],
                 f"{own['seconds'].mean():.3f}",
                 f"{own['spp'].mean():.1f}" if method != "model" else "",
                 *(_spread(own[metric], DIGITS[metric]) for metric in ("psnr", "ssim", "flip")),
+                _spread(contest.results["model"]["psnr"] - own["psnr"], 2) if method != "model" else "",
             )
             for method, own in contest.results.items()
         ],
@@ -296,8 +297,11 @@ def _race(contest: Contest, index: int, scene: SceneFacts) -> str:
 
 def _figures(title: str, cells: Sequence[tuple[str, str, npt.NDArray[np.uint8]]]) -> str:
     """A row of pictures (h, w, 3), each with its name and a line about it."""
+    # Small pictures are enlarged, and are to show their pixels.
+    kind = "small" if cells[0][2].shape[1] < 200 else "large"
     figures = "\n".join(
-        f'<figure><img src="{_data_uri(picture)}" alt="{name}"><figcaption>{name}<br>{line}</figcaption></figure>'
+        f'<figure><img class="{kind}" src="{_data_uri(picture)}" alt="{name}"><figcaption>{name}<br>{line}</figcaption>'
+        "</figure>"
         for name, line, picture in cells
     )
     return f'<div class="row"><p>{html.escape(title)}</p>\n{figures}</div>'
@@ -339,7 +343,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans",
   sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 32px 24px 80px; }
+main { max-width: 1440px; margin: 0 auto; padding: 32px 24px 80px; }
 h1 { font-size: 28px; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 20px; margin: 48px 0 16px; padding-top: 20px; border-top: 1px solid var(--line);
   overflow-wrap: anywhere; }
@@ -365,7 +369,8 @@ th:first-child { text-align: left; }
   border: 1px solid var(--line); border-radius: 6px; padding: 10px 14px 12px; margin: 12px 0; }
 .row p { grid-column: 1 / -1; margin: 0; font-size: 13px; color: var(--soft); }
 figure { margin: 0; min-width: 0; }
-img { width: 100%; display: block; image-rendering: pixelated; border-radius: 3px; }
+img { width: 100%; display: block; border-radius: 3px; }
+.small { image-rendering: pixelated; }
 figcaption { font-size: 12px; line-height: 1.35; margin-top: 4px; color: var(--soft); }
 .scale { display: inline-block; width: 110px; height: 11px; border: 1px solid var(--line);
   background: linear-gradient(90deg, #000, #f00 33.3%, #ff0 66.7%, #fff); }
