@@ -64,7 +64,7 @@ HELP = {
     "U or Ctrl Z, R or Ctrl Y": "undo, redo",
     "[ ]": "exposure",
     "1 2 3 4": "neural, preview, split, difference",
-    "Ctrl O, Ctrl S": "open, save the scene",
+    "Ctrl O, Ctrl S, Ctrl Q": "open, save the scene, close",
     "Escape": "closes a dialog, never the window",
 }
 HELP_NOTES = """Keys act after a click on the picture. Exposure and tone map need no
@@ -89,7 +89,7 @@ class Window:
         self._playing: float | None = None
         self._message = ""
         self._filling = False
-        self._escaped = -ESCAPE_SECONDS
+        self._escaped, self._control = -ESCAPE_SECONDS, False
         self._late = False
         self._busy_since: float | None = None
         self._folder = Path.cwd()
@@ -101,7 +101,7 @@ class Window:
         self._build_menu()
         self.window.set_on_layout(self._guarded(self._layout))
         self.window.set_on_close(lambda: self.closed or self._guarded(self._close, False)())
-        self.window.set_on_key(self._guarded(self._note_escape, False))
+        self.window.set_on_key(self._guarded(self._note_key, False))
         self.window.set_on_tick_event(self._guarded(self._tick, False))
         session.on_frame = lambda frame: self._post(lambda: self._framed(frame))
         session.on_error = lambda line: self._post(lambda: self._say(line))
@@ -307,7 +307,7 @@ class Window:
             (file, SAVE_IMAGE, "Save picture (PNG, EXR) ...", lambda: self._ask_save("Save picture", IMAGE_SUFFIXES)),
             (file, SAVE_VIDEO, "Save key frames as video (MP4) ...", self._ask_video),
             (file, SAVE_TURN, "Save turntable (MP4) ...", self._ask_turn),
-            (file, QUIT, "Close", self._quit),
+            (file, QUIT, "Close (Ctrl Q)", self._quit),
             (edit, UNDO, "Undo (Ctrl Z)", self._undo),
             (edit, REDO, "Redo (Ctrl Y)", self._redo),
             (about, KEYS, "Mouse and keys", self._help),
@@ -466,9 +466,12 @@ class Window:
             self._fill(chosen=pick.name)
             self._say(f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} away")
 
-    def _note_escape(self, event: Any) -> bool:
+    def _note_key(self, event: Any) -> bool:
+        """Watch the keys that matter wherever the focus is."""
         if event.key == gui.KeyName.ESCAPE:
             self._escaped = time.monotonic()
+        if event.key in (gui.KeyName.LEFT_CONTROL, gui.KeyName.RIGHT_CONTROL):
+            self._control = event.type == gui.KeyEvent.Type.DOWN
         return False
 
     def _key(self, event: Any) -> Any:
@@ -486,6 +489,7 @@ class Window:
             key.P: self._play,
             key.O: self._ask_open,
             key.S: self._ask_scene,
+            key.Q: lambda: self._quit() if self._control else None,
             key.PLUS: lambda: self.session.move(lambda orbit: orbit.dolly(1 / WHEEL_STEP)),
             key.EQUALS: lambda: self.session.move(lambda orbit: orbit.dolly(1 / WHEEL_STEP)),
             key.MINUS: lambda: self.session.move(lambda orbit: orbit.dolly(WHEEL_STEP)),
