@@ -29,11 +29,9 @@ from renderformer.viewer.display import Picture, Rect, from_srgb, letterbox, res
 from renderformer.viewer.document import Item, Placement, light_of
 from renderformer.viewer.preview import Lighting, coloured
 from renderformer.viewer.scheduler import Frame
-from renderformer.viewer.session import TURN_SECONDS, Session, describe
+from renderformer.viewer.session import RESOLUTIONS, TURN_SECONDS, VIEWS, Session, describe
 
 TITLE = "RenderFormer"
-VIEWS = ("neural", "preview", "split", "difference")
-RESOLUTIONS = (128, 192, 256, 384, 512, 768, 1024)
 PANEL_EM = 22
 # Degrees of orbit over the height of the picture, and of one press of an arrow; factor of distance of a wheel's step.
 ORBIT_DEGREES, ARROW_DEGREES, WHEEL_STEP = 180.0, 5.0, 1.1
@@ -45,10 +43,6 @@ BAR_REACH, BAR_PIXELS = 0.02, 3
 CLICK_PIXELS = 3
 # A request to close this soon after Escape came from that key.
 ESCAPE_SECONDS = 0.5
-# A picture of where the camera was longer ago than this gives way to the preview.
-LATE_SECONDS = 0.3
-# What takes no longer than this is not worth a progress bar.
-BUSY_SECONDS = 0.4
 WARNING_COLOUR = (1.0, 0.7, 0.2)
 VIDEO = (".mp4",)
 HELP = {
@@ -91,7 +85,6 @@ class Window:
         self._filling = False
         self._escaped, self._control = -ESCAPE_SECONDS, False
         self._late = False
-        self._busy_since: float | None = None
         self._folder = Path.cwd()
         self._drawn: dict[str, tuple[Item, Any]] = {}
         self._picture: Picture | None = None
@@ -381,14 +374,10 @@ class Window:
         self._show_status()
 
     def _judge(self) -> bool:
-        """Whether the picture comes too late by now, or is in time again; then what is shown changes.
-
-        Once late it stays so until there is one of where the camera is, lest preview and picture take turns.
-        """
-        age = self.session.lateness()
-        late = age > LATE_SECONDS or (self._late and age > 0)
-        changed, self._late = late != self._late, late
-        return changed
+        """Whether the picture became late, or is in time again."""
+        late, before = self.session.is_late(), self._late
+        self._late = late
+        return late != before
 
     def _update_preview(self) -> None:
         """Bring the preview up to date: objects that changed or are lit by others now, and the camera."""
@@ -728,17 +717,13 @@ class Window:
             self.window.post_redraw()
 
     def _show_activity(self) -> None:
-        """The progress bar: of what is being saved, or of a picture that takes its time."""
-        activity = self.session.activity()
-        now = time.monotonic()
-        self._busy_since = None if activity is None else self._busy_since or now
-        task = self.session.task
-        shown = self._busy_since is not None and (task is not None or now - self._busy_since > BUSY_SECONDS)
-        if shown != self._busy.visible or (task is not None) != self._cancel.visible:
+        activity, saving = self.session.activity(), self.session.task is not None
+        shown = activity is not None
+        if (shown, saving) != (self._busy.visible, self._cancel.visible):
             self._busy.visible = self._progress.visible = shown
-            self._cancel.visible = task is not None
+            self._cancel.visible = saving
             self.window.set_needs_layout()
-        if activity is not None and shown:
+        if activity is not None:
             label, share = activity
             text = f"{label} {100 * share:.0f} %"
             if text != self._busy.text:
