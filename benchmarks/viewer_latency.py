@@ -1,12 +1,15 @@
 """How fast the viewer answers: coarse pictures a second while the camera moves, time from a move to its picture, time
 to the full picture once it is still, and memory over a thousand moves; through the controller, without a window.
 
-    python benchmarks/viewer_latency.py [--scene examples/knot_room.json] [--resolutions 128 256 512] [--moves 1000]
+    python benchmarks/viewer_latency.py [--scene examples/knot_room.json] [--resolutions 128 1024] [--moves 1000]
+
+The load of the machine is told before and after: other programs take from the same cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics
 import time
@@ -16,7 +19,7 @@ from common import ROOT, report
 
 import renderformer as rf
 from renderformer.viewer.scheduler import Frame
-from renderformer.viewer.session import Session
+from renderformer.viewer.session import RESOLUTIONS, Session
 
 # Of the pointer, as a browser or a window reports it.
 MOVES_PER_SECOND = 60.0
@@ -26,15 +29,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scene", default=str(ROOT / "examples" / "knot_room.json"))
     parser.add_argument("--model", default=None)
-    parser.add_argument("--resolutions", type=int, nargs="+", default=[128, 256, 512])
+    parser.add_argument("--resolutions", type=int, nargs="+", default=RESOLUTIONS)
     parser.add_argument("--seconds", type=float, default=10.0, help="of movement per resolution")
     parser.add_argument("--moves", type=int, default=1000, help="for the memory")
     options = parser.parse_args()
     scene, renderer = rf.Scene.load(options.scene), rf.Renderer.from_pretrained(options.model)
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     rows = [measure(scene, renderer, side, options.seconds) for side in options.resolutions]
     report("viewer_latency", rows)
     if options.moves:
         grown = memory(scene, renderer, options.moves)
+        print(f"load {os.getloadavg()[0]:.1f}")
         print(f"largest memory grew by {grown:.0f} MB over {options.moves} moves after {options.moves} to warm up")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-STUCK = 90.0
+STUCK = 240.0
 
 
 class Page:
@@ -64,6 +64,18 @@ class Page:
             x, y = (a + (b - a) * share for a, b in zip(start, end, strict=True))
             buttons = int(kind != "mouseReleased")
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=buttons, clickCount=1)
+
+    def drop(self, path: Path) -> None:
+        """Let go of a file over what the page draws on."""
+        data = base64.b64encode(path.read_bytes()).decode()
+        code = f"""
+            const bytes = Uint8Array.from(atob("{data}"), letter => letter.charCodeAt(0));
+            const files = new DataTransfer();
+            files.items.add(new File([bytes], "{path.name}"));
+            const event = new DragEvent("drop", {{dataTransfer: files, bubbles: true, cancelable: true}});
+            document.querySelector("canvas").dispatchEvent(event);
+        """
+        self.call("Runtime.evaluate", expression=code)
 
     def close(self) -> None:
         self.socket.close()

@@ -22,6 +22,8 @@ import renderformer as rf
 from renderformer.viewer.session import Session
 
 ROOT = Path(__file__).parents[1]
+# What a page needs to draw what it was sent, on software rendering.
+WEB_SECONDS = 10.0
 OUT = ROOT / "docs" / "viewer"
 
 
@@ -51,13 +53,16 @@ def web(session: Session) -> None:
         page = Page(viewer.url, folder, (1200, 800))
         try:
             until(lambda: viewer.server.get_clients())
-            time.sleep(10)
-            session.scheduler.wait(300)
-            time.sleep(5)
-            import imageio.v3 as iio
+            until(lambda: session.view_size[0] != session.view_size[1])
+            for name, kind in (("web.png", "neural"), ("web_split.png", "split")):
+                viewer._kind.value = kind
+                viewer._change_kind()
+                session.scheduler.wait(300)
+                time.sleep(WEB_SECONDS)
+                import imageio.v3 as iio
 
-            iio.imwrite(OUT / "web.png", page.screenshot())
-            print(OUT / "web.png", session.facts())
+                iio.imwrite(OUT / name, page.screenshot())
+                print(OUT / name, session.facts())
         finally:
             page.close()
             viewer.close()
@@ -71,7 +76,7 @@ def window(session: Session) -> None:
     shown = Window(session, 1200, 800)
 
     def settle(condition: Callable[[], bool] = lambda: True) -> None:
-        end = time.monotonic() + 3
+        end = time.monotonic() + 6
         while time.monotonic() < end or not (session.scheduler.wait(0) and condition()):
             app.run_one_tick()
         # What the worker posted last reaches the screen some ticks later.
@@ -84,15 +89,25 @@ def window(session: Session) -> None:
         shown._show(kind)
         settle()
         shot(kind)
-    shown._compare(OUT / "reference.exr")
+    shown._open(OUT / "reference.exr")
     shown._object.selected_text = session.document.items[0].name
-    shown._material(diffuse=(0.1, 0.3, 0.8))
-    shown._fill()
+    shown._then_fill(lambda: shown._material(diffuse=(0.1, 0.3, 0.8)))
     settle()
     shot("difference")
     shown._show("neural")
     settle()
     shot("edited")
+    shown._help()
+    settle()
+    shot("help")
+    shown._end_dialog()
+    session.size = 512, 512
+    shown._save(Path(tempfile.mkdtemp()) / "turn.mp4", 4.0)
+    while (activity := session.activity()) is None or activity[1] < 0.02:
+        app.run_one_tick()
+    for _ in range(10):
+        app.run_one_tick()
+    shot("saving")
     (OUT / "reference.exr").unlink()
     session.close()
 

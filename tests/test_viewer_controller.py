@@ -22,6 +22,7 @@ from renderformer.viewer.display import Reference, difference, letterbox, shown,
 from renderformer.viewer.document import Placement, SceneDocument, fingerprint, light_of
 from renderformer.viewer.path import CameraPath, Key, turntable
 from renderformer.viewer.picker import Picker
+from renderformer.viewer.preview import Lighting, coloured
 
 ANGLES = st.floats(-400, 400)
 SMALL = st.floats(-2, 2)
@@ -33,6 +34,14 @@ def a_scene(seed: int = 0) -> Scene:
     floor = Mesh("floor", [[[-0.5, -0.5, -0.45], [0.5, -0.5, -0.45], [0, 0.5, -0.45]]])
     camera = Camera.from_angles(30, 25, 1.7, name="start")
     return Scene((soup, floor, Light((0.3, -0.5, 2.2)).mesh()), (camera,))
+
+
+def a_cloth() -> Mesh:
+    """A triangle with a texture."""
+    patches = np.zeros((1, 13, 32, 32), np.float16)
+    inside = np.add.outer(np.arange(32), np.arange(32)) <= 32
+    patches[0, 0:3] = np.random.default_rng(1).uniform(0, 1, (3, 32, 32)) * inside
+    return replace(a_scene().objects[1], name="cloth", patches=patches, patch_index=np.zeros(1, np.int32))
 
 
 def contents(scene: Scene) -> bytes:
@@ -128,6 +137,9 @@ def test_bookmarks_come_back_and_a_full_turn_ends_where_it_began() -> None:
     assert orbit.view.azimuth == pytest.approx(20)
     with pytest.raises(InputError, match="no bookmark 'x'; there are: view 1, view 2"):
         orbit.recall("x")
+    orbit.forget(first)
+    with pytest.raises(InputError, match="there are: view 2"):
+        orbit.forget(first)
     with pytest.raises(InputError, match="not finite"):
         orbit.orbit(math.nan, 0)
 
@@ -169,6 +181,64 @@ def test_undo_to_the_beginning_gives_the_same_scene_and_redo_every_step_again() 
         assert document.redo()
         assert contents(document.scene) == expected
     assert document.redo() == ""
+
+
+ACTIONS = {
+    "hide": lambda d, a: d.set_visible("soup", a > 0),
+    "place": lambda d, a: d.place("soup", Placement((a, 0, 0.1), (90 * a, 10, 0), math.exp(a))),
+    "material": lambda d, a: d.set_material("cloth", diffuse=abs(a), roughness=abs(a)),
+    "light": lambda d, a: d.set_light("light", position=(a, 0.3, 2.2), strength=1 + abs(a)),
+    "add light": lambda d, a: d.add_light(),
+    "remove": lambda d, a: d.remove(d.items[-1].name) if len(d.items) > 4 else None,
+    "cameras": lambda d, a: d.set_cameras((Camera.from_angles(100 * a),)),
+    "open": lambda d, a: d.open(a_scene(7).with_object(a_cloth())),
+    "undo": lambda d, a: d.undo(),
+    "redo": lambda d, a: d.redo(),
+}
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.floats(-1, 1)), max_size=15))
+@settings(deadline=None, max_examples=10)
+def test_after_any_edits_undo_to_the_beginning_is_the_same_scene_byte_for_byte(
+    steps: list[tuple[str, float]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    scene = a_scene().with_object(a_cloth())
+    folder = tmp_path_factory.getbasetemp()
+    scene.save(folder / "before.json")
+    document = SceneDocument(scene)
+    for name, amount in steps:
+        ACTIONS[name](document, amount)
+    while document.undo():
+        pass
+    assert document.scene is scene
+    assert not document.unsaved
+    document.scene.save(folder / "after.json")
+    before, after = ((folder / f"{name}.json").read_bytes() for name in ("before", "after"))
+    assert after == before.replace(b"before_meshes", b"after_meshes")
+    for file in (folder / "before_meshes").iterdir():
+        assert (folder / "after_meshes" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_opening_another_scene_is_undone_and_what_was_not_saved_is_not_forgotten() -> None:
+    scene, other = a_scene(), a_scene(3)
+    document = SceneDocument(scene)
+    document.open(other)
+    assert document.scene is other
+    assert not document.unsaved
+    document.undo()
+    assert document.scene is scene
+    document.set_visible("soup", False)
+    assert document.unsaved
+    document.mark_saved(document.version)
+    assert document.edited
+    assert not document.unsaved
+    document.set_visible("floor", False)
+    document.open(other)
+    assert not document.edited
+    assert document.unsaved
+    for _ in range(2):
+        document.undo()
+    assert not document.unsaved
 
 
 def test_a_drag_of_a_slider_is_one_step_of_undo_and_a_pause_ends_it() -> None:
@@ -233,10 +303,9 @@ def test_placements_are_counted_from_where_the_mesh_stood() -> None:
 
 
 def test_a_material_keeps_what_is_not_named_textures_too() -> None:
-    patches = np.zeros((1, 13, 32, 32), np.float16)
-    inside = np.add.outer(np.arange(32), np.arange(32)) <= 32
-    patches[0, 0:3] = np.random.default_rng(1).uniform(0, 1, (3, 32, 32)) * inside
-    mesh = replace(a_scene().objects[1], name="cloth", patches=patches, patch_index=np.zeros(1, np.int32))
+    mesh = a_cloth()
+    patches, inside = mesh.patches, np.add.outer(np.arange(32), np.arange(32)) <= 32
+    assert patches is not None
     document = SceneDocument(a_scene().with_object(mesh))
     document.set_material("cloth", roughness=0.25, specular=0.3)
     edited = document["cloth"].base
@@ -360,6 +429,28 @@ def test_paths_that_cannot_be_drawn_say_so() -> None:
     with pytest.raises(InputError, match="frames"):
         path.cameras(24)
     assert len({tuple(c.position.tolist()) for c in turntable(View(), 12)}) == 12
+
+
+# Preview
+
+
+def test_the_preview_is_bright_where_the_light_is_and_nowhere_black() -> None:
+    floor = Mesh("floor", [[[-2, -2, 0], [2, -2, 0], [0, 3, 0]]], materials=Material((0.8, 0.1, 0.1)).row())
+    lamp = Light((1.0, -1.0, 0.8), size=0.2).mesh()
+    points, colours = coloured(floor, Lighting.of([floor, lamp]), "agx", 0.0)
+    assert points.shape == colours.shape
+    assert len(points) > 3 * len(floor)
+    near = np.linalg.norm(points - [1, -1, 0], axis=1)
+    assert colours[near < 0.4, 0].mean() > 1.2 * colours[near > 2.5, 0].mean()
+    assert colours[:, 0].min() > 0.1
+    assert (colours[:, 0] > colours[:, 1]).all()
+    below = coloured(floor.transformed(np.diag([1, 1, -1, 1])), Lighting.of([lamp]), "agx", 0.0)[1]
+    assert 0.1 < below[:, 0].mean() < colours[:, 0].mean()
+    dark = coloured(floor, Lighting.of([floor]), "none", 0.0)[1]
+    assert dark[:, 0].mean() > 0.3
+    brighter = coloured(floor, Lighting.of([floor, lamp]), "agx", 1.0)[1]
+    assert (brighter.sum(axis=1) > colours.sum(axis=1)).all()
+    assert coloured(lamp, Lighting.of([lamp]), "agx", 0.0)[1].min() > 0.9
 
 
 # Display

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +26,10 @@ from renderformer.image import Image
 from renderformer.viewer import scheduler as module
 from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
 from renderformer.viewer.session import Session
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from ray_engine import RayEngine  # noqa: E402
+from ray_engine import a_scene as ray_scene  # noqa: E402
 
 FULL = (512, 384)
 # Real seconds after which a test counts as stuck.
@@ -426,6 +434,95 @@ def test_a_session_draws_edits_and_gives_the_scene_back() -> None:
         assert "2 triangles" in session.warnings()
         session.move(lambda orbit: orbit.bookmark("mine"))
         assert session.result().cameras[-1].name == "mine"
+    finally:
+        assert session.close()
+
+
+def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> None:
+    session = a_session(clock := FakeClock(), FakeEngine(clock))
+    told: list[str] = []
+    session.on_done = session.on_error = told.append
+    going = threading.Event()
+
+    def endless(progress: Any) -> list[str]:
+        for step in itertools.count():
+            progress("video", step % 10, 10)
+            going.set()
+            time.sleep(0.001)
+        return []
+
+    try:
+        task = session.start("saving a.mp4", endless)
+        assert going.wait(STUCK)
+        until(lambda: session.activity() is not None and session.activity()[0] == "saving a.mp4")  # type: ignore[index]
+        with pytest.raises(InputError, match=r"saving a.mp4 is not done yet"):
+            session.start("another", endless)
+        task.cancel()
+        until(lambda: session.task is None)
+        assert told.pop() == "saving a.mp4: given up"
+        session.start("b", lambda progress: ["note"])
+        until(lambda: told)
+        assert told.pop() == "b: done; note"
+
+        def fail(progress: Any) -> list[str]:
+            raise OSError("disk full\nmore")
+
+        session.start("c", fail)
+        until(lambda: told)
+        assert told.pop() == "c: OSError: disk full"
+        going.clear()
+        session.start("last", endless)
+        assert going.wait(STUCK)
+    finally:
+        assert session.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("renderformer")]
+
+
+def test_the_picture_is_late_once_it_is_old_and_of_another_camera() -> None:
+    session = a_session(clock := FakeClock(), FakeEngine(clock))
+    try:
+        assert session.is_late()
+        session.request()
+        finish(session.scheduler, clock)
+        clock.advance(100)
+        assert not session.is_late()
+        frame = session.frame
+        assert frame is not None
+        # A picture of an older camera is shown while it is young, and not again before one is of the camera.
+        session.scheduler.close(STUCK)
+        session.move(lambda orbit: orbit.orbit(10, 0))
+        session.frame = replace(frame, requested=clock.now())
+        assert not session.is_late()
+        clock.advance(1)
+        assert session.is_late()
+        session.frame = replace(frame, requested=clock.now())
+        assert session.is_late()
+        session.frame = replace(frame, camera=session.orbit.camera)
+        assert not session.is_late()
+    finally:
+        assert session.close()
+
+
+def resident() -> float:
+    """MB of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_of_a_session_that_casts_rays_is_flat_over_a_thousand_moves() -> None:
+    session = Session(ray_scene(), RayEngine(), 32)  # type: ignore[arg-type]
+
+    def move(times: int) -> float:
+        for _ in range(times):
+            session.move(lambda orbit: orbit.orbit(1.0, 0.0))
+            time.sleep(0.002)
+        assert session.scheduler.wait(STUCK)
+        gc.collect()
+        return resident()
+
+    try:
+        before = move(200)
+        assert move(1000) - before < 10
     finally:
         assert session.close()
 

@@ -15,9 +15,10 @@ from renderformer.viewer.camera import View
 from renderformer.viewer.path import turntable, write_video
 
 
-def grey(lit: Any, size: tuple[int, int], cameras: Any) -> Any:
+def grey(lit: Any, size: tuple[int, int], cameras: Any, progress: Any) -> Any:
     """A renderer whose pictures get brighter from frame to frame."""
     for number, camera in enumerate(cameras):
+        progress("cast rays", 1, 2)
         yield Image(np.full((size[1], size[0], 3), (number + 1) / len(cameras), np.float32), camera)
 
 
@@ -36,6 +37,9 @@ def test_a_video_has_every_frame_and_says_what_it_cut(tmp_path: Path) -> None:
     assert len(notes) == 1
     assert "65 x 48 to 64 x 48" in notes[0]
     assert done[-1] == ("video", 12, 12)
+    # Within a picture, too.
+    assert done[:2] == [("video", 0, 12), ("video", 1, 12)]
+    assert done.count(("video", 5, 12)) == 2
     frames = [np.asarray(frame) for frame in imageio.get_reader(path)]
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 12
     levels = [frame.mean() for frame in frames]

@@ -30,7 +30,7 @@ from ray_engine import RayEngine, a_scene  # noqa: E402
 pytest.importorskip("viser", reason="the viewer extra is not installed")
 web = pytest.importorskip("renderformer.viewer.web")
 
-STUCK = 90.0
+STUCK = 240.0
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_the_program_serves_says_where_and_ends_by_ctrl_c(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
-def test_the_page_shows_the_picture_and_a_drag_turns_the_camera(viewer: Any) -> None:
+def test_the_page_shows_the_picture_and_a_drag_turns_and_a_drop_opens(viewer: Any) -> None:
     session = viewer.session
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         page = Page(viewer.url, folder)
@@ -269,6 +269,10 @@ def test_the_page_shows_the_picture_and_a_drag_turns_the_camera(viewer: Any) -> 
             assert session.orbit.limited
             assert session.orbit.view.target == pytest.approx(before.target, abs=2e-3)
             assert session.orbit.view.distance == pytest.approx(before.distance, abs=5e-3)
+            assert session.scheduler.wait(STUCK)
+            until(shows_the_picture)
+            page.drop(Path(__file__).parents[1] / "examples" / "assets" / "boxes.glb")
+            until(lambda: session.document.undo_label.startswith("open"))
             assert session.scheduler.wait(STUCK)
             until(shows_the_picture)
         finally:

@@ -5,9 +5,9 @@ All methods may be called from any thread. What a front end passes in as callbac
 
 from __future__ import annotations
 
-import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Seconds of a video of a full turn, and pictures a second of every video.
 TURN_SECONDS, FPS = 4.0, 24.0
+# Sides of pictures that front ends offer, in pixels, and what they can show.
+RESOLUTIONS = (128, 192, 256, 384, 512, 768, 1024)
+VIEWS = ("neural", "preview", "split", "difference")
+# A picture of where the camera was longer ago than this gives way to the preview.
+LATE_SECONDS = 0.3
+# What takes no longer than this is not worth a progress bar.
+BUSY_SECONDS = 0.4
 # What one work on a thread of its own may take to notice that it was given up.
 CANCEL_SECONDS = 30.0
 
@@ -117,6 +124,8 @@ class Session:
         self.on_done: Callable[[str], None] | None = None
         self.drawing: tuple[str, int, int] | None = None
         self.task: Task | None = None
+        self._late = True
+        self._busy_since: float | None = None
         # Of the view-independent stage when it ran last.
         self._encode_seconds = 0.0
         self._tone_map, self._exposure = "", 0.0
@@ -223,27 +232,16 @@ class Session:
             return [*lines, *self._warned[1]]
 
     def activity(self) -> tuple[str, float] | None:
-        """What is going on and how much of it is done (0 … 1); None while nothing is."""
-        if self.task is not None:
-            return self.task.label, self.task.done / max(self.task.total, 1)
-        if self.drawing is not None:
-            stage, done, total = self.drawing
-            return {"encode": "lighting the scene", "cast rays": "casting rays"}.get(stage, stage), done / max(total, 1)
-        return None
-
-    def facts(self) -> dict[str, str]:
-        """What the panel tells about the model and the last picture."""
-        frame = self.frame
-        facts = {"model": f"{self.renderer.name} on {self.renderer.device}, {self.renderer.precision}"}
-        with self.lock:
-            shown_count = sum(len(item.base) for item in self.document.items if item.visible)
-            facts["triangles"] = f"{shown_count:,}"
-        if frame is not None:
-            image = frame.image
-            facts["picture"] = f"{image.width} x {image.height}" + ("" if frame.final else " (coarse)")
-            facts["times"] = f"scene {self._encode_seconds:.2f} s, view {frame.seconds:.2f} s"
-            facts["latency"] = f"{frame.latency:.2f} s"
-        return facts
+        """What is being saved, or drawn for longer than is hardly noticed, and how much of it is done (0 … 1); None
+        while nothing is."""
+        task, drawing, now = self.task, self.drawing, time.monotonic()
+        self._busy_since = None if drawing is None else self._busy_since or now
+        if task is not None:
+            return task.label, task.done / max(task.total, 1)
+        if drawing is None or self._busy_since is None or now - self._busy_since < BUSY_SECONDS:
+            return None
+        stage, done, total = drawing
+        return {"encode": "lighting the scene", "cast rays": "casting rays"}.get(stage, stage), done / max(total, 1)
 
     def result(self) -> Scene:
         """The edited scene; the one that was given, itself, if nothing was edited. Bookmarks become cameras."""
@@ -370,13 +368,20 @@ class Session:
             task.join(CANCEL_SECONDS)
         return self.scheduler.close() and (task is None or task.join(0))
 
-    def lateness(self) -> float:
-        """How old in seconds the newest picture is, if the camera stands elsewhere by now; else 0."""
+    def is_late(self) -> bool:
+        """Whether the newest picture shows too old a place of the camera, so that the preview should stand in for it.
+
+        Once late it stays so until there is one of where the camera is, lest preview and picture take turns.
+        """
         with self.lock:
             frame = self.frame
             if frame is None:
-                return math.inf
-            return 0.0 if frame.camera is self.orbit.camera else self.scheduler.age(frame)
+                self._late = True
+            elif frame.camera is self.orbit.camera:
+                self._late = False
+            else:
+                self._late = self._late or self.scheduler.age(frame) > LATE_SECONDS
+            return self._late
 
     def add_key(self) -> int:
         """Make the view a key frame; how many there are."""

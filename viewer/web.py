@@ -35,17 +35,11 @@ from renderformer.viewer.camera import OrbitCamera, View
 from renderformer.viewer.display import Picture, from_srgb, to_srgb
 from renderformer.viewer.document import Item, Placement, light_of
 from renderformer.viewer.scheduler import Frame
-from renderformer.viewer.session import TURN_SECONDS, Session, describe
+from renderformer.viewer.session import RESOLUTIONS, TURN_SECONDS, VIEWS, Session, describe
 
 HOST = "127.0.0.1"
-RESOLUTIONS = ("128", "192", "256", "384", "512", "768", "1024")
-VIEWS = ("neural", "preview", "split", "difference")
 # A camera that a page reports back within this of where it was put has not been moved.
 _STILL = 2e-3
-# A picture of where the camera was longer ago than this gives way to the preview.
-_LATE_SECONDS = 0.4
-# What takes no longer than this is not worth a progress bar.
-_BUSY_SECONDS = 0.4
 # Of the split view: width of the bar as a share of the picture; depths behind and before everything, in scene units.
 _BAR, _FAR, _NEAR = 0.004, 160.0, 0.0
 # Bytes that an uploaded scene may unpack to.
@@ -85,7 +79,6 @@ class WebViewer:
         self._shown: dict[str, tuple[Mesh, Any]] = {}
         self._late = False
         self._asked_to_close = False
-        self._busy_since: float | None = None
         # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
         # viser greets and says goodbye on stdout, which is for results.
@@ -135,9 +128,9 @@ class WebViewer:
                 "exposure", min=-10.0, max=10.0, step=0.1, initial_value=min(max(self.session.exposure, -10.0), 10.0)
             )
             self._tone_map = gui.add_dropdown("tone map", TONE_MAPS, initial_value=self.session.tone_map)
-            side = str(min(self.session.size))
-            sides = tuple(sorted({*RESOLUTIONS, side}, key=int))
-            self._side = gui.add_dropdown("pixels", sides, initial_value=side)
+            side = min(self.session.size)
+            sides = tuple(map(str, sorted({*RESOLUTIONS, side})))
+            self._side = gui.add_dropdown("pixels", sides, initial_value=str(side))
         self._build_camera()
         self._build_objects()
         self._build_lights()
@@ -364,23 +357,20 @@ class WebViewer:
             self._show_activity()
 
     def _judge(self) -> None:
-        """Let the preview show where the camera is while the picture comes late; as in the window."""
-        age = self.session.lateness()
-        late = age > _LATE_SECONDS or (self._late and age > 0)
+        """Let the preview stand in for a picture that is late."""
+        late = self.session.is_late()
         if late != self._late:
             self._late = late
             if self._kind.value == "neural":
                 self._draw()
 
     def _show_activity(self) -> None:
-        """The progress bar: of what is being saved, or of a picture that takes its time."""
-        activity, task, now = self.session.activity(), self.session.task, time.monotonic()
-        self._busy_since = None if activity is None else self._busy_since or now
-        shown = self._busy_since is not None and (task is not None or now - self._busy_since > _BUSY_SECONDS)
-        for handle, visible in ((self._busy, shown), (self._progress, shown), (self._cancel, task is not None)):
+        activity, saving = self.session.activity(), self.session.task is not None
+        shown = activity is not None
+        for handle, visible in ((self._busy, shown), (self._progress, shown), (self._cancel, saving)):
             if handle.visible != visible:
                 handle.visible = visible
-        if activity is not None and shown:
+        if activity is not None:
             _set(self._busy, activity[0], "content")
             _set(self._progress, round(100 * activity[1]))
 

@@ -29,11 +29,9 @@ from renderformer.viewer.display import Picture, Rect, from_srgb, letterbox, res
 from renderformer.viewer.document import Item, Placement, light_of
 from renderformer.viewer.preview import Lighting, coloured
 from renderformer.viewer.scheduler import Frame
-from renderformer.viewer.session import TURN_SECONDS, Session, describe
+from renderformer.viewer.session import RESOLUTIONS, TURN_SECONDS, VIEWS, Session, describe
 
 TITLE = "RenderFormer"
-VIEWS = ("neural", "preview", "split", "difference")
-RESOLUTIONS = (128, 192, 256, 384, 512, 768, 1024)
 PANEL_EM = 22
 # Degrees of orbit over the height of the picture, and of one press of an arrow; factor of distance of a wheel's step.
 ORBIT_DEGREES, ARROW_DEGREES, WHEEL_STEP = 180.0, 5.0, 1.1
@@ -45,10 +43,6 @@ BAR_REACH, BAR_PIXELS = 0.02, 3
 CLICK_PIXELS = 3
 # A request to close this soon after Escape came from that key.
 ESCAPE_SECONDS = 0.5
-# A picture of where the camera was longer ago than this gives way to the preview.
-LATE_SECONDS = 0.3
-# What takes no longer than this is not worth a progress bar.
-BUSY_SECONDS = 0.4
 WARNING_COLOUR = (1.0, 0.7, 0.2)
 VIDEO = (".mp4",)
 HELP = {
@@ -64,7 +58,7 @@ HELP = {
     "U or Ctrl Z, R or Ctrl Y": "undo, redo",
     "[ ]": "exposure",
     "1 2 3 4": "neural, preview, split, difference",
-    "Ctrl O, Ctrl S": "open, save the scene",
+    "Ctrl O, Ctrl S, Ctrl Q": "open, save the scene, close",
     "Escape": "closes a dialog, never the window",
 }
 HELP_NOTES = """Keys act after a click on the picture. Exposure and tone map need no
@@ -89,9 +83,8 @@ class Window:
         self._playing: float | None = None
         self._message = ""
         self._filling = False
-        self._escaped = -ESCAPE_SECONDS
+        self._escaped, self._control = -ESCAPE_SECONDS, False
         self._late = False
-        self._busy_since: float | None = None
         self._folder = Path.cwd()
         self._drawn: dict[str, tuple[Item, Any]] = {}
         self._picture: Picture | None = None
@@ -101,7 +94,7 @@ class Window:
         self._build_menu()
         self.window.set_on_layout(self._guarded(self._layout))
         self.window.set_on_close(lambda: self.closed or self._guarded(self._close, False)())
-        self.window.set_on_key(self._guarded(self._note_escape, False))
+        self.window.set_on_key(self._guarded(self._note_key, False))
         self.window.set_on_tick_event(self._guarded(self._tick, False))
         session.on_frame = lambda frame: self._post(lambda: self._framed(frame))
         session.on_error = lambda line: self._post(lambda: self._say(line))
@@ -307,7 +300,7 @@ class Window:
             (file, SAVE_IMAGE, "Save picture (PNG, EXR) ...", lambda: self._ask_save("Save picture", IMAGE_SUFFIXES)),
             (file, SAVE_VIDEO, "Save key frames as video (MP4) ...", self._ask_video),
             (file, SAVE_TURN, "Save turntable (MP4) ...", self._ask_turn),
-            (file, QUIT, "Close", self._quit),
+            (file, QUIT, "Close (Ctrl Q)", self._quit),
             (edit, UNDO, "Undo (Ctrl Z)", self._undo),
             (edit, REDO, "Redo (Ctrl Y)", self._redo),
             (about, KEYS, "Mouse and keys", self._help),
@@ -381,14 +374,10 @@ class Window:
         self._show_status()
 
     def _judge(self) -> bool:
-        """Whether the picture comes too late by now, or is in time again; then what is shown changes.
-
-        Once late it stays so until there is one of where the camera is, lest preview and picture take turns.
-        """
-        age = self.session.lateness()
-        late = age > LATE_SECONDS or (self._late and age > 0)
-        changed, self._late = late != self._late, late
-        return changed
+        """Whether the picture became late, or is in time again."""
+        late, before = self.session.is_late(), self._late
+        self._late = late
+        return late != before
 
     def _update_preview(self) -> None:
         """Bring the preview up to date: objects that changed or are lit by others now, and the camera."""
@@ -466,9 +455,12 @@ class Window:
             self._fill(chosen=pick.name)
             self._say(f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} away")
 
-    def _note_escape(self, event: Any) -> bool:
+    def _note_key(self, event: Any) -> bool:
+        """Watch the keys that matter wherever the focus is."""
         if event.key == gui.KeyName.ESCAPE:
             self._escaped = time.monotonic()
+        if event.key in (gui.KeyName.LEFT_CONTROL, gui.KeyName.RIGHT_CONTROL):
+            self._control = event.type == gui.KeyEvent.Type.DOWN
         return False
 
     def _key(self, event: Any) -> Any:
@@ -486,6 +478,7 @@ class Window:
             key.P: self._play,
             key.O: self._ask_open,
             key.S: self._ask_scene,
+            key.Q: lambda: self._quit() if self._control else None,
             key.PLUS: lambda: self.session.move(lambda orbit: orbit.dolly(1 / WHEEL_STEP)),
             key.EQUALS: lambda: self.session.move(lambda orbit: orbit.dolly(1 / WHEEL_STEP)),
             key.MINUS: lambda: self.session.move(lambda orbit: orbit.dolly(WHEEL_STEP)),
@@ -724,17 +717,13 @@ class Window:
             self.window.post_redraw()
 
     def _show_activity(self) -> None:
-        """The progress bar: of what is being saved, or of a picture that takes its time."""
-        activity = self.session.activity()
-        now = time.monotonic()
-        self._busy_since = None if activity is None else self._busy_since or now
-        task = self.session.task
-        shown = self._busy_since is not None and (task is not None or now - self._busy_since > BUSY_SECONDS)
-        if shown != self._busy.visible or (task is not None) != self._cancel.visible:
+        activity, saving = self.session.activity(), self.session.task is not None
+        shown = activity is not None
+        if (shown, saving) != (self._busy.visible, self._cancel.visible):
             self._busy.visible = self._progress.visible = shown
-            self._cancel.visible = task is not None
+            self._cancel.visible = saving
             self.window.set_needs_layout()
-        if activity is not None and shown:
+        if activity is not None:
             label, share = activity
             text = f"{label} {100 * share:.0f} %"
             if text != self._busy.text:
