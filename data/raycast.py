@@ -203,7 +203,7 @@ class RayCaster:
 
     def visible(self, origins: FloatArray, targets: FloatArray) -> npt.NDArray[np.bool_]:
         """(S,) whether the segment from origin to target is free, leaving out a thousandth at the target's end."""
-        blocked = self._scene.run(origins, (targets - origins) * np.float32(0.999), 1.0, query="OCCLUDED")
+        blocked = self._scene.run(origins, targets - origins, 0.999, query="OCCLUDED")
         return np.asarray(blocked) < 0
 
     def direct(
@@ -222,7 +222,7 @@ class RayCaster:
             factor[i] = triangle_form_factor(hits.position, hits.normal, corners)
             # A flat light does not light itself; in its own plane the form factor is undefined.
             factor[i, hits.triangle == own] = 0
-            lit = np.flatnonzero(factor[i])
+            lit = np.flatnonzero(factor[i] > 0)
             starts, points = take(origins, lit), self._light_points(corners, shadow_rays, phase[lit])
             for k, point in enumerate(points):
                 seen[i, k, lit] = self.visible(starts, point)
