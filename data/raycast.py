@@ -54,6 +54,8 @@ RAY_CHANNELS = 29
 OFFSET = 1e-4
 # Shadow rays go to at most this many light triangles; of more, a sample by power stands for all.
 MAX_LIGHTS = 32
+# Reflections that are followed one in the other: a polished floor shows the lights that a mirror shows.
+MIRROR_DEPTH = 2
 # Samples of a pixel that differ by more than this, of 1, are too few.
 CONTRAST = 0.1
 # Samples handled at once, by one thread: bounds the memory, and keeps the overhead of a NumPy call small.
@@ -253,8 +255,12 @@ class RayCaster:
         seen: npt.NDArray[np.bool_],
         lobe_rays: int,
         phase: npt.NDArray[np.int64],
+        depth: int = MIRROR_DEPTH,
     ) -> tuple[FloatArray, FloatArray]:
         """Highlight of the lights and reflection of other directly lit surfaces in the GGX lobe, both (S, 3) radiance.
+
+        What a reflected ray meets sends back its diffuse light and, up to `depth` reflections in all, its own highlight
+        and reflection by one ray each.
 
         The highlight combines samples of the lights and of the lobe by the balance heuristic (Veach and Guibas 1995),
         so that broad and sharp lobes are both free of noise; the reflection uses the lobe's samples.
@@ -268,7 +274,7 @@ class RayCaster:
             hits, materials, phase = hits.take(shiny), take(materials, shiny), phase[shiny]
             lobe = _Lobe.at(hits, materials[:, ROUGHNESS])
             glint = self._light_samples(hits, lobe, seen[..., shiny], lobe_rays, phase)
-            glint_lobe, mirrored = self._lobe_samples(hits, lobe, seen.shape[1], lobe_rays, phase)
+            glint_lobe, mirrored = self._lobe_samples(hits, lobe, seen.shape[1], lobe_rays, phase, depth)
             specular = materials[:, SPECULAR]
             highlight[:, shiny] = ((glint + glint_lobe) * specular).T
             reflection[:, shiny] = (mirrored * specular).T
@@ -298,7 +304,7 @@ class RayCaster:
         return (lights.radiance.T @ share).T
 
     def _lobe_samples(
-        self, hits: Hits, lobe: _Lobe, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64]
+        self, hits: Hits, lobe: _Lobe, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64], depth: int
     ) -> tuple[FloatArray, FloatArray]:
         glint, mirrored = np.zeros((2, 3, len(hits.rows)), np.float32)
         origins = hits.shadow_origins
@@ -322,7 +328,11 @@ class RayCaster:
             # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
             total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
             weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
-            bounce = materials[:, DIFFUSE] * self.irradiance(found, 1, phase[rows] * lobe_rays + k)
+            own_phase = phase[rows] * lobe_rays + k
+            factor, seen = self.direct(found, 1, own_phase)
+            bounce = materials[:, DIFFUSE] * self.reflected(factor, seen)
+            if depth > 1:
+                bounce += sum(self.specular(found, materials, seen, 1, own_phase, depth - 1))
             glint[:, rows] += (weight[:, None] * emission).T
             mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * (emission <= 0))).T
         return glint.T, mirrored.T
