@@ -434,10 +434,11 @@ class RayCaster:
         light = self.reflected(factor, seen)
         highlight, reflection = self.specular(hits, materials, seen, lobe_rays, phase)
         to_camera = camera.c2w[:3, :3].astype(np.float32)
-        # One more column than hits, of zeros: the misses.
-        values = np.zeros((RAY_CHANNELS, len(hits.rows) + 1), np.float32)
+        # One more column than hits, of zeros, stands for all misses.
+        count, missed = len(hits.rows), len(hits.rows) < len(directions)
+        values = np.zeros((RAY_CHANNELS, count + missed), np.float32)
         for channels, columns in (
-            (MASK, np.ones((len(hits.rows), 1), np.float32)),
+            (MASK, np.ones((count, 1), np.float32)),
             (HIT_NORMAL, hits.normal @ to_camera),
             (HIT_POSITION, (hits.position - camera.position.astype(np.float32)) @ to_camera),
             (HIT_DIFFUSE, materials[:, DIFFUSE]),
@@ -449,13 +450,11 @@ class RayCaster:
             (HIGHLIGHT, highlight),
             (REFLECTION, reflection),
         ):
-            values[channels, :-1] = columns.T
-        if len(hits.rows) < len(directions):
-            column = np.full(len(directions), -1)
-            column[hits.rows] = np.arange(len(hits.rows))
+            values[channels, :count] = columns.T
+        if missed:
+            column = np.full(len(directions), count)
+            column[hits.rows] = np.arange(count)
             values = values.take(column, axis=1)
-        else:
-            values = values[:, :-1]
         return values.reshape(RAY_CHANNELS, antialias**2, len(x))
 
 
