@@ -108,12 +108,14 @@ def normalised(v: FloatArray) -> FloatArray:
     return v / length[..., None]
 
 
-# Coefficients, highest first, of acos(1 - x) / sqrt(1 - (1 - x)^2) for x in [0, 1]: the angle between unit vectors over
-# its sine from one less their inner product. Chebyshev interpolation; relative error below 1e-7.
+# Coefficients, highest power first, of acos(1 - x) / sqrt(1 - (1 - x)^2): the angle between unit vectors over its sine
+# from one less their inner product. Relative error below 1e-7 for x up to 1 (Chebyshev interpolation) and up to 1/32
+# (Taylor series).
 ANGLE_OVER_SINE = (
     0.0171853692, -0.0414066488, 0.0587827332, -0.0236417311, 0.038473479, 0.0544793815, 0.133600394, 0.333323165,
     1.00000006,
 )  # fmt: skip
+SMALL_ANGLE_OVER_SINE = (2 / 35, 2 / 15, 1 / 3, 1.0)
 
 
 def triangle_form_factor(points: FloatArray, normals: FloatArray, corners: FloatArray) -> FloatArray:
@@ -126,37 +128,45 @@ def triangle_form_factor(points: FloatArray, normals: FloatArray, corners: Float
     Returns:
         (S,) in [0, 1]: irradiance = pi x radiance x form factor.
     """
-    edges = corners[1] - corners[0], corners[2] - corners[0]
     toward = [corner - points for corner in corners]
     heights = [dot(vertex, normals) for vertex in toward]
-    above = [height >= 0 for height in heights]
-    distance2 = [dot(vertex, vertex) for vertex in toward]
-    inverse = [1 / np.sqrt(np.maximum(square, np.float32(1e-12))) for square in distance2]
-    # Each edge counts with its angle times the height of its plane's normal, n . (a x b) / sine. The triple products
-    # n . (a x b) all follow from the moment of the normal about the first corner.
+    lowest, highest = np.minimum.reduce(heights), np.maximum.reduce(heights)
+    facing = np.flatnonzero(highest > 0)
+    total = np.zeros(len(points), np.float32)
+    # Picking points costs a quarter of the formula.
+    if len(facing) < 0.75 * len(points):
+        if len(facing):
+            total[facing] = triangle_form_factor(take(points, facing), take(normals, facing), corners)
+        return total
+    # The angle of every edge counts with the height of the unit normal of its plane, n . (a x b) / sine. The triple
+    # products n . (a x b) of all edges follow from the moment of the normal about the first corner.
+    edges = corners[1] - corners[0], corners[2] - corners[0]
     moment = cross(normals, toward[0])
     first, last = dot(moment, edges[0]), dot(moment, edges[1])
-    triples = first, last - first + dot(normals, np.cross(*edges)), -last
-    total = np.zeros(len(points), np.float32)
-    wide = np.zeros(len(points), bool)
+    triples = first, last - first + dot(normals, cross(edges[0][None], edges[1])[0]), -last
+    squares = [np.maximum(dot(vertex, vertex), np.float32(1e-12)) for vertex in toward]
+    inverse = [1 / np.sqrt(square) for square in squares]
+    exact = lowest < 0
     for i, j, triple in zip((0, 1, 2), (1, 2, 0), triples, strict=True):
         side = corners[j] - corners[i]
         weight = inverse[i] * inverse[j]
-        # The law of cosines.
-        x = 1 - (distance2[i] + distance2[j] - dot(side, side)) * (weight * np.float32(0.5))
-        ratio = np.full(len(points), ANGLE_OVER_SINE[0], np.float32)
-        for coefficient in ANGLE_OVER_SINE[1:]:
-            ratio *= x
+        # One less the cosine, by the law of cosines.
+        x = 1 - (squares[i] + squares[j] - dot(side, side)) * (np.float32(0.5) * weight)
+        widest = x.max(initial=0)
+        coefficients = SMALL_ANGLE_OVER_SINE if widest < 1 / 32 else ANGLE_OVER_SINE
+        ratio = x * np.float32(coefficients[0])
+        for coefficient in coefficients[1:-1]:
             ratio += np.float32(coefficient)
+            ratio *= x
+        ratio += np.float32(coefficients[-1])
         total += ratio * triple * weight
-        wide |= x > 1
-    # Close to a light an edge may be wider than a right angle, which the polynomial does not cover.
-    seen = above[0] | above[1] | above[2]
-    rest = np.flatnonzero(seen & (wide | ~(above[0] & above[1] & above[2])))
-    total[~seen] = 0
+        # Close to a light an edge may be wider than a right angle.
+        if widest > 1:
+            exact |= x > 1
+    total[highest <= 0] = 0
+    rest = np.flatnonzero(exact & (highest > 0))
     if len(rest):
-        directions = [normalised(take(vertex, rest)) for vertex in toward]
-        total[rest] = _clipped(directions, take(normals, rest))
+        total[rest] = _clipped([normalised(take(vertex, rest)) for vertex in toward], take(normals, rest))
     return np.abs(total) * np.float32(0.5 / np.pi)
 
 

@@ -133,16 +133,14 @@ class RayCaster:
         from embreex.rtcore_scene import EmbreeScene
 
         self.triangles = np.ascontiguousarray(triangles, np.float32)
-        self.normals = np.ascontiguousarray(normals, np.float32)
-        self.materials = np.ascontiguousarray(materials, np.float32)
+        # Tables from which columns are gathered: corners and vertex normals (N, 9), materials (N, 13).
+        self.corners = np.asfortranarray(triangles.reshape(-1, 9), np.float32)
+        self.normals = np.asfortranarray(normals.reshape(-1, 9), np.float32)
+        self.materials = np.asfortranarray(materials, np.float32)
         self.patches = patches
         cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
-        self.face_normals = normalised(cross)
+        self.face_normals = np.asfortranarray(normalised(cross))
         self.areas = np.linalg.norm(cross, axis=1) / 2
-        # Three vertex normals and 13 numbers of material for each triangle, in columns.
-        self._normal_columns = np.ascontiguousarray(self.normals.reshape(-1, 9).T).T
-        self._material_columns = np.ascontiguousarray(self.materials.T).T
-        self._face_normal_columns = np.ascontiguousarray(self.face_normals.T).T
         everything = Lights.from_triangles(self.triangles, self.materials[:, EMISSION])
         self.light_count = len(everything)
         self.lights = everything.drawn(MAX_LIGHTS)
@@ -174,25 +172,22 @@ class RayCaster:
         """
         found = self._scene.run(origins, directions, output=True)
         rows = np.flatnonzero(found["primID"] >= 0)
-        triangle, u, v, distance = (take(found[key], rows) for key in ("primID", "u", "v", "tfar"))
-        triangle = triangle.astype(np.int64)
-        along = take(directions, rows)
-        position = take(origins, rows) + distance[:, None] * along
-        face_normal = take(self._face_normal_columns, triangle)
-        corners = take(self._normal_columns, triangle)
-        weights = (1 - u - v)[:, None], u[:, None], v[:, None]
-        normal = normalised(weights[0] * corners[:, :3] + weights[1] * corners[:, 3:6] + weights[2] * corners[:, 6:])
+        triangle, u, v = (take(found[key], rows) for key in ("primID", "u", "v"))
+        triangle, directions = triangle.astype(np.int64), take(directions, rows)
+        position = _blend(take(self.corners, triangle), u, v)
+        normal = normalised(_blend(take(self.normals, triangle), u, v))
+        face_normal = take(self.face_normals, triangle)
         # A vertex normal may be missing (zero); the face's stands in.
         missing = dot(normal, normal) == 0
         if missing.any():
             normal[missing] = face_normal[missing]
-        normal *= np.copysign(np.float32(1), -dot(normal, along))[:, None]
-        face_normal *= np.copysign(np.float32(1), -dot(face_normal, along))[:, None]
-        hits = Hits(rows, triangle, position, normal, face_normal, normalised(-along))
+        normal *= np.copysign(np.float32(1), -dot(normal, directions))[:, None]
+        face_normal *= np.copysign(np.float32(1), -dot(face_normal, directions))[:, None]
+        hits = Hits(rows, triangle, position, normal, face_normal, normalised(-directions))
         return hits, self._materials_at(triangle, u, v)
 
     def _materials_at(self, triangle: npt.NDArray[np.int64], u: FloatArray, v: FloatArray) -> FloatArray:
-        rows = take(self._material_columns, triangle)
+        rows = take(self.materials, triangle)
         if self.patches is None:
             return rows
         patches, index = self.patches
@@ -206,7 +201,7 @@ class RayCaster:
 
     def visible(self, origins: FloatArray, targets: FloatArray) -> npt.NDArray[np.bool_]:
         """(S,) whether the segment from origin to target is free, leaving out a thousandth at the target's end."""
-        blocked = self._scene.run(origins, (targets - origins) * np.float32(0.999), 1.0, query="OCCLUDED")
+        blocked = self._scene.run(origins, targets - origins, 0.999, query="OCCLUDED")
         return np.asarray(blocked) < 0
 
     def direct(
@@ -225,7 +220,7 @@ class RayCaster:
             factor[i] = triangle_form_factor(hits.position, hits.normal, corners)
             # A flat light does not light itself; in its own plane the form factor is undefined.
             factor[i, hits.triangle == own] = 0
-            lit = np.flatnonzero(factor[i])
+            lit = np.flatnonzero(factor[i] > 0)
             starts, points = take(origins, lit), self._light_points(corners, shadow_rays, phase[lit])
             for k, point in enumerate(points):
                 seen[i, k, lit] = self.visible(starts, point)
@@ -357,7 +352,7 @@ class RayCaster:
             position = np.einsum("kc,ncx->xkn", barycentric, self.triangles[part]).reshape(3, -1).T
             phase = np.repeat(np.arange(samples), len(part))
             for side, sign in enumerate((1, -1)):
-                normal = np.float32(sign) * take(self._face_normal_columns, triangle)
+                normal = np.float32(sign) * take(self.face_normals, triangle)
                 hits = Hits(phase, triangle, position, normal, normal, normal)
                 received = self.irradiance(hits, 1, phase).T.reshape(3, samples, len(part))
                 light[part, side] = received.mean(axis=1).T
@@ -440,10 +435,11 @@ class RayCaster:
         light = self.reflected(factor, seen)
         highlight, reflection = self.specular(hits, materials, seen, lobe_rays, phase)
         to_camera = camera.c2w[:3, :3].astype(np.float32)
-        # One more column than hits, of zeros: the misses.
-        values = np.zeros((RAY_CHANNELS, len(hits.rows) + 1), np.float32)
+        # One more column than hits, of zeros, stands for all misses.
+        count, missed = len(hits.rows), len(hits.rows) < len(directions)
+        values = np.zeros((RAY_CHANNELS, count + missed), np.float32)
         for channels, columns in (
-            (MASK, np.ones((len(hits.rows), 1), np.float32)),
+            (MASK, np.ones((count, 1), np.float32)),
             (HIT_NORMAL, hits.normal @ to_camera),
             (HIT_POSITION, (hits.position - camera.position.astype(np.float32)) @ to_camera),
             (HIT_DIFFUSE, materials[:, DIFFUSE]),
@@ -455,13 +451,11 @@ class RayCaster:
             (HIGHLIGHT, highlight),
             (REFLECTION, reflection),
         ):
-            values[channels, :-1] = columns.T
-        if len(hits.rows) < len(directions):
-            column = np.full(len(directions), -1)
-            column[hits.rows] = np.arange(len(hits.rows))
+            values[channels, :count] = columns.T
+        if missed:
+            column = np.full(len(directions), count)
+            column[hits.rows] = np.arange(count)
             values = values.take(column, axis=1)
-        else:
-            values = values[:, :-1]
         return values.reshape(RAY_CHANNELS, antialias**2, len(x))
 
 
@@ -480,6 +474,12 @@ def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, FloatArray]
         return caster, scene, caster.triangle_light()
     tokens = proxy(scene, budget)
     return caster, tokens, RayCaster(tokens.triangles, tokens.normals, tokens.materials).triangle_light()
+
+
+def _blend(corners: FloatArray, u: FloatArray, v: FloatArray) -> FloatArray:
+    """(S, 3) interpolation between three vectors, (S, 9), with weights 1 - u - v, u and v, each (S,)."""
+    first = (1 - u - v)[:, None] * corners[:, :3]
+    return first + u[:, None] * corners[:, 3:6] + v[:, None] * corners[:, 6:]
 
 
 def _processors() -> int:

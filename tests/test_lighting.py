@@ -40,6 +40,57 @@ def test_form_factor_matches_ray_casting_also_across_the_horizon(seed: int) -> N
     assert got == pytest.approx(hit_share(corners, RAYS), abs=4e-3)
 
 
+def polygon_form_factor(point: np.ndarray, normal: np.ndarray, corners: np.ndarray) -> float:
+    """Lambert's formula in float64, after cutting the triangle off at the horizon (Sutherland and Hodgman)."""
+    vertices = corners - point
+    heights = vertices @ normal
+    polygon = []
+    for a, b, height_a, height_b in zip(
+        vertices, np.roll(vertices, -1, axis=0), heights, np.roll(heights, -1), strict=True
+    ):
+        if height_a >= 0:
+            polygon.append(a)
+        if (height_a < 0) != (height_b < 0):
+            polygon.append(a + (b - a) * height_a / (height_a - height_b))
+    total = 0.0
+    for a, b in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+        across = np.cross(a, b)
+        sine = np.linalg.norm(across)
+        if sine > 0:
+            total += np.arctan2(sine, a @ b) * (across @ normal) / sine
+    return abs(total) / (2 * np.pi)
+
+
+@pytest.mark.parametrize("size", [0.01, 0.15, 2.0])
+@pytest.mark.parametrize("distance", [0.02, 0.3, 2.5])
+def test_form_factor_agrees_with_double_precision_near_and_far(size: float, distance: float) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        corners = (rng.uniform(-1, 1, (3, 3)) * size).astype(np.float32)
+        # Around a place on the triangle, so that near points see it under wide angles and many have it on the horizon.
+        places = rng.dirichlet(np.ones(3), 200) @ corners
+        points = (places + distance * lighting.normalised(rng.normal(size=(200, 3)))).astype(np.float32)
+        normals = lighting.normalised(rng.normal(size=(200, 3)).astype(np.float32))
+        got = lighting.triangle_form_factor(points, normals, corners)
+        double = [polygon_form_factor(*pair, corners.astype(np.float64)) for pair in
+                  zip(points.astype(np.float64), normals.astype(np.float64), strict=True)]  # fmt: skip
+        # Rounding of the direction to a corner, 1e-7, moves the light at the horizon by as much.
+        np.testing.assert_allclose(got, double, rtol=1e-4, atol=2e-7)
+
+
+def test_form_factor_does_not_depend_on_its_company_or_the_layout() -> None:
+    rng = np.random.default_rng(4)
+    corners = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
+    points = rng.uniform(-1, 1, (100, 3)).astype(np.float32)
+    normals = lighting.normalised(rng.normal(size=(100, 3)).astype(np.float32))
+    together = lighting.triangle_form_factor(points, normals, corners)
+    alone = [lighting.triangle_form_factor(points[i : i + 1], normals[i : i + 1], corners)[0] for i in range(100)]
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7)
+    columns = lighting.triangle_form_factor(np.asfortranarray(points), np.asfortranarray(normals), corners)
+    assert np.array_equal(together, columns)
+    assert lighting.triangle_form_factor(points[:0], normals[:0], corners).shape == (0,)
+
+
 def test_form_factor_of_a_small_far_triangle_is_the_point_formula() -> None:
     corners = np.array([[-0.05, 0, 2], [0.05, 0, 2], [0, 0.08, 2]], np.float32)
     centre = corners.mean(axis=0, dtype=np.float64)

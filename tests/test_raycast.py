@@ -54,6 +54,49 @@ def test_primary_hits_agree_with_brute_force() -> None:
     assert (image[..., rc.HIT_NORMAL][hit] @ np.array([0, 0, 1]) > -0.5).all()
 
 
+def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> None:
+    scene = ball_scene()
+    small = scene.objects[2]
+    middle = small.triangles.mean(axis=1)
+    # Large, so that a good part of the picture is penumbra.
+    scene = scene.with_object(replace(small, triangles=middle + 5 * (small.triangles - middle), normals=None))
+    camera, size, rays = scene.cameras[0], 24, 4
+    own = caster(scene)
+    image = own.features(camera, size, size, antialias=1, refine=1, shadow_rays=rays)
+    hit = image[..., 0] > 0
+    place = image[hit][:, rc.HIT_POSITION] @ camera.c2w[:3, :3].T.astype(np.float64) + camera.position
+    normal = image[hit][:, rc.HIT_NORMAL] @ camera.c2w[:3, :3].T.astype(np.float64)
+    light = scene.objects[2].triangles[0].astype(np.float64)
+    start = place + 1e-3 * normal
+    solid = scene.triangles[:-1].astype(np.float64)
+    seen = np.zeros(len(place))
+    for point in rc.triangle_samples(rays) @ light:
+        seen += ~crossed(start, point - start, solid)
+    # The form factor as a sum over small pieces of the light.
+    pieces = 1024
+    toward = rc.triangle_samples(pieces).astype(np.float64) @ light - place[:, None]
+    distance2 = (toward**2).sum(axis=-1)
+    across = np.cross(light[1] - light[0], light[2] - light[0]) / 2
+    factor = np.maximum((toward * normal[:, None]).sum(axis=-1), 0) * np.abs(toward @ across) / distance2**2
+    expected = factor.mean(axis=1) / np.pi * seen / rays * scene.materials[-1, EMISSION.start]
+    got = image[hit][:, rc.IRRADIANCE.start]
+    assert len(got) > 150
+    # A shadow's border may fall on either side of a ray, which starts at another offset here.
+    assert np.isclose(got, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
+
+
+def crossed(origins: np.ndarray, directions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(S,) whether a triangle lies across each segment (Möller-Trumbore in float64)."""
+    a, e1, e2 = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+    p = np.cross(directions[:, None], e2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = 1 / (p * e1).sum(-1)
+        s = origins[:, None] - a
+        q = np.cross(s, e1)
+        u, v, t = (p * s).sum(-1) * inverse, (directions[:, None] * q).sum(-1) * inverse, (q * e2).sum(-1) * inverse
+    return ((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (t < 1)).any(axis=1)
+
+
 @pytest.mark.parametrize("roughness", [0.15, 0.5, 1.0])
 def test_direct_light_agrees_with_path_tracing(roughness: float) -> None:
     pytest.importorskip("mitsuba", reason="needs the extra `reference`")
