@@ -62,7 +62,11 @@ platforms+=(--platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --pl
 mkdir "$stage/wheels"
 "$python" -m pip download -qq --disable-pip-version-check --no-deps --only-binary=:all: --python-version "$version" \
   --implementation cp "${platforms[@]}" -d "$stage/wheels" -r "$stage/requirements"
-"$python" -m pip wheel -qq --disable-pip-version-check --no-deps -w "$stage/wheels" "$root"
+# From a copy: in the repository, what an earlier build left would go into the wheel.
+mkdir "$stage/source"
+(cd "$root" && git ls-files -z | tar -c --null -T -) | tar -x -C "$stage/source"
+"$python" -m pip wheel -qq --disable-pip-version-check --no-deps -w "$stage/wheels" "$stage/source"
+rm -r "$stage/source"
 cp -r "$root/configs" "$stage/configs"
 for dataset in "$@"; do
   mkdir -p "$stage/datasets/$(basename "$dataset")"
