@@ -96,7 +96,7 @@ def view(
     from renderformer.viewer.launch import web_problem, window_problem
 
     # Before the model is loaded, which takes a while.
-    problem = web_problem() if web else window_problem(probe=False)
+    problem = web_problem() if web else window_problem()
     if problem:
         raise InputError(problem)
     scene = inputs.load(source, **arguments)

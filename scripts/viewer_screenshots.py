@@ -84,7 +84,7 @@ def window(session: Session) -> None:
             app.run_one_tick()
 
     settle()
-    session.save_image(OUT / "reference.exr")
+    session.save(OUT / "reference.exr")
     for kind in ("neural", "preview", "split"):
         shown._show(kind)
         settle()

@@ -436,7 +436,7 @@ def test_paths_that_cannot_be_drawn_say_so() -> None:
 
 def test_the_preview_is_bright_where_the_light_is_and_nowhere_black() -> None:
     floor = Mesh("floor", [[[-2, -2, 0], [2, -2, 0], [0, 3, 0]]], materials=Material((0.8, 0.1, 0.1)).row())
-    lamp = Light((1.0, -1.0, 0.8), size=0.2).mesh()
+    lamp = Light((1.0, -1.0, 0.8), size=0.2, emission=(150, 150, 150)).mesh()
     points, colours = coloured(floor, Lighting.of([floor, lamp]), "agx", 0.0)
     assert points.shape == colours.shape
     assert len(points) > 3 * len(floor)

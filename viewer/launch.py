@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -85,30 +86,30 @@ def web_problem() -> str:
     return "" if importlib.util.find_spec("viser") else f"view: the package viser is not installed; {INSTALL}"
 
 
-def window_problem(probe: bool = True) -> str:
-    """Why no window can open, with the remedy; empty if one can.
-
-    Args:
-        probe: whether to open one in another process to find out; the other checks cost nothing.
-    """
+def window_problem() -> str:
+    """Why no window can open, with the remedy; empty if one can. Opens one in another process to find out, once."""
     if not importlib.util.find_spec("open3d"):
         return f"view: the package open3d is not installed; {INSTALL}, or use --web (web=True)"
-    shown = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     remedy = f"use --web (web=True), or a display and the system packages {PACKAGES}"
-    if not shown:
+    if not display and sys.platform not in ("win32", "darwin"):
         return f"view: this machine has no display (DISPLAY is not set); {remedy}"
-    if not probe:
-        return ""
+    problem = _probed(sys.executable, display)
+    return f"view: {problem}; {remedy}" if problem else ""
+
+
+@functools.cache
+def _probed(python: str, display: str | None) -> str:
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+            [python, "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"view: opening a window took more than {_PROBE_SECONDS:g} s; {remedy}"
+        return f"opening a window took more than {_PROBE_SECONDS:g} s"
     if done.returncode == 0:
         return ""
     lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-    return f"view: a window cannot be opened here ({one_line(lines[-1])[:120]}); {remedy}"
+    return f"a window cannot be opened here ({one_line(lines[-1])[:120]})"
 
 
 def _say(line: str) -> None:
