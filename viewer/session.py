@@ -231,6 +231,20 @@ class Session:
                 self._warned = key, self.renderer.check(scene.replace(cameras=()))
             return [*lines, *self._warned[1]]
 
+    def facts(self) -> dict[str, str]:
+        """What the panel tells about the model and the last picture."""
+        frame = self.frame
+        facts = {"model": f"{self.renderer.name} on {self.renderer.device}, {self.renderer.precision}"}
+        with self.lock:
+            shown_count = sum(len(item.base) for item in self.document.items if item.visible)
+            facts["triangles"] = f"{shown_count:,}"
+        if frame is not None:
+            image = frame.image
+            facts["picture"] = f"{image.width} x {image.height}" + ("" if frame.final else " (coarse)")
+            facts["times"] = f"scene {self._encode_seconds:.2f} s, view {frame.seconds:.2f} s"
+            facts["latency"] = f"{frame.latency:.2f} s"
+        return facts
+
     def activity(self) -> tuple[str, float] | None:
         """What is being saved, or drawn for longer than is hardly noticed, and how much of it is done (0 … 1); None
         while nothing is."""

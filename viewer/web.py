@@ -627,8 +627,9 @@ def _own_pages_only() -> Iterator[None]:
     A page of another site can open a connection to 127.0.0.1, too, and one whose name is made to lead to 127.0.0.1
     even reads the answers. Browsers say in `Origin` and `Host` where they think they are.
     """
-    from websockets.asyncio import server
+    from websockets.asyncio import server as module
 
+    server: Any = module
     serve = server.serve
 
     def guarded(*arguments: Any, process_request: Any = None, **options: Any) -> Any:
