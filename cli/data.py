@@ -34,7 +34,7 @@ def generate(
     batches: Annotated[int, typer.Option(min=1, help="Parts of the samples, for rejecting fireflies.")] = 4,
     depth: Annotated[int, typer.Option(min=1, help="Longest light path in segments.")] = 5,
     scenes_per_shard: Annotated[int, typer.Option(min=1, help="Scenes in one file.")] = 32,
-    max_triangles: Annotated[int, typer.Option(min=64, help="Per scene.")] = 384,
+    max_triangles: Annotated[int, typer.Option(min=64, help="Per scene.")] = 3000,
     seed: Annotated[int, typer.Option(min=0, help="Of the first scene.")] = 0,
     held_out: Annotated[bool, typer.Option("--held-out", help="Seeds that training never uses.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,

@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.normals import smooth_normals
 from renderformer.data.scene import DIFFUSE, Light, Material, Mesh, Scene
-from renderformer.data.shapes import Shape, crease_normals, random_shape
+from renderformer.data.shapes import Shape, on_grid, random_shape
 from renderformer.data.stages import stage_meshes
 
 Array = npt.NDArray[np.float64]
 
-MAX_TRIANGLES = 384
+MIN_TRIANGLES, MAX_TRIANGLES = 40, 3000
 HALF = 0.5
 CAMERA_DISTANCE = (1.5, 2.0)
 CAMERA_ELEVATION = (5.0, 50.0)
@@ -30,7 +31,9 @@ LIGHT_ELEVATION = (25.0, 90.0)
 UNIT_EDGE = 0.0707
 LIGHT_SCALE = (2.0, 2.5)
 TOTAL_EMISSION = (1000.0, 4000.0)
-ROUGHNESS_RANGE = (0.05, 1.0)
+# Shares of the scenes with 1, 2, ... lights.
+LIGHT_COUNTS = (0.38, 0.22, 0.14, 0.08, 0.06, 0.04, 0.04, 0.04)
+ROUGHNESS_RANGE = (0.01, 1.0)
 # Irradiance / pi, the picture's level at albedo 1, averaged over the objects: outside it they are black or burnt out.
 LEVEL = (0.4, 3.0)
 # Gap under a resting object: without one its base and the floor would share a plane.
@@ -61,12 +64,12 @@ class _Stage:
 
 
 def procedural_scene(seed: int, views: int = 4, max_triangles: int = MAX_TRIANGLES) -> Scene:
-    """A scene of 1 to 3 objects on a stage, 1 to 3 lights and `views` cameras.
+    """A scene of 1 to 3 objects on a stage, 1 to 8 lights and `views` cameras, of 40 triangles or more.
 
     Args:
         seed: the same seed gives the same scene (with the same versions of NumPy, manifold3d and scikit-image).
         views: number of cameras.
-        max_triangles: in total, stage and lights included; some scenes have far fewer.
+        max_triangles: in total, stage and lights included; how many a scene has is about log-uniform below it.
 
     Returns:
         A Scene whose objects are the stage's walls, the objects and the lights, in this order.
@@ -81,13 +84,14 @@ def procedural_scene(seed: int, views: int = 4, max_triangles: int = MAX_TRIANGL
             "expected seed >= 0, views >= 1, max_triangles >= 64"
         )
     rng = np.random.Generator(np.random.PCG64(seed))
-    total = max_triangles
-    if rng.random() < 0.3:
-        total = int(rng.integers(max(64, max_triangles // 4), max_triangles))
-    stage = _stage(rng, total)
-    light_count = 1 + int(rng.choice(3, p=[0.5, 0.3, 0.2]))
-    budget = total - sum(len(mesh) for mesh in stage.meshes) - light_count
-    objects = _objects(rng, stage, budget)
+    total = round(_log_uniform(rng, 64, max_triangles))
+    light_count = 1 + int(rng.choice(len(LIGHT_COUNTS), p=LIGHT_COUNTS))
+    while True:
+        stage = _stage(rng, total - light_count)
+        around = sum(len(mesh) for mesh in stage.meshes) + light_count
+        objects = _objects(rng, stage, total - around)
+        if objects and around + sum(len(mesh) for mesh in objects) >= MIN_TRIANGLES:
+            break
     points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
     normals = np.concatenate([mesh.normals.reshape(-1, 3) for mesh in objects]).astype(np.float64)
     lights = _lights(rng, stage, light_count, points, normals)
@@ -198,12 +202,12 @@ def _objects(rng: np.random.Generator, stage: _Stage, budget: int) -> list[Mesh]
             continue
         crease = float(rng.choice([0.0, 30.0, 60.0], p=[0.35, 0.25, 0.4]))
         faces = shape[1]
-        triangles = vertices[faces]
+        triangles = on_grid(vertices)[faces]
         meshes.append(
             Mesh(
                 f"object_{i}_{family}",
                 triangles.astype(np.float32),
-                crease_normals(vertices, faces, crease),
+                smooth_normals(triangles, crease, faces),
                 _object_rows(rng, triangles.mean(axis=1)),
             )
         )

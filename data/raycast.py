@@ -51,6 +51,8 @@ RAY_CHANNELS = 29
 OFFSET = 1e-4
 # Shadow rays go to at most this many light triangles; of more, a sample by power stands for all.
 MAX_LIGHTS = 32
+# Reflections that are followed one in the other: a polished floor shows the lights that a mirror shows.
+MIRROR_DEPTH = 2
 # Samples of a pixel that differ by more than this, of 1, are too few.
 CONTRAST = 0.1
 # Samples handled at once: bounds the memory, and is what one thread works on.
@@ -224,9 +226,18 @@ class RayCaster:
         return (barycentric @ corners)[phase * count + k]
 
     def specular(
-        self, hits: Hits, materials: FloatArray, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64]
+        self,
+        hits: Hits,
+        materials: FloatArray,
+        shadow_rays: int,
+        lobe_rays: int,
+        phase: npt.NDArray[np.int64],
+        depth: int = MIRROR_DEPTH,
     ) -> tuple[FloatArray, FloatArray]:
         """Highlight of the lights and reflection of other directly lit surfaces in the GGX lobe, both (S, 3) radiance.
+
+        What a reflected ray meets sends back its diffuse light and, up to `depth` reflections in all, its own highlight
+        and reflection by one ray each.
 
         The highlight combines samples of the lights and of the lobe by the balance heuristic (Veach and Guibas 1995),
         so that broad and sharp lobes are both free of noise; the reflection uses the lobe's samples.
@@ -238,7 +249,7 @@ class RayCaster:
         hits, materials, phase = hits[shiny], materials[shiny], phase[shiny]
         lobe = _Lobe.at(hits, materials[:, ROUGHNESS])
         glint = self._light_samples(hits, lobe, shadow_rays, lobe_rays, phase)
-        glint_lobe, mirrored = self._lobe_samples(hits, lobe, shadow_rays, lobe_rays, phase)
+        glint_lobe, mirrored = self._lobe_samples(hits, lobe, shadow_rays, lobe_rays, phase, depth)
         specular = materials[:, SPECULAR]
         highlight[shiny] = (glint + glint_lobe) * specular
         reflection[shiny] = mirrored * specular
@@ -271,7 +282,7 @@ class RayCaster:
         return total
 
     def _lobe_samples(
-        self, hits: Hits, lobe: _Lobe, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64]
+        self, hits: Hits, lobe: _Lobe, shadow_rays: int, lobe_rays: int, phase: npt.NDArray[np.int64], depth: int
     ) -> tuple[FloatArray, FloatArray]:
         glint, mirrored = np.zeros((2, len(hits.rows), 3), np.float32)
         origins = hits.shadow_origins
@@ -295,7 +306,10 @@ class RayCaster:
             total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
             weight = np.divide(masking_in[rows] * lobe_pdf, total_pdf, out=np.zeros_like(lobe_pdf), where=total_pdf > 0)
             glint[rows] += np.where(emission > 0, weight[:, None] * emission, 0)
-            bounce = materials[:, DIFFUSE] * self.irradiance(found, 1, phase[rows] * lobe_rays + k)
+            own_phase = phase[rows] * lobe_rays + k
+            bounce = materials[:, DIFFUSE] * self.irradiance(found, 1, own_phase)
+            if depth > 1:
+                bounce += sum(self.specular(found, materials, 1, 1, own_phase, depth - 1))
             mirrored[rows] += np.where(emission > 0, 0, (masking_in[rows] / lobe_rays)[:, None] * bounce)
         return glint, mirrored
 

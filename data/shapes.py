@@ -21,6 +21,9 @@ Maker = Callable[[np.random.Generator, int], Shape]
 AGGRESSIVENESS = (5, 6, 9)
 # Of a face of a unit-sized shape; smaller ones have no normal in float32.
 MIN_AREA = 1e-7
+# Coordinates are rounded to this, so that the last bits of sines and roots, which differ between platforms, vanish
+# before anything is decided by them.
+GRID = 2.0**-20
 
 
 def random_shape(rng: np.random.Generator, budget: int) -> tuple[str, Shape]:
@@ -35,15 +38,21 @@ def random_shape(rng: np.random.Generator, budget: int) -> tuple[str, Shape]:
     weights = np.array([FAMILIES[name][1] for name in names])
     for _ in range(50):
         name = names[rng.choice(len(names), p=weights / weights.sum())]
-        vertices, faces = simplified(FAMILIES[name][0](rng, budget), budget)
+        vertices, faces = FAMILIES[name][0](rng, budget)
+        vertices, faces = simplified((on_grid(vertices), faces), budget)
         # Coarse shapes are cut finer half of the time, so that flat sides of many triangles occur as well.
-        if 0 < 4 * len(faces) <= budget and rng.random() < 0.5:
+        while 0 < 4 * len(faces) <= budget and rng.random() < 0.5:
             vertices, faces = _subdivided(vertices, faces)
         if not 4 <= len(faces) <= budget or not is_closed(faces):
             continue
         if volume(vertices, faces) > 1e-4 and _smallest_area(vertices, faces) > MIN_AREA:
             return name, (vertices, faces)
     return "box", _from_manifold(_manifold3d().Manifold.cube((1.0, 1.0, 1.0), True))
+
+
+def on_grid(vertices: Array) -> Array:
+    """Coordinates rounded to multiples of `GRID`; every number below 8 of them is a float32."""
+    return np.asarray(np.round(vertices / GRID) * GRID, np.float64)
 
 
 def is_closed(faces: npt.NDArray[np.int64]) -> bool:
@@ -92,28 +101,6 @@ def _subdivided(vertices: Array, faces: npt.NDArray[np.int64]) -> Shape:
     return np.concatenate([vertices, vertices[unique].mean(axis=1)]), cut
 
 
-def crease_normals(vertices: Array, faces: npt.NDArray[np.int64], crease: float) -> npt.NDArray[np.float32]:
-    """Vertex normals that join faces at a shared vertex whose normals differ by less than `crease` degrees.
-
-    Returns:
-        (F, 3, 3) float32 unit normals of the corners, faces weighted by their angle; 0 degrees gives flat shading.
-    """
-    corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
-    if crease <= 0:
-        return np.repeat(normals[:, None], 3, axis=1).astype(np.float32)
-    ahead, behind = np.roll(corners, -1, axis=1) - corners, np.roll(corners, 1, axis=1) - corners
-    lengths = np.linalg.norm(ahead, axis=-1) * np.linalg.norm(behind, axis=-1)
-    cosine = np.einsum("nck,nck->nc", ahead, behind) / np.maximum(lengths, 1e-20)
-    angle = np.arccos(np.clip(cosine, -1, 1)).ravel()
-    vertex, face = faces.ravel(), np.repeat(np.arange(len(faces)), 3)
-    joined = (vertex[:, None] == vertex[None]) & ((normals @ normals.T > math.cos(math.radians(crease)))[face][:, face])
-    total = (joined * angle[None]) @ normals[face]
-    total /= np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
-    return total.reshape(-1, 3, 3).astype(np.float32)
-
-
 def _manifold3d() -> Any:
     try:
         import manifold3d
@@ -130,14 +117,15 @@ def _from_manifold(solid: Any) -> Shape:
     return np.asarray(mesh.vert_properties, np.float64)[:, :3], np.asarray(mesh.tri_verts, np.int64)
 
 
-def _segments(rng: np.random.Generator, budget: int, low: int = 6, high: int = 28) -> int:
-    return int(np.clip(rng.integers(low, high), 3, max(4, budget // 6)))
+def _segments(rng: np.random.Generator, budget: int, low: int = 6) -> int:
+    """Sides of something round: more where the budget is large."""
+    return int(np.clip(rng.integers(low, 28 + budget // 40), 3, max(4, budget // 6)))
 
 
 def _box(rng: np.random.Generator, budget: int) -> Shape:
     cube = _manifold3d().Manifold.cube(tuple(rng.uniform(0.35, 1.0, 3)), True)
-    # One or two cuts per edge keep triangles similar in size, which the models like.
-    cuts = int(rng.integers(1, 4))
+    # Cut edges keep triangles similar in size, which the models like.
+    cuts = int(rng.integers(1, 4 + math.isqrt(budget // 100)))
     return _from_manifold(cube.refine(cuts) if 12 * cuts**2 <= budget else cube)
 
 
@@ -149,38 +137,38 @@ def _cylinder(rng: np.random.Generator, budget: int) -> Shape:
 
 def _ellipsoid(rng: np.random.Generator, budget: int) -> Shape:
     # A manifold3d sphere of 4 n segments has 8 n^2 faces.
-    n = int(np.clip(math.isqrt(budget // 8), 1, 6))
+    n = max(1, math.isqrt(budget // 8))
     scale = np.ones(3) if rng.random() < 0.5 else rng.uniform(0.5, 1.0, 3)
     return _from_manifold(_manifold3d().Manifold.sphere(0.5, 4 * n).scale(tuple(scale)))
 
 
 def _capsule(rng: np.random.Generator, budget: int) -> Shape:
     m = _manifold3d().Manifold
-    n = int(np.clip(math.isqrt(budget // 10), 1, 5))
+    n = max(1, math.isqrt(budget // 10))
     length = rng.uniform(0.3, 0.9)
     ends = [m.sphere(r, 4 * n).translate((0, 0, z)) for r, z in ((0.3, 0.0), (0.3 * rng.uniform(0.5, 1.0), length))]
     return _from_manifold(m.batch_hull(ends))
 
 
 def _torus(rng: np.random.Generator, budget: int) -> Shape:
-    around = int(np.clip(math.sqrt(budget / 2 * 2.2), 5, 24))
-    across = max(3, min(int(rng.integers(4, 12)), budget // (2 * around)))
+    around = max(5, int(math.sqrt(budget / 2 * 2.2)))
+    across = max(3, min(int(rng.integers(4, 12 + budget // 100)), budget // (2 * around)))
     section = _manifold3d().CrossSection.circle(rng.uniform(0.1, 0.22), across).translate((0.36, 0.0))
     return _from_manifold(_manifold3d().Manifold.revolve(section, around))
 
 
 def _lathe(rng: np.random.Generator, budget: int) -> Shape:
     """A vase or spindle: a random profile turned about the vertical axis."""
-    steps = int(rng.integers(3, 8))
-    around = int(np.clip(budget // (2 * steps + 2), 5, 24))
-    radii = np.clip(0.3 + 0.16 * np.cumsum(rng.normal(size=steps + 1)), 0.08, 0.55)
+    steps = int(rng.integers(3, 8 + min(8, budget // 150)))
+    around = int(np.clip(budget // (2 * steps + 2), 5, 72))
+    radii = np.clip(0.3 + 0.16 * math.sqrt(5 / steps) * np.cumsum(rng.normal(size=steps + 1)), 0.08, 0.55)
     heights = np.linspace(0, rng.uniform(0.6, 1.2), steps + 1)
     profile = np.concatenate([[[0, 0]], np.stack([radii, heights], 1), [[0, heights[-1]]]])
     return _from_manifold(_manifold3d().Manifold.revolve(_manifold3d().CrossSection([profile]), around))
 
 
 def _superquadric(rng: np.random.Generator, budget: int) -> Shape:
-    n = int(np.clip(math.isqrt(budget // 8), 2, 6))
+    n = max(2, math.isqrt(budget // 8))
     vertices, faces = _from_manifold(_manifold3d().Manifold.sphere(1.0, 4 * n))
     e1, e2 = rng.uniform(0.2, 2.2, 2)
     planar = np.maximum(np.linalg.norm(vertices[:, :2], axis=1, keepdims=True), 1e-9)
@@ -205,7 +193,7 @@ def _random_solid(rng: np.random.Generator, segments: int) -> Any:
 
 
 def _csg(rng: np.random.Generator, budget: int) -> Shape:
-    segments = 8 if budget < 100 else 12
+    segments = 8 if budget < 100 else 12 if budget < 600 else 24
     solid = _random_solid(rng, segments)
     for _ in range(int(rng.integers(1, 3))):
         angles = rng.choice([0.0, 45.0, 90.0], 3)
@@ -306,7 +294,7 @@ def _extrusion(rng: np.random.Generator, _budget: int) -> Shape:
 
 
 def _rock(rng: np.random.Generator, budget: int) -> Shape:
-    points = rng.normal(size=(int(rng.integers(8, max(9, min(60, budget // 2)))), 3))
+    points = rng.normal(size=(int(rng.integers(8, max(9, min(300, budget // 2)))), 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     points *= rng.uniform(0.35, 0.5, (len(points), 1)) * rng.uniform(0.6, 1.0, 3)
     return _from_manifold(_manifold3d().Manifold.hull_points(points))
@@ -318,7 +306,7 @@ def _waves(rng: np.random.Generator, points: Array, count: int, frequency: float
 
 
 def _blob(rng: np.random.Generator, budget: int) -> Shape:
-    n = int(np.clip(math.isqrt(budget // 8) + 1, 3, 7))
+    n = max(3, math.isqrt(budget // 8) + (budget < 400))
     vertices, faces = _from_manifold(_manifold3d().Manifold.sphere(1.0, 4 * n))
     bumps = _waves(rng, vertices, 4, rng.uniform(1.0, 2.6))
     return 0.45 * vertices * (1 + rng.uniform(0.3, 0.9) * bumps)[:, None] * rng.uniform(0.7, 1.0, 3), faces
@@ -326,7 +314,7 @@ def _blob(rng: np.random.Generator, budget: int) -> Shape:
 
 def _terrain(rng: np.random.Generator, budget: int) -> Shape:
     """A height field on a plinth."""
-    n = int(np.clip(math.isqrt(budget // 12), 1, 10))
+    n = max(1, math.isqrt(budget // 12))
     plate = _manifold3d().Manifold.cube((1.0, 1.0, 0.1), True).refine(n)
     vertices, faces = _from_manifold(plate)
     flat = vertices * [1, 1, 0]
@@ -336,11 +324,11 @@ def _terrain(rng: np.random.Generator, budget: int) -> Shape:
     return vertices, faces
 
 
-def _sdf(rng: np.random.Generator, _budget: int) -> Shape:
+def _sdf(rng: np.random.Generator, budget: int) -> Shape:
     """A smooth union of balls and rounded boxes, sometimes hollowed, by marching cubes."""
     from skimage.measure import marching_cubes
 
-    n = 22
+    n = 22 if budget < 800 else 30
     axis = np.linspace(-1, 1, n)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
     distance = np.full((n, n, n), 4.0)
@@ -368,7 +356,7 @@ def _sdf(rng: np.random.Generator, _budget: int) -> Shape:
 def _knot(rng: np.random.Generator, budget: int) -> Shape:
     """A torus knot or a wavy ring: a closed tube around a curve."""
     p, q = ((2, 3), (3, 2), (1, 3), (1, 4), (2, 5))[rng.integers(5)]
-    across = int(rng.integers(4, 7))
+    across = int(rng.integers(4, 7 + budget // 400))
     along = budget // (2 * across)
     if along < 10 * p:
         return _torus(rng, budget)

@@ -3,9 +3,12 @@
 A folder holds `manifest.json` (the recipe) and `shard_00000.npz` and so on, uncompressed npz without pickle:
 
     triangles (T, 3, 3) f32 · normals (T, 3, 3) f16 · materials (T, 13) f16 · offsets (S + 1,) i64
+    sizes (O,) i32 · size_offsets (S + 1,) i64 · stages (S,) i8
     c2w (S, V, 4, 4) f32 · fov (S, V) f32 · hdr (S, V, H, W, 3) f16 · seeds (S,) i64
 
-S scenes, V views, T triangles of all scenes, scene i owning rows offsets[i] to offsets[i + 1]. Half floats cost at
+S scenes, V views, T triangles and O objects of all scenes. Scene i owns triangles offsets[i] to offsets[i + 1], which
+are its objects one after the other, with the numbers of triangles sizes[size_offsets[i]] to sizes[size_offsets[i + 1]];
+stages[i] is an index into `STAGES`. Half floats cost at
 most 2^-11 of a value, far less than the noise of the pictures; light sources (up to 6000) fit. 64 x 64 pictures take
 24 KiB each. A shard is made from its index and the recipe alone, so several processes or machines can share a folder,
 and a run that was stopped goes on where it was.
@@ -31,17 +34,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
+from renderformer.data.scene import Mesh, Scene
+from renderformer.data.stages import STAGE_KINDS, stage_kind
 
-FORMAT = 1
+FORMAT = 2
+# What a scene stands on; "other" for scenes that were not made here.
+STAGES = ("none", *STAGE_KINDS, "other")
 # Held-out scenes have seeds from here on; training never reaches them.
 HELD_OUT_SEED = 1_000_000_000
 # Radiance above this would be infinite in float16.
 HALF_MAX = 65000.0
 # A picture is left out at a pixel where it exceeds the mean of the others by this much (see `robust_mean`).
 FIREFLY_FACTOR, FIREFLY_OFFSET = 2.0, 0.1
-KEYS = ("triangles", "normals", "materials", "offsets", "c2w", "fov", "hdr", "seeds")
+KEYS = (
+    "triangles", "normals", "materials", "offsets", "sizes", "size_offsets", "stages", "c2w", "fov", "hdr", "seeds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Recipe:
     batches: int = 4
     depth: int = 5
     scenes_per_shard: int = 32
-    max_triangles: int = 384
+    max_triangles: int = 3000
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
@@ -121,7 +131,10 @@ def make_shard(recipe: Recipe, index: int) -> dict[str, npt.NDArray[Any]]:
 
     first = recipe.seed + index * recipe.scenes_per_shard
     seeds = np.arange(first, first + recipe.scenes_per_shard, dtype=np.int64)
-    parts: dict[str, list[Any]] = {key: [] for key in ("triangles", "normals", "materials", "c2w", "fov", "hdr")}
+    parts: dict[str, list[Any]] = {
+        key: [] for key in ("triangles", "normals", "materials", "sizes", "c2w", "fov", "hdr")
+    }
+    stages = []
     size, share = recipe.resolution, recipe.spp // recipe.batches
     for seed in seeds.tolist():
         scene = procedural_scene(seed, recipe.views, recipe.max_triangles)
@@ -135,13 +148,21 @@ def make_shard(recipe: Recipe, index: int) -> dict[str, npt.NDArray[Any]]:
         parts["triangles"].append(scene.triangles)
         parts["normals"].append(scene.normals.astype(np.float16))
         parts["materials"].append(scene.materials.astype(np.float16))
+        parts["sizes"].append(np.array([len(mesh) for mesh in scene.objects], np.int32))
+        stages.append(STAGES.index(stage_kind([mesh.name for mesh in scene.objects])))
         parts["c2w"].append(np.stack([camera.c2w for camera in scene.cameras]))
         parts["fov"].append(np.array([camera.fov for camera in scene.cameras], np.float32))
         parts["hdr"].append(np.minimum(np.stack(pictures), HALF_MAX).astype(np.float16))
-    counts = [len(triangles) for triangles in parts["triangles"]]
-    joined = {key: np.concatenate(parts[key]) for key in ("triangles", "normals", "materials")}
+    joined = {key: np.concatenate(parts[key]) for key in ("triangles", "normals", "materials", "sizes")}
     stacked = {key: np.stack(parts[key]) for key in ("c2w", "fov", "hdr")}
-    return {**joined, **stacked, "offsets": np.cumsum([0, *counts], dtype=np.int64), "seeds": seeds}
+    return {
+        **joined,
+        **stacked,
+        "offsets": np.cumsum([0, *map(len, parts["triangles"])], dtype=np.int64),
+        "size_offsets": np.cumsum([0, *map(len, parts["sizes"])], dtype=np.int64),
+        "stages": np.array(stages, np.int8),
+        "seeds": seeds,
+    }
 
 
 def shard_path(folder: str | os.PathLike[str], index: int) -> Path:
@@ -293,6 +314,8 @@ class SceneArrays:
         triangles: (N, 3, 3) float32 world space.
         normals: (N, 3, 3) float16.
         materials: (N, 13) float16 rows, see `Material.row`.
+        sizes: (O,) int32 triangles of each object, in their order.
+        stage: one of `STAGES`.
         c2w: (V, 4, 4) float32.
         fov: (V,) float32 degrees.
         hdr: (V, H, W, 3) float16 linear radiance.
@@ -302,10 +325,26 @@ class SceneArrays:
     triangles: npt.NDArray[np.float32]
     normals: npt.NDArray[np.float16]
     materials: npt.NDArray[np.float16]
+    sizes: npt.NDArray[np.int32]
+    stage: str
     c2w: npt.NDArray[np.float32]
     fov: npt.NDArray[np.float32]
     hdr: npt.NDArray[np.float16]
     seed: int
+
+    def to_scene(self) -> Scene:
+        """The scene with its objects and cameras, as a renderer takes it."""
+        normals, materials = self.normals.astype(np.float32), self.materials.astype(np.float32)
+        ends = np.cumsum(self.sizes)
+        objects = tuple(
+            Mesh(f"object_{i}", self.triangles[start:end], normals[start:end], materials[start:end])
+            for i, (start, end) in enumerate(zip(ends - self.sizes, ends, strict=True))
+        )
+        cameras = tuple(
+            Camera(c2w, float(fov), name=f"view_{i}")
+            for i, (c2w, fov) in enumerate(zip(self.c2w, self.fov, strict=True))
+        )
+        return Scene(objects, cameras, f"seed_{self.seed}")
 
 
 class ShardReader:
@@ -348,8 +387,18 @@ class ShardReader:
             self._loaded[path] = read_shard(path, self.recipe)
         a = self._loaded[path]
         rows = slice(int(a["offsets"][i]), int(a["offsets"][i + 1]))
-        geometry = (a["triangles"][rows], a["normals"][rows], a["materials"][rows])
-        return SceneArrays(*geometry, a["c2w"][i], a["fov"][i], a["hdr"][i], int(a["seeds"][i]))
+        sizes = a["sizes"][int(a["size_offsets"][i]) : int(a["size_offsets"][i + 1])]
+        return SceneArrays(
+            a["triangles"][rows],
+            a["normals"][rows],
+            a["materials"][rows],
+            sizes,
+            STAGES[int(a["stages"][i])],
+            a["c2w"][i],
+            a["fov"][i],
+            a["hdr"][i],
+            int(a["seeds"][i]),
+        )
 
 
 def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> dict[str, npt.NDArray[Any]]:
@@ -370,6 +419,9 @@ def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> dict[str, npt.ND
         "normals": (count, 3, 3),
         "materials": (count, 13),
         "offsets": (scenes + 1,),
+        "sizes": (len(arrays["sizes"]),),
+        "size_offsets": (scenes + 1,),
+        "stages": (scenes,),
         "c2w": (scenes, views, 4, 4),
         "fov": (scenes, views),
         "hdr": (scenes, views, size, size, 3),
@@ -378,6 +430,7 @@ def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> dict[str, npt.ND
     for key, shape in expected.items():
         if arrays[key].shape != shape:
             raise InputError(f"{path}: {key} has shape {arrays[key].shape}, the manifest says {shape}; delete the file")
-    if int(arrays["offsets"][-1]) != count or not np.isfinite(arrays["hdr"]).all():
+    whole = int(arrays["offsets"][-1]) == count == int(arrays["sizes"].sum())
+    if not whole or int(arrays["size_offsets"][-1]) != len(arrays["sizes"]) or not np.isfinite(arrays["hdr"]).all():
         raise InputError(f"{path}: offsets or pictures are damaged; delete the file and run `data generate` again")
     return arrays

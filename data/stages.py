@@ -7,7 +7,7 @@ diagonals so that no direction is preferred.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,12 @@ DEFAULT_MATERIALS: Mapping[str, Material] = {
     "wall_left": Material((0.45, 0.45, 0.45), (0.0, 0.0, 0.0), 0.9),
     "wall_right": Material((0.45, 0.45, 0.45), (0.0, 0.0, 0.0), 0.9),
 }
+
+
+def stage_kind(names: Iterable[str]) -> str:
+    """The kind of stage whose walls are among the objects of these names; "none" without any."""
+    count = len(set(names).intersection(WALL_NAMES))
+    return "none" if count == 0 else STAGE_KINDS[count - 1]
 
 
 def stage_meshes(

@@ -15,7 +15,7 @@ pytest.importorskip("manifold3d", reason="procedural scenes need manifold3d: pip
 pytest.importorskip("skimage", reason="procedural scenes need scikit-image: pip install renderformer[reference]")
 
 from renderformer.data.procedural import procedural_scene
-from renderformer.data.shapes import FAMILIES, crease_normals, is_closed, random_shape, simplified, volume
+from renderformer.data.shapes import FAMILIES, is_closed, random_shape, simplified, volume
 
 SEEDS = range(60)
 
@@ -40,17 +40,17 @@ def test_the_seed_alone_decides(scenes: list[Scene]) -> None:
 
 def test_scenes_stay_in_the_trained_range(scenes: list[Scene]) -> None:
     for scene in scenes:
-        assert len(scene) <= 384
+        assert 40 <= len(scene) <= 3000
         objects, lights = parts(scene, "object"), parts(scene, "light")
         assert 1 <= len(objects) <= 3
-        assert 1 <= len(lights) <= 3
+        assert 1 <= len(lights) <= 8
         solid = np.concatenate([mesh.triangles for mesh in scene.objects if not mesh.emits])
         assert np.abs(solid).max() <= 0.5 + 1e-6
         for mesh in objects:
             albedo = mesh.materials[:, DIFFUSE] + mesh.materials[:, SPECULAR]
             assert albedo.max() <= 1 + 1e-5
             assert (np.ptp(mesh.materials[:, SPECULAR], axis=1) == 0).all()
-            assert mesh.materials[:, ROUGHNESS].min() >= 0.05
+            assert mesh.materials[:, ROUGHNESS].min() >= 0.01 - 1e-6
         emission = sum(float(light.materials[0, 10]) for light in lights)
         assert 500 <= emission <= 6000
         for light in lights:
@@ -131,14 +131,14 @@ def test_scenes_vary(scenes: list[Scene]) -> None:
     walls = Counter(sum(name.startswith("wall") for name in (m.name for m in scene.objects)) for scene in scenes)
     assert set(walls) == {0, 1, 2, 3}
     assert {len(parts(scene, "object")) for scene in scenes} == {1, 2, 3}
-    assert {len(parts(scene, "light")) for scene in scenes} == {1, 2, 3}
+    assert {len(parts(scene, "light")) for scene in scenes} >= {1, 2, 3, 4, 5}
     objects = [mesh for scene in scenes for mesh in parts(scene, "object")]
     assert len({mesh.name.split("_")[-1] for mesh in objects}) >= 10
     glossy = np.mean([mesh.materials[0, 3] > 0 for mesh in objects])
     assert 0.3 < glossy < 0.7
     counts = [len(scene) for scene in scenes]
-    assert min(counts) < 150
-    assert max(counts) > 350
+    assert min(counts) < 80
+    assert max(counts) > 2000
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -160,22 +160,6 @@ def test_random_shape_keeps_the_smallest_budget() -> None:
         assert len(faces) <= 12
         assert is_closed(faces)
         assert volume(vertices, faces) > 0
-
-
-def test_crease_angle_joins_round_shapes_and_keeps_edges() -> None:
-    import trimesh
-
-    cube = trimesh.creation.box()
-    vertices, faces = np.asarray(cube.vertices, np.float64), np.asarray(cube.faces, np.int64)
-    flat = crease_normals(vertices, faces, 0)
-    assert np.allclose(flat, np.repeat(cube.face_normals[:, None], 3, axis=1), atol=1e-6)
-    assert np.allclose(crease_normals(vertices, faces, 60), flat, atol=1e-6)
-    # Joined at an angle of 90 degrees, weighted by angles, the corners of a cube point along its diagonals.
-    joined = crease_normals(vertices, faces, 100)
-    assert np.allclose(joined, np.sign(vertices[faces]) / np.sqrt(3), atol=1e-6)
-    sphere = trimesh.creation.icosphere(3)
-    smooth = crease_normals(np.asarray(sphere.vertices, np.float64), np.asarray(sphere.faces, np.int64), 30)
-    assert np.einsum("ncd,ncd->nc", smooth, sphere.vertices[sphere.faces]).min() > 0.999
 
 
 @pytest.mark.parametrize("arguments", [{"seed": -1}, {"seed": 0, "views": 0}, {"seed": 0, "max_triangles": 10}])

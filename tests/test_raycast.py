@@ -202,3 +202,23 @@ def test_edges_are_refined_and_flat_places_are_not() -> None:
     assert error(refined) < 0.6 * error(coarse)
     untouched = (refined == coarse).all(axis=-1)
     assert untouched.mean() > 0.3
+
+
+def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:
+    pytest.importorskip("mitsuba", reason="needs the extra `reference`")
+    from renderformer.data.reference import render_reference
+
+    metal = Material(0.0, 0.9, 0.3)
+    wall = FLOOR[..., [0, 2, 1]] * np.float32([1, -1, 1])
+    scene = Scene(
+        (Mesh("floor", FLOOR, materials=metal.row()), Mesh("wall", wall, materials=metal.row()),
+         Light((0.3, -1.2, 1.4)).mesh()),
+        (Camera.from_angles(0, 35, 1.8, fov=40),),
+    )  # fmt: skip
+    image = caster(scene).features(scene.cameras[0], 32, 32)
+    # Nothing is diffuse, so all that is not seen directly in the floor or the wall is seen in both.
+    twice = render_reference(scene, scene.cameras[0], 32, 32, spp=256, depth=4) - render_reference(
+        scene, scene.cameras[0], 32, 32, spp=256, depth=2
+    )
+    assert twice.mean() > 0.01
+    np.testing.assert_allclose(image[..., rc.REFLECTION].mean(), twice.mean(), rtol=0.1)

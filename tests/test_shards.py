@@ -18,6 +18,7 @@ from renderformer.data.shards import (
     robust_mean,
     shard_path,
 )
+from renderformer.data.stages import stage_kind
 
 for package in ("mitsuba", "manifold3d", "skimage"):
     pytest.importorskip(package, reason=f"data sets need {package}: pip install renderformer[reference]")
@@ -46,6 +47,11 @@ def test_scenes_come_back_with_their_pictures(folder: Path) -> None:
         assert np.array_equal(stored.triangles, scene.triangles)
         assert np.allclose(stored.normals, scene.normals, atol=5e-4)
         assert np.allclose(stored.materials, scene.materials, rtol=5e-4, atol=1e-6)
+        rebuilt = stored.to_scene()
+        assert [len(mesh) for mesh in rebuilt.objects] == [len(mesh) for mesh in scene.objects]
+        assert np.array_equal(rebuilt.triangles, scene.triangles)
+        assert rebuilt.cameras[1].fov == pytest.approx(scene.cameras[1].fov)
+        assert stored.stage == stage_kind(mesh.name for mesh in scene.objects)
         assert np.array_equal(stored.c2w, np.stack([camera.c2w for camera in scene.cameras]))
         assert np.allclose(stored.fov, [camera.fov for camera in scene.cameras])
         assert stored.hdr.shape == (2, 8, 8, 3)

@@ -25,7 +25,7 @@ from renderformer.data.raycast import RayCaster
 from renderformer.data.shards import HALF_MAX, Recipe, read_recipe, read_shard
 
 # Raise when the meaning of the ray features changes: cached ones are then cast anew.
-FEATURE_VERSION = 2
+FEATURE_VERSION = 3
 GEOMETRY = ("triangles", "normals", "materials")
 FloatArray = npt.NDArray[np.float32]
 
