@@ -60,7 +60,8 @@ class Image:
             raise InputError(f"image: hdr has shape {hdr.shape}, expected (height, width, 3)")
         if hdr.dtype.kind != "f":
             raise InputError(f"image: hdr is of type {hdr.dtype}, expected floating point (linear light, not 0 … 255)")
-        hdr = hdr.astype(np.float32)
+        # In rows of pixels: a model's picture comes in planes, and OpenEXR ignores strides.
+        hdr = hdr.astype(np.float32, order="C")
         hdr.setflags(write=False)
         object.__setattr__(self, "hdr", hdr)
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))

@@ -80,6 +80,8 @@ def window(session: Session) -> None:
         while time.monotonic() < end or not (session.scheduler.wait(0) and condition()):
             app.run_one_tick()
         # What the worker posted last reaches the screen some ticks later.
+        while session.frame is None or not session.frame.final:
+            app.run_one_tick()
         for _ in range(30):
             app.run_one_tick()
 

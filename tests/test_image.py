@@ -103,6 +103,17 @@ def test_exr_keeps_linear_light_camera_and_metadata(tmp_path: Path, picture: Ima
         assert dict(back.metadata) == {"model": "tiny", "resolution": "21x13", "seconds": 1.5, "exposure": 0.0}
 
 
+@pytest.mark.parametrize("name", ["a.exr", "a.npy", "a.png"])
+def test_a_picture_in_planes_as_models_draw_it_is_saved_in_pixels(tmp_path: Path, name: str) -> None:
+    rows = np.random.default_rng(0).random((5, 7, 3), np.float32)
+    for folder, hdr in (("rows", rows), ("planes", np.ascontiguousarray(rows.transpose(2, 0, 1)).transpose(1, 2, 0))):
+        (tmp_path / folder).mkdir()
+        Image(hdr).save(tmp_path / folder / name)
+    assert (tmp_path / "planes" / name).read_bytes() == (tmp_path / "rows" / name).read_bytes()
+    if name == "a.exr":
+        np.testing.assert_allclose(Image.load(tmp_path / "planes" / name).hdr, rows, atol=1e-3)
+
+
 def test_exr_is_what_ffmpeg_reads(tmp_path: Path) -> None:
     import imageio_ffmpeg
 

@@ -119,6 +119,8 @@ expected.save(folder / "expected.png")
 display = np.asarray(Pillow.open(folder / "expected.png"))
 assert np.array_equal(display, session.picture())
 until(lambda: shows(display), "what render draws is on the screen, equal up to resampling")
+saved(folder / "a.exr")
+assert np.allclose(Image.load(folder / "a.exr").hdr, expected.hdr, rtol=2e-3, atol=1e-4)
 before = session.frame.scene
 window._edit(lambda document, name: document.set_material(name, diffuse=(0.1, 0.2, 0.9)))
 until(lambda: session.frame.scene != before and shows_the_picture(), "the edited picture is on the screen")

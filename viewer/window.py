@@ -131,6 +131,10 @@ class Window:
         self.scene.scene.view.set_post_processing(False)
         self.scene.scene.view.set_shadowing(False)
         self.image = gui.ImageWidget()
+        # Behind both; what no widget covers is never cleared, and a dialog would leave its edges there.
+        self._back = gui.Vert()
+        self._back.background_color = gui.Color(0, 0, 0)
+        self.window.add_child(self._back)
         self.window.add_child(self.scene)
         self.window.add_child(self.image)
         for widget in (self.scene, self.image):
@@ -337,6 +341,7 @@ class Window:
             left + pad, bottom + round(1.7 * em), width - 2 * pad - button, round(1.2 * em)
         )
         self._cancel.frame = gui.Rect(left + width - pad - round(4.6 * em), bottom + pad, round(4.6 * em), 2 * em)
+        self._back.frame = gui.Rect(area.x, area.y, left - area.x, area.height)
         box = self.rectangle()
         self.scene.frame = gui.Rect(box.x, box.y, box.width, box.height)
         self._place_image()
