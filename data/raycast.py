@@ -368,7 +368,7 @@ class RayCaster:
         antialias: int = 2,
         refine: int = 2,
         shadow_rays: int = 4,
-        lobe_rays: int = 2,
+        lobe_rays: int = 4,
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> FloatArray:
