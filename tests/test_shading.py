@@ -11,6 +11,7 @@ from renderformer.config import ModelConfig
 from renderformer.data import raycast as rc
 from renderformer.data.errors import InputError
 from renderformer.model import RenderFormer, shading
+from renderformer.model.view import ray_directions
 
 SMALL = {
     "latent_dim": 64,
@@ -116,3 +117,75 @@ def test_monochrome_rows_hold_one_colour_of_each_material() -> None:
             own = rows[..., start + colour, None].expand(-1, -1, 3)
             torch.testing.assert_close(grey[:, colour, :, start : start + 3], own)
         torch.testing.assert_close(grey[:, colour, :, 6:10], rows[..., 6:10])
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((64, 64), 1), ((255, 600), 1), ((256, 256), 2), ((511, 700), 2), ((1080, 1920), 8), ((1, 9), 1)],
+)
+def test_large_pictures_are_drawn_smaller_by_the_network(size: tuple[int, int], factor: int) -> None:
+    assert shading.coarsening(*size) == factor
+
+
+def folded_wall(height: int, width: int) -> torch.Tensor:
+    """(1, h, w, 15) monochrome hits of two walls that meet in an edge before the camera, with misses above them."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    rays = torch.stack([(x - width / 2) / height, -(y - height / 2) / height, -torch.ones_like(x)], dim=-1)
+    left = torch.nn.functional.normalize(torch.tensor([0.6, 0.0, 0.8]), dim=0)
+    right = torch.nn.functional.normalize(torch.tensor([-0.6, 0.0, 0.8]), dim=0)
+    normal = torch.where((x < width / 2)[..., None], left, right)
+    distance = -1.7 * 0.8 / (rays * normal).sum(-1, keepdim=True)
+    pixels = torch.zeros(height, width, 15)
+    hit = (y > height / 4)[..., None]
+    pixels[..., shading.MASK] = hit.float()
+    pixels[..., shading.NORMAL], pixels[..., shading.POSITION] = normal * hit, rays * distance * hit
+    return pixels[None]
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_coarse_values_stay_on_their_side_of_an_edge_and_on_their_rays(factor: int) -> None:
+    height, width, step = 90, 134, 8
+    pixels = folded_wall(height, width)
+    coarse = shading.coarser(pixels, factor, step)
+    assert all(size % step == 0 for size in coarse.shape[1:3])
+    rays = ray_directions(
+        torch.eye(4)[None], torch.tensor([2 * np.degrees(np.arctan(0.5))]).float(), (height / factor, width / factor),
+        (coarse.shape[1], coarse.shape[2]),
+    )  # fmt: skip
+    hits = torch.nn.functional.normalize(coarse[..., shading.POSITION], dim=-1)
+    whole = coarse[..., 0] == 1
+    assert ((rays * hits).sum(-1)[whole] > 0.9999).all()
+    # One value per wall: at full size it changes from one pixel to the next, though no coarse border lies there.
+    value = torch.where(coarse[..., 1] > 0, 1.0, 3.0)
+    fine = shading.finer((value, value, value), coarse, pixels, factor, colours=1, views=1)[0]
+    expected = torch.where(torch.arange(width) < width / 2, 1.0, 3.0).expand(height, width)
+    inside = pixels[0, ..., 0] > 0
+    inside[:, width // 2 - 1 : width // 2 + 1] = False
+    torch.testing.assert_close(fine[0][inside], expected[inside], atol=0.05, rtol=0)
+
+
+def test_coarse_values_of_several_scenes_colours_and_views_are_kept_apart() -> None:
+    generator = torch.Generator().manual_seed(3)
+    one, other = folded_wall(32, 48), folded_wall(32, 48).flip(2)
+    # Two scenes of three colours and two views, the views of a scene being different.
+    pixels = torch.stack([one[0], other[0]]).repeat(6, 1, 1, 1)
+    coarse = shading.coarser(pixels, 2, 8)
+    predicted = tuple(torch.rand(coarse.shape[:3], generator=generator) for _ in range(3))
+    together = shading.finer((predicted[0], predicted[1], predicted[2]), coarse, pixels, 2, colours=3, views=2)
+    for i in range(len(pixels)):
+        own = (predicted[0][i : i + 1], predicted[1][i : i + 1], predicted[2][i : i + 1])
+        alone = shading.finer(own, coarse[i : i + 1], pixels[i : i + 1], 2, colours=1, views=1)
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(a[0], b[i])
+
+
+def test_a_smooth_prediction_is_interpolated() -> None:
+    pixels = torch.zeros(1, 64, 64, 15)
+    pixels[..., shading.MASK], pixels[..., 3] = 1, 1
+    x, y = (torch.arange(64) + 0.5 - 32) / 64, (torch.arange(64) + 0.5 - 32) / 64
+    pixels[..., 4], pixels[..., 5], pixels[..., 6] = x, -y[:, None], -1
+    ramp = x[None] + 2 * y[:, None]
+    coarse = shading.coarser(pixels, 4, 8)
+    small = torch.nn.functional.avg_pool2d(ramp[None, None], 4)[:, 0]
+    fine = shading.finer((small, small, small), coarse, pixels, 4, colours=1, views=1)[0]
+    torch.testing.assert_close(fine[0, 2:-2, 2:-2], ramp[2:-2, 2:-2], atol=2e-3, rtol=0)

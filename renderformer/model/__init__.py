@@ -203,15 +203,21 @@ class RenderFormer(nn.Module):
             c2w_M44 = torch.eye(4, device=c2w.device).expand_as(c2w_M44)
         step = self.config.size_multiple
         covering = -(-height // step) * step, -(-width // step) * step
-        rays_Mhw3 = ray_directions(c2w_M44, fov.float().reshape(-1), (height, width), covering)
+        fov_M = fov.float().reshape(-1)
         if pixels is not None and encoded.light_level is not None:
             pixels_MhwC = shading.monochrome_pixels(pixels, encoded.colours).float()
             level_M = encoded.light_level.repeat_interleave(views)
-            known = pixels_MhwC, shading.pixel_inputs(pixels_MhwC, level_M)
+            factor = shading.coarsening(height, width)
+            coarse_MhwC = shading.coarser(pixels_MhwC, factor, step)
+            size = height / factor, width / factor
+            rays_Mhw3 = ray_directions(c2w_M44, fov_M, size, (coarse_MhwC.shape[1], coarse_MhwC.shape[2]))
+            known = coarse_MhwC, shading.pixel_inputs(coarse_MhwC, level_M)
             predicted = self.view_transformer.shading(rays_Mhw3, encoded.tokens, positions_MT9, encoded.mask, *known)
+            predicted = shading.finer(predicted, coarse_MhwC, pixels_MhwC, factor, encoded.colours, views)
             picture_Mhw = shading.shade(pixels_MhwC, level_M, predicted)[:, :height, :width]
             return picture_Mhw.unflatten(0, (batch, encoded.colours, views)).movedim(1, -1)
         assert self.config.ray_features == "none", "this model needs pixels"
+        rays_Mhw3 = ray_directions(c2w_M44, fov_M, (height, width), covering)
         raw = self.view_transformer(rays_Mhw3, c2w_M44[:, :3, 3], encoded.tokens, positions_MT9, encoded.mask)
         picture = F.elu(raw.float()[..., :height, :width], alpha=_ELU_ALPHA)
         if not self.config.use_ldr:

@@ -16,7 +16,7 @@ from renderformer.model.layers import Rotations, ViewLayer, make_norm, run_layer
 from renderformer.model.shading import NETWORK_CHANNELS, ShadingHead, hit_positions
 
 
-def ray_directions(c2w_M44: Tensor, fov_M: Tensor, size: tuple[int, int], covering: tuple[int, int]) -> Tensor:
+def ray_directions(c2w_M44: Tensor, fov_M: Tensor, size: tuple[float, float], covering: tuple[int, int]) -> Tensor:
     """Unit directions through the pixel centres of each view, in the space that `c2w_M44` leads to.
 
     Args:
