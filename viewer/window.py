@@ -43,6 +43,8 @@ BAR_REACH, BAR_PIXELS = 0.02, 3
 CLICK_PIXELS = 3
 # A request to close this soon after Escape came from that key.
 ESCAPE_SECONDS = 0.5
+# A picture is put on the screen once more after this: of two updates between two redraws Open3D may lose the second.
+SETTLE_SECONDS = 0.3
 WARNING_COLOUR = (1.0, 0.7, 0.2)
 VIDEO = (".mp4",)
 HELP = {
@@ -85,6 +87,8 @@ class Window:
         self._filling = False
         self._escaped, self._control = -ESCAPE_SECONDS, False
         self._late = False
+        # When the picture is put on the screen once more.
+        self._settle: float | None = None
         self._folder = Path.cwd()
         self._drawn: dict[str, tuple[Item, Any]] = {}
         self._picture: Picture | None = None
@@ -371,6 +375,7 @@ class Window:
     def _draw(self) -> None:
         self._picture = self.session.picture("difference" if self.kind == "difference" else "neural")
         self._place_image()
+        self._settle = time.monotonic() + SETTLE_SECONDS
         self.window.post_redraw()
 
     def _framed(self, frame: Frame) -> None:
@@ -502,10 +507,11 @@ class Window:
 
     def _tick(self) -> bool:
         self._show_activity()
-        if self._judge():
+        now = time.monotonic()
+        if self._judge() or (self._settle is not None and now > self._settle):
+            self._settle = None
             self._place_image()
             return True
-        now = time.monotonic()
         if self._turning is not None:
             step, self._turning = now - self._turning, now
             self._move(lambda orbit: orbit.turntable(step))
