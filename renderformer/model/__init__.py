@@ -202,7 +202,6 @@ class RenderFormer(nn.Module):
             positions_MT9 = to_camera_space(positions_MT9, c2w_M44)
             c2w_M44 = torch.eye(4, device=c2w.device).expand_as(c2w_M44)
         step = self.config.size_multiple
-        covering = -(-height // step) * step, -(-width // step) * step
         fov_M = fov.float().reshape(-1)
         if pixels is not None and encoded.light_level is not None:
             pixels_MhwC = shading.monochrome_pixels(pixels, encoded.colours).float()
@@ -217,6 +216,7 @@ class RenderFormer(nn.Module):
             picture_Mhw = shading.shade(pixels_MhwC, level_M, predicted)[:, :height, :width]
             return picture_Mhw.unflatten(0, (batch, encoded.colours, views)).movedim(1, -1)
         assert self.config.ray_features == "none", "this model needs pixels"
+        covering = -(-height // step) * step, -(-width // step) * step
         rays_Mhw3 = ray_directions(c2w_M44, fov_M, (height, width), covering)
         raw = self.view_transformer(rays_Mhw3, c2w_M44[:, :3, 3], encoded.tokens, positions_MT9, encoded.mask)
         picture = F.elu(raw.float()[..., :height, :width], alpha=_ELU_ALPHA)

@@ -113,8 +113,7 @@ def coarser(pixels: Tensor, factor: int, step: int) -> Tensor:
     mean = F.avg_pool2d(images, factor)
     hits = F.avg_pool2d(images * images[:, MASK], factor) / mean[:, MASK].clamp_min(1e-6)
     # Geometry and roughness are averaged over what is hit, as in the feature images themselves.
-    geometry = [NORMAL.start, NORMAL.stop, POSITION.stop]
-    parts = [mean[:, MASK], hits[:, geometry[0] : geometry[2]], mean[:, [DIFFUSE, SPECULAR]], hits[:, [ROUGHNESS]]]
+    parts = [mean[:, MASK], hits[:, NORMAL], hits[:, POSITION], mean[:, [DIFFUSE, SPECULAR]], hits[:, [ROUGHNESS]]]
     return torch.cat([*parts, mean[:, EMISSION:]], dim=1).movedim(1, -1)
 
 
