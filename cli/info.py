@@ -18,7 +18,7 @@ renderformer info bunny.glb
 
 renderformer info path/to/checkpoint --json
 
-renderformer info
+renderformer info --device cuda
 """
 # More objects than this are counted, not listed; --json has them all.
 LISTED = 20
@@ -31,16 +31,26 @@ def info(
             metavar="FILE|FOLDER", help="A mesh, a scene or a folder with a model; nothing for this machine."
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of this machine, which attention runs there: auto, cpu, cuda, cuda:1 or mps.",
+            show_default="all",
+        ),
+    ] = None,
     format_in: options.Format = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Tell counts, bounds, materials, lights, cameras, configuration, and what leaves the trained range.
 
-    Without a file: versions, devices, and the embedded model.
+    Without a file: versions, devices, which attention each stage takes there and why, and the embedded model.
     """
+    if device is not None and source is not None:
+        raise options.wrong("is about this machine; leave out the file", "--device")
     options.check_suffix(format_in, source == "-")
     if source is None:
-        facts = _machine()
+        facts = _machine(device)
     elif source != "-" and Path(source).is_dir():
         facts = _checkpoint(source)
     else:
@@ -164,7 +174,7 @@ def _checkpoint(source: str) -> dict[str, Any]:
     }
 
 
-def _machine() -> dict[str, Any]:
+def _machine(device: str | None) -> dict[str, Any]:
     import importlib.metadata
     import platform
 
@@ -173,7 +183,7 @@ def _machine() -> dict[str, Any]:
     from renderformer import __version__
     from renderformer.checkpoints import find_checkpoint
     from renderformer.data.errors import InputError
-    from renderformer.kernels import backend_report
+    from renderformer.renderer import attention_report
 
     def version(package: str) -> str | None:
         try:
@@ -193,6 +203,8 @@ def _machine() -> dict[str, Any]:
         }
         for i in range(torch.cuda.device_count())
     ]
+    devices = ["cpu", *(f"cuda:{i}" for i in range(len(cuda))), *["mps"] * torch.backends.mps.is_available()]
+    reports = [attention_report(name) for name in (devices if device is None else [device])]
     return {
         "kind": "machine",
         "renderformer": __version__,
@@ -203,7 +215,7 @@ def _machine() -> dict[str, Any]:
         "cpu_threads": torch.get_num_threads(),
         "cuda": cuda,
         "mps": torch.backends.mps.is_available(),
-        "attention": backend_report(),
+        "attention": {found.pop("device"): found for found in reports},
         "embedded_model": embedded,
     }
 

@@ -42,6 +42,14 @@ class Precision(enum.StrEnum):
     FP16 = "fp16"
 
 
+class Attention(enum.StrEnum):
+    """Backends of `renderformer.kernels.attention`."""
+
+    AUTO = "auto"
+    SDPA = "sdpa"
+    SAGE = "sage"
+
+
 class BitDepth(enum.StrEnum):
     """Bits per channel of a PNG."""
 

@@ -123,6 +123,14 @@ def render(
             metavar="NAME", help="Of the triangle stage: auto, fp32, bf16 or fp16.", rich_help_panel=MODEL
         ),
     ] = options.Precision.AUTO,
+    attention: Annotated[
+        options.Attention,
+        typer.Option(
+            metavar="NAME",
+            help="Of the triangle stage: auto, sdpa (exact) or sage (8-bit, NVIDIA GPUs, fp16 or bf16).",
+            rich_help_panel=MODEL,
+        ),
+    ] = options.Attention.AUTO,
     camera: Annotated[
         list[str] | None,
         typer.Option(
@@ -209,7 +217,7 @@ def render(
         format_in,
         overwrite,
         skip_existing,
-        functools.cache(lambda: _load_model(model, revision, offline, device, precision.value)),
+        functools.cache(lambda: _load_model(model, revision, offline, device, precision.value, attention.value)),
     )
     failures = sum(not _render_one(job, source, quiet, as_json) for source in sources)
     if failures:
@@ -253,12 +261,14 @@ class ModelError(Exception):
     """The model cannot be loaded: no input can be rendered."""
 
 
-def _load_model(source: str | None, revision: str | None, offline: bool, device: str, precision: str) -> Renderer:
+def _load_model(
+    source: str | None, revision: str | None, offline: bool, device: str, precision: str, attention: str
+) -> Renderer:
     from renderformer.renderer import Renderer
 
     try:
         return Renderer.from_pretrained(
-            source, revision=revision, offline=offline, device=device, precision=precision
+            source, revision=revision, offline=offline, device=device, precision=precision, attention=attention
         )
     except Exception as error:
         raise ModelError from error

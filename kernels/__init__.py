@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from renderformer.kernels.attention import BACKENDS, attention, backend_report
+from renderformer.kernels.attention import BACKENDS, attention
 
-__all__ = ["BACKENDS", "attention", "backend_report", "sageattn"]
+__all__ = ["BACKENDS", "attention", "sageattn"]
 
 
 def __getattr__(name: str) -> Any:

@@ -173,6 +173,7 @@ def quantise_qkv(
     smooth_k: bool = True,
     qk_dtype: str = "int8",
     pv_accum: str = "auto",
+    tile: int = 64,
 ) -> Quantised:
     """Norm over the whole width, split into heads, rotation and quantisation, from the projections as they are.
 
@@ -181,6 +182,7 @@ def quantise_qkv(
         heads, key_heads: H and G; None is H.
         q_projection, k_projection: norm and rotation.
         sm_scale, kv_lengths, smooth_k, qk_dtype, pv_accum: as of `sage.sageattn`.
+        tile: keys of one tile of the main loop, 64 or 128.
 
     Returns:
         What `sage.attend_quantised` reads.
@@ -205,7 +207,7 @@ def quantise_qkv(
         sm_scale=1 / math.sqrt(width) if sm_scale is None else sm_scale,
         lengths=None if kv_lengths is None else kv_lengths.to(q_BTW.device, torch.int32),
         smooth_k=smooth_k, qk_dtype=qk_dtype, pv=pv_mode(pv_accum, capability(q_BTW.device)),
-        q_projection=q_projection, k_projection=k_projection,
+        tile=tile, q_projection=q_projection, k_projection=k_projection,
     )  # fmt: skip
 
 

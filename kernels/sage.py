@@ -17,14 +17,18 @@ from torch.nn import functional as F
 
 from renderformer.kernels.quantise import (
     HEAD_DIMS,
+    PLAIN,
     PV_ACCUMS,
     QK_DTYPES,
+    Projection,
     Quantised,
     capability,
     interpreted,
     on_device,
     pv_mode,
     quantise_heads,
+    quantise_qkv,
+    split,
 )
 from renderformer.kernels.reference import K_GROUP, Q_GROUP, RANGES, visible
 
@@ -360,3 +364,87 @@ def exact(
         q_BHTD, k_BGSD, v_BGSD, attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=grouped
     )
     return out_BHTD if lengths is None else out_BHTD * (lengths > 0)[:, None, None, None]
+
+
+def sageattn_projected(
+    q_BTW: Tensor,
+    k_BSW: Tensor,
+    v_BSW: Tensor,
+    heads: int,
+    *,
+    q_projection: Projection = PLAIN,
+    k_projection: Projection = PLAIN,
+    kv_lengths: Tensor | None = None,
+) -> Tensor:
+    """`sageattn` from projections: norm, head split, rotation and quantisation in one, without gradients.
+
+    Args:
+        q_BTW, k_BSW, v_BSW: float16 or bfloat16, W = heads x head_dim; chunks of one projection need no copy.
+        heads: of queries and keys.
+        q_projection, k_projection: norm and rotation, see `quantise.Projection`.
+        kv_lengths: as of `sageattn`.
+
+    Returns:
+        (B, T, W), the type of q, contiguous.
+
+    Raises:
+        ValueError: what is not supported, named; also where gradients are needed, as there are none.
+    """
+    shapes = tuple(q_BTW.shape), tuple(k_BSW.shape), tuple(v_BSW.shape)
+    if q_BTW.ndim != 3 or 0 in shapes[0] + shapes[1] or shapes[1] != shapes[2] or shapes[0][::2] != shapes[1][::2]:
+        raise ValueError(f"shapes {shapes} of q, k, v do not fit (batch, tokens, heads x head_dim)")
+    for name, x in (("q", q_BTW), ("k", k_BSW), ("v", v_BSW)):
+        if x.dtype not in DTYPES or x.dtype != q_BTW.dtype:
+            raise ValueError(f"{name} is {x.dtype} (q is {q_BTW.dtype}); use float16 or bfloat16 for all three")
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise ValueError(f"{name} needs gradients; norm, split and rotate it, and call sageattn")
+    _check_lengths(kv_lengths, q_BTW.shape[0], k_BSW.shape[1])
+    lengths = None if kv_lengths is None else kv_lengths.to(q_BTW.device, torch.int32)
+    return _attention_projected(
+        q_BTW, k_BSW, v_BSW, heads, lengths,
+        q_projection.kind, q_projection.weight, q_projection.bias, q_projection.eps, q_projection.cos, q_projection.sin,
+        k_projection.kind, k_projection.weight, k_projection.bias, k_projection.eps, k_projection.cos, k_projection.sin,
+    )  # fmt: skip
+
+
+@torch.library.custom_op("renderformer::sage_attention_projected", mutates_args=())
+def _attention_projected(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    lengths: Tensor | None,
+    q_kind: str,
+    q_weight: Tensor | None,
+    q_bias: Tensor | None,
+    q_eps: float,
+    q_cos: Tensor | None,
+    q_sin: Tensor | None,
+    k_kind: str,
+    k_weight: Tensor | None,
+    k_bias: Tensor | None,
+    k_eps: float,
+    k_cos: Tensor | None,
+    k_sin: Tensor | None,
+) -> Tensor:
+    """`sageattn_projected` after its checks; an operator takes no dataclass."""
+    _check_device(q.device, "int8")
+    quantised = quantise_qkv(
+        q, k, v, heads, kv_lengths=lengths, tile=TILES[capability(q.device)[0]].keys,
+        q_projection=Projection(q_kind, q_weight, q_bias, q_eps, q_cos, q_sin),
+        k_projection=Projection(k_kind, k_weight, k_bias, k_eps, k_cos, k_sin),
+    )  # fmt: skip
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    attend_quantised(quantised, split(out, heads))
+    return out
+
+
+@_attention_projected.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, lengths: Tensor | None,
+    q_kind: str, q_weight: Tensor | None, q_bias: Tensor | None, q_eps: float, q_cos: Tensor | None,
+    q_sin: Tensor | None,
+    k_kind: str, k_weight: Tensor | None, k_bias: Tensor | None, k_eps: float, k_cos: Tensor | None,
+    k_sin: Tensor | None,
+) -> Tensor:  # fmt: skip
+    return torch.empty(q.shape, dtype=q.dtype, device=q.device)

@@ -22,6 +22,7 @@ from renderformer.data.limits import check_scene
 from renderformer.data.raycast import RayCaster, lit_tokens
 from renderformer.data.scene import Scene
 from renderformer.image import Image
+from renderformer.kernels.attention import BACKENDS, auto_backend, sage_refusal
 from renderformer.model import Encoded, RenderFormer
 from renderformer.model.shading import coarsening
 
@@ -30,6 +31,7 @@ MAX_SIDE = 16384
 # Views are decoded together up to this estimate of working memory.
 DECODE_BYTES = 1 << 30
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +59,26 @@ class Renderer:
         device: "cpu", "cuda" or "mps", as a torch.device.
         precision: "fp32", "bf16" or "fp16", of the triangle stage; the view stage is always fp32 (spec model.md), as
             lower precision visibly hurts it.
+        attention: "auto", "sdpa" (exact) or "sage" (8-bit products on NVIDIA GPUs, docs/kernels.md), of the triangle
+            stage; the view stage is always exact. Set in the model.
 
     Raises:
-        InputError: a device that is not there, or a precision that is unknown.
+        InputError: a device that is not there, a precision or attention that is unknown, or "sage" where it cannot run.
     """
 
-    def __init__(self, model: RenderFormer, device: str = "auto", precision: str = "auto", name: str = "") -> None:
+    def __init__(
+        self,
+        model: RenderFormer,
+        device: str = "auto",
+        precision: str = "auto",
+        name: str = "",
+        attention: str = "auto",
+    ) -> None:
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
+        self.attention = _attention(attention, self.device, _DTYPES[self.precision], model.config.head_dim)
         self.model = model.to(self.device).eval()
+        self.model.set_attention_backend(self.attention)
         self.name = name
 
     @classmethod
@@ -76,6 +89,7 @@ class Renderer:
         revision: str | None = None,
         device: str = "auto",
         precision: str = "auto",
+        attention: str = "auto",
         offline: bool = False,
     ) -> Renderer:
         """Load a model: nothing for the embedded one, a folder with config.json and model.safetensors, or a Hub id.
@@ -84,7 +98,7 @@ class Renderer:
             InputError: the model cannot be found or read; see `renderformer.checkpoints.load_model`.
         """
         model = load_model(source, revision=revision, offline=offline)
-        return cls(model, device, precision, "embedded" if source is None else os.fspath(source))
+        return cls(model, device, precision, "embedded" if source is None else os.fspath(source), attention)
 
     @property
     def config(self) -> ModelConfig:
@@ -243,8 +257,25 @@ class Renderer:
         return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)[None]
 
     def _autocast(self) -> torch.autocast:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
-        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+        return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+
+def attention_report(device: str = "auto") -> dict[str, str]:
+    """Which attention each stage takes on a device when nothing is named, and why.
+
+    Returns:
+        "device", "triangle_stage" and "view_stage", in words.
+
+    Raises:
+        InputError: a device that is not there.
+    """
+    found = _device(device)
+    precision = _precision("auto", found)
+    return {
+        "device": str(found),
+        "triangle_stage": f"{precision}, {auto_backend(found, _DTYPES[precision])}",
+        "view_stage": "fp32, sdpa (always exact)",
+    }
 
 
 class _memory:  # noqa: N801 - used as a context manager, named like contextlib's
@@ -302,3 +333,12 @@ def _precision(name: str, device: torch.device) -> str:
         return name
     # bf16 has the range of float32; on CPUs and MPS the gain is small and support varies.
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def _attention(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
+    if name not in BACKENDS:
+        raise InputError(f"attention {name!r} is unknown; use one of {', '.join(BACKENDS)}")
+    reason = sage_refusal(device, dtype, head_dim) if name == "sage" else None
+    if reason is not None:
+        raise InputError(f"attention 'sage' cannot run here: {reason}; use auto or sdpa")
+    return name

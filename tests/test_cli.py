@@ -24,6 +24,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
 from renderformer.data.staging import StageOptions
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
+from renderformer.kernels import BACKENDS
 from renderformer.renderer import MAX_SIDE, PRECISIONS, Renderer
 
 
@@ -128,6 +129,7 @@ def test_choices_are_those_of_the_engine() -> None:
 
     assert {choice.value for choice in options.ToneMap} == set(TONE_MAPS)
     assert {choice.value for choice in options.Precision} == set(PRECISIONS)
+    assert {choice.value for choice in options.Attention} == set(BACKENDS)
     assert {choice.value for choice in options.Stage} == {"auto", "none", *STAGE_KINDS}
     assert set(outputs.SUFFIXES) == set(IMAGE_SUFFIXES)
     assert options.MAX_SIDE == MAX_SIDE
@@ -185,8 +187,9 @@ def test_options_of_the_picture_reach_the_file(run: Run, fake: Fake, mesh: Path)
 
 def test_options_of_the_model_reach_it_and_it_is_loaded_once(run: Run, fake: Fake, mesh: Path, scene: Path) -> None:
     model = ("--model", "some/where", "--revision", "v2", "--offline", "--device", "cpu", "--precision", "bf16")
+    model += ("--attention", "sdpa")
     assert run("render", mesh, scene, "-r", 8, "-o", "{stem}_{index}.png", *model).code == 0
-    keywords = {"revision": "v2", "offline": True, "device": "cpu", "precision": "bf16"}
+    keywords = {"revision": "v2", "offline": True, "device": "cpu", "precision": "bf16", "attention": "sdpa"}
     assert fake.loaded == [("some/where", keywords)]
 
 
@@ -573,6 +576,27 @@ def test_info_of_the_machine(run: Run) -> None:
     assert facts["kind"] == "machine"
     assert facts["torch"]
     assert facts["cpu_threads"] >= 1
+    assert "cpu" in facts["attention"]
+
+
+def test_info_says_which_attention_a_device_takes(run: Run, mesh: Path) -> None:
+    (facts,) = run("info", "--device", "cpu", "--json").results
+    (stages,) = facts["attention"].values()
+    assert stages == {
+        "triangle_stage": "fp32, sdpa (no sage: device 'cpu' is not an NVIDIA GPU)",
+        "view_stage": "fp32, sdpa (always exact)",
+    }
+    result = run("info", "--device", "tpu")
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert "device 'tpu' is unknown" in result.err
+    assert run("info", mesh, "--device", "cpu").code == 2
+
+
+def test_sage_where_it_cannot_run_is_one_line(run: Run, mesh: Path) -> None:
+    result = run("render", mesh, "--attention", "sage", "--device", "cpu")
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "attention 'sage' cannot run here: device 'cpu' is not an NVIDIA GPU; use auto or sdpa" in result.err
+    assert not Path("mesh.png").exists()
 
 
 def test_a_golden_checkpoint_draws_a_golden_scene(run: Run, goldens: Path) -> None:

@@ -24,7 +24,7 @@ from renderformer.data.errors import InputError
 from renderformer.kernels import attention
 from renderformer.model import Encoded, RenderFormer
 from renderformer.model.encodings import TriangleRope, nerf_encoding, rotate
-from renderformer.model.layers import SelfAttention, from_windows, shifted_window_mask, to_windows
+from renderformer.model.layers import Attention, SelfAttention, from_windows, shifted_window_mask, to_windows
 from renderformer.model.view import from_patches, ray_directions, to_patches
 
 # |log10(1 + a) - log10(1 + b)| that goldens/README.md states.
@@ -366,9 +366,19 @@ def test_attention_backends_that_are_not_there_are_refused() -> None:
     with pytest.raises(ValueError, match="'flash' is unknown"):
         attention(q, q, q, backend="flash")
     model = small_model()
+    with pytest.raises(ValueError, match="'flash' is unknown"):
+        model.set_attention_backend("flash")
     model.set_attention_backend("sage")
     with pytest.raises(ValueError, match="use float16 or bfloat16"):
         draw(model, small_scene())
+
+
+def test_the_attention_backend_is_the_triangle_stages() -> None:
+    model = small_model()
+    model.set_attention_backend("sage")
+    view = [m.backend for m in model.view_transformer.modules() if isinstance(m, Attention)]
+    assert {m.backend for m in model.transformer.modules() if isinstance(m, Attention)} == {"sage"}
+    assert set(view) == {"sdpa"}
 
 
 def test_nerf_encoding_is_coordinate_major() -> None:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
+from renderformer.kernels.attention import check_backend, key_padding
 from renderformer.model import shading
 from renderformer.model.encoder import (
     Encoded,
@@ -26,7 +27,7 @@ from renderformer.model.encoder import (
     uniform_texture_weight,
 )
 from renderformer.model.encodings import nerf_encoding
-from renderformer.model.layers import Attention, make_norm
+from renderformer.model.layers import TriangleLayer, make_norm
 from renderformer.model.view import ViewTransformer, ray_directions
 
 __all__ = ["Encoded", "RenderFormer"]
@@ -81,10 +82,17 @@ class RenderFormer(nn.Module):
         return self.tri_token.device
 
     def set_attention_backend(self, backend: str) -> None:
-        """Choose what `renderformer.kernels.attention` runs for every layer."""
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.backend = backend
+        """Choose what `renderformer.kernels.attention` runs in the triangle stage: "auto", "sdpa" or "sage".
+
+        The view stage is always exact (SDPA); it runs in float32.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        check_backend(backend)
+        for layer in self.transformer.layers:
+            assert isinstance(layer, TriangleLayer)
+            layer.multihead_attn.backend = backend
 
     def set_recompute(self, on: bool) -> None:
         """Whether training makes the layers' activations again in the backward pass instead of keeping them (gradient
@@ -151,7 +159,9 @@ class RenderFormer(nn.Module):
         positions_BR9 = register_positions(triangles, mask)[:, None].expand(-1, registers, -1)
         positions_BT9 = torch.cat([positions_BR9, triangles.flatten(2)], dim=1)
         mask_BT = F.pad(mask, (registers, 0), value=True)
-        tokens_BTD = self.transformer(x_BTD, positions_BT9, mask_BT).float()
+        # The only wait for the GPU in this stage.
+        key_mask_BT, key_lengths_B = key_padding(mask_BT)
+        tokens_BTD = self.transformer(x_BTD, positions_BT9, key_mask_BT, key_lengths_B).float()
         return Encoded(tokens_BTD, positions_BT9, mask_BT, level_B, colours)
 
     def _texture_tokens(self, texture: Tensor, patches: Tensor | None, patch_index: Tensor | None) -> Tensor:

@@ -49,11 +49,21 @@ class TriangleTransformer(nn.Module):
         if config.pe_type == "rope":
             self.rope_emb = TriangleRope(config.vertex_pe_num_freqs, config.head_dim, config.rope_double_max_freq)
 
-    def forward(self, x_BTD: Tensor, positions_BT9: Tensor, mask_BT: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        positions_BT9: Tensor,
+        key_mask_BT: Tensor | None = None,
+        key_lengths_B: Tensor | None = None,
+    ) -> Tensor:
+        """The tokens after all layers.
+
+        Padding is told as `kernels.attention.key_padding` returns it: a mask, lengths, or neither. Nothing here waits
+        for the GPU, so the stage compiles into one graph and can be captured in a CUDA graph.
+        """
         rotation = None if self.rope_emb is None else self.rope_emb(positions_BT9)
-        key_mask_BT = None if bool(mask_BT.all()) else mask_BT
         for layer in self.layers:
-            x_BTD = run_layer(layer, self.recompute, x_BTD, rotation, key_mask_BT)
+            x_BTD = run_layer(layer, self.recompute, x_BTD, rotation, key_mask_BT, key_lengths_B)
         return x_BTD
 
 

@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from renderformer.config import ModelConfig
 from renderformer.kernels import attention
+from renderformer.kernels.attention import projected_attention
+from renderformer.kernels.quantise import Projection
 from renderformer.model.encodings import Rotation, rotate
 
 # Every norm inside a transformer layer uses this; the encoders' norms use the framework's default.
@@ -46,6 +48,17 @@ def make_norm(kind: str, width: int, eps: float | None = None) -> nn.Module:
     return nn.Identity()
 
 
+def projection_of(norm: nn.Module, rotation: Rotation | None) -> Projection:
+    """The norm of queries or keys and their rotation, for attention that does both itself."""
+    cos, sin = (None, None) if rotation is None else (rotation.cos.squeeze(1), rotation.sin.squeeze(1))
+    if isinstance(norm, nn.RMSNorm):
+        assert norm.eps is not None
+        return Projection("rms_norm", norm.weight, None, norm.eps, cos, sin)
+    if isinstance(norm, nn.LayerNorm):
+        return Projection("layer_norm", norm.weight, norm.bias, norm.eps, cos, sin)
+    return Projection(cos=cos, sin=sin)
+
+
 class FeedForward(nn.Module):
     """SwiGLU, w2(silu(w1 x) * w3 x), or GELU in its exact form, w2(gelu(w1 x))."""
 
@@ -67,7 +80,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, qk_norm: bool, config: ModelConfig) -> None:
         super().__init__()
         self.heads = heads
-        self.backend = "auto"
+        # The view stage stays exact: it runs in float32, since lower precision visibly hurts it.
+        self.backend = "sdpa"
         self.out_proj = nn.Linear(width, width, bias=config.bias)
         self.q_norm = make_norm(config.norm_type if qk_norm else "none", width, LAYER_EPS)
         self.k_norm = make_norm(config.norm_type if qk_norm else "none", width, LAYER_EPS)
@@ -91,6 +105,13 @@ class SelfAttention(Attention):
 
     def forward(self, x_BTD: Tensor, rotation: Rotation | None = None, **masks: Tensor | None) -> Tensor:
         q_BTD, k_BTD, v_BTD = self.in_proj(x_BTD).chunk(3, dim=-1)
+        q_projection, k_projection = projection_of(self.q_norm, rotation), projection_of(self.k_norm, rotation)
+        fused_BTD = projected_attention(
+            q_BTD, k_BTD, v_BTD, self.heads, q_projection=q_projection, k_projection=k_projection,
+            backend=self.backend, **masks,
+        )  # fmt: skip
+        if fused_BTD is not None:
+            return self.out_proj(fused_BTD)
         q_BHTD, k_BHTD = self.split(self.q_norm(q_BTD)), self.split(self.k_norm(k_BTD))
         return self.attend(rotate(q_BHTD, rotation), rotate(k_BHTD, rotation), self.split(v_BTD), **masks)
 
@@ -128,12 +149,16 @@ class TriangleLayer(nn.Module):
         super().__init__()
         width = config.latent_dim
         self.multihead_attn = SelfAttention(width, config.num_heads, config.view_indep_qk_norm, config)
+        self.multihead_attn.backend = "auto"
         self.query_norm = make_norm(config.norm_type, width, LAYER_EPS)
         self.ffn = FeedForward(width, config.dim_feedforward, config)
         self.ffn_norm = make_norm(config.norm_type, width, LAYER_EPS)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation | None, key_mask_BT: Tensor | None) -> Tensor:
-        x_BTD = x_BTD + self.multihead_attn(self.query_norm(x_BTD), rotation, key_mask_BS=key_mask_BT)
+    def forward(
+        self, x_BTD: Tensor, rotation: Rotation | None, key_mask_BT: Tensor | None, key_lengths_B: Tensor | None
+    ) -> Tensor:
+        masks = {"key_mask_BS": key_mask_BT, "key_lengths_B": key_lengths_B}
+        x_BTD = x_BTD + self.multihead_attn(self.query_norm(x_BTD), rotation, **masks)
         return x_BTD + self.ffn(self.ffn_norm(x_BTD))
 
 
