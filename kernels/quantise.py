@@ -22,8 +22,15 @@ QK_DTYPES = ("int8", "fp8")
 PV_ACCUMS = ("auto", "fp32", "fp32+fp16", "fp32+fp32")
 # Quantised tensors end at a multiple of this many tokens; every tile of the main loop divides it.
 TILE = 128
-# Sums of K and maxima of V are taken over at most so many spans of tokens; a power of two.
-PARTS = 32
+# Sums of K and maxima of V are taken over at most so many spans of tokens, a power of two: more of them keep more
+# processors busy and cost every block of K and V more reading. Not measured yet.
+PARTS = 64
+# A span is a multiple of this many tokens, and no shorter than four of them.
+SPAN = 16
+# Channels of all heads, or of a chunk of them, that one program of the statistics has side by side.
+CHUNK = 1024
+# Pairs of channels, over tokens and heads, that one step of the statistics takes: 4096 spill on sm_120.
+PAIRS_AT_ONCE = 2048
 # What the interpreter stands for. It has no device that could say.
 INTERPRETED_CAPABILITY = (8, 9)
 
@@ -140,8 +147,7 @@ def quantise_heads(
     def buffer(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=device)
 
-    span = max(TILE, _round_up(-(-keys // PARTS)))
-    parts = -(-keys // span)
+    parts = -(-keys // _span(keys))
     result = Quantised(
         buffer(batch, heads, q_padded, width, dtype=qk_type),
         buffer(batch, key_heads, k_padded, width, dtype=qk_type),
@@ -152,10 +158,10 @@ def quantise_heads(
         buffer(batch, key_heads, parts, width),
         tokens, keys, lengths, pv, tile,
     )  # fmt: skip
-    v_max = torch.empty_like(result.k_sum)
     with on_device(device):
-        projected = _projected(q_BHTD, q_projection), _projected(k_BGSD, k_projection)
-        _launch_prologue(result, v_max, (q_BHTD, k_BGSD, v_BGSD), projected, sm_scale, span, smooth_k)
+        _launch_prologue(
+            result, (q_BHTD, k_BGSD, v_BGSD), (q_projection, k_projection), sm_scale * math.log2(math.e), smooth_k
+        )
     return result
 
 
@@ -216,8 +222,13 @@ def split(x_BTW: Tensor, heads: int) -> Tensor:
     return x_BTW.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _round_up(tokens: int) -> int:
-    return -(-tokens // TILE) * TILE
+def _round_up(tokens: int, multiple: int = TILE) -> int:
+    return -(-tokens // multiple) * multiple
+
+
+def _span(tokens: int) -> int:
+    """Tokens of one of at most PARTS spans."""
+    return max(4 * SPAN, _round_up(-(-tokens // PARTS), SPAN))
 
 
 def _check_projection(name: str, projection: Projection, x_BTW: Tensor, head_dim: int) -> None:
@@ -236,76 +247,68 @@ def _check_projection(name: str, projection: Projection, x_BTW: Tensor, head_dim
         raise ValueError(f"{name}: cos and sin go together")
 
 
-def _projected(x_BHTD: Tensor, projection: Projection) -> tuple[list[Tensor], dict[str, bool]]:
-    """Tensors and switches of a projection for `triton_kernels.load_rows`; the row statistics are computed here."""
-    from renderformer.kernels import triton_kernels
-
-    batch, heads, tokens, width = x_BHTD.shape
-    # A kernel takes a tensor for every argument; those that a switch turns off are never read.
-    unused = x_BHTD
-    mean = rstd = unused
-    if projection.weight is not None:
-        mean = torch.empty(batch, tokens, device=x_BHTD.device)
-        rstd = torch.empty_like(mean)
-        full = heads * width
-        padded = 1 << (full - 1).bit_length()
-        block = max(1, 4096 // padded)
-        triton_kernels.row_statistics[(-(-tokens // block), batch)](
-            x_BHTD, mean, rstd, x_BHTD.stride(0), x_BHTD.stride(2), tokens, full, projection.eps,
-            BLOCK=block, WIDTH=padded, CENTRE=projection.kind == "layer_norm",
-        )  # fmt: skip
-    rotated = projection.cos is not None
-    tensors = [
-        unused if projection.weight is None else projection.weight,
-        unused if projection.bias is None else projection.bias,
-        mean,
-        rstd,
-        unused if projection.cos is None else projection.cos.contiguous(),
-        unused if projection.sin is None else projection.sin.contiguous(),
-    ]
-    return tensors, {"NORM": projection.weight is not None, "BIASED": projection.bias is not None, "ROPE": rotated}
-
-
 def _launch_prologue(
     result: Quantised,
-    v_max: Tensor,
     inputs: tuple[Tensor, Tensor, Tensor],
-    projected: tuple[tuple[list[Tensor], dict[str, bool]], tuple[list[Tensor], dict[str, bool]]],
-    sm_scale: float,
-    span: int,
+    projections: tuple[Projection, Projection],
+    factor: float,
     smooth_k: bool,
 ) -> None:
-    """Statistics of K and V, then one launch for each of Q, K and V."""
+    """Two launches: statistics that take all keys or a whole row to know, then Q, K and V in 8 bits.
+
+    K and V are read twice, since no key can be written before the mean of all of them is known; Q as well where it
+    has a norm. The second reading finds in the L2 cache what fits there.
+    """
     from renderformer.kernels import triton_kernels as kernels
 
     q_BHTD, k_BGSD, v_BGSD = inputs
-    (q_tensors, q_switches), (k_tensors, k_switches) = projected
     batch, heads, tokens, width = q_BHTD.shape
     key_heads, keys = k_BGSD.shape[1:3]
-    parts, padded = result.k_sum.shape[2], result.k.shape[2]
-    lengths = q_BHTD if result.lengths is None else result.lengths
-    shape: dict[str, Any] = {"D": width, "WIDTH": 1 << (width - 1).bit_length()}
-    has_lengths = result.lengths is not None
-    kernels.channel_statistics[(parts, key_heads, batch)](
-        k_BGSD, v_BGSD, result.k_sum, v_max, lengths, *k_tensors, *k_BGSD.stride(), *v_BGSD.stride(),
-        key_heads, keys, span, BLOCK=64, HAS_LENGTHS=has_lengths, SMOOTH=smooth_k, **k_switches, **shape,
+    normed, k_normed = (projection.weight is not None for projection in projections)
+    # A kernel takes a tensor for every argument; those that a switch turns off are never read.
+    unused = q_BHTD
+    lengths = unused if result.lengths is None else result.lengths
+    q_rows = torch.empty((2, batch, tokens), device=q_BHTD.device) if normed else unused
+    k_rows = torch.empty((2, batch, keys), device=q_BHTD.device) if k_normed else unused
+    v_max = torch.empty_like(result.k_sum)
+    q_tensors, k_tensors = (
+        [unused if x is None else x.contiguous() for x in (p.weight, p.bias, p.cos, p.sin)] for p in projections
+    )
+    q_switches, k_switches = (
+        {"NORM": p.weight is not None, "BIASED": p.bias is not None, "ROPE": p.cos is not None} for p in projections
+    )
+    strides = (*q_BHTD.stride(), *k_BGSD.stride(), *v_BGSD.stride())
+    parts = result.k_sum.shape[2]
+    switches = {"HAS_LENGTHS": result.lengths is not None, "SMOOTH": smooth_k, **k_switches}
+
+    # Moments take whole rows, the rest any heads.
+    chunk = min(key_heads, max(1, CHUNK // width))
+    at_once = {"Q": heads, "K": key_heads if k_normed else chunk, "V": chunk}
+    pairs = {name: _power_of_two(count * width // 2) for name, count in at_once.items()}
+    k_jobs, v_jobs = (-(-key_heads // at_once[name]) for name in "KV")
+    spans = max(parts, -(-tokens // _span(tokens))) if normed else parts
+    kernels.statistics[(spans, k_jobs + v_jobs + normed, batch)](
+        q_BHTD, k_BGSD, v_BGSD, q_rows, k_rows, result.k_sum, v_max, lengths, *k_tensors, *strides,
+        heads, key_heads, tokens, keys, _span(tokens), _span(keys), parts, k_jobs, v_jobs,
+        projections[0].eps, projections[1].eps, D=width,
+        **{f"{name}_HEADS": count for name, count in at_once.items()},
+        **{f"{name}_PAIRS": count for name, count in pairs.items()},
+        **{f"{name}_BLOCK": max(1, PAIRS_AT_ONCE // count) for name, count in pairs.items()},
+        Q_NORM=normed, Q_CENTRE=projections[0].kind == "layer_norm", CENTRE=projections[1].kind == "layer_norm",
+        **switches, num_warps=8,
     )  # fmt: skip
-    kernels.quantise_rows[(result.q.shape[2] // Q_GROUP, heads, batch)](
-        q_BHTD, result.q, result.q_scale, result.k_sum, lengths, *q_tensors, *q_BHTD.stride(),
-        heads, tokens, result.q.shape[2], parts, sm_scale * math.log2(math.e),
-        GROUP=Q_GROUP, PARTS=PARTS, FP8=result.q.dtype != torch.int8, HAS_LENGTHS=False, SMOOTH=False,
-        **q_switches, **shape,
+    blocks = max(result.q.shape[2], result.k.shape[2]) // K_GROUP
+    kernels.quantise[(blocks, 2 * key_heads + heads, batch)](
+        q_BHTD, k_BGSD, v_BGSD, result.q, result.k, result.v, result.q_scale, result.k_scale, result.v_scale,
+        q_rows, k_rows, result.k_sum, v_max, lengths, *q_tensors, *k_tensors, *strides,
+        heads, key_heads, tokens, keys, result.q.shape[2], result.k.shape[2], parts, factor,
+        RANGES[result.pv, result.tile][1],
+        D=width, WIDTH=_power_of_two(width), BLOCK=K_GROUP, Q_GROUP=Q_GROUP, K_GROUP=K_GROUP, PARTS=PARTS,
+        FP8=result.q.dtype != torch.int8, HALF=result.v.dtype == torch.float16,
+        **{f"Q_{name}": on for name, on in q_switches.items()}, **switches, num_warps=8,
     )  # fmt: skip
-    kernels.quantise_rows[(padded // K_GROUP, key_heads, batch)](
-        k_BGSD, result.k, result.k_scale, result.k_sum, lengths, *k_tensors, *k_BGSD.stride(),
-        key_heads, keys, padded, parts, 1.0,
-        GROUP=K_GROUP, PARTS=PARTS, FP8=result.k.dtype != torch.int8, HAS_LENGTHS=has_lengths, SMOOTH=smooth_k,
-        **k_switches, **shape,
-        # Norm and rotation of 64 rows spill with four.
-        num_warps=8,
-    )  # fmt: skip
-    kernels.quantise_values[(padded // K_GROUP, key_heads, batch)](
-        v_BGSD, result.v, result.v_scale, v_max, lengths, *v_BGSD.stride(),
-        key_heads, keys, padded, parts, RANGES[result.pv, result.tile][1],
-        BLOCK=K_GROUP, PARTS=PARTS, HALF=result.v.dtype == torch.float16, HAS_LENGTHS=has_lengths, **shape,
-    )  # fmt: skip
+
+
+def _power_of_two(count: int) -> int:
+    """The next one."""
+    return 1 << (count - 1).bit_length()

@@ -593,7 +593,7 @@ def test_info_says_which_attention_a_device_takes(run: Run, mesh: Path) -> None:
 
 
 def test_sage_where_it_cannot_run_is_one_line(run: Run, mesh: Path) -> None:
-    result = run("render", mesh, "--attention", "sage", "--device", "cpu")
+    result = run("render", mesh, "--attention", "sage", "--device", "cpu", "-q")
     assert (result.code, result.err.count("\n")) == (1, 1)
     assert "attention 'sage' cannot run here: device 'cpu' is not an NVIDIA GPU; use auto or sdpa" in result.err
     assert not Path("mesh.png").exists()

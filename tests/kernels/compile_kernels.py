@@ -23,12 +23,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from renderformer.kernels import triton_kernels as kernels
+from renderformer.kernels.quantise import PAIRS_AT_ONCE
 from renderformer.kernels.sage import Tiles, kernel_constants
 
 BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 # Integer arguments that are multiples of 16 in practice: strides of the layouts we make, padded lengths.
-ALIGNED = {f"{tensor}_{axis}" for tensor in "xkvo" for axis in "sbht"} | {"q_padded", "k_padded", "padded"}
-FLOATS = {"factor", "eps", "largest"}
+ALIGNED = {f"{tensor}_{axis}" for tensor in "qkvo" for axis in "sbht"} | {"q_padded", "k_padded"}
+FLOATS = {"factor", "q_eps", "k_eps", "largest"}
 
 
 def compile_kernel(name: str, arch: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def compile_kernel(name: str, arch: int, settings: dict[str, Any]) -> dict[str, 
         if argument in pointers or argument in ALIGNED
     }
     # The innermost stride of a layout is 1, which the launcher turns into a constant.
-    ones = {x for x in ("x_d", "k_d", "v_d", "o_d") if x in signature}
+    ones = {x for x in ("q_d", "k_d", "v_d", "o_d") if x in signature}
     signature |= dict.fromkeys(ones, "constexpr")
     source = ASTSource(function, signature, constants | dict.fromkeys(ones, 1), attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
@@ -64,31 +65,31 @@ def arguments(name: str, settings: dict[str, Any]) -> tuple[dict[str, str], dict
     eight = "*fp8e4nv" if settings["fp8"] else "*i8"
     v_type = "*fp16" if settings["pv"] == "fp16" else "*fp8e4nv"
     norm = settings.get("norm", False)
-    flags = {"NORM": norm, "BIASED": False, "ROPE": norm}
+    flags = {"NORM": norm, "BIASED": False, "ROPE": norm, "HAS_LENGTHS": True, "SMOOTH": True, "Q_NORM": norm}
     shape = {"D": width, "WIDTH": padded}
-    fp32 = ("K_SUM", "V_MAX", "WEIGHT", "BIAS", "MEAN", "RSTD", "COS", "SIN", "SCALE", "LSE", "PART", "PART_LSE")
+    fp32 = ("K_SUM", "V_MAX", "Q_ROWS", "K_ROWS", "SCALE", "LSE", "PART", "PART_LSE")
+    fp32 += tuple(side + name for side in ("", "Q_") for name in ("WEIGHT", "BIAS", "COS", "SIN"))
     pointers = dict.fromkeys(fp32, "*fp32") | {"LENGTHS": "*i32", "OUT": "*bf16"}
-    pointers |= dict.fromkeys(("X", "K", "V"), "*bf16")
+    pointers |= dict.fromkeys(("Q", "K", "V"), "*bf16") | dict.fromkeys(("Q_OUT", "K_OUT"), eight)
+    pointers |= dict.fromkeys(("Q_SCALE", "K_SCALE", "V_SCALE"), "*fp32") | {"V_OUT": v_type}
     if name == "attend":
         tiles = Tiles(*settings.get("tiles", (128, 64, 8, 3)))
         pointers |= {"Q": eight, "K": eight, "V": v_type}
-        pointers |= dict.fromkeys(("Q_SCALE", "K_SCALE", "V_SCALE"), "*fp32")
         constants = kernel_constants(width, settings["pv"], tiles, settings["fp8"])
         constants |= {"CAUSAL": settings.get("causal", False), "HAS_LENGTHS": False, "WITH_LSE": False}
         return pointers, constants, {"num_warps": tiles.warps, "num_stages": tiles.stages}
+    # Six or eight heads in the released models.
+    heads = settings.get("heads", 8)
+    pairs = 1 << (heads * width // 2 - 1).bit_length()
+    sizes = {"HEADS": heads, "PAIRS": pairs, "BLOCK": PAIRS_AT_ONCE // pairs}
     switches: dict[str, Any] = {
-        "row_statistics": {"BLOCK": 4, "WIDTH": 1024, "CENTRE": False},
-        "channel_statistics": {"BLOCK": 64, "HAS_LENGTHS": True, "SMOOTH": True} | flags | shape,
-        "quantise_rows": {"GROUP": 64, "PARTS": 32, "FP8": settings["fp8"], "HAS_LENGTHS": True, "SMOOTH": True}
-        | flags | shape,
-        "quantise_values": {"BLOCK": 64, "PARTS": 32, "HALF": settings["pv"] == "fp16", "HAS_LENGTHS": True} | shape,
+        "statistics": {"D": width, "Q_CENTRE": settings.get("centre", False), "CENTRE": settings.get("centre", False)}
+        | {f"{side}_{key}": size for side in "QKV" for key, size in sizes.items()} | flags,
+        "quantise": {"BLOCK": 64, "Q_GROUP": 32, "K_GROUP": 64, "PARTS": 64, "FP8": settings["fp8"]}
+        | {"HALF": settings["pv"] == "fp16", "Q_BIASED": False, "Q_ROPE": norm} | flags | shape,
         "combine": {"BLOCK": 16, "WITH_LSE": True} | shape,
     }  # fmt: skip
-    if name == "quantise_rows":
-        pointers["OUT"] = eight
-    if name == "quantise_values":
-        pointers["OUT"] = v_type
-    return pointers, switches[name], {"num_warps": 8 if name == "quantise_rows" else 4}
+    return pointers, switches[name], {"num_warps": 4 if name == "combine" else 8}
 
 
 def inspect(compiled: Any) -> dict[str, Any]:

@@ -107,14 +107,17 @@ def test_other_heads_scores_and_tiles_fit() -> None:
 def test_the_prologue_fits_everywhere() -> None:
     results = compile_all(
         [
-            ("row_statistics", 90, {}),
-            ("channel_statistics", 90, {"norm": True}),
-            ("quantise_rows", 90, {"norm": True}),
-            ("quantise_rows", 80, {"pv": "fp16"}),
-            ("quantise_rows", 89, {"fp8": True}),
-            ("quantise_values", 80, {"pv": "fp16"}),
-            ("quantise_values", 90, {}),
-            ("quantise_values", 120, {}),
+            ("statistics", 80, {"norm": True}),
+            ("statistics", 90, {"norm": True, "centre": True}),
+            ("statistics", 90, {"norm": True, "heads": 6}),
+            ("statistics", 120, {"norm": True}),
+            ("statistics", 90, {}),
+            ("quantise", 80, {"norm": True, "pv": "fp16"}),
+            ("quantise", 89, {"norm": True, "fp8": True}),
+            ("quantise", 90, {"norm": True}),
+            ("quantise", 100, {"norm": True}),
+            ("quantise", 120, {"norm": True}),
+            ("quantise", 90, {"D": 96}),
             ("combine", 90, {}),
         ]
     )

@@ -275,6 +275,48 @@ def test_the_fused_prologue_is_norm_split_rotation_and_quantisation(
     assert relative(out, exact_attention(q, k, v, kv_lengths=lengths)[0]) < BOUNDS["int8"]
 
 
+def test_the_prologue_is_two_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    from renderformer.kernels import triton_kernels
+
+    launched: list[str] = []
+    for name in ("statistics", "quantise", "attend", "combine"):
+        kernel = getattr(triton_kernels, name)
+        launch = type(kernel).__getitem__
+
+        def counted(grid: tuple[int, ...], kernel: Any = kernel, name: str = name, launch: Any = launch) -> Any:
+            launched.append(name)
+            return launch(kernel, grid)
+
+        monkeypatch.setattr(triton_kernels, name, type("Counted", (), {"__getitem__": staticmethod(counted)})())
+    sageattn(*inputs(40, 70, 64))
+    assert launched == ["statistics", "quantise", "attend"]
+
+
+def test_queries_and_keys_may_be_projected_differently() -> None:
+    # The queries have more spans than the keys, another norm, and no rotation.
+    from renderformer.model.encodings import TriangleRope, rotate
+
+    q_BTW, k_BTW, v_BTW = draw(2, 200, 128, seed=1), draw(2, 40, 128, seed=2), draw(2, 40, 128, seed=3)
+    weight, bias = 1 + 0.1 * draw(128, dtype=torch.float32), draw(128, dtype=torch.float32, seed=5)
+    rotation = TriangleRope(6, 64, False)(draw(2, 40, 9, dtype=torch.float32, seed=6))
+    k_projection = Projection("rms_norm", weight, cos=rotation.cos.squeeze(1), sin=rotation.sin.squeeze(1))
+    quantised = quantise_qkv(
+        q_BTW, k_BTW, v_BTW, 2, q_projection=Projection("layer_norm", weight, bias), k_projection=k_projection
+    )
+    out = torch.empty(2, 2, 200, 64)
+    attend_quantised(quantised, out)
+    q = quantise.split(F.layer_norm(q_BTW.float(), (128,), weight, bias, 1e-6), 2)
+    k = rotate(quantise.split(F.rms_norm(k_BTW.float(), (128,), weight, 1e-6), 2), rotation)
+    assert relative(out, exact_attention(q, k, quantise.split(v_BTW, 2))[0]) < BOUNDS["int8"]
+
+
+def test_more_heads_than_one_chunk_of_the_statistics() -> None:
+    q, k, v = inputs(3, 70, 96, heads=22, key_heads=11)
+    v[:, 10] *= 100
+    assert quantise.CHUNK // 96 < 11
+    check(q, k + 3, v)
+
+
 def test_a_projection_that_does_not_fit_is_refused() -> None:
     x = draw(1, 10, 192)
     with pytest.raises(ValueError, match=r"q of shape \(1, 10, 192\).*5 heads"):
