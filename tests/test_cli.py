@@ -579,6 +579,13 @@ def test_info_of_the_machine(run: Run) -> None:
     assert "cpu" in facts["attention"]
 
 
+@pytest.fixture
+def no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of the kernels in the same process let the CPU stand for a GPU."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+
+@pytest.mark.usefixtures("no_interpreter")
 def test_info_says_which_attention_a_device_takes(run: Run, mesh: Path) -> None:
     (facts,) = run("info", "--device", "cpu", "--json").results
     (stages,) = facts["attention"].values()
@@ -592,6 +599,7 @@ def test_info_says_which_attention_a_device_takes(run: Run, mesh: Path) -> None:
     assert run("info", mesh, "--device", "cpu").code == 2
 
 
+@pytest.mark.usefixtures("no_interpreter")
 def test_sage_where_it_cannot_run_is_one_line(run: Run, mesh: Path) -> None:
     result = run("render", mesh, "--attention", "sage", "--device", "cpu", "-q")
     assert (result.code, result.err.count("\n")) == (1, 1)
