@@ -3,26 +3,33 @@
     python benchmarks/attention_images.py [--resolution 128] [scene.json …]
 
 The embedded model draws each scene with exact attention and with the kernels' arithmetic emulated in plain torch
-(inputs rounded to bfloat16 as on a GPU). 45 dB is the gate; ends with 1 below it. log-HDR is log10(x + 1), its peak
-that of fp32.
+(inputs rounded to bfloat16 as on a GPU), also with E4M3 linear layers in the triangle stage (a scale for each token and
+each output channel). 45 dB is the gate; ends with 1 below it. log-HDR is log10(x + 1), its peak that of fp32.
+For information, the same for the original program's random-weight checkpoints (../shared/goldens, where it is there) at
+their own sizes; their pictures mean nothing, so they are no gate.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from common import ROOT, report
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import renderformer as rf
-from renderformer.kernels.attention import prefix_lengths
-from renderformer.kernels.reference import quantised_attention
-from renderformer.model import layers
+from renderformer.checkpoints import load_model
+from renderformer.kernels.attention import key_padding
+from renderformer.kernels.reference import E4M3_MAX, quantised_attention, to_e4m3
+from renderformer.model import RenderFormer, layers
 
 GATE = 45.0
 # What differs between GPUs and settings: score type, accumulator of P V.
@@ -32,17 +39,28 @@ KINDS = {
     "int8, fp16 P V (sm_80)": ("int8", "fp16"),
     "fp8, fp32 chains": ("fp8", "fp32+fp32"),
 }
+# What a GPU runs without any of this; 8-bit linear layers alone, and beside the attention that suits a Hopper.
+BF16 = "bf16 autocast, exact attention"
+LINEARS = "fp8 linears, exact attention"
+BOTH = "fp8 linears, int8, fp32 chains (sm_90, sm_100)"
 CONTROL = "no attention (control)"
+GOLDENS = ROOT.parent / "shared" / "goldens"
+# Small checkpoints with the inputs and pictures that the original program made of them.
+CASES = [("base_like", "golden_64"), ("swin_like", "golden_64"), ("base_p32", "golden_64")]
 Attend = Callable[..., Tensor]
 
 
 def emulated(qk_dtype: str, pv_accum: str, exact: Attend) -> Attend:
     """In place of `attention` for self-attention of triangles; everything else stays exact."""
 
-    def run(q: Tensor, k: Tensor, v: Tensor, *, key_mask_BS: Tensor | None = None, **rest: object) -> Tensor:
-        lengths = None if key_mask_BS is None else prefix_lengths(key_mask_BS)
-        if q.shape[2] != k.shape[2] or rest.get("pair_mask_BTS") is not None:
-            return exact(q, k, v, key_mask_BS=key_mask_BS, **rest)
+    def run(
+        q: Tensor, k: Tensor, v: Tensor, *, key_mask_BS: Tensor | None = None, key_lengths_B: Tensor | None = None,
+        pair_mask_BTS: Tensor | None = None, **rest: object,
+    ) -> Tensor:  # fmt: skip
+        holes, lengths = (None, key_lengths_B) if key_mask_BS is None else key_padding(key_mask_BS)
+        if q.shape[2] != k.shape[2] or pair_mask_BTS is not None or holes is not None:
+            masks = {"key_mask_BS": key_mask_BS, "key_lengths_B": key_lengths_B, "pair_mask_BTS": pair_mask_BTS}
+            return exact(q, k, v, **masks, **rest)
         q, k, v = (x.bfloat16().float() for x in (q, k, v))
         return quantised_attention(q, k, v, kv_lengths=lengths, qk_dtype=qk_dtype, pv_accum=pv_accum)[0]
 
@@ -59,15 +77,85 @@ def log_hdr_psnr(ours: np.ndarray, expected: np.ndarray) -> float:
     return float(10 * np.log10(expected.max() ** 2 / max(np.square(ours - expected).mean(), 1e-20)))
 
 
-def draw(renderer: rf.Renderer, scene: rf.Scene, resolution: int, attend: Attend) -> np.ndarray:
-    """One picture, with `attend` in the triangle stage only."""
+def in_e4m3(x: Tensor) -> Tensor:
+    """x as E4M3 holds it with a scale for each row."""
+    scale = (x.abs().amax(-1, keepdim=True) / E4M3_MAX).clamp(min=1e-12)
+    return to_e4m3(x / scale) * scale
+
+
+@contextmanager
+def triangle_stage(model: RenderFormer, attend: Attend, precision: str) -> Iterator[None]:
+    """Inside, layers call `attend`; "bf16" is autocast, "fp8" has E4M3 linears in the triangle stage, "fp32" neither."""
+    linears = [module for module in model.transformer.modules() if isinstance(module, nn.Linear)]
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(layers, "attention", attend))
+        stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"))
+        for linear in linears if precision == "fp8" else []:
+            weight, bias = in_e4m3(linear.weight), linear.bias
+
+            def forward(x: Tensor, weight: Tensor = weight, bias: Tensor | None = bias) -> Tensor:
+                # The product is rounded to bfloat16 as scaled_mm's result is.
+                return F.linear(in_e4m3(x), weight, bias).bfloat16().float()
+
+            stack.enter_context(mock.patch.object(linear, "forward", forward))
+        yield
+
+
+def ways() -> dict[str, tuple[Attend, str]]:
+    """Attention and precision of the linears, by name."""
     exact = layers.attention
-    layers.attention = attend
-    try:
-        lit = renderer.encode(scene)
-    finally:
-        layers.attention = exact
-    return renderer.render(lit, resolution, scene.cameras[0])[0].hdr
+    emulations = {name: (emulated(*kind, exact), "fp32") for name, kind in KINDS.items()}
+    both = emulated(*KINDS["int8, fp32 chains (sm_90, sm_100)"], exact)
+    others = {BF16: (exact, "bf16"), LINEARS: (exact, "fp8"), BOTH: (both, "fp8"), CONTROL: (silent, "fp32")}
+    return emulations | others
+
+
+def example_rows(paths: list[Path], resolution: int) -> list[dict[str, Any]]:
+    """The embedded model's pictures, with each way in its triangle stage only."""
+    renderer = rf.Renderer.from_pretrained(device="cpu", precision="fp32")
+    rows = []
+    for path in paths:
+        scene = rf.Scene.load(path)
+
+        def draw(attend: Attend, precision: str, scene: rf.Scene = scene) -> np.ndarray:
+            with triangle_stage(renderer.model, attend, precision):
+                lit = renderer.encode(scene)
+            return renderer.render(lit, resolution, scene.cameras[0])[0].hdr
+
+        rows += compare(draw, path.name, len(scene))
+    return rows
+
+
+def golden_rows() -> list[dict[str, Any]]:
+    """The random-weight checkpoints' pictures of their own inputs."""
+    rows = []
+    for case, name in CASES:
+        model = load_model(GOLDENS / case).eval()
+        with np.load(GOLDENS / case / f"{name}.npz") as stored:
+            inputs = {key: torch.from_numpy(stored[key]) for key in ("triangles", "texture", "mask", "vn")}
+            side = int(stored["resolution"])
+            view = torch.from_numpy(stored["c2w"]), torch.from_numpy(stored["fov"]), side, side
+
+        def draw(attend: Attend, precision: str, model: Any = model, inputs: Any = inputs, view: Any = view) -> np.ndarray:
+            with triangle_stage(model, attend, precision):
+                encoded = model.encode(**inputs)
+            return model.view(encoded, *view).numpy()
+
+        rows += compare(draw, f"{case} {name} (random weights)", inputs["triangles"].shape[1])
+    return rows
+
+
+def compare(draw: Callable[[Attend, str], np.ndarray], scene: str, triangles: int) -> list[dict[str, Any]]:
+    expected = draw(layers.attention, "fp32")
+    return [
+        {
+            "scene": scene,
+            "triangles": triangles,
+            "arithmetic": name,
+            "log_hdr_db": f"{log_hdr_psnr(draw(*way), expected):.1f}",
+        }
+        for name, way in ways().items()
+    ]
 
 
 def main() -> None:
@@ -75,19 +163,14 @@ def main() -> None:
     parser.add_argument("scenes", nargs="*", type=Path, default=sorted((ROOT / "examples").glob("*.json")))
     parser.add_argument("--resolution", type=int, default=128)
     options = parser.parse_args()
-    renderer = rf.Renderer.from_pretrained(device="cpu", precision="fp32")
-    rows = []
+    information = []
     with torch.no_grad():
-        for path in options.scenes:
-            scene = rf.Scene.load(path)
-            expected = draw(renderer, scene, options.resolution, layers.attention)
-            attends = {name: emulated(*kind, layers.attention) for name, kind in KINDS.items()} | {CONTROL: silent}
-            for name, attend in attends.items():
-                decibels = log_hdr_psnr(draw(renderer, scene, options.resolution, attend), expected)
-                rows.append(
-                    {"scene": path.name, "triangles": len(scene), "arithmetic": name, "log_hdr_db": f"{decibels:.1f}"}
-                )  # fmt: skip
-    report("attention_images", rows)
+        rows = example_rows(options.scenes, options.resolution)
+        if (GOLDENS / "README.md").is_file():
+            information = golden_rows()
+        else:
+            print(f"no random-weight goldens: the original program's outputs are not at {GOLDENS}")
+    report("attention_images", rows + information)
     sys.exit(any(float(row["log_hdr_db"]) < GATE for row in rows if row["arithmetic"] != CONTROL))
 
 

@@ -4,8 +4,8 @@
 
 Random weights, with QK norms that make attention look at a few tokens only, so that a wrong attention shows. Medians of
 CUDA events, as a ratio to the first line (eager, bfloat16 autocast, the fastest SDPA), and the tokens' relative L1
-error against float32. Nothing is reported if an error passes the bound, or if the bound could not tell attention from
-none. torch.compile (Inductor) fuses the norms, residuals and SwiGLU, layer by layer.
+error against float32. Nothing is reported if an error passes a third of what leaving attention out would cost.
+torch.compile (Inductor) fuses the norms, residuals and SwiGLU, layer by layer.
 Needs an NVIDIA GPU; writes benchmarks/results/triangle_stage.csv.
 """
 
@@ -43,8 +43,9 @@ SDPA = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
-# Of the tokens against float32; a stage without attention is several times further away.
-BOUND = 0.08
+# Largest error, as a share of that of a stage without attention (which is .39 for the base model at 1024 triangles,
+# where bfloat16 costs .006 and E4M3 linears .07).
+BOUND = 1 / 3
 # Of the norms of Q and K: logits with a deviation of about their square.
 QK_WEIGHT = 3**0.5
 E4M3_MAX = 448.0
@@ -242,12 +243,10 @@ def measure(
     """One row a variant.
 
     Raises:
-        ValueError: a result further from float32 than the bound, or a bound that says nothing.
+        ValueError: a result further from float32 than the bound.
     """
     stage, inputs = random_stage(config, device), random_inputs(config, triangles, device)
     exact, silent = expected_tokens(stage, inputs)
-    if silent < 3 * BOUND:
-        raise ValueError(f"{name}, {triangles} triangles: without attention the error is {silent:.3f}; bound {BOUND}")
     sdpa = fastest_sdpa(stage, inputs, time)
     rows: list[dict[str, Any]] = []
     first = float("nan")
@@ -256,8 +255,9 @@ def measure(
         with attending(variant.attention, sdpa):
             run = prepare(variant, stage, inputs, compiler)
             distance = error(run(), exact)
-            if not distance < BOUND:
-                raise ValueError(f"{name}, {triangles} triangles, {label}: relative error {distance:.4f}, not reported")
+            if not distance < BOUND * silent:
+                where = f"{name}, {triangles} triangles, {label}"
+                raise ValueError(f"{where}: relative error {distance:.3f}, without attention {silent:.3f}; not reported")
             milliseconds = time(run)
         first = milliseconds if label == "sdpa" else first
         rows.append(
