@@ -85,11 +85,10 @@ def in_e4m3(x: Tensor) -> Tensor:
 
 @contextmanager
 def triangle_stage(model: RenderFormer, attend: Attend, precision: str) -> Iterator[None]:
-    """Inside, layers call `attend`; "bf16" is autocast, "fp8" has E4M3 linears in the triangle stage, "fp32" neither."""
+    """Inside, layers call `attend`, and the triangle stage has E4M3 linears where the precision is "fp8"."""
     linears = [module for module in model.transformer.modules() if isinstance(module, nn.Linear)]
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(layers, "attention", attend))
-        stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"))
         for linear in linears if precision == "fp8" else []:
             weight, bias = in_e4m3(linear.weight), linear.bias
 
@@ -118,6 +117,7 @@ def example_rows(paths: list[Path], resolution: int) -> list[dict[str, Any]]:
         scene = rf.Scene.load(path)
 
         def draw(attend: Attend, precision: str, scene: rf.Scene = scene) -> np.ndarray:
+            renderer.precision = "bf16" if precision == "bf16" else "fp32"
             with triangle_stage(renderer.model, attend, precision):
                 lit = renderer.encode(scene)
             return renderer.render(lit, resolution, scene.cameras[0])[0].hdr
@@ -136,10 +136,11 @@ def golden_rows() -> list[dict[str, Any]]:
             side = int(stored["resolution"])
             view = torch.from_numpy(stored["c2w"]), torch.from_numpy(stored["fov"]), side, side
 
-        def draw(attend: Attend, precision: str, model: Any = model, inputs: Any = inputs, view: Any = view) -> np.ndarray:
-            with triangle_stage(model, attend, precision):
+        def draw(attend: Attend, precision: str, model: Any = model, inputs: Any = inputs, at: Any = view) -> np.ndarray:
+            autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+            with autocast, triangle_stage(model, attend, precision):
                 encoded = model.encode(**inputs)
-            return model.view(encoded, *view).numpy()
+            return model.view(encoded, *at).numpy()
 
         rows += compare(draw, f"{case} {name} (random weights)", inputs["triangles"].shape[1])
     return rows

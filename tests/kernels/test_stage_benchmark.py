@@ -46,7 +46,7 @@ def test_a_wrong_result_is_not_reported(bench: Any, monkeypatch: pytest.MonkeyPa
     from renderformer.kernels import sage
 
     monkeypatch.setattr(sage, "sageattn_projected", lambda q, *_, **__: torch.zeros_like(q))
-    with pytest.raises(ValueError, match="small, 64 triangles, sage: relative error .*, not reported"):
+    with pytest.raises(ValueError, match="small, 64 triangles, sage: relative error .*; not reported"):
         measure(bench, ["sage"])
 
 
