@@ -136,11 +136,13 @@ def golden_rows() -> list[dict[str, Any]]:
             side = int(stored["resolution"])
             view = torch.from_numpy(stored["c2w"]), torch.from_numpy(stored["fov"]), side, side
 
-        def draw(attend: Attend, precision: str, model: Any = model, inputs: Any = inputs, at: Any = view) -> np.ndarray:
+        def draw(
+            attend: Attend, precision: str, model: Any = model, inputs: Any = inputs, view: Any = view
+        ) -> np.ndarray:
             autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
             with autocast, triangle_stage(model, attend, precision):
                 encoded = model.encode(**inputs)
-            return model.view(encoded, *at).numpy()
+            return model.view(encoded, *view).numpy()
 
         rows += compare(draw, f"{case} {name} (random weights)", inputs["triangles"].shape[1])
     return rows
