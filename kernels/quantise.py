@@ -306,6 +306,8 @@ def _launch_prologue(
         D=width, WIDTH=_power_of_two(width), BLOCK=K_GROUP, Q_GROUP=Q_GROUP, K_GROUP=K_GROUP, PARTS=PARTS,
         FP8=result.q.dtype != torch.int8, HALF=result.v.dtype == torch.float16,
         **{f"Q_{name}": on for name, on in q_switches.items()}, **switches, num_warps=8,
+        # Left alone, the assembler that goes with Triton 3.6 spills rather than take more than 80 (sm_80).
+        maxnreg=128,
     )  # fmt: skip
 
 

@@ -89,7 +89,8 @@ def arguments(name: str, settings: dict[str, Any]) -> tuple[dict[str, str], dict
         | {"HALF": settings["pv"] == "fp16", "Q_BIASED": False, "Q_ROPE": norm} | flags | shape,
         "combine": {"BLOCK": 16, "WITH_LSE": True} | shape,
     }  # fmt: skip
-    return pointers, switches[name], {"num_warps": 4 if name == "combine" else 8}
+    options = {"num_warps": 4 if name == "combine" else 8}
+    return pointers, switches[name], options | ({"maxnreg": 128} if name == "quantise" else {})
 
 
 def inspect(compiled: Any) -> dict[str, Any]:
