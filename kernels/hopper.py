@@ -102,11 +102,11 @@ def attend_rows(
     # stays in flight from one round to the next.
     following = gl.minimum(1, uses - 1)
     scores = start_scores(q, k_ring, k_full, following, no_scores, STAGES)
-    next_scale = gl.load(K_SCALE + tile_of(following, low, last))
 
     keys = last * BN + gl.arange(0, BN, layout=gl.SliceLayout(0, score_layout))
     # A NaN stays one: it must show.
     s = gl.where((keys < limit)[None, :], s.to(gl.float32) * (q_scale * k_scale)[:, None], float("-inf"))
+    k_scale = gl.load(K_SCALE + tile_of(following, low, last))
     top = gl.max(s, axis=1)
     # A row that sees no key: exp2(-inf - 0) is 0, where exp2(-inf + inf) would be NaN.
     p = gl.exp2(s - (gl.where(top == float("-inf"), 0.0, top) - P_LOG2)[:, None])
@@ -114,15 +114,15 @@ def attend_rows(
     p8 = operand(p, p_layout)
     alpha = gl.zeros([64], gl.float32, by_row)
     acc = no_values
+    s = warpgroup_mma_wait(0, deps=[scores])
+    mbarrier.arrive(k_empty.index(following % STAGES), count=1)
     for use in range(1, uses):
+        # Both products begin here and end below, with the weights of this tile between them.
         values = start_values(p8, v_ring, v_full, use - 1, no_values, STAGES)
-        # In flight: the scores of this tile, then the values of the one before.
-        s = warpgroup_mma_wait(1, deps=[scores])
-        mbarrier.arrive(k_empty.index(use % STAGES), count=1)
-        scale = q_scale * next_scale
         following = gl.minimum(use + 1, uses - 1)
         scores = start_scores(q, k_ring, k_full, following, no_scores, STAGES)
-        next_scale = gl.load(K_SCALE + tile_of(following, low, last))
+        scale = q_scale * k_scale
+        k_scale = gl.load(K_SCALE + tile_of(following, low, last))
         s = s.to(gl.float32)
         new = gl.maximum(top, gl.max(s, axis=1) * scale)
         next_alpha = gl.exp2(top - new)
@@ -130,12 +130,13 @@ def attend_rows(
         top = new
         total = total * next_alpha + gl.sum(p, axis=1)
         p8 = operand(p, p_layout)
-        chain = warpgroup_mma_wait(1, deps=[values])
+        chain, s = warpgroup_mma_wait(0, deps=[values, scores])
         mbarrier.arrive(v_empty.index((use - 1) % STAGES), count=1)
+        mbarrier.arrive(k_empty.index(following % STAGES), count=1)
         acc = acc * gl.convert_layout(alpha, gl.SliceLayout(1, out_layout))[:, None] + chain
         alpha = next_alpha
     values = start_values(p8, v_ring, v_full, uses - 1, no_values, STAGES)
-    chain, s = warpgroup_mma_wait(0, deps=[values, scores])
+    chain = warpgroup_mma_wait(0, deps=[values])
     acc = acc * gl.convert_layout(alpha, gl.SliceLayout(1, out_layout))[:, None] + chain
 
     # Padded queries are not stored. A row without keys is 0; a total of NaN stays.
