@@ -4,13 +4,18 @@
 Reads what the prologue writes and computes what `triton_kernels.attend` computes; `sage.py` launches it. Imports triton
 at the top, so it is itself imported inside functions only.
 
-A block has one warp that loads and two warpgroups of 64 queries each. A warpgroup always has two products in flight while
-it computes the weights of a tile: scores of the next, weights x values of the one before. The tile with the ragged tail
-comes first, and is the only one with a mask. Barriers: `full` rings say that a buffer of K or V has arrived, `empty` rings
-that both warpgroups are done with it; use i of a ring is slot i % STAGES in phase i // STAGES.
+A block has one warp that loads and two warpgroups of 64 queries each. In every round a warpgroup starts two products,
+weights x values of the tile before and scores of the tile after, computes the weights of its tile meanwhile, and then
+waits for both: a product that is in flight from one round to the next makes ptxas wait for every single one. The tile
+with the ragged tail comes first, and is the only one with a mask.
+
+Barriers: `full` rings say that a buffer of K or V has arrived, `empty` rings that both warpgroups are done with it; use
+i of a ring is slot i % STAGES in its phase i // STAGES.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -20,6 +25,18 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from renderformer.kernels.quantise import Quantised
+
+
+def descriptors(quantised: Quantised, tile: int) -> list[Any]:
+    """Q, K and V as `attend` takes them: matrices whose rows are tokens (channels of V), in boxes of one load."""
+    width = quantised.q.shape[-1]
+    matrices = quantised.q.flatten(0, 2), quantised.k.flatten(0, 2), quantised.v.flatten(0, 2)
+    boxes = [64, width], [tile, width], [width, tile]
+    layouts = [gl.NVMMASharedLayout.get_default_for(box, gl.int8) for box in boxes]
+    return [TensorDescriptor.from_tensor(*each) for each in zip(matrices, boxes, layouts, strict=True)]
 
 
 @gluon.jit
@@ -98,8 +115,8 @@ def attend_rows(
     scores = start_scores(q, k_ring, k_full, 0, no_scores, STAGES)
     s = warpgroup_mma_wait(0, deps=[scores])
     mbarrier.arrive(k_empty.index(0), count=1)
-    # Where there is no next tile the scores of the last are computed again and not used: without a branch the product
-    # stays in flight from one round to the next.
+    # Where there is no next tile the scores of the last are computed again and not used: products under a branch would
+    # be waited for one by one.
     following = gl.minimum(1, uses - 1)
     scores = start_scores(q, k_ring, k_full, following, no_scores, STAGES)
 
@@ -142,7 +159,8 @@ def attend_rows(
     # Padded queries are not stored. A row without keys is 0; a total of NaN stays.
     inverse = gl.where(total == 0.0, 0.0, 1.0 / total) + spoilt
     channels = gl.arange(0, D, layout=gl.SliceLayout(0, out_layout))
-    acc = acc * gl.convert_layout(inverse, gl.SliceLayout(1, out_layout))[:, None] * gl.load(V_SCALE + channels)[None, :]
+    acc = acc * gl.convert_layout(inverse, gl.SliceLayout(1, out_layout))[:, None]
+    acc = acc * gl.load(V_SCALE + channels)[None, :]
     # Neighbouring threads store neighbouring channels.
     stored: gl.constexpr = gl.BlockedLayout([1, 8], [32 * 8 // D, D // 8], [4, 1], [1, 0])
     out = gl.convert_layout(acc.to(OUT.dtype.element_ty), stored)
@@ -163,8 +181,8 @@ def attend(
 ):  # fmt: skip
     """A block of 128 queries of one head over its split of the keys; OUT and LSE as of `triton_kernels.attend`.
 
-    q_desc, k_desc, v_desc: TMA descriptors of Q (B H T', D) in boxes of (64, D), K (B G S', D) of (BN, D), V (B G D, S') of
-    (D, BN).
+    q_desc, k_desc, v_desc: TMA descriptors of Q (B H T', D) in boxes of (64, D), K (B G S', D) of (BN, D), V
+    (B G D, S') of (D, BN).
     """
     block, split = gl.program_id(0) // splits, gl.program_id(0) % splits
     head, batch = gl.program_id(1), gl.program_id(2)
