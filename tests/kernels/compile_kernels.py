@@ -152,6 +152,7 @@ def inspect(compiled: Any) -> dict[str, Any]:
         "shared": compiled.metadata.shared,
         "serialised": "serialized" in notes,
         "overlaps": overlaps(order),
+        "overwritten": overwritten(code),
     }
 
 
@@ -167,6 +168,24 @@ def overlaps(order: list[str]) -> list[tuple[int, int]]:
         elif name.startswith("WARPGROUP.DEPBAR"):
             found.append((products, exponentials))
             products = exponentials = 0
+    return found
+
+
+def overwritten(code: str) -> list[str]:
+    """Instructions that write to registers from which a product of a warpgroup under way may still read."""
+    found = []
+    reading: set[int] = set()
+    for name, operands in re.findall(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?(\S+) ?([^;]*);", code, re.MULTILINE):
+        registers = [int(x) for x in re.findall(r"\bR(\d+)\b", operands)]
+        product = re.match(r"R\d+, R(\d+), gdesc", operands)
+        if name.startswith("WARPGROUP.DEPBAR"):
+            reading = set()
+        elif product:
+            reading |= set(range(int(product[1]), int(product[1]) + 4))
+        elif re.match(r"R\d+", operands) and "GMMA" not in name:
+            size = 4 if ".128" in name else 2 if re.search(r"\.64|WIDE|CS2R", name) else 1
+            if reading & set(range(registers[0], registers[0] + size)):
+                found.append(f"{name} {operands}")
     return found
 
 
