@@ -1,9 +1,10 @@
-"""Time candidates for `TILES` and `GLUON_TILES` of kernels/sage.py on this GPU, and the length from which sage beats SDPA.
+"""Time candidates for `TILES` and `GLUON_TILES` of kernels/sage.py on this GPU.
 
     python benchmarks/tune_attention.py [--lengths 1024 4096 16384] [--heads 6]
 
-Prints the candidates by speed at each length; put the best into `TILES` with GPU, date and figure, and the length from
-`benchmarks/attention.py` where speedup_with_prologue passes 1 into `SAGE_FROM_KEYS` of kernels/attention.py.
+Prints the candidates by speed at each length; put the best into `TILES` with GPU, date and figure. Then run
+`benchmarks/attention.py`: the length where speedup_with_prologue passes 1 goes into `SAGE_FROM_KEYS` of
+kernels/attention.py, the one from which gluon_ms is below kernel_ms into `GLUON_FROM_KEYS` of kernels/sage.py.
 A candidate whose result differs from the default tiles' by more than rounding is reported as wrong and not timed.
 """
 
