@@ -2,8 +2,8 @@
 
     python benchmarks/attention.py [--lengths 1024 4096 8192 16384 65536] [--heads 6 8] [--batches 1 8]
 
-Times the main loop alone and with its prologue, medians of CUDA events, head_dim 128. TOPS counts 4 B H N^2 D
-operations.
+Times the main loop alone (and the Gluon one on Hopper) and with its prologue, medians of CUDA events, head_dim 128.
+TOPS counts 4 B H N^2 D operations.
 Refuses to time a shape whose result is further from float64 (a sample of the queries) than the method's bound.
 Needs an NVIDIA GPU; writes benchmarks/results/attention.csv.
 """
@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from renderformer.kernels.quantise import capability, pv_mode, quantise_heads
 from renderformer.kernels.reference import exact_attention
-from renderformer.kernels.sage import TILES, attend_quantised, sageattn, unsupported
+from renderformer.kernels.sage import TILES, attend_quantised, sageattn, unsupported, without_gluon
 
 # Relative L1 error against float64; .0385 is expected for N(0, 1).
 BOUND = 0.05
@@ -72,9 +72,16 @@ def row(batch: int, heads: int, tokens: int) -> dict[str, Any]:
         q, k, v, sm_scale=HEAD_DIM**-0.5, pv=pv_mode("auto", found), tile=TILES[found[0]].keys
     )  # fmt: skip
     times = {
-        "kernel": milliseconds(lambda: attend_quantised(quantised, out)),
+        "kernel": milliseconds(lambda: attend_quantised(quantised, out, path="triton")),
         "with_prologue": milliseconds(lambda: sageattn(q, k, v)),
     }
+    times["gluon"] = float("nan")
+    if without_gluon(quantised, False, q.device) is None:
+        attend_quantised(quantised, out, path="gluon")
+        distance = error(out, q, k, v)
+        if not distance < BOUND:
+            sys.exit(f"error: the Gluon main loop, {tokens} tokens: relative error {distance:.4f}; not timed")
+        times["gluon"] = milliseconds(lambda: attend_quantised(quantised, out, path="gluon"))
     for name, backend in SDPA.items():
         try:
             with sdpa_kernel(backend):
@@ -92,6 +99,7 @@ def row(batch: int, heads: int, tokens: int) -> dict[str, Any]:
         "error": f"{distance:.4f}",
         **{f"{name}_ms": f"{time:.3f}" for name, time in times.items()},
         "kernel_tops": f"{operations / times['kernel'] / 1e9:.0f}",
+        "gluon_tops": f"{operations / times['gluon'] / 1e9:.0f}",
         "speedup_with_prologue": f"{best / times['with_prologue']:.2f}",
     }
 

@@ -51,6 +51,15 @@ class Tiles:
 # By major compute capability. Chosen from the compiled code (registers, no spills), not measured: no GPU was at hand.
 # benchmarks/tune_attention.py times the candidates.
 TILES = {8: Tiles(128, 64, 8, 3), 9: Tiles(128, 64, 8, 3), 10: Tiles(128, 64, 8, 3), 12: Tiles(128, 64, 8, 3)}
+# Main loops: plain Triton, or Gluon for Hopper (hopper.py). The second is taken from so many keys on, by compute
+# capability, where it applies; an entry needs a measurement (benchmarks/attention.py: right on that GPU, and faster
+# than the first). None has been made yet. attend_quantised(path="gluon") names it.
+PATHS = ("triton", "gluon")
+GLUON_FROM_KEYS: dict[tuple[int, int], int] = {}
+# Two warpgroups of 64 queries; "stages" are the slots of the rings of K and V.
+GLUON_TILES = Tiles(128, 64, 8, 4)
+# What 3.6 makes of it holds no product in flight in one of the two warpgroups (head_dim 128, E4M3 scores).
+GLUON_TRITON = (3, 7)
 # With fewer blocks than processors the queries go in smaller tiles, then the keys are split.
 SMALL_QUERIES = 64
 SMALL_WARPS = 4
@@ -131,37 +140,86 @@ def attend_quantised(
     with_lse: bool = False,
     tiles: Tiles | None = None,
     splits: int | None = None,
+    path: str | None = None,
 ) -> Tensor:
     """The main loop: write attention into `out_BHTD` (any strides, float type).
 
     Args:
         quantised: from `quantise.quantise_heads` or `quantise.quantise_qkv`.
         tiles, splits: for tuning; None chooses.
+        path: "triton" or "gluon"; None takes the second where it was measured to win (`GLUON_FROM_KEYS`).
 
     Returns:
         (B, H, T) float32, base-2 logarithms of the sums of exponentials of the smoothed logits; empty unless
         `with_lse`.
+
+    Raises:
+        ValueError: an unknown path, or why "gluon" does not do this; it never falls back when it was named.
     """
+    if path is None:
+        path = choose_path(quantised, is_causal, out_BHTD.device)
+    elif path not in PATHS:
+        raise ValueError(f"path {path!r} is unknown; use one of {', '.join(PATHS)}")
+    elif path == "gluon":
+        reason = without_gluon(quantised, is_causal, out_BHTD.device)
+        if reason is not None:
+            raise ValueError(f'path "gluon" cannot run this: {reason}')
     with on_device(out_BHTD.device):
-        return _attend(quantised, out_BHTD, is_causal, with_lse, tiles, splits)
+        return _attend(quantised, out_BHTD, is_causal, with_lse, tiles, splits, path)
+
+
+def choose_path(quantised: Quantised, is_causal: bool, device: torch.device) -> str:
+    """The main loop that is taken when none is named."""
+    threshold = GLUON_FROM_KEYS.get(capability(device))
+    wins = threshold is not None and quantised.keys >= threshold
+    return "gluon" if wins and without_gluon(quantised, is_causal, device) is None else "triton"
+
+
+def without_gluon(quantised: Quantised, is_causal: bool, device: torch.device) -> str | None:
+    """Why the Gluon main loop does not do this, or None."""
+    from importlib.metadata import version
+
+    width = quantised.q.shape[-1]
+    if device.type != "cuda" or capability(device) != (9, 0):
+        return f"device {str(device)!r} is not a Hopper GPU (compute capability 9.0)"
+    if tuple(int(part) for part in version("triton").split(".")[:2]) < GLUON_TRITON:
+        return f"it needs Triton {'.'.join(map(str, GLUON_TRITON))} or later, here is {version('triton')}"
+    if is_causal:
+        return "is_causal is True; the plain kernel does that"
+    if width not in (64, 128):
+        return f"head_dim {width} is not 64 or 128; the plain kernel does that"
+    if quantised.pv != "fp32+fp32":
+        return f"P V is accumulated in {quantised.pv!r}, not in 'fp32+fp32'"
+    if quantised.tile != GLUON_TILES.keys:
+        return f"V was quantised for tiles of {quantised.tile} keys, not of {GLUON_TILES.keys}"
+    return None
 
 
 def _attend(
-    quantised: Quantised, out_BHTD: Tensor, is_causal: bool, with_lse: bool, tiles: Tiles | None, splits: int | None
+    quantised: Quantised,
+    out_BHTD: Tensor,
+    is_causal: bool,
+    with_lse: bool,
+    tiles: Tiles | None,
+    splits: int | None,
+    path: str,
 ) -> Tensor:
     batch, heads, tokens, _ = out_BHTD.shape
-    tiles, wanted = choose_tiles(quantised, batch * heads, out_BHTD.device) if tiles is None else (tiles, splits or 1)
+    if tiles is None:
+        tiles, wanted = choose_tiles(quantised, batch * heads, out_BHTD.device, path)
+    else:
+        wanted = 1
     splits = wanted if splits is None else splits
     device = out_BHTD.device
     if splits == 1:
         lse = torch.empty((1, batch, heads, tokens) if with_lse else (0,), device=device)
-        _launch(quantised, out_BHTD[None], lse, tiles, 1, is_causal, with_lse)
+        _launch(quantised, out_BHTD[None], lse, tiles, 1, is_causal, with_lse, path)
         return lse[0] if with_lse else lse
     from renderformer.kernels import triton_kernels as kernels
 
     parts = torch.empty(splits, *out_BHTD.shape, device=device)
     part_lse = torch.empty(splits, batch, heads, tokens, device=device)
-    _launch(quantised, parts, part_lse, tiles, splits, is_causal, True)
+    _launch(quantised, parts, part_lse, tiles, splits, is_causal, True, path)
     lse = torch.empty((batch, heads, tokens) if with_lse else (0,), device=device)
     width = out_BHTD.shape[-1]
     kernels.combine[(-(-tokens // 16), heads, batch)](
@@ -171,14 +229,16 @@ def _attend(
     return lse
 
 
-def choose_tiles(quantised: Quantised, lines: int, device: torch.device) -> tuple[Tiles, int]:
+def choose_tiles(
+    quantised: Quantised, lines: int, device: torch.device, path: str = "triton"
+) -> tuple[Tiles, int]:  # fmt: skip
     """Tiles and splits of the keys, so that every processor has a block; `lines` is B H."""
-    tiles = TILES[capability(device)[0]]
+    tiles = TILES[capability(device)[0]] if path == "triton" else GLUON_TILES
     if device.type != "cuda":
         # The interpreter runs one block after the other.
-        return Tiles(SMALL_QUERIES, quantised.tile, SMALL_WARPS, 1), 1
+        return (Tiles(SMALL_QUERIES, quantised.tile, SMALL_WARPS, 1) if path == "triton" else tiles), 1
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    if -(-quantised.tokens // tiles.queries) * lines < 2 * processors:
+    if path == "triton" and -(-quantised.tokens // tiles.queries) * lines < 2 * processors:
         tiles = Tiles(SMALL_QUERIES, tiles.keys, SMALL_WARPS, tiles.stages)
     blocks = -(-quantised.tokens // tiles.queries) * lines
     splits = min(processors // blocks, quantised.keys // MIN_KEYS_PER_SPLIT, MAX_SPLITS)
@@ -204,20 +264,53 @@ def kernel_constants(width: int, pv: str, tiles: Tiles, fp8: bool) -> dict[str, 
     }
 
 
-def _launch(
-    quantised: Quantised, out_sBHTD: Tensor, lse: Tensor, tiles: Tiles, splits: int, is_causal: bool, with_lse: bool
-) -> None:
-    from renderformer.kernels import triton_kernels as kernels
+def gluon_constants(width: int, tiles: Tiles) -> dict[str, int | float]:
+    """The compile-time constants of the Gluon main loop that follow from the arithmetic."""
+    return {
+        "D": width,
+        "BM": tiles.queries,
+        "BN": tiles.keys,
+        "STAGES": tiles.stages,
+        "Q_GROUP": Q_GROUP,
+        "P_LOG2": math.log2(RANGES["fp32+fp32", tiles.keys][0]),
+    }
 
+
+def _launch(
+    quantised: Quantised,
+    out_sBHTD: Tensor,
+    lse: Tensor,
+    tiles: Tiles,
+    splits: int,
+    is_causal: bool,
+    with_lse: bool,
+    path: str,
+) -> None:
     if tiles.keys != quantised.tile:
         raise ValueError(f"tiles of {tiles.keys} keys, but V was quantised for {quantised.tile}")
     _, batch, heads, tokens, width = out_sBHTD.shape
-    kernels.attend[(-(-tokens // tiles.queries) * splits, heads, batch)](
-        quantised.q, quantised.k, quantised.v, quantised.q_scale, quantised.k_scale, quantised.v_scale,
-        out_sBHTD, lse, quantised.q_scale if quantised.lengths is None else quantised.lengths, *out_sBHTD.stride(),
+    grid = (-(-tokens // tiles.queries) * splits, heads, batch)
+    has_lengths = quantised.lengths is not None
+    shared = (
+        quantised.q_scale, quantised.k_scale, quantised.v_scale,
+        out_sBHTD, lse, quantised.lengths if has_lengths else quantised.q_scale, *out_sBHTD.stride(),
         heads, quantised.k.shape[1], tokens, quantised.keys, quantised.q.shape[2], quantised.k.shape[2], splits,
+    )  # fmt: skip
+    if path == "gluon":
+        from renderformer.kernels import hopper
+
+        # Four warps of a warpgroup; the kernel itself adds those of the other and of the loads.
+        hopper.attend[grid](
+            *hopper.descriptors(quantised, tiles.keys), *shared, **gluon_constants(width, tiles),
+            HAS_LENGTHS=has_lengths, WITH_LSE=with_lse, num_warps=4,
+        )  # fmt: skip
+        return
+    from renderformer.kernels import triton_kernels as kernels
+
+    kernels.attend[grid](
+        quantised.q, quantised.k, quantised.v, *shared,
         **kernel_constants(width, quantised.pv, tiles, quantised.q.dtype != torch.int8),
-        CAUSAL=is_causal, HAS_LENGTHS=quantised.lengths is not None, WITH_LSE=with_lse,
+        CAUSAL=is_causal, HAS_LENGTHS=has_lengths, WITH_LSE=with_lse,
         num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Kernels without a GPU: Triton's interpreter, with its conversions to 8 and 16 bits put right."""
+"""Kernels without a GPU: Triton's interpreter, with its conversions to 8 and 16 bits and its loops put right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
-from interpreter_shim import convert_float
+from interpreter_shim import convert_float, patch_tensor
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +19,4 @@ def _exact_conversions(monkeypatch: pytest.MonkeyPatch) -> None:
         # The tests that need it skip themselves.
         return
     monkeypatch.setattr(interpreter, "_convert_float", convert_float)
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_tensor(interpreter._patch_lang_tensor))

@@ -1,7 +1,8 @@
-"""The conversions to 8 and 16 bits of Triton's interpreter, put right."""
+"""What is wrong in Triton's interpreter, put right: conversions to 8 and 16 bits; run-time bounds of loops in 3.6."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,3 +33,16 @@ def convert_float(x: np.ndarray, source: Any, target: Any, _rounding: Any) -> np
         values = values.clamp(-448, 448)
     out = values.to(types[target]).view(bits[target.primitive_bitwidth]).numpy()
     return out.view(f"u{out.itemsize}").reshape(x.shape)
+
+
+def patch_tensor(original: Callable[..., None]) -> Callable[..., None]:
+    """The interpreter's preparation of tensors, and then an integer of one element is one.
+
+    Scalars are arrays of one element there, which NumPy 2.4 and later refuse to take for numbers (Triton 3.6).
+    """
+
+    def patch(tensor: Any, scope: Any) -> None:
+        original(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    return patch
