@@ -12,9 +12,11 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from renderformer.data.camera import Camera
 from renderformer.data.lighting import (
@@ -50,6 +52,7 @@ DIRECT = slice(20, 23)  # the same times the diffuse albedo, sample by sample
 HIGHLIGHT = slice(23, 26)  # direct light in the specular lobe
 REFLECTION = slice(26, 29)  # what the specular lobe sees of other surfaces under direct light
 RAY_CHANNELS = 29
+GEOMETRY = np.r_[HIT_NORMAL, HIT_POSITION, HIT_ROUGHNESS]
 
 # Shadow rays start this far off the surface, in scene units of a unit-sized scene.
 OFFSET = 1e-4
@@ -59,6 +62,9 @@ MAX_LIGHTS = 32
 MIRROR_DEPTH = 2
 # Samples of a pixel that differ by more than this, of 1, are too few.
 CONTRAST = 0.1
+# Rays on a side that tell how much of a pixel on the outline against nothing is covered: a fiftieth of white already
+# shows against black. A ray that is only asked whether it meets anything costs a hundredth of one that is shaded.
+OUTLINE_RAYS = 8
 # Samples handled at once, by one thread: bounds the memory, and keeps the overhead of a NumPy call small.
 CHUNK = 32768
 
@@ -379,10 +385,11 @@ class RayCaster:
             cover: the image is continued to the right and below to a multiple of this, with rays outside the picture.
             antialias: A x A samples per pixel; every one casts its own shadow rays.
             refine: pixels whose samples differ (an edge, a shadow's border, a highlight) are cast again with this many
-                times A on a side; 1 for never.
+                times A on a side, and for those on the outline 8 x 8 rays tell what is covered; 1 for neither.
             shadow_rays: per light and sample; lobe_rays: samples of the specular lobe per sample.
             threads: of the CPU, all that the process may use by default; the result does not depend on it.
-            progress: called with pixels done and pixels in all, first for all of them, then for those cast again.
+            progress: called with pixels done and pixels in all, first for all of them, then for those cast again, then
+                for those along the outline.
 
         Returns:
             (height, width, 29) float32, both rounded up to a multiple of `cover`.
@@ -392,28 +399,50 @@ class RayCaster:
         image = np.zeros((rows * columns, RAY_CHANNELS), np.float32)
         contrast = np.zeros(rows * columns, np.float32)
 
-        def coarse(part: npt.NDArray[np.int64]) -> None:
+        def coarse(part: npt.NDArray[np.int64]) -> FloatArray:
             samples = self._samples(camera, width, height, x[part], y[part], antialias, shadow_rays, lobe_rays)
-            image[part], contrast[part] = _pixels(samples), _contrast(samples, self._brightness)
+            contrast[part] = _contrast(samples, self._brightness)
+            return _pixels(samples)
 
-        def fine(part: npt.NDArray[np.int64]) -> None:
+        def fine(part: npt.NDArray[np.int64]) -> FloatArray:
             # Samples four times as many need half the rays each for the same picture.
             fewer = max(1, shadow_rays // 2), max(1, lobe_rays // 2)
-            image[part] = _pixels(self._samples(camera, width, height, x[part], y[part], antialias * refine, *fewer))
+            return _pixels(self._samples(camera, width, height, x[part], y[part], antialias * refine, *fewer))
 
-        passes = [(coarse, np.arange(len(image)), antialias)]
+        def outline(part: npt.NDArray[np.int64]) -> FloatArray:
+            covered = self._coverage(camera, width, height, x[part], y[part])
+            return _covered(image.reshape(rows, columns, -1), x[part], y[part], covered)
+
         with ThreadPoolExecutor(threads or _processors()) as pool:
-            for work, pixels, per_side in passes:
-                parts = np.array_split(pixels, max(1, -(-len(pixels) * per_side**2 // CHUNK)))
-                done = 0
-                for part, _ in zip(parts, pool.map(work, parts), strict=True):
+
+            def run(work: Callable[[npt.NDArray[np.int64]], FloatArray], pixels: npt.NDArray[Any], rays: int) -> None:
+                parts = np.array_split(pixels, max(1, -(-len(pixels) * rays // CHUNK)))
+                done, results = 0, []
+                for part, result in zip(parts, pool.map(work, parts), strict=True):
+                    results.append(result)
                     done += len(part)
                     if progress is not None:
                         progress(done, len(pixels))
-                if work is coarse and refine > 1:
-                    rough = _spread(contrast.reshape(rows, columns) > CONTRAST)
-                    passes.append((fine, np.flatnonzero(rough), antialias * refine))
+                # Only now, since the outline looks at its neighbours.
+                for part, result in zip(parts, results, strict=True):
+                    image[part] = result
+
+            run(coarse, np.arange(len(image)), antialias**2)
+            if refine > 1:
+                rough = _spread(contrast.reshape(rows, columns) > CONTRAST)
+                run(fine, np.flatnonzero(rough), (antialias * refine) ** 2)
+                run(outline, np.flatnonzero(_outline(image[:, 0].reshape(rows, columns))), OUTLINE_RAYS**2)
         return image.reshape(rows, columns, RAY_CHANNELS)
+
+    def _coverage(
+        self, camera: Camera, width: int, height: int, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]
+    ) -> FloatArray:
+        """(M,) share of each of M pixels at column x and row y in which there is any surface."""
+        directions, _ = _sample_rays(camera, width, height, x, y, OUTLINE_RAYS)
+        origins = np.broadcast_to(camera.position.astype(np.float32), directions.shape)
+        hit = np.asarray(self._scene.run(origins, directions, query="OCCLUDED")) >= 0
+        share: FloatArray = hit.reshape(OUTLINE_RAYS**2, len(x)).mean(axis=0, dtype=np.float32)
+        return share
 
     def _samples(
         self,
@@ -506,6 +535,36 @@ def _spread(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """A mask (h, w) and its four neighbours: an edge that slips between the samples of one pixel shows in the next."""
     wide = np.pad(mask, 1)
     return mask | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+
+
+def _outline(share: FloatArray) -> npt.NDArray[np.bool_]:
+    """Of the covered shares (h, w) of pixels, those with both surface and nothing in them or in a neighbour."""
+    return (maximum_filter(share, 3) > 0) & (minimum_filter(share, 3) < 1)
+
+
+def _covered(
+    image: FloatArray, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], covered: FloatArray
+) -> FloatArray:
+    """(M, 29) the pixels of `image` (h, w, 29) at column x and row y, as they are when surfaces fill the share
+    `covered` (M,) of each. What no sample has met looks like its neighbours."""
+    height, width = image.shape[:2]
+
+    def summed(dy: int, dx: int) -> FloatArray:
+        # As a sum over the samples: geometry too counts by how much of the pixel it fills.
+        values: FloatArray = image[np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)]
+        values[:, GEOMETRY] *= values[:, MASK]
+        return values
+
+    steps = (-1, 0, 1)
+    pixels = summed(0, 0)
+    unmet = np.flatnonzero(pixels[:, 0] == 0)
+    x, y = x[unmet], y[unmet]
+    pixels[unmet] = sum(summed(dy, dx) for dy in steps for dx in steps)
+    pixels /= np.maximum(pixels[:, MASK], np.float32(1e-6))
+    radiometric = np.setdiff1d(np.arange(RAY_CHANNELS), GEOMETRY)
+    pixels[:, radiometric] *= covered[:, None]
+    pixels[covered == 0] = 0
+    return pixels
 
 
 def _pixels(samples: FloatArray) -> FloatArray:

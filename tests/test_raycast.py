@@ -34,7 +34,7 @@ def test_primary_hits_agree_with_brute_force() -> None:
     scene = ball_scene()
     camera = scene.cameras[0]
     width, height = 33, 21
-    image = caster(scene).features(camera, width, height, antialias=1)
+    image = caster(scene).features(camera, width, height, antialias=1, refine=1)
     y, x = np.mgrid[:height, :width] + 0.5
     focal = height / 2 / np.tan(np.radians(camera.fov) / 2)
     rays = np.stack([(x - width / 2) / focal, -(y - height / 2) / focal, -np.ones_like(x)], -1) @ camera.c2w[:3, :3].T
@@ -246,6 +246,25 @@ def test_edges_are_refined_and_flat_places_are_not() -> None:
     assert error(refined) < 0.6 * error(coarse)
     untouched = (refined == coarse).all(axis=-1)
     assert untouched.mean() > 0.3
+
+
+def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
+    scene = ball_scene()
+    own = caster(scene)
+    camera = Camera.from_angles(20, 25, 2.3, fov=40)
+    image, exact = (own.features(camera, 96, 96, **options) for options in ({}, {"antialias": 16, "refine": 1}))
+    share, true = image[..., 0], exact[..., 0]
+    outline = (true > 0) & (true < 1)
+    assert np.abs(share - true)[outline].mean() < 0.01
+    # Too little of these for any of 4 x 4 rays, but they shine.
+    barely = (true > 0.01) & (true < 0.05)
+    assert barely.sum() >= 5
+    assert (share[barely] > 0).all()
+    for channels in (rc.HIT_DIFFUSE, rc.DIRECT):
+        assert np.abs(image - exact)[..., channels][barely].mean() < 0.3 * exact[..., channels][barely].mean()
+    # Geometry is that of what is hit, however little it is.
+    assert np.abs(image - exact)[..., rc.HIT_POSITION][barely].max() < 0.05
+    assert (image[share == 0] == 0).all()
 
 
 def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:

@@ -33,7 +33,7 @@ from renderformer.data.scene import Scene
 from renderformer.data.shards import HALF_MAX, Recipe, end_with_parent, read_shard, scene_of, shard_paths
 
 # Raise when the meaning of the features changes: cached ones are then cast anew.
-FEATURE_VERSION = 5
+FEATURE_VERSION = 6
 # Of a row of tokens.
 CORNERS, NORMALS, MATERIAL, LIGHT = slice(0, 9), slice(9, 18), slice(18, 31), slice(31, 37)
 Progress = Callable[[str, int, int], None]
