@@ -1,10 +1,10 @@
 """What each part of the embedded model is worth: small models, the same processor time each, one part changed.
 
-    python benchmarks/ablation.py --data datasets/train --held-out datasets/validation --scenes 160 --seconds 75
+    python benchmarks/ablation.py --data datasets/train --held-out datasets/validation
 
-Every arm trains a small model from random weights at 32 px for the same CPU time of one thread and is measured on
-scenes that it was not trained on: PSNR and SSIM of display values, and the gain over the best picture without a network
-(see `renderformer.training.metrics`). Features are cast once and kept in --cache; rows go to results/ablation.csv.
+Every arm trains a small model from random weights for the same CPU time of one thread and is measured on scenes that it
+was not trained on: PSNR and SSIM of display values, and the gain over the best picture without a network (see
+`renderformer.training.metrics`). Rows go to results/ablation.csv, a sheet of pictures of every arm to --sheets.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -24,14 +25,16 @@ from torch import Tensor, nn
 from renderformer.config import ModelConfig
 from renderformer.data import raycast as rc
 from renderformer.data.raycast import RayCaster
-from renderformer.data.shards import HALF_MAX, ShardReader
-from renderformer.data.simplify import proxy
+from renderformer.data.shards import ShardReader
 from renderformer.model import RenderFormer
 from renderformer.model.dpt import DPT
-from renderformer.training.dataset import Example, augment, collate
+from renderformer.model.shading import NETWORK_CHANNELS
+from renderformer.training.dataset import Example, TrainingSet, augment, collate
 from renderformer.training.evaluation import baselines, predict
+from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, cast_scene
 from renderformer.training.metrics import psnr, ssim
-from renderformer.training.objective import tone, tone_loss
+from renderformer.training.objective import LOSSES
+from renderformer.training.samples import write_sheet
 
 TOKENS = 128
 MODEL: dict[str, Any] = {
@@ -42,94 +45,129 @@ MODEL: dict[str, Any] = {
     "ray_features": "direct", "output": "shading", "token_triangles": TOKENS,
 }  # fmt: skip
 BATCH, VIEWS, RATE, WARMUP = 4, 2, 1.5e-3, 0.06
-Loss = Callable[[Tensor, Tensor], Tensor]
+# Irradiance, gloss and gate before their activations, at the start: an ambient light, the reflection as it is.
+START = (-1.5, -3.0, 0.0)
+Prediction = tuple[Tensor, Tensor, Tensor]
 
 
-class Unshadowed(RayCaster):
-    """Direct light as if nothing stood in its way: analytic, without shadow rays."""
+def activated(raw: Tensor) -> Prediction:
+    """Irradiance, gloss and gate (M, h, w) of three channels (M, 3, h, w)."""
+    irradiance, gloss, gate = raw.float().unbind(1)
+    return nn.functional.softplus(irradiance), nn.functional.softplus(gloss), 2 * torch.sigmoid(gate)
 
-    def visible(self, origins: Any, targets: Any) -> Any:
-        return np.ones(len(origins), bool)
+
+def plain_start(layer: nn.Module, per_pixel: int = 1) -> None:
+    """Let a last layer begin with `START` everywhere."""
+    nn.init.normal_(layer.weight, std=1e-3)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor(START).repeat_interleave(per_pixel))
 
 
 class LinearHead(nn.Module):
     """Every token gives the pixels of its patch by one matrix."""
 
-    def __init__(self, width: int, patch: int) -> None:
+    def __init__(self, width: int, patch_size: int) -> None:
         super().__init__()
-        self.out = nn.Linear(width, 3 * patch**2)
-        self.shuffle = nn.PixelShuffle(patch)
-        nn.init.normal_(self.out.weight, std=1e-3)
-        with torch.no_grad():
-            self.out.bias.copy_(torch.tensor([-1.5, -3.0, 0.0]).repeat_interleave(patch**2))
+        self.out = nn.Linear(width, 3 * patch_size**2)
+        self.shuffle = nn.PixelShuffle(patch_size)
+        plain_start(self.out, patch_size**2)
 
-    def forward(self, tokens: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        raw = self.shuffle(self.out(tokens.movedim(1, -1)).movedim(-1, 1)).float()
-        irradiance, gloss, gate = raw.unbind(1)
-        return nn.functional.softplus(irradiance), nn.functional.softplus(gloss), 2 * torch.sigmoid(gate)
+    def forward(self, tokens: Tensor, inputs: Tensor) -> Prediction:
+        return activated(self.shuffle(self.out(tokens.movedim(1, -1)).movedim(-1, 1)))
+
+
+class DetailHead(nn.Module):
+    """Every token gives some channels of the pixels of its patch by one matrix; a convolution joins them with the
+    network inputs and with their neighbours."""
+
+    def __init__(self, width: int, patch_size: int, channels: int = 8, hidden: int = 24) -> None:
+        super().__init__()
+        self.spread = nn.Linear(width, channels * patch_size**2)
+        self.shuffle = nn.PixelShuffle(patch_size)
+        self.merge = nn.Conv2d(channels + NETWORK_CHANNELS, hidden, 3, padding=1)
+        self.out = nn.Conv2d(hidden, 3, 1)
+        plain_start(self.out)
+
+    def forward(self, tokens: Tensor, inputs: Tensor) -> Prediction:
+        own = self.shuffle(self.spread(tokens.movedim(1, -1)).movedim(-1, 1))
+        return activated(self.out(nn.functional.silu(self.merge(torch.cat([own, inputs.to(own.dtype)], dim=1)))))
+
+
+class ConvHead(nn.Module):
+    """Tokens are brought up by doublings; at each, the averaged network inputs of that resolution join in."""
+
+    def __init__(self, width: int, patch_size: int) -> None:
+        super().__init__()
+        widths = (96, 64, 48, 32)
+        self.patch_size, self.steps = patch_size, patch_size.bit_length() - 1
+        self.project = nn.Conv2d(width, widths[0], 3, padding=1)
+        self.merge = nn.ModuleList(
+            nn.Conv2d(widths[i] + NETWORK_CHANNELS, widths[i + 1], 3, padding=1) for i in range(self.steps)
+        )
+        last = widths[self.steps]
+        self.middle, self.out = nn.Conv2d(last, last, 1), nn.Conv2d(last, 3, 1)
+        plain_start(self.out)
+
+    def forward(self, tokens: Tensor, inputs: Tensor) -> Prediction:
+        x = nn.functional.silu(self.project(tokens))
+        for i, merge in enumerate(self.merge):
+            x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+            detail = nn.functional.avg_pool2d(inputs, self.patch_size >> (i + 1))
+            x = nn.functional.silu(merge(torch.cat([x, detail.to(x.dtype)], dim=1)))
+        return activated(self.out(nn.functional.silu(self.middle(x))))
 
 
 class DPTHead(nn.Module):
     """The paper's decoder over the view layers, without the hits' detail."""
 
-    def __init__(self, model: RenderFormer, width: int, patch: int) -> None:
+    def __init__(self, model: RenderFormer, width: int, patch_size: int) -> None:
         super().__init__()
-        self.out = DPT(width, (32, 48, 64, 96), 48, 3, patch)
+        self.out = DPT(width, (32, 48, 64, 96), 48, 3, patch_size)
         self.seen: list[Tensor] = []
         model.view_transformer.transformer.register_forward_hook(lambda _m, _i, out: self._keep(out))
-        last = self.out.scratch.output_conv2[-1]
-        nn.init.normal_(last.weight, std=1e-3)
-        with torch.no_grad():
-            last.bias.copy_(torch.tensor([-1.5, -3.0, 0.0]))
+        plain_start(self.out.scratch.output_conv2[-1])
 
     def _keep(self, out: list[Tensor]) -> None:
         self.seen = list(out)
 
-    def forward(self, tokens: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Tensor, inputs: Tensor) -> Prediction:
         # Of three layers the last counts twice.
         levels, self.seen = [*self.seen, self.seen[-1]], []
-        irradiance, gloss, gate = self.out(levels, (tokens.shape[2], tokens.shape[3])).float().unbind(1)
-        return nn.functional.softplus(irradiance), nn.functional.softplus(gloss), 2 * torch.sigmoid(gate)
+        return activated(self.out(levels, (tokens.shape[2], tokens.shape[3])))
 
 
-def log_l1(picture: Tensor, reference: Tensor) -> Tensor:
-    """The paper's loss: L1 of log radiance."""
-    return (torch.log1p(picture.clamp_min(0)) - torch.log1p(reference)).abs().mean() * 10
-
-
-def relative_square(picture: Tensor, reference: Tensor) -> Tensor:
-    """Squared error relative to the reference, the measure of path tracing."""
-    return ((picture - reference).square() / (reference.square() + 0.05)).clamp_max(10).mean() * 10
-
-
-def with_gradients(picture: Tensor, reference: Tensor) -> Tensor:
-    """The base loss plus the L1 of differences between neighbouring pixels, at two scales, as FLIP weighs edges."""
-    total = tone_loss(picture, reference)
-    a, b = (tone(x).flatten(0, 1).movedim(-1, 1) for x in (picture, reference))
-    for _ in range(2):
-        for axis in (-1, -2):
-            total = total + (a.diff(dim=axis) - b.diff(dim=axis)).abs().mean() * 2
-        a, b = (nn.functional.avg_pool2d(x, 2) for x in (a, b))
-    return total
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {
+    "linear": LinearHead,
+    "detail": DetailHead,
+    "conv": ConvHead,
+}
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One row: what of the features is shown (see `shown`), what of the model and the loss differ from the base."""
+    """One row: what of the features is shown (see `shown`), what of the model and the loss differ from the base, and
+    which head: a key of `HEADS`, "dpt", or "smooth", the model's own."""
 
     part: str
     name: str
     inputs: str = "all"
     model: dict[str, Any] | None = None
     head: str = "conv"
-    loss: Loss = tone_loss
+    loss: str = "gradient"
     seed: int = 0
 
 
 ARMS = [
-    Arm("base", "everything, patch 8, 3 layers x 128, conv head, tone-mapped Charbonnier"),
+    Arm("base", "everything, patch 8, 3 layers x 128, conv head, tone-mapped Charbonnier + gradients"),
     Arm("base", "the same, another seed", seed=1),
+    Arm("head", "linear", head="linear"),
+    Arm("head", "linear, another seed", head="linear", seed=1),
+    Arm("head", "linear to 8 channels, one 3 x 3 convolution with the hits", head="detail"),
+    Arm("head", "tokens interpolated, two-layer network per pixel with the hits", head="smooth"),
+    Arm("head", "DPT", head="dpt"),
     Arm("patch", "4 pixels", model={"patch_size": 4}),
+    Arm("patch", "4 pixels, linear head", model={"patch_size": 4}, head="linear"),
+    Arm("patch", "4 pixels, linear to 8 channels, one convolution", model={"patch_size": 4}, head="detail"),
     Arm("size", "6 layers x 96", model={
         "num_layers": 6, "view_transformer_n_layers": 6, "latent_dim": 96, "view_transformer_latent_dim": 96,
         "dim_feedforward": 240, "view_transformer_ffn_hidden_dim": 240, "vertex_pe_num_freqs": 4}),
@@ -137,11 +175,9 @@ ARMS = [
         "num_layers": 2, "view_transformer_n_layers": 2, "latent_dim": 192, "view_transformer_latent_dim": 192,
         "dim_feedforward": 480, "view_transformer_ffn_hidden_dim": 480}),
     Arm("size", "4 triangle layers, 2 view layers", model={"num_layers": 4, "view_transformer_n_layers": 2}),
-    Arm("head", "linear", head="linear"),
-    Arm("head", "DPT", head="dpt"),
-    Arm("loss", "L1 of log radiance", loss=log_l1),
-    Arm("loss", "relative squared error", loss=relative_square),
-    Arm("loss", "base + gradients at two scales", loss=with_gradients),
+    Arm("loss", "tone-mapped Charbonnier", loss="tone"),
+    Arm("loss", "L1 of log radiance", loss="log"),
+    Arm("loss", "relative squared error", loss="relative"),
     Arm("inputs", "hits only", inputs="hits"),
     Arm("inputs", "hits + analytic direct light", inputs="analytic"),
     Arm("inputs", "hits + traced direct light", inputs="traced"),
@@ -150,7 +186,7 @@ ARMS = [
 
 
 def halved(example: Example) -> Example:
-    """The same views at half the resolution, so that four times as many steps fit into the time."""
+    """The same views at half the resolution, so that more steps fit into the time."""
 
     def mean(image: np.ndarray) -> np.ndarray:
         views, height, width, channels = image.shape
@@ -164,54 +200,37 @@ def halved(example: Example) -> Example:
     return replace(example, pixels=pixels.astype(np.float16), hdr=mean(example.hdr).astype(np.float16))
 
 
-def shown(example: Example, plain: Example, inputs: str) -> Example:
-    """What an arm sees of a scene; `plain` is the same scene cast without shadow rays."""
+def shown(example: Example, inputs: str) -> Example:
+    """What an arm sees of a scene."""
     if inputs == "all":
         return example
-    source = plain if inputs == "analytic" else example
-    pixels = source.pixels.copy()
+    pixels = example.pixels.copy()
     pixels[..., rc.REFLECTION] = 0
     if inputs != "highlight":
         pixels[..., rc.HIGHLIGHT] = 0
-    light = source.triangle_light
+    light = example.triangle_light
     if inputs == "hits":
         pixels[..., rc.IRRADIANCE] = 0
         pixels[..., rc.DIRECT] = 0
         # The level stays, which radiance is divided by; where the light falls does not.
         light = np.broadcast_to(light.mean(axis=0), light.shape)
-    return replace(source, pixels=pixels, triangle_light=light)
+    return replace(example, pixels=pixels, triangle_light=light)
 
 
-def cast(folder: Path, cache: Path, limit: int) -> list[tuple[Example, Example]]:
-    """Scenes of a folder with their features, with and without shadow rays."""
-    reader, pairs = ShardReader(folder), []
-    for i in range(min(limit, len(reader))):
-        stored = reader.scene(i)
-        path = cache / f"{stored.seed}.npz"
-        scene = stored.to_scene()
-        tokens = proxy(scene, TOKENS) if len(scene) > TOKENS else scene
-        if not path.exists():
-            arrays = {}
-            for key, kind in (("traced", RayCaster), ("analytic", Unshadowed)):
-                caster = kind(scene.triangles, scene.normals, scene.materials)
-                size = stored.hdr.shape[1]
-                views = np.stack([caster.features(camera, size, size, threads=1) for camera in scene.cameras])
-                arrays[key] = np.minimum(views, HALF_MAX).astype(np.float16)
-                arrays[f"{key}_light"] = kind(tokens.triangles, tokens.normals, tokens.materials).triangle_light()
-            cache.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part.npz")
-            np.savez(temporary, **arrays)
-            temporary.rename(path)
-        with np.load(path) as arrays:
-            both = [
+def unshadowed(folder: Path, count: int) -> list[Example]:
+    """The first scenes of a folder cast as if nothing stood in the way: analytic direct light, without shadow rays."""
+    reader, examples = ShardReader(folder), []
+    with patch.object(RayCaster, "visible", lambda _caster, origins, _targets: np.ones(len(origins), bool)):
+        for i in range(count):
+            stored = reader.scene(i)
+            rows, pixels = cast_scene(stored.to_scene(), TOKENS, reader.recipe.resolution, ray_features=True)
+            examples.append(
                 Example(
-                    tokens.triangles, tokens.normals, tokens.materials, arrays[f"{key}_light"], stored.c2w, stored.fov,
-                    arrays[key], stored.hdr,
+                    rows[:, CORNERS].reshape(-1, 3, 3), rows[:, NORMALS].reshape(-1, 3, 3), rows[:, MATERIAL],
+                    rows[:, LIGHT].reshape(-1, 2, 3), stored.c2w, stored.fov, pixels, stored.hdr,
                 )
-                for key in ("traced", "analytic")
-            ]  # fmt: skip
-        pairs.append((halved(both[0]), halved(both[1])))
-    return pairs
+            )  # fmt: skip
+    return examples
 
 
 def build(arm: Arm) -> RenderFormer:
@@ -219,17 +238,17 @@ def build(arm: Arm) -> RenderFormer:
     torch.manual_seed(arm.seed)
     config = ModelConfig.from_dict(MODEL | (arm.model or {}), arm.name)
     model = RenderFormer(config)
-    width, patch = config.view_transformer_latent_dim, config.patch_size
-    if arm.head == "linear":
-        model.view_transformer.out_shading = LinearHead(width, patch)
-    elif arm.head == "dpt":
-        model.view_transformer.out_shading = DPTHead(model, width, patch)
+    width, patch_size = config.view_transformer_latent_dim, config.patch_size
+    if arm.head == "dpt":
+        model.view_transformer.out_shading = DPTHead(model, width, patch_size)
+    elif arm.head != "smooth":
+        model.view_transformer.out_shading = HEADS[arm.head](width, patch_size)
     return model
 
 
 def fit(arm: Arm, scenes: list[Example], seconds: float) -> tuple[RenderFormer, int]:
     """Train for a processor time; the learning rate warms up and falls to zero over it."""
-    model = build(arm)
+    model, loss_of = build(arm), LOSSES[arm.loss]
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.02)
     averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
     step, start = 0, time.process_time()
@@ -240,7 +259,7 @@ def fit(arm: Arm, scenes: list[Example], seconds: float) -> tuple[RenderFormer, 
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(progress / WARMUP + 0.01, 0.5 + 0.5 * np.cos(np.pi * progress))
         picture = predict(model, batch, 1)
-        loss = arm.loss(picture.float(), batch.hdr[..., :1])
+        loss = loss_of(picture.float(), batch.hdr[..., :1])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -253,11 +272,11 @@ def fit(arm: Arm, scenes: list[Example], seconds: float) -> tuple[RenderFormer, 
 
 
 @torch.inference_mode()
-def measure(model: RenderFormer, arm: Arm, pairs: list[tuple[Example, Example]]) -> tuple[float, float]:
+def measure(model: RenderFormer, examples: list[Example]) -> tuple[float, float]:
     """Mean PSNR in dB and SSIM over the held-out views."""
     decibels, similarity = [], []
-    for pair in pairs:
-        batch = collate([shown(*pair, arm.inputs)])
+    for example in examples:
+        batch = collate([example])
         picture, reference = predict(model, batch)[0].float(), batch.hdr[0]
         decibels.append(psnr(picture, reference))
         similarity.append(ssim(picture, reference))
@@ -268,25 +287,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("datasets/ablation"))
     parser.add_argument("--scenes", type=int, default=160)
     parser.add_argument("--seconds", type=float, default=75, help="processor time of each arm")
+    parser.add_argument("--full", action="store_true", help="the resolution of the data instead of half of it")
     parser.add_argument("--part", action="append", help="only arms of this part: " + ", ".join({a.part for a in ARMS}))
+    parser.add_argument("--sheets", type=Path, default=Path("out/ablation"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train = cast(arguments.data, arguments.cache / "train", arguments.scenes)
-    held_out = cast(arguments.held_out, arguments.cache / "held-out", 1 << 30)
-    unlearned = float(baselines([pair[0] for pair in held_out])["best_unlearned"].mean())
+    arguments.sheets.mkdir(parents=True, exist_ok=True)
+    sized = (lambda example: example) if arguments.full else halved
+
+    def load(inputs: str) -> tuple[list[Example], list[Example]]:
+        """Training and held-out scenes as an arm sees them."""
+        both = []
+        for folder, limit in ((arguments.data, arguments.scenes), (arguments.held_out, None)):
+            known = TrainingSet(folder, 2, limit, token_triangles=TOKENS)
+            examples = unshadowed(folder, len(known)) if inputs == "analytic" else list(known)
+            both.append([shown(sized(example), inputs) for example in examples])
+        return both[0], both[1]
+
+    unlearned = float(baselines(load("all")[1])["best_unlearned"].mean())
     for arm in ARMS:
         if arguments.part and arm.part not in arguments.part:
             continue
-        scenes = [shown(*pair, arm.inputs) for pair in train]
-        model, steps = fit(arm, scenes, arguments.seconds)
-        decibels, similarity = measure(model, arm, held_out)
+        train, held_out = load(arm.inputs)
+        model, steps = fit(arm, train, arguments.seconds)
+        decibels, similarity = measure(model, held_out)
+        write_sheet(model, held_out, arguments.sheets / f"{arm.part} - {arm.name}.png".replace(" ", "_"))
         parameters = sum(p.numel() for p in model.parameters()) / 1e6
         report("ablation", [{
-            "part": arm.part, "arm": arm.name, "seconds": arguments.seconds, "steps": steps,
-            "parameters": f"{parameters:.1f} M", "scenes": len(train), "psnr": round(decibels, 2),
+            "part": arm.part, "arm": arm.name, "pixels": train[0].hdr.shape[1], "seconds": arguments.seconds,
+            "steps": steps, "parameters": f"{parameters:.1f} M", "scenes": len(train), "psnr": round(decibels, 2),
             "ssim": round(similarity, 4), "over best unlearned": round(decibels - unlearned, 2),
         }])  # fmt: skip
 
