@@ -4,7 +4,7 @@
 
 Every arm trains a small model from random weights for the same CPU time of one thread and is measured on scenes that it
 was not trained on: PSNR and SSIM of display values, and the gain over the best picture without a network (see
-`renderformer.training.metrics`). Rows go to results/ablation.csv, a sheet of pictures of every arm to --sheets.
+`renderformer.evaluation.metrics`). Rows go to results/ablation.csv, a sheet of pictures of every arm to --sheets.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from common import report
 from torch import Tensor, nn
 
 from renderformer.config import ModelConfig
-from renderformer.data import raycast as rc
-from renderformer.data.raycast import RayCaster
-from renderformer.data.shards import ShardReader
+from renderformer.data.rays import raycast as rc
+from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.sets.shards import ShardReader
+from renderformer.evaluation.evaluation import baselines, predict
+from renderformer.evaluation.metrics import psnr, ssim
 from renderformer.model import RenderFormer
 from renderformer.model.dpt import DPT
 from renderformer.model.shading import NETWORK_CHANNELS
 from renderformer.training.dataset import Example, TrainingSet, augment, collate
-from renderformer.training.evaluation import baselines, predict
 from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, cast_scene
-from renderformer.training.metrics import psnr, ssim
 from renderformer.training.objective import LOSSES
 from renderformer.training.samples import write_sheet
 

@@ -27,12 +27,12 @@ from common import ROOT, report
 
 import renderformer as rf
 from renderformer.data.files import atomic_path
-from renderformer.data.procedural import procedural_scene
-from renderformer.data.raycast import RayCaster
-from renderformer.data.reference import ReferenceScene
-from renderformer.data.shards import HELD_OUT_SEED
-from renderformer.data.stages import stage_kind
-from renderformer.training.metrics import display, unlearned
+from renderformer.data.geometry.stages import stage_kind
+from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.sets.mitsuba import ReferenceScene
+from renderformer.data.sets.procedural import procedural_scene
+from renderformer.data.sets.shards import HELD_OUT_SEED
+from renderformer.evaluation.metrics import display, unlearned
 
 # Beyond the seeds of the held-out sets.
 FIRST_SEED = HELD_OUT_SEED + 500_000

@@ -16,7 +16,7 @@ import numpy as np
 from common import ROOT, report, seconds
 
 import renderformer as rf
-from renderformer.data.reference import ReferenceScene
+from renderformer.data.sets.mitsuba import ReferenceScene
 
 
 def display(radiance: np.ndarray) -> np.ndarray:

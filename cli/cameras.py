@@ -43,7 +43,7 @@ def choose(
     if names:
         return [_find(scene, where, name) for name in names]
     if not scene.cameras:
-        raise InputError(f"{where}: has no cameras; give --azimuth, --elevation, --distance, --fov or --orbit")
+        raise InputError(where, "has no cameras", "give --azimuth, --elevation, --distance, --fov or --orbit")
     return list(enumerate(scene.cameras))
 
 
@@ -54,7 +54,7 @@ def _find(scene: Scene, where: str, name: str) -> Numbered:
     if name.isdecimal() and int(name) < len(scene.cameras):
         return int(name), scene.cameras[int(name)]
     known = ", ".join(f"{i} {camera.name}".rstrip() for i, camera in enumerate(scene.cameras)) or "none"
-    raise InputError(f"{where}: no camera {name!r}; it has: {known}")
+    raise InputError(where, f"no camera {name!r}", f"it has: {known}")
 
 
 def _angles(scene: Scene, given: dict[str, float]) -> tuple[dict[str, float], list[float]]:

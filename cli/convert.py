@@ -68,7 +68,7 @@ def convert(
     options.check_suffix(format_in, source == "-")
     check_place(target)
     if target.exists() and not overwrite:
-        raise InputError(f"{target}: exists already; give --overwrite or another name")
+        raise InputError(target, "exists already", "give --overwrite or another name")
     stages = console.Stages(source, show=not quiet)
     with stages:
         stages.update("load")

@@ -109,8 +109,8 @@ def generate(
 
     A scene is a function of its seed. Stopped or killed, the same command goes on where it was.
     """
-    from renderformer.data.generation import generate
-    from renderformer.data.shards import HELD_OUT_SEED, Recipe
+    from renderformer.data.sets.generation import generate
+    from renderformer.data.sets.shards import HELD_OUT_SEED, Recipe
 
     share = _machine(machine)
     recipe = Recipe(
@@ -139,7 +139,7 @@ def generate(
 
 def _meshes(folder: Path, quiet: bool) -> list[Any]:
     """The usable meshes of a folder; tells what is not used, and why."""
-    from renderformer.data.usermeshes import load_user_meshes
+    from renderformer.data.sets.user_meshes import load_user_meshes
 
     rejected: dict[str, str] = {}
     with console.Stages("meshes", not quiet) as bar:
@@ -169,7 +169,7 @@ def import_(
     The picture of camera 0 of room.h5 or room.json is room_view_0.exr, as the original program names it; room.exr will
     do where there is one camera. All pictures are square and of one size.
     """
-    from renderformer.data.importing import import_scenes
+    from renderformer.data.sets.importing import import_scenes
 
     dropped: dict[str, str] = {}
     with console.Stages("import", not quiet) as bar:
@@ -183,7 +183,7 @@ def import_(
 @app.command()
 def info(folder: Folder, as_json: options.Json = False) -> None:
     """Tell what a data set holds: scenes, bytes per view, what half floats cost, ranges of everything."""
-    from renderformer.data.shardinfo import summary
+    from renderformer.data.sets.summary import summary
 
     with console.Stages("reading") as bar:
         found = summary(folder, bar.update)
@@ -205,7 +205,7 @@ def _shown(value: Any) -> str:
 @app.command()
 def verify(folder: Folder) -> None:
     """Read every shard and compare it with its hash in the manifest."""
-    from renderformer.data.shards import verify
+    from renderformer.data.sets.shards import verify
 
     found = verify(folder)
     gaps = f", {found['missing']} shards are still missing" if found["missing"] else ""

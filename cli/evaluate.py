@@ -43,17 +43,17 @@ def evaluate(
     from renderformer.cli import console
     from renderformer.data.errors import InputError
     from renderformer.data.files import atomic_path, check_place
-    from renderformer.data.shards import ShardReader
+    from renderformer.data.sets.shards import ShardReader
+    from renderformer.evaluation import report
+    from renderformer.evaluation.equal_time import compare
+    from renderformer.evaluation.evaluation import measure
     from renderformer.renderer import Renderer
-    from renderformer.training import report
     from renderformer.training.dataset import TrainingSet
-    from renderformer.training.equal_time import compare
-    from renderformer.training.evaluation import measure
 
     if html is not None:
         check_place(html)
         if html.exists() and not overwrite:
-            raise InputError(f"{html}: exists already; give --overwrite or another name")
+            raise InputError(html, "exists already", "give --overwrite or another name")
     renderer = Renderer.from_pretrained(model, device="cpu")
     measured = []
     for folder in data:

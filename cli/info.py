@@ -62,9 +62,9 @@ def info(
 
 
 def _scene(source: str, suffix: str | None) -> dict[str, Any]:
+    from renderformer.check import check_scene
     from renderformer.data.errors import InputError
-    from renderformer.data.limits import check_scene
-    from renderformer.data.loading import SCENE_FORMATS
+    from renderformer.data.formats.loading import SCENE_FORMATS
 
     kind = f".{suffix.lstrip('.')}" if suffix else Path(source).suffix
     if kind.lower() in SCENE_FORMATS:
@@ -73,7 +73,7 @@ def _scene(source: str, suffix: str | None) -> dict[str, Any]:
             scene = inputs.load(source, suffix)
         return {"kind": "scene", **_facts(source, scene), "warnings": check_scene(scene)}
     if source == "-":
-        raise InputError("stdin: info reads scene JSON and H5 from stdin; save a mesh to a file first")
+        raise InputError("stdin", "info reads scene JSON and H5 from stdin", "save a mesh to a file first")
     with console.Stages(source) as stages:
         stages.update("load")
         raw = inputs.load(source, stage="raw")
@@ -156,7 +156,7 @@ def _checkpoint(source: str) -> dict[str, Any]:
     weights = folder / WEIGHTS_FILE
     facts: dict[str, Any] = {"kind": "checkpoint", "path": source, "config": config.to_dict(), "warnings": []}
     if not weights.is_file():
-        raise InputError(f"{weights}: not found; a model folder holds config.json and {WEIGHTS_FILE}")
+        raise InputError(weights, "not found", f"a model folder holds config.json and {WEIGHTS_FILE}")
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -165,7 +165,7 @@ def _checkpoint(source: str) -> dict[str, Any]:
             shapes = [view.get_shape() for view in views]
             kinds = sorted({str(view.get_dtype()) for view in views})
     except SafetensorError as error:
-        raise InputError(f"{weights}: is not a whole safetensors file ({error}); copy it again") from None
+        raise InputError(weights, f"is not a whole safetensors file ({error})", "copy it again") from None
     return facts | {
         "parameters": sum(math.prod(shape) for shape in shapes),
         "tensors": len(shapes),

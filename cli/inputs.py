@@ -21,14 +21,14 @@ def load(source: str, suffix: str | None = None, **options: Any) -> Scene:
         InputError: as `load_scene`; stage options that were given for a scene file, which brings its own stage.
     """
     from renderformer.data.errors import InputError
-    from renderformer.data.loading import SCENE_FORMATS, load_scene
+    from renderformer.data.formats.loading import SCENE_FORMATS, load_scene
 
     if source != "-":
         kind = SCENE_FORMATS.get(Path(source).suffix.lower())
         unfit = sorted(set(options) - set(SIZES)) if options.get("stage") != "raw" else []
         if kind and unfit:
             names = ", ".join("--" + name.replace("_", "-") for name in unfit)
-            raise InputError(f"{source}: {names} cannot be used, only with bare meshes; {kind} is a whole scene")
+            raise InputError(source, f"{names} cannot be used, only with bare meshes", f"{kind} is a whole scene")
         return load_scene(source, **options)
     suffix = (suffix or "").lower().lstrip(".")
     if not re.fullmatch(r"[a-z0-9]{1,8}", suffix):
@@ -39,4 +39,4 @@ def load(source: str, suffix: str | None = None, **options: Any) -> Scene:
         try:
             return load(str(path), **options)
         except InputError as error:
-            raise InputError(str(error).replace(str(path), "stdin")) from None
+            raise error.at(error.place.replace(str(path), "stdin")) from None

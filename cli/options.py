@@ -110,9 +110,7 @@ LightStrength = Annotated[
 ]
 LightSize = Annotated[
     float | None,
-    typer.Option(
-        metavar="UNITS", help="Edge of the light triangle; trained on 0.14 … 0.18.", rich_help_panel=STAGE
-    ),
+    typer.Option(metavar="UNITS", help="Edge of the light triangle; trained on 0.14 … 0.18.", rich_help_panel=STAGE),
 ]
 MaterialText = Annotated[
     str | None,

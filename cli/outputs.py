@@ -63,14 +63,14 @@ def check_paths(paths: Sequence[Path], taken: set[Path], overwrite: bool, skip_e
     for path in paths:
         if path in taken:
             raise InputError(
-                f"{path}: two pictures would be written there; put {{stem}}, {{camera}} or {{index}} into the name"
+                path, "two pictures would be written there", "put {stem}, {camera} or {index} into the name"
             )
         taken.add(path)
         if is_stdout(str(path)):
             continue
         check_place(path)
         if path.exists() and not (overwrite or skip_existing):
-            raise InputError(f"{path}: exists already; give --overwrite, --skip-existing or another name")
+            raise InputError(path, "exists already", "give --overwrite, --skip-existing or another name")
 
 
 def write_stdout(data: bytes) -> None:
@@ -88,7 +88,7 @@ def write_stdout(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InputError(f"stdout: cannot write, {error.strerror}") from None
+        raise InputError("stdout", f"cannot write, {error.strerror}") from None
 
 
 def _fields(template: str) -> set[str]:

@@ -93,9 +93,7 @@ def render(
     bit_depth: Annotated[
         options.BitDepth, typer.Option(metavar="8|16", help="Of png.", rich_help_panel=PICTURE)
     ] = options.BitDepth.EIGHT,
-    quality: Annotated[
-        int, typer.Option(min=1, max=100, metavar="N", help="Of jpg.", rich_help_panel=PICTURE)
-    ] = 95,
+    quality: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Of jpg.", rich_help_panel=PICTURE)] = 95,
     full_float: Annotated[
         bool, typer.Option("--full-float", help="32-bit floats in exr; else 16.", rich_help_panel=PICTURE)
     ] = False,
@@ -119,9 +117,7 @@ def render(
     ] = "auto",
     precision: Annotated[
         options.Precision,
-        typer.Option(
-            metavar="NAME", help="Of the triangle stage: auto, fp32, bf16 or fp16.", rich_help_panel=MODEL
-        ),
+        typer.Option(metavar="NAME", help="Of the triangle stage: auto, fp32, bf16 or fp16.", rich_help_panel=MODEL),
     ] = options.Precision.AUTO,
     attention: Annotated[
         options.Attention,
@@ -350,10 +346,8 @@ def _draw(job: Job, source: str, result: dict[str, Any], stages: console.Stages)
         stages.update("render")
 
 
-def _scene_and_cameras(
-    job: Job, source: str, choose: Callable[..., list[Numbered]]
-) -> tuple[Scene, list[Numbered]]:
-    from renderformer.data.loading import SCENE_FORMATS
+def _scene_and_cameras(job: Job, source: str, choose: Callable[..., list[Numbered]]) -> tuple[Scene, list[Numbered]]:
+    from renderformer.data.formats.loading import SCENE_FORMATS
 
     suffix = f".{job.suffix.lstrip('.')}" if source == "-" and job.suffix else Path(source).suffix
     if suffix.lower() in SCENE_FORMATS:

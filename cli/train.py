@@ -46,9 +46,7 @@ def train(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most this many scenes of each folder.", min=1)] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads of the network; all by default.", min=1)
-    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the network; all by default.", min=1)] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -72,7 +70,7 @@ def train(
     from renderformer.cli.console import Stages, say
     from renderformer.config import ModelConfig
     from renderformer.data.errors import InputError
-    from renderformer.data.shards import read_recipe
+    from renderformer.data.sets.shards import read_recipe
     from renderformer.training.config import TrainingConfig
     from renderformer.training.dataset import TrainingSet
     from renderformer.training.loop import Trainer, make_accelerator
@@ -85,9 +83,9 @@ def train(
     try:
         values = yaml.safe_load(config.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{config}: cannot be read as YAML, {str(error).splitlines()[0]}") from error
+        raise InputError(config, f"cannot be read as YAML, {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{config}: must hold keys and values")
+        raise InputError(config, "must hold keys and values")
     settings = TrainingConfig.from_dict(values, str(config))
     model = ModelConfig.from_dict(settings.model, f"{config}: model")
     if steps is not None:
@@ -105,7 +103,7 @@ def train(
     start = None if init is None else load_model(init)
     for folder in data:
         if read_recipe(folder).held_out:
-            raise InputError(f"{folder}: holds held-out scenes, which are never trained on; give it as --held-out")
+            raise InputError(folder, "holds held-out scenes, which are never trained on", "give it as --held-out")
     accelerator = make_accelerator(settings.precision)
     if loaders is None:
         loaders = 8 if accelerator.device.type == "cuda" else 0
@@ -138,8 +136,10 @@ def train(
     finished = trainer.run(report, until, math.inf if overfit is None else OVERFIT_GOAL)
     if overfit is not None and not trainer.best >= OVERFIT_GOAL:
         raise InputError(
-            f"{out}: {trainer.best:.2f} dB on its own {overfit} scenes after {trainer.seconds:.0f} s, {trainer.step} "
-            f"steps, {OVERFIT_GOAL:g} dB were expected; the data, the model or the learning rate does not suit"
+            out,
+            f"{trainer.best:.2f} dB on its own {overfit} scenes after {trainer.seconds:.0f} s, {trainer.step} "
+            f"steps, {OVERFIT_GOAL:g} dB were expected",
+            "the data, the model or the learning rate does not suit",
         )
     if accelerator.is_main_process:
         if overfit is not None:

@@ -98,7 +98,7 @@ def view(
     # Before the model is loaded, which takes a while.
     problem = web_problem() if web else window_problem()
     if problem:
-        raise InputError(problem)
+        raise InputError("viewer", problem)
     scene = inputs.load(source, **arguments)
     console.say_all("note", scene.notes)
     from renderformer.renderer import Renderer
@@ -129,4 +129,4 @@ def _check_place(output: Path | None, overwrite: bool) -> None:
         raise options.wrong(f"{output}: a scene is written as .json or .h5", "-o")
     check_place(output)
     if output.exists() and not overwrite:
-        raise InputError(f"{output}: exists already; give --overwrite or another name")
+        raise InputError(output, "exists already", "give --overwrite or another name")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.errors import InputError
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,49 +27,52 @@ class Camera:
         InputError: wrong shape, a value that is not finite, a matrix that is not a rigid transform, fov out of range.
     """
 
-    c2w: FloatArray
+    c2w: Float32Array
     fov: float = 37.5
     name: str = ""
 
     def __post_init__(self) -> None:
         c2w = np.array(self.c2w, np.float32)
         if c2w.shape != (4, 4):
-            raise InputError(f"camera {self.name!r}: c2w has shape {c2w.shape}, expected (4, 4)")
+            raise InputError(f"camera {self.name!r}", f"c2w has shape {c2w.shape}", "expected (4, 4)")
         if not np.isfinite(c2w).all():
-            raise InputError(f"camera {self.name!r}: c2w holds values that are not finite")
+            raise InputError(f"camera {self.name!r}", "c2w holds values that are not finite")
         rotation = c2w[:3, :3].astype(np.float64)
         rigid = np.abs(rotation.T @ rotation - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0
         if not rigid or np.abs(c2w[3] - np.array([0, 0, 0, 1])).max() > 1e-6:
             raise InputError(
-                f"camera {self.name!r}: c2w is not a rigid transform; its upper left 3 x 3 block must be a rotation "
-                "and its last row 0 0 0 1"
+                f"camera {self.name!r}",
+                "c2w is not a rigid transform",
+                "its upper left 3 x 3 block must be a rotation and its last row 0 0 0 1",
             )
         try:
             fov = float(self.fov)
         except (TypeError, ValueError):
-            raise InputError(f"camera {self.name!r}: fov is {self.fov!r}, expected degrees between 0 and 180") from None
+            raise InputError(
+                f"camera {self.name!r}", f"fov is {self.fov!r}", "expected degrees between 0 and 180"
+            ) from None
         if not 0 < fov < 180:
-            raise InputError(f"camera {self.name!r}: fov is {fov:g}, expected degrees between 0 and 180")
+            raise InputError(f"camera {self.name!r}", f"fov is {fov:g}", "expected degrees between 0 and 180")
         c2w.setflags(write=False)
         object.__setattr__(self, "c2w", c2w)
         object.__setattr__(self, "fov", fov)
 
     @property
-    def position(self) -> FloatArray:
+    def position(self) -> Float32Array:
         """(3,) world position of the centre of projection."""
         return self.c2w[:3, 3]
 
     @property
-    def forward(self) -> FloatArray:
+    def forward(self) -> Float32Array:
         """(3,) unit world direction of view."""
         return -self.c2w[:3, 2]
 
     @classmethod
     def look_at(
         cls,
-        position: Sequence[float] | npt.NDArray[Any],
-        target: Sequence[float] | npt.NDArray[Any] = (0.0, 0.0, 0.0),
-        up: Sequence[float] | npt.NDArray[Any] = (0.0, 0.0, 1.0),
+        position: Sequence[float] | AnyArray,
+        target: Sequence[float] | AnyArray = (0.0, 0.0, 0.0),
+        up: Sequence[float] | AnyArray = (0.0, 0.0, 1.0),
         fov: float = 37.5,
         name: str = "",
     ) -> Camera:
@@ -84,16 +84,16 @@ class Camera:
         eye, centre, above = (np.asarray(v, np.float64) for v in (position, target, up))
         for label, vector in (("position", eye), ("target", centre), ("up", above)):
             if vector.shape != (3,) or not np.isfinite(vector).all():
-                raise InputError(f"camera {name!r}: {label} is {vector.tolist()}, expected three finite numbers")
+                raise InputError(f"camera {name!r}", f"{label} is {vector.tolist()}", "expected three finite numbers")
         backward = eye - centre
         distance = np.linalg.norm(backward)
         if distance < 1e-9:
-            raise InputError(f"camera {name!r}: position and target are the same point {eye.tolist()}")
+            raise InputError(f"camera {name!r}", f"position and target are the same point {eye.tolist()}")
         backward /= distance
         right = np.cross(above, backward)
         length = np.linalg.norm(right)
         if length < 1e-9 * max(1.0, float(np.linalg.norm(above))):
-            raise InputError(f"camera {name!r}: up {above.tolist()} is parallel to the direction of view")
+            raise InputError(f"camera {name!r}", f"up {above.tolist()} is parallel to the direction of view")
         right /= length
         c2w = np.eye(4)
         c2w[:3, :4] = np.stack([right, np.cross(backward, right), backward, eye], axis=1)
@@ -105,7 +105,7 @@ class Camera:
         azimuth: float = 0.0,
         elevation: float = 20.0,
         distance: float = 1.75,
-        target: Sequence[float] | npt.NDArray[Any] = (0.0, 0.0, 0.0),
+        target: Sequence[float] | AnyArray = (0.0, 0.0, 0.0),
         fov: float = 37.5,
         name: str = "",
     ) -> Camera:
@@ -120,9 +120,11 @@ class Camera:
             InputError: an angle that is not finite, elevation or distance out of range.
         """
         if not (math.isfinite(azimuth) and -90 <= elevation <= 90):
-            raise InputError(f"camera {name!r}: azimuth {azimuth:g}, elevation {elevation:g}; elevation is in -90 … 90")
+            raise InputError(
+                f"camera {name!r}", f"azimuth {azimuth:g}, elevation {elevation:g}", "elevation is in -90 … 90"
+            )
         if not (math.isfinite(distance) and distance > 0):
-            raise InputError(f"camera {name!r}: distance is {distance:g}, expected a positive number")
+            raise InputError(f"camera {name!r}", f"distance is {distance:g}", "expected a positive number")
         a, e = math.radians(azimuth), math.radians(elevation)
         direction = np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
         # At the poles the up vector would be parallel to the view; there "up" is the heading of the azimuth.
@@ -135,7 +137,7 @@ class Camera:
         count: int,
         elevation: float = 20.0,
         distance: float = 1.75,
-        target: Sequence[float] | npt.NDArray[Any] = (0.0, 0.0, 0.0),
+        target: Sequence[float] | AnyArray = (0.0, 0.0, 0.0),
         fov: float = 37.5,
         start: float = 0.0,
         sweep: float = 360.0,
@@ -143,7 +145,7 @@ class Camera:
         """`count` cameras at equal steps of azimuth from `start` over `sweep` degrees (a full turn does not repeat the
         first view), named `orbit_000` and so on."""
         if count < 1:
-            raise InputError(f"orbit: count is {count}, expected at least 1")
+            raise InputError("orbit", f"count is {count}", "expected at least 1")
         return [
             cls.from_angles(start + sweep * i / count, elevation, distance, target, fov, f"orbit_{i:03d}")
             for i in range(count)

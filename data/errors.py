@@ -16,9 +16,32 @@ def one_line(text: str) -> str:
 class InputError(ValueError):
     """A file or value from the user that cannot be used.
 
-    The message is one line that names where (file, object, key), the offending value, and the remedy; the command line
-    prints it as it is and exits with 1.
+    As text it is one line, "place: problem; remedy". The command line prints that line and exits with 1.
+
+    Attributes:
+        place: where the problem is, from the outside in, for example "scene.json: object 'lamp'"; empty where only the
+            caller knows, who puts the error under a place with `within`.
+        problem: what is wrong, with the value.
+        remedy: what would be right, or what to do about it; may be empty.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+    def __init__(self, place: object, problem: str, remedy: str = "") -> None:
+        self.place, self.problem, self.remedy = one_line(str(place)), one_line(problem), one_line(remedy)
+        # Errors travel between processes by their arguments.
+        super().__init__(self.place, self.problem, self.remedy)
+
+    def __str__(self) -> str:
+        place = f"{self.place}: " if self.place else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{place}{self.problem}{remedy}"
+
+    def within(self, place: object) -> InputError:
+        """The same problem, its place seen from further out: `place`, then the place it has, unless it begins there."""
+        outer = one_line(str(place))
+        if self.place == outer or self.place.startswith(f"{outer}: "):
+            return self
+        return self.at(f"{outer}: {self.place}" if self.place else outer)
+
+    def at(self, place: object) -> InputError:
+        """The same problem at `place` instead of the place it has."""
+        return InputError(place, self.problem, self.remedy)

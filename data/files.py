@@ -14,11 +14,11 @@ from renderformer.data.errors import InputError
 def check_place(path: Path) -> None:
     """Raise InputError where a file could not be written: a missing or protected folder, or a folder of that name."""
     if path.is_dir():
-        raise InputError(f"{path}: cannot write, this is a folder; give a file name")
+        raise InputError(path, "cannot write, this is a folder", "give a file name")
     if not path.parent.is_dir():
-        raise InputError(f"{path}: cannot write, the folder {path.parent} does not exist; create it first")
+        raise InputError(path, f"cannot write, the folder {path.parent} does not exist", "create it first")
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: cannot write, no permission to write in {path.parent}")
+        raise InputError(path, f"cannot write, no permission to write in {path.parent}")
 
 
 @contextmanager
@@ -39,6 +39,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         # NumPy, for one, tells only how much it could write.
         reason = error.strerror or f"{error}; see whether the disk is full"
-        raise InputError(f"{path}: cannot write, {reason}") from error
+        raise InputError(path, f"cannot write, {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)

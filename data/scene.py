@@ -16,11 +16,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.data.arrays import AnyArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.normals import face_normals
-
-FloatArray = npt.NDArray[np.float32]
+from renderformer.data.geometry.triangles import face_normals
 
 PATCH_SIZE = 32
 CHANNELS = 13
@@ -34,9 +33,9 @@ def _rgb(value: Any, label: str, upper: float) -> tuple[float, float, float]:
     try:
         rgb = np.broadcast_to(np.asarray(value, np.float64), (3,))
     except (TypeError, ValueError):
-        raise InputError(f"{label} is {value!r}, expected one number or three (linear RGB)") from None
+        raise InputError("", f"{label} is {value!r}", "expected one number or three (linear RGB)") from None
     if not np.isfinite(rgb).all() or rgb.min() < 0 or rgb.max() > upper:
-        raise InputError(f"{label} is {rgb.tolist()}, expected linear RGB between 0 and {upper:g}")
+        raise InputError("", f"{label} is {rgb.tolist()}", f"expected linear RGB between 0 and {upper:g}")
     return float(rgb[0]), float(rgb[1]), float(rgb[2])
 
 
@@ -66,12 +65,12 @@ class Material:
         try:
             roughness = float(self.roughness)
         except (TypeError, ValueError):
-            raise InputError(f"material: roughness is {self.roughness!r}, expected a number") from None
+            raise InputError("material", f"roughness is {self.roughness!r}", "expected a number") from None
         if not 0 <= roughness <= 1:
-            raise InputError(f"material: roughness is {self.roughness}, expected a number between 0 and 1")
+            raise InputError("material", f"roughness is {self.roughness}", "expected a number between 0 and 1")
         object.__setattr__(self, "roughness", roughness)
 
-    def row(self) -> FloatArray:
+    def row(self) -> Float32Array:
         """(13,) float32: diffuse, specular, roughness, normal (0.5, 0.5, 1: unused), emission."""
         return np.array([*self.diffuse, *self.specular, self.roughness, 0.5, 0.5, 1.0, *self.emission], np.float32)
 
@@ -83,7 +82,7 @@ class Material:
         return cls((d[0], d[1], d[2]), (s[0], s[1], s[2]), float(values[ROUGHNESS]), (e[0], e[1], e[2]))
 
 
-def flat_normals(triangles: npt.NDArray[Any]) -> FloatArray:
+def flat_normals(triangles: AnyArray) -> Float32Array:
     """Unit face normals repeated at the three corners.
 
     Args:
@@ -116,23 +115,25 @@ class Mesh:
     """
 
     name: str
-    triangles: FloatArray
-    normals: FloatArray = field(default=cast("FloatArray", None))
-    materials: FloatArray = field(default=cast("FloatArray", None))
-    patches: npt.NDArray[np.float16] | None = None
-    patch_index: npt.NDArray[np.int32] | None = None
+    triangles: Float32Array
+    normals: Float32Array = field(default=cast("Float32Array", None))
+    materials: Float32Array = field(default=cast("Float32Array", None))
+    patches: Float16Array | None = None
+    patch_index: Int32Array | None = None
 
     def __post_init__(self) -> None:
         triangles = np.array(self.triangles, np.float32)
         if triangles.ndim != 3 or triangles.shape[1:] != (3, 3):
-            raise InputError(f"mesh {self.name!r}: triangles have shape {triangles.shape}, expected (N, 3, 3)")
+            raise InputError(f"mesh {self.name!r}", f"triangles have shape {triangles.shape}", "expected (N, 3, 3)")
         count = len(triangles)
         if not count:
-            raise InputError(f"mesh {self.name!r}: has no triangles")
+            raise InputError(f"mesh {self.name!r}", "has no triangles")
         _check_coordinates(triangles, f"mesh {self.name!r}: triangles")
         normals = flat_normals(triangles) if self.normals is None else np.array(self.normals, np.float32)
         if normals.shape != triangles.shape:
-            raise InputError(f"mesh {self.name!r}: normals have shape {normals.shape}, expected {triangles.shape}")
+            raise InputError(
+                f"mesh {self.name!r}", f"normals have shape {normals.shape}", f"expected {triangles.shape}"
+            )
         _check_coordinates(normals, f"mesh {self.name!r}: normals")
         materials = self.materials
         if materials is None:
@@ -143,9 +144,11 @@ class Mesh:
         if materials.shape == (CHANNELS,):
             materials = np.tile(materials, (count, 1))
         if materials.shape != (count, CHANNELS):
-            raise InputError(f"mesh {self.name!r}: materials have shape {materials.shape}, expected ({count}, 13)")
+            raise InputError(
+                f"mesh {self.name!r}", f"materials have shape {materials.shape}", f"expected ({count}, 13)"
+            )
         _check_materials(materials, f"mesh {self.name!r}: materials")
-        arrays: dict[str, npt.NDArray[Any] | None] = {
+        arrays: dict[str, AnyArray | None] = {
             "triangles": triangles,
             "normals": normals,
             "materials": materials,
@@ -156,17 +159,17 @@ class Mesh:
                 value.setflags(write=False)
             object.__setattr__(self, key, value)
 
-    def _checked_patches(self, count: int) -> dict[str, npt.NDArray[Any] | None]:
+    def _checked_patches(self, count: int) -> dict[str, AnyArray | None]:
         if self.patches is None and self.patch_index is None:
             return {"patches": None, "patch_index": None}
         if self.patches is None or self.patch_index is None:
-            raise InputError(f"mesh {self.name!r}: patches and patch_index must be given together")
+            raise InputError(f"mesh {self.name!r}", "patches and patch_index must be given together")
         patches, index = np.array(self.patches, np.float16), np.array(self.patch_index, np.int32)
         if patches.shape[1:] != (CHANNELS, PATCH_SIZE, PATCH_SIZE):
-            raise InputError(f"mesh {self.name!r}: patches have shape {patches.shape}, expected (K, 13, 32, 32)")
+            raise InputError(f"mesh {self.name!r}", f"patches have shape {patches.shape}", "expected (K, 13, 32, 32)")
         if index.shape != (count,) or index.min() < -1 or index.max() >= len(patches):
             raise InputError(
-                f"mesh {self.name!r}: patch_index must hold {count} numbers between -1 and {len(patches) - 1}"
+                f"mesh {self.name!r}", f"patch_index must hold {count} numbers between -1 and {len(patches) - 1}"
             )
         _check_materials(patches, f"mesh {self.name!r}: patches")
         return {"patches": patches, "patch_index": index}
@@ -180,7 +183,7 @@ class Mesh:
         return bool((self.materials[:, EMISSION] > 0).any())
 
     @property
-    def bounds(self) -> FloatArray:
+    def bounds(self) -> Float32Array:
         """(2, 3) float32 smallest and largest corner."""
         return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
 
@@ -193,7 +196,9 @@ class Mesh:
         order of the corners so that the outside stays outside."""
         m = np.asarray(matrix, np.float64)
         if m.shape != (4, 4) or not np.isfinite(m).all() or abs(np.linalg.det(m[:3, :3])) < 1e-30:
-            raise InputError(f"mesh {self.name!r}: the transform must be an invertible (4, 4) matrix of finite numbers")
+            raise InputError(
+                f"mesh {self.name!r}", "the transform must be an invertible (4, 4) matrix of finite numbers"
+            )
         triangles = self.triangles.astype(np.float64) @ m[:3, :3].T + m[:3, 3]
         normals = self.normals.astype(np.float64) @ np.linalg.inv(m[:3, :3])
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -205,16 +210,16 @@ class Mesh:
         return replace(self, triangles=triangles.astype(np.float32), normals=normals, patches=patches)
 
 
-def _check_coordinates(values: npt.NDArray[Any], label: str) -> None:
+def _check_coordinates(values: AnyArray, label: str) -> None:
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        raise InputError(f"{label}: {bad} values are NaN or infinite; repair the file they come from")
+        raise InputError(label, f"{bad} values are NaN or infinite", "repair the file they come from")
     largest = float(np.abs(values).max(initial=0))
     if largest > MAX_COORDINATE:
-        raise InputError(f"{label}: the largest value is {largest:.3g}, more than 1e9; scale the model down")
+        raise InputError(label, f"the largest value is {largest:.3g}, more than 1e9", "scale the model down")
 
 
-def _check_materials(rows: npt.NDArray[Any], label: str) -> None:
+def _check_materials(rows: AnyArray, label: str) -> None:
     """Rows (N, 13) or patches (N, 13, P, P); the normal's channels may have any sign."""
     _check_coordinates(rows, label)
     for key, channels in (
@@ -225,7 +230,7 @@ def _check_materials(rows: npt.NDArray[Any], label: str) -> None:
     ):
         lowest = float(rows[:, channels].min(initial=0))
         if lowest < 0:
-            raise InputError(f"{label}: {key} goes down to {lowest:.3g}, expected 0 or more; no surface reflects that")
+            raise InputError(label, f"{key} goes down to {lowest:.3g}, expected 0 or more", "no surface reflects that")
 
 
 @dataclass(frozen=True)
@@ -254,10 +259,10 @@ class Light:
     def mesh(self) -> Mesh:
         """The light as a one-triangle mesh whose front faces the target."""
         if not 0 < self.size <= MAX_COORDINATE:
-            raise InputError(f"light {self.name!r}: size is {self.size}, expected a positive number up to 1e9")
+            raise InputError(f"light {self.name!r}", f"size is {self.size}", "expected a positive number up to 1e9")
         emission = _rgb(self.emission, f"light {self.name!r}: emission", 60000.0)
         if max(emission) <= 0:
-            raise InputError(f"light {self.name!r}: emission is 0, expected a positive number")
+            raise InputError(f"light {self.name!r}", "emission is 0", "expected a positive number")
         backward = np.asarray(self.target, np.float64) - np.asarray(self.position, np.float64)
         # Any up vector that is not parallel to the direction will do.
         up = (0.0, 1.0, 0.0) if abs(backward[2]) > 0.9 * np.linalg.norm(backward) else (0.0, 0.0, 1.0)
@@ -293,37 +298,37 @@ class Scene:
         object.__setattr__(self, "cameras", tuple(self.cameras))
         object.__setattr__(self, "notes", tuple(self.notes))
         if not self.objects:
-            raise InputError(f"scene {self.name!r}: has no objects")
+            raise InputError(f"scene {self.name!r}", "has no objects")
         names = [mesh.name for mesh in self.objects]
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
-            raise InputError(f"scene {self.name!r}: object names must be unique, {twice[0]!r} is used twice")
+            raise InputError(f"scene {self.name!r}", f"object names must be unique, {twice[0]!r} is used twice")
 
     def __len__(self) -> int:
         return sum(len(mesh) for mesh in self.objects)
 
     @cached_property
-    def triangles(self) -> FloatArray:
+    def triangles(self) -> Float32Array:
         """(N, 3, 3) float32 corners of all objects, in order."""
         return np.concatenate([mesh.triangles for mesh in self.objects])
 
     @cached_property
-    def normals(self) -> FloatArray:
+    def normals(self) -> Float32Array:
         """(N, 3, 3) float32 vertex normals of all objects, in order."""
         return np.concatenate([mesh.normals for mesh in self.objects])
 
     @cached_property
-    def materials(self) -> FloatArray:
+    def materials(self) -> Float32Array:
         """(N, 13) float32 material rows of all objects, in order."""
         return np.concatenate([mesh.materials for mesh in self.objects])
 
     @cached_property
-    def object_index(self) -> npt.NDArray[np.int32]:
+    def object_index(self) -> Int32Array:
         """(N,) int32, which object each triangle belongs to."""
         return np.repeat(np.arange(len(self.objects), dtype=np.int32), [len(mesh) for mesh in self.objects])
 
     @cached_property
-    def patches(self) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int32]] | None:
+    def patches(self) -> tuple[Float16Array, Int32Array] | None:
         """(K, 13, 32, 32) float16 patches of all objects and (N,) int32 index into them, or None without any."""
         if all(mesh.patches is None for mesh in self.objects):
             return None
@@ -338,12 +343,12 @@ class Scene:
         return np.concatenate(patches), np.concatenate(index)
 
     @property
-    def light_triangles(self) -> npt.NDArray[np.int64]:
+    def light_triangles(self) -> Int64Array:
         """Indices of the triangles that emit."""
         return np.flatnonzero((self.materials[:, EMISSION] > 0).any(axis=1))
 
     @property
-    def bounds(self) -> FloatArray:
+    def bounds(self) -> Float32Array:
         """(2, 3) float32 smallest and largest corner over all objects."""
         return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
 
@@ -359,8 +364,8 @@ class Scene:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Scene:
-        """Read any scene or mesh file; see `renderformer.data.loading.load_scene` for the options."""
-        from renderformer.data.loading import load_scene
+        """Read any scene or mesh file; see `renderformer.data.formats.loading.load_scene` for the options."""
+        from renderformer.data.formats.loading import load_scene
 
         return load_scene(path, **options)
 
@@ -370,20 +375,20 @@ class Scene:
         Returns:
             Lines that tell what the format could not hold, with counts; empty when the round trip is exact.
         """
-        from renderformer.data.saving import save_scene
+        from renderformer.data.formats.saving import save_scene
 
         return save_scene(self, Path(path), overwrite=overwrite)
 
     @classmethod
     def from_pytorch3d(cls, meshes: Any, cameras: Any = None, **options: Any) -> Scene:
-        """A scene from PyTorch3D objects (duck-typed); see `renderformer.data.pytorch3d.from_pytorch3d`."""
-        from renderformer.data.pytorch3d import from_pytorch3d
+        """A scene from PyTorch3D objects (duck-typed); see `renderformer.data.formats.pytorch3d.from_pytorch3d`."""
+        from renderformer.data.formats.pytorch3d import from_pytorch3d
 
         return from_pytorch3d(meshes, cameras, **options)
 
     def to_pytorch3d(self) -> tuple[Any, Any]:
-        """(Meshes, cameras) of PyTorch3D; see `renderformer.data.pytorch3d.to_pytorch3d`."""
-        from renderformer.data.pytorch3d import to_pytorch3d
+        """(Meshes, cameras) of PyTorch3D; see `renderformer.data.formats.pytorch3d.to_pytorch3d`."""
+        from renderformer.data.formats.pytorch3d import to_pytorch3d
 
         return to_pytorch3d(self)
 

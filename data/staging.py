@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.data.arrays import BoolArray, Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.normals import connected_parts
+from renderformer.data.geometry.stages import STAGE_KINDS, stage_meshes
+from renderformer.data.geometry.triangles import connected_parts
 from renderformer.data.scene import DIFFUSE, SPECULAR, Light, Material, Mesh, Scene
-from renderformer.data.stages import STAGE_KINDS, stage_meshes
 
-Array = npt.NDArray[np.float64]
 RGB = tuple[float, float, float]
 
 DEFAULT_STAGE = "box"
@@ -99,13 +99,13 @@ class StageOptions:
     def __post_init__(self) -> None:
         kinds = ("auto", "none", *STAGE_KINDS)
         if self.stage not in kinds:
-            raise InputError(f"stage option stage: {self.stage!r} is not one of {', '.join(kinds)}")
+            raise InputError("stage option stage", f"{self.stage!r} is not one of {', '.join(kinds)}")
         if self.up not in ("z", "y"):
-            raise InputError(f"stage option up: {self.up!r} is not one of z, y")
+            raise InputError("stage option up", f"{self.up!r} is not one of z, y")
         if self.material is not None and not isinstance(self.material, Material):
-            raise InputError(f"stage option material: {self.material!r} is not a Material")
+            raise InputError("stage option material", f"{self.material!r} is not a Material")
         if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed < 2**64):
-            raise InputError(f"stage option seed: {self.seed!r} is not a whole number from 0 to 2^64 - 1")
+            raise InputError("stage option seed", f"{self.seed!r} is not a whole number from 0 to 2^64 - 1")
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None:
@@ -113,7 +113,9 @@ class StageOptions:
         if self.light_position is not None:
             x, y, z = (_number("light_position", v, -100, 100) for v in _triple("light_position", self.light_position))
             if x == y == z == 0:
-                raise InputError("stage option light_position: 0, 0, 0 is the point that the light faces; move it out")
+                raise InputError(
+                    "stage option light_position", "0, 0, 0 is the point that the light faces", "move it out"
+                )
             object.__setattr__(self, "light_position", (x, y, z))
         for name in ("floor_color", "back_color", "left_color", "right_color"):
             value = getattr(self, name)
@@ -131,7 +133,7 @@ class StageOptions:
         known = [entry.name for entry in fields(cls)]
         unknown = sorted(set(keywords) - set(known))
         if unknown:
-            raise InputError(f"stage option {unknown[0]!r} is unknown; the options are {', '.join(known)}")
+            raise InputError("", f"stage option {unknown[0]!r} is unknown", f"the options are {', '.join(known)}")
         return cls(**keywords)
 
 
@@ -152,16 +154,16 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"stage option {name}: {value!r} is not a number") from None
+        raise InputError(f"stage option {name}", f"{value!r} is not a number") from None
     if not low <= number <= high:
-        raise InputError(f"stage option {name}: {number:g} is out of range, expected {low:g} … {high:g}")
+        raise InputError(f"stage option {name}", f"{number:g} is out of range", f"expected {low:g} … {high:g}")
     return number
 
 
 def _triple(name: str, value: Any) -> list[Any]:
     values = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
     if len(values) != 3:
-        raise InputError(f"stage option {name}: {value!r} is not three numbers")
+        raise InputError(f"stage option {name}", f"{value!r} is not three numbers")
     return values
 
 
@@ -215,7 +217,7 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     if not extent > 0:
-        raise InputError(f"scene {scene.name!r}: all points of the mesh are the same, it has no extent to scale")
+        raise InputError(f"scene {scene.name!r}", "all points of the mesh are the same, it has no extent to scale")
     scale = options.size / extent
     anchor = (low + high) / 2
     target = np.zeros(3)
@@ -288,7 +290,7 @@ def _free(name: str, used: set[str]) -> str:
     return name
 
 
-def _direction(azimuth: float, elevation: float) -> Array:
+def _direction(azimuth: float, elevation: float) -> Float64Array:
     """Unit vector from the origin; azimuth 0 is -Y, as in `Camera.from_angles`."""
     a, e = math.radians(azimuth), math.radians(elevation)
     return np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
@@ -335,7 +337,7 @@ def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Ca
         distance, fov = _framed(points, middle, away, options)
     position = distance * away
     if np.linalg.norm(position - target) < 1e-6:
-        raise InputError(f"stage option distance: {distance:g} puts the camera at its target; move it out")
+        raise InputError("stage option distance", f"{distance:g} puts the camera at its target", "move it out")
     up = (0.0, 0.0, 1.0)
     backward = (position - target) / np.linalg.norm(position - target)
     if abs(backward[2]) > 0.99999:
@@ -345,7 +347,9 @@ def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Ca
     return Camera.look_at(position.tolist(), target.tolist(), up, fov, "stage")
 
 
-def _framed(points: Array, target: Array, away: Array, options: StageOptions) -> tuple[float, float]:
+def _framed(
+    points: Float64Array, target: Float64Array, away: Float64Array, options: StageOptions
+) -> tuple[float, float]:
     """Distance and fov for which the points fill the picture but for a margin, as far as the trained range has them."""
 
     def needed(distance: float) -> float:
@@ -364,7 +368,7 @@ def _framed(points: Array, target: Array, away: Array, options: StageOptions) ->
     return float(best), float(np.clip(needed(best), *TRAINED_FOV))
 
 
-def _up(away: Array) -> tuple[float, float, float]:
+def _up(away: Float64Array) -> tuple[float, float, float]:
     return (0.0, 0.0, 1.0) if abs(away[2]) < 0.999 else (0.0, 1.0, 0.0)
 
 
@@ -392,7 +396,7 @@ def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camer
     return lines
 
 
-def _hidden(points: Array, eye: Array, wall: Mesh) -> npt.NDArray[np.bool_]:
+def _hidden(points: Float64Array, eye: Float64Array, wall: Mesh) -> BoolArray:
     """(M,) whether a flat wall stands between each of the points (M, 3) and `eye`."""
     low, high = (bound.astype(np.float64) for bound in wall.bounds)
     axis = int((high - low).argmin())

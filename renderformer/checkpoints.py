@@ -46,7 +46,7 @@ def load_model(
         with torch.device("meta"):
             model = RenderFormer(config)
     except RuntimeError as error:
-        raise InputError(f"{folder / CONFIG_FILE}: asks for an impossible size ({_one_line(error)})") from None
+        raise InputError(folder / CONFIG_FILE, f"asks for an impossible size ({_one_line(error)})") from None
     _check_names_and_shapes(model.state_dict(), tensors, folder / WEIGHTS_FILE)
     # The tensors become the parameters: a second copy of a large model is never made.
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
@@ -60,15 +60,15 @@ def find_checkpoint(
     if source is None:
         folder = Path(str(importlib.resources.files("renderformer"))) / "weights" / "embedded"
         if not folder.is_dir():
-            raise InputError(f"{folder}: this installation has no embedded model; give a model folder or a Hub id")
+            raise InputError(folder, "this installation has no embedded model", "give a model folder or a Hub id")
     else:
         folder = Path(source)
     if folder.is_dir():
         if revision is not None:
-            raise InputError(f"{folder}: revision {revision!r} applies to a Hub id, not to a folder; leave it out")
+            raise InputError(folder, f"revision {revision!r} applies to a Hub id, not to a folder", "leave it out")
         return folder
     if folder.exists():
-        raise InputError(f"{folder}: is a file; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+        raise InputError(folder, "is a file", f"give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
     return _download(str(source), revision, offline)
 
 
@@ -82,11 +82,11 @@ def read_config(folder: Path) -> ModelConfig:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}") from None
+        raise InputError(path, "not found", f"a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read, {error.strerror or error}") from None
+        raise InputError(path, f"cannot be read, {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid JSON ({_one_line(error)}); download the model again") from None
+        raise InputError(path, f"is not valid JSON ({_one_line(error)})", "download the model again") from None
     return ModelConfig.from_dict(data, where=str(path))
 
 
@@ -111,13 +111,13 @@ def save_model(model: RenderFormer, folder: str | os.PathLike[str], dtype: torch
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot make the folder, {error.strerror or error}") from None
+        raise InputError(folder, f"cannot make the folder, {error.strerror or error}") from None
     tensors = {}
     for name, tensor in model.state_dict().items():
         stored = tensor.detach().to("cpu", torch.float32 if name.endswith("rope_emb.freqs") else dtype)
         if not bool(torch.isfinite(stored).all()):
             raise InputError(
-                f"{folder / WEIGHTS_FILE}: {name} holds values that are not finite as {dtype}; not written"
+                folder / WEIGHTS_FILE, f"{name} holds values that are not finite as {dtype}", "not written"
             )
         tensors[name] = stored.contiguous()
 
@@ -138,19 +138,20 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         others = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         hint = f"; {others[0]} is not read, since pickle can run code" if others else ""
-        raise InputError(f"{path}: not found; weights must be one safetensors file of this name{hint}")
+        raise InputError(path, "not found", f"weights must be one safetensors file of this name{hint}")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise InputError(
-            f"{path}: is not a whole safetensors file of {path.stat().st_size} bytes ({_one_line(error)}); "
-            "download or copy it again"
+            path,
+            f"is not a whole safetensors file of {path.stat().st_size} bytes ({_one_line(error)})",
+            "download or copy it again",
         ) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read, {error.strerror or error}") from None
+        raise InputError(path, f"cannot be read, {error.strerror or error}") from None
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES:
-            raise InputError(f"{path}: {name} has type {tensor.dtype}; float32, float16 and bfloat16 are supported")
+            raise InputError(path, f"{name} has type {tensor.dtype}", "float32, float16 and bfloat16 are supported")
     return tensors
 
 
@@ -162,12 +163,12 @@ def _check_names_and_shapes(expected: dict[str, Tensor], found: dict[str, Tensor
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise InputError(
-                f"{path}: {problem} {names[0]}{more}; the file does not belong to the {CONFIG_FILE} beside it"
+                path, f"{problem} {names[0]}{more}", f"the file does not belong to the {CONFIG_FILE} beside it"
             )
     for name, tensor in expected.items():
         if tensor.shape != found[name].shape:
             raise InputError(
-                f"{path}: {name} has shape {tuple(found[name].shape)}, {CONFIG_FILE} asks for {tuple(tensor.shape)}"
+                path, f"{name} has shape {tuple(found[name].shape)}, {CONFIG_FILE} asks for {tuple(tensor.shape)}"
             )
 
 
@@ -186,7 +187,7 @@ def _download(repository: str, revision: str | None, offline: bool) -> Path:
 
     where = f"{repository} @ {revision}" if revision else repository
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
-        raise InputError(f"{repository}: no such folder, and not a Hub id of the form owner/name")
+        raise InputError(repository, "no such folder, and not a Hub id of the form owner/name")
     # Its warnings about every retry would bury the one line that counts.
     verbosity = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()
@@ -197,26 +198,25 @@ def _download(repository: str, revision: str | None, offline: bool) -> Path:
     except LocalEntryNotFoundError as error:
         if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
             raise InputError(
-                f"{where}: no such folder, and not in the Hub's local cache; download it once without offline mode"
+                where, "no such folder, and not in the Hub's local cache", "download it once without offline mode"
             ) from None
         raise InputError(
-            f"{where}: no such folder, and huggingface.co cannot be reached ({_one_line(error.__cause__ or error)}); "
-            "check the connection or give a folder"
+            where,
+            f"no such folder, and huggingface.co cannot be reached ({_one_line(error.__cause__ or error)})",
+            "check the connection or give a folder",
         ) from None
     except GatedRepoError:
-        raise InputError(f"{where}: access to this Hub repository must be asked for on huggingface.co first") from None
+        raise InputError(where, "access to this Hub repository must be asked for on huggingface.co first") from None
     except RevisionNotFoundError:
-        raise InputError(f"{where}: the Hub repository has no such revision") from None
+        raise InputError(where, "the Hub repository has no such revision") from None
     except RepositoryNotFoundError:
-        raise InputError(
-            f"{where}: no such folder and no such Hub repository (or it is private: log in first)"
-        ) from None
+        raise InputError(where, "no such folder and no such Hub repository (or it is private: log in first)") from None
     except EntryNotFoundError as error:
         raise InputError(
-            f"{where}: the Hub repository must hold {CONFIG_FILE} and {WEIGHTS_FILE} ({_one_line(error)})"
+            where, f"the Hub repository must hold {CONFIG_FILE} and {WEIGHTS_FILE} ({_one_line(error)})"
         ) from None
     except (HFValidationError, OSError) as error:
-        raise InputError(f"{where}: cannot be loaded from the Hub, {_one_line(error)}") from None
+        raise InputError(where, f"cannot be loaded from the Hub, {_one_line(error)}") from None
     finally:
         hub_logging.set_verbosity(verbosity)
     return folder

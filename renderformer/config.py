@@ -136,38 +136,43 @@ class ModelConfig:
         ):
             width, heads = getattr(self, width_key), getattr(self, heads_key)
             if width % heads:
-                raise InputError(f"config: {width_key} {width} must be a multiple of {heads_key} {heads}")
+                raise InputError("config", f"{width_key} {width} must be a multiple of {heads_key} {heads}")
             if self.pe_type == "rope" and (width // heads) % 2:
-                raise InputError(f"config: {width_key} / {heads_key} = {width} / {heads} must be even for RoPE")
+                raise InputError("config", f"{width_key} / {heads_key} = {width} / {heads} must be even for RoPE")
         if not self.norm_first:
-            raise InputError("config: norm_first = False is not supported; set it to true")
+            raise InputError("config", "norm_first = False is not supported", "set it to true")
         if self.pe_type != "rope":
             if self.latent_dim != self.view_transformer_latent_dim:
                 raise InputError(
-                    f"config: with pe_type nerf, view_transformer_latent_dim {self.view_transformer_latent_dim} must "
-                    f"equal latent_dim {self.latent_dim}"
+                    "config",
+                    f"with pe_type nerf, view_transformer_latent_dim {self.view_transformer_latent_dim} must "
+                    f"equal latent_dim {self.latent_dim}",
                 )
             return
         if self.vertex_pe_num_freqs % 2:
-            raise InputError(f"config: vertex_pe_num_freqs {self.vertex_pe_num_freqs} must be even for RoPE")
+            raise InputError("config", f"vertex_pe_num_freqs {self.vertex_pe_num_freqs} must be even for RoPE")
         if 9 * self.vertex_pe_num_freqs > self.head_dim:
             raise InputError(
-                f"config: 9 x vertex_pe_num_freqs = {9 * self.vertex_pe_num_freqs} must not exceed the head width "
-                f"latent_dim / num_heads = {self.head_dim}; use at most {2 * (self.head_dim // 18)} frequencies"
+                "config",
+                f"9 x vertex_pe_num_freqs = {9 * self.vertex_pe_num_freqs} must not exceed the head width "
+                f"latent_dim / num_heads = {self.head_dim}",
+                f"use at most {2 * (self.head_dim // 18)} frequencies",
             )
         if self.view_head_dim < 18:
             raise InputError(
-                "config: the view stage's head width view_transformer_latent_dim / view_transformer_n_heads = "
-                f"{self.view_head_dim} must be at least 18 for RoPE"
+                "config",
+                "the view stage's head width view_transformer_latent_dim / view_transformer_n_heads = "
+                f"{self.view_head_dim} must be at least 18 for RoPE",
             )
 
     def _check_decoder(self) -> None:
         if self.dropout != 0:
-            raise InputError(f"config: dropout {self.dropout} is not supported; set it to 0")
+            raise InputError("config", f"dropout {self.dropout} is not supported", "set it to 0")
         if (self.ray_features == "none") != (self.output == "hdr"):
             raise InputError(
-                f"config: ray_features {self.ray_features!r} does not go with output {self.output!r}; "
-                "use direct with shading, or none with hdr"
+                "config",
+                f"ray_features {self.ray_features!r} does not go with output {self.output!r}",
+                "use direct with shading, or none with hdr",
             )
         if self.output == "shading":
             self._check_shading()
@@ -176,24 +181,25 @@ class ModelConfig:
             return
         count = self.view_transformer_n_layers
         if len(self.dpt_out_channels) != 4 or min(self.dpt_out_channels) < 1:
-            raise InputError(f"config: dpt_out_channels {list(self.dpt_out_channels)} must be four positive numbers")
+            raise InputError("config", f"dpt_out_channels {list(self.dpt_out_channels)} must be four positive numbers")
         if self.dpt_out_layers is None:
             if count < 4:
-                raise InputError(f"config: view_transformer_n_layers {count} must be at least 4 for the DPT decoder")
+                raise InputError("config", f"view_transformer_n_layers {count} must be at least 4 for the DPT decoder")
             return
         layers = self.dpt_out_layers
         if len(layers) != 4 or sorted(set(layers)) != list(layers) or layers[0] < 0 or layers[-1] >= count:
             raise InputError(
-                f"config: dpt_out_layers {list(layers)} must be four rising layer numbers in 0..{count - 1}"
+                "config", f"dpt_out_layers {list(layers)} must be four rising layer numbers in 0..{count - 1}"
             )
 
     def _check_shading(self) -> None:
         if self.patch_size not in (2, 4, 8):
-            raise InputError(f"config: patch_size {self.patch_size} must be 2, 4 or 8 for output 'shading'")
+            raise InputError("config", f"patch_size {self.patch_size} must be 2, 4 or 8 for output 'shading'")
         if not self.turn_to_cam_coord or self.use_ldr or self.include_alpha or self.texture_channels != 13:
             raise InputError(
-                "config: output 'shading' needs turn_to_cam_coord true, use_ldr false, include_alpha false and "
-                "texture_channels 13"
+                "config",
+                "output 'shading' needs turn_to_cam_coord true, use_ldr false, include_alpha false and "
+                "texture_channels 13",
             )
 
     @classmethod
@@ -211,18 +217,19 @@ class ModelConfig:
             InputError: not a mapping, an unknown key that is on, or a value that `ModelConfig` refuses.
         """
         if not isinstance(data, Mapping):
-            raise InputError(f"{where}: must be a JSON object of keys and values, not {type(data).__name__}")
+            raise InputError(where, f"must be a JSON object of keys and values, not {type(data).__name__}")
         known = {field.name for field in fields(cls)}
         for key, value in data.items():
             if key not in known and value and value != "none":
                 raise InputError(
-                    f"{where}: {key} = {value!r} is a feature that this version does not support; "
-                    "use a checkpoint without it or a newer version"
+                    where,
+                    f"{key} = {value!r} is a feature that this version does not support",
+                    "use a checkpoint without it or a newer version",
                 )
         try:
             return cls(**{key: value for key, value in data.items() if key in known})
         except InputError as error:
-            raise InputError(f"{where}: {str(error).removeprefix('config: ')}") from None
+            raise error.at(where) from None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json`. Extension keys appear only when they are on, so V1 programs read V1 models."""
@@ -238,20 +245,20 @@ def _checked(key: str, kind: str, value: Any) -> Any:
     """The value of `key` in its own type, or an InputError that names the key and the value."""
     if kind == "bool":
         if not isinstance(value, bool):
-            raise InputError(f"config: {key} = {value!r} must be true or false")
+            raise InputError("config", f"{key} = {value!r} must be true or false")
     elif kind == "int":
         least, most = _RANGES.get(key, (1, 65536))
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise InputError(f"config: {key} = {value!r} must be a whole number from {least} to {most}")
+            raise InputError("config", f"{key} = {value!r} must be a whole number from {least} to {most}")
     elif kind == "float":
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"config: {key} = {value!r} must be a number")
+            raise InputError("config", f"{key} = {value!r} must be a number")
         return float(value)
     elif kind == "str":
         if value not in _CHOICES[key]:
-            raise InputError(f"config: {key} = {value!r} is not supported; use one of {', '.join(_CHOICES[key])}")
+            raise InputError("config", f"{key} = {value!r} is not supported", f"use one of {', '.join(_CHOICES[key])}")
     elif value is not None or not kind.endswith("None"):
         if not isinstance(value, list | tuple) or any(isinstance(n, bool) or not isinstance(n, int) for n in value):
-            raise InputError(f"config: {key} = {value!r} must be a list of whole numbers")
+            raise InputError("config", f"{key} = {value!r} must be a list of whole numbers")
         return tuple(value)
     return value

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
+from renderformer.data.colour import linear_to_srgb
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
-
-FloatArray = npt.NDArray[np.float32]
 
 # Our names for the views of the OpenColorIO configuration that simple-ocio brings (Blender's); "none" is done here.
 _OCIO_VIEWS = {"agx": "AgX", "filmic": "Filmic", "pbr-neutral": "Khronos PBR Neutral"}
@@ -50,16 +50,18 @@ class Image:
             at, and refused by `tone_mapped` and `save`.
     """
 
-    hdr: FloatArray
+    hdr: Float32Array
     camera: Camera | None = None
     metadata: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         hdr = np.array(self.hdr)
         if hdr.ndim != 3 or hdr.shape[2] != 3 or hdr.size == 0:
-            raise InputError(f"image: hdr has shape {hdr.shape}, expected (height, width, 3)")
+            raise InputError("image", f"hdr has shape {hdr.shape}", "expected (height, width, 3)")
         if hdr.dtype.kind != "f":
-            raise InputError(f"image: hdr is of type {hdr.dtype}, expected floating point (linear light, not 0 … 255)")
+            raise InputError(
+                "image", f"hdr is of type {hdr.dtype}", "expected floating point (linear light, not 0 … 255)"
+            )
         # In rows of pixels: a model's picture comes in planes, and OpenEXR ignores strides.
         hdr = hdr.astype(np.float32, order="C")
         hdr.setflags(write=False)
@@ -76,7 +78,7 @@ class Image:
         """Rows."""
         return int(self.hdr.shape[0])
 
-    def exposed(self, exposure: float = 0.0) -> FloatArray:
+    def exposed(self, exposure: float = 0.0) -> Float32Array:
         """(height, width, 3) float32, `hdr` times 2 ** exposure.
 
         Args:
@@ -86,16 +88,19 @@ class Image:
             InputError: exposure out of range, or pixels that are NaN or infinite (with their count).
         """
         if not (math.isfinite(exposure) and abs(exposure) <= MAX_EXPOSURE):
-            raise InputError(f"exposure is {exposure}, expected stops between -{MAX_EXPOSURE:g} and {MAX_EXPOSURE:g}")
+            raise InputError(
+                "", f"exposure is {exposure}", f"expected stops between -{MAX_EXPOSURE:g} and {MAX_EXPOSURE:g}"
+            )
         bad = int((~np.isfinite(self.hdr)).any(axis=2).sum())
         if bad:
             raise InputError(
-                f"{bad} of {self.width * self.height} pixels are NaN or infinite; render in fp32, and check "
-                "that the scene and the model fit together"
+                "",
+                f"{bad} of {self.width * self.height} pixels are NaN or infinite",
+                "render in fp32, and check that the scene and the model fit together",
             )
         return self.hdr * np.float32(2.0**exposure)
 
-    def tone_mapped(self, tone_map: str = "agx", exposure: float = 0.0) -> FloatArray:
+    def tone_mapped(self, tone_map: str = "agx", exposure: float = 0.0) -> Float32Array:
         """The picture for an sRGB display.
 
         Args:
@@ -110,11 +115,11 @@ class Image:
             InputError: an unknown tone map, exposure out of range, or pixels that are NaN or infinite.
         """
         if tone_map not in TONE_MAPS:
-            raise InputError(f"tone_map is {tone_map!r}, expected one of {', '.join(TONE_MAPS)}")
+            raise InputError("", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
         # The model's decoding may undershoot zero by rounding; there is no negative light to show.
         linear = np.maximum(self.exposed(exposure), 0)
         if tone_map == "none":
-            return srgb_encoded(np.minimum(linear, 1))
+            return linear_to_srgb(np.minimum(linear, 1))
         # No view tells values above this from white, and infinities from +32 stops would become NaN.
         return np.asarray(_tone_mapper(tone_map).hdr_to_ldr(np.minimum(linear, 1e6)), np.float32)
 
@@ -152,19 +157,19 @@ class Image:
         path = Path(path)
         check_output(path, bit_depth, quality)
         if not overwrite and path.exists():
-            raise InputError(f"{path}: exists already; allow overwriting or choose another name")
+            raise InputError(path, "exists already", "allow overwriting or choose another name")
         try:
             if path.suffix.lower() in LINEAR_SUFFIXES:
                 pixels, notes = self._linear_pixels(exposure, half and path.suffix.lower() == ".exr")
             else:
                 pixels, notes = self._display_pixels(tone_map, exposure, bit_depth)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise error.within(path) from None
         with atomic_path(path) as temporary:
             _write(temporary, pixels, quality, self._exr_header(exposure))
         return [f"{path}: {note}" for note in notes]
 
-    def _linear_pixels(self, exposure: float, half: bool) -> tuple[npt.NDArray[Any], list[str]]:
+    def _linear_pixels(self, exposure: float, half: bool) -> tuple[AnyArray, list[str]]:
         linear = self.exposed(exposure)
         if not half:
             return linear, []
@@ -172,7 +177,7 @@ class Image:
         note = f"{clipped} pixels exceed {MAX_HALF:g}, the largest half float, and were clipped; write 32-bit floats"
         return np.clip(linear, -MAX_HALF, MAX_HALF).astype(np.float16), [note] if clipped else []
 
-    def _display_pixels(self, tone_map: str, exposure: float, bit_depth: int) -> tuple[npt.NDArray[Any], list[str]]:
+    def _display_pixels(self, tone_map: str, exposure: float, bit_depth: int) -> tuple[AnyArray, list[str]]:
         levels = (1 << bit_depth) - 1
         display = self.tone_mapped(tone_map, exposure)
         pixels = np.rint(display * levels).astype(np.uint8 if bit_depth == 8 else np.uint16)
@@ -205,35 +210,29 @@ class Image:
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix not in LINEAR_SUFFIXES:
-            raise InputError(f"{path}: cannot read linear light from {suffix!r}; give an .exr or .npy file")
+            raise InputError(path, f"cannot read linear light from {suffix!r}", "give an .exr or .npy file")
         if not path.is_file():
-            raise InputError(f"{path}: no such file; check the path")
+            raise InputError(path, "no such file", "check the path")
         try:
             return _read_exr(path) if suffix == ".exr" else cls(np.load(path, allow_pickle=False))
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise error.within(path) from None
         except (OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path}: cannot read the picture ({reason}); the file is damaged") from None
+            raise InputError(path, f"cannot read the picture ({reason})", "the file is damaged") from None
 
 
 def check_output(path: Path, bit_depth: int = 8, quality: int = 95) -> None:
     """Raise InputError where `Image.save` could not write to `path` whatever the picture is (costs no rendering)."""
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: unknown picture format {suffix!r}; end the name in {', '.join(IMAGE_SUFFIXES)}")
+        raise InputError(path, f"unknown picture format {suffix!r}", f"end the name in {', '.join(IMAGE_SUFFIXES)}")
     if bit_depth not in (8, 16):
-        raise InputError(f"{path}: bit_depth is {bit_depth}, expected 8 or 16")
+        raise InputError(path, f"bit_depth is {bit_depth}", "expected 8 or 16")
     if bit_depth == 16 and suffix in JPEG_SUFFIXES:
-        raise InputError(f"{path}: a JPEG cannot hold 16 bits per channel; write a .png or .exr")
+        raise InputError(path, "a JPEG cannot hold 16 bits per channel", "write a .png or .exr")
     if not 1 <= quality <= 100:
-        raise InputError(f"{path}: quality is {quality}, expected 1 … 100")
-
-
-def srgb_encoded(linear: FloatArray) -> FloatArray:
-    """The sRGB transfer curve (IEC 61966-2-1) of linear values in [0, 1], any shape."""
-    curve = 1.055 * np.power(np.maximum(linear, 0.0031308), 1 / 2.4) - 0.055
-    return np.where(linear <= 0.0031308, 12.92 * linear, curve).astype(np.float32)
+        raise InputError(path, f"quality is {quality}", "expected 1 … 100")
 
 
 @lru_cache(maxsize=len(_OCIO_VIEWS))
@@ -243,7 +242,7 @@ def _tone_mapper(tone_map: str) -> Any:
     return ToneMapper(_OCIO_VIEWS[tone_map])
 
 
-def _write(path: Path, pixels: npt.NDArray[Any], quality: int, exr_header: dict[str, Any]) -> None:
+def _write(path: Path, pixels: AnyArray, quality: int, exr_header: dict[str, Any]) -> None:
     import imageio.v3 as iio
 
     suffix = path.suffix.lower()
@@ -278,7 +277,7 @@ def png16_bytes(pixels: npt.NDArray[np.uint16]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def _write_exr(path: Path, pixels: npt.NDArray[Any], header: dict[str, Any]) -> None:
+def _write_exr(path: Path, pixels: AnyArray, header: dict[str, Any]) -> None:
     import OpenEXR
 
     full = {**header, "compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": _BT709}
@@ -300,7 +299,7 @@ def _read_exr(path: Path) -> Image:
         elif all(name in channels for name in "RGB"):
             pixels = np.stack([channels[name].pixels for name in "RGB"], axis=-1)
         else:
-            raise InputError(f"no R, G and B channels, only {', '.join(sorted(channels)) or 'none'}")
+            raise InputError("", f"no R, G and B channels, only {', '.join(sorted(channels)) or 'none'}")
         metadata = {key.removeprefix(_PREFIX): value for key, value in header.items() if key.startswith(_PREFIX)}
         if "exposure" in header:
             metadata["exposure"] = header["exposure"]

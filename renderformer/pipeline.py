@@ -27,8 +27,9 @@ class RenderFormerRenderingPipeline:
     def __init__(self, model: RenderFormer) -> None:
         if model.config.ray_features != "none":
             raise InputError(
-                f"model: ray_features = {model.config.ray_features!r} needs the scene, not only tensors; "
-                "use renderformer.Renderer with this model"
+                "model",
+                f"ray_features = {model.config.ray_features!r} needs the scene, not only tensors",
+                "use renderformer.Renderer with this model",
             )
         self.model = model
 
@@ -108,13 +109,17 @@ class RenderFormerRenderingPipeline:
         torch_dtype: torch.dtype,
     ) -> None:
         if torch_dtype not in _DTYPES:
-            raise InputError(f"torch_dtype {torch_dtype} is not supported; use one of {', '.join(map(str, _DTYPES))}")
+            raise InputError(
+                "", f"torch_dtype {torch_dtype} is not supported", f"use one of {', '.join(map(str, _DTYPES))}"
+            )
         if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 1:
-            raise InputError(f"resolution {resolution!r} must be a positive whole number")
+            raise InputError("", f"resolution {resolution!r} must be a positive whole number")
         if triangles.ndim != 4 or c2w.ndim != 4:
             raise InputError(
-                f"triangles {tuple(triangles.shape)} and c2w {tuple(c2w.shape)} must have shapes (B, N, 3, 3) and "
-                "(B, V, 4, 4); add the batch dimension"
+                "",
+                f"triangles {tuple(triangles.shape)} and c2w {tuple(c2w.shape)} must have shapes (B, N, 3, 3) "
+                "and (B, V, 4, 4)",
+                "add the batch dimension",
             )
         batch, count, views = triangles.shape[0], triangles.shape[1], c2w.shape[1]
         channels, patch = self.config.texture_channels, self.config.texture_encode_patch_size
@@ -128,6 +133,8 @@ class RenderFormerRenderingPipeline:
             ("fov", fov, [(batch, views, 1), (batch, views)]),
         ):
             if tuple(tensor.shape) not in shapes:
-                raise InputError(f"{name} has shape {tuple(tensor.shape)}, expected {' or '.join(map(str, shapes))}")
+                raise InputError(
+                    "", f"{name} has shape {tuple(tensor.shape)}", f"expected {' or '.join(map(str, shapes))}"
+                )
             if tensor.device != self.device:
-                raise InputError(f"{name} is on {tensor.device}, the model on {self.device}; move one of them")
+                raise InputError("", f"{name} is on {tensor.device}, the model on {self.device}", "move one of them")

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from renderformer.check import check_scene
 from renderformer.checkpoints import load_model
 from renderformer.config import ModelConfig
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.limits import check_scene
-from renderformer.data.raycast import RayCaster, lit_tokens
+from renderformer.data.rays.raycast import RayCaster, lit_tokens
 from renderformer.data.scene import Scene
 from renderformer.image import Image
 from renderformer.kernels.attention import BACKENDS, auto_backend, sage_refusal
@@ -175,11 +175,11 @@ class Renderer:
         """`render`, one picture after the other as they become ready."""
         width, height = _size(resolution)
         if not isinstance(scene, Scene | LitScene):
-            raise InputError(f"scene is {str(scene)[:80]!r}, expected a Scene; read a file with Scene.load")
+            raise InputError("", f"scene is {str(scene)[:80]!r}, expected a Scene", "read a file with Scene.load")
         source = scene.scene if isinstance(scene, LitScene) else scene
         views = source.cameras if cameras is None else (cameras,) if isinstance(cameras, Camera) else tuple(cameras)
         if not views:
-            raise InputError(f"scene {source.name!r}: has no cameras; give some, for example Camera.from_angles()")
+            raise InputError(f"scene {source.name!r}", "has no cameras", "give some, for example Camera.from_angles()")
         self._check_memory(width, height)
         lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress)
         report = progress or _silent
@@ -248,8 +248,9 @@ class Renderer:
         needed = self._bytes_per_view(width, height)
         if self.device.type == "cpu" and needed > there:
             raise InputError(
-                f"out of memory with {width} x {height} pixels: they need about {needed / 2**30:.0f} GiB of "
-                f"{there / 2**30:.0f}; use a smaller resolution"
+                f"out of memory with {width} x {height} pixels",
+                f"they need about {needed / 2**30:.0f} GiB of {there / 2**30:.0f}",
+                "use a smaller resolution",
             )
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -294,7 +295,7 @@ class _memory:  # noqa: N801 - used as a context manager, named like contextlib'
         )
         if short:
             raise InputError(
-                f"out of memory with {self.what}; use a smaller resolution, fewer triangles or another device"
+                "", f"out of memory with {self.what}", "use a smaller resolution, fewer triangles or another device"
             ) from error
         return False
 
@@ -306,7 +307,9 @@ def _silent(stage: str, done: int, total: int) -> None:
 def _size(resolution: int | tuple[int, int]) -> tuple[int, int]:
     sides = tuple(resolution) if isinstance(resolution, tuple | list) else (resolution, resolution)
     if len(sides) != 2 or not all(isinstance(n, int | np.integer) and 1 <= n <= MAX_SIDE for n in sides):
-        raise InputError(f"resolution is {resolution!r}, expected one number or (width, height) from 1 to {MAX_SIDE}")
+        raise InputError(
+            "", f"resolution is {resolution!r}", f"expected one number or (width, height) from 1 to {MAX_SIDE}"
+        )
     return int(sides[0]), int(sides[1])
 
 
@@ -317,18 +320,18 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"device {name!r} is unknown; use auto, cpu, cuda or mps") from None
+        raise InputError("", f"device {name!r} is unknown", "use auto, cpu, cuda or mps") from None
     if device.type not in found:
-        raise InputError(f"device {name!r} is not supported; use auto, cpu, cuda or mps")
+        raise InputError("", f"device {name!r} is not supported", "use auto, cpu, cuda or mps")
     there = [kind for kind, present in found.items() if present]
     if not found[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device {name!r} is not available on this machine; available: {', '.join(there)}")
+        raise InputError("", f"device {name!r} is not available on this machine", f"available: {', '.join(there)}")
     return device
 
 
 def _precision(name: str, device: torch.device) -> str:
     if name not in PRECISIONS:
-        raise InputError(f"precision {name!r} is unknown; use one of {', '.join(PRECISIONS)}")
+        raise InputError("", f"precision {name!r} is unknown", f"use one of {', '.join(PRECISIONS)}")
     if name != "auto":
         return name
     # bf16 has the range of float32; on CPUs and MPS the gain is small and support varies.
@@ -337,8 +340,8 @@ def _precision(name: str, device: torch.device) -> str:
 
 def _attention(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
     if name not in BACKENDS:
-        raise InputError(f"attention {name!r} is unknown; use one of {', '.join(BACKENDS)}")
+        raise InputError("", f"attention {name!r} is unknown", f"use one of {', '.join(BACKENDS)}")
     reason = sage_refusal(device, dtype, head_dim) if name == "sage" else None
     if reason is not None:
-        raise InputError(f"attention 'sage' cannot run here: {reason}; use auto or sdpa")
+        raise InputError("attention 'sage' cannot run here", reason, "use auto or sdpa")
     return name

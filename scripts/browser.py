@@ -28,9 +28,7 @@ class Page:
         flags = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         flags += [f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}", "--remote-debugging-port=0"]
         assert CHROMIUM is not None
-        self.process = subprocess.Popen(
-            [CHROMIUM, *flags, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        self.process = subprocess.Popen([CHROMIUM, *flags, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         port_file = Path(folder) / "DevToolsActivePort"
         until(lambda: port_file.read_text().strip())
         tabs = f"http://127.0.0.1:{port_file.read_text().split()[0]}/json"

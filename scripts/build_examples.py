@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import trimesh
 
-from renderformer.data.stages import stage_meshes
+from renderformer.data.geometry.stages import stage_meshes
 
 Array = npt.NDArray[np.float64]
 Body = tuple[Array, npt.NDArray[np.int64]]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from renderformer.data.camera import Camera
-from renderformer.data.raycast import DIRECT, RayCaster
+from renderformer.data.geometry.stages import stage_meshes
+from renderformer.data.rays.raycast import DIRECT, RayCaster
 from renderformer.data.scene import Light, Material, Scene
-from renderformer.data.stages import stage_meshes
 from renderformer.image import Image
 
 

@@ -125,7 +125,7 @@ def mesh(tmp_path: Path) -> Path:
 
 def test_choices_are_those_of_the_engine() -> None:
     from renderformer.cli import outputs
-    from renderformer.data.stages import STAGE_KINDS
+    from renderformer.data.geometry.stages import STAGE_KINDS
 
     assert {choice.value for choice in options.ToneMap} == set(TONE_MAPS)
     assert {choice.value for choice in options.Precision} == set(PRECISIONS)
@@ -376,7 +376,7 @@ def test_several_inputs_need_a_template(run: Run, fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (InputError("model: too small"), "tetra.obj: model: too small"),
+        (InputError("model", "too small"), "tetra.obj: model: too small"),
         (MemoryError(), "out of memory; lower --resolution or --budget"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
         (OSError(28, "No space left on device", "x.tmp"), "x.tmp: No space left on device"),
@@ -396,11 +396,9 @@ def test_failures_are_one_line_without_traceback(
     assert list(Path().glob("*.png")) == []
 
 
-def test_debugging_shows_the_traceback(
-    run: Run, fake: Fake, mesh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_debugging_shows_the_traceback(run: Run, fake: Fake, mesh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RENDERFORMER_DEBUG", "1")
-    fake.error = InputError("model: too small")
+    fake.error = InputError("model", "too small")
     with pytest.raises(InputError, match="too small"):
         run("render", mesh)
 

@@ -18,8 +18,8 @@ import torch
 from renderformer.checkpoints import save_model
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
+from renderformer.evaluation import equal_time, evaluation, metrics, report
 from renderformer.model import RenderFormer
-from renderformer.training import equal_time, evaluation, metrics, report
 
 SMALL = {
     "latent_dim": 32,
@@ -174,8 +174,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three scenes of two views of 16 pixels."""
     for package in ("mitsuba", "manifold3d", "skimage", "flip_evaluator"):
         pytest.importorskip(package, reason="needs the extras `reference` and `metrics`")
-    from renderformer.data.generation import generate
-    from renderformer.data.shards import HELD_OUT_SEED, Recipe
+    from renderformer.data.sets.generation import generate
+    from renderformer.data.sets.shards import HELD_OUT_SEED, Recipe
 
     folder = tmp_path_factory.mktemp("heldout")
     generate(
@@ -213,8 +213,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_seeds_stages_and_counts_come_from_the_shards(data: Path) -> None:
-    from renderformer.data.procedural import procedural_scene
-    from renderformer.data.shards import ShardReader
+    from renderformer.data.sets.procedural import procedural_scene
+    from renderformer.data.sets.shards import ShardReader
 
     reader = ShardReader(data)
     for i in range(3):
@@ -252,7 +252,7 @@ def test_scores_are_those_of_the_pictures(data: Path, models: dict[str, Path]) -
     shown = found.pictures["model"][1, 0] / 255.0
     error = ((shown - found.pictures["reference"][1, 0] / 255.0) ** 2).mean()
     assert -10 * math.log10(error) == pytest.approx(found.scores["model"]["psnr"][1, 0], abs=0.1)
-    from renderformer.data.shards import ShardReader
+    from renderformer.data.sets.shards import ShardReader
 
     scene = ShardReader(data).scene(1).to_scene()
     drawn = metrics.display(torch.from_numpy(renderer.render(scene, 16)[0].hdr.copy())).numpy()
@@ -407,7 +407,7 @@ def test_albedo_and_normals_save_what_noise_hides() -> None:
 
 def test_the_race_gives_mitsuba_the_models_time(data: Path, models: dict[str, Path]) -> None:
     pytest.importorskip("pyoidn", reason="needs the extra `denoise`")
-    from renderformer.data.shards import ShardReader
+    from renderformer.data.sets.shards import ShardReader
     from renderformer.renderer import Renderer
 
     renderer = Renderer.from_pretrained(models["rays"], device="cpu")

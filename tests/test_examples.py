@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from renderformer.data.limits import check_scene
-from renderformer.data.loading import load_scene
-from renderformer.data.normals import merge_corners
+from renderformer.check import check_scene
+from renderformer.data.formats.loading import load_scene
+from renderformer.data.geometry.triangles import merge_corners
 from renderformer.data.scene import Mesh
 
 ROOT = Path(__file__).parents[1]

@@ -182,10 +182,10 @@ def test_pixels_that_are_not_numbers_are_refused_with_a_count(tmp_path: Path) ->
     [
         ("a.bmp", {}, "unknown picture format '.bmp'"),
         ("a", {}, "unknown picture format ''"),
-        ("a.png", {"bit_depth": 12}, "bit_depth is 12, expected 8 or 16"),
+        ("a.png", {"bit_depth": 12}, "bit_depth is 12; expected 8 or 16"),
         ("a.jpg", {"bit_depth": 16}, "JPEG cannot hold 16 bits"),
         ("a.jpg", {"quality": 0}, "quality is 0"),
-        ("a.png", {"tone_map": "aces"}, "tone_map is 'aces', expected one of none, agx"),
+        ("a.png", {"tone_map": "aces"}, "tone_map is 'aces'; expected one of none, agx"),
         ("a.png", {"exposure": float("nan")}, "exposure is nan"),
         ("a.exr", {"exposure": 99}, "exposure is 99"),
         ("no/such/a.png", {}, "does not exist"),

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from renderformer.cli.data import app
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.generation import generate
-from renderformer.data.importing import import_scenes
-from renderformer.data.saving import save_scene
+from renderformer.data.formats.saving import save_scene
+from renderformer.data.geometry.stages import stage_meshes
 from renderformer.data.scene import Light, Material, Scene
-from renderformer.data.shards import IMPORTED_SEED, ShardReader, read_recipe, verify
-from renderformer.data.stages import stage_meshes
+from renderformer.data.sets.generation import generate
+from renderformer.data.sets.importing import import_scenes
+from renderformer.data.sets.shards import IMPORTED_SEED, ShardReader, read_recipe, verify
 from renderformer.image import Image
 
 FLOOR = stage_meshes("floor", materials={"floor": Material((0.6, 0.3, 0.1), (0.2, 0.2, 0.2), 0.3)})[0]

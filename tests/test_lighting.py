@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from renderformer.data import lighting
+from renderformer.data.rays import lighting
 
 
 def directions(count: int) -> np.ndarray:
@@ -97,9 +97,7 @@ def test_form_factor_of_a_small_far_triangle_is_the_point_formula() -> None:
     area = np.linalg.norm(np.cross(corners[1] - corners[0], corners[2] - corners[0])) / 2
     distance2 = centre @ centre
     expected = area * (centre[2] ** 2 / distance2) / (np.pi * distance2)
-    got = lighting.triangle_form_factor(
-        np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners
-    )[0]
+    got = lighting.triangle_form_factor(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners)[0]
     assert got == pytest.approx(expected, rel=1e-3)
 
 

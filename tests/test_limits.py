@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from renderformer.check import check_scene
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.limits import check_scene
-from renderformer.data.loading import load_scene
+from renderformer.data.formats.loading import load_scene
 from renderformer.data.scene import Light, Material, Mesh, Scene
 
 WHITE = Material((0.6, 0.6, 0.6), (0.2, 0.2, 0.2), 0.4)

@@ -14,11 +14,11 @@ import trimesh
 from numpy.testing import assert_allclose, assert_array_equal
 
 from renderformer.data.errors import InputError
-from renderformer.data.filematerials import surface_from_mtl
-from renderformer.data.gltf import GltfFile
-from renderformer.data.loading import load_scene
-from renderformer.data.meshfiles import load_mesh_file
-from renderformer.data.normals import smooth_normals
+from renderformer.data.formats.gltf import GltfFile
+from renderformer.data.formats.loading import load_scene
+from renderformer.data.formats.materials import surface_from_mtl
+from renderformer.data.formats.meshes import load_mesh_file
+from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, flat_normals
 
 SUFFIXES = ["obj", "ply", "stl", "off", "glb", "3mf"]
@@ -385,9 +385,7 @@ def test_normals_of_the_file_are_kept_if_they_fit(tmp_path: Path) -> None:
 
 
 def test_degenerate_and_duplicate_triangles_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "a.obj").write_text(
-        "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 2 0 0\nf 1 2 3\nf 2 3 1\nf 3 2 1\nf 1 2 4\nf 1 1 2\n"
-    )
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 2 0 0\nf 1 2 3\nf 2 3 1\nf 3 2 1\nf 1 2 4\nf 1 1 2\n")
     scene = load_mesh_file(tmp_path / "a.obj")
     # The third has the same corners the other way round: another side, not a duplicate.
     assert len(scene) == 2

@@ -6,7 +6,7 @@ import numpy as np
 import trimesh
 from numpy.testing import assert_allclose
 
-from renderformer.data.normals import area_vectors, areas, face_normals, has_area
+from renderformer.data.geometry.triangles import area_vectors, areas, face_normals, has_area
 
 
 def test_areas_and_normals_agree_with_trimesh() -> None:

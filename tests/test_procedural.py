@@ -19,9 +19,9 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh
 pytest.importorskip("manifold3d", reason="procedural scenes need manifold3d: pip install renderformer[reference]")
 pytest.importorskip("skimage", reason="procedural scenes need scikit-image: pip install renderformer[reference]")
 
-from renderformer.data.procedural import ROUGHNESS_RANGE, _object_rows, procedural_scene
-from renderformer.data.shapes import FAMILIES, is_closed, random_shape, simplified, volume
-from renderformer.data.usermeshes import load_user_meshes
+from renderformer.data.sets.procedural import ROUGHNESS_RANGE, _object_rows, procedural_scene
+from renderformer.data.sets.shapes import FAMILIES, is_closed, random_shape, simplified, volume
+from renderformer.data.sets.user_meshes import load_user_meshes
 
 # The last three have 6, 7 and 8 lights, of which the others have up to 5.
 SEEDS = (*range(60), 78, 126, 105)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renderformer.data.camera import Camera
+from renderformer.data.colour import srgb_to_linear
 from renderformer.data.errors import InputError
-from renderformer.data.filematerials import srgb_to_linear
-from renderformer.data.pytorch3d import (
+from renderformer.data.formats.pytorch3d import (
     atlas_texel,
     camera_parameters,
     diffuse_atlas,
@@ -23,8 +23,8 @@ from renderformer.data.pytorch3d import (
     indexed_mesh,
     to_pytorch3d,
 )
+from renderformer.data.formats.textures import triangle_mask
 from renderformer.data.scene import DIFFUSE, PATCH_SIZE, Light, Material, Mesh, Scene
-from renderformer.data.textures import triangle_mask
 
 VERTICES = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
 FACES = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])

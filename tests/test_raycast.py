@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from renderformer.data import raycast as rc
 from renderformer.data.camera import Camera
+from renderformer.data.rays import raycast as rc
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 
 CORNERS = 0.5 * np.array([[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, 1, -1]], np.float32)
@@ -100,7 +100,7 @@ def crossed(origins: np.ndarray, directions: np.ndarray, triangles: np.ndarray) 
 @pytest.mark.parametrize("roughness", [0.15, 0.5, 1.0])
 def test_direct_light_agrees_with_path_tracing(roughness: float) -> None:
     pytest.importorskip("mitsuba", reason="needs the extra `reference`")
-    from renderformer.data.reference import render_reference
+    from renderformer.data.sets.mitsuba import render_reference
 
     scene = ball_scene(roughness)
     image = caster(scene).features(scene.cameras[0], 64, 64, antialias=4)
@@ -269,7 +269,7 @@ def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
 
 def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:
     pytest.importorskip("mitsuba", reason="needs the extra `reference`")
-    from renderformer.data.reference import render_reference
+    from renderformer.data.sets.mitsuba import render_reference
 
     metal = Material(0.0, 0.9, 0.3)
     wall = FLOOR[..., [0, 2, 1]] * np.float32([1, -1, 1])

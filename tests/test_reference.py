@@ -11,13 +11,13 @@ import pytest
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.raycast import MASK, RayCaster
+from renderformer.data.geometry.stages import stage_meshes
+from renderformer.data.rays.raycast import MASK, RayCaster
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Light, Material, Mesh, Scene
-from renderformer.data.stages import stage_meshes
 
 pytest.importorskip("mitsuba", reason="reference pictures need Mitsuba: pip install renderformer[reference]")
 
-from renderformer.data.reference import ReferenceScene, render_reference
+from renderformer.data.sets.mitsuba import ReferenceScene, render_reference
 
 FLOOR = stage_meshes("floor", divisions=2)[0]
 DOWN = Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, -0.5), up=(0.0, 1.0, 0.0), fov=30)

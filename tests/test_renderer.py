@@ -8,9 +8,9 @@ import torch
 import trimesh
 
 from renderformer.config import ModelConfig
-from renderformer.data import raycast as rc
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.rays import raycast as rc
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.model import RenderFormer
 from renderformer.renderer import Renderer

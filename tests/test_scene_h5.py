@@ -14,18 +14,16 @@ from numpy.testing import assert_array_equal
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.saving import save_scene
+from renderformer.data.formats.saving import save_scene
+from renderformer.data.formats.scene_h5 import read_scene_h5
+from renderformer.data.formats.scene_json import read_scene_json
+from renderformer.data.formats.textures import triangle_mask
 from renderformer.data.scene import Light, Material, Mesh, Scene
-from renderformer.data.scene_h5 import read_scene_h5
-from renderformer.data.scene_json import read_scene_json
-from renderformer.data.textures import triangle_mask
 
 KEYS = ("triangles", "vn", "texture", "c2w", "fov")
 
 
-@pytest.mark.parametrize(
-    "name", ["mini/color_ramp", "mini/seeds", "mini/xform", "scenes/init-template"]
-)
+@pytest.mark.parametrize("name", ["mini/color_ramp", "mini/seeds", "mini/xform", "scenes/init-template"])
 def test_goldens_are_written_as_they_were_read(goldens: Path, tmp_path: Path, name: str) -> None:
     scene = read_scene_h5(goldens / f"{name}.h5")
     save_scene(scene, tmp_path / "out.h5")
@@ -90,9 +88,7 @@ def test_random_scenes_survive_exactly(tmp_path_factory: pytest.TempPathFactory,
     assert (again.patches is None) == (scene.patches is None)
     if scene.patches is not None and again.patches is not None:
         assert_array_equal(again.patches[1] < 0, uniform)
-        assert_array_equal(
-            again.patches[0][again.patches[1][~uniform]], scene.patches[0][scene.patches[1][~uniform]]
-        )
+        assert_array_equal(again.patches[0][again.patches[1][~uniform]], scene.patches[0][scene.patches[1][~uniform]])
     data = path.read_bytes()
     save_scene(scene, path)
     assert path.read_bytes() == data
@@ -102,9 +98,11 @@ def test_old_files_with_doubles(tmp_path: Path) -> None:
     triangles = np.random.default_rng(0).normal(size=(5, 3, 3))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["triangles"], file["vn"] = triangles, np.ones((5, 3, 3)) / np.sqrt(3)
-        file["texture"] = (Material(0.25, emission=1.0).row()[None, :, None, None] * triangle_mask()).astype(
-            np.float16
-        ).repeat(5, axis=0)
+        file["texture"] = (
+            (Material(0.25, emission=1.0).row()[None, :, None, None] * triangle_mask())
+            .astype(np.float16)
+            .repeat(5, axis=0)
+        )
         file["c2w"] = Camera.from_angles().c2w[None].astype(np.float64)
         file["fov"] = np.array([[30.0]])
         file["extra"] = np.zeros(3)

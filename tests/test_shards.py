@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 
 from renderformer.cli.data import app
 from renderformer.data.errors import InputError
-from renderformer.data.generation import generate, robust_mean
-from renderformer.data.shards import (
+from renderformer.data.geometry.stages import stage_kind
+from renderformer.data.sets.generation import generate, robust_mean
+from renderformer.data.sets.shards import (
     FORMAT,
     HELD_OUT_SEED,
     IMPORTED_SEED,
@@ -34,7 +35,6 @@ from renderformer.data.shards import (
     shard_path,
     verify,
 )
-from renderformer.data.stages import stage_kind
 
 for package in ("mitsuba", "manifold3d", "skimage"):
     pytest.importorskip(package, reason=f"data sets need {package}: pip install renderformer[reference]")
@@ -63,8 +63,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_scenes_come_back_with_their_pictures(folder: Path) -> None:
-    from renderformer.data.procedural import procedural_scene
-    from renderformer.data.reference import render_reference
+    from renderformer.data.sets.mitsuba import render_reference
+    from renderformer.data.sets.procedural import procedural_scene
 
     reader = ShardReader(folder)
     assert len(reader) == 4
@@ -348,7 +348,7 @@ def test_missing_or_unwritable_folders_are_named(tmp_path: Path) -> None:
         ({"seed": -1}, "seed is -1"),
         ({"spp": 10}, "does not split"),
         ({"spp": 48}, "square"),
-        ({"imported": True}, "spp is 16, expected 0"),
+        ({"imported": True}, "spp is 16; expected 0"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(change: dict[str, int], message: str) -> None:
@@ -392,7 +392,7 @@ def test_robust_mean_drops_fireflies_and_nothing_else() -> None:
 
 
 def test_what_half_floats_cost_is_told_as_it_is() -> None:
-    from renderformer.data.shardinfo import encoding_error
+    from renderformer.data.sets.summary import encoding_error
 
     rng = np.random.default_rng(0)
     # Light of pictures: most below 1, some lamps, some black.

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from renderformer.data.errors import InputError
-from renderformer.data.normals import merge_corners, smooth_normals
+from renderformer.data.geometry.simplify import proxy, simplify, simplify_scene, subdivide, subdivide_scene
+from renderformer.data.geometry.triangles import merge_corners, smooth_normals
 from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, PATCH_SIZE, Light, Material, Mesh, Scene, flat_normals
-from renderformer.data.simplify import proxy, simplify, simplify_scene, subdivide, subdivide_scene
 
 RED, GREEN = Material((0.8, 0.1, 0.1)), Material((0.1, 0.7, 0.1), roughness=0.2)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from renderformer.data.errors import InputError
+from renderformer.data.geometry.stages import STAGE_KINDS, stage_meshes
 from renderformer.data.scene import Material
-from renderformer.data.stages import STAGE_KINDS, stage_meshes
 
 
 @pytest.mark.parametrize(("kind", "count"), [("floor", 1), ("wall", 2), ("corner", 3), ("box", 4)])

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from renderformer.check import check_scene
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.limits import check_scene
-from renderformer.data.loading import load_scene
+from renderformer.data.formats.loading import load_scene
+from renderformer.data.geometry.simplify import subdivide
 from renderformer.data.scene import DIFFUSE, Material, Mesh, Scene
-from renderformer.data.simplify import subdivide
 from renderformer.data.staging import OBJECT_MATERIAL, StageOptions, balanced_strength, stage_scene
 
 
@@ -247,7 +247,7 @@ def test_odd_but_possible_choices_are_noted() -> None:
         ({"stage": "cave"}, "stage: 'cave' is not one of auto, none, floor"),
         ({"distance": -1}, "distance: -1 is out of range"),
         ({"distance": float("nan")}, "distance: nan"),
-        ({"fov": 0}, "fov: 0 is out of range, expected 1 … 170"),
+        ({"fov": 0}, "fov: 0 is out of range; expected 1 … 170"),
         ({"fov": 180}, "fov: 180"),
         ({"elevation": 91}, "elevation: 91"),
         ({"size": 0}, "size: 0"),

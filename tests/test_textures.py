@@ -17,10 +17,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from renderformer.data.filematerials import Surface, srgb_to_linear
-from renderformer.data.meshfiles import load_mesh_file
+from renderformer.data.colour import srgb_to_linear
+from renderformer.data.formats.materials import Surface
+from renderformer.data.formats.meshes import load_mesh_file
+from renderformer.data.formats.textures import MAX_PATCHES, Picture, Textures, bake_patches, triangle_mask
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
-from renderformer.data.textures import MAX_PATCHES, Picture, Textures, bake_patches, triangle_mask
 
 WHITE = Surface((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 0.0, 0.5)
 # Ours and scipy's.

@@ -17,15 +17,16 @@ from typer.testing import CliRunner
 
 from renderformer.checkpoints import load_model
 from renderformer.cli.main import app
-from renderformer.data import shards
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.raycast import RayCaster
+from renderformer.data.geometry.simplify import proxy
+from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
-from renderformer.data.simplify import proxy
-from renderformer.training import dataset, features, loop, metrics, samples
+from renderformer.data.sets import shards
+from renderformer.evaluation import metrics
+from renderformer.evaluation.evaluation import evaluate, predict
+from renderformer.training import dataset, features, loop, samples
 from renderformer.training.config import TrainingConfig
-from renderformer.training.evaluation import evaluate, predict
 from renderformer.training.objective import LOSSES, Objective
 
 TINY = {
@@ -439,7 +440,7 @@ def test_a_model_of_another_configuration_is_no_start(tmp_path: Path, small: Mem
     [
         (["--config", "none.yaml", "--data", "d"], "none.yaml: cannot be read"),
         (["--config", "list.yaml", "--data", "d"], "list.yaml: must hold keys"),
-        (["--config", "odd.yaml", "--data", "d"], "odd.yaml: loss is 'l3', expected one of tone"),
+        (["--config", "odd.yaml", "--data", "d"], "odd.yaml: loss is 'l3'; expected one of tone"),
         (["--config", "model.yaml", "--data", "d"], "model.yaml: model: num_layers = 0"),
         (["--config", "good.yaml", "--data", "nowhere"], "nowhere/manifest.json: no such file"),
         (["--config", "good.yaml", "--data", "d", "--init", "nothing"], "nothing: no such folder"),

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from renderformer.check import check_scene
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.limits import check_scene
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, Light, Material, Mesh, Scene
 from renderformer.image import Image
 from renderformer.viewer.camera import OrbitCamera, View, trained_range

@@ -309,7 +309,7 @@ def test_errors_are_told_and_the_next_picture_comes() -> None:
 
     def fail(progress: Any, size: tuple[int, int]) -> None:
         if engine.drawn[-1][0] % 2:
-            raise InputError(f"camera {engine.drawn[-1][0]:g} is bad")
+            raise InputError("", f"camera {engine.drawn[-1][0]:g} is bad")
 
     engine.during_render = fail
     with running(engine) as (scheduler, frames, errors):

@@ -32,7 +32,14 @@ def test_a_video_has_every_frame_and_says_what_it_cut(tmp_path: Path) -> None:
     done: list[tuple[str, int, int]] = []
     cameras = turntable(View(), 12)
     notes = write_video(
-        path, RENDERER, None, cameras, (65, 48), 12, "none", progress=lambda *now: done.append(now)  # type: ignore[arg-type]
+        path,
+        RENDERER,
+        None,
+        cameras,
+        (65, 48),
+        12,
+        "none",
+        progress=lambda *now: done.append(now),  # type: ignore[arg-type]
     )
     assert len(notes) == 1
     assert "65 x 48 to 64 x 48" in notes[0]

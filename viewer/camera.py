@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from renderformer.check import BOX, CAMERA_DISTANCE, FOV
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.limits import BOX, CAMERA_DISTANCE, FOV
 
 Vector = tuple[float, float, float]
 # What `check_scene` forgives, too: room for coordinates that went through a text file.
@@ -116,7 +116,7 @@ class OrbitCamera:
     def view(self, wanted: View) -> None:
         numbers = (wanted.azimuth, wanted.elevation, wanted.distance, *wanted.target, wanted.fov)
         if not all(map(math.isfinite, numbers)):
-            raise InputError(f"camera: {wanted} holds values that are not finite")
+            raise InputError("camera", f"{wanted} holds values that are not finite")
         # Everybody may look straight down, nobody further.
         wanted = replace(
             wanted,
@@ -161,7 +161,7 @@ class OrbitCamera:
     def dolly(self, factor: float) -> None:
         """Multiply the distance from the target; below 1 is nearer."""
         if not factor > 0:
-            raise InputError(f"camera: dolly factor is {factor}, expected a positive number")
+            raise InputError("camera", f"dolly factor is {factor}", "expected a positive number")
         self.view = replace(self._view, distance=self._view.distance * factor)
 
     def zoom(self, degrees: float) -> None:
@@ -198,7 +198,7 @@ class OrbitCamera:
     def _marked(self, name: str) -> View:
         if name not in self.bookmarks:
             known = ", ".join(self.bookmarks) or "none"
-            raise InputError(f"camera: no bookmark {name!r}; there are: {known}")
+            raise InputError("camera", f"no bookmark {name!r}", f"there are: {known}")
         return self.bookmarks[name]
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from renderformer.data.arrays import UInt8Array
+from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
-from renderformer.image import LINEAR_SUFFIXES, Image, srgb_encoded
+from renderformer.image import LINEAR_SUFFIXES, Image
 
-Picture = npt.NDArray[np.uint8]
 # A difference of this share of the full range is drawn white.
 DIFFERENCE_GAIN = 4.0
 
@@ -45,12 +45,12 @@ def letterbox(width: int, height: int, aspect: float) -> Rect:
     return Rect((width - w) // 2, (height - h) // 2, w, h)
 
 
-def shown(image: Image, tone_map: str, exposure: float) -> Picture:
+def shown(image: Image, tone_map: str, exposure: float) -> UInt8Array:
     """The picture for the display; rounded as `Image.save` does for a PNG."""
     return np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8)
 
 
-def resized(picture: Picture, width: int, height: int) -> Picture:
+def resized(picture: UInt8Array, width: int, height: int) -> UInt8Array:
     """Bilinear; the picture itself where the size is right."""
     from PIL import Image as Pillow
 
@@ -59,7 +59,7 @@ def resized(picture: Picture, width: int, height: int) -> Picture:
     return np.asarray(Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.BILINEAR))
 
 
-def split(left: Picture, right: Picture, bar: float) -> Picture:
+def split(left: UInt8Array, right: UInt8Array, bar: float) -> UInt8Array:
     """The left picture up to `bar` (0 … 1) of the width, then the right one, which is brought to its size."""
     height, width, _ = left.shape
     column = round(min(max(bar, 0.0), 1.0) * width)
@@ -69,7 +69,7 @@ def split(left: Picture, right: Picture, bar: float) -> Picture:
     return both
 
 
-def difference(picture: Picture, reference: Picture, gain: float = DIFFERENCE_GAIN) -> Picture:
+def difference(picture: UInt8Array, reference: UInt8Array, gain: float = DIFFERENCE_GAIN) -> UInt8Array:
     """Absolute difference of display values, times `gain`; the reference is brought to the picture's size."""
     other = resized(reference, picture.shape[1], picture.shape[0])
     return np.clip(np.abs(picture.astype(np.float32) - other) * gain, 0, 255).astype(np.uint8)
@@ -80,7 +80,7 @@ class Reference:
     """A picture to compare with: linear light, which follows exposure and tone map, or display values as they are."""
 
     linear: Image | None
-    display: Picture | None
+    display: UInt8Array | None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Reference:
@@ -95,14 +95,14 @@ class Reference:
         if path.suffix.lower() in LINEAR_SUFFIXES:
             return cls(Image.load(path), None)
         if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-            raise InputError(f"{path}: cannot compare with {path.suffix!r}; give a .png, .jpg, .exr or .npy file")
+            raise InputError(path, f"cannot compare with {path.suffix!r}", "give a .png, .jpg, .exr or .npy file")
         try:
             with Pillow.open(path, formats=("PNG", "JPEG")) as file:
                 return cls(None, np.asarray(file.convert("RGB")))
         except (OSError, ValueError, Pillow.DecompressionBombError) as error:
-            raise InputError(f"{path}: cannot read the picture ({error}); check the file") from None
+            raise InputError(path, f"cannot read the picture ({error})", "check the file") from None
 
-    def shown(self, tone_map: str, exposure: float) -> Picture:
+    def shown(self, tone_map: str, exposure: float) -> UInt8Array:
         """For the display."""
         if self.linear is not None:
             return shown(self.linear, tone_map, exposure)
@@ -112,12 +112,11 @@ class Reference:
 
 def to_srgb(linear: tuple[float, float, float]) -> tuple[int, int, int]:
     """A linear colour in 0 … 1 as a colour picker shows it, 0 … 255."""
-    encoded = np.rint(srgb_encoded(np.clip(np.asarray(linear, np.float32), 0, 1)) * 255)
+    encoded = np.rint(linear_to_srgb(np.clip(np.asarray(linear, np.float32), 0, 1)) * 255)
     return int(encoded[0]), int(encoded[1]), int(encoded[2])
 
 
 def from_srgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     """The inverse of `to_srgb`."""
-    s = np.asarray(colour, np.float64) / 255
-    linear = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
+    linear = srgb_to_linear(np.asarray(colour, np.float64) / 255)
     return float(linear[0]), float(linear[1]), float(linear[2])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import (
@@ -55,12 +56,12 @@ class Placement:
     rotation: Vector = (0.0, 0.0, 0.0)
     scale: float = 1.0
 
-    def matrix(self, centre: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def matrix(self, centre: npt.ArrayLike) -> Float64Array:
         """(4, 4) world to world."""
         from scipy.spatial.transform import Rotation
 
         if not (math.isfinite(self.scale) and self.scale > 0):
-            raise InputError(f"placement: scale is {self.scale}, expected a positive number")
+            raise InputError("placement", f"scale is {self.scale}", "expected a positive number")
         middle = np.asarray(centre, np.float64)
         linear = self.scale * Rotation.from_euler("xyz", self.rotation, degrees=True).as_matrix()
         matrix = np.eye(4)
@@ -140,7 +141,7 @@ class SceneDocument:
             if item.name == name:
                 return item
         names = ", ".join(item.name for item in self.items)
-        raise InputError(f"scene {self._state.name!r}: no object {name!r}; it has: {names}")
+        raise InputError(f"scene {self._state.name!r}", f"no object {name!r}", f"it has: {names}")
 
     @property
     def scene(self) -> Scene:
@@ -154,7 +155,7 @@ class SceneDocument:
         if self._scene is None or self._scene[0] is not self._state:
             shown = tuple(item.mesh for item in self._state.items if item.visible)
             if not shown:
-                raise InputError(f"scene {self._state.name!r}: all objects are hidden; show one")
+                raise InputError(f"scene {self._state.name!r}", "all objects are hidden", "show one")
             self._scene = self._state, Scene(shown, self._state.cameras, self._state.name, self._state.notes)
         return self._scene[1]
 
@@ -273,11 +274,11 @@ class SceneDocument:
         """
         item = self[name]
         if not item.base.emits:
-            raise InputError(f"object {name!r}: does not emit; give it an emission first")
+            raise InputError(f"object {name!r}", "does not emit", "give it an emission first")
         mesh = item.mesh
         if strength is not None:
             if not (math.isfinite(strength) and 0 < strength <= 60000):
-                raise InputError(f"light {name!r}: strength is {strength}, expected more than 0, up to 60000")
+                raise InputError(f"light {name!r}", f"strength is {strength}", "expected more than 0, up to 60000")
             rows = mesh.materials.copy()
             rows[:, EMISSION] *= strength / rows[:, EMISSION].max()
             mesh = replace(mesh, materials=rows)
@@ -299,7 +300,7 @@ class SceneDocument:
         Raises:
             InputError: as `load_scene`.
         """
-        from renderformer.data.loading import load_scene
+        from renderformer.data.formats.loading import load_scene
 
         meshes = load_scene(path, stage="raw", budget=budget).objects
         low = np.min([mesh.bounds[0] for mesh in meshes], axis=0)
@@ -320,7 +321,7 @@ class SceneDocument:
         """Delete an object."""
         gone = self[name]
         if len(self.items) == 1:
-            raise InputError(f"object {name!r}: is the last one; a scene needs one")
+            raise InputError(f"object {name!r}", "is the last one", "a scene needs one")
         self._commit(f"remove {name}", tuple(item for item in self.items if item is not gone))
 
     def set_cameras(self, cameras: tuple[Camera, ...]) -> None:
@@ -373,10 +374,10 @@ def light_of(mesh: Mesh) -> Light:
 def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mesh:
     light = light_of(mesh)
     if size is not None and not (math.isfinite(size) and size > 0):
-        raise InputError(f"light {mesh.name!r}: size is {size}, expected a positive number")
+        raise InputError(f"light {mesh.name!r}", f"size is {size}", "expected a positive number")
     if len(mesh) == 1:
         if position is not None and not all(map(math.isfinite, position)):
-            raise InputError(f"light {mesh.name!r}: position is {position}, expected three finite numbers")
+            raise InputError(f"light {mesh.name!r}", f"position is {position}", "expected three finite numbers")
         moved = replace(light, position=position or light.position, size=size or light.size).mesh()
         return replace(moved, materials=mesh.materials)
     shift = np.subtract(position, light.position) if position is not None else np.zeros(3)
@@ -384,7 +385,7 @@ def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mes
     return mesh.transformed(placement.matrix(light.position))
 
 
-def _vector(values: npt.NDArray[Any]) -> Vector:
+def _vector(values: AnyArray) -> Vector:
     return float(values[0]), float(values[1]), float(values[2])
 
 

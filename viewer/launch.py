@@ -62,7 +62,7 @@ def view(
     """
     problem = web_problem() if web else window_problem()
     if problem:
-        raise InputError(problem)
+        raise InputError("viewer", problem)
     from renderformer.renderer import Renderer
     from renderformer.viewer.session import Session
 

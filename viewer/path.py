@@ -55,7 +55,7 @@ class CameraPath:
         if time is None:
             time = self.keys[-1].time + 2.0 if self.keys else 0.0
         if not math.isfinite(time) or any(key.time == time for key in self.keys):
-            raise InputError(f"camera path: time {time:g} is taken or not finite; give every key a time of its own")
+            raise InputError("camera path", f"time {time:g} is taken or not finite", "give every key a time of its own")
         key = Key(time, view)
         self.keys = sorted([*self.keys, key], key=lambda k: k.time)
         return key
@@ -71,7 +71,7 @@ class CameraPath:
     def views(self, times: Sequence[float]) -> list[View]:
         """Where the camera is at these times; before the first key and after the last it stands still."""
         if not self.keys:
-            raise InputError("camera path: has no keys; add some")
+            raise InputError("camera path", "has no keys", "add some")
         at = np.array([key.time for key in self.keys])
         views = [key.view for key in self.keys]
         rows = np.array([[v.azimuth, v.elevation, v.distance, *v.target, v.fov] for v in views])
@@ -87,12 +87,12 @@ class CameraPath:
     def cameras(self, fps: float) -> list[Camera]:
         """A camera for each frame of a video, from the first key to the last."""
         if len(self.keys) < 2:
-            raise InputError(f"camera path: has {len(self.keys)} keys, a video needs two or more; add some")
+            raise InputError("camera path", f"has {len(self.keys)} keys, a video needs two or more", "add some")
         if not (math.isfinite(fps) and fps > 0):
-            raise InputError(f"camera path: {fps} frames a second, expected a positive number")
+            raise InputError("camera path", f"{fps} frames a second", "expected a positive number")
         count = round(self.duration * fps) + 1
         if count > MAX_FRAMES:
-            raise InputError(f"camera path: {count:,} frames, at most {MAX_FRAMES:,}; make it shorter")
+            raise InputError("camera path", f"{count:,} frames, at most {MAX_FRAMES:,}", "make it shorter")
         times = np.linspace(self.keys[0].time, self.keys[-1].time, count)
         return [view.camera(f"path_{i:04d}") for i, view in enumerate(self.views(times.tolist()))]
 
@@ -100,7 +100,7 @@ class CameraPath:
 def turntable(view: View, frames: int) -> list[Camera]:
     """Cameras of one full turn that starts at a view; the first is not repeated."""
     if not 1 <= frames <= MAX_FRAMES:
-        raise InputError(f"turntable: {frames} frames, expected 1 … {MAX_FRAMES:,}")
+        raise InputError("turntable", f"{frames} frames", f"expected 1 … {MAX_FRAMES:,}")
     turns = [replace(view, azimuth=view.azimuth + 360 * i / frames) for i in range(frames)]
     return [turned.camera(f"turn_{i:04d}") for i, turned in enumerate(turns)]
 
@@ -129,14 +129,14 @@ def write_video(
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
-        raise InputError(f"{path}: unknown video format {path.suffix!r}; end the name in .mp4")
+        raise InputError(path, f"unknown video format {path.suffix!r}", "end the name in .mp4")
     check_place(path)
     if not cameras:
-        raise InputError(f"{path}: no cameras to make a video of")
+        raise InputError(path, "no cameras to make a video of")
     width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
     even = width // 2 * 2, height // 2 * 2
     if min(even) < 2:
-        raise InputError(f"{path}: {width} x {height} is too small for a video; use 2 x 2 or more")
+        raise InputError(path, f"{width} x {height} is too small for a video", "use 2 x 2 or more")
     with atomic_path(path) as temporary:
         writer = _writer(temporary, fps)
         try:

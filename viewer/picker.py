@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderformer.data.camera import Camera
-from renderformer.data.raycast import RayCaster
+from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Scene
 
 

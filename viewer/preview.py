@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from renderformer.data.arrays import Float64Array
 from renderformer.data.errors import InputError
-from renderformer.data.lighting import Lights, normalised, triangle_form_factor
+from renderformer.data.geometry.simplify import subdivide
+from renderformer.data.rays.lighting import Lights, normalised, triangle_form_factor
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Mesh
-from renderformer.data.simplify import subdivide
 from renderformer.image import Image
 
 # Light between the corners of a triangle is interpolated, so larger edges than this are cut.
@@ -37,7 +37,7 @@ class Lighting:
     """What lights all objects of a scene: light triangles, and even light as (3,) linear radiance."""
 
     lights: Lights
-    even: npt.NDArray[np.float64]
+    even: Float64Array
 
     @classmethod
     def of(cls, meshes: Sequence[Mesh]) -> Lighting:
@@ -53,9 +53,7 @@ class Lighting:
         return cls(lights, EVEN / np.pi * power.sum(axis=0, dtype=np.float64))
 
 
-def coloured(
-    mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def coloured(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Float64Array, Float64Array]:
     """(V, 3) positions and (V, 3) display colours 0 … 1 of a mesh; each three corners are a triangle."""
     if 3 * len(mesh) < CUT_CORNERS:
         # An object far larger than a scene cannot be cut so finely; its corners must do.

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import check_place
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.viewer.camera import OrbitCamera, View
-from renderformer.viewer.display import Picture, Reference, difference, shown
+from renderformer.viewer.display import Reference, difference, shown
 from renderformer.viewer.document import SceneDocument, fingerprint
 from renderformer.viewer.path import CameraPath, turntable, write_video
 from renderformer.viewer.picker import Pick, Picker
@@ -133,9 +134,7 @@ class Session:
         self._warned: tuple[str, list[str]] = ("", [])
         self._picker: tuple[str, Picker] | None = None
         options = {} if budget is None else {"budget": budget}
-        self.scheduler = RenderScheduler(
-            renderer, self._framed, self._failed, self._progressed, clock=clock, **options
-        )
+        self.scheduler = RenderScheduler(renderer, self._framed, self._failed, self._progressed, clock=clock, **options)
 
     @property
     def tone_map(self) -> str:
@@ -152,9 +151,9 @@ class Session:
         tone_map = self._tone_map if tone_map is None else tone_map
         exposure = self._exposure if exposure is None else float(exposure)
         if tone_map not in TONE_MAPS:
-            raise InputError(f"tone_map is {tone_map!r}, expected one of {', '.join(TONE_MAPS)}")
+            raise InputError("", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
         if not abs(exposure) <= 32:
-            raise InputError(f"exposure is {exposure}, expected stops between -32 and 32")
+            raise InputError("", f"exposure is {exposure}", "expected stops between -32 and 32")
         self._tone_map, self._exposure = tone_map, exposure
 
     def request(self, tag: Any = None) -> int:
@@ -195,7 +194,7 @@ class Session:
             self.view_size = max(1, size[0]), max(1, size[1])
             self.request()
 
-    def picture(self, kind: str = "neural") -> Picture | None:
+    def picture(self, kind: str = "neural") -> UInt8Array | None:
         """The newest picture as the display shows it, or its difference to the reference; None while there is none."""
         frame = self.frame
         if frame is None:
@@ -203,7 +202,7 @@ class Session:
         picture = shown(frame.image, self.tone_map, self.exposure)
         if kind == "difference":
             if self.reference is None:
-                raise InputError("difference: no reference picture; open one first")
+                raise InputError("difference", "no reference picture", "open one first")
             return difference(picture, self.reference.shown(self.tone_map, self.exposure))
         return picture
 
@@ -266,9 +265,7 @@ class Session:
             marks = tuple(view.camera(name) for name, view in self.orbit.bookmarks.items())
             return scene.replace(cameras=(*scene.cameras, *marks))
 
-    def save(
-        self, path: str | os.PathLike[str], progress: Progress | None = None, turn: float = 0.0
-    ) -> list[str]:
+    def save(self, path: str | os.PathLike[str], progress: Progress | None = None, turn: float = 0.0) -> list[str]:
         """Write what is shown now: the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy),
         or a video (.mp4) along the key frames, or, with `turn` seconds, of one full turn from where the camera is.
 
@@ -339,7 +336,7 @@ class Session:
         """
         with self.lock:
             if self.task is not None:
-                raise InputError(f"{self.task.label} is not done yet; wait for it or cancel it")
+                raise InputError("", f"{self.task.label} is not done yet", "wait for it or cancel it")
             self.task = Task(label, work, self._task_ended)
             return self.task
 
@@ -360,7 +357,7 @@ class Session:
         Raises:
             InputError: what `load_scene` and `Reference.load` raise.
         """
-        from renderformer.data.loading import load_scene
+        from renderformer.data.formats.loading import load_scene
 
         path = Path(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:

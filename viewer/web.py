@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 import viser
 
+from renderformer.data.arrays import UInt8Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Mesh
 from renderformer.image import TONE_MAPS
 from renderformer.viewer.camera import OrbitCamera, View
-from renderformer.viewer.display import Picture, from_srgb, to_srgb
+from renderformer.viewer.display import from_srgb, to_srgb
 from renderformer.viewer.document import Item, Placement, light_of
 from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.session import RESOLUTIONS, TURN_SECONDS, VIEWS, Session, describe
@@ -548,7 +549,7 @@ class WebViewer:
                 source = _unzipped(path) if path.suffix.lower() == ".zip" else path
                 self._kind.value = self.session.open(source)
             except InputError as error:
-                raise InputError(str(error).replace(f"{folder}{os.sep}", "")) from None
+                raise error.at(error.place.replace(f"{folder}{os.sep}", "")) from None
         self._bar.visible = False
         self._put_cameras()
         self._fill()
@@ -610,7 +611,7 @@ def _with_client(event: Any, action: Callable[[Any], object]) -> None:
     action(event.client)
 
 
-def _split(picture: Picture, bar: float) -> tuple[Picture, np.ndarray]:
+def _split(picture: UInt8Array, bar: float) -> tuple[UInt8Array, np.ndarray]:
     """The picture before the preview right of a bar (0 … 1), black behind it on the left; and depths in scene units."""
     height, width, _ = picture.shape
     column, thick = round(bar * width), max(1, round(_BAR * width))
@@ -674,14 +675,14 @@ def _unzipped(path: Path) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(item.file_size for item in archive.infolist()) > _MAX_UNPACKED:
-                raise InputError(f"{path}: unpacks to more than {_MAX_UNPACKED >> 30} GiB; open it on the command line")
+                raise InputError(path, f"unpacks to more than {_MAX_UNPACKED >> 30} GiB", "open it on the command line")
             scenes = [name for name in archive.namelist() if re.fullmatch(r"[^/\\]+\.json", name)]
             if len(scenes) != 1:
-                raise InputError(f"{path}: holds {len(scenes)} scene JSON files, expected one; send its .glb or .h5")
+                raise InputError(path, f"holds {len(scenes)} scene JSON files, expected one", "send its .glb or .h5")
             # zipfile drops what would lead out of the folder.
             archive.extractall(folder)
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: cannot be unpacked ({error}); check the file") from None
+        raise InputError(path, f"cannot be unpacked ({error})", "check the file") from None
     return folder / scenes[0]

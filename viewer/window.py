@@ -20,12 +20,13 @@ import numpy as np
 import open3d as o3d
 from open3d.visualization import gui, rendering
 
+from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError
-from renderformer.data.loading import SCENE_FORMATS
-from renderformer.data.meshfiles import FORMATS
+from renderformer.data.formats.loading import SCENE_FORMATS
+from renderformer.data.formats.meshes import FORMATS
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS
 from renderformer.viewer.camera import OrbitCamera
-from renderformer.viewer.display import Picture, Rect, from_srgb, letterbox, resized, to_srgb
+from renderformer.viewer.display import Rect, from_srgb, letterbox, resized, to_srgb
 from renderformer.viewer.document import Item, Placement, light_of
 from renderformer.viewer.preview import Lighting, coloured
 from renderformer.viewer.scheduler import Frame
@@ -91,7 +92,7 @@ class Window:
         self._settle: float | None = None
         self._folder = Path.cwd()
         self._drawn: dict[str, tuple[Item, Any]] = {}
-        self._picture: Picture | None = None
+        self._picture: UInt8Array | None = None
         self.window = gui.Application.instance.create_window(TITLE, width, height)
         self._build_view()
         self._build_panel()
@@ -315,9 +316,7 @@ class Window:
         ]
         for menu, number, label, action in entries:
             menu.add_item(label, number)
-            self.window.set_on_menu_item_activated(
-                number, self._guarded(functools.partial(self._then_fill, action))
-            )
+            self.window.set_on_menu_item_activated(number, self._guarded(functools.partial(self._then_fill, action)))
         for label, menu in (("File", file), ("Edit", edit), ("Help", about)):
             bar.add_menu(label, menu)
         gui.Application.instance.menubar = bar
@@ -341,9 +340,7 @@ class Window:
         bottom, pad = area.get_bottom() - foot, round(0.5 * em)
         self._busy.frame = gui.Rect(left + pad, bottom, width - 2 * pad, round(1.6 * em))
         button = round(5 * em) if self._cancel.visible else 0
-        self._progress.frame = gui.Rect(
-            left + pad, bottom + round(1.7 * em), width - 2 * pad - button, round(1.2 * em)
-        )
+        self._progress.frame = gui.Rect(left + pad, bottom + round(1.7 * em), width - 2 * pad - button, round(1.2 * em))
         self._cancel.frame = gui.Rect(left + width - pad - round(4.6 * em), bottom + pad, round(4.6 * em), 2 * em)
         self._back.frame = gui.Rect(area.x, area.y, left - area.x, area.height)
         box = self.rectangle()
@@ -525,7 +522,7 @@ class Window:
 
     def _play(self) -> None:
         if len(self.session.path.keys) < 2:
-            raise InputError("key frames: there are fewer than two; add some")
+            raise InputError("key frames", "there are fewer than two", "add some")
         self._turning = None
         self._playing = None if self._playing is not None else time.monotonic()
 

@@ -171,7 +171,9 @@ class RenderFormer(nn.Module):
             texture = texture[..., 0, 0]
         for given in (texture if texture.ndim == 5 else None, patches):
             if given is not None and tuple(given.shape[-2:]) != (patch, patch):
-                raise InputError(f"texture patches are {tuple(given.shape[-2:])}, this model takes {(patch, patch)}")
+                raise InputError(
+                    "", f"texture patches are {tuple(given.shape[-2:])}, this model takes {(patch, patch)}"
+                )
         if not self.config.use_ldr:
             texture = log_emission(texture, channel_dim=2)
         if texture.ndim == 5:

@@ -1,6 +1,6 @@
 """The extension `ray_features: direct` / `output: shading`: ray bundles that see what they hit.
 
-Not part of the paper. Ray casting (renderformer/data/raycast.py) gives every pixel its exact primary hit and direct
+Not part of the paper. Ray casting (data/rays/raycast.py) gives every pixel its exact primary hit and direct
 light, and every triangle its direct light; the transformer predicts what is left: light by way of other surfaces.
 Light of one colour never turns into another, so the network is monochrome: a coloured scene is one scene per colour
 channel. And light is linear: everything radiometric is divided by the mean direct light before the network and
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from renderformer.data import raycast as rc
+from renderformer.data.rays import raycast as rc
 
 # Of a monochrome feature image, in this order: mask, normal, position, diffuse, specular, roughness, emission,
 # irradiance, direct, highlight, reflection. The network is not given `direct`, which is irradiance times diffuse.

@@ -68,10 +68,10 @@ class TrainingConfig:
         known = {f.name: str(f.type) for f in fields(cls)}
         for key, value in values.items():
             if key not in known:
-                raise InputError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+                raise InputError(where, f"unknown key {key!r}", f"known are {', '.join(known)}")
             problem = _problem(key, known[key], value)
             if problem:
-                raise InputError(f"{where}: {key} is {value!r}, expected {problem}")
+                raise InputError(where, f"{key} is {value!r}", f"expected {problem}")
         return cls(**values)
 
 

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from renderformer.data import raycast as rc
+from renderformer.data.arrays import Float16Array, Float32Array, Int64Array
 from renderformer.data.errors import InputError
-from renderformer.data.shards import HALF_MAX, read_recipe
+from renderformer.data.rays import raycast as rc
+from renderformer.data.sets.shards import HALF_MAX, read_recipe
 from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, PreparedShard, Progress, prepared_shards
 
 # Batches among which scenes are sorted by size. Of 640 scenes of 255 tokens in the mean (63 to 384), a batch of 8 is
@@ -38,14 +39,14 @@ class Example:
     """One scene. triangles, normals (N, 3, 3), materials (N, 13), triangle_light (N, 2, 3) float32; c2w (V, 4, 4),
     fov (V,) float32; pixels (V, h, w, 29) and hdr (V, h, w, 3) float16. Without ray features pixels has no channels."""
 
-    triangles: npt.NDArray[np.float32]
-    normals: npt.NDArray[np.float32]
-    materials: npt.NDArray[np.float32]
-    triangle_light: npt.NDArray[np.float32]
-    c2w: npt.NDArray[np.float32]
-    fov: npt.NDArray[np.float32]
-    pixels: npt.NDArray[np.float16]
-    hdr: npt.NDArray[np.float16]
+    triangles: Float32Array
+    normals: Float32Array
+    materials: Float32Array
+    triangle_light: Float32Array
+    c2w: Float32Array
+    fov: Float32Array
+    pixels: Float16Array
+    hdr: Float16Array
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class TrainingSet(Sequence[Example]):
         self._counts = np.zeros(0, np.int64)
         self.refresh(progress)
         if not len(self):
-            raise InputError(f"{self.folder}: no finished shard here; make some with `renderformer data generate`")
+            raise InputError(self.folder, "no finished shard here", "make some with `renderformer data generate`")
 
     def __len__(self) -> int:
         count = int(self._ends[-1]) if len(self._ends) else 0
@@ -121,7 +122,7 @@ class TrainingSet(Sequence[Example]):
         return self.recipe.resolution
 
     @property
-    def token_counts(self) -> npt.NDArray[np.int64]:
+    def token_counts(self) -> Int64Array:
         """(scenes,) triangles that the tokens of each scene stand for."""
         return self._counts[: len(self)]
 
@@ -200,7 +201,7 @@ class Steps(Dataset[Batch]):
             ]
         return collate(examples, np.float16)
 
-    def _rows(self, counts: npt.NDArray[np.int64], step: int) -> npt.NDArray[np.int64]:
+    def _rows(self, counts: Int64Array, step: int) -> Int64Array:
         """(batch,) scenes of a step. A pass goes over a shuffled order; of each stretch of POOL batches, scenes of like
         numbers of tokens are put together, so that little is padded."""
         in_pass = max(1, len(counts) // self.batch)
@@ -251,9 +252,7 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
     Feature images are in camera space: a turn leaves them alone, a mirror flips them and the x of their vectors.
     """
     angle = rng.uniform(0, 2 * np.pi)
-    world = np.array(
-        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]], np.float32
-    )
+    world = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]], np.float32)
     mirror = bool(rng.random() < 0.5)
     flip = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
     if mirror:
@@ -292,7 +291,7 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
     )
 
 
-def _coloured(pixels: npt.NDArray[np.float16], colours: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+def _coloured(pixels: Float16Array, colours: Int64Array) -> Float16Array:
     """Feature images with their colour channels in another order."""
     channels = torch.arange(pixels.shape[-1])
     if len(channels):

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from renderformer.data.arrays import AnyArray, Float16Array, Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
-from renderformer.data.raycast import RAY_CHANNELS, lit_tokens
+from renderformer.data.rays.raycast import RAY_CHANNELS, lit_tokens
 from renderformer.data.scene import Scene
-from renderformer.data.shards import HALF_MAX, Recipe, end_with_parent, read_shard, scene_of, shard_paths
+from renderformer.data.sets.shards import HALF_MAX, Recipe, end_with_parent, read_shard, scene_of, shard_paths
 
 # Raise when the meaning of the features changes: cached ones are then cast anew.
 FEATURE_VERSION = 6
@@ -39,9 +39,7 @@ CORNERS, NORMALS, MATERIAL, LIGHT = slice(0, 9), slice(9, 18), slice(18, 31), sl
 Progress = Callable[[str, int, int], None]
 
 
-def cast_scene(
-    scene: Scene, token_triangles: int, size: int, ray_features: bool
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+def cast_scene(scene: Scene, token_triangles: int, size: int, ray_features: bool) -> tuple[Float32Array, Float16Array]:
     """(N, 37) token rows and (V, size, size, 29) feature images of a scene's own cameras; without ray features the
     tokens are all triangles, without light, and the images have no channels."""
     if ray_features:
@@ -69,7 +67,7 @@ class PreparedShard:
                 self.offsets, self.c2w, self.fov = file["offsets"], file["c2w"], file["fov"]
                 self.recipe = str(file["recipe"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: not readable ({error}); delete {path.parent} and start again") from None
+            raise InputError(path, f"not readable ({error})", f"delete {path.parent} and start again") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process maps the files itself; a map would travel as its content.
@@ -79,19 +77,19 @@ class PreparedShard:
         return len(self.offsets) - 1
 
     @cached_property
-    def images(self) -> npt.NDArray[np.float16]:
+    def images(self) -> Float16Array:
         return self._mapped(".images.npy")
 
     @cached_property
-    def tokens(self) -> npt.NDArray[np.float32]:
+    def tokens(self) -> Float32Array:
         return self._mapped(".tokens.npy")
 
-    def _mapped(self, suffix: str) -> npt.NDArray[Any]:
+    def _mapped(self, suffix: str) -> AnyArray:
         path = self.path.with_suffix(suffix)
         try:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: not readable ({error}); delete {path.parent} and start again") from None
+            raise InputError(path, f"not readable ({error})", f"delete {path.parent} and start again") from None
 
 
 def _prepare(shard: Path, recipe: Recipe, index: Path, token_triangles: int, ray_features: bool) -> None:
@@ -137,7 +135,7 @@ def prepared_shards(
     try:
         cache.mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"{cache}: cannot make this folder, {error.strerror or error}") from None
+        raise InputError(cache, f"cannot make this folder, {error.strerror or error}") from None
     names = [path.name for path in shard_paths(folder) if path.name not in known][:most]
     ready: dict[str, PreparedShard] = {}
     for name in names:

@@ -31,10 +31,10 @@ from renderformer.checkpoints import save_model
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
+from renderformer.evaluation.evaluation import baselines, evaluate
 from renderformer.model import RenderFormer
 from renderformer.training.config import TrainingConfig
 from renderformer.training.dataset import Batch, Steps, TrainingSet
-from renderformer.training.evaluation import baselines, evaluate
 from renderformer.training.objective import Objective
 from renderformer.training.samples import write_sheet
 
@@ -73,19 +73,21 @@ class Trainer:
         self.accelerator = accelerator or make_accelerator(config.precision)
         if config.batch % self.accelerator.num_processes:
             raise InputError(
-                f"batch {config.batch} does not split over {self.accelerator.num_processes} processes; use a multiple"
+                "",
+                f"batch {config.batch} does not split over {self.accelerator.num_processes} processes",
+                "use a multiple",
             )
         self.config, self.held_out, self.out, self.loaders = config, held_out, out, loaders
         self.data = sorted(data, key=lambda part: part.resolution)
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{out}: cannot make this folder, {error.strerror or error}") from None
+            raise InputError(out, f"cannot make this folder, {error.strerror or error}") from None
         torch.manual_seed(config.seed)
         self.model = RenderFormer(ModelConfig.from_dict(config.model, "model"))
         if init is not None:
             if init.config != self.model.config:
-                raise InputError(_difference(init.config, self.model.config))
+                raise InputError("--init", _difference(init.config, self.model.config), "they must be the same")
             self.model.load_state_dict(init.state_dict())
         self.model.to(self.accelerator.device)
         # A model with ray features draws each colour channel on its own, and augmentation permutes them, so one of them
@@ -228,8 +230,10 @@ class Trainer:
             state = self.out / STATE_FILE
             good = f"{state} holds the last good state; run again to go on from there" if state.exists() else "no state"
             raise InputError(
-                f"step {self.step}: {trouble}; lower learning_rate ({self.config.learning_rate:g}) or clip "
-                f"({self.config.clip:g}) in the configuration; {good}"
+                f"step {self.step}",
+                f"{trouble}; lower learning_rate ({self.config.learning_rate:g}) or clip ({self.config.clip:g}) "
+                "in the configuration",
+                good,
             )
 
     def _evaluate(self, loss: float, report: Report) -> float:
@@ -297,9 +301,9 @@ class Trainer:
                 state = json.loads((file.metadata() or {})["state"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: not the state of a training ({error}); choose another --out") from None
+            raise InputError(path, f"not the state of a training ({error})", "choose another --out") from None
         if ModelConfig.from_dict(state["config"]["model"]) != self.model.config:
-            raise InputError(f"{self.out}: holds the state of another model; choose another --out")
+            raise InputError(self.out, "holds the state of another model", "choose another --out")
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.averaged_model.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
         self.average.n_averaged.fill_(state["averaged"])
@@ -377,7 +381,4 @@ def _decaying(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
 def _difference(given: ModelConfig, wanted: ModelConfig) -> str:
     ours, theirs = given.to_dict(), wanted.to_dict()
     key = next(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
-    return (
-        f"the model to start from has {key} {ours.get(key)!r}, the configuration's `model` has {theirs.get(key)!r}; "
-        "they must be the same"
-    )
+    return f"the model to start from has {key} {ours.get(key)!r}, the configuration's `model` has {theirs.get(key)!r}"

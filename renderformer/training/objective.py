@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from renderformer.evaluation.evaluation import predict
 from renderformer.model import RenderFormer
 from renderformer.training.dataset import Batch
-from renderformer.training.evaluation import predict
 
 
 def tone(radiance: Tensor) -> Tensor:

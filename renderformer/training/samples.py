@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
+from renderformer.data.arrays import Float32Array
 from renderformer.data.files import atomic_path
+from renderformer.evaluation.evaluation import predict
+from renderformer.evaluation.metrics import display, psnr
 from renderformer.model import RenderFormer
 from renderformer.training.dataset import Example, collate
-from renderformer.training.evaluation import predict
-from renderformer.training.metrics import display, psnr
 
 COLUMNS = 8
 # Differences of display values are small.
@@ -43,7 +43,7 @@ def write_sheet(model: RenderFormer, examples: Sequence[Example], path: Path) ->
         sheet.save(temporary)
 
 
-def _tile(values: npt.NDArray[np.float32]) -> Image.Image:
+def _tile(values: Float32Array) -> Image.Image:
     """A picture of values in [0, 1] at the size of a tile; small pixels stay squares."""
     image = Image.fromarray((values * 255 + 0.5).astype(np.uint8))
     smooth = image.width > TILE

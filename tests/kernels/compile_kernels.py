@@ -1,6 +1,6 @@
 """Compile kernels for GPUs that are not there, and count what the machine code holds; run by test_compiled_kernels.py.
 
-    python tests/kernels/compile_kernels.py '[["attend", 90, {"D": 128}], …]'    # prints one JSON line a kernel
+python tests/kernels/compile_kernels.py '[["attend", 90, {"D": 128}], …]'    # prints one JSON line a kernel
 """
 
 from __future__ import annotations
@@ -132,9 +132,7 @@ def inspect(compiled: Any) -> dict[str, Any]:
         code = subprocess.run(
             [BINARIES / "nvdisasm", "-c", path], capture_output=True, text=True, check=True
         ).stdout  # fmt: skip
-        usage = subprocess.run(
-            [BINARIES / "cuobjdump", "-res-usage", path], capture_output=True, text=True, check=True
-        )
+        usage = subprocess.run([BINARIES / "cuobjdump", "-res-usage", path], capture_output=True, text=True, check=True)
         # ptxas says on the side when it waits for every single product of a warpgroup.
         gpu = re.findall(r"^\.target (\w+)", compiled.asm["ptx"], re.MULTILINE)[0]
         notes = ""

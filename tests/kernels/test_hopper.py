@@ -137,7 +137,7 @@ def test_a_length_that_cannot_be_checked_and_what_is_not_finite_show(monkeypatch
 
 def test_named_it_says_why_it_cannot_and_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     quantised, (q, _, _) = quantised_inputs(10, 70)
-    with pytest.raises(ValueError, match='path "gluon" cannot run this: device \'cpu\' is not a Hopper GPU'):
+    with pytest.raises(ValueError, match="path \"gluon\" cannot run this: device 'cpu' is not a Hopper GPU"):
         attend_quantised(quantised, torch.empty(q.shape), path="gluon")
     with pytest.raises(ValueError, match="path 'cuda' is unknown; use one of triton, gluon"):
         attend_quantised(quantised, torch.empty(q.shape), path="cuda")

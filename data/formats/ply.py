@@ -1,0 +1,105 @@
+"""PLY files that trimesh reads wrongly or not at all, put right before it sees them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from renderformer.data.arrays import AnyArray
+from renderformer.data.errors import InputError
+
+_NAMES = "char int8 uchar uint8 short int16 ushort uint16 int int32 uint uint32 float float32 double float64"
+_CODES = "i1 i1 u1 u1 i2 i2 u2 u2 i4 i4 u4 u4 f4 f4 f8 f8"
+_TYPES = dict(zip(_NAMES.encode().split(), _CODES.split(), strict=True))
+
+
+def check_lines(body: bytes, expected: int, kind: str) -> None:
+    """Refuse a text file with fewer lines of numbers than its header promises; trimesh takes it for a smaller mesh."""
+    found = sum(1 for line in body.splitlines() if line.strip())
+    if found < expected:
+        raise InputError(
+            "is truncated", f"its {kind} header promises {expected} lines of numbers, the file has {found}"
+        )
+
+
+def even_ply(data: bytes, notes: list[str]) -> bytes:
+    """The file as it is; a binary one whose polygons differ in their number of corners, cut into triangles.
+
+    Raises:
+        InputError: element counts that the bytes of the file cannot hold, before anything is allocated for them; text
+            that ends early.
+    """
+    header, mark, body = data.partition(b"end_header")
+    if mark and not header.isascii():
+        # Comments may hold any bytes; trimesh reads the header as UTF-8.
+        header = re.sub(rb"[^\x00-\x7f]", b"?", header)
+        data = header + mark + body
+    counts = [(name.decode(), int(n[:20])) for name, n in re.findall(rb"(?m)^element\s+(\w+)\s+(\d+)", header)]
+    for name, count in counts:
+        if count > len(data):
+            raise InputError("", f"its header promises {count} {name} entries, but the file has {len(data)} bytes")
+    if b"format ascii" in header:
+        check_lines(body, sum(count for _, count in counts), "PLY")
+        return data
+    if [name for name, _ in counts] != ["vertex", "face"]:
+        return data
+    end = ">" if b"binary_big_endian" in header else "<"
+    vertex, face = (
+        [line.split()[1:] for line in part.splitlines()[1:] if line.startswith(b"property")]
+        for part in re.split(rb"(?m)^element\s+", header)[1:]
+    )
+    lists = [words for words in face if words[0] == b"list"]
+    if len(lists) != 1 or face[0] is not lists[0] or len(lists[0]) != 4:
+        return data
+    if not {*(words[0] for words in [*vertex, *face[1:]]), *face[0][1:3]} <= set(_TYPES):
+        return data
+    row, extra = (sum(np.dtype(_TYPES[words[0]]).itemsize for words in part) for part in (vertex, face[1:]))
+    length, index = (np.dtype(end + _TYPES[word]) for word in face[0][1:3])
+    body = body[body.find(b"\n") + 1 :]
+    start = row * counts[0][1]
+    polygons = _polygons(body, start, counts[1][1], length, index, extra)
+    if len({len(polygon) for polygon in polygons}) < 2:
+        return data
+    if extra:
+        notes.append("properties of faces ignored, since its faces differ in their number of corners")
+    packed = _triangles(polygons, end)
+    kept = header[: header.rindex(b"element")]
+    tail = b"element face %d\nproperty list uchar int vertex_indices\nend_header\n" % len(packed)
+    return kept + tail + body[:start] + packed.tobytes()
+
+
+def _polygons(
+    body: bytes, start: int, count: int, length: np.dtype[Any], index: np.dtype[Any], extra: int
+) -> list[AnyArray]:
+    """The corners of `count` polygons, each followed by `extra` bytes; none if the first size fits all of them."""
+    if start + length.itemsize > len(body):
+        raise InputError("is truncated", "it ends before its faces")
+    first = int(np.frombuffer(body, length, 1, start)[0])
+    if start + count * (length.itemsize + first * index.itemsize + extra) == len(body):
+        return []
+    found = []
+    for number in range(count):
+        if start + length.itemsize > len(body):
+            raise InputError("is truncated", f"it ends in face {number} of {count}")
+        corners = int(np.frombuffer(body, length, 1, start)[0])
+        start += length.itemsize
+        if corners < 3:
+            raise InputError("is damaged", f"face {number} of {count} has {corners} corners", "export it again")
+        if start + corners * index.itemsize > len(body):
+            raise InputError("is truncated", f"it ends in face {number} of {count}, of {corners} corners")
+        found.append(np.frombuffer(body, index, corners, start))
+        start += corners * index.itemsize + extra
+    if start > len(body):
+        raise InputError("is truncated", "it ends in its last face")
+    return found
+
+
+def _triangles(polygons: list[AnyArray], end: str) -> AnyArray:
+    """Fans of all polygons as binary PLY rows."""
+    fans = [np.stack([np.full(len(p) - 2, p[0]), p[1:-1], p[2:]], axis=1) for p in polygons]
+    triangles = np.concatenate(fans)
+    packed = np.zeros(len(triangles), [("count", "u1"), ("corners", f"{end}i4", 3)])
+    packed["count"], packed["corners"] = 3, triangles
+    return packed

@@ -1,0 +1,422 @@
+"""PyTorch3D objects in and out, by duck typing: the package is imported only to build its objects.
+
+Frames. PyTorch3D's camera has +X left, +Y up and looks along +Z, and uses row vectors: X_cam = X R + T. Ours has +X
+right, +Y up and looks along -Z. So the columns of our rotation are R diag(-1, 1, -1), and the centre is -R T. The world
+is the user's and coordinates stay as they are; the models expect Z up and the box [-0.5, 0.5]^3.
+
+Colours. Textures of PyTorch3D are shown as they are, so they are taken as sRGB and turned into linear albedo.
+
+Shapes: N meshes or cameras, V vertices, F triangles, R texels on the side of an atlas cell, H x W picture.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from renderformer.data.arrays import (
+    AnyArray,
+    BoolArray,
+    Float16Array,
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+)
+from renderformer.data.camera import Camera
+from renderformer.data.colour import linear_to_srgb, srgb_to_linear
+from renderformer.data.errors import InputError
+from renderformer.data.formats.materials import Surface
+from renderformer.data.formats.textures import MAX_PATCHES, Picture, Textures, bake_patches, triangle_mask
+from renderformer.data.geometry.triangles import has_area, merge_corners, smooth_normals
+from renderformer.data.scene import DIFFUSE, PATCH_SIZE, SPECULAR, Material, Mesh, Scene, flat_normals
+
+Baked = tuple[Float32Array, Float16Array | None, Int32Array | None]
+
+INSTALL = (
+    "PyTorch3D is not installed and has no Linux wheel on PyPI: conda install -c conda-forge pytorch3d, or "
+    "pip install --no-build-isolation 'git+https://github.com/facebookresearch/pytorch3d.git@stable'"
+)
+# Relative difference of the focal lengths, and offset of the centre in NDC, that still count as rounding.
+TOLERANCE = 1e-4
+FLIP = np.array([-1.0, 1.0, -1.0])
+# Texels on the side of an atlas cell that holds a patch; a cell has as many small triangles as their square.
+ATLAS_SIZE = 8
+
+
+def from_pytorch3d(
+    meshes: Any,
+    cameras: Any = None,
+    *,
+    material: Material | None = None,
+    smooth: bool = True,
+    srgb: bool = True,
+    stage: str = "raw",
+    name: str = "pytorch3d",
+    **stage_options: Any,
+) -> Scene:
+    """A scene from PyTorch3D objects, or from anything with the same methods.
+
+    Args:
+        meshes: a `Meshes` (`verts_list`, `faces_list`, `textures`). All meshes of the batch become objects of one
+            scene, named "mesh" or "mesh_0", "mesh_1" … Textures are TexturesVertex (the mean of the three corners),
+            TexturesUV or TexturesAtlas (patches where the colour varies), or None.
+        cameras: FoVPerspectiveCameras or PerspectiveCameras (in NDC or in screen space), or None. `fov` of a camera is
+            the angle over the shorter side of the picture, as in PyTorch3D; where a screen-space camera has an upright
+            `image_size`, it is the angle over the height.
+        material: gives specular and roughness, and the diffuse colour of meshes without textures.
+        smooth: vertex normals across edges flatter than 30 degrees; else flat.
+        srgb: whether the textures are display values (else linear).
+        stage: "raw" keeps coordinates and cameras as they are and adds no light; any other value sets the objects on a
+            stage of `renderformer.data.staging` with `stage_options`, which replaces the cameras.
+
+    Returns:
+        A Scene with cameras "camera_0" …; notes count what was dropped or averaged.
+
+    Raises:
+        InputError: what is given is not meshes or cameras, is empty, holds NaN or wrong indices; a camera that is
+            orthographic, anisotropic, skewed or off-centre, which the models cannot draw.
+    """
+    surface = _surface(material)
+    counts: Counter[str] = Counter()
+    objects = _objects(meshes, surface, material is not None, smooth, srgb, counts)
+    notes = [f"{name}: {count:,} {text}" for text, count in counts.items() if count]
+    scene = Scene(tuple(objects), tuple(_cameras(cameras)), name, tuple(notes))
+    if stage == "raw":
+        if stage_options:
+            raise InputError(name, f"{min(stage_options)} applies to a staged scene", "give stage='auto' too")
+        if not any(mesh.emits for mesh in objects):
+            scene = scene.replace(
+                notes=(*notes, "no light; add one: scene.with_object(Light().mesh()), or give a stage")
+            )
+        return scene
+    from renderformer.data.staging import StageOptions, stage_scene
+
+    return stage_scene(scene, StageOptions.from_keywords({"stage": stage, **stage_options}))
+
+
+def _surface(material: Material | None) -> Surface:
+    m = material or Material()
+    return Surface(m.diffuse, m.specular, roughness=m.roughness, emission=m.emission)
+
+
+def _array(value: Any) -> AnyArray:
+    """A NumPy array of a tensor on any device, or of anything array-like."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
+def _list(owner: Any, method: str, what: str) -> list[AnyArray]:
+    try:
+        return [_array(item) for item in getattr(owner, method)()]
+    except AttributeError:
+        raise InputError(
+            "pytorch3d",
+            f"{type(owner).__name__} has no {method}(), so it is not {what}",
+            "pass the object of PyTorch3D",
+        ) from None
+
+
+def _objects(
+    meshes: Any, surface: Surface, own_material: bool, smooth: bool, srgb: bool, counts: Counter[str]
+) -> list[Mesh]:
+    vertices, faces = _list(meshes, "verts_list", "a Meshes"), _list(meshes, "faces_list", "a Meshes")
+    textures = getattr(meshes, "textures", None)
+    objects = []
+    for number, (verts, face) in enumerate(zip(vertices, faces, strict=True)):
+        label = "mesh" if len(vertices) == 1 else f"mesh_{number}"
+        keep = _checked(label, verts, face)
+        counts["zero-area triangles dropped"] += int((~keep).sum())
+        if not keep.any():
+            counts["meshes without triangles left out"] += 1
+            continue
+        triangles = verts.astype(np.float32)[face]
+        if textures is None:
+            # Meshes that say nothing and get nothing are Material(), which staging replaces.
+            rows = surface.rows(count=len(face)) if own_material else np.tile(Material().row(), (len(face), 1))
+            baked: Baked = rows, None, None
+        else:
+            baked = _textured(textures, number, face, surface, srgb, counts, label)
+        materials, patches, index = _kept(baked, keep)
+        triangles = triangles[keep]
+        normals = smooth_normals(triangles) if smooth else flat_normals(triangles)
+        objects.append(Mesh(label, triangles, normals, materials, patches, index))
+    if not objects:
+        raise InputError("pytorch3d", "the meshes have no triangles", "pass a Meshes with faces")
+    return objects
+
+
+def _checked(label: str, vertices: AnyArray, faces: AnyArray) -> BoolArray:
+    """Which triangles have an area; raises on what cannot be used."""
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
+        raise InputError(
+            "pytorch3d", f"{label} has vertices {vertices.shape} and faces {faces.shape}", "expected (V, 3) and (F, 3)"
+        )
+    if not np.isfinite(vertices).all():
+        bad = int((~np.isfinite(vertices).all(axis=1)).sum())
+        raise InputError("pytorch3d", f"{label} has {bad} vertices that are NaN or infinite", "repair the mesh")
+    if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
+        bad = int(faces.min() if faces.min() < 0 else faces.max())
+        raise InputError("pytorch3d", f"{label}: a face refers to vertex {bad}, but there are {len(vertices)}")
+    return has_area(vertices[faces])
+
+
+def _kept(baked: Baked, keep: BoolArray) -> Baked:
+    materials, patches, index = baked
+    return materials[keep], patches, None if index is None else index[keep]
+
+
+def _linear(colors: AnyArray, srgb: bool, counts: Counter[str]) -> Float64Array:
+    """Albedo of texture values (…, 3)."""
+    outside = ~((colors >= 0) & (colors <= 1))
+    counts["texture values outside 0 … 1 clipped"] += int(outside.sum())
+    colors = np.clip(np.nan_to_num(colors.astype(np.float64)), 0, 1)
+    return srgb_to_linear(colors) if srgb else colors
+
+
+def _textured(
+    textures: Any, number: int, faces: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], label: str
+) -> Baked:
+    """Material rows (F, 13), patches and patch index of one mesh."""
+    white = Surface((1.0, 1.0, 1.0), surface.specular, roughness=surface.roughness, emission=surface.emission)
+    if hasattr(textures, "verts_features_list"):
+        colors = _rgb(_list(textures, "verts_features_list", "textures")[number], label)
+        linear = _linear(colors, srgb, counts)[faces]
+        counts["triangles whose vertex colours differ, averaged"] += int(
+            (np.ptp(linear, axis=1) > 1 / 255).any(1).sum()
+        )
+        return white.rows(base=linear.mean(axis=1), count=len(faces)), None, None
+    if hasattr(textures, "atlas_list"):
+        return _atlas(_rgb(_list(textures, "atlas_list", "textures")[number], label), white, srgb, counts, label, faces)
+    if hasattr(textures, "maps_padded") or hasattr(textures, "maps_list"):
+        return _uv(textures, number, white, srgb, counts, label, faces)
+    raise InputError(
+        "pytorch3d",
+        f"{type(textures).__name__} is not TexturesVertex, TexturesUV or TexturesAtlas",
+        "convert it to one",
+    )
+
+
+def _rgb(colors: AnyArray, label: str) -> AnyArray:
+    if colors.shape[-1] != 3:
+        raise InputError("pytorch3d", f"the textures of {label} have {colors.shape[-1]} channels", "expected 3 (RGB)")
+    return colors
+
+
+def _uv(
+    textures: Any, number: int, surface: Surface, srgb: bool, counts: Counter[str], label: str, faces: AnyArray
+) -> Baked:
+    maps = [
+        _array(item) for item in (textures.maps_list() if hasattr(textures, "maps_list") else textures.maps_padded())
+    ]
+    picture = _rgb(maps[number], label)
+    corners = _list(textures, "faces_uvs_list", "textures")[number].astype(np.int64)
+    points = _list(textures, "verts_uvs_list", "textures")[number].astype(np.float64)
+    if corners.shape != faces.shape or (len(corners) and not 0 <= corners.min() <= corners.max() < len(points)):
+        raise InputError(
+            "pytorch3d",
+            f"faces_uvs of {label} has shape {corners.shape}",
+            f"expected {faces.shape} with indices below {len(points)}",
+        )
+    uv = points[corners]
+    counts["triangles with texture coordinates outside 0 … 1, where the picture repeats"] += int(
+        (~((uv >= 0) & (uv <= 1))).any((1, 2)).sum()
+    )
+    height, width = picture.shape[:2]
+    counts["texture values outside 0 … 1 clipped"] += int((~((picture >= 0) & (picture <= 1))).sum())
+    pixels = np.round(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
+    # v runs upward. With align_corners 0 and 1 are the centres of the border pixels, else their outer edges; a frame of
+    # repeated pixels keeps the far side from bleeding in there.
+    size = np.array([width, height])
+    uv = np.stack([uv[..., 0], 1 - uv[..., 1]], axis=-1)
+    at = uv * (size - 1) + 0.5 if getattr(textures, "align_corners", True) else uv * size
+    framed = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    return bake_patches(surface, Textures(base=Picture(framed, srgb)), (at + 1) / (size + 2), 1.0, counts)
+
+
+def _atlas(atlas: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], label: str, faces: AnyArray) -> Baked:
+    """Rows and patches of an atlas (F, R, R, 3), whose cells hold one colour for each of R * R small triangles."""
+    if atlas.ndim != 4 or len(atlas) != len(faces) or atlas.shape[1] != atlas.shape[2]:
+        raise InputError(
+            "pytorch3d", f"the atlas of {label} has shape {atlas.shape}", f"expected ({len(faces)}, R, R, 3)"
+        )
+    size = atlas.shape[1]
+    cells = _linear(atlas, srgb, counts).reshape(len(atlas), -1, 3)
+    # Every entry of a cell is one of the small triangles, and they are equally large.
+    rows = surface.rows(base=cells.mean(axis=1), count=len(atlas))
+    varies = np.flatnonzero((np.ptp(cells, axis=1) > 1 / 255).any(axis=1))
+    if len(varies) > MAX_PATCHES:
+        counts[f"triangles got one mean colour each, more than {MAX_PATCHES} patches need too much memory"] += len(
+            varies
+        )
+        return rows, None, None
+    if not len(varies):
+        return rows, None, None
+    mask = triangle_mask()
+    first, second = np.nonzero(mask)
+    # A little inward, so that no texel lies on the line between two of the small triangles.
+    weights = np.stack([PATCH_SIZE - first - second, first, second], axis=1) / PATCH_SIZE
+    x, y = atlas_texel(weights * (1 - 1e-3) + 1e-3 / 3, size)
+    texel = cells[varies][:, y * size + x]
+    values = surface.rows(base=texel.reshape(-1, 3), count=texel.shape[0] * texel.shape[1])
+    patches = np.zeros((len(varies), values.shape[1], PATCH_SIZE, PATCH_SIZE), np.float16)
+    patches[:, :, mask] = values.reshape(len(varies), -1, values.shape[1]).swapaxes(1, 2)
+    index = np.full(len(atlas), -1, np.int32)
+    index[varies] = np.arange(len(varies))
+    counts["triangles got a texture patch"] += len(varies)
+    return rows, patches, index
+
+
+def atlas_texel(weights: AnyArray, size: int) -> tuple[Int64Array, Int64Array]:
+    """Column and row of the atlas cell that PyTorch3D reads at barycentric `weights` (…, 3): the first weight runs
+    along columns, the second along rows, and the upper half of a square is stored at the mirrored place."""
+    w = weights[..., :2] * size
+    cell = np.minimum(w.astype(np.int64), size - 1)
+    upper = (w.sum(axis=-1) - cell.sum(axis=-1) > 1)[..., None]
+    cell = np.where(upper, size - 1 - cell, cell)
+    return cell[..., 0], cell[..., 1]
+
+
+def _cameras(cameras: Any) -> list[Camera]:
+    if cameras is None:
+        return []
+    kind = type(cameras).__name__
+    if not all(hasattr(cameras, key) for key in ("R", "T", "get_projection_transform")):
+        raise InputError(
+            "pytorch3d", f"{kind} has no R, T and get_projection_transform, so it is not a perspective camera"
+        )
+    rotation, translation = _array(cameras.R).astype(np.float64), _array(cameras.T).astype(np.float64)
+    # Transforms act on row vectors, so the matrix is the transpose of K.
+    projection = _array(cameras.get_projection_transform().get_matrix()).astype(np.float64).swapaxes(1, 2)
+    count = max(len(rotation), len(translation), len(projection))
+    scale = _screen(cameras, projection, count)
+    result = []
+    for number in range(count):
+        r, t, k = (part[min(number, len(part) - 1)] for part in (rotation, translation, projection))
+        c2w = np.eye(4)
+        c2w[:3, :3] = r * FLIP
+        c2w[:3, 3] = -r @ t
+        fov = _fov(k, scale[number], f"pytorch3d: camera {number} ({kind})")
+        result.append(Camera(c2w.astype(np.float32), fov, f"camera_{number}"))
+    return result
+
+
+def _screen(cameras: Any, projection: AnyArray, count: int) -> list[tuple[float, AnyArray, float]]:
+    """Of each camera: NDC units per unit of its projection, the centre in units of the projection, and the height of
+    the picture over its shorter side."""
+    in_ndc = getattr(cameras, "in_ndc", True)
+    if in_ndc() if callable(in_ndc) else in_ndc:
+        return [(1.0, np.zeros(2), 1.0)] * count
+    sizes = getattr(cameras, "image_size", None)
+    if sizes is None:
+        raise InputError("pytorch3d", "a camera in screen space (in_ndc=False) has no image_size", "give it one")
+    pairs = np.broadcast_to(np.atleast_2d(_array(sizes).astype(np.float64)), (count, 2))
+    if not (pairs > 0).all():
+        raise InputError("pytorch3d", f"image_size is {pairs[0].tolist()}", "expected positive (height, width)")
+    return [(2 / min(h, w), np.array([w, h]) / 2, max(h / w, 1.0)) for h, w in pairs.tolist()]
+
+
+def _fov(k: AnyArray, screen: tuple[float, AnyArray, float], label: str) -> float:
+    """Angle in degrees over the height of the picture (over the shorter side where the picture is not known)."""
+    to_ndc, centre, height = screen
+    if abs(k[3, 2]) < 1e-12:
+        raise InputError(
+            "", f"{label} is orthographic", "only perspective pictures can be drawn, use a perspective camera"
+        )
+    fx, fy = k[0, 0] / k[3, 2] * to_ndc, k[1, 1] / k[3, 2] * to_ndc
+    px, py = (k[:2, 2] / k[3, 2] - centre) * to_ndc
+    if not (np.isfinite(k).all() and fx > 0 and fy > 0):
+        raise InputError("", f"{label} has the focal lengths {fx:g} and {fy:g}", "expected positive numbers")
+    if abs(fx - fy) > TOLERANCE * max(fx, fy):
+        raise InputError(
+            f"{label} is anisotropic",
+            f"focal lengths {fx:.6g} and {fy:.6g} (NDC)",
+            "square pixels are needed, set aspect_ratio to 1 or both focal lengths equal",
+        )
+    if max(abs(px), abs(py)) > TOLERANCE:
+        raise InputError(
+            f"{label} is off-centre",
+            f"principal point {px:.6g}, {py:.6g} (NDC from the middle)",
+            "only a centred one can be drawn, render a larger picture and crop it",
+        )
+    if max(abs(k[0, 1]), abs(k[1, 0])) > TOLERANCE * abs(k[0, 0]):
+        raise InputError(f"{label} is skewed", f"K[0, 1] is {k[0, 1]:g}", "expected 0")
+    return float(np.degrees(2 * np.arctan(height / fx)))
+
+
+def to_pytorch3d(scene: Scene) -> tuple[Any, Any]:
+    """(Meshes, FoVPerspectiveCameras) of a scene; the cameras are None where the scene has none.
+
+    All objects become one mesh (a batch of 1; `meshes.extend(V)` for V cameras), with a TexturesAtlas of the diffuse
+    colour as sRGB values. Coordinates stay as they are. What PyTorch3D's textures cannot hold (specular, roughness,
+    emission) is counted in a warning.
+
+    Raises:
+        ImportError: PyTorch3D is not installed; the message names the conda and git commands.
+    """
+    try:
+        import pytorch3d._C  # noqa: F401
+        import torch
+        from pytorch3d.renderer import FoVPerspectiveCameras, TexturesAtlas
+        from pytorch3d.structures import Meshes
+    except ImportError as error:
+        raise ImportError(INSTALL) from error
+    vertices, faces = indexed_mesh(scene)
+    shiny = int((scene.materials[:, SPECULAR] > 0).any(axis=1).sum())
+    if shiny or len(scene.light_triangles):
+        warnings.warn(
+            f"to_pytorch3d: textures hold diffuse colours only; {shiny} triangles lose their specular part and "
+            f"{len(scene.light_triangles)} their emission",
+            stacklevel=2,
+        )
+    atlas = torch.from_numpy(diffuse_atlas(scene))
+    meshes = Meshes([torch.from_numpy(vertices)], [torch.from_numpy(faces)], TexturesAtlas([atlas]))
+    if not scene.cameras:
+        return meshes, None
+    rotation, translation, fov = camera_parameters(scene.cameras)
+    cameras = FoVPerspectiveCameras(
+        znear=0.01, R=torch.from_numpy(rotation), T=torch.from_numpy(translation), fov=torch.from_numpy(fov)
+    )
+    return meshes, cameras
+
+
+def indexed_mesh(scene: Scene) -> tuple[Float32Array, Int64Array]:
+    """(V, 3) distinct corner positions of all objects and (F, 3) indices into them."""
+    faces = merge_corners(scene.triangles)
+    vertices = np.empty((int(faces.max()) + 1, 3), np.float32)
+    vertices[faces.ravel()] = scene.triangles.reshape(-1, 3)
+    return vertices, faces.astype(np.int64)
+
+
+def camera_parameters(
+    cameras: tuple[Camera, ...],
+) -> tuple[Float32Array, Float32Array, Float32Array]:
+    """R (N, 3, 3), T (N, 3) and fov (N,) in degrees of PyTorch3D for cameras of ours."""
+    c2w = np.stack([camera.c2w for camera in cameras]).astype(np.float64)
+    rotation = c2w[:, :3, :3] * FLIP
+    translation = -np.einsum("nij,ni->nj", rotation, c2w[:, :3, 3])
+    fov = np.array([camera.fov for camera in cameras], np.float32)
+    return rotation.astype(np.float32), translation.astype(np.float32), fov
+
+
+def diffuse_atlas(scene: Scene) -> Float32Array:
+    """(F, R, R, 3) sRGB values of the diffuse colour; R is 1 without patches, else 8."""
+    patched = scene.patches
+    size = 1 if patched is None else ATLAS_SIZE
+    atlas = np.repeat(scene.materials[:, None, DIFFUSE], size * size, axis=1)
+    if patched is not None:
+        patches, index = patched
+        # The middle of the small triangle that each texel (row y, column x) belongs to.
+        y, x = np.divmod(np.arange(size * size), size)
+        lower = x + y < size
+        first = np.where(lower, x + 1 / 3, size - 1 - x + 2 / 3) / size
+        second = np.where(lower, y + 1 / 3, size - 1 - y + 2 / 3) / size
+        i = np.minimum(np.round(second * PATCH_SIZE).astype(int), PATCH_SIZE - 1)
+        j = np.minimum(np.round((1 - first - second) * PATCH_SIZE).astype(int), PATCH_SIZE - 1)
+        textured = np.flatnonzero(index >= 0)
+        atlas[textured] = patches[index[textured]][:, DIFFUSE][:, :, i, j].swapaxes(1, 2)
+    return linear_to_srgb(np.clip(atlas, 0, 1)).reshape(len(scene), size, size, 3)

@@ -1,0 +1,244 @@
+"""Scene H5 (spec scenes.md): the arrays that the original program feeds to its model.
+
+triangles (N, 3, 3) · vn (N, 3, 3) · texture (N, 13, 32, 32) · c2w (V, 4, 4) · fov (V,) degrees. A texture patch that is
+one value on its triangle (i + j <= 32) and zero outside becomes one material row; others stay patches. The format has
+no names: runs of triangles of one material become objects, in the order of the file.
+
+Legend: N triangles, V cameras, K patches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int32Array
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.files import atomic_path
+from renderformer.data.formats.meshes import sniff
+from renderformer.data.formats.textures import triangle_mask
+from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene
+
+# Patches handled at once: 512 of them are 14 MB, four times as many where the file's own chunks are long.
+_SLAB = 512
+# The patches of more triangles would need over 25 GB in the file alone.
+MAX_TRIANGLES = 1_000_000
+_MAX_CHUNK_BYTES = 2**30
+# More runs of equal material than this are colours per triangle, not objects.
+_MAX_OBJECTS = 256
+_SHAPES: dict[str, tuple[int, ...]] = {
+    "triangles": (3, 3),
+    "vn": (3, 3),
+    "texture": (CHANNELS, PATCH_SIZE, PATCH_SIZE),
+    "c2w": (4, 4),
+    "fov": (),
+}
+_HALF_MAX = 65504.0
+
+
+def read_scene_h5(path: str | os.PathLike[str]) -> Scene:
+    """Read a scene H5 file.
+
+    Returns:
+        Objects named object_0, light_1 … in the order of the file; cameras named camera_0 …; the notes tell of
+        unknown datasets, textures outside the triangle, and missing cameras or lights.
+
+    Raises:
+        InputError: not HDF5, truncated, a dataset that is missing or has the wrong shape or kind of number, NaN.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(path, "does not exist", "check the path")
+    if not path.is_file():
+        raise InputError(path, "is not a file", "give a scene file")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+        if not head:
+            raise InputError(path, "is empty", "convert the scene again")
+        with h5py.File(path, "r") as file:
+            return _read(path, file)
+    except InputError as error:
+        raise error.within(path) from None
+    except MemoryError:
+        raise InputError(path, "needs more memory than there is", "use fewer triangles") from None
+    # h5py raises OSError, KeyError, RuntimeError or ValueError, as the damage happens to lie.
+    except Exception as error:
+        found = sniff(head)
+        hint = f"; the content looks like {found[1:].upper()}" if found not in (None, ".h5") else ""
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(path, f"cannot be read as scene H5 ({reason})", f"convert the scene again{hint}") from error
+
+
+def _read(path: Path, file: Any) -> Scene:
+    sets = {key: _dataset(file, key) for key in _SHAPES}
+    count, views = len(sets["triangles"]), len(sets["c2w"])
+    for key, total in (("vn", count), ("texture", count), ("fov", views)):
+        if len(sets[key]) != total:
+            other = "triangles" if key != "fov" else "c2w"
+            raise InputError("", f"{key} has {len(sets[key])} entries, {other} has {total}", "convert the scene again")
+    if not 1 <= count <= MAX_TRIANGLES:
+        raise InputError("", f"has {count} triangles", f"expected 1 … {MAX_TRIANGLES}")
+    notes = [f"unknown dataset {key!r} ignored" for key in sorted(set(file) - set(_SHAPES))]
+    triangles, normals = sets["triangles"][...].astype(np.float32), sets["vn"][...].astype(np.float32)
+    materials, patches, index = _materials(sets["texture"], count, notes)
+    objects = list(_objects(triangles, normals, materials, patches, index))
+    cameras = []
+    for number, (c2w, fov) in enumerate(zip(sets["c2w"][...], sets["fov"][...].reshape(-1), strict=True)):
+        try:
+            cameras.append(Camera(c2w, float(fov), f"camera_{number}"))
+        except InputError as error:
+            raise error.at(f"cameras[{number}]") from None
+    if not cameras:
+        notes.append("has no cameras; give one to render it")
+    if not any(mesh.emits for mesh in objects):
+        notes.append("has no lights (no triangle emits); the picture will be black")
+    return Scene(tuple(objects), tuple(cameras), path.stem, tuple(f"{path.name}: {note}" for note in notes))
+
+
+def _dataset(file: Any, key: str) -> Any:
+    """The checked dataset `key`; data that lies in other files is refused."""
+    import h5py
+
+    if key not in file:
+        raise InputError("", f"the dataset {key!r} is missing (it has {sorted(file)[:8]})", "convert the scene again")
+    if isinstance(file.get(key, getlink=True), h5py.ExternalLink):
+        raise InputError("", f"{key} lies in another file, which is not read", "convert the scene again")
+    dataset = file[key]
+    if not isinstance(dataset, h5py.Dataset):
+        raise InputError("", f"{key} is a group, expected a dataset", "convert the scene again")
+    if dataset.external or dataset.is_virtual:
+        raise InputError("", f"{key} lies in another file, which is not read", "convert the scene again")
+    tail = _SHAPES[key]
+    # Some writers keep a last axis of 1 on fov, as the model's input has it.
+    shape = dataset.shape[:1] if key == "fov" and dataset.shape[1:] == (1,) else dataset.shape
+    if shape is None or len(shape) != len(tail) + 1 or shape[1:] != tail:
+        expected = ", ".join(["N" if key in ("triangles", "vn", "texture") else "V", *map(str, tail)])
+        raise InputError("", f"{key} has shape {dataset.shape}, expected ({expected})", "convert the scene again")
+    if dataset.dtype.kind != "f":
+        raise InputError("", f"{key} holds {dataset.dtype}, expected floating point numbers", "convert the scene again")
+    if dataset.chunks and np.prod(dataset.chunks, dtype=float) * dataset.dtype.itemsize > _MAX_CHUNK_BYTES:
+        raise InputError("", f"{key} is stored in chunks of more than 1 GiB", "convert the scene again")
+    if dataset.dtype.itemsize > 8 or len(dataset) > MAX_TRIANGLES:
+        raise InputError("", f"{key} has {len(dataset)} entries of {dataset.dtype}, more than can be read")
+    return dataset
+
+
+def _materials(texture: Any, count: int, notes: list[str]) -> tuple[Float32Array, Float16Array | None, Int32Array]:
+    """(N, 13) rows; (K, 13, 32, 32) patches of the triangles that vary or None; (N,) index into them or -1."""
+    mask = triangle_mask()
+    rows = np.empty((count, CHANNELS), np.float32)
+    index = np.full(count, -1, np.int32)
+    kept: list[Float16Array] = []
+    total = outside = rounded = 0
+    # Whole chunks of the file at once, so that each is unpacked once only.
+    step = min(max(_SLAB, texture.chunks[0] if texture.chunks else 0), 4 * _SLAB)
+    for start in range(0, count, step):
+        raw = texture[start : start + step]
+        if not np.isfinite(raw).all() or np.abs(raw).max() > _HALF_MAX:
+            raise InputError("", "texture holds NaN, infinite or too large values", "convert the scene again")
+        slab = raw.astype(np.float16)
+        rounded += 0 if raw.dtype == np.float16 else int((slab.astype(raw.dtype) != raw).any((1, 2, 3)).sum())
+        inside = slab[:, :, mask]
+        loose: BoolArray = np.any(slab[:, :, ~mask] != 0, axis=(1, 2))
+        varies: BoolArray = np.any(inside != inside[:, :, :1], axis=(1, 2)) | loose
+        outside += int(loose.sum())
+        rows[start : start + len(slab)] = slab[:, :, 0, 0]
+        rows[start : start + len(slab)][varies] = inside[varies].mean(axis=2, dtype=np.float32)
+        index[start : start + len(slab)][varies] = total + np.arange(int(varies.sum()))
+        total += int(varies.sum())
+        if varies.any():
+            kept.append(slab[varies])
+    if outside:
+        notes.append(f"{outside} texture patches are not zero outside their triangle (i + j > 32), kept as they are")
+    if rounded:
+        notes.append(f"{rounded} texture patches rounded to half precision")
+    return rows, np.concatenate(kept) if kept else None, index
+
+
+def _objects(
+    triangles: Float32Array,
+    normals: Float32Array,
+    materials: Float32Array,
+    patches: Float16Array | None,
+    index: Int32Array,
+) -> Iterator[Mesh]:
+    """One mesh per run of equal materials, or, with colours per triangle, per run of light and no light."""
+    textured = index >= 0
+    emits: BoolArray = np.any(materials[:, EMISSION] > 0, axis=1)
+    same = ((materials[1:] == materials[:-1]).all(axis=1) & ~textured[1:] & ~textured[:-1]) | (
+        textured[1:] & textured[:-1]
+    )
+    same &= emits[1:] == emits[:-1]
+    starts = np.flatnonzero(~same) + 1
+    if len(starts) >= _MAX_OBJECTS:
+        starts = np.flatnonzero(emits[1:] != emits[:-1]) + 1
+    if len(starts) >= _MAX_OBJECTS:
+        starts = starts[:0]
+    for number, run in enumerate(np.split(np.arange(len(triangles)), starts)):
+        name = f"{'light' if emits[run].all() else 'object'}_{number}"
+        own = index[run]
+        if patches is None or not (own >= 0).any():
+            yield Mesh(name, triangles[run], normals[run], materials[run])
+            continue
+        chosen = own[own >= 0]
+        renumbered = np.where(own >= 0, own - chosen[0], -1).astype(np.int32)
+        yield Mesh(name, triangles[run], normals[run], materials[run], patches[chosen[0] : chosen[-1] + 1], renumbered)
+
+
+def write_scene_h5(scene: Scene, path: str | os.PathLike[str]) -> list[str]:
+    """Write a scene H5 file, whole or not at all; the same scene gives the same bytes.
+
+    Returns:
+        Lines that tell what the format cannot hold.
+
+    Raises:
+        InputError: the file cannot be written, or a material exceeds half precision.
+    """
+    import h5py
+
+    path = Path(path)
+    rows = scene.materials
+    largest = float(np.abs(rows).max())
+    if largest > _HALF_MAX:
+        raise InputError(path, f"a material holds {largest:g}, H5 textures end at {_HALF_MAX:g}", "lower the emission")
+    count = len(scene)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset("triangles", data=scene.triangles, compression="gzip")
+        file.create_dataset("vn", data=scene.normals, compression="gzip")
+        slab = min(count, _SLAB)
+        texture = file.create_dataset(
+            "texture",
+            (count, *_SHAPES["texture"]),
+            np.float16,
+            # Small tiles of many triangles are constant, so they pack best.
+            chunks=(slab, 1, 8, 8),
+            compression="gzip",
+        )
+        for start in range(0, count, slab):
+            texture[start : start + slab] = _patches(scene, slice(start, start + slab))
+        c2w = np.array([camera.c2w for camera in scene.cameras], np.float32).reshape(-1, 4, 4)
+        fov = np.array([camera.fov for camera in scene.cameras], np.float32)
+        for key, value in (("c2w", c2w), ("fov", fov)):
+            file.create_dataset(key, data=value, **({"compression": "gzip"} if len(value) else {}))
+    lost = ["H5 has no names: those of the scene, the objects and the cameras are lost"]
+    rounded = int((rows.astype(np.float16) != rows).any(axis=1).sum())
+    return [*lost, f"{rounded} triangles with materials rounded to half precision"] if rounded else lost
+
+
+def _patches(scene: Scene, rows: slice) -> Float16Array:
+    """(M, 13, 32, 32) texture of some triangles."""
+    values = scene.materials[rows].astype(np.float16)
+    slab = values[:, :, None, None] * triangle_mask()
+    if scene.patches is not None:
+        patches, index = scene.patches
+        own = index[rows]
+        slab[own >= 0] = patches[own[own >= 0]]
+    return slab.astype(np.float16)

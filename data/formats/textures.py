@@ -1,0 +1,254 @@
+"""UV textures of mesh files, baked into the (13, 32, 32) patches that the model reads.
+
+A patch covers one triangle. Entry [i, j] is the material at the point with the weights (1 - (i + j) / 32, i / 32,
+j / 32) of the corners (v0, v1, v2): [0, 0] lies at corner 0, the first axis runs toward corner 1, the second toward
+corner 2, and i + j = 32 on the opposite edge. Entries with i + j > 32 are outside the triangle and 0, the mask that the
+models were trained with.
+
+Pictures are sRGB (base colour, emission) or linear (metallic-roughness), repeat outside [0, 1] unless glTF says
+otherwise, and are looked up bilinearly in linear light; a picture finer than the patch is averaged down first, so that
+its details do not alias.
+
+Legend: M triangles, P = 32 texels on a side, S points of a lookup, H x W picture.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.arrays import (
+    AnyArray,
+    BoolArray,
+    Float16Array,
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    UInt8Array,
+)
+from renderformer.data.colour import srgb_to_linear
+from renderformer.data.formats.materials import Surface
+from renderformer.data.scene import CHANNELS, PATCH_SIZE
+
+if TYPE_CHECKING:
+    from renderformer.data.formats.gltf import GltfTexture
+
+# Triangles baked at once; the intermediate arrays of a chunk stay below 100 MB.
+_CHUNK = 256
+# More patches than this would need over 400 MB; larger meshes get one mean colour per triangle.
+MAX_PATCHES = 16384
+# A triangle is uniform when no channel spans more than one step of an 8-bit picture.
+_UNIFORM = 1 / 255
+
+
+def triangle_mask(size: int = PATCH_SIZE) -> BoolArray:
+    """(size, size) whether a texel belongs to the triangle: i + j <= size."""
+    steps = np.arange(size)
+    mask: BoolArray = steps[:, None] + steps[None] <= size
+    return mask
+
+
+@dataclass(eq=False)
+class Picture:
+    """An 8-bit picture that can be looked up by texture coordinates.
+
+    Attributes:
+        pixels: (H, W, 3) uint8.
+        srgb: whether the numbers are display values (else linear).
+        matrix: (2, 3), applied to (u, v, 1) before the lookup (KHR_texture_transform).
+        wrap: "repeat", "clamp" or "mirror" outside [0, 1], along the width and along the height.
+    """
+
+    pixels: UInt8Array
+    srgb: bool = True
+    matrix: Float64Array = field(default_factory=lambda: np.eye(2, 3))
+    wrap: tuple[str, str] = ("repeat", "repeat")
+
+    def __post_init__(self) -> None:
+        scale = np.arange(256) / 255
+        self._curve = (srgb_to_linear(scale) if self.srgb else scale).astype(np.float32)
+        self._levels: list[AnyArray] = [self.pixels]
+
+    def _level(self, number: int) -> AnyArray:
+        """The picture halved `number` times: uint8 at first, then linear float32."""
+        while len(self._levels) <= number:
+            last = self._levels[-1]
+            if len(self._levels) == 1:
+                last = self._curve[last]
+            height, width = max(1, last.shape[0] // 2), max(1, last.shape[1] // 2)
+            rows = last[: 2 * height].reshape(height, -1, last.shape[1], 3).mean(axis=1)
+            self._levels.append(rows[:, : 2 * width].reshape(height, width, -1, 3).mean(axis=2))
+        return self._levels[number]
+
+    def footprint(self, uv: Float64Array) -> Int64Array:
+        """(M,) how often the picture must be halved so that a step between texels is at most one pixel.
+
+        Args:
+            uv: (M, 3, 2) texture coordinates of the corners.
+        """
+        moved = uv @ self.matrix[:, :2].T * (self.pixels.shape[1], self.pixels.shape[0])
+        longest = np.abs(moved - np.roll(moved, 1, axis=1)).max((1, 2)) / PATCH_SIZE
+        deepest = int(np.log2(max(self.pixels.shape[:2])))
+        return np.clip(np.floor(np.log2(np.maximum(longest, 1.0))), 0, deepest).astype(np.int64)
+
+    def sample(self, uv: Float64Array, level: int = 0) -> Float32Array:
+        """(S, 3) linear values at (S, 2) texture coordinates, (0, 0) the upper left corner."""
+        pixels = self._level(level)
+        height, width = pixels.shape[:2]
+        moved = uv @ self.matrix[:, :2].T + self.matrix[:, 2]
+        at = moved * (width, height) - 0.5
+        low = np.floor(at).astype(np.int64)
+        fraction = (at - low).astype(np.float32)
+        x0, x1 = (_wrapped(low[:, 0] + step, width, self.wrap[0]) for step in (0, 1))
+        y0, y1 = (_wrapped(low[:, 1] + step, height, self.wrap[1]) for step in (0, 1))
+        fx, fy = fraction[:, :1], fraction[:, 1:]
+        top = self._read(pixels, y0, x0) * (1 - fx) + self._read(pixels, y0, x1) * fx
+        bottom = self._read(pixels, y1, x0) * (1 - fx) + self._read(pixels, y1, x1) * fx
+        return np.asarray(top * (1 - fy) + bottom * fy, np.float32)
+
+    def _read(self, pixels: AnyArray, y: AnyArray, x: AnyArray) -> Float32Array:
+        values = pixels[y, x]
+        return self._curve[values] if values.dtype == np.uint8 else values
+
+
+def _wrapped(index: Int64Array, size: int, mode: str) -> Int64Array:
+    if mode == "clamp":
+        return np.clip(index, 0, size - 1)
+    if mode == "mirror":
+        index = index % (2 * size)
+        return np.minimum(index, 2 * size - 1 - index)
+    return index % size
+
+
+@dataclass(eq=False)
+class Textures:
+    """The pictures of one surface; each multiplies the factor of the surface.
+
+    Attributes:
+        base: base colour (glTF) or map_Kd (OBJ).
+        metallic_roughness: roughness in green, metallic in blue (glTF).
+        emission: emissive colour (glTF).
+    """
+
+    base: Picture | None = None
+    metallic_roughness: Picture | None = None
+    emission: Picture | None = None
+
+    @classmethod
+    def from_image(cls, image: Any, notes: list[str]) -> Textures | None:
+        """Textures with one base colour picture, a PIL image; None, and a note, if it cannot be decoded."""
+        pixels = _decode(image, "texture", notes)
+        return None if pixels is None else cls(base=Picture(pixels))
+
+    @classmethod
+    def from_gltf(cls, sources: dict[str, GltfTexture], notes: list[str]) -> Textures | None:
+        """Textures from the references of a glTF material; a picture that cannot be decoded is noted."""
+        found: dict[str, Picture] = {}
+        for kind, source in sources.items():
+            pixels = _decode(source.picture, f"{kind} texture", notes)
+            if pixels is None:
+                continue
+            cosine, sine = np.cos(source.rotation), np.sin(source.rotation)
+            turn = np.array([[cosine, sine], [-sine, cosine]]) * source.scale
+            matrix = np.column_stack([turn, source.offset])
+            found[kind] = Picture(pixels, kind != "metallic_roughness", matrix, source.wrap)
+        return cls(**found) if found else None
+
+
+def _decode(source: Any, label: str, notes: list[str]) -> UInt8Array | None:
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
+        if image.mode.startswith("I;16"):
+            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        return np.asarray(image.convert("RGB"))
+    # Pillow raises many kinds for damaged pictures and for decompression bombs.
+    except Exception as error:
+        notes.append(f"{label} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
+        return None
+
+
+def bake_patches(
+    surface: Surface,
+    textures: Textures,
+    uv: Float64Array,
+    base: npt.ArrayLike,
+    counts: Counter[str],
+) -> tuple[Float32Array, Float16Array | None, Int32Array | None]:
+    """Material rows of textured triangles, and patches of those that vary.
+
+    Args:
+        surface: the factors that the pictures multiply.
+        uv: (M, 3, 2) texture coordinates of the corners, origin at the upper left.
+        base: linear RGB per triangle, (M, 3), that multiplies the base colour too (vertex colours), or 1.
+        counts: where the numbers of what happened are added.
+
+    Returns:
+        (M, 13) rows, the mean over the triangle; (K, 13, 32, 32) float16 patches and (M,) int32 index, -1 where
+        uniform, or None and None if all are.
+    """
+    count = len(uv)
+    usable = np.isfinite(uv).all((1, 2)) & (np.abs(uv).max((1, 2)) < 1e6)
+    counts["triangles with unusable texture coordinates, texture ignored there"] += int((~usable).sum())
+    uv = np.where(usable[:, None, None], uv, 0.0)
+    tint = np.broadcast_to(np.asarray(base, np.float64), (count, 3))
+    rows = np.empty((count, CHANNELS), np.float32)
+    index = np.full(count, -1, np.int32)
+    kept: list[Float16Array] = []
+    total = 0
+    pictures = [p for p in (textures.base, textures.metallic_roughness, textures.emission) if p is not None]
+    # Triangles that read the same levels of all pictures are baked together.
+    levels = np.stack([picture.footprint(uv) for picture in pictures], axis=1)
+    for level in np.unique(levels, axis=0):
+        group = np.flatnonzero((levels == level).all(axis=1))
+        depth = dict(zip(map(id, pictures), level.tolist(), strict=True))
+        for part in np.array_split(group, range(_CHUNK, len(group), _CHUNK)):
+            points = _shade(surface, textures, uv[part], tint[part], depth)
+            rows[part] = points.mean(axis=1)
+            varies = (np.ptp(points, axis=1) > _UNIFORM).any(axis=1) & usable[part]
+            if count > MAX_PATCHES or not varies.any():
+                continue
+            patches = np.zeros((int(varies.sum()), CHANNELS, PATCH_SIZE, PATCH_SIZE), np.float16)
+            patches[:, :, triangle_mask()] = points[varies].swapaxes(1, 2)
+            index[part[varies]] = total + np.arange(len(patches))
+            kept.append(patches)
+            total += len(patches)
+    rows[~usable] = surface.rows(base=tint[~usable], count=int((~usable).sum()))
+    if count > MAX_PATCHES:
+        counts[f"textured triangles got one mean colour each, patches are made for {MAX_PATCHES} at most"] += count
+    counts["triangles got a texture patch"] += total
+    return (rows, np.concatenate(kept), index) if kept else (rows, None, None)
+
+
+def _shade(
+    surface: Surface,
+    textures: Textures,
+    uv: Float64Array,
+    tint: Float64Array,
+    depth: dict[int, int],
+) -> Float32Array:
+    """(M, S, 13) material rows at the S texels of the mask."""
+    first, second = np.nonzero(triangle_mask())
+    weights = np.stack([PATCH_SIZE - first - second, first, second], axis=1) / PATCH_SIZE
+    points = (weights @ uv).reshape(-1, 2)
+
+    def look(picture: Picture | None) -> Any:
+        return None if picture is None else picture.sample(points, depth[id(picture)])
+
+    base, shine, emission = look(textures.base), look(textures.metallic_roughness), look(textures.emission)
+    colour = np.repeat(tint, len(weights), axis=0)
+    rows = surface.rows(
+        base=colour if base is None else base * colour,
+        metallic=1.0 if shine is None else shine[:, 2],
+        roughness=1.0 if shine is None else shine[:, 1],
+        emission=1.0 if emission is None else emission,
+        count=len(points),
+    )
+    return rows.reshape(len(uv), len(weights), CHANNELS)

@@ -1,0 +1,1 @@
+"""Triangles: areas, welding, parts, stages, simplification, subdivision."""

@@ -1,0 +1,108 @@
+"""The stages that objects stand on: a floor and up to three walls around [-0.5, 0.5]^3, open toward -Y and upward.
+
+World frame: right-handed, Z up, scene units. Cameras stand at -Y and look along +Y; lights stand in front or above.
+The walls are planes cut into triangles of similar size, as the models were trained (spec scenes.md), with alternating
+diagonals so that no direction is preferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.arrays import Float32Array
+from renderformer.data.errors import InputError
+from renderformer.data.scene import Material, Mesh
+
+STAGE_KINDS = ("floor", "wall", "corner", "box")
+WALL_NAMES = ("floor", "wall_back", "wall_left", "wall_right")
+
+# Greys that differ a little, so that the edges between floor and walls stay visible in flat light.
+DEFAULT_MATERIALS: Mapping[str, Material] = {
+    "floor": Material((0.5, 0.5, 0.5), (0.0, 0.0, 0.0), 0.9),
+    "wall_back": Material((0.55, 0.55, 0.55), (0.0, 0.0, 0.0), 0.9),
+    "wall_left": Material((0.45, 0.45, 0.45), (0.0, 0.0, 0.0), 0.9),
+    "wall_right": Material((0.45, 0.45, 0.45), (0.0, 0.0, 0.0), 0.9),
+}
+
+
+def stage_kind(names: Iterable[str]) -> str:
+    """The kind of stage whose walls are among the objects of these names; "none" without any."""
+    count = len(set(names).intersection(WALL_NAMES))
+    return "none" if count == 0 else STAGE_KINDS[count - 1]
+
+
+def stage_meshes(
+    kind: str,
+    *,
+    floor_height: float = -0.5,
+    wall_top: float = 0.5,
+    half_width: float = 0.5,
+    divisions: int = 3,
+    side: str = "left",
+    materials: Mapping[str, Material] | None = None,
+) -> list[Mesh]:
+    """The meshes of a stage, floor first; the front faces look at the scene.
+
+    Args:
+        kind: "floor"; "wall" (floor and back wall at +Y); "corner" (and one side wall); "box" (and both side walls).
+        floor_height: z of the floor, scene units.
+        wall_top: z of the upper edge of the walls.
+        half_width: the floor spans [-half_width, half_width] in x and y; the walls stand on its edges.
+        divisions: squares along an edge; a wall has 2 * divisions**2 triangles (2, 3, 4 give 8, 18, 32).
+        side: "left" (-X) or "right" (+X), the side wall of a corner.
+        materials: replaces `DEFAULT_MATERIALS` for the names given ("floor", "wall_back", "wall_left", "wall_right").
+
+    Returns:
+        One Mesh for each wall, named as in `WALL_NAMES`.
+
+    Raises:
+        InputError: an unknown kind, side or wall name, divisions outside 1 … 32, walls without height or width.
+    """
+    if kind not in STAGE_KINDS:
+        raise InputError("stage", f"kind is {kind!r}", f"expected one of {', '.join(STAGE_KINDS)}")
+    if side not in ("left", "right"):
+        raise InputError("stage", f"side is {side!r}", "expected 'left' or 'right'")
+    if not 1 <= divisions <= 32:
+        raise InputError("stage", f"divisions is {divisions}", "expected 1 … 32")
+    if not wall_top > floor_height or not half_width > 0:
+        raise InputError(
+            "stage",
+            f"wall_top {wall_top:g} must be above floor_height {floor_height:g} and half_width {half_width:g} positive",
+        )
+    unknown = sorted(set(materials or {}) - set(WALL_NAMES))
+    if unknown:
+        raise InputError(
+            "stage", f"material for unknown wall {unknown[0]!r}", f"expected one of {', '.join(WALL_NAMES)}"
+        )
+    chosen = {**DEFAULT_MATERIALS, **(materials or {})}
+    names = {
+        "floor": ("floor",),
+        "wall": ("floor", "wall_back"),
+        "corner": ("floor", "wall_back", f"wall_{side}"),
+        "box": WALL_NAMES,
+    }[kind]
+    width, height = 2 * half_width, wall_top - floor_height
+    # Origin corner, first and second edge; their cross product points into the scene.
+    frames: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]] = {
+        "floor": ((-half_width, -half_width, floor_height), (width, 0, 0), (0, width, 0)),
+        "wall_back": ((-half_width, half_width, floor_height), (width, 0, 0), (0, 0, height)),
+        "wall_left": ((-half_width, -half_width, floor_height), (0, width, 0), (0, 0, height)),
+        "wall_right": ((half_width, half_width, floor_height), (0, -width, 0), (0, 0, height)),
+    }
+    return [Mesh(name, _grid(*frames[name], divisions), materials=chosen[name].row()) for name in names]
+
+
+def _grid(origin: npt.ArrayLike, edge_u: npt.ArrayLike, edge_v: npt.ArrayLike, divisions: int) -> Float32Array:
+    """(2 * divisions**2, 3, 3) triangles of a parallelogram, counter-clockwise around edge_u x edge_v."""
+    steps = np.linspace(0.0, 1.0, divisions + 1)
+    u, v = np.meshgrid(steps, steps, indexing="ij")
+    points = np.asarray(origin, np.float64) + u[..., None] * np.asarray(edge_u) + v[..., None] * np.asarray(edge_v)
+    a, b, c, d = points[:-1, :-1], points[1:, :-1], points[1:, 1:], points[:-1, 1:]
+    i, j = np.meshgrid(np.arange(divisions), np.arange(divisions), indexing="ij")
+    odd = ((i + j) % 2 == 1)[..., None, None]
+    first = np.where(odd, np.stack([a, b, d], -2), np.stack([a, b, c], -2))
+    second = np.where(odd, np.stack([b, c, d], -2), np.stack([a, c, d], -2))
+    return np.stack([first, second], 2).reshape(-1, 3, 3).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Rays: what a camera sees, and the direct light there."""

@@ -1,0 +1,1 @@
+"""Training data: procedural scenes, reference pictures, shards."""

@@ -1,0 +1,239 @@
+"""Reference pictures by path tracing with Mitsuba 3 (optional: `pip install renderformer[reference]`).
+
+The reflection model is the one that the released models were trained on (spec training.md): diffuse plus GGX without
+Fresnel, alpha = roughness squared, emission is radiance. Light is one-sided in Mitsuba, so light triangles are turned
+to face the middle of the objects; a closed emitting object keeps its outside.
+
+Shapes: N triangles, h x w pixels. Mitsuba's camera has +X left and looks along +Z, ours +X right and along -Z.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.arrays import AnyArray, Float32Array, Float64Array
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.geometry.triangles import area_vectors
+from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
+
+# Below this a GGX lobe is a mirror that no light triangle is ever hit through at these sample counts.
+MIN_ALPHA = 1e-3
+# Largest sum of diffuse and specular that still counts as 1 after float16 rounding.
+ENERGY_SLACK = 1e-3
+
+
+def load_mitsuba(threads: int = 1) -> Any:
+    """The mitsuba module, set to `scalar_rgb`, which for small pictures is as fast as LLVM and needs nothing else.
+
+    Raises:
+        ImportError: Mitsuba is not installed; the message names the command.
+    """
+    try:
+        import mitsuba
+    except ImportError as error:
+        raise ImportError(
+            "reference pictures need Mitsuba 3, which is not installed: pip install 'renderformer[reference]'"
+        ) from error
+    if mitsuba.variant() != "scalar_rgb":
+        mitsuba.set_variant("scalar_rgb")
+    # Rounded sample counts are documented; a line for each picture would drown everything else.
+    mitsuba.set_log_level(mitsuba.LogLevel.Error)
+    import drjit
+
+    drjit.set_thread_count(threads)
+    return mitsuba
+
+
+def render_reference(
+    scene: Scene, camera: Camera, width: int = 64, height: int = 64, spp: int = 64, depth: int = 5, seed: int = 0
+) -> Float32Array:
+    """One path-traced picture; see `ReferenceScene.render`, which is cheaper for several cameras of one scene."""
+    return ReferenceScene(scene, depth).render(camera, width, height, spp, seed)
+
+
+class ReferenceScene:
+    """A scene as Mitsuba holds it, ready for any number of cameras.
+
+    Args:
+        scene: world space, Z up; uniform materials (one row per triangle).
+        depth: longest path in segments: 1 shows only emission, 2 adds direct light, and so on.
+        threads: of this process; one by default, since whole processes scale better (spec training.md).
+
+    Raises:
+        ImportError: Mitsuba is not installed.
+        InputError: the scene has texture patches, a material reflects more than all light, depth is not positive.
+    """
+
+    def __init__(self, scene: Scene, depth: int = 5, threads: int = 1) -> None:
+        if scene.patches is not None:
+            raise InputError(
+                f"scene {scene.name!r}", "reference pictures need uniform materials, this scene has texture patches"
+            )
+        if depth < 1:
+            raise InputError("reference", f"depth is {depth}", "expected at least 1")
+        for mesh in scene.objects:
+            _check_energy(mesh)
+        self._mi = load_mitsuba(threads)
+        solid = scene.triangles[~(scene.materials[:, EMISSION] > 0).any(axis=1)]
+        centre = solid.mean(axis=(0, 1), dtype=np.float64) if len(solid) else np.zeros(3)
+        shapes = [shape for mesh in scene.objects for shape in self._shapes(mesh, centre)]
+        parts = {f"shape{i}": shape for i, shape in enumerate(shapes)}
+        self._scene = self._mi.load_dict({"type": "scene", "integrator": {"type": "path", "max_depth": depth}, **parts})
+
+    def render(self, camera: Camera, width: int = 64, height: int = 64, spp: int = 64, seed: int = 0) -> Float32Array:
+        """Path trace one view.
+
+        Args:
+            camera: `fov` is vertical; pixel centres lie at +0.5, each pixel is the plain average of its samples.
+            spp: samples per pixel; the sampler works in grids and rounds up what is no product of two near numbers.
+            seed: of the sampler; the same seed gives the same picture.
+
+        Returns:
+            (height, width, 3) float32 linear radiance; lights are visible.
+
+        Raises:
+            InputError: a size or sample count that is not positive.
+        """
+        picture = self._mi.render(self._scene, sensor=self._sensor(camera, width, height, spp), spp=spp, seed=seed)
+        return np.array(picture, np.float32).reshape(height, width, 3)
+
+    def guides(
+        self, camera: Camera, width: int = 64, height: int = 64, spp: int = 4, seed: int = 0
+    ) -> tuple[Float32Array, Float32Array]:
+        """What a denoiser wants to know beside the picture, of the first surface that each sample meets.
+
+        Args:
+            as in `render`.
+
+        Returns:
+            Albedo and shading normal (world space), averaged over the samples: (height, width, 3) float32 each, zero
+            where nothing is met. Mitsuba's albedo of glossy surfaces goes up to 2; it is clamped to [0, 1], which
+            denoisers expect.
+
+        Raises:
+            InputError: a size or sample count that is not positive.
+        """
+        integrator = self._mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal"})
+        sensor = self._sensor(camera, width, height, spp)
+        channels = np.array(self._mi.render(self._scene, sensor=sensor, integrator=integrator, spp=spp, seed=seed))
+        channels = channels.astype(np.float32).reshape(height, width, 6)
+        return np.clip(channels[..., :3], 0, 1), np.ascontiguousarray(channels[..., 3:])
+
+    def _sensor(self, camera: Camera, width: int, height: int, spp: int) -> Any:
+        if width < 1 or height < 1 or spp < 1:
+            raise InputError("reference", f"{width} x {height} pixels at {spp} samples", "expected positive numbers")
+        to_world = camera.c2w.astype(np.float64) @ np.diag([-1.0, 1.0, -1.0, 1.0])
+        return self._mi.load_dict(
+            {
+                "type": "perspective",
+                "fov": camera.fov,
+                "fov_axis": "y",
+                "near_clip": 1e-3,
+                "far_clip": 1e4,
+                "to_world": self._mi.ScalarTransform4f(to_world),
+                "film": {
+                    "type": "hdrfilm",
+                    "width": width,
+                    "height": height,
+                    "pixel_format": "rgb",
+                    "component_format": "float32",
+                    "rfilter": {"type": "box"},
+                },
+                "sampler": {"type": "multijitter", "sample_count": spp},
+            }
+        )
+
+    def _shapes(self, mesh: Mesh, centre: Float64Array) -> list[Any]:
+        """Mitsuba meshes of one object: one where only the diffuse colour varies, else one per distinct material."""
+        rows = mesh.materials
+        rest = np.delete(rows, np.r_[DIFFUSE], axis=1)
+        if not mesh.emits and (rest == rest[0]).all() and not (rows == rows[0]).all():
+            return [self._shape(mesh, np.arange(len(mesh)), colours=rows[:, DIFFUSE])]
+        distinct, group = np.unique(rows, axis=0, return_inverse=True)
+        return [self._shape(mesh, np.flatnonzero(group.ravel() == i), centre) for i in range(len(distinct))]
+
+    def _shape(
+        self,
+        mesh: Mesh,
+        index: AnyArray,
+        centre: Float64Array | None = None,
+        colours: Float32Array | None = None,
+    ) -> Any:
+        row = mesh.materials[index[0]]
+        triangles, normals = mesh.triangles[index], mesh.normals[index]
+        emission = row[EMISSION]
+        properties = self._mi.Properties()
+        properties["bsdf"] = self._mi.load_dict(_bsdf(row, colours))
+        if emission.max() > 0:
+            assert centre is not None
+            triangles, normals = _turned(triangles, normals, centre)
+            properties["emitter"] = self._mi.load_dict({"type": "area", "radiance": _colour(emission)})
+        shape = self._mi.Mesh(mesh.name, 3 * len(index), len(index), has_vertex_normals=True, props=properties)
+        if colours is not None:
+            shape.add_attribute("face_color", 3, _reflectance(row, colours).astype(np.float32).ravel())
+        parameters = self._mi.traverse(shape)
+        parameters["vertex_positions"] = triangles.ravel()
+        parameters["vertex_normals"] = normals.ravel()
+        parameters["faces"] = np.arange(3 * len(index), dtype=np.uint32)
+        parameters.update()
+        return shape
+
+
+def _check_energy(mesh: Mesh) -> None:
+    total = (mesh.materials[:, DIFFUSE].max(axis=1) + mesh.materials[:, SPECULAR].max(axis=1)).max()
+    if total > 1 + ENERGY_SLACK:
+        raise InputError(
+            f"object {mesh.name!r}",
+            f"diffuse + specular is {total:.3g}, more than 1",
+            "reference pictures need materials that conserve energy, scale them down",
+        )
+
+
+def _turned(triangles: Float32Array, normals: Float32Array, centre: Float64Array) -> tuple[Float32Array, Float32Array]:
+    """Triangles and normals with the corners swapped where the front does not face `centre`, unless they are closed."""
+    corners = triangles.astype(np.float64)
+    face = area_vectors(corners)
+    # The vector areas of a closed surface add up to nothing.
+    if np.linalg.norm(face.sum(axis=0)) < 1e-3 * np.linalg.norm(face, axis=1).sum():
+        return triangles, normals
+    away = np.einsum("nk,nk->n", face, centre - corners.mean(axis=1)) < 0
+    order = np.where(away[:, None], [0, 2, 1], [0, 1, 2])[..., None]
+    sign = np.where(away, -1.0, 1.0).astype(np.float32)[:, None, None]
+    return np.take_along_axis(triangles, order, 1), sign * np.take_along_axis(normals, order, 1)
+
+
+def _reflectance(row: Float32Array, colours: Float32Array) -> Float64Array:
+    """(…, 3) reflectance of the diffuse lobe inside the blend, weighted by the specular albedo (spec training.md)."""
+    rest = 1 - float(row[SPECULAR].max())
+    # Half floats may round a material that keeps exactly all energy to slightly more.
+    return np.minimum(colours.astype(np.float64) / rest, 1.0) if rest > ENERGY_SLACK else np.zeros(colours.shape)
+
+
+def _bsdf(row: Float32Array, colours: Float32Array | None) -> dict[str, Any]:
+    """The two-sided material of a row (13,); `colours` (N, 3) replaces its diffuse colour per triangle."""
+    assert row.shape == (CHANNELS,)
+    weight = float(row[SPECULAR].max())
+    reflectance = (
+        _colour(_reflectance(row, row[DIFFUSE]))
+        if colours is None
+        else {"type": "mesh_attribute", "name": "face_color"}
+    )
+    diffuse = {"type": "diffuse", "reflectance": reflectance}
+    if weight == 0:
+        return {"type": "twosided", "bsdf": diffuse}
+    glossy = {
+        "type": "roughconductor",
+        "material": "none",
+        "distribution": "ggx",
+        "alpha": max(float(row[ROUGHNESS]) ** 2, MIN_ALPHA),
+        "specular_reflectance": _colour(row[SPECULAR] / weight),
+    }
+    return {"type": "twosided", "bsdf": {"type": "blendbsdf", "weight": weight, "first": diffuse, "second": glossy}}
+
+
+def _colour(rgb: npt.ArrayLike) -> dict[str, Any]:
+    return {"type": "rgb", "value": np.asarray(rgb, np.float64).tolist()}

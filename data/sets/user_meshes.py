@@ -1,0 +1,106 @@
+"""Meshes of the user as objects of procedural scenes: closed ones from a folder, welded, of at most 3,000 triangles."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from renderformer.data.arrays import Float32Array
+from renderformer.data.errors import InputError
+from renderformer.data.scene import Mesh
+from renderformer.data.sets.shapes import Shape, is_closed, volume
+
+# What a scene may have; more detail than this is never used.
+MAX_TRIANGLES = 3000
+
+
+@dataclass(frozen=True, eq=False)
+class UserMesh:
+    """A closed mesh, outside out, centred, with a bounding box of 1 on its longest side.
+
+    Attributes:
+        name: its path in the folder, with slashes.
+        digest: SHA-256 of the triangles as they were read.
+        triangles: (N, 3, 3) float32.
+    """
+
+    name: str
+    digest: str
+    triangles: Float32Array
+
+    def shape(self, budget: int) -> Shape | None:
+        """Welded vertices and faces of at most `budget` triangles; None where simplifying does not keep it closed."""
+        from renderformer.data.geometry.simplify import simplify
+
+        return _closed(simplify(Mesh(self.name, self.triangles), budget)[0].triangles, budget)
+
+
+def load_user_meshes(
+    folder: str | os.PathLike[str], reject: Callable[[str, str], None], progress: Callable[[int, int], None]
+) -> list[UserMesh]:
+    """The usable mesh files of a folder and the folders in it, in the order of their names.
+
+    Args:
+        folder: with .obj, .ply, .stl, .off, .glb, .gltf or .3mf files; others are left alone. The objects of a file are
+            taken together as one; Z is up (glTF is turned).
+        reject: called with the name of a file that is not used and the reason: it cannot be read, is not closed
+            (watertight, every edge between two faces that agree about the outside), or stops being so when it is
+            simplified.
+        progress: called with the numbers of files done and in all.
+
+    Raises:
+        InputError: no such folder, or no usable mesh in it.
+    """
+    from renderformer.data.formats.meshes import FORMATS, load_mesh_file
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "is not a folder", "give one with mesh files")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
+    meshes = []
+    for done, path in enumerate(paths, 1):
+        name = path.relative_to(folder).as_posix()
+        try:
+            triangles = np.concatenate([mesh.triangles for mesh in load_mesh_file(path).objects])
+            meshes.append(_user_mesh(name, triangles))
+        except InputError as error:
+            reject(name, error.problem)
+        progress(done, len(paths))
+    if not meshes:
+        raise InputError(folder, f"none of the {len(paths)} mesh files here can be used", "give closed meshes")
+    return meshes
+
+
+def _user_mesh(name: str, triangles: Float32Array) -> UserMesh:
+    digest = hashlib.sha256(np.ascontiguousarray(triangles, "<f4").tobytes()).hexdigest()
+    low, high = triangles.min((0, 1)).astype(np.float64), triangles.max((0, 1)).astype(np.float64)
+    points = ((triangles - (low + high) / 2) / (high - low).max()).astype(np.float32)
+    welded = _closed(points, len(points))
+    if welded is None:
+        raise InputError("", "is not closed, or its faces do not agree about the outside", "repair it")
+    if volume(*welded) < 0:
+        points = points[:, ::-1]
+    mesh = UserMesh(name, digest, np.ascontiguousarray(points))
+    if len(points) > MAX_TRIANGLES:
+        coarse = mesh.shape(MAX_TRIANGLES)
+        if coarse is None:
+            raise InputError("", f"is not closed any more when it is simplified to {MAX_TRIANGLES} triangles")
+        mesh = UserMesh(name, digest, coarse[0][coarse[1]].astype(np.float32))
+    return mesh
+
+
+def _closed(triangles: Float32Array, budget: int) -> Shape | None:
+    """Vertices (V, 3) and faces of a soup whose equal corners are one; None unless it is closed and in the budget."""
+    from renderformer.data.geometry.triangles import merge_corners
+
+    faces = merge_corners(triangles)
+    if len(faces) > budget or not is_closed(faces):
+        return None
+    vertices = np.empty((int(faces.max()) + 1, 3))
+    vertices[faces.ravel()] = triangles.reshape(-1, 3)
+    return vertices, faces

@@ -1,0 +1,39 @@
+"""What a model was trained on: the range of scenes in which its pictures can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TrainedRange:
+    """The scenes that a model was trained on; the defaults are those of the released models (spec scenes.md).
+
+    Lengths are in scene units, angles in degrees. A span is (least, most). A rule that is None or False does not
+    concern the model, for example because its picture scales exactly with the light.
+
+    Attributes:
+        box: half the side of the cube around the origin that holds the objects.
+        triangles: most triangles of a scene; longest_edge: of a triangle.
+        watertight: whether objects were closed.
+        lights: most light triangles; light_distance: from the origin; light_edge: longest edge of a light.
+        emission: radiance of all lights in sum; white_lights: whether lights had no colour.
+        camera_distance: from the origin; fov: full vertical angle of view.
+        roughness: of every material; white_specular: whether specular reflectance had no colour.
+    """
+
+    box: float = 0.5
+    triangles: int = 4096
+    longest_edge: float | None = 0.4
+    watertight: bool = True
+    lights: int | None = 8
+    light_distance: Span | None = (2.1, 2.7)
+    light_edge: Span | None = (0.0707 * 2.0, 0.0707 * 2.5)
+    emission: Span | None = (2500.0, 5000.0)
+    white_lights: bool = True
+    camera_distance: Span = (1.5, 2.0)
+    fov: Span = (30.0, 60.0)
+    roughness: Span = (0.01, 1.0)
+    white_specular: bool = True

@@ -1,0 +1,224 @@
+"""A model beside path tracing that is given the same time, with and without a denoiser.
+
+Time is CPU time of this process with one thread for everything (torch, ray casting, Mitsuba, OIDN): on a machine with
+nothing else to do it is the time that one waits for, and on a busy one it does not count what others do. Loading the
+programs and the weights is left out; preparing the scene counts, for both.
+
+Mitsuba runs as `scalar_rgb` with the sampler and the path length of the references and with other seeds, since the same
+ones would repeat a part of the reference, noise and all. Its sample count is the nearest to the model's time that its
+sampler takes; the time that it then really took is reported beside the model's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderformer.data.arrays import Float32Array, Float64Array, UInt8Array
+from renderformer.data.errors import InputError
+from renderformer.data.scene import Scene
+from renderformer.data.sets.mitsuba import ReferenceScene, load_mitsuba
+from renderformer.data.sets.shards import Recipe, ShardReader
+from renderformer.evaluation.evaluation import Progress
+from renderformer.evaluation.metrics import display, flip, psnr, ssim
+from renderformer.renderer import Renderer
+
+T = TypeVar("T")
+
+# A scene is prepared once for so many pictures: for one, and for a short camera move.
+VIEWS = (1, 8)
+# Samples of the denoiser's albedo and normals, a pass of their own: Mitsuba is three times as slow when it makes them
+# along with the picture. Fewer were no better than none at all (one scene at 256 px).
+GUIDE_SPP = 4
+PILOT_SPP = 4
+# Seeds of references are small.
+SEED = 1000
+RIVALS = ("mitsuba", "mitsuba_oidn", "mitsuba_oidn_guided")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What one picture costs and how good it is, in a sequence of `views` pictures of one scene.
+
+    Attributes:
+        views: pictures that share the preparation of the scene.
+        results: (S,) for "model" and every one of RIVALS: "seconds" of CPU time per picture, "spp" (0 for the model),
+            "psnr", "ssim" and "flip".
+        pictures: (S, h, w, 3) uint8 display values of "reference", "model" and every one of RIVALS.
+    """
+
+    views: int
+    results: dict[str, dict[str, Float64Array]]
+    pictures: dict[str, UInt8Array]
+
+
+class Denoiser:
+    """Intel's Open Image Denoise, on one thread of the CPU.
+
+    Raises:
+        InputError: pyoidn is not installed, or refuses to work on this machine.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import pyoidn
+        except ImportError:
+            remedy = "pip install 'renderformer[denoise]'"
+            raise InputError("", "denoising needs OIDN, which is not installed", remedy) from None
+        self._oidn = pyoidn
+        self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
+        self._device.set_int("numThreads", 1)
+        # Else it binds the calling thread to a core for good.
+        self._device.set_bool("setAffinity", False)
+        self._device.commit()
+        self._check()
+
+    def __call__(self, picture: Float32Array, guides: tuple[Float32Array, Float32Array] | None = None) -> Float32Array:
+        """The picture (h, w, 3), linear radiance, without its noise; `guides` are its albedo and normals."""
+        oidn = self._oidn
+        clean = np.zeros_like(picture, order="C")
+        images = {oidn.OIDN_IMAGE_COLOR: picture, oidn.OIDN_IMAGE_OUTPUT: clean}
+        if guides is not None:
+            images |= {oidn.OIDN_IMAGE_ALBEDO: guides[0], oidn.OIDN_IMAGE_NORMAL: guides[1]}
+        images = {name: np.ascontiguousarray(image, np.float32) for name, image in images.items()}
+        with oidn.Filter(self._device, oidn.OIDN_FILTER_TYPE_RT) as filtered:
+            for name, image in images.items():
+                filtered.set_image(name, image, oidn.OIDN_FORMAT_FLOAT3)
+            filtered.set_bool("hdr", True)
+            filtered.commit()
+            filtered.execute()
+        self._check()
+        return clean
+
+    def _check(self) -> None:
+        error = self._device.get_error()
+        if error is not None:
+            raise InputError("OIDN", error)
+
+
+def timed(run: Callable[[], T]) -> tuple[T, float]:
+    """What a call returns, and the CPU seconds of this process that it took."""
+    start = time.process_time()
+    result = run()
+    return result, time.process_time() - start
+
+
+def samples_for(seconds: float, per_sample: float) -> int:
+    """Of the counts that Mitsuba's multijitter sampler takes as they are, products of two near numbers, the one that is
+    nearest to lasting `seconds`; at least 1."""
+    wanted = max(1.0, seconds / max(per_sample, 1e-9))
+    rows = math.isqrt(int(wanted))
+    counts = (rows**2, rows * (rows + 1), rows * (rows + 2), (rows + 1) ** 2)
+    return min(counts, key=lambda count: abs(math.log(count / wanted)))
+
+
+def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progress | None = None) -> list[Contest]:
+    """Race the model on the first view of each of the first `count` scenes, at the resolution of the data; one Contest
+    for each of VIEWS.
+
+    Raises:
+        InputError: Mitsuba or OIDN is not installed.
+    """
+    try:
+        load_mitsuba()
+    except ImportError as error:
+        raise InputError("Mitsuba", str(error)) from None
+    # How long the paths of pictures from elsewhere are is not known.
+    depth = reader.recipe.depth or Recipe().depth
+    denoise, size = Denoiser(), reader.recipe.resolution
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    races, references = [], []
+    try:
+        # The first picture of a process pays for what later ones find ready.
+        scene = reader.scene(0).to_scene()
+        _race(renderer, denoise, scene, 16, depth)
+        renderer.render(scene, size, scene.cameras[0])
+        for i in range(count):
+            arrays = reader.scene(i)
+            races.append(_race(renderer, denoise, arrays.to_scene(), size, depth))
+            references.append(arrays.hdr[0].astype(np.float32))
+            if progress is not None:
+                progress("equal time", i + 1, count)
+    finally:
+        torch.set_num_threads(threads)
+    return [_contest(views, [race[views] for race in races], np.stack(references)) for views in VIEWS]
+
+
+def _contest(views: int, entries: list[dict[str, _Entry]], references: Float32Array) -> Contest:
+    truth = torch.from_numpy(references)
+    results, pictures = {}, {"reference": _shown(truth)}
+    for method in entries[0]:
+        own = [entry[method] for entry in entries]
+        drawn = torch.from_numpy(np.stack([entry.picture for entry in own]))
+        results[method] = {
+            "seconds": np.array([entry.seconds for entry in own]),
+            "spp": np.array([float(entry.spp) for entry in own]),
+            "psnr": psnr(drawn, truth).double().numpy(),
+            "ssim": ssim(drawn, truth).double().numpy(),
+            "flip": flip(drawn, truth).mean(axis=(1, 2), dtype=np.float64),
+        }
+        pictures[method] = _shown(drawn)
+    return Contest(views, results, pictures)
+
+
+def _shown(radiance: Tensor) -> UInt8Array:
+    return (display(radiance) * 255).round().byte().numpy()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One picture of one method, with what it cost."""
+
+    picture: Float32Array
+    seconds: float
+    spp: int = 0
+
+
+class _PathTracer:
+    """Mitsuba with one scene and camera, and how long its parts take."""
+
+    def __init__(self, scene: Scene, depth: int, size: int, denoise: Denoiser) -> None:
+        self._camera, self._size, self._denoise = scene.cameras[0], size, denoise
+        self._scene, self._loading = timed(lambda: ReferenceScene(scene, depth))
+        self._guides, self._guiding = timed(lambda: self._scene.guides(self._camera, size, size, GUIDE_SPP, SEED))
+        pilot, seconds = timed(lambda: self._render(PILOT_SPP))
+        self._per_sample = seconds / PILOT_SPP
+        self._denoising = timed(lambda: denoise(pilot, self._guides))[1]
+
+    def _render(self, spp: int) -> Float32Array:
+        return self._scene.render(self._camera, self._size, self._size, spp, SEED)
+
+    def entry(self, rival: str, budget: float, views: int) -> _Entry:
+        """The best that one of RIVALS makes of `budget` CPU seconds per picture."""
+        fixed = self._loading / views
+        if rival == "mitsuba":
+            spp = samples_for(budget - fixed, self._per_sample)
+            picture, seconds = timed(lambda: self._render(spp))
+            return _Entry(picture, fixed + seconds, spp)
+        guides = None
+        if rival == "mitsuba_oidn_guided":
+            guides, fixed = self._guides, fixed + self._guiding
+        spp = samples_for(budget - fixed - self._denoising, self._per_sample)
+        picture, seconds = timed(lambda: self._denoise(self._render(spp), guides))
+        return _Entry(picture, fixed + seconds, spp)
+
+
+def _race(renderer: Renderer, denoise: Denoiser, scene: Scene, size: int, depth: int) -> dict[int, dict[str, _Entry]]:
+    """The entries of every method, for each of VIEWS."""
+    lit, preparing = timed(lambda: renderer.encode(scene))
+    picture, drawing = timed(lambda: renderer.render(lit, size, scene.cameras[0])[0].hdr)
+    tracer = _PathTracer(scene, depth, size, denoise)
+    results = {}
+    for views in VIEWS:
+        budget = preparing / views + drawing
+        rivals = {rival: tracer.entry(rival, budget, views) for rival in RIVALS}
+        results[views] = {"model": _Entry(picture, budget), **rivals}
+    return results

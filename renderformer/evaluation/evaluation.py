@@ -1,0 +1,266 @@
+"""How well a model draws scenes that it was not trained on, beside what ray casting gives without it.
+
+Scenes, not views, are the independent samples, since views of one scene share its light; so means and confidence are
+over scenes, each standing for the mean of its views.
+
+Shapes: S scenes, V views of a scene, h x w pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderformer.data.arrays import Float16Array, Float64Array, UInt8Array
+from renderformer.data.errors import InputError
+from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
+from renderformer.data.sets.shards import SceneArrays, ShardReader
+from renderformer.evaluation.metrics import display, flat, flip, psnr, relative_mse, ssim, unlearned
+from renderformer.model import RenderFormer
+from renderformer.training.dataset import Batch, Example, TrainingSet, collate
+
+Scores = dict[str, Float64Array]
+Progress = Callable[[str, int, int], None]
+# A picture without a model, of feature images and a level.
+Drawing = Callable[[Tensor, float | Tensor], Tensor]
+
+# What the unlearned pictures choose from: the ambient radiance, and the number that stands for all light on the albedo.
+AMBIENT_LEVELS = tuple(0.02 * i for i in range(26))
+FLAT_LEVELS = tuple(0.02 * 1.2**i for i in range(32))
+METHODS = ("model", "ambient", "best_ambient", "albedo")
+METRICS = ("psnr", "ssim", "flip", "relative_mse")
+
+
+def predict(model: RenderFormer, batch: Batch, colours: int = 3) -> Tensor:
+    """(B, V, h, w, 3) pictures of a batch; of a model with ray features, as many of the colour channels as wanted."""
+    extension = model.config.ray_features != "none"
+    encoded = model.encode(
+        batch.triangles,
+        batch.materials,
+        batch.mask,
+        batch.normals,
+        triangle_light=batch.triangle_light if extension else None,
+        colours=colours,
+    )
+    height, width = batch.hdr.shape[2:4]
+    return model.view(encoded, batch.c2w, batch.fov, height, width, pixels=batch.pixels if extension else None)
+
+
+@torch.inference_mode()
+def evaluate(model: RenderFormer, data: Sequence[Example], progress: Progress | None = None) -> Scores:
+    """What changes while a model is trained: (S V,) arrays `psnr` (dB) and `ssim` of its pictures."""
+    psnrs, ssims = [], []
+    for i in range(len(data)):
+        batch = collate([data[i]]).to(model.device)
+        picture, reference = predict(model, batch)[0, ..., :3].float(), batch.hdr[0]
+        psnrs.append(psnr(picture, reference))
+        ssims.append(ssim(picture, reference))
+        if progress is not None:
+            progress("evaluate", i + 1, len(data))
+    return {"psnr": _joined(psnrs), "ssim": _joined(ssims)}
+
+
+@torch.inference_mode()
+def baselines(data: Sequence[Example], progress: Progress | None = None) -> Scores:
+    """What does not: scores of ray casting without a model; the data needs ray features.
+
+    Returns:
+        (S V,) arrays: `ambient` (dB) and `ambient_ssim`, of ray casting plus the constant ambient light that suits the
+        whole set best; `best_unlearned` (dB), of ray casting plus the ambient light that suits each view best, which
+        only somebody who has the reference can choose.
+    """
+    decibels = _ambient_decibels(data, progress)
+    best = int(decibels.mean(axis=0).argmax())
+    batches = (collate([data[i]]) for i in range(len(data)))
+    similar = [ssim(unlearned(batch.pixels[0], AMBIENT_LEVELS[best]), batch.hdr[0]) for batch in batches]
+    return {"ambient": decibels[:, best], "ambient_ssim": _joined(similar), "best_unlearned": decibels.max(axis=1)}
+
+
+def _joined(parts: list[Tensor]) -> Float64Array:
+    return torch.cat(parts).double().cpu().numpy()
+
+
+def _decibels(make: Drawing, levels: Sequence[float], batch: Batch) -> Float64Array:
+    """(V, L) PSNR of the pictures that `make` gives for each level."""
+    pixels, reference = batch.pixels[0], batch.hdr[0]
+    return torch.stack([psnr(make(pixels, level), reference) for level in levels], dim=1).double().numpy()
+
+
+def _ambient_decibels(data: Sequence[Example], progress: Progress | None) -> Float64Array:
+    rows = []
+    for i in range(len(data)):
+        rows.append(_decibels(unlearned, AMBIENT_LEVELS, collate([data[i]])))
+        if progress is not None:
+            progress("ray casting alone", i + 1, len(data))
+    return np.concatenate(rows)
+
+
+@dataclass(frozen=True)
+class SceneFacts:
+    """What scenes are grouped by.
+
+    Attributes:
+        seed: of the scene; stage: what it stands on.
+        lights: number of light triangles; triangles: number of all.
+        roughness: of the shiniest surface, None where nothing is specular.
+    """
+
+    seed: int
+    stage: str
+    lights: int
+    triangles: int
+    roughness: float | None
+
+    @classmethod
+    def of(cls, scene: SceneArrays) -> SceneFacts:
+        emits = (scene.materials[:, EMISSION] > 0).any(axis=1)
+        glossy = (scene.materials[:, SPECULAR] > 0).any(axis=1) & ~emits
+        roughness = float(scene.materials[glossy, ROUGHNESS].min()) if glossy.any() else None
+        return cls(scene.seed, scene.stage, int(emits.sum()), len(scene.triangles), roughness)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything that was measured on one set of scenes.
+
+    Attributes:
+        folder: of the set; resolution: pixels on a side.
+        scenes: facts of the S scenes.
+        ambient: the ambient radiance that suits the whole set best.
+        scores: (S, V) for every one of METHODS and METRICS: of the model; of ray casting plus `ambient`; of ray
+            casting plus the ambient light that suits each view best; of the albedo times the number that does.
+        pictures: (S, V, h, w, 3) uint8 display values of "reference", "model" and "best_ambient", or nothing.
+        errors: (S, V, h, w) FLIP maps of "model" and "best_ambient", likewise.
+    """
+
+    folder: Path
+    resolution: int
+    scenes: tuple[SceneFacts, ...]
+    ambient: float
+    scores: dict[str, dict[str, Float64Array]]
+    pictures: dict[str, UInt8Array]
+    errors: dict[str, Float16Array]
+
+    @property
+    def views(self) -> int:
+        """Of each scene."""
+        return self.scores["model"]["psnr"].shape[1]
+
+    def per_scene(self, method: str, metric: str) -> Float64Array:
+        """(S,) means over the views."""
+        return self.scores[method][metric].mean(axis=1)
+
+    def gain(self) -> Float64Array:
+        """(S,) decibels of the model over ray casting plus the best constant ambient light."""
+        return self.per_scene("model", "psnr") - self.per_scene("ambient", "psnr")
+
+
+@torch.inference_mode()
+def measure(
+    model: RenderFormer, data: TrainingSet, pictures: bool = False, progress: Progress | None = None
+) -> Measurement:
+    """Score a model and the pictures without a model on every view.
+
+    Args:
+        model: on the CPU; data: with ray features, whatever the model takes.
+        pictures: keep them, which takes 11 bytes per pixel and view.
+
+    Raises:
+        InputError: flip-evaluator is not installed, or the model gives values that are not finite.
+    """
+    ambient = AMBIENT_LEVELS[int(_ambient_decibels(data, progress).mean(axis=0).argmax())]
+    scores: dict[str, dict[str, list[Float64Array]]] = {m: {k: [] for k in METRICS} for m in METHODS}
+    kept: dict[str, list[UInt8Array]] = {"reference": [], "model": [], "best_ambient": []}
+    errors: dict[str, list[Float16Array]] = {"model": [], "best_ambient": []}
+    for i in range(len(data)):
+        batch = collate([data[i]])
+        reference = batch.hdr[0]
+        drawn = predict(model, batch)[0, ..., :3].float()
+        if not drawn.isfinite().all():
+            raise InputError(
+                "", f"{data.folder}, scene {i}: the model's picture is not finite", "its weights are of no use"
+            )
+        made = {"model": drawn, **_unlearned_pictures(batch, ambient)}
+        for method, picture in made.items():
+            maps = flip(picture, reference)
+            scores[method]["psnr"].append(psnr(picture, reference).double().numpy())
+            scores[method]["ssim"].append(ssim(picture, reference).double().numpy())
+            scores[method]["flip"].append(maps.mean(axis=(1, 2), dtype=np.float64))
+            scores[method]["relative_mse"].append(relative_mse(picture, reference).numpy())
+            if pictures and method in errors:
+                errors[method].append(maps.astype(np.float16))
+        if pictures:
+            for method, picture in {"reference": reference, **made}.items():
+                if method in kept:
+                    kept[method].append((display(picture) * 255).round().byte().numpy())
+        if progress is not None:
+            progress("evaluate", i + 1, len(data))
+    reader = ShardReader(data.folder)
+    return Measurement(
+        folder=data.folder,
+        resolution=reader.recipe.resolution,
+        scenes=tuple(SceneFacts.of(reader.scene(i)) for i in range(len(data))),
+        ambient=ambient,
+        scores={m: {k: np.stack(values) for k, values in own.items()} for m, own in scores.items()},
+        pictures={m: np.stack(values) for m, values in kept.items() if values},
+        errors={m: np.stack(values) for m, values in errors.items() if values},
+    )
+
+
+def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:
+    def best(make: Drawing, levels: Sequence[float]) -> Tensor:
+        chosen = np.asarray(levels)[_decibels(make, levels, batch).argmax(axis=1)]
+        return make(batch.pixels[0], torch.from_numpy(chosen).float()[:, None, None, None])
+
+    return {
+        "ambient": unlearned(batch.pixels[0], ambient),
+        "best_ambient": best(unlearned, AMBIENT_LEVELS),
+        "albedo": best(flat, FLAT_LEVELS),
+    }
+
+
+def interval(values: Float64Array) -> tuple[float, float | None]:
+    """Mean of independent values and half the width of its 95 % confidence interval (Student's t), None for a single
+    value."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, None
+    from scipy.stats import t
+
+    return mean, float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+# Upper ends of the groups, each with its name.
+LIGHTS = ((1, "1"), (2, "2"), (4, "3 to 4"), (8, "5 to 8"), (math.inf, "more than 8"))
+TRIANGLES = ((127, "up to 127"), (383, "128 to 383"), (1023, "384 to 1,023"), (math.inf, "1,024 and more"))
+ROUGHNESS_GROUPS = ((0.1, "up to 0.1"), (0.3, "0.1 to 0.3"), (math.inf, "over 0.3"))
+NO_GLOSS = "nothing glossy"
+
+
+def groups(scenes: Sequence[SceneFacts]) -> dict[str, dict[str, list[int]]]:
+    """Indices of the scenes by stage, light count, roughness of the shiniest surface, and triangle count; groups that
+    are empty are left out."""
+
+    def named(value: float, ends: Sequence[tuple[float, str]]) -> str:
+        return next(name for end, name in ends if value <= end)
+
+    kinds: dict[str, tuple[list[str], Callable[[SceneFacts], str]]] = {
+        "stage": (sorted({s.stage for s in scenes}), lambda s: s.stage),
+        "lights": ([name for _, name in LIGHTS], lambda s: named(s.lights, LIGHTS)),
+        "roughness": (
+            [*(name for _, name in ROUGHNESS_GROUPS), NO_GLOSS],
+            lambda s: NO_GLOSS if s.roughness is None else named(s.roughness, ROUGHNESS_GROUPS),
+        ),
+        "triangles": ([name for _, name in TRIANGLES], lambda s: named(s.triangles, TRIANGLES)),
+    }
+    members = {
+        kind: {name: [i for i, scene in enumerate(scenes) if of(scene) == name] for name in names}
+        for kind, (names, of) in kinds.items()
+    }
+    return {kind: {name: rows for name, rows in own.items() if rows} for kind, own in members.items()}

@@ -1,0 +1,99 @@
+"""How good a picture is, and the best pictures without a network.
+
+PSNR and SSIM are of display values, clamp(x, 0, 1)^(1/2.2), as in every figure of docs/training.md; FLIP is of the
+clamped radiance, which it brings to a screen itself; relative MSE is of the radiance.
+Shapes: V views, h x w pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from renderformer.data.arrays import Float32Array
+from renderformer.data.errors import InputError
+from renderformer.data.rays import raycast as rc
+
+# Keeps the relative error of black pixels finite.
+RELATIVE_EPSILON = 0.01
+# Share of the pixels, those of the largest error, that the relative MSE leaves out: a light's edge or one firefly would
+# weigh more than the picture (Rousselle et al. 2011 leave out the same share).
+OUTLIERS = 0.001
+
+
+def display(radiance: Tensor) -> Tensor:
+    """clamp(x, 0, 1)^(1/2.2)."""
+    return radiance.clamp(0, 1) ** (1 / 2.2)
+
+
+def psnr(picture: Tensor, reference: Tensor) -> Tensor:
+    """(V,) decibels of display values, for (V, h, w, 3) radiance."""
+    error = (display(picture) - display(reference)).square().mean(dim=(1, 2, 3))
+    return -10 * torch.log10(error.clamp_min(1e-10))
+
+
+def ssim(picture: Tensor, reference: Tensor) -> Tensor:
+    """(V,) structural similarity of display values (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5; smaller
+    in pictures of fewer pixels."""
+    x, y = (display(image).movedim(-1, 1) for image in (picture, reference))
+    side = min(11, x.shape[2], x.shape[3])
+    taps = torch.exp(-(torch.arange(side, dtype=x.dtype, device=x.device) - (side - 1) / 2).square() / (2 * 1.5**2))
+    window = torch.outer(taps, taps)
+    window = (window / window.sum()).expand(x.shape[1], 1, side, side).contiguous()
+
+    def mean(image: Tensor) -> Tensor:
+        return F.conv2d(image, window, groups=image.shape[1])
+
+    mean_x, mean_y = mean(x), mean(y)
+    variance_x, variance_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
+    covariance = mean(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    structure = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return (structure / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).mean(dim=(1, 2, 3))
+
+
+def relative_mse(picture: Tensor, reference: Tensor) -> Tensor:
+    """(V,) mean of (p - r)^2 / (r^2 + 0.01) over the channels and over the pixels but the worst 0.1 %, for
+    (V, h, w, 3) radiance."""
+    error = ((picture - reference).square() / (reference.square() + RELATIVE_EPSILON)).mean(dim=-1).flatten(1)
+    kept = error.shape[1] - int(OUTLIERS * error.shape[1])
+    return error.double().sort(dim=1).values[:, :kept].mean(dim=1)
+
+
+def flip(picture: Tensor, reference: Tensor) -> Float32Array:
+    """(V, h, w) error maps of LDR-FLIP (Andersson et al. 2020), 0 … 1, for (V, h, w, 3) radiance at exposure 0. The
+    mean of a map is the FLIP of the picture.
+
+    It is seen at 67 pixels per degree, the default of its authors: a monitor 0.7 m wide of 3840 pixels, 0.7 m away.
+
+    Raises:
+        InputError: flip-evaluator is not installed.
+    """
+    try:
+        import flip_evaluator
+    except ImportError:
+        remedy = "pip install 'renderformer[metrics]'"
+        raise InputError("", "FLIP needs flip-evaluator, which is not installed", remedy) from None
+    truths, pictures = (image.clamp(0, 1).float().contiguous().numpy() for image in (reference, picture))
+    maps = [
+        flip_evaluator.evaluate(truth, own, "LDR", inputsRGB=False, applyMagma=False, computeMeanError=False)[0]
+        for truth, own in zip(truths, pictures, strict=True)
+    ]
+    return np.stack(maps)[..., 0]
+
+
+def unlearned(pixels: Tensor, ambient: float | Tensor) -> Tensor:
+    """What ray casting alone gives: emission, direct light, highlight, reflection, and a constant ambient light.
+
+    Args:
+        pixels: (V, h, w, 29) feature images; ambient: radiance, one number or anything that broadcasts.
+    """
+    known = pixels[..., rc.HIT_EMISSION] + pixels[..., rc.DIRECT] + pixels[..., rc.HIGHLIGHT]
+    return known + pixels[..., rc.REFLECTION] + pixels[..., rc.HIT_DIFFUSE] * ambient
+
+
+def flat(pixels: Tensor, level: float | Tensor) -> Tensor:
+    """Colours without any light: the diffuse albedo times one number, and what emits."""
+    return pixels[..., rc.HIT_EMISSION] + pixels[..., rc.HIT_DIFFUSE] * level
