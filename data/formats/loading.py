@@ -91,7 +91,8 @@ def _load_mesh(path: Path, stage: str, stage_options: dict[str, Any]) -> tuple[S
 
 
 def _resized(scene: Scene, budget: int | None, subdivide: bool | float | str, keep: tuple[str, ...]) -> Scene:
-    from renderformer.data.geometry.simplify import simplify_scene, subdivide_scene
+    from renderformer.data.geometry.simplify import simplify_scene
+    from renderformer.data.geometry.subdivide import subdivide_scene
 
     if budget is not None:
         scene = simplify_scene(scene, budget, keep)

@@ -24,7 +24,6 @@ import numpy.typing as npt
 
 from renderformer.data.arrays import (
     AnyArray,
-    BoolArray,
     Float16Array,
     Float32Array,
     Float64Array,
@@ -34,6 +33,7 @@ from renderformer.data.arrays import (
 )
 from renderformer.data.colour import srgb_to_linear
 from renderformer.data.formats.materials import Surface
+from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.scene import CHANNELS, PATCH_SIZE
 
 if TYPE_CHECKING:
@@ -41,17 +41,8 @@ if TYPE_CHECKING:
 
 # Triangles baked at once; the intermediate arrays of a chunk stay below 100 MB.
 _CHUNK = 256
-# More patches than this would need over 400 MB; larger meshes get one mean colour per triangle.
-MAX_PATCHES = 16384
 # A triangle is uniform when no channel spans more than one step of an 8-bit picture.
 _UNIFORM = 1 / 255
-
-
-def triangle_mask(size: int = PATCH_SIZE) -> BoolArray:
-    """(size, size) whether a texel belongs to the triangle: i + j <= size."""
-    steps = np.arange(size)
-    mask: BoolArray = steps[:, None] + steps[None] <= size
-    return mask
 
 
 @dataclass(eq=False)

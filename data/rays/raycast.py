@@ -18,7 +18,6 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
-from renderformer.data.geometry.simplify import proxy
 from renderformer.data.rays.lighting import (
     MIN_ALPHA,
     Lights,
@@ -33,7 +32,7 @@ from renderformer.data.rays.lighting import (
     triangle_samples,
     vectors,
 )
-from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Scene
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
 # Channels of a feature image. Radiometric ones are linear radiance, averaged over all samples of a pixel (a miss counts
 # as 0); normal, position and roughness are averaged over the samples that hit.
@@ -479,23 +478,6 @@ class RayCaster:
             column[hits.rows] = np.arange(count)
             values = values.take(column, axis=1)
         return values.reshape(RAY_CHANNELS, antialias**2, len(x))
-
-
-def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, Float32Array]:
-    """What a model with `ray_features` is given of a scene, in training as in rendering.
-
-    Args:
-        budget: the model's `token_triangles`; 0 for no limit.
-
-    Returns:
-        The caster of its rays, which see every triangle; the N triangles that its tokens stand for, the scene itself or
-        a simplified copy of it; and their direct light (N, 2, 3), see `RayCaster.triangle_light`.
-    """
-    caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
-    if not budget or len(scene) <= budget:
-        return caster, scene, caster.triangle_light()
-    tokens = proxy(scene, budget)
-    return caster, tokens, RayCaster(tokens.triangles, tokens.normals, tokens.materials).triangle_light()
 
 
 def _blend(corners: Float32Array, u: Float32Array, v: Float32Array) -> Float32Array:
