@@ -8,7 +8,7 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.geometry.simplify import LIGHT_TRIANGLES, MIN_TRIANGLES, is_light, simplify_scene
-from renderformer.data.rays.lighting import Lights
+from renderformer.data.rays.lights import Lights
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import EMISSION, Mesh, Scene
 
