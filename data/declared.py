@@ -67,27 +67,57 @@ class Declared(BaseModel):
         except ValidationError as error:
             raise refusal(error, cls, place) from None
 
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
+        """Make an object of options by name, for callers that know where each option came from.
+
+        Raises:
+            InputError: an unknown name, or a value that is not allowed. Its place is the name of the option alone.
+        """
+        try:
+            return cls.model_validate(_tuples(keywords))
+        except ValidationError as error:
+            path, cause = _first_cause(error)
+            if cause is not None:
+                raise (cause.within(path[0]) if path else cause) from None
+            key, problem, remedy = _finding(error, cls)
+            inner = key.removeprefix(str(path[0])).lstrip(".")
+            raise InputError(path[0], f"{inner} {problem}".lstrip(), remedy) from None
+
 
 def refusal(error: ValidationError, kind: type[BaseModel], place: object) -> InputError:
     """The first of pydantic's findings as the one line that a user sees."""
+    path, cause = _first_cause(error)
+    if cause is not None:
+        # A rule about several values; it names them itself.
+        where = ": ".join(filter(None, (str(place), _dotted(path))))
+        return cause.within(where) if where else cause
+    key, problem, remedy = _finding(error, kind)
+    return InputError(place, f"{key} {problem}", remedy)
+
+
+def _first_cause(error: ValidationError) -> tuple[list[str | int], InputError | None]:
+    """The path of pydantic's first finding, and the InputError of a validator that it came from."""
     first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
     path = [step for step in first["loc"] if isinstance(step, int) or not _is_branch(step)]
+    return path, cause if isinstance(cause, InputError) else None
+
+
+def _finding(error: ValidationError, kind: type[BaseModel]) -> tuple[str, str, str]:
+    """Key, problem and remedy of pydantic's first finding."""
+    first = error.errors(include_url=False)[0]
+    path, _ = _first_cause(error)
+    schema = kind.model_json_schema()
     if first["type"] == "missing" and path and isinstance(path[-1], int):
         # A list that is too short lacks its last entries; what is wrong is its length.
         path.pop()
     elif first["type"] == "missing":
-        wanted = expected(_schema_at(kind.model_json_schema(), path))
-        return InputError(place, f"{_dotted(path)} is missing", f"add {wanted}")
-    key, schema = _dotted(path), kind.model_json_schema()
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):
-        # A rule about several values; it names them itself.
-        where = f"{place}: {key}" if key and place else key or place
-        return cause.within(where) if where else cause
+        return _dotted(path), "is missing", f"add {expected(_schema_at(schema, path))}"
     if first["type"] == "extra_forbidden":
         known = _resolved(_schema_at(schema, path[:-1]), schema).get("properties", {})
-        return InputError(place, f"{key} is not a known key", f"known are {', '.join(known)}")
-    return InputError(place, f"{key} is {shown(first['input'])}", f"expected {expected(_schema_at(schema, path))}")
+        return _dotted(path), "is not a known key", f"known are {', '.join(known)}"
+    return _dotted(path), f"is {shown(first['input'])}", f"expected {expected(_schema_at(schema, path))}"
 
 
 def _dotted(path: Sequence[str | int]) -> str:
@@ -134,7 +164,9 @@ def _expected_array(schema: Mapping[str, Any]) -> str:
 
 
 def _tuples(values: Any) -> Any:
-    """Parsed JSON or YAML with tuples for lists, as strict reading wants them."""
+    """Parsed JSON or YAML with tuples for lists, as strict reading wants them; NumPy's arrays and numbers likewise."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
     if isinstance(values, Mapping):
         return {key: _tuples(value) for key, value in values.items()}
     return tuple(map(_tuples, values)) if isinstance(values, list) else values
