@@ -36,7 +36,7 @@ WALLS: Mapping[str, Material] = {
 }
 # 32 triangles a wall: edges of 0.35, inside the sizes that models were trained on.
 WALL_DIVISIONS = 4
-# For an object whose file says nothing of its material: a cool colour against the warm room, a little glossy.
+# For an object without a material in its file: a cool colour against the warm room, a little glossy.
 OBJECT_MATERIAL = Material((0.36, 0.46, 0.6), (0.18, 0.18, 0.18), 0.25)
 DEFAULT_AZIMUTH, DEFAULT_ELEVATION, DEFAULT_DISTANCE, DEFAULT_FOV = 7.0, 16.0, 1.6, 40.0
 # With these numbers the default box fills the picture to its edges, and an object of the default size its middle.
@@ -177,16 +177,13 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
     matrix[:3, :3] = scale * turn
     matrix[:3, 3] = target - scale * anchor
     moved = ", ".join(f"{v:.4g}" for v in matrix[:3, 3])
-    how = [*(["turned from Y up to Z up"] if options.up == "y" else [])]
-    how += [f"turned by {options.rotation:g} degrees"] if options.rotation else []
-    how += [f"scaled by {scale:.4g} and moved by ({moved})"]
-    notes.append(f"{_count(scene)} {', '.join(how)} into the box")
-    return [mesh.transformed(matrix) for mesh in scene.objects]
-
-
-def _count(scene: Scene) -> str:
+    steps = ["turned from Y up to Z up"] if options.up == "y" else []
+    steps += [f"turned by {options.rotation:g} degrees"] if options.rotation else []
+    steps += [f"scaled by {scale:.4g} and moved by ({moved})"]
     number = len(scene.objects)
-    return f"object {scene.objects[0].name!r}" if number == 1 else f"{number} objects"
+    objects = f"object {scene.objects[0].name!r}" if number == 1 else f"{number} objects"
+    notes.append(f"{objects} {', '.join(steps)} into the box")
+    return [mesh.transformed(matrix) for mesh in scene.objects]
 
 
 def _with_materials(objects: list[Mesh], options: StageOptions, notes: list[str]) -> list[Mesh]:
@@ -287,7 +284,7 @@ def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Ca
     up = (0.0, 0.0, 1.0)
     backward = (position - target) / np.linalg.norm(position - target)
     if abs(backward[2]) > 0.99999:
-        # Seen from straight above or below, "up" is the heading of the azimuth, as in `Camera.from_angles`.
+        # Seen from straight above or below, "up" is the heading of the azimuth.
         x, y, _ = direction(options.azimuth, 0) * math.copysign(1, backward[2])
         up = (-x, -y, 0.0)
     return Camera.look_at(position.tolist(), target.tolist(), up, fov, "stage")

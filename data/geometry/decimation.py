@@ -37,8 +37,7 @@ def decimate_closed(vertices: Float64Array, faces: Int64Array, budget: int) -> t
     if len(faces) <= budget:
         return vertices, faces
     for aggressiveness in AGGRESSIVENESS:
-        # Vertices pass through float32; in float64 the library makes other choices, and a seed other training scenes.
-        points, triangles, _ = _collapse_edges(vertices.astype(np.float32), faces, budget, aggressiveness)
+        points, triangles, _ = _collapse_edges(vertices, faces, budget, aggressiveness)
         if len(triangles) <= budget:
             break
     return np.asarray(points, np.float64), np.asarray(triangles, np.int64)

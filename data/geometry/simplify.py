@@ -124,22 +124,22 @@ def _carried_normals(
     order = order[np.searchsorted(owner[order], 0) :]
     first = np.searchsorted(owner[order], np.arange(faces.max() + 2))
     # One entry for each pair of a new corner and an old corner that went into its vertex.
-    wanted = np.flatnonzero(np.repeat(rounded[source], 3))
-    vertex = faces.ravel()[wanted]
+    rounded_corners = np.flatnonzero(np.repeat(rounded[source], 3))
+    vertex = faces.ravel()[rounded_corners]
     # Of a vertex that stands for many, a regular choice is enough; it bounds the memory for meshes of millions.
     total_count = first[vertex + 1] - first[vertex]
     count = np.minimum(total_count, MAX_NORMALS)
-    corner = np.repeat(np.arange(len(wanted)), count)
+    corner = np.repeat(np.arange(len(rounded_corners)), count)
     step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     old = order[first[vertex][corner] + step * total_count[corner] // count[corner]]
     normals = mesh.normals.reshape(-1, 3)[old]
-    face = flat.reshape(-1, 3)[wanted]
+    face = flat.reshape(-1, 3)[rounded_corners]
     near = (normals * face[corner]).sum(axis=1) > NORMAL_COSINE
     weight = np.where(near, areas(mesh.triangles)[old // 3], 0.0)
-    total = np.stack([np.bincount(corner, weight * normals[:, k], len(wanted)) for k in range(3)], axis=1)
+    total = np.stack([np.bincount(corner, weight * normals[:, k], len(rounded_corners)) for k in range(3)], axis=1)
     length = np.linalg.norm(total, axis=1, keepdims=True)
     result = flat.reshape(-1, 3).copy()
-    result[wanted] = np.divide(total, length, out=face.astype(np.float64), where=length > 0)
+    result[rounded_corners] = np.divide(total, length, out=face.astype(np.float64), where=length > 0)
     return result.reshape(-1, 3, 3)
 
 
@@ -199,15 +199,15 @@ def _shares(counts: list[int], weights: list[float], budget: int) -> list[int]:
     least = min(MIN_TRIANGLES, budget // max(len(counts), 1))
     shares = np.minimum(counts, least)
     weight = np.maximum(np.asarray(weights, np.float64), 1e-12)
-    wanting = np.ones(len(counts), bool)
-    while wanting.any():
-        rest = budget - shares[~wanting].sum()
-        fair = np.maximum(rest * weight / weight[wanting].sum(), least)
+    unsettled = np.ones(len(counts), bool)
+    while unsettled.any():
+        rest = budget - shares[~unsettled].sum()
+        fair = np.maximum(rest * weight / weight[unsettled].sum(), least)
         # Objects below the floor of the share, or that need less than it, are settled; the others divide what is left.
-        settled = wanting & ((np.asarray(counts) <= fair) | (fair <= least))
+        settled = unsettled & ((np.asarray(counts) <= fair) | (fair <= least))
         if not settled.any():
-            shares[wanting] = fair[wanting].astype(int)
+            shares[unsettled] = fair[unsettled].astype(int)
             break
         shares[settled] = np.minimum(np.asarray(counts), np.maximum(fair.astype(int), least))[settled]
-        wanting &= ~settled
+        unsettled &= ~settled
     return [int(share) for share in shares]

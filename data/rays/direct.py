@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
+from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.embree import Hits, Surfaces
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.lights import Lights, light_points, triangle_samples
@@ -32,19 +32,23 @@ class LitSurfaces(Surfaces):
         chance: (N,) of a triangle being one of them, against which the rays of specular lobes are weighed.
     """
 
-    def __init__(
-        self,
-        triangles: Float32Array,
-        normals: Float32Array,
-        materials: Float32Array,
-        patches: tuple[Float16Array, Int32Array] | None = None,
-    ) -> None:
-        super().__init__(triangles, normals, materials, patches)
-        lights = Lights.from_triangles(self.triangles, self.materials[:, EMISSION])
-        self.light_count = len(lights)
-        self.lights = lights.drawn(MAX_LIGHTS)
-        self.chance = np.zeros(len(self.triangles), np.float32)
-        self.chance[lights.triangle] = np.minimum(lights.expected(MAX_LIGHTS), 1)
+    @cached_property
+    def _all_lights(self) -> Lights:
+        return Lights.from_triangles(self.triangles, self.materials[:, EMISSION])
+
+    @property
+    def light_count(self) -> int:
+        return len(self._all_lights)
+
+    @cached_property
+    def lights(self) -> Lights:
+        return self._all_lights.drawn(MAX_LIGHTS)
+
+    @cached_property
+    def chance(self) -> Float32Array:
+        chance = np.zeros(len(self.triangles), np.float32)
+        chance[self._all_lights.triangle] = np.minimum(self._all_lights.expected(MAX_LIGHTS), 1)
+        return chance
 
     def direct(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> tuple[Float32Array, BoolArray]:
         """What surface points receive of each light: its unshadowed form factor (L, S), which is exact, and which of

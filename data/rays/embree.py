@@ -77,9 +77,9 @@ class Surfaces:
         Args:
             origins, directions: (S, 3) float32; directions need not be unit.
         """
-        found = self._scene.run(origins, directions, output=True)
-        rows = np.flatnonzero(found["primID"] >= 0)
-        triangle, u, v = (take(found[key], rows) for key in ("primID", "u", "v"))
+        result = self._scene.run(origins, directions, output=True)
+        rows = np.flatnonzero(result["primID"] >= 0)
+        triangle, u, v = (take(result[key], rows) for key in ("primID", "u", "v"))
         triangle, directions = triangle.astype(np.int64), take(directions, rows)
         position = _blend(take(self.corners, triangle), u, v)
         normal = normalised(_blend(take(self.normals, triangle), u, v))
@@ -94,6 +94,7 @@ class Surfaces:
         return hits, self._materials_at(triangle, u, v)
 
     def _materials_at(self, triangle: Int64Array, u: Float32Array, v: Float32Array) -> Float32Array:
+        """(S, 13) rows at points of triangles (S,) with the weights u and v (S,) of the second and third corner."""
         rows = take(self.materials, triangle)
         if self.patches is None:
             return rows
