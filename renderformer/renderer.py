@@ -27,11 +27,16 @@ from renderformer.model import Encoded, RenderFormer
 from renderformer.model.shading import coarsening
 
 Progress = Callable[[str, int, int], None]
+Cancel = Callable[[], bool]
 MAX_SIDE = 16384
 # Views are decoded together up to this estimate of working memory.
 DECODE_BYTES = 1 << 30
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error
+    """Work that the caller's `cancel` stopped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,21 +115,26 @@ class Renderer:
         return check_scene(scene)
 
     @torch.inference_mode()
-    def encode(self, scene: Scene, progress: Progress | None = None) -> LitScene:
+    def encode(self, scene: Scene, progress: Progress | None = None, cancel: Cancel | None = None) -> LitScene:
         """The view-independent stage.
 
         A model whose configuration names `token_triangles` gets a simplified copy of a larger mesh for its tokens; its
         rays still see every triangle.
 
+        Args:
+            progress: called with (stage, done, total).
+            cancel: asked between layers and between chunks of rays whether to stop; True raises Cancelled.
+
         Raises:
             InputError: the scene is too large for the memory of the device.
+            Cancelled: `cancel` returned True.
         """
-        report = progress or _silent
+        report, check = progress or _silent, _check_of(cancel)
         report("encode", 0, 1)
         notes: tuple[str, ...] = ()
         caster, tokens, light = None, scene, None
         if self.config.ray_features != "none":
-            caster, tokens, triangle_light = lit_tokens(scene, self.config.token_triangles)
+            caster, tokens, triangle_light = lit_tokens(scene, self.config.token_triangles, lambda done, total: check())
             light = self._tensor(triangle_light)
             if tokens is not scene:
                 notes = (f"{len(scene):,} triangles are seen by rays, a copy of {len(tokens):,} lights the scene",)
@@ -141,6 +151,7 @@ class Renderer:
                 patches=None if patches is None else torch.from_numpy(patches[0].copy()).to(self.device),
                 patch_index=None if patches is None else self._tensor(patches[1]),
                 triangle_light=light,
+                before_layer=check,
             )
         report("encode", 1, 1)
         return LitScene(scene, encoded, caster, notes)
@@ -151,6 +162,7 @@ class Renderer:
         resolution: int | tuple[int, int] = 512,
         cameras: Camera | Sequence[Camera] | None = None,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> list[Image]:
         """Draw a scene, one Image per camera.
 
@@ -159,11 +171,14 @@ class Renderer:
             resolution: pixels on a side, or (width, height); any size from 1 to 16384. The field of view is vertical.
             cameras: the scene's own by default.
             progress: called with (stage, done, total).
+            cancel: asked between views, between layers and between chunks of rays whether to stop; True raises
+                Cancelled.
 
         Raises:
             InputError: no cameras, a size out of range, or too little memory.
+            Cancelled: `cancel` returned True.
         """
-        return list(self.iterate(scene, resolution, cameras, progress))
+        return list(self.iterate(scene, resolution, cameras, progress, cancel))
 
     def iterate(
         self,
@@ -171,6 +186,7 @@ class Renderer:
         resolution: int | tuple[int, int] = 512,
         cameras: Camera | Sequence[Camera] | None = None,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[Image]:
         """`render`, one picture after the other as they become ready."""
         width, height = _size(resolution)
@@ -181,38 +197,56 @@ class Renderer:
         if not views:
             raise InputError(f"scene {source.name!r}", "has no cameras", "give some, for example Camera.from_angles()")
         self._check_memory(width, height)
-        lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress)
-        report = progress or _silent
+        lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress, cancel)
+        report, check = progress or _silent, _check_of(cancel)
         step = self._views_at_once(width, height)
         report("render", 0, len(views))
         for start in range(0, len(views), step):
             chunk = views[start : start + step]
-            pixels = None if lit.caster is None else self._cast(lit.caster, chunk, width, height, progress)
+            check()
+            pixels = None if lit.caster is None else self._cast(lit.caster, chunk, width, height, report, check)
             report("render", start, len(views))
-            for camera, hdr in zip(chunk, self._draw(lit.encoded, chunk, width, height, pixels), strict=True):
+            pictures = self._draw(lit.encoded, chunk, width, height, pixels, check)
+            for camera, hdr in zip(chunk, pictures, strict=True):
                 yield Image(hdr, camera, {"model": self.name, "precision": self.precision})
             report("render", start + len(chunk), len(views))
 
     def _cast(
-        self, caster: RayCaster, cameras: Sequence[Camera], width: int, height: int, progress: Progress | None
+        self,
+        caster: RayCaster,
+        cameras: Sequence[Camera],
+        width: int,
+        height: int,
+        report: Progress,
+        check: Callable[[], None],
     ) -> Tensor:
         """(1, V, h, w, 29) feature images of V cameras on the covering grid."""
-        report = None if progress is None else lambda done, total: progress("cast rays", done, total)
+
+        def step(done: int, total: int) -> None:
+            check()
+            report("cast rays", done, total)
+
         with _memory(f"{width} x {height} pixels"):
             cover = self.config.size_multiple
-            images = [caster.features(c, width, height, cover=cover, progress=report) for c in cameras]
+            images = [caster.features(c, width, height, cover=cover, progress=step) for c in cameras]
             # One view's features may be gigabytes, so they are not copied.
             return self._tensor(np.stack(images) if len(images) > 1 else images[0][None])
 
     @torch.inference_mode()
     def _draw(
-        self, encoded: Encoded, cameras: Sequence[Camera], width: int, height: int, pixels: Tensor | None
+        self,
+        encoded: Encoded,
+        cameras: Sequence[Camera],
+        width: int,
+        height: int,
+        pixels: Tensor | None,
+        check: Callable[[], None],
     ) -> np.ndarray:
         """(V, height, width, 3) pictures of V cameras."""
         c2w = self._tensor(np.stack([camera.c2w for camera in cameras]))
         fov = self._tensor(np.array([[camera.fov] for camera in cameras], np.float32))
         with _memory(f"{width} x {height} pixels"):
-            hdr = self.model.view(encoded, c2w, fov, height, width, pixels=pixels)
+            hdr = self.model.view(encoded, c2w, fov, height, width, pixels=pixels, before_layer=check)
             # A model with alpha draws it as a fourth channel; the picture is the first three.
             return hdr[0, ..., :3].float().cpu().numpy()
 
@@ -302,6 +336,16 @@ class _memory:  # noqa: N801 - used as a context manager, named like contextlib'
 
 def _silent(stage: str, done: int, total: int) -> None:
     """No progress wanted."""
+
+
+def _check_of(cancel: Cancel | None) -> Callable[[], None]:
+    """What raises Cancelled once `cancel` returns True."""
+
+    def check() -> None:
+        if cancel is not None and cancel():
+            raise Cancelled
+
+    return check
 
 
 def _size(resolution: int | tuple[int, int]) -> tuple[int, int]:

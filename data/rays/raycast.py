@@ -339,11 +339,12 @@ class RayCaster:
             mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * (emission <= 0))).T
         return glint.T, mirrored.T
 
-    def triangle_light(self, samples: int = 8) -> Float32Array:
+    def triangle_light(self, samples: int = 8, progress: Callable[[int, int], None] | None = None) -> Float32Array:
         """(N, 2, 3) mean direct light (irradiance / pi) on the front and the back of every triangle.
 
         Args:
             samples: fixed points per triangle, one shadow ray per light from each.
+            progress: called with triangles done and triangles in all.
         """
         count = len(self.triangles)
         barycentric = triangle_samples(samples)
@@ -357,6 +358,8 @@ class RayCaster:
                 hits = Hits(phase, triangle, position, normal, normal, normal)
                 received = self.irradiance(hits, 1, phase).T.reshape(3, samples, len(part))
                 light[part, side] = received.mean(axis=1).T
+            if progress is not None:
+                progress(int(part[-1]) + 1 if len(part) else 0, count)
         return light
 
     def features(
@@ -481,11 +484,14 @@ class RayCaster:
         return values.reshape(RAY_CHANNELS, antialias**2, len(x))
 
 
-def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, Float32Array]:
+def lit_tokens(
+    scene: Scene, budget: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[RayCaster, Scene, Float32Array]:
     """What a model with `ray_features` is given of a scene, in training as in rendering.
 
     Args:
         budget: the model's `token_triangles`; 0 for no limit.
+        progress: as in `RayCaster.triangle_light`.
 
     Returns:
         The caster of its rays, which see every triangle; the N triangles that its tokens stand for, the scene itself or
@@ -493,9 +499,10 @@ def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, Float32Arra
     """
     caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
     if not budget or len(scene) <= budget:
-        return caster, scene, caster.triangle_light()
+        return caster, scene, caster.triangle_light(progress=progress)
     tokens = proxy(scene, budget)
-    return caster, tokens, RayCaster(tokens.triangles, tokens.normals, tokens.materials).triangle_light()
+    lit = RayCaster(tokens.triangles, tokens.normals, tokens.materials)
+    return caster, tokens, lit.triangle_light(progress=progress)
 
 
 def _blend(corners: Float32Array, u: Float32Array, v: Float32Array) -> Float32Array:

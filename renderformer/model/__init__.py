@@ -27,7 +27,7 @@ from renderformer.model.encoder import (
     uniform_texture_weight,
 )
 from renderformer.model.encodings import nerf_encoding
-from renderformer.model.layers import TriangleLayer, make_norm
+from renderformer.model.layers import BeforeLayer, TriangleLayer, make_norm
 from renderformer.model.view import ViewTransformer, ray_directions
 
 __all__ = ["Encoded", "RenderFormer"]
@@ -110,6 +110,7 @@ class RenderFormer(nn.Module):
         patch_index: Tensor | None = None,
         triangle_light: Tensor | None = None,
         colours: int = 3,
+        before_layer: BeforeLayer | None = None,
     ) -> Encoded:
         """The view-independent stage. Changes none of its inputs.
 
@@ -124,6 +125,7 @@ class RenderFormer(nn.Module):
             triangle_light: (B, N, 2, 3) direct light on front and back (`RayCaster.triangle_light`); required by a
                 model with `ray_features`, and by no other. Such a model takes material rows.
             colours: how many of the colour channels, from the first, such a model draws.
+            before_layer: called before each layer; an exception from it stops the stage.
 
         Raises:
             InputError: patches of another size than the model's.
@@ -161,7 +163,7 @@ class RenderFormer(nn.Module):
         mask_BT = F.pad(mask, (registers, 0), value=True)
         # The only wait for the GPU in this stage.
         key_mask_BT, key_lengths_B = key_padding(mask_BT)
-        tokens_BTD = self.transformer(x_BTD, positions_BT9, key_mask_BT, key_lengths_B).float()
+        tokens_BTD = self.transformer(x_BTD, positions_BT9, key_mask_BT, key_lengths_B, before_layer).float()
         return Encoded(tokens_BTD, positions_BT9, mask_BT, level_B, colours)
 
     def _texture_tokens(self, texture: Tensor, patches: Tensor | None, patch_index: Tensor | None) -> Tensor:
@@ -187,7 +189,15 @@ class RenderFormer(nn.Module):
         return self.texture_encoder_norm(hidden_BND)
 
     def view(
-        self, encoded: Encoded, c2w: Tensor, fov: Tensor, height: int, width: int, *, pixels: Tensor | None = None
+        self,
+        encoded: Encoded,
+        c2w: Tensor,
+        fov: Tensor,
+        height: int,
+        width: int,
+        *,
+        pixels: Tensor | None = None,
+        before_layer: BeforeLayer | None = None,
     ) -> Tensor:
         """The view-dependent stage.
 
@@ -200,6 +210,7 @@ class RenderFormer(nn.Module):
             height, width: the picture in pixels.
             pixels: (B, V, H, W, 29) feature images (`RayCaster.features`), H x W the covering grid; required by a
                 model with `ray_features`, and by no other.
+            before_layer: as in `encode`.
 
         Returns:
             (B, V, height, width, 3), linear HDR radiance; 4 channels when the model draws alpha; LDR when `use_ldr`;
@@ -222,7 +233,7 @@ class RenderFormer(nn.Module):
             coarse_MhwC = shading.coarser(pixels_MhwC, factor, step)
             size = height / factor, width / factor
             rays_Mhw3 = ray_directions(c2w_M44, fov_M, size, (coarse_MhwC.shape[1], coarse_MhwC.shape[2]))
-            known = coarse_MhwC, shading.pixel_inputs(coarse_MhwC, level_M)
+            known = coarse_MhwC, shading.pixel_inputs(coarse_MhwC, level_M), before_layer
             predicted = self.view_transformer.shading(rays_Mhw3, encoded.tokens, positions_MT9, encoded.mask, *known)
             predicted = shading.finer(predicted, coarse_MhwC, pixels_MhwC, factor, encoded.colours, views)
             picture_Mhw = shading.shade(pixels_MhwC, level_M, predicted)[:, :height, :width]
@@ -230,7 +241,8 @@ class RenderFormer(nn.Module):
         assert self.config.ray_features == "none", "this model needs pixels"
         covering = -(-height // step) * step, -(-width // step) * step
         rays_Mhw3 = ray_directions(c2w_M44, fov_M, (height, width), covering)
-        raw = self.view_transformer(rays_Mhw3, c2w_M44[:, :3, 3], encoded.tokens, positions_MT9, encoded.mask)
+        scenes = encoded.tokens, positions_MT9, encoded.mask
+        raw = self.view_transformer(rays_Mhw3, c2w_M44[:, :3, 3], *scenes, before_layer)
         picture = F.elu(raw.float()[..., :height, :width], alpha=_ELU_ALPHA)
         if not self.config.use_ldr:
             picture = 10.0**picture - 1.0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from renderformer.config import ModelConfig
 from renderformer.model.encodings import TriangleRope
-from renderformer.model.layers import TriangleLayer, run_layer
+from renderformer.model.layers import BeforeLayer, TriangleLayer, run_layer
 
 _EMISSION_CHANNELS = 3
 
@@ -55,6 +55,7 @@ class TriangleTransformer(nn.Module):
         positions_BT9: Tensor,
         key_mask_BT: Tensor | None = None,
         key_lengths_B: Tensor | None = None,
+        before_layer: BeforeLayer | None = None,
     ) -> Tensor:
         """The tokens after all layers.
 
@@ -63,6 +64,8 @@ class TriangleTransformer(nn.Module):
         """
         rotation = None if self.rope_emb is None else self.rope_emb(positions_BT9)
         for layer in self.layers:
+            if before_layer is not None:
+                before_layer()
             x_BTD = run_layer(layer, self.recompute, x_BTD, rotation, key_mask_BT, key_lengths_B)
         return x_BTD
 

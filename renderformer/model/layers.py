@@ -6,6 +6,8 @@ h x w grid of image tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +22,8 @@ from renderformer.model.encodings import Rotation, rotate
 # Every norm inside a transformer layer uses this; the encoders' norms use the framework's default.
 LAYER_EPS = 1e-6
 WINDOW = 8
+# Called before each layer; an exception from it stops the stage.
+BeforeLayer = Callable[[], None]
 # Of the image tokens and of the triangle tokens they look at.
 Rotations = tuple[Rotation | None, Rotation | None]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from renderformer.config import ModelConfig
 from renderformer.model.dpt import DPT
 from renderformer.model.encodings import TriangleRope, nerf_encoding
-from renderformer.model.layers import Rotations, ViewLayer, make_norm, run_layer
+from renderformer.model.layers import BeforeLayer, Rotations, ViewLayer, make_norm, run_layer
 from renderformer.model.shading import NETWORK_CHANNELS, ShadingHead, hit_positions
 
 
@@ -68,6 +68,7 @@ class ViewDecoder(nn.Module):
         ray_positions_M19: Tensor,
         positions_MS9: Tensor,
         mask_BS: Tensor,
+        before_layer: BeforeLayer | None = None,
     ) -> list[Tensor]:
         """The image tokens after each layer; `context` holds one row per scene, or one per view."""
         rotations: Rotations = (None, None)
@@ -77,6 +78,8 @@ class ViewDecoder(nn.Module):
         key_mask_MS = None if bool(mask_BS.all()) else mask_BS.repeat_interleave(views, dim=0)
         features = []
         for layer in self.layers:
+            if before_layer is not None:
+                before_layer()
             x_MTD = run_layer(layer, self.recompute, x_MTD, context, grid, rotations, key_mask_MS)
             features.append(x_MTD)
         return features
@@ -108,7 +111,13 @@ class ViewTransformer(nn.Module):
             self.out_proj = nn.Linear(width, self.out_channels * patch**2)
 
     def forward(
-        self, rays_Mhw3: Tensor, ray_origins_M3: Tensor, tokens_BSD: Tensor, positions_MS9: Tensor, mask_BS: Tensor
+        self,
+        rays_Mhw3: Tensor,
+        ray_origins_M3: Tensor,
+        tokens_BSD: Tensor,
+        positions_MS9: Tensor,
+        mask_BS: Tensor,
+        before_layer: BeforeLayer | None = None,
     ) -> Tensor:
         """Draw M = B V views.
 
@@ -129,7 +138,7 @@ class ViewTransformer(nn.Module):
             x_MTD = x_MTD + self.position_tokens(ray_positions_M19)
             views = x_MTD.shape[0] // tokens_BSD.shape[0]
             tokens_BSD = tokens_BSD.repeat_interleave(views, dim=0) + self.position_tokens(positions_MS9)
-        features = self.transformer(x_MTD, tokens_BSD, grid, ray_positions_M19, positions_MS9, mask_BS)
+        features = self.transformer(x_MTD, tokens_BSD, grid, ray_positions_M19, positions_MS9, mask_BS, before_layer)
         if self.config.use_dpt_decoder:
             return self.out_dpt([features[i] for i in self.config.dpt_layers], grid)
         return from_patches(self.out_proj(features[-1]), grid, patch)
@@ -150,6 +159,7 @@ class ViewTransformer(nn.Module):
         mask_BS: Tensor,
         pixels_MhwC: Tensor,
         inputs_MChw: Tensor,
+        before_layer: BeforeLayer | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The extension's decoder (renderformer/model/shading.py): what ray bundles that see their hits still lack.
 
@@ -165,5 +175,5 @@ class ViewTransformer(nn.Module):
         seen = self.ray_feature_encoder(to_patches(inputs_MChw.movedim(1, -1), patch))
         x_MTD = self.ray_tokens(rays_Mhw3) + self.ray_feature_encoder_norm(seen)
         ray_positions = hit_positions(pixels_MhwC, patch)
-        x_MTD = self.transformer(x_MTD, tokens_BSD, grid, ray_positions, positions_MS9, mask_BS)[-1]
+        x_MTD = self.transformer(x_MTD, tokens_BSD, grid, ray_positions, positions_MS9, mask_BS, before_layer)[-1]
         return self.out_shading(x_MTD.transpose(1, 2).unflatten(2, grid), inputs_MChw)
