@@ -8,12 +8,12 @@ import pytest
 import torch
 import trimesh
 
-from renderformer.config import ModelConfig
+from renderformer.checkpoints import build_model
+from renderformer.config import config_from_dict
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.rays import raycast as rc
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
-from renderformer.model import RenderFormer
 from renderformer.renderer import Cancelled, Renderer
 
 SMALL = {
@@ -36,7 +36,7 @@ SHADING = {"ray_features": "direct", "output": "shading", "view_transformer_incl
 
 def renderer(**changes: object) -> Renderer:
     torch.manual_seed(0)
-    return Renderer(RenderFormer(ModelConfig.from_dict({**SMALL, **changes})), device="cpu")
+    return Renderer(build_model(config_from_dict({**SMALL, **changes})), device="cpu")
 
 
 def scene(detail: int = 1) -> Scene:
@@ -165,7 +165,7 @@ def test_sizes_and_scenes_of_other_types() -> None:
 def test_missing_cameras_devices_and_precisions_are_refused() -> None:
     with pytest.raises(InputError, match="no cameras"):
         renderer().render(scene().replace(cameras=()))
-    model = RenderFormer(ModelConfig.from_dict(SMALL))
+    model = build_model(config_from_dict(SMALL))
     with pytest.raises(InputError, match="unknown"):
         Renderer(model, device="toaster")
     with pytest.raises(InputError, match="precision"):
@@ -194,7 +194,7 @@ def test_pictures_beyond_the_memory_are_refused_before_they_take_it(monkeypatch:
 
 def test_lower_precision_of_the_triangle_stage_is_close() -> None:
     torch.manual_seed(0)
-    model = RenderFormer(ModelConfig.from_dict({**SMALL, **SHADING}))
+    model = build_model(config_from_dict({**SMALL, **SHADING}))
     full = Renderer(model, "cpu", "fp32").render(scene(), 32)[0].hdr
     half = Renderer(model, "cpu", "bf16").render(scene(), 32)[0].hdr
     assert not np.array_equal(full, half)
