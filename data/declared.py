@@ -70,24 +70,26 @@ class Declared(BaseModel):
 
 def refusal(error: ValidationError, kind: type[BaseModel], place: object) -> InputError:
     """The first of pydantic's findings as the one line that a user sees."""
-    first = error.errors(include_url=False)[0]
-    path = [step for step in first["loc"] if isinstance(step, int) or not _is_branch(step)]
+    first, root = error.errors(include_url=False)[0], kind.model_json_schema()
+    path, schema = _located(first["loc"], root)
     if first["type"] == "missing" and path and isinstance(path[-1], int):
         # A list that is too short lacks its last entries; what is wrong is its length.
-        path.pop()
+        path, schema = _located(first["loc"][:-1], root)
     elif first["type"] == "missing":
-        wanted = expected(_schema_at(kind.model_json_schema(), path))
-        return InputError(place, f"{_dotted(path)} is missing", f"add {wanted}")
-    key, schema = _dotted(path), kind.model_json_schema()
+        return InputError(place, f"{_dotted(path)} is missing", f"add {expected(schema)}")
+    if first["type"] == "string_type" and first["loc"][-1] == "[key]":
+        key = f"the key {shown(first['input'])} of {_dotted(path[:-1])}"
+        return InputError(place, f"{key} is not text", "put it in quotes")
+    key = _dotted(path)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
         # A rule about several values; it names them itself.
         where = f"{place}: {key}" if key and place else key or place
         return cause.within(where) if where else cause
     if first["type"] == "extra_forbidden":
-        known = _resolved(_schema_at(schema, path[:-1]), schema).get("properties", {})
+        known = _located(first["loc"][:-1], root)[1].get("properties", {})
         return InputError(place, f"{key} is not a known key", f"known are {', '.join(known)}")
-    return InputError(place, f"{key} is {shown(first['input'])}", f"expected {expected(_schema_at(schema, path))}")
+    return InputError(place, f"{key} is {shown(first['input'])}", f"expected {expected(schema)}")
 
 
 def _dotted(path: Sequence[str | int]) -> str:
@@ -107,7 +109,7 @@ def expected(schema: Mapping[str, Any]) -> str:
     """What a JSON schema allows, in words."""
     if "enum" in schema or "const" in schema:
         choices = schema.get("enum", [schema.get("const")])
-        return ("one of " if len(choices) > 1 else "") + ", ".join(map(str, choices))
+        return shown(choices[0]) if len(choices) == 1 else f"one of {', '.join(map(str, choices))}"
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(expected(branch) for branch in schema["anyOf"]))
     if schema.get("type") == "array":
@@ -140,25 +142,28 @@ def _tuples(values: Any) -> Any:
     return tuple(map(_tuples, values)) if isinstance(values, list) else values
 
 
-def _is_branch(step: str) -> bool:
-    """Whether a step of pydantic's path names the branch of a union, which no file holds."""
-    return step in ("int", "float", "str", "bool", "none", "nullable") or "[" in step
-
-
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     while "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
     return schema
 
 
-def _schema_at(root: Mapping[str, Any], path: Sequence[str | int]) -> Mapping[str, Any]:
-    """The part of a class's schema that says what may stand at a path."""
-    found: Mapping[str, Any] = root
-    for step in path:
-        found = _resolved(found, root)
-        branches = [_resolved(branch, root) for branch in found.get("anyOf", [found])]
-        found = next((next_ for branch in branches if (next_ := _step(branch, step)) is not None), {})
-    return _resolved(found, root)
+def _located(location: Sequence[str | int], root: Mapping[str, Any]) -> tuple[list[str | int], Mapping[str, Any]]:
+    """The keys and indices of a location that pydantic reports, and the part of a class's schema for what is there."""
+    path: list[str | int] = []
+    schema, in_branch = root, False
+    for step in location:
+        schema = _resolved(schema, root)
+        branches = [_resolved(branch, root) for branch in schema.get("anyOf", [schema])]
+        is_union = sum(branch.get("type") != "null" for branch in branches) > 1
+        # Inside a union pydantic first names the branch that it tried; at a wrong key it adds "[key]".
+        if (is_union and not in_branch) or step == "[key]":
+            in_branch = True
+            continue
+        in_branch = False
+        schema = next((inner for branch in branches if (inner := _step(branch, step)) is not None), {})
+        path.append(step)
+    return path, _resolved(schema, root)
 
 
 def _step(schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:
