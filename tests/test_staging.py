@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from renderformer.check import check_scene
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.formats.loading import load_scene
+from renderformer.data.formats import load_scene
 from renderformer.data.geometry.simplify import subdivide
 from renderformer.data.scene import DIFFUSE, Material, Mesh, Scene
 from renderformer.data.staging import OBJECT_MATERIAL, StageOptions, balanced_strength, stage_scene

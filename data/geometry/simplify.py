@@ -15,10 +15,9 @@ import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Float64Array, Int32Array, Int64Array
 from renderformer.data.errors import InputError
-from renderformer.data.formats.textures import MAX_PATCHES, triangle_mask
 from renderformer.data.geometry.triangles import area_vectors, areas, face_normals, merge_corners
 from renderformer.data.rays.lighting import Lights
-from renderformer.data.scene import EMISSION, PATCH_SIZE, Mesh, Scene, flat_normals
+from renderformer.data.scene import EMISSION, MAX_PATCHES, PATCH_SIZE, Mesh, Scene, flat_normals, triangle_mask
 
 DEFAULT_BUDGET = 4096
 # No object is asked to become coarser than an octahedron.
