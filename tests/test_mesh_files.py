@@ -414,5 +414,5 @@ def test_every_golden_mesh_loads(goldens: Path) -> None:
 
 def test_unknown_suffix_lists_the_formats(tmp_path: Path) -> None:
     (tmp_path / "a.fbx").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"a\.fbx: \.fbx is not a mesh format; use \.obj, \.ply"):
+    with pytest.raises(InputError, match=r"a\.fbx: \.fbx is not a mesh or scene format; use \.obj, \.ply"):
         load_mesh_file(tmp_path / "a.fbx")

@@ -84,7 +84,7 @@ def _stage_options(path: Path, file_format: Format, stage: str, keywords: dict[s
 
 def _read(path: Path, file_format: Format) -> Scene:
     if file_format.contents == "scene":
-        scene: Scene = file_format.read(path)
+        scene: Scene = file_format.load().read(path)
         return scene
     from renderformer.data.formats.mesh_file import load_mesh_file
 
@@ -132,4 +132,5 @@ def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = Tru
         raise InputError(path, f"{suffix or 'a name without suffix'} is not a scene format", "write .json or .h5")
     if path.exists() and not overwrite:
         raise InputError(path, "exists", "allow overwriting or give another name")
-    return format_of(path).write(scene, path, overwrite)
+    lines: list[str] = format_of(path).load().write(scene, path, overwrite)
+    return lines

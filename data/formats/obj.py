@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections import defaultdict
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from renderformer.data.formats.materials import DIELECTRIC, Surface
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.formats.text import as_utf8
 from renderformer.data.formats.textures import Picture, Textures, decoded
-from renderformer.data.formats.trimesh_reading import Folder, parts_of, read_with_trimesh
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
 from renderformer.data.scene import RGB
 
 # More groups than this are not objects.
@@ -46,17 +46,16 @@ def read(file: MeshFile) -> list[Part]:
     """
     data = _plain(as_utf8(file.data), file.notes.lines)
     if file.bare:
-        return parts_of(read_with_trimesh("obj", data, file, skip_materials=True)["geometry"], file.notes)
-    folder = Folder(file)
+        return read_with_trimesh("obj", data, file, skip_materials=True).parts
     grouped = not re.search(rb"(?m)^o ", data) and data.count(b"\ng ") <= _MAX_GROUPS
     options = {"split_objects": True, "split_groups": grouped, "group_material": True}
-    geometry = read_with_trimesh("obj", data, file, folder, **options)["geometry"]
-    file.notes.lines += _material_notes(data, folder.contents)
+    objects = read_with_trimesh("obj", data, file, **options)
+    file.notes.lines += _material_notes(data, objects.contents)
     # trimesh returns the objects of an OBJ last to first.
-    geometry = _short_names(dict(reversed(geometry.items())), file.path)
-    parts = parts_of(geometry, file.notes)
-    for part, keywords in zip(parts, geometry.values(), strict=True):
-        _add_material(part, keywords.get("visual"), file.notes)
+    parts, visuals = objects.parts[::-1], [keywords.get("visual") for keywords in objects.keywords[::-1]]
+    for part, visual in zip(parts, visuals, strict=True):
+        _add_material(part, visual, file.notes)
+    _shorten_names(parts, visuals, file.path)
     return parts
 
 
@@ -181,15 +180,17 @@ def _absolute(word: bytes, counts: tuple[int, ...]) -> bytes:
     return b"/".join(fields)
 
 
-def _short_names(geometry: dict[str, Any], path: Path) -> dict[str, Any]:
-    """trimesh's objects without the suffix of the material where an object has one only, and without the file's."""
-    full_names: dict[str, list[str]] = defaultdict(list)
-    for name, keywords in geometry.items():
-        material = getattr(getattr(keywords.get("visual"), "material", None), "name", None)
-        bare = name[: -len(f"_{material}")] if material and name.endswith(f"_{material}") else name
-        full_names[bare or name].append(name)
-    names = {full: bare if len(fulls) == 1 else full for bare, fulls in full_names.items() for full in fulls}
-    return {path.stem if names[old] == path.name else names[old]: keywords for old, keywords in geometry.items()}
+def _shorten_names(parts: list[Part], visuals: list[Any], path: Path) -> None:
+    """Names without the suffix of the material where an object has one only, and without that of the file."""
+    materials = [getattr(getattr(visual, "material", None), "name", None) for visual in visuals]
+    short_names = [
+        (material and part.name.removesuffix(f"_{material}")) or part.name
+        for part, material in zip(parts, materials, strict=True)
+    ]
+    counts = Counter(short_names)
+    for part, short_name in zip(parts, short_names, strict=True):
+        name = short_name if counts[short_name] == 1 else part.name
+        part.name = path.stem if name == path.name else name
 
 
 def _material_notes(data: bytes, contents: dict[str, bytes]) -> list[str]:

@@ -6,7 +6,7 @@ import re
 
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.text import as_utf8, check_lines
-from renderformer.data.formats.trimesh_reading import parts_of, read_with_trimesh
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
 
 
 def read(file: MeshFile) -> list[Part]:
@@ -22,4 +22,4 @@ def read(file: MeshFile) -> list[Part]:
         check_lines(body, sum(numbers), "OFF")
     if data.lstrip().startswith(b"COFF"):
         file.notes.lines.append("colours of OFF files are not read")
-    return parts_of(read_with_trimesh("off", data, file)["geometry"], file.notes)
+    return read_with_trimesh("off", data, file).parts

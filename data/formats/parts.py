@@ -15,6 +15,7 @@ import numpy as np
 from renderformer.data.arrays import Float64Array, Int64Array
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.formats.materials import NEUTRAL, Surface
+from renderformer.data.formats.table import Format
 from renderformer.data.formats.textures import Textures
 from renderformer.data.scene import MAX_COORDINATE
 
@@ -46,6 +47,7 @@ class MeshFile:
     Attributes:
         path: where it lies; files that it refers to lie in the same folder.
         data: its content.
+        format: that its suffix names.
         bare: whether only vertices and faces are needed, in the axes of the file and with its objects in the order
             of trimesh.
         notes: where readers add what they change.
@@ -53,6 +55,7 @@ class MeshFile:
 
     path: Path
     data: bytes
+    format: Format
     bare: bool = False
     notes: Notes = field(default_factory=Notes)
 

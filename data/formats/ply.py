@@ -11,7 +11,7 @@ from renderformer.data.arrays import AnyArray
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.text import check_lines
-from renderformer.data.formats.trimesh_reading import parts_of, read_with_trimesh
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
 
 _NAMES = "char int8 uchar uint8 short int16 ushort uint16 int int32 uint uint32 float float32 double float64"
 _CODES = "i1 i1 u1 u1 i2 i2 u2 u2 i4 i4 u4 u4 f4 f4 f8 f8"
@@ -26,7 +26,7 @@ def read(file: MeshFile) -> list[Part]:
             or faces that end early.
     """
     data = _with_triangles(file.data, file.notes.lines)
-    return parts_of(read_with_trimesh("ply", data, file)["geometry"], file.notes)
+    return read_with_trimesh("ply", data, file).parts
 
 
 def _with_triangles(data: bytes, notes: list[str]) -> bytes:

@@ -156,7 +156,7 @@ def _scene(entry: SceneEntry, path: Path) -> Scene:
     # Everything is checked before the first mesh is read, which may take a while.
     paths = {name: _mesh_path(item.mesh_path, name, folder) for name, item in entry.objects.items()}
     cameras = [_camera(number, item) for number, item in enumerate(entry.cameras)]
-    geometry = {mesh_path: load_geometry(mesh_path) for mesh_path in dict.fromkeys(paths.values())}
+    geometry = load_geometry(paths.values())
     notes: list[str] = []
     objects: list[Mesh] = []
     for name, item in entry.objects.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.text import as_utf8
-from renderformer.data.formats.trimesh_reading import parts_of, read_with_trimesh
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
 
 
 def read(file: MeshFile) -> list[Part]:
@@ -24,4 +24,4 @@ def read(file: MeshFile) -> list[Part]:
             )
             raise InputError("", problem, "export it again")
         data = as_utf8(data)
-    return parts_of(read_with_trimesh("stl", data, file)["geometry"], file.notes)
+    return read_with_trimesh("stl", data, file).parts

@@ -39,16 +39,8 @@ class Format:
     often_y_up: bool = False
     writable: bool = False
 
-    def read(self, source: Any) -> Any:
-        """What the format's module reads from a `MeshFile` (mesh formats) or a path (scene formats)."""
-        return self._module().read(source)
-
-    def write(self, scene: Any, path: Path, overwrite: bool) -> list[str]:
-        """Save a scene; lines that tell what the format cannot hold."""
-        lines: list[str] = self._module().write(scene, path, overwrite)
-        return lines
-
-    def _module(self) -> Any:
+    def load(self) -> Any:
+        """The module of the format."""
         return import_module(f"{__package__}.{self.module}")
 
 

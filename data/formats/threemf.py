@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from lxml import etree  # type: ignore[import-untyped]
@@ -13,7 +14,7 @@ from trimesh.scene.transforms import SceneGraph
 
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import MeshFile, Part
-from renderformer.data.formats.trimesh_reading import part_of, read_with_trimesh
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
 
 MAX_UNPACKED_BYTES = 2**30
 _MAX_DEPTH = 64
@@ -27,21 +28,22 @@ def read(file: MeshFile) -> Iterator[Part]:
         InputError: not a ZIP archive, too large when unpacked, or too many copies of components.
     """
     _check_copies(file.data)
-    loaded = read_with_trimesh("3mf", file.data, file)
-    geometry = loaded["geometry"]
-    graph = SceneGraph(base_frame=loaded.get("base_frame", "world"))
-    for edge in loaded["graph"]:
+    objects = read_with_trimesh("3mf", file.data, file)
+    if not objects.graph:
+        yield from objects.parts
+        return
+    graph = SceneGraph(base_frame=objects.base_frame)
+    for edge in objects.graph:
         graph.update(**edge)
+    parts = {part.name: part for part in objects.parts}
+    nodes = [edge["frame_to"] for edge in objects.graph if edge.get("geometry") in parts]
     # trimesh's graph has an order of its own; the file's is that of its objects.
-    order = {name: number for number, name in enumerate(geometry)}
-    nodes = [edge["frame_to"] for edge in loaded["graph"] if edge.get("geometry") in geometry]
-    for node in sorted(nodes, key=lambda node: order[graph.get(node)[1]]):
+    order = {name: number for number, name in enumerate(parts)}
+    for node in sorted(nodes, key=lambda node: order[str(graph.get(node)[1])]):
         matrix, name = graph.get(node)
-        part = part_of(str(node), geometry[name], file.notes)
-        part.vertices = part.vertices @ matrix[:3, :3].T + matrix[:3, 3]
-        if np.linalg.det(matrix[:3, :3]) < 0:
-            part.faces = part.faces[:, ::-1]
-        yield part
+        part = parts[str(name)]
+        faces = part.faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else part.faces
+        yield replace(part, name=str(node), vertices=part.vertices @ matrix[:3, :3].T + matrix[:3, 3], faces=faces)
 
 
 def _check_copies(data: bytes) -> None:

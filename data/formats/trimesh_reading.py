@@ -1,13 +1,10 @@
-"""trimesh's readers, guarded: no files outside the folder of the mesh, no log lines, no numbers lost in silence."""
+"""trimesh's readers, guarded: they read no files outside the folder of the mesh."""
 
 from __future__ import annotations
 
 import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,21 +17,6 @@ from renderformer.data.colour import srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.formats.text import as_utf8
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No log lines of trimesh, and an error where NumPy stops reading numbers at the first bad word."""
-    log = logging.getLogger("trimesh")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.filterwarnings("error", message=".*string or file could not be read.*")
-            yield
-    finally:
-        log.setLevel(level)
 
 
 class Folder(FilePathResolver):
@@ -74,39 +56,50 @@ class Folder(FilePathResolver):
         return self.contents[name]
 
 
-def read_with_trimesh(kind: str, data: bytes, file: MeshFile, folder: Folder | None = None, **options: Any) -> Any:
-    """What trimesh's loader of a format returns, as keywords of `trimesh.Trimesh`.
+@dataclass
+class TrimeshObjects:
+    """What a loader of trimesh returns for the objects that have faces.
+
+    Attributes:
+        parts: the objects, without materials.
+        keywords: of `trimesh.Trimesh` for each of them, with its material.
+        graph: edges of the tree of nodes that show the objects, from `base_frame`; empty where the format has none.
+        contents: files beside the mesh file that were read, by name.
+    """
+
+    parts: list[Part]
+    keywords: list[dict[str, Any]]
+    graph: list[dict[str, Any]]
+    base_frame: str
+    contents: dict[str, bytes]
+
+
+def read_with_trimesh(kind: str, data: bytes, file: MeshFile, **options: Any) -> TrimeshObjects:
+    """Read a file with the loader of trimesh for a format.
 
     Args:
         kind: trimesh's name of the format.
         data: the content of the file, put right for trimesh.
-        folder: where files that it refers to are read; the folder of the file if not given.
         options: of the loader.
 
-    Returns:
-        `{"geometry": {name: keywords}}` of the objects with faces, and "graph" and "base_frame" where the format has
-        nodes.
+    Raises:
+        InputError: an object has no triangles in three dimensions. trimesh itself raises many kinds.
     """
-    folder = folder or Folder(file)
+    folder = Folder(file)
     loaded = mesh_loaders[kind](file_obj=io.BytesIO(data), file_type=kind, resolver=folder, **options)
     file.notes.lines += folder.missing
-    if "geometry" not in loaded:
-        loaded = {"geometry": {file.path.stem: loaded}}
-    geometry = {name: keywords for name, keywords in loaded["geometry"].items() if len(keywords.get("faces", ()))}
-    return {**loaded, "geometry": geometry}
+    geometry = loaded.get("geometry", {file.path.stem: loaded})
+    geometry = {name: keywords for name, keywords in geometry.items() if len(keywords.get("faces", ()))}
+    return TrimeshObjects(
+        [_part(name, keywords, file.notes) for name, keywords in geometry.items()],
+        list(geometry.values()),
+        loaded.get("graph", []),
+        loaded.get("base_frame", "world"),
+        folder.contents,
+    )
 
 
-def parts_of(geometry: dict[str, Any], notes: Notes) -> list[Part]:
-    """The objects in the order of `geometry`, without materials."""
-    return [part_of(name, keywords, notes) for name, keywords in geometry.items()]
-
-
-def part_of(name: str, keywords: dict[str, Any], notes: Notes) -> Part:
-    """One object, without its material, from keywords of `trimesh.Trimesh`.
-
-    Raises:
-        InputError: it has no triangles in three dimensions.
-    """
+def _part(name: str, keywords: dict[str, Any], notes: Notes) -> Part:
     vertices = np.asarray(keywords["vertices"], np.float64)
     faces = triangulate_quads(keywords["faces"])
     if faces.ndim != 2 or faces.shape[1] != 3 or vertices.ndim != 2 or vertices.shape[1] != 3:
