@@ -80,7 +80,7 @@ class Declared(BaseModel):
             path, cause = _first_cause(error)
             if cause is not None:
                 raise (cause.within(path[0]) if path else cause) from None
-            key, problem, remedy = _finding(error, cls)
+            key, problem, remedy = _finding(error, cls, null=False)
             inner = key.removeprefix(str(path[0])).lstrip(".")
             raise InputError(path[0], f"{inner} {problem}".lstrip(), remedy) from None
 
@@ -104,8 +104,12 @@ def _first_cause(error: ValidationError) -> tuple[list[str | int], InputError | 
     return path, cause if isinstance(cause, InputError) else None
 
 
-def _finding(error: ValidationError, kind: type[BaseModel]) -> tuple[str, str, str]:
-    """Key, problem and remedy of pydantic's first finding."""
+def _finding(error: ValidationError, kind: type[BaseModel], null: bool = True) -> tuple[str, str, str]:
+    """Key, problem and remedy of pydantic's first finding.
+
+    Args:
+        null: whether the remedy names null where it is allowed; as a keyword it is the same as nothing.
+    """
     first = error.errors(include_url=False)[0]
     path, _ = _first_cause(error)
     schema = kind.model_json_schema()
@@ -117,7 +121,10 @@ def _finding(error: ValidationError, kind: type[BaseModel]) -> tuple[str, str, s
     if first["type"] == "extra_forbidden":
         known = _resolved(_schema_at(schema, path[:-1]), schema).get("properties", {})
         return _dotted(path), "is not a known key", f"known are {', '.join(known)}"
-    return _dotted(path), f"is {shown(first['input'])}", f"expected {expected(_schema_at(schema, path))}"
+    allowed = _schema_at(schema, path)
+    if not null and "anyOf" in allowed:
+        allowed = {"anyOf": [branch for branch in allowed["anyOf"] if branch.get("type") != "null"]}
+    return _dotted(path), f"is {shown(first['input'])}", f"expected {expected(allowed)}"
 
 
 def _dotted(path: Sequence[str | int]) -> str:
