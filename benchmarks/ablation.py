@@ -23,7 +23,7 @@ from common import report
 from torch import Tensor, nn
 
 from renderformer.config import ModelConfig
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays import channels as rc
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.sets.shards import ShardReader
 from renderformer.evaluation.evaluation import baselines, predict

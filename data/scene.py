@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
+from renderformer.data.arrays import AnyArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import face_normals
@@ -23,19 +23,11 @@ from renderformer.data.geometry.triangles import face_normals
 RGB = tuple[float, float, float]
 
 PATCH_SIZE = 32
-# More patches than this would need over 400 MB; larger meshes get one mean colour per triangle.
-MAX_PATCHES = 16384
 CHANNELS = 13
 # The thirteen channels of a material row, in the order of the model's texture input.
 DIFFUSE, SPECULAR, ROUGHNESS, NORMAL, EMISSION = slice(0, 3), slice(3, 6), 6, slice(7, 10), slice(10, 13)
 # Coordinates beyond this leave no useful float32 precision for the unit-sized scene that the model needs.
 MAX_COORDINATE = 1e9
-
-
-def triangle_mask(size: int = PATCH_SIZE) -> BoolArray:
-    """(size, size) whether a texel of a patch belongs to the triangle: i + j <= size."""
-    steps = np.arange(size)
-    return np.asarray(steps[:, None] + steps[None] <= size)
 
 
 def _rgb(value: Any, place: str, name: str, upper: float) -> RGB:

@@ -19,7 +19,8 @@ from renderformer.checkpoints import load_model
 from renderformer.config import ModelConfig
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.rays.raycast import RayCaster, lit_tokens
+from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.tokens import lit_tokens
 from renderformer.data.scene import Scene
 from renderformer.image import Image
 from renderformer.kernels.attention import BACKENDS, auto_backend, sage_refusal

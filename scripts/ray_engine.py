@@ -10,7 +10,8 @@ import numpy as np
 
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.stages import stage_meshes
-from renderformer.data.rays.raycast import DIRECT, RayCaster
+from renderformer.data.rays.channels import DIRECT
+from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Scene
 from renderformer.image import Image
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 from pydantic import Field, model_validator
 
@@ -79,6 +80,30 @@ def test_what_is_not_allowed_is_refused_in_one_line(values: object, line: str) -
     with pytest.raises(InputError) as refused:
         Noise.read(values, "f")
     assert str(refused.value) == line
+
+
+@pytest.mark.parametrize(
+    ("values", "place", "line"),
+    [
+        ({"samples": 0}, "samples", "samples: is 0; expected a whole number from 1 to 65536"),
+        ({"layers": [1, "2"]}, "layers", 'layers: [1] is "2"; expected a whole number'),
+        ({"surfaces": {"a": {}}}, "surfaces", "surfaces: a.roughness is missing; add a number from 0 to 1"),
+        (
+            {"sample": 3},
+            "sample",
+            "sample: is not a known key; known are samples, strength, filter, on, layers, surfaces",
+        ),
+        ({"samples": 7}, "", "samples 7 does not go with filter box; use another filter"),
+    ],
+)
+def test_the_place_of_a_refused_keyword_is_its_name(values: dict[str, object], place: str, line: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Noise.from_keywords(values)
+    assert (refused.value.place, str(refused.value)) == (place, line)
+
+
+def test_arrays_stand_for_tuples() -> None:
+    assert Noise.read({"layers": np.arange(2), "strength": np.float32(0.5)}, "f") == Noise(layers=(0, 1), strength=0.5)
 
 
 def test_the_constructor_refuses_in_the_same_words() -> None:

@@ -23,7 +23,8 @@ from renderformer.data.formats.pytorch3d import (
     indexed_mesh,
     to_pytorch3d,
 )
-from renderformer.data.scene import DIFFUSE, PATCH_SIZE, Light, Material, Mesh, Scene, triangle_mask
+from renderformer.data.geometry.patches import triangle_mask
+from renderformer.data.scene import DIFFUSE, PATCH_SIZE, Light, Material, Mesh, Scene
 
 VERTICES = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
 FACES = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])

@@ -7,7 +7,12 @@ import pytest
 import trimesh
 
 from renderformer.data.camera import Camera
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays import channels as rc
+from renderformer.data.rays.direct import MAX_LIGHTS
+from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.lights import triangle_samples
+from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.specular import specular
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 
 CORNERS = 0.5 * np.array([[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, 1, -1]], np.float32)
@@ -26,8 +31,8 @@ def ball_scene(roughness: float = 0.4, specular: float = 0.3) -> Scene:
     return Scene(objects, (Camera.from_angles(20, 25, 1.8, fov=40),))
 
 
-def caster(scene: Scene) -> rc.RayCaster:
-    return rc.RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+def caster(scene: Scene) -> RayCaster:
+    return RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
 
 
 def test_primary_hits_agree_with_brute_force() -> None:
@@ -61,8 +66,8 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     # Large, so that a good part of the picture is penumbra.
     scene = scene.with_object(replace(small, triangles=middle + 5 * (small.triangles - middle), normals=None))
     camera, size, rays = scene.cameras[0], 24, 4
-    own = caster(scene)
-    image = own.features(camera, size, size, antialias=1, refine=1, shadow_rays=rays)
+    surfaces = caster(scene)
+    image = surfaces.features(camera, size, size, antialias=1, refine=1, shadow_rays=rays)
     hit = image[..., 0] > 0
     place = image[hit][:, rc.HIT_POSITION] @ camera.c2w[:3, :3].T.astype(np.float64) + camera.position
     normal = image[hit][:, rc.HIT_NORMAL] @ camera.c2w[:3, :3].T.astype(np.float64)
@@ -70,11 +75,11 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     start = place + 1e-3 * normal
     solid = scene.triangles[:-1].astype(np.float64)
     seen = np.zeros(len(place))
-    for point in rc.triangle_samples(rays) @ light:
+    for point in triangle_samples(rays) @ light:
         seen += ~crossed(start, point - start, solid)
     # The form factor as a sum over small pieces of the light.
     pieces = 1024
-    toward = rc.triangle_samples(pieces).astype(np.float64) @ light - place[:, None]
+    toward = triangle_samples(pieces).astype(np.float64) @ light - place[:, None]
     distance2 = (toward**2).sum(axis=-1)
     across = np.cross(light[1] - light[0], light[2] - light[0]) / 2
     factor = np.maximum((toward * normal[:, None]).sum(axis=-1), 0) * np.abs(toward @ across) / distance2**2
@@ -128,10 +133,10 @@ def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
 
 def test_features_do_not_depend_on_threads_or_on_cover() -> None:
     scene = ball_scene()
-    own = caster(scene)
-    plain = own.features(scene.cameras[0], 45, 30, threads=1)
-    assert np.array_equal(plain, own.features(scene.cameras[0], 45, 30, threads=3))
-    covering = own.features(scene.cameras[0], 45, 30, cover=8)
+    surfaces = caster(scene)
+    plain = surfaces.features(scene.cameras[0], 45, 30, threads=1)
+    assert np.array_equal(plain, surfaces.features(scene.cameras[0], 45, 30, threads=3))
+    covering = surfaces.features(scene.cameras[0], 45, 30, cover=8)
     assert covering.shape[:2] == (32, 48)
     np.testing.assert_allclose(covering[:30, :45], plain, rtol=1e-5, atol=1e-5)
 
@@ -144,15 +149,15 @@ def test_systems_that_do_not_tell_which_processors_are_allowed(monkeypatch: pyte
 
 
 def test_surfaces_seen_exactly_edge_on_give_numbers_without_a_warning() -> None:
-    own = caster(ball_scene())
+    surfaces = caster(ball_scene())
     count = 16
     place = np.tile(np.array([0.3, 0.3, 0.2], np.float32), (count, 1))
     up, side = (np.tile(np.array(v, np.float32), (count, 1)) for v in ([0, 0, 1], [1, 0, 0]))
-    hits = rc.Hits(np.arange(count), np.zeros(count, np.int32), place, side, up, up)
+    hits = Hits(np.arange(count), np.zeros(count, np.int32), place, side, up, up)
     shiny = np.tile(Material(0.5, 0.5, 0.5).row(), (count, 1))
     with np.errstate(divide="raise", invalid="raise"):
-        _, seen = own.direct(hits, 2, np.arange(count))
-        highlight, reflection = own.specular(hits, shiny, seen, 4, np.arange(count))
+        _, seen = surfaces.direct(hits, 2, np.arange(count))
+        highlight, reflection = specular(surfaces, hits, shiny, seen, 4, np.arange(count))
     assert np.isfinite(highlight).all()
     assert np.isfinite(reflection).all()
 
@@ -162,7 +167,7 @@ def test_light_is_linear_in_emission() -> None:
     brighter = scene.materials.copy()
     brighter[:, EMISSION] *= 4
     one = caster(scene).features(scene.cameras[0], 24, 24)
-    four = rc.RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
+    four = RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
     for channels in (rc.IRRADIANCE, rc.DIRECT, rc.HIGHLIGHT, rc.REFLECTION):
         np.testing.assert_allclose(four[..., channels], 4 * one[..., channels], rtol=1e-5)
     assert one[..., rc.IRRADIANCE].max() > 0.1
@@ -226,17 +231,17 @@ def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
     one = caster(scene)
     several = caster(scene.with_object(many))
     assert several.light_count == 256
-    assert len(several.lights) == rc.MAX_LIGHTS
-    a, b = (own.features(scene.cameras[0], 48, 48) for own in (one, several))
+    assert len(several.lights) == MAX_LIGHTS
+    a, b = (surfaces.features(scene.cameras[0], 48, 48) for surfaces in (one, several))
     for channels in (rc.IRRADIANCE, rc.HIGHLIGHT):
         assert b[..., channels].mean() == pytest.approx(a[..., channels].mean(), rel=0.02)
 
 
 def test_edges_are_refined_and_flat_places_are_not() -> None:
     scene = ball_scene()
-    own = caster(scene)
+    surfaces = caster(scene)
     coarse, refined, exact = (
-        own.features(scene.cameras[0], 48, 48, **options)
+        surfaces.features(scene.cameras[0], 48, 48, **options)
         for options in ({"refine": 1}, {}, {"antialias": 8, "refine": 1})
     )
 
@@ -250,9 +255,9 @@ def test_edges_are_refined_and_flat_places_are_not() -> None:
 
 def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
     scene = ball_scene()
-    own = caster(scene)
+    surfaces = caster(scene)
     camera = Camera.from_angles(20, 25, 2.3, fov=40)
-    image, exact = (own.features(camera, 96, 96, **options) for options in ({}, {"antialias": 16, "refine": 1}))
+    image, exact = (surfaces.features(camera, 96, 96, **options) for options in ({}, {"antialias": 16, "refine": 1}))
     share, true = image[..., 0], exact[..., 0]
     outline = (true > 0) & (true < 1)
     assert np.abs(share - true)[outline].mean() < 0.01

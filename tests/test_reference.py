@@ -12,7 +12,8 @@ import pytest
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.stages import stage_meshes
-from renderformer.data.rays.raycast import MASK, RayCaster
+from renderformer.data.rays.channels import MASK
+from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Light, Material, Mesh, Scene
 
 pytest.importorskip("mitsuba", reason="reference pictures need Mitsuba: pip install renderformer[reference]")

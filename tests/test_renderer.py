@@ -10,7 +10,7 @@ import trimesh
 from renderformer.config import ModelConfig
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays import channels as rc
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.model import RenderFormer
 from renderformer.renderer import Renderer

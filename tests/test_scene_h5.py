@@ -17,7 +17,8 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats import save_scene
 from renderformer.data.formats.scene_h5 import read as read_scene_h5
 from renderformer.data.formats.scene_json import read as read_scene_json
-from renderformer.data.scene import Light, Material, Mesh, Scene, triangle_mask
+from renderformer.data.geometry.patches import triangle_mask
+from renderformer.data.scene import Light, Material, Mesh, Scene
 
 KEYS = ("triangles", "vn", "texture", "c2w", "fov")
 

@@ -9,7 +9,7 @@ import torch
 from renderformer.checkpoints import load_model, save_model
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays import channels as rc
 from renderformer.model import RenderFormer, shading
 from renderformer.model.view import ray_directions
 

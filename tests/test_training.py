@@ -19,8 +19,8 @@ from renderformer.checkpoints import load_model
 from renderformer.cli.main import app
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.geometry.simplify import proxy
 from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.tokens import proxy
 from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.data.sets import shards
 from renderformer.evaluation import metrics

@@ -104,7 +104,8 @@ def _resized(
     scene: Scene, budget: int | None, subdivide: bool | float | str, keep: tuple[str, ...], bounded: bool
 ) -> Scene:
     """Simplified to the budget (the default one if `bounded`) without the objects in `keep`, then subdivided."""
-    from renderformer.data.geometry.simplify import DEFAULT_BUDGET, simplify_scene, subdivide_scene
+    from renderformer.data.geometry.simplify import DEFAULT_BUDGET, simplify_scene
+    from renderformer.data.geometry.subdivide import subdivide_scene
 
     if budget is not None or bounded:
         scene = simplify_scene(scene, DEFAULT_BUDGET if budget is None else budget, keep)

@@ -31,18 +31,9 @@ from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.data.formats.materials import Surface
 from renderformer.data.formats.textures import Picture, Textures, bake_patches
+from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.geometry.triangles import has_area, merge_corners, smooth_normals
-from renderformer.data.scene import (
-    DIFFUSE,
-    MAX_PATCHES,
-    PATCH_SIZE,
-    SPECULAR,
-    Material,
-    Mesh,
-    Scene,
-    flat_normals,
-    triangle_mask,
-)
+from renderformer.data.scene import DIFFUSE, PATCH_SIZE, SPECULAR, Material, Mesh, Scene, flat_normals
 
 Baked = tuple[Float32Array, Float16Array | None, Int32Array | None]
 

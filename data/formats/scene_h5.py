@@ -21,7 +21,8 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path, check_readable
 from renderformer.data.formats.table import refused
-from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene, triangle_mask
+from renderformer.data.geometry.patches import triangle_mask
+from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene
 
 # Patches handled at once: 512 of them are 14 MB, four times as many where the file's own chunks are long.
 _SLAB = 512

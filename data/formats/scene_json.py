@@ -31,8 +31,9 @@ from renderformer.data.files import atomic_path, new_folder, read_bytes, swapped
 from renderformer.data.formats import obj
 from renderformer.data.formats.mesh_file import load_geometry
 from renderformer.data.formats.parts import MAX_TRIANGLES
-from renderformer.data.formats.shading import random_colours, remesh, shade_flat, shade_smooth
+from renderformer.data.formats.shading import random_colours, shade_flat, shade_smooth
 from renderformer.data.formats.table import MESH_FORMATS, refused
+from renderformer.data.geometry.remesh import remesh
 from renderformer.data.geometry.triangles import has_area
 from renderformer.data.scene import DIFFUSE, EMISSION, MAX_COORDINATE, RGB, Material, Mesh, Scene
 

@@ -16,10 +16,7 @@ from trimesh import Trimesh
 from trimesh.graph import connected_component_labels, smooth_shade
 
 from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
-from renderformer.data.errors import InputError
-from renderformer.data.geometry.simplify import simplify, subdivide
-from renderformer.data.geometry.triangles import CREASE_DEGREES, areas, merge_corners
-from renderformer.data.scene import Mesh
+from renderformer.data.geometry.triangles import CREASE_DEGREES
 
 # The converter writes its meshes as OBJ text with this many decimals before it reads them back.
 _DECIMALS = 8
@@ -70,27 +67,3 @@ def random_colours(seed: int, upper: float, count: int) -> Float32Array:
     # One call per part and one call for all draw the same numbers.
     colours = generator.randint(0, math.ceil(256 * upper), (count, 3))
     return (colours / 255).astype(np.float32)
-
-
-def remesh(vertices: Float64Array, faces: Int64Array, target: int) -> tuple[Float64Array, Int64Array]:
-    """At most `target` triangles: long edges are cut in halves, alike in both neighbours, until there are at
-    least `target` triangles, then quadric decimation takes the surplus (which may leave flat parts uneven). Coordinates
-    pass through float32.
-
-    Raises:
-        InputError: the mesh has no area, or is too large to be cut that finely.
-    """
-    mesh = Mesh("to remesh", vertices[faces].astype(np.float32))
-    area = float(areas(mesh.triangles).sum())
-    if area <= 0:
-        raise InputError("", "the mesh to remesh has no area", "check the file")
-    # From four times the edge of `target` equilateral triangles downward: the less surplus, the more even they stay.
-    edge = 4 * math.sqrt(area / target * 4 / math.sqrt(3))
-    fine = mesh
-    while len(fine) < target:
-        fine, edge = subdivide(mesh, edge)[0], 0.9 * edge
-    triangles = simplify(fine, target)[0].triangles
-    order = merge_corners(triangles)
-    points = np.empty((int(order.max()) + 1, 3))
-    points[order] = triangles
-    return points, order

@@ -34,7 +34,8 @@ from renderformer.data.arrays import (
 )
 from renderformer.data.colour import srgb_to_linear
 from renderformer.data.formats.materials import Surface
-from renderformer.data.scene import CHANNELS, MAX_PATCHES, PATCH_SIZE, triangle_mask
+from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
+from renderformer.data.scene import CHANNELS, PATCH_SIZE
 
 # Triangles baked at once; the intermediate arrays of a chunk stay below 100 MB.
 _CHUNK = 256

@@ -12,8 +12,9 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
+from renderformer.data.geometry.triangles import is_closed, weld
 from renderformer.data.scene import Mesh
-from renderformer.data.sets.shapes import Shape, is_closed, volume
+from renderformer.data.sets.shapes import Shape, volume
 
 # What a scene may have; more detail than this is never used.
 MAX_TRIANGLES = 3000
@@ -97,11 +98,5 @@ def _user_mesh(name: str, triangles: Float32Array) -> UserMesh:
 
 def _closed(triangles: Float32Array, budget: int) -> Shape | None:
     """Vertices (V, 3) and faces of a soup whose equal corners are one; None unless it is closed and in the budget."""
-    from renderformer.data.geometry.triangles import merge_corners
-
-    faces = merge_corners(triangles)
-    if len(faces) > budget or not is_closed(faces):
-        return None
-    vertices = np.empty((int(faces.max()) + 1, 3))
-    vertices[faces.ravel()] = triangles.reshape(-1, 3)
-    return vertices, faces
+    vertices, faces = weld(triangles)
+    return None if len(faces) > budget or not is_closed(faces) else (vertices, faces)

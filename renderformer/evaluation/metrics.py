@@ -14,7 +14,7 @@ from torch import Tensor
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays import channels as rc
 
 # Keeps the relative error of black pixels finite.
 RELATIVE_EPSILON = 0.01

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays import channels as rc
 
 # Of a monochrome feature image, in this order: mask, normal, position, diffuse, specular, roughness, emission,
 # irradiance, direct, highlight, reflection. The network is not given `direct`, which is irradiance times diffuse.

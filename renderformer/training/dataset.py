@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from renderformer.data.arrays import Float16Array, Float32Array, Int64Array
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays import channels as rc
 from renderformer.data.sets.shards import HALF_MAX, read_recipe
 from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, PreparedShard, Progress, prepared_shards
 

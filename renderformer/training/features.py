@@ -28,7 +28,8 @@ import numpy as np
 from renderformer.data.arrays import AnyArray, Float16Array, Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
-from renderformer.data.rays.raycast import RAY_CHANNELS, lit_tokens
+from renderformer.data.rays.channels import RAY_CHANNELS
+from renderformer.data.rays.tokens import lit_tokens
 from renderformer.data.scene import Scene
 from renderformer.data.sets.shards import HALF_MAX, Recipe, end_with_parent, read_shard, scene_of, shard_paths
 
