@@ -91,7 +91,7 @@ def test_what_is_not_allowed_is_refused_in_one_line(values: object, line: str) -
         (
             {"sample": 3},
             "sample",
-            "sample: is not a known key; known are samples, strength, filter, on, layers, surfaces",
+            "sample: is not a known key; known are samples, strength, filter, on, layers, surfaces, level, version",
         ),
         ({"samples": 7}, "", "samples 7 does not go with filter box; use another filter"),
     ],
