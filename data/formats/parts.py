@@ -98,7 +98,7 @@ class Part:
         bad = int((~np.isfinite(self.vertices).all(axis=1)).sum())
         if bad:
             raise InputError(place, f"{bad} vertices are NaN or infinite", "repair the mesh")
-        largest = float(np.abs(self.vertices).max())
+        largest = float(np.abs(self.vertices).max(initial=0))
         if largest > MAX_COORDINATE:
             raise InputError(place, f"the largest coordinate is {largest:.3g}, more than 1e9", "scale it down")
 
