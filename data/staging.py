@@ -93,7 +93,7 @@ class StageOptions(Declared):
     size: Annotated[float, Field(ge=1e-3, le=1)] = 0.7
     rotation: Degrees = 0.0
     up: Literal["z", "y"] = "z"
-    material: Annotated[InstanceOf[Material], WithJsonSchema({"const": "a Material"})] | None = None
+    material: Annotated[InstanceOf[Material], WithJsonSchema({"words": "a Material"})] | None = None
     seed: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
     floor_color: RGB | None = None
     back_color: RGB | None = None

@@ -11,7 +11,7 @@ import pytest
 from renderformer.check import check_scene
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.formats.loading import load_scene
+from renderformer.data.formats import load_scene
 from renderformer.data.scene import Light, Material, Mesh, Scene
 
 WHITE = Material((0.6, 0.6, 0.6), (0.2, 0.2, 0.2), 0.4)

@@ -57,12 +57,13 @@ def load_user_meshes(
     Raises:
         InputError: no such folder, or no usable mesh in it.
     """
-    from renderformer.data.formats.meshes import FORMATS, load_mesh_file
+    from renderformer.data.formats import MESH_FORMATS
+    from renderformer.data.formats.mesh_file import load_mesh_file
 
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "is not a folder", "give one with mesh files")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MESH_FORMATS and path.is_file())
     meshes = []
     for done, path in enumerate(paths, 1):
         name = path.relative_to(folder).as_posix()
