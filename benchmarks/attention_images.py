@@ -5,14 +5,15 @@
 The embedded model draws each scene with exact attention and with the kernels' arithmetic emulated in plain torch
 (inputs rounded to bfloat16 as on a GPU), also with E4M3 linear layers in the triangle stage (a scale for each token and
 each output channel). 45 dB is the gate; ends with 1 below it. log-HDR is log10(x + 1), its peak that of fp32.
-For information, the same for the original program's random-weight checkpoints (../shared/goldens, where it is there) at
-their own sizes; their pictures mean nothing, so they are no gate.
+For information, the same for the random-weight checkpoints of tests/goldens at their own sizes; their pictures mean
+nothing, so they are no gate.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ from renderformer.kernels.attention import key_padding
 from renderformer.kernels.reference import E4M3_MAX, quantised_attention, to_e4m3
 from renderformer.model import RenderFormer, layers
 
+sys.path.append(str(ROOT / "tests"))
+from helpers.goldens import unpack  # noqa: E402
+
 GATE = 45.0
 # What differs between GPUs and settings: score type, accumulator of P V.
 KINDS = {
@@ -44,7 +48,6 @@ BF16 = "bf16 autocast, exact attention"
 LINEARS = "fp8 linears, exact attention"
 BOTH = "fp8 linears, int8, fp32 chains (sm_90, sm_100)"
 CONTROL = "no attention (control)"
-GOLDENS = ROOT.parent / "shared" / "goldens"
 # Small checkpoints with the inputs and pictures that the original program made of them.
 CASES = [("base_like", "golden_64"), ("swin_like", "golden_64"), ("base_p32", "golden_64")]
 Attend = Callable[..., Tensor]
@@ -126,12 +129,12 @@ def example_rows(paths: list[Path], resolution: int) -> list[dict[str, Any]]:
     return rows
 
 
-def golden_rows() -> list[dict[str, Any]]:
+def golden_rows(goldens: Path) -> list[dict[str, Any]]:
     """The random-weight checkpoints' pictures of their own inputs."""
     rows = []
     for case, name in CASES:
-        model = load_model(GOLDENS / case).eval()
-        with np.load(GOLDENS / case / f"{name}.npz") as stored:
+        model = load_model(goldens / case).eval()
+        with np.load(goldens / case / f"{name}.npz") as stored:
             inputs = {key: torch.from_numpy(stored[key]) for key in ("triangles", "texture", "mask", "vn")}
             side = int(stored["resolution"])
             view = torch.from_numpy(stored["c2w"]), torch.from_numpy(stored["fov"]), side, side
@@ -166,13 +169,9 @@ def main() -> None:
     parser.add_argument("scenes", nargs="*", type=Path, default=sorted((ROOT / "examples").glob("*.json")))
     parser.add_argument("--resolution", type=int, default=128)
     options = parser.parse_args()
-    information = []
-    with torch.no_grad():
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         rows = example_rows(options.scenes, options.resolution)
-        if (GOLDENS / "README.md").is_file():
-            information = golden_rows()
-        else:
-            print(f"no random-weight goldens: the original program's outputs are not at {GOLDENS}")
+        information = golden_rows(unpack(Path(folder)))
     report("attention_images", rows + information)
     sys.exit(any(float(row["log_hdr_db"]) < GATE for row in rows if row["arithmetic"] != CONTROL))
 

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from browser import Page, until
-
 import renderformer as rf
 from renderformer.viewer.session import Session
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests"))
+from helpers.browser import Page, until  # noqa: E402
+
 # What a page needs to draw what it was sent, on software rendering.
 WEB_SECONDS = 10.0
 OUT = ROOT / "docs" / "viewer"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import shapes
 
 from renderformer.check import check_scene
 from renderformer.data.camera import Camera
@@ -18,10 +19,7 @@ WHITE = Material((0.6, 0.6, 0.6), (0.2, 0.2, 0.2), 0.4)
 
 
 def box(half: float = 0.13, material: Material = WHITE, name: str = "box") -> Mesh:
-    import trimesh
-
-    corners = trimesh.creation.box((2 * half,) * 3).triangles
-    return Mesh(name, corners.astype(np.float32), materials=material.row())
+    return shapes.box(2 * half, material, name=name)
 
 
 def scene(*meshes: Mesh, lights: int = 1, strength: float = 3500.0, camera: Camera | None = None) -> Scene:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from helpers.goldens import draw_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +32,7 @@ from renderformer.model.encodings import (
 )
 from renderformer.model.layers import Attention, SelfAttention, from_windows, shifted_window_mask, to_windows
 
-# |log10(1 + a) - log10(1 + b)| that goldens/README.md states.
+# |log10(1 + a) - log10(1 + b)| that tests/goldens/README.md states.
 TOLERANCE = 5e-5
 
 CASES = [
@@ -203,23 +203,9 @@ def test_every_stage_agrees_with_the_original(goldens: Path) -> None:
 def full_base(goldens: Path) -> Iterator[RenderFormer]:
     """The released base size with the goldens' regenerated weights; all cores, for this is real work."""
     folder = goldens / "full_base"
-    spec = importlib.util.spec_from_file_location("full_weights", folder / "full_weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    full_weights = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(full_weights)
-    final = np.load(folder / "final.npz")
     with torch.device("meta"):
         model = RenderFormer(ModelConfig.from_dict(json.loads((folder / "config.json").read_text())))
-    tensors = {"weight": torch.from_numpy(final["weight"]), "bias": torch.from_numpy(final["bias"])}
-    last = "view_transformer.out_dpt.scratch.output_conv2.2."
-    state = {last + key: tensor for key, tensor in tensors.items()}
-    for key, tensor in model.state_dict().items():
-        values = full_weights.fill(key, tuple(tensor.shape), int(final["seed"]))
-        # The canonical frequencies are 2^linspace(0, log2 5, 6) (spec/model.md, r = 12).
-        filled = 2 ** torch.linspace(0, math.log2(5), 6) if values is None else torch.from_numpy(values)
-        state.setdefault(key, filled)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(draw_weights(folder), assign=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
     yield model.eval()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import trimesh
+from helpers.shapes import ball
 
 from renderformer.data.camera import Camera
 from renderformer.data.rays.channels import RGB
@@ -20,12 +20,10 @@ FLOOR = CORNERS[[[0, 1, 2], [0, 2, 3]]]
 
 
 def ball_scene(roughness: float = 0.4, specular: float = 0.3) -> Scene:
-    ball = trimesh.creation.icosphere(subdivisions=2, radius=0.3)
-    ball.apply_translation([0, 0, -0.15])
     paint = Material((0.5, 0.2, 0.1), specular, roughness)
     objects = (
         Mesh("floor", FLOOR, materials=Material(0.6).row()),
-        Mesh("ball", ball.triangles, ball.vertex_normals[ball.faces], paint.row()),
+        ball(0.3, paint, (0, 0, -0.15)),
         Light((0.8, -0.8, 1.9)).mesh(),
     )
     return Scene(objects, (Camera.from_angles(20, 25, 1.8, fov=40),))

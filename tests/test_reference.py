@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.shapes import ball, box
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
@@ -27,22 +28,6 @@ DOWN = Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, -0.5), up=(0.0, 1.0, 0.0), fov
 Array = npt.NDArray[np.float64]
 
 
-def box(size: float, material: Material, inward: bool = False, name: str = "box") -> Mesh:
-    import trimesh
-
-    mesh = trimesh.creation.box((size, size, size))
-    triangles = mesh.triangles[:, ::-1] if inward else mesh.triangles
-    return Mesh(name, np.asarray(triangles, np.float32), materials=material.row())
-
-
-def ball(radius: float, material: Material, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Mesh:
-    import trimesh
-
-    mesh = trimesh.creation.icosphere(3, radius)
-    triangles = np.asarray(mesh.triangles + np.array(centre), np.float32)
-    return Mesh("ball", triangles, np.asarray(mesh.vertex_normals[mesh.faces], np.float32), material.row())
-
-
 @pytest.mark.parametrize(
     ("material", "expected"),
     [
@@ -53,9 +38,10 @@ def ball(radius: float, material: Material, centre: tuple[float, float, float] =
     ],
 )
 def test_white_furnace_shows_the_albedo(material: Material, expected: tuple[float, float, float]) -> None:
-    furnace = box(6.0, Material((0.0, 0.0, 0.0), emission=(1.0, 1.0, 1.0)), inward=True, name="furnace")
+    white = Material((0.0, 0.0, 0.0), emission=(1.0, 1.0, 1.0))
+    furnace = Mesh("furnace", box(6.0, white).triangles[:, ::-1], materials=white.row())
     camera = Camera.look_at((0.0, -2.0, 0.0), fov=5)
-    picture = render_reference(Scene((ball(0.3, material), furnace)), camera, 8, 8, spp=256, depth=3)
+    picture = render_reference(Scene((ball(0.3, material, detail=3), furnace)), camera, 8, 8, spp=256, depth=3)
     assert picture.mean(axis=(0, 1)) == pytest.approx(expected, rel=0.02)
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import trimesh
+from helpers.models import SMALL
+from helpers.shapes import ball, box
 
 from renderformer.checkpoints import build_model
 from renderformer.config import config_from_dict
@@ -14,20 +15,11 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.rays import raycast
 from renderformer.data.rays.channels import RGB
-from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
+from renderformer.data.scene import EMISSION, Light, Material, Scene
 from renderformer.renderer import Cancelled, Renderer
 
-SMALL = {
-    "latent_dim": 64,
-    "num_layers": 2,
-    "num_heads": 1,
-    "dim_feedforward": 96,
-    "num_register_tokens": 2,
-    "vertex_pe_num_freqs": 6,
-    "texture_encode_patch_size": 1,
-    "view_transformer_latent_dim": 64,
-    "view_transformer_ffn_hidden_dim": 96,
-    "view_transformer_n_heads": 1,
+DENSE = {
+    **SMALL,
     "view_transformer_n_layers": 4,
     "dpt_features": 16,
     "dpt_out_channels": [8, 8, 16, 16],
@@ -37,16 +29,13 @@ SHADING = {"ray_features": "direct", "output": "shading", "view_transformer_incl
 
 def renderer(**changes: object) -> Renderer:
     torch.manual_seed(0)
-    return Renderer(build_model(config_from_dict({**SMALL, **changes})), device="cpu")
+    return Renderer(build_model(config_from_dict({**DENSE, **changes})), device="cpu")
 
 
 def scene(detail: int = 1) -> Scene:
-    ball = trimesh.creation.icosphere(subdivisions=detail, radius=0.3)
-    floor = trimesh.creation.box((1, 1, 0.02))
-    floor.apply_translation([0, 0, -0.31])
     objects = (
-        Mesh("floor", floor.triangles, materials=Material((0.3, 0.5, 0.4)).row()),
-        Mesh("ball", ball.triangles, ball.vertex_normals[ball.faces], Material((0.6, 0.3, 0.2), 0.3, 0.2).row()),
+        box((1, 1, 0.02), Material((0.3, 0.5, 0.4)), (0, 0, -0.31), "floor"),
+        ball(0.3, Material((0.6, 0.3, 0.2), 0.3, 0.2), detail=detail),
         Light((0.7, -0.9, 1.9)).mesh(),
     )
     return Scene(objects, tuple(Camera.orbit(3, 25)))

@@ -13,6 +13,8 @@ import torch
 import yaml
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
+from helpers.models import SMALL
+from helpers.shapes import box
 from typer.testing import CliRunner
 
 from renderformer.checkpoints import build_model, load_model
@@ -32,16 +34,7 @@ from renderformer.training.config import TrainingConfig
 from renderformer.training.objective import LOSSES, Objective
 
 TINY = {
-    "latent_dim": 64,
-    "num_layers": 2,
-    "num_heads": 1,
-    "dim_feedforward": 96,
-    "num_register_tokens": 2,
-    "vertex_pe_num_freqs": 6,
-    "texture_encode_patch_size": 1,
-    "view_transformer_latent_dim": 64,
-    "view_transformer_ffn_hidden_dim": 96,
-    "view_transformer_n_heads": 1,
+    **SMALL,
     "view_transformer_n_layers": 2,
     "view_transformer_include_self_attn": False,
     "ray_features": "direct",
@@ -51,14 +44,9 @@ SIZE = 32
 
 
 def box_scene() -> Scene:
-    import trimesh
-
-    box = trimesh.creation.box((0.3, 0.3, 0.3))
-    floor = trimesh.creation.box((1, 1, 0.02))
-    floor.apply_translation([0, 0, -0.3])
     objects = (
-        Mesh("box", box.triangles, materials=Material((0.6, 0.2, 0.1), 0.3, 0.3).row()),
-        Mesh("floor", floor.triangles, materials=Material((0.2, 0.5, 0.6)).row()),
+        box(0.3, Material((0.6, 0.2, 0.1), 0.3, 0.3)),
+        box((1, 1, 0.02), Material((0.2, 0.5, 0.6)), (0, 0, -0.3), "floor"),
         Light((0.7, -0.9, 1.8), emission=(3000.0, 2000.0, 1000.0)).mesh(),
     )
     return Scene(objects, (Camera.from_angles(20, 30, 1.6), Camera.from_angles(-60, 40, 1.8)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import sys
 import threading
 import time
 import weakref
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.ray_engine import RayEngine
+from helpers.ray_engine import a_scene as ray_scene
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
@@ -26,10 +27,6 @@ from renderformer.image import Image
 from renderformer.viewer import scheduler as module
 from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
 from renderformer.viewer.session import Session
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from ray_engine import RayEngine  # noqa: E402
-from ray_engine import a_scene as ray_scene  # noqa: E402
 
 FULL = (512, 384)
 # Real seconds after which a test counts as stuck.

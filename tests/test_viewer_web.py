@@ -19,13 +19,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.browser import CHROMIUM, Page, until
+from helpers.ray_engine import RayEngine, a_scene
 
 from renderformer.viewer.display import resized
 from renderformer.viewer.session import Session
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from browser import CHROMIUM, Page, until  # noqa: E402
-from ray_engine import RayEngine, a_scene  # noqa: E402
 
 pytest.importorskip("viser", reason="the viewer extra is not installed")
 web = pytest.importorskip("renderformer.viewer.web")

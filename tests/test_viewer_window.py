@@ -24,11 +24,11 @@ STUCK = 240.0
 PRELUDE = """
 import io, os, subprocess, sys, threading, time, traceback
 from pathlib import Path
-sys.path.append("scripts")
+sys.path.append("tests")
 import numpy as np
 import renderformer as rf
 from PIL import Image as Pillow
-from ray_engine import RayEngine, a_scene
+from helpers.ray_engine import RayEngine, a_scene
 from renderformer.data.scene import Scene
 from renderformer.image import Image
 from renderformer.viewer.display import resized
@@ -228,7 +228,7 @@ leave()
 NOTEBOOK = """
 import subprocess, threading, time
 import renderformer as rf
-from ray_engine import RayEngine, a_scene
+from helpers.ray_engine import RayEngine, a_scene
 
 def press():
     def run(*words):
@@ -274,7 +274,7 @@ def run(script: str, folder: Path, display: str) -> str:
     """What a script prints, in a process of its own on a screen of its own, of which nothing may be left."""
     file = folder / "script.py"
     file.write_text(script)
-    environment = {**os.environ, "DISPLAY": display, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
+    environment = {**os.environ, "DISPLAY": display, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     done = subprocess.Popen(
         [sys.executable, str(file), str(folder)],
         cwd=ROOT,

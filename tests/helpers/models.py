@@ -1,0 +1,17 @@
+"""Settings of models small enough to be built and trained in a test."""
+
+from __future__ import annotations
+
+# Both stages 64 wide, one head; a test adds its layers of the view stage and its output.
+SMALL = {
+    "latent_dim": 64,
+    "num_layers": 2,
+    "num_heads": 1,
+    "dim_feedforward": 96,
+    "num_register_tokens": 2,
+    "vertex_pe_num_freqs": 6,
+    "texture_encode_patch_size": 1,
+    "view_transformer_latent_dim": 64,
+    "view_transformer_ffn_hidden_dim": 96,
+    "view_transformer_n_heads": 1,
+}
