@@ -70,7 +70,7 @@ def train(
     from renderformer.cli.console import Stages, say
     from renderformer.config import ModelConfig
     from renderformer.data.errors import InputError
-    from renderformer.data.sets.shards import read_recipe
+    from renderformer.data.sets.manifest import read_manifest
     from renderformer.training.config import TrainingConfig
     from renderformer.training.dataset import TrainingSet
     from renderformer.training.loop import Trainer, make_accelerator
@@ -102,7 +102,7 @@ def train(
         torch.set_num_threads(threads)
     start = None if init is None else load_model(init)
     for folder in data:
-        if read_recipe(folder).held_out:
+        if read_manifest(folder).recipe.held_out:
             raise InputError(folder, "holds held-out scenes, which are never trained on", "give it as --held-out")
     accelerator = make_accelerator(settings.precision)
     if loaders is None:

@@ -67,6 +67,10 @@ class Declared(BaseModel):
         except ValidationError as error:
             raise refusal(error, cls, place) from None
 
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some values changed, which is checked like a new object."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+
 
 def refusal(error: ValidationError, kind: type[BaseModel], place: object) -> InputError:
     """The first of pydantic's findings as the one line that a user sees."""

@@ -175,11 +175,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("mitsuba", "manifold3d", "skimage", "flip_evaluator"):
         pytest.importorskip(package, reason="needs the extras `reference` and `metrics`")
     from renderformer.data.sets.generation import generate
-    from renderformer.data.sets.shards import HELD_OUT_SEED, Recipe
+    from renderformer.data.sets.manifest import HELD_OUT_SEED, Recipe
 
     folder = tmp_path_factory.mktemp("heldout")
     generate(
-        folder, 3, Recipe(HELD_OUT_SEED, views=2, resolution=16, spp=4, batches=1, scenes_per_shard=3, max_triangles=64)
+        folder,
+        3,
+        Recipe(seed=HELD_OUT_SEED, views=2, resolution=16, spp=4, batches=1, scenes_per_shard=3, max_triangles=64),
     )
     return folder
 

@@ -22,7 +22,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.geometry.simplify import proxy
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
-from renderformer.data.sets import shards
+from renderformer.data.sets import manifest, shards
 from renderformer.evaluation import metrics
 from renderformer.evaluation.evaluation import evaluate, predict
 from renderformer.training import dataset, features, loop, samples
@@ -253,8 +253,8 @@ def test_a_large_scene_is_given_as_the_renderer_gives_it() -> None:
 
 def write_shards(folder: Path, count: int, example: dataset.Example, seed: int = 0) -> None:
     """A data set of one scene a shard, `box_scene` with the pictures of `example`."""
-    recipe = shards.Recipe(seed, views=len(example.fov), resolution=example.hdr.shape[1], scenes_per_shard=1)
-    shards.write_manifest(folder, recipe, {})
+    recipe = manifest.Recipe(seed=seed, views=len(example.fov), resolution=example.hdr.shape[1], scenes_per_shard=1)
+    manifest.write_manifest(folder, recipe, {})
     for index in range(count):
         arrays = shards.pack_scenes([(box_scene(), seed + index, 0)], [example.hdr.astype(np.float32)])
         shards.write_shard(shards.shard_path(folder, index), arrays)
@@ -450,7 +450,7 @@ def test_a_model_of_another_configuration_is_no_start(tmp_path: Path, small: Mem
 def test_what_cannot_be_used_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    shards.write_manifest(tmp_path / "held-out", shards.Recipe(shards.HELD_OUT_SEED), {})
+    manifest.write_manifest(tmp_path / "held-out", manifest.Recipe(seed=manifest.HELD_OUT_SEED), {})
     monkeypatch.chdir(tmp_path)
     for name, text in {
         "list": "[1]", "odd": "loss: l3", "model": "model: {num_layers: 0}", "good": "steps: 1",

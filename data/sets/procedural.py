@@ -79,8 +79,7 @@ def procedural_scene(
         A Scene whose objects are the stage's walls, the objects and the lights, in this order.
 
     Raises:
-        InputError: a negative seed, no views, or a budget under 64 triangles.
-        ImportError: the extra `reference` is not installed.
+        InputError: a negative seed, no views, a budget under 64 triangles, or the extra `reference` is not installed.
     """
     if seed < 0 or views < 1 or max_triangles < 64:
         raise InputError(

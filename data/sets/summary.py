@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float16Array
 from renderformer.data.errors import InputError
+from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
-from renderformer.data.sets.shards import ShardReader, read_manifest
+from renderformer.data.sets.manifest import UNKNOWN_OF_IMPORTED, read_manifest
+from renderformer.data.sets.shards import ShardReader
 
 GAMMA = 2.2
 
@@ -33,7 +33,7 @@ def encoding_error(hdr: Float16Array) -> float:
     return float(((high - low) ** 2).mean() / 12)
 
 
-def summary(folder: str | os.PathLike[str], progress: Callable[[str, int, int], None]) -> dict[str, Any]:
+def summary(folder: str | os.PathLike[str], progress: Progress = silent) -> dict[str, Any]:
     """Read all scenes of a folder.
 
     Returns:
@@ -44,7 +44,7 @@ def summary(folder: str | os.PathLike[str], progress: Callable[[str, int, int], 
     """
     reader, manifest = ShardReader(folder), read_manifest(folder)
     if not len(reader):
-        raise InputError(folder, "no finished shard here")
+        raise InputError(folder, "no finished shard here", "make some with `renderformer data generate`")
     stages: Counter[str] = Counter()
     lights: Counter[int] = Counter()
     ranges: dict[str, list[float]] = {}
@@ -73,16 +73,15 @@ def summary(folder: str | os.PathLike[str], progress: Callable[[str, int, int], 
         progress("scenes", i + 1, len(reader))
     views = len(reader) * reader.recipe.views
     total = sum(path.stat().st_size for path in reader.paths)
-    recipe = asdict(reader.recipe)
-    for key in ("imported", *(("spp", "batches", "depth", "max_triangles") if recipe["imported"] else ())):
-        del recipe[key]
+    unknown = UNKNOWN_OF_IMPORTED if reader.recipe.imported else ()
+    recipe = reader.recipe.model_dump(exclude={"imported", *unknown})
     return {
         "source": "imported" if reader.recipe.imported else "held out" if reader.recipe.held_out else "training",
         "recipe": recipe,
-        "versions": manifest["versions"],
-        "user meshes": len(manifest["meshes"]),
+        "versions": manifest.versions,
+        "user meshes": len(manifest.meshes),
         "shards": len(reader.paths),
-        "hashes recorded": len(manifest["shards"]),
+        "hashes recorded": len(manifest.shards),
         "scenes": len(reader),
         "views": views,
         "bytes": total,
