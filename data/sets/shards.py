@@ -64,6 +64,21 @@ def shard_paths(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(Path(folder).glob("shard_*.safetensors"))
 
 
+def seed_range(folder: str | os.PathLike[str]) -> range:
+    """The seeds of a folder's scenes, with those of shards that are missing before the last.
+
+    Raises:
+        InputError: no or a damaged manifest.
+    """
+    recipe, paths = read_manifest(folder).recipe, shard_paths(folder)
+    end = _index_of(paths[-1]) + 1 if paths else 0
+    return range(recipe.seed, recipe.seed + end * recipe.scenes_per_shard)
+
+
+def _index_of(path: Path) -> int:
+    return int(path.stem.removeprefix("shard_"))
+
+
 def write_shard(path: Path, arrays: Arrays) -> str:
     """Write a shard, whole or not at all.
 
@@ -154,7 +169,7 @@ def verify(folder: str | os.PathLike[str], progress: Progress = silent) -> dict[
     if lost:
         raise InputError(Path(folder) / lost[0], "recorded in the manifest but not there", "make it again")
     record_hashes(folder, new)
-    end = int(paths[-1].stem.removeprefix("shard_")) + 1 if paths else 0
+    end = _index_of(paths[-1]) + 1 if paths else 0
     return {"shards": len(paths), "scenes": scenes, "recorded": len(new), "missing": end - len(paths)}
 
 

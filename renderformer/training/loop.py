@@ -14,7 +14,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -286,7 +285,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "averaged": int(self.average.n_averaged),
-            "config": asdict(self.config),
+            "config": self.config.model_dump(),
         }
         with atomic_path(self.out / STATE_FILE) as temporary:
             save_file(
