@@ -24,7 +24,7 @@ from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.data.sets import manifest, shards
 from renderformer.evaluation import metrics
-from renderformer.evaluation.evaluation import evaluate, predict
+from renderformer.evaluation.measurement import evaluate, predict
 from renderformer.training import dataset, features, loop, samples
 from renderformer.training.config import TrainingConfig, load_config
 from renderformer.training.objective import LOSSES, Objective

@@ -30,7 +30,7 @@ from renderformer.checkpoints import save_model
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
-from renderformer.evaluation.evaluation import baselines, evaluate
+from renderformer.evaluation.measurement import baselines, evaluate
 from renderformer.model import RenderFormer
 from renderformer.training.config import TrainingConfig
 from renderformer.training.dataset import Batch, Steps, TrainingSet
