@@ -465,3 +465,18 @@ def test_error_maps_go_from_black_over_red_and_yellow_to_white() -> None:
     level = np.array([[0.0, 0.1, 0.2, 0.3, 1.0]], np.float16)
     expected = [[0, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255], [255, 255, 255]]
     assert np.abs(report.heat(level)[0].astype(int) - expected).max() <= 1
+
+
+def test_names_on_the_page_are_text_and_not_markup(tmp_path: Path) -> None:
+    picture, error = np.zeros((1, 1, 4, 4, 3), np.uint8), np.zeros((1, 1, 4, 4), np.float16)
+    shown = replace(
+        scores(64, 33.0, 29.0, 0.96),
+        folder=Path("<b>&"),
+        pictures=dict.fromkeys(("reference", "model", "best_ambient"), picture),
+        errors=dict.fromkeys(("model", "best_ambient"), error),
+    )
+    report.write_page(tmp_path / "page.html", [(shown, [])], "<script>alert(1)</script>")
+    page = Page()
+    page.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert not {"script", "b&"} & set(page.tags)
+    assert any(text.startswith("<b>&: 1 scenes") for text in page.text)

@@ -311,12 +311,13 @@ def test_what_cannot_be_converted_is_named(folder: Path, tmp_path: Path) -> None
     with pytest.raises(InputError, match="other: holds another data set"):
         convert_set(old, tmp_path / "other")
     path = old / "shard_00001.npz"
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes((old / "shard_00000.npz").read_bytes())
     with pytest.raises(InputError, match=r"shard_00001\.npz: is not the file that the manifest has recorded"):
         convert_set(old, tmp_path / "new")
     manifest = json.loads((old / "manifest.json").read_text())
     del manifest["shards"][path.name]
     (old / "manifest.json").write_text(json.dumps(manifest))
+    path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"shard_00001\.npz: not a readable shard"):
         convert_set(old, tmp_path / "new")
     path.unlink()
@@ -480,7 +481,7 @@ def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "mitsuba", None)
     missing = CliRunner().invoke(app, [*arguments[:2], str(tmp_path / "new"), *arguments[3:]])
     assert isinstance(missing.exception, InputError)
-    assert str(missing.exception).startswith("reference pictures need Mitsuba 3")
+    assert str(missing.exception).startswith("reference pictures: Mitsuba 3 is not installed")
     for machine in ("5", "0/2", "3/2", "a/b"):
         assert CliRunner().invoke(app, [*arguments, "--machine", machine]).exit_code == 2
     assert read_manifest(out).shards.keys() == {"shard_00000.safetensors"}

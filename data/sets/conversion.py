@@ -78,21 +78,19 @@ def convert_set(
 def _read_old(folder: Path) -> Manifest:
     content = parse_manifest(folder)
     if content.get("format") != OLD_FORMAT:
-        place, found = folder / MANIFEST_FILE, content.get("format")
-        raise InputError(place, f"has format {found}", f"only data sets of format {OLD_FORMAT} are converted")
+        problem = f"has format {content.get('format')}"
+        raise InputError(folder / MANIFEST_FILE, problem, f"only data sets of format {OLD_FORMAT} are converted")
     return Manifest.read({**content, "format": FORMAT}, folder / MANIFEST_FILE)
 
 
 def _old_arrays(path: Path, manifest: Manifest) -> Arrays:
-    recorded = manifest.shards.get(path.name)
     try:
-        if recorded is not None and file_hash(path) != recorded:
-            raise InputError(path, "is not the file that the manifest has recorded", "delete it and make it again")
+        digest = file_hash(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in TYPES}
-    except InputError:
-        raise
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(path, f"not a readable shard ({error})", "delete it and make it again") from None
+    if manifest.shards.get(path.name, digest) != digest:
+        raise InputError(path, "is not the file that the manifest has recorded", "delete it and make it again")
     check_arrays(path, arrays, manifest.recipe)
     return arrays

@@ -36,7 +36,7 @@ def load_mitsuba(threads: int = 1) -> Any:
         import mitsuba
     except ImportError as error:
         remedy = "pip install 'renderformer[reference]'"
-        raise InputError("", "reference pictures need Mitsuba 3, which is not installed", remedy) from error
+        raise InputError("reference pictures", "Mitsuba 3 is not installed", remedy) from error
     if mitsuba.variant() != "scalar_rgb":
         mitsuba.set_variant("scalar_rgb")
     # Rounded sample counts are documented; a line for each picture would drown everything else.

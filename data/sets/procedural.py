@@ -193,7 +193,7 @@ def _object_rows(rng: np.random.Generator, centres: Float64Array) -> Float32Arra
     return rows
 
 
-def _objects(rng: np.random.Generator, stage: _Stage, budget: int, own: Sequence[UserMesh]) -> list[Mesh]:
+def _objects(rng: np.random.Generator, stage: _Stage, budget: int, user_meshes: Sequence[UserMesh]) -> list[Mesh]:
     count = 1 + int(rng.choice(3, p=[0.35, 0.4, 0.25]))
     count = max(1, min(count, budget // 12))
     shares = rng.dirichlet(np.full(count, 4.0))
@@ -201,7 +201,7 @@ def _objects(rng: np.random.Generator, stage: _Stage, budget: int, own: Sequence
     placed: list[tuple[float, float, float]] = []
     for i in range(count):
         share = max(12, int(shares[i] * (budget - 12 * count)) + 12)
-        family, shape = random_shape(rng, share, [mesh.shape for mesh in own])
+        family, shape = random_shape(rng, share, [mesh.shape for mesh in user_meshes])
         vertices = _placed(rng, stage, shape, count, placed)
         if vertices is None:
             continue

@@ -151,8 +151,8 @@ def _read_picture(path: Path) -> Float32Array:
         problem = f"cannot be read as EXR ({str(error).splitlines()[0][:120]})"
         raise InputError(path, problem, "write it again") from None
     if not all(name in channels for name in "RGB"):
-        found = ", ".join(sorted(channels)) or "none"
-        raise InputError(path, f"has no R, G and B channels, only {found}", "write a colour picture")
+        names = ", ".join(sorted(channels)) or "none"
+        raise InputError(path, f"has no R, G and B channels, only {names}", "write a colour picture")
     pixels = np.stack([channels[name] for name in "RGB"], axis=-1)
     if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > HALF_MAX:
         problem = f"holds light that is not finite, negative, or more than {HALF_MAX:g}"

@@ -120,8 +120,8 @@ def _manifold3d() -> Any:
     try:
         import manifold3d
     except ImportError as error:
-        problem = "procedural shapes need manifold3d and scikit-image, which are not installed"
-        raise InputError("", problem, "pip install 'renderformer[reference]'") from error
+        remedy = "pip install 'renderformer[reference]'"
+        raise InputError("procedural scenes", "manifold3d is not installed", remedy) from error
     return manifold3d
 
 

@@ -216,7 +216,7 @@ class SceneArrays:
 
 def scene_of(arrays: Mapping[str, Any], index: int) -> SceneArrays:
     """One scene of a shard's arrays, which may be slices that are read from the file when they are indexed."""
-    a, one = arrays, slice(index, index + 1)
+    a, scene = arrays, slice(index, index + 1)
     rows = slice(int(a["offsets"][index]), int(a["offsets"][index + 1]))
     objects = slice(int(a["size_offsets"][index]), int(a["size_offsets"][index + 1]))
     return SceneArrays(
@@ -225,9 +225,9 @@ def scene_of(arrays: Mapping[str, Any], index: int) -> SceneArrays:
         materials=a["materials"][rows],
         sizes=a["sizes"][objects],
         stage=STAGES[int(a["stages"][index])],
-        c2w=a["c2w"][one][0],
-        fov=a["fov"][one][0],
-        hdr=a["hdr"][one][0],
+        c2w=a["c2w"][scene][0],
+        fov=a["fov"][scene][0],
+        hdr=a["hdr"][scene][0],
         seed=int(a["seeds"][index]),
     )
 

@@ -45,10 +45,30 @@ def summary(folder: str | os.PathLike[str], progress: Progress = silent) -> dict
     reader, manifest = ShardReader(folder), read_manifest(folder)
     if not len(reader):
         raise InputError(folder, "no finished shard here", "make some with `renderformer data generate`")
+    recipe = manifest.recipe
+    unknown = UNKNOWN_OF_IMPORTED if recipe.imported else ()
+    views, size = len(reader) * recipe.views, sum(path.stat().st_size for path in reader.paths)
+    return {
+        "source": "imported" if recipe.imported else "held out" if recipe.held_out else "training",
+        "recipe": recipe.model_dump(exclude={"imported", *unknown}),
+        "versions": manifest.versions,
+        "user meshes": len(manifest.meshes),
+        "shards": len(reader.paths),
+        "hashes recorded": len(manifest.shards),
+        "scenes": len(reader),
+        "views": views,
+        "bytes": size,
+        "bytes per view": size / views,
+        **_scan(reader, progress),
+    }
+
+
+def _scan(reader: ShardReader, progress: Progress) -> dict[str, Any]:
+    """What only the scenes themselves tell."""
     stages: Counter[str] = Counter()
     lights: Counter[int] = Counter()
     ranges: dict[str, list[float]] = {}
-    errors, pixels, triangles = [], 0, []
+    errors, triangles, pixels = [], [], 0
 
     def widen(key: str, values: AnyArray) -> None:
         if values.size:
@@ -71,22 +91,8 @@ def summary(folder: str | os.PathLike[str], progress: Progress = silent) -> dict
         widen("field of view", scene.fov)
         widen("radiance", scene.hdr)
         progress("scenes", i + 1, len(reader))
-    views = len(reader) * reader.recipe.views
-    total = sum(path.stat().st_size for path in reader.paths)
-    unknown = UNKNOWN_OF_IMPORTED if reader.recipe.imported else ()
-    recipe = reader.recipe.model_dump(exclude={"imported", *unknown})
     return {
-        "source": "imported" if reader.recipe.imported else "held out" if reader.recipe.held_out else "training",
-        "recipe": recipe,
-        "versions": manifest.versions,
-        "user meshes": len(manifest.meshes),
-        "shards": len(reader.paths),
-        "hashes recorded": len(manifest.shards),
-        "scenes": len(reader),
-        "views": views,
-        "bytes": total,
-        "bytes per view": total / views,
-        "of these pictures": pixels / views,
+        "of these pictures": pixels / (len(reader) * reader.recipe.views),
         "half floats cost, dB": -10 * np.log10(max(float(np.mean(errors)), 1e-30)),
         "triangles": [min(triangles), int(np.median(triangles)), max(triangles)],
         **ranges,

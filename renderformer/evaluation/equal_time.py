@@ -72,7 +72,7 @@ class Denoiser:
             import pyoidn
         except ImportError:
             remedy = "pip install 'renderformer[denoise]'"
-            raise InputError("", "denoising needs OIDN, which is not installed", remedy) from None
+            raise InputError("OIDN", "pyoidn is not installed", remedy) from None
         self._oidn = pyoidn
         self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
         self._device.set_int("numThreads", 1)
@@ -101,7 +101,7 @@ class Denoiser:
     def _check(self) -> None:
         error = self._device.get_error()
         if error is not None:
-            raise InputError("OIDN", error)
+            raise InputError("OIDN", error, "leave out --compare-mitsuba")
 
 
 def timed(run: Callable[[], T]) -> tuple[T, float]:

@@ -279,10 +279,10 @@ def _section(measurement: Measurement, contests: Sequence[Contest]) -> dict[str,
         "Worst views": order[:2],
         "Best views": order[::-1][:2],
         "Views in the middle": order[max(0, middle - 1) : middle + 1],
-        "First view of every scene": range(0, len(order), measurement.views),
+        "First view of every scene": np.arange(0, len(order), measurement.views),
     }
     views = [
-        (title, [_row(measurement, *divmod(int(i), measurement.views)) for i in indices])
+        (title, [_row(measurement, *divmod(i, measurement.views)) for i in indices.tolist()])
         for title, indices in chosen.items()
     ]
     for contest in contests:

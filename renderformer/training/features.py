@@ -148,6 +148,8 @@ def prepared_shards(
         for path, index in zip(paths, caches, strict=True)
         if workers and index not in ready
     ]
+    if jobs:
+        progress("cast rays", 0, len(jobs))
     for done, index in enumerate(run_jobs(_prepare, jobs, workers), 1):
         ready[index] = PreparedShard(index)
         progress("cast rays", done, len(jobs))
