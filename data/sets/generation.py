@@ -126,10 +126,9 @@ def generate(
         )
     folder = Path(folder)
     recipe = _settle(folder, recipe, meshes, scenes)
-    count = -(-scenes // recipe.scenes_per_shard)
-    share = [shard_path(folder, index) for index in range(number - 1, count, machines)]
-    present = [path for path in share if path.exists()]
-    missing = [index for index in range(number - 1, count, machines) if not shard_path(folder, index).exists()]
+    share = range(number - 1, -(-scenes // recipe.scenes_per_shard), machines)
+    missing = [index for index in share if not shard_path(folder, index).exists()]
+    present = [shard_path(folder, index) for index in share if index not in missing]
     # Those of a killed run have no hash yet; they are read once, so that a damaged one is noticed.
     recorded = read_manifest(folder).shards
     hashes = {path.name: check_shard(path, recipe)[0] for path in present if path.name not in recorded}
@@ -153,11 +152,11 @@ def _settle(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], sce
     path = folder / MANIFEST_FILE
     if not path.exists():
         recipe = recipe or Recipe()
-        _check_range(recipe, scenes)
+        _check_range(folder, recipe, scenes)
         write_manifest(folder, recipe, _versions(), hashes)
         return recipe
     manifest = read_manifest(folder)
-    _check_range(manifest.recipe, scenes)
+    _check_range(folder, manifest.recipe, scenes)
     if recipe is not None and recipe != manifest.recipe:
         before, now = manifest.recipe.model_dump(), recipe.model_dump()
         key = next(key for key in now if now[key] != before[key])
@@ -183,9 +182,9 @@ def _check_same(path: Path, label: str, names: Sequence[str], before: dict[str, 
             )
 
 
-def _check_range(recipe: Recipe, scenes: int) -> None:
+def _check_range(folder: Path, recipe: Recipe, scenes: int) -> None:
     if recipe.imported:
-        raise InputError("data set", "the folder holds imported scenes", "give another folder for procedural scenes")
+        raise InputError(folder, "holds imported scenes", "give another folder for procedural scenes")
     recipe.check_range(-(-scenes // recipe.scenes_per_shard) * recipe.scenes_per_shard)
 
 

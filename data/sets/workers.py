@@ -40,7 +40,7 @@ def run_jobs(
 
 
 def _start(start: Callable[[], None] | None) -> None:
-    """End this process when its parent is killed, instead of leaving it to wait for work for ever."""
+    """Start a worker that ends when its parent is killed, instead of waiting for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
