@@ -52,16 +52,11 @@ def train(
         raise options.wrong("a training goes by the clock or by --steps, not by both", "--budget")
     from renderformer.training.run import Plan, Training
 
-    training = Training(
-        Plan(
-            config, tuple(data), out, held_out, init, steps, budget, minutes, overfit, limit, threads, workers, loaders
-        )
+    plan = Plan(
+        config, tuple(data), out, held_out, init, steps, budget, minutes, overfit, limit, threads, workers, loaders
     )
+    training = Training(plan)
     with console.Stages("data", training.is_main) as stages:
         training.load(stages.update)
-    outcome = training.run(console.say)
-    if training.is_main:
-        if outcome.overfit is not None:
-            typer.echo(f"{outcome.overfit:.2f} dB on its own {overfit} scenes after {outcome.seconds:.0f} s")
-        ending = "finished" if outcome.finished else "stopped"
-        typer.echo(f"{ending} at step {outcome.step}; the model is in {out / 'model'}")
+    for line in training.run(console.say):
+        typer.echo(line)

@@ -10,23 +10,16 @@ import numpy as np
 
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
+from renderformer.data.sets import shards
 from renderformer.data.sets.manifest import (
     FORMAT,
     MANIFEST_FILE,
     Manifest,
+    Recipe,
     parse_manifest,
     read_manifest,
     record_hashes,
     write_manifest,
-)
-from renderformer.data.sets.shards import (
-    TYPES,
-    Arrays,
-    check_arrays,
-    check_shard,
-    file_hash,
-    remove_leftovers,
-    write_shard,
 )
 
 OLD_FORMAT = 2
@@ -51,24 +44,23 @@ def convert_set(
     source, folder = Path(source), Path(folder)
     old = _read_old(source)
     paths = sorted(source.glob("shard_*.npz"))
-    lost = sorted(set(old.shards) - {path.name for path in paths})
-    if lost:
-        raise InputError(source / lost[0], "recorded in the manifest but not there", "make it again")
+    shards.check_complete(source, old, paths)
     if not (folder / MANIFEST_FILE).exists():
         write_manifest(folder, old.recipe, old.versions, old.meshes)
     new = read_manifest(folder)
     if (new.recipe, new.versions, new.meshes) != (old.recipe, old.versions, old.meshes):
         raise InputError(folder, f"holds another data set than {source}", "give another folder")
-    remove_leftovers(folder)
+    shards.remove_leftovers(folder)
     hashes, converted = {}, 0
     try:
         for done, path in enumerate(paths, 1):
             target = folder / path.with_suffix(".safetensors").name
             if not target.exists():
-                hashes[target.name] = write_shard(target, _old_arrays(path, old))
+                _, arrays = shards.check_shard(path, old, _read_npz)
+                hashes[target.name] = shards.write_shard(target, arrays)
                 converted += 1
             elif target.name not in new.shards:
-                hashes[target.name], _ = check_shard(target, old.recipe)
+                hashes[target.name], _ = shards.check_shard(target, new)
             progress("shards", done, len(paths))
     finally:
         record_hashes(folder, hashes)
@@ -83,14 +75,11 @@ def _read_old(folder: Path) -> Manifest:
     return Manifest.read({**content, "format": FORMAT}, folder / MANIFEST_FILE)
 
 
-def _old_arrays(path: Path, manifest: Manifest) -> Arrays:
+def _read_npz(path: Path, recipe: Recipe) -> shards.Arrays:
     try:
-        digest = file_hash(path)
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in TYPES}
+            arrays = {key: file[key] for key in shards.TYPES}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(path, f"not a readable shard ({error})", "delete it and make it again") from None
-    if manifest.shards.get(path.name, digest) != digest:
-        raise InputError(path, "is not the file that the manifest has recorded", "delete it and make it again")
-    check_arrays(path, arrays, manifest.recipe)
+        raise shards.unreadable(path, error) from None
+    shards.check_arrays(path, arrays, recipe)
     return arrays

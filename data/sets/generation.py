@@ -130,8 +130,8 @@ def generate(
     missing = [index for index in share if not shard_path(folder, index).exists()]
     present = [shard_path(folder, index) for index in share if index not in missing]
     # Those of a killed run have no hash yet; they are read once, so that a damaged one is noticed.
-    recorded = read_manifest(folder).shards
-    hashes = {path.name: check_shard(path, recipe)[0] for path in present if path.name not in recorded}
+    manifest = read_manifest(folder)
+    hashes = {path.name: check_shard(path, manifest)[0] for path in present if path.name not in manifest.shards}
     remove_leftovers(folder)
     made: list[int] = []
     try:

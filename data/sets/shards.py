@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from renderformer.data.files import atomic_path
 from renderformer.data.geometry.stages import STAGE_KINDS
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Mesh, Scene
-from renderformer.data.sets.manifest import Recipe, read_manifest, record_hashes
+from renderformer.data.sets.manifest import Manifest, Recipe, read_manifest, record_hashes
 
 # What a scene stands on; "other" for scenes that were not made here.
 STAGES = ("none", *STAGE_KINDS, "other")
@@ -125,19 +125,28 @@ def file_hash(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_shard(path: Path, recipe: Recipe, recorded: str | None = None) -> tuple[str, int]:
-    """Read a whole shard; returns its SHA-256 and its number of scenes.
+def check_shard(
+    path: Path, manifest: Manifest, read: Callable[[Path, Recipe], Arrays] | None = None
+) -> tuple[str, Arrays]:
+    """The SHA-256 and the arrays of a shard, as `read` (`read_shard`) reads them.
 
     Raises:
-        InputError: it is damaged, does not fit the recipe, or has another hash than `recorded`.
+        InputError: it is damaged, does not fit the recipe, or has another hash than the manifest.
     """
     try:
         digest = file_hash(path)
     except OSError as error:
-        raise _unreadable(path, error) from None
-    if recorded is not None and digest != recorded:
+        raise unreadable(path, error) from None
+    if manifest.shards.get(path.name, digest) != digest:
         raise InputError(path, "is not the file that the manifest has recorded", "delete it and make it again")
-    return digest, len(read_shard(path, recipe)["seeds"])
+    return digest, (read or read_shard)(path, manifest.recipe)
+
+
+def check_complete(folder: Path, manifest: Manifest, paths: Sequence[Path]) -> None:
+    """Raise InputError where a shard that the manifest has recorded is not among `paths`."""
+    lost = sorted(set(manifest.shards) - {path.name for path in paths})
+    if lost:
+        raise InputError(folder / lost[0], "recorded in the manifest but not there", "make it again")
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -159,15 +168,12 @@ def verify(folder: str | os.PathLike[str], progress: Progress = silent) -> dict[
     manifest, paths = read_manifest(folder), shard_paths(folder)
     new, scenes = {}, 0
     for done, path in enumerate(paths, 1):
-        recorded = manifest.shards.get(path.name)
-        digest, count = check_shard(path, manifest.recipe, recorded)
-        scenes += count
-        if recorded is None:
+        digest, arrays = check_shard(path, manifest)
+        scenes += len(arrays["seeds"])
+        if path.name not in manifest.shards:
             new[path.name] = digest
         progress("shards", done, len(paths))
-    lost = sorted(set(manifest.shards) - {path.name for path in paths})
-    if lost:
-        raise InputError(Path(folder) / lost[0], "recorded in the manifest but not there", "make it again")
+    check_complete(Path(folder), manifest, paths)
     record_hashes(folder, new)
     end = _index_of(paths[-1]) + 1 if paths else 0
     return {"shards": len(paths), "scenes": scenes, "recorded": len(new), "missing": end - len(paths)}
@@ -295,7 +301,7 @@ def _opened(path: Path, recipe: Recipe) -> Iterator[dict[str, Any]]:
             _check_offsets(path, stored, shapes["triangles"][0], shapes["sizes"][0])
             yield stored
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> Arrays:
@@ -309,7 +315,7 @@ def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> Arrays:
         with safe_open(path, "np") as file:
             arrays = {key: file.get_tensor(key) for key in TYPES}
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     check_arrays(path, arrays, recipe)
     return arrays
 
@@ -358,7 +364,8 @@ def _check_offsets(path: Path, arrays: Arrays, triangles: int, objects: int) -> 
         raise _damaged(path)
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What is raised for a file that is no shard."""
     return InputError(path, f"not a readable shard ({error})", "delete it and make it again")
 
 

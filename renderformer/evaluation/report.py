@@ -251,24 +251,6 @@ def write_page(path: Path, measured: Sequence[tuple[Measurement, Sequence[Contes
         temporary.write_text(page, encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class _Picture:
-    """A picture of the page, as a data URI, with its name and a line about it."""
-
-    name: str
-    line: str
-    uri: str
-
-
-@dataclass(frozen=True)
-class _Row:
-    """Pictures of one view; small ones are enlarged and show their pixels."""
-
-    title: str
-    size: str
-    pictures: list[_Picture]
-
-
 def _section(measurement: Measurement, contests: Sequence[Contest]) -> dict[str, Any]:
     """What the template shows of one set."""
     whole, *rest = tables(measurement, contests)
@@ -298,7 +280,7 @@ def _section(measurement: Measurement, contests: Sequence[Contest]) -> dict[str,
     }
 
 
-def _row(measurement: Measurement, scene: int, view: int) -> _Row:
+def _row(measurement: Measurement, scene: int, view: int) -> dict[str, Any]:
     """Reference, model, its error, the best picture without a model, and its error."""
     scores, pictures, errors = measurement.scores, measurement.pictures, measurement.errors
 
@@ -318,7 +300,7 @@ def _row(measurement: Measurement, scene: int, view: int) -> _Row:
     return _figures(measurement.scenes[scene], view, cells)
 
 
-def _race(contest: Contest, index: int, scene: SceneFacts) -> _Row:
+def _race(contest: Contest, index: int, scene: SceneFacts) -> dict[str, Any]:
     """Reference, model, and what each rival makes of the same time."""
     cells = [("reference", "path traced", contest.pictures["reference"][index])]
     for method, scores in contest.results.items():
@@ -328,13 +310,14 @@ def _race(contest: Contest, index: int, scene: SceneFacts) -> _Row:
     return _figures(scene, 0, cells)
 
 
-def _figures(scene: SceneFacts, view: int, cells: Sequence[tuple[str, str, UInt8Array]]) -> _Row:
-    """A row of pictures (h, w, 3) of one size."""
+def _figures(scene: SceneFacts, view: int, cells: Sequence[tuple[str, str, UInt8Array]]) -> dict[str, Any]:
+    """A row of pictures (h, w, 3) of one size; small ones are enlarged and show their pixels."""
     gloss = "nothing glossy" if scene.roughness is None else f"roughness from {scene.roughness:.2f}"
     lights = f"{scene.lights} light{'s' * (scene.lights != 1)}"
     title = f"scene {scene.seed}, view {view}: {scene.stage}, {lights}, {scene.triangles:,} triangles, {gloss}"
     size = "small" if cells[0][2].shape[1] < 200 else "large"
-    return _Row(title, size, [_Picture(name, line, _data_uri(picture)) for name, line, picture in cells])
+    pictures = [{"name": name, "line": line, "uri": _data_uri(picture)} for name, line, picture in cells]
+    return {"title": title, "size": size, "pictures": pictures}
 
 
 def heat(error: AnyArray) -> UInt8Array:

@@ -73,17 +73,6 @@ class Plan:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a call ended: whether the training is complete, its steps and seconds in all, and in a test of the whole the
-    PSNR (dB) that it reached."""
-
-    finished: bool
-    step: int
-    seconds: float
-    overfit: float | None
-
-
 class Training:
     """A call of `renderformer train`: made, then given its data by `load`, then `run`.
 
@@ -136,11 +125,14 @@ class Training:
                 progress=progress,
             )
 
-    def run(self, report: Callable[[str], None]) -> Outcome:
+    def run(self, report: Callable[[str], None]) -> list[str]:
         """Train until the end, the time of this call, or the goal of a test of the whole.
 
         Args:
-            report: called with lines for a person.
+            report: called with lines for a person, while it runs.
+
+        Returns:
+            Lines about the result; none in other processes than the main one.
 
         Raises:
             InputError: the loss has diverged, or a test of the whole misses its goal.
@@ -159,14 +151,17 @@ class Training:
         )
         until = None if plan.minutes is None else self._started + 60 * plan.minutes
         finished = trainer.run(report_once, until, math.inf if plan.overfit is None else OVERFIT_GOAL)
-        if plan.overfit is not None and not trainer.best >= OVERFIT_GOAL:
+        ending = f"{'finished' if finished else 'stopped'} at step {trainer.step}; the model is in {plan.out / 'model'}"
+        if plan.overfit is None:
+            return [ending] if self.is_main else []
+        result = f"{trainer.best:.2f} dB on its own {plan.overfit} scenes after {trainer.seconds:.0f} s"
+        if not trainer.best >= OVERFIT_GOAL:
             raise InputError(
                 plan.out,
-                f"{trainer.best:.2f} dB on its own {plan.overfit} scenes after {trainer.seconds:.0f} s, {trainer.step} "
-                f"steps, {OVERFIT_GOAL:g} dB were expected",
+                f"{result}, {trainer.step} steps, {OVERFIT_GOAL:g} dB were expected",
                 "the data, the model or the learning rate does not suit",
             )
-        return Outcome(finished, trainer.step, trainer.seconds, None if plan.overfit is None else trainer.best)
+        return [result, ending] if self.is_main else []
 
 
 def check_seeds(data: tuple[Path, ...], held_out: Path | None) -> None:
