@@ -26,7 +26,7 @@ from renderformer.config import ShadingConfig, config_from_dict
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.sets.shards import ShardReader
-from renderformer.evaluation.evaluation import baselines, predict
+from renderformer.evaluation.measurement import baselines, predict
 from renderformer.evaluation.metrics import psnr, ssim
 from renderformer.model import ShadingModel
 from renderformer.model.dpt import DPT

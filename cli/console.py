@@ -110,10 +110,24 @@ class Stages:
     def __enter__(self) -> Stages:
         if self._show:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            # A step may take minutes, so the speed is that of the last hour.
+            self._bar = Progress(
+                *columns,
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                speed_estimate_period=3600,
+            )
             self._task = self._bar.add_task(self._title, total=None)
             self._timer = threading.Timer(PROGRESS_DELAY, self._bar.start)
             self._timer.daemon = True

@@ -1,18 +1,21 @@
-"""`renderformer data`: make, import and check the data sets that models are trained on."""
+"""`renderformer data`: make, import, convert and check the data sets that models are trained on."""
 
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from renderformer.cli import console, options
 
-app = typer.Typer(help="Make, import and check training data.", no_args_is_help=True)
-Out = Annotated[Path, typer.Option("--out", help="The data set's folder.", show_default=False)]
+if TYPE_CHECKING:
+    from renderformer.data.sets.user_meshes import UserMesh
+
+app = typer.Typer(help="Make, import, convert and check training data.", no_args_is_help=True)
+Out = Annotated[Path, typer.Option("--out", "-o", help="The data set's folder.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.", show_default=False)]
 # A log that is not a terminal gets a line this often, in seconds.
 LOG_EVERY = 30.0
@@ -20,7 +23,7 @@ LOG_EVERY = 30.0
 
 @app.callback()
 def data() -> None:
-    """Make, import and check training data."""
+    """Make, import, convert and check training data."""
 
 
 def _machine(text: str) -> tuple[int, int]:
@@ -30,51 +33,24 @@ def _machine(text: str) -> tuple[int, int]:
     return int(number), int(machines)
 
 
-class _Progress:
-    """A bar with the time left on a terminal; elsewhere a line now and then."""
+class _Logged(console.Stages):
+    """Stages that write a line now and then where there is no terminal to draw a bar on."""
 
-    def __init__(self, show: bool) -> None:
-        self._show = show
-        self._start = self._told = time.monotonic()
-        self._before: int | None = None
-        self._bar: Any = None
+    def __init__(self, title: str, show: bool) -> None:
+        super().__init__(title, show)
+        self._log = show and not sys.stderr.isatty()
+        self._start = self._last_line = time.monotonic()
+        self._done_before: int | None = None
 
-    def __enter__(self) -> _Progress:
-        if self._show and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            # Shards take long, so the speed is that of the last hour.
-            remaining = TimeRemainingColumn()
-            self._bar = Progress(*columns, remaining, console=Console(stderr=True), speed_estimate_period=3600)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, stage: str, done: int, total: int) -> None:
-        if self._before is None:
-            self._before = done
-            if self._bar is not None:
-                self._task = self._bar.add_task(stage, total=total, completed=done)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done)
-            return
-        now = time.monotonic()
-        if self._show and done > self._before and (now - self._told > LOG_EVERY or done == total):
-            left = (now - self._start) * (total - done) / (done - self._before)
+    def update(self, stage: str, done: int = 0, total: int = 0) -> None:
+        super().update(stage, done, total)
+        if self._done_before is None:
+            self._done_before = done
+        now, steps = time.monotonic(), done - self._done_before
+        if self._log and steps > 0 and (now - self._last_line > LOG_EVERY or done == total):
+            left = (now - self._start) * (total - done) / steps
             console.say(f"{stage} {done} of {total}, {_duration(now - self._start)} gone, {_duration(left)} left")
-            self._told = now
+            self._last_line = now
 
 
 def _duration(seconds: float) -> str:
@@ -109,8 +85,8 @@ def generate(
 
     A scene is a function of its seed. Stopped or killed, the same command goes on where it was.
     """
-    from renderformer.data.sets.generation import generate
-    from renderformer.data.sets.shards import HELD_OUT_SEED, Recipe
+    from renderformer.data.sets import generation
+    from renderformer.data.sets.manifest import HELD_OUT_SEED, Recipe
 
     share = _machine(machine)
     recipe = Recipe(
@@ -123,13 +99,10 @@ def generate(
         scenes_per_shard=scenes_per_shard,
         max_triangles=max_triangles,
     )
-    own = [] if meshes is None else _meshes(meshes, quiet)
+    user_meshes = [] if meshes is None else _load_meshes(meshes, quiet)
     try:
-        with _Progress(not quiet) as bar:
-            made = generate(out, scenes, recipe, workers, share, own, bar.update)
-    except ImportError as error:
-        console.say(f"error: {error}")
-        raise typer.Exit(console.FAILED) from None
+        with _Logged("generate", not quiet) as stages:
+            made = generation.generate(out, scenes, recipe, workers, share, user_meshes, stages.update)
     except KeyboardInterrupt:
         console.say(f"stopped; finished shards are kept in {out}, the same command goes on")
         raise typer.Exit(130) from None
@@ -137,17 +110,17 @@ def generate(
         console.say(f"{out}: made {len(made)} shards of {recipe.scenes_per_shard} scenes x {views} views")
 
 
-def _meshes(folder: Path, quiet: bool) -> list[Any]:
-    """The usable meshes of a folder; tells what is not used, and why."""
+def _load_meshes(folder: Path, quiet: bool) -> list[UserMesh]:
+    """The usable meshes of a folder; names what is not used, and why."""
     from renderformer.data.sets.user_meshes import load_user_meshes
 
     rejected: dict[str, str] = {}
-    with console.Stages("meshes", not quiet) as bar:
-        own = load_user_meshes(folder, rejected.__setitem__, lambda done, total: bar.update("reading", done, total))
+    with console.Stages(str(folder), not quiet) as stages:
+        usable = load_user_meshes(folder, rejected.__setitem__, stages.update)
     if not quiet:
         console.say_all("not used", (f"{name}: {reason}" for name, reason in rejected.items()))
-        console.say(f"{folder}: {len(own)} meshes used, {len(rejected)} not")
-    return own
+        console.say(f"{folder}: {len(usable)} meshes used, {len(rejected)} not")
+    return usable
 
 
 @app.command("import", epilog="Example: renderformer data import downloads/scenes --out datasets/theirs")
@@ -169,15 +142,29 @@ def import_(
     The picture of camera 0 of room.h5 or room.json is room_view_0.exr, as the original program names it; room.exr will
     do where there is one camera. All pictures are square and of one size.
     """
-    from renderformer.data.sets.importing import import_scenes
+    from renderformer.data.sets.rendered_scenes import import_scenes
 
-    dropped: dict[str, str] = {}
-    with console.Stages("import", not quiet) as bar:
-        count = import_scenes(sources, out, pictures, views, dropped.__setitem__, bar.update)
+    rejected: dict[str, str] = {}
+    with console.Stages("import", not quiet) as stages:
+        counts = import_scenes(sources, out, pictures, views, rejected.__setitem__, stages.update)
     if not quiet:
-        console.say_all("not used", (f"{name}: {reason}" for name, reason in dropped.items()))
-        kept = ", ".join(f"{number} {what}" for what, number in count.items())
-        console.say(f"{out}: {kept}; {len(dropped)} files not used")
+        console.say_all("not used", (f"{name}: {reason}" for name, reason in rejected.items()))
+        kept = ", ".join(f"{number} {name}" for name, number in counts.items())
+        console.say(f"{out}: {kept}; {len(rejected)} files not used")
+
+
+@app.command(epilog="Example: renderformer data convert datasets/old -o datasets/train")
+def convert(folder: Folder, out: Out, quiet: options.Quiet = False) -> None:
+    """Write a data set of format 2 (npz) again in the present format (safetensors), and check its hashes.
+
+    Stopped or killed, the same command goes on where it was. The old folder stays.
+    """
+    from renderformer.data.sets.conversion import convert_set
+
+    with console.Stages("convert", not quiet) as stages:
+        counts = convert_set(folder, out, stages.update)
+    if not quiet:
+        console.say(f"{out}: {counts['shards']} shards, {counts['converted']} of them converted now")
 
 
 @app.command()
@@ -185,18 +172,18 @@ def info(folder: Folder, as_json: options.Json = False) -> None:
     """Tell what a data set holds: scenes, bytes per view, what half floats cost, ranges of everything."""
     from renderformer.data.sets.summary import summary
 
-    with console.Stages("reading") as bar:
-        found = summary(folder, bar.update)
+    with console.Stages("reading") as stages:
+        facts = summary(folder, stages.update)
     if as_json:
-        console.emit_json(found)
+        console.emit_json(facts)
         return
-    for key, value in found.items():
+    for key, value in facts.items():
         typer.echo(f"{key:24}{_shown(value)}")
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_shown(part)}" for key, part in value.items())
     if isinstance(value, list):
         return " … ".join(map(_shown, value))
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
@@ -207,10 +194,11 @@ def verify(folder: Folder) -> None:
     """Read every shard and compare it with its hash in the manifest."""
     from renderformer.data.sets.shards import verify
 
-    found = verify(folder)
-    gaps = f", {found['missing']} shards are still missing" if found["missing"] else ""
-    new = f", {found['recorded']} hashes were new" if found["recorded"] else ""
-    typer.echo(f"{folder}: {found['shards']} shards with {found['scenes']} scenes are sound{new}{gaps}")
+    with console.Stages("verify") as stages:
+        counts = verify(folder, stages.update)
+    gaps = f", {counts['missing']} shards are still missing" if counts["missing"] else ""
+    new = f", {counts['recorded']} hashes were new" if counts["recorded"] else ""
+    typer.echo(f"{folder}: {counts['shards']} shards with {counts['scenes']} scenes are sound{new}{gaps}")
 
 
 if __name__ == "__main__":

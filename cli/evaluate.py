@@ -36,19 +36,14 @@ def evaluate(
 
     Needs the extra 'metrics' of the package; to compare with Mitsuba also 'reference' and 'denoise'.
     """
-    import datetime
-
-    import torch
-
     from renderformer.cli import console
     from renderformer.data.errors import InputError
-    from renderformer.data.files import atomic_path, check_place
+    from renderformer.data.files import check_place
     from renderformer.data.sets.shards import ShardReader
     from renderformer.evaluation import report
     from renderformer.evaluation.equal_time import compare
-    from renderformer.evaluation.evaluation import measure
+    from renderformer.evaluation.measurement import measure_folder
     from renderformer.renderer import Renderer
-    from renderformer.training.dataset import TrainingSet
 
     if html is not None:
         check_place(html)
@@ -58,26 +53,13 @@ def evaluate(
     measured = []
     for folder in data:
         with console.Stages(str(folder), show=not quiet) as stages:
-            scenes = TrainingSet(
-                folder,
-                torch.get_num_threads(),
-                limit,
-                token_triangles=renderer.config.token_triangles,
-                progress=stages.update,
-            )
-            found = measure(renderer.model, scenes, html is not None, stages.update)
-            races = compare(renderer, ShardReader(folder), len(scenes), stages.update) if compare_mitsuba else []
-        measured.append((found, races))
+            scores = measure_folder(renderer, folder, limit, html is not None, stages.update)
+            count = len(scores.scenes)
+            races = compare(renderer, ShardReader(folder), count, stages.update) if compare_mitsuba else []
+        measured.append((scores, races))
         if as_json:
-            console.emit_json(report.as_data(found, races, renderer.name))
-            continue
-        typer.echo(report.heading(found))
-        for table in report.tables(found, races):
-            typer.echo(f"\n{table.text()}")
-        if goals:
-            typer.echo("\nGoals\n" + "\n".join(map(str, report.goals(found, races))))
-        typer.echo()
+            console.emit_json(report.as_data(scores, races, renderer.name))
+        else:
+            typer.echo(f"{report.as_text(scores, races, goals)}\n")
     if html is not None:
-        date = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
-        with atomic_path(html) as temporary:
-            temporary.write_text(report.page(measured, renderer.name, date), encoding="utf-8")
+        report.write_page(html, measured, renderer.name)

@@ -84,6 +84,10 @@ class Declared(BaseModel):
             inner = key.removeprefix(str(path[0])).lstrip(".")
             raise InputError(path[0], f"{inner} {problem}".lstrip(), remedy) from None
 
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some values changed, which is checked like a new object."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+
 
 def refusal(error: ValidationError, kind: type[BaseModel], place: object) -> InputError:
     """The first of pydantic's findings as the one line that a user sees."""

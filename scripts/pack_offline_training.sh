@@ -70,7 +70,7 @@ rm -r "$stage/source"
 cp -r "$root/configs" "$stage/configs"
 for dataset in "$@"; do
   mkdir -p "$stage/datasets/$(basename "$dataset")"
-  cp "$dataset"/manifest.json "$dataset"/shard_*.npz "$stage/datasets/$(basename "$dataset")/"
+  cp "$dataset"/manifest.json "$dataset"/shard_*.safetensors "$stage/datasets/$(basename "$dataset")/"
 done
 
 cd "$stage"

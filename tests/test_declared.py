@@ -42,6 +42,14 @@ def test_values_are_read_and_lists_stand_for_tuples() -> None:
     assert noise.surfaces["a"].colour == (0.5, 0.5, 0.5)
 
 
+def test_a_changed_copy_is_checked() -> None:
+    noise = Noise(samples=4, surfaces={"a": Surface(roughness=1.0)})
+    assert noise.replace(samples=5) == Noise(samples=5, surfaces={"a": Surface(roughness=1.0)})
+    assert noise.samples == 4
+    with pytest.raises(InputError, match="noise: samples is 0; expected"):
+        noise.replace(samples=0)
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [

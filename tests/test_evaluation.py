@@ -18,7 +18,7 @@ import torch
 from renderformer.checkpoints import build_model, save_model
 from renderformer.config import config_from_dict
 from renderformer.data.errors import InputError
-from renderformer.evaluation import equal_time, evaluation, metrics, report
+from renderformer.evaluation import equal_time, measurement, metrics, report
 
 SMALL = {
     "latent_dim": 32,
@@ -136,21 +136,21 @@ def test_flip_marks_the_place_of_the_error() -> None:
 
 
 def test_interval_is_students() -> None:
-    mean, half = evaluation.interval(np.array([1.0, 2.0, 3.0]))
+    mean, half = measurement.interval(np.array([1.0, 2.0, 3.0]))
     # 4.3027 is the 97.5 % point of Student's t for two degrees of freedom, from any table.
     assert (mean, half) == (2.0, pytest.approx(4.3027 / math.sqrt(3), rel=1e-4))
-    assert evaluation.interval(np.array([5.0])) == (5.0, None)
+    assert measurement.interval(np.array([5.0])) == (5.0, None)
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(2000):
-        mean, half = evaluation.interval(rng.normal(3, 2, 6))
+        mean, half = measurement.interval(rng.normal(3, 2, 6))
         assert half is not None
         covered += abs(mean - 3) < half
     assert 0.93 < covered / 2000 < 0.97
 
 
-def facts(**changes: object) -> evaluation.SceneFacts:
-    return replace(evaluation.SceneFacts(1, "box", 1, 100, None), **changes)
+def facts(**changes: object) -> measurement.SceneFacts:
+    return replace(measurement.SceneFacts(1, "box", 1, 100, None), **changes)
 
 
 def test_scenes_fall_into_groups() -> None:
@@ -160,7 +160,7 @@ def test_scenes_fall_into_groups() -> None:
         facts(lights=8, triangles=3000, roughness=0.1),
         facts(stage="wall", lights=4, triangles=383, roughness=0.9),
     ]
-    assert evaluation.groups(scenes) == {
+    assert measurement.groups(scenes) == {
         "stage": {"box": [0, 2], "floor": [1], "wall": [3]},
         "lights": {"1": [0], "3 to 4": [1, 3], "5 to 8": [2]},
         "roughness": {"up to 0.1": [1, 2], "over 0.3": [3], "nothing glossy": [0]},
@@ -174,11 +174,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("mitsuba", "manifold3d", "skimage", "flip_evaluator"):
         pytest.importorskip(package, reason="needs the extras `reference` and `metrics`")
     from renderformer.data.sets.generation import generate
-    from renderformer.data.sets.shards import HELD_OUT_SEED, Recipe
+    from renderformer.data.sets.manifest import HELD_OUT_SEED, Recipe
 
     folder = tmp_path_factory.mktemp("heldout")
     generate(
-        folder, 3, Recipe(HELD_OUT_SEED, views=2, resolution=16, spp=4, batches=1, scenes_per_shard=3, max_triangles=64)
+        folder,
+        3,
+        Recipe(seed=HELD_OUT_SEED, views=2, resolution=16, spp=4, batches=1, scenes_per_shard=3, max_triangles=64),
     )
     return folder
 
@@ -221,7 +223,7 @@ def test_seeds_stages_and_counts_come_from_the_shards(data: Path) -> None:
         scene = procedural_scene(arrays.seed, 1, 64)
         rows = scene.materials[(scene.materials[:, 10:] == 0).all(axis=1)]
         shiny = rows[rows[:, 3] > 0, 6]
-        found = evaluation.SceneFacts.of(arrays)
+        found = measurement.SceneFacts.of(arrays)
         assert (found.stage, found.triangles, found.lights) == (arrays.stage, len(scene), len(scene.light_triangles))
         assert found.roughness == (pytest.approx(shiny.min(), rel=1e-3) if len(shiny) else None)
 
@@ -232,11 +234,11 @@ def test_scores_are_those_of_the_pictures(data: Path, models: dict[str, Path]) -
 
     renderer = Renderer.from_pretrained(models["rays"], device="cpu")
     scenes = TrainingSet(data, token_triangles=renderer.config.token_triangles)
-    found = evaluation.measure(renderer.model, scenes, pictures=True)
+    found = measurement.measure(renderer.model, scenes, pictures=True)
     assert found.views == 2
     assert found.pictures["model"].shape == (3, 2, 16, 16, 3)
-    quick = evaluation.evaluate(renderer.model, scenes)
-    plain = evaluation.baselines(scenes)
+    quick = measurement.evaluate(renderer.model, scenes)
+    plain = measurement.baselines(scenes)
     assert found.scores["model"]["psnr"].ravel() == pytest.approx(quick["psnr"])
     assert found.scores["model"]["ssim"].ravel() == pytest.approx(quick["ssim"])
     assert found.scores["ambient"]["psnr"].ravel() == pytest.approx(plain["ambient"])
@@ -244,7 +246,7 @@ def test_scores_are_those_of_the_pictures(data: Path, models: dict[str, Path]) -
     assert found.scores["best_ambient"]["psnr"].ravel() == pytest.approx(plain["best_unlearned"])
     assert (plain["best_unlearned"] >= plain["ambient"]).all()
     # No other constant ambient light does better over the set.
-    for level in evaluation.AMBIENT_LEVELS:
+    for level in measurement.AMBIENT_LEVELS:
         other = [metrics.psnr(metrics.unlearned(b.pixels[0], level), b.hdr[0]) for b in batches(scenes)]
         assert float(torch.cat(other).mean()) <= plain["ambient"].mean() + 1e-4
     # The 8-bit pictures are the ones that were scored, and the ones that the renderer gives.
@@ -265,7 +267,7 @@ def test_a_model_that_draws_nonsense_is_refused(data: Path, models: dict[str, Pa
     model = load_model(models["rays"]).eval()
     next(model.parameters()).data.fill_(math.nan)
     with pytest.raises(InputError, match="scene 0: the model's picture is not finite"):
-        evaluation.measure(model, TrainingSet(data, token_triangles=48))
+        measurement.measure(model, TrainingSet(data, token_triangles=48))
 
 
 def batches(scenes: object) -> list[object]:
@@ -332,8 +334,8 @@ def test_json_is_one_line_for_each_set(data: Path, models: dict[str, Path], run:
     first, second = map(json.loads, out.splitlines())
     assert first == second
     assert (first["scenes"], first["views"], first["resolution"]) == (2, 4, 16)
-    assert set(first["scores"]) == set(evaluation.METHODS)
-    assert set(first["scores"]["model"]) == set(evaluation.METRICS)
+    assert set(first["scores"]) == set(measurement.METHODS)
+    assert set(first["scores"]["model"]) == set(measurement.METRICS)
     assert set(first["scores"]["model"]["psnr"]) == {"mean", "confidence"}
     gain = first["scores"]["model"]["psnr"]["mean"] - first["scores"]["ambient"]["psnr"]["mean"]
     assert first["gain"]["mean"] == pytest.approx(gain)
@@ -436,16 +438,16 @@ def contest(**decibels: float) -> equal_time.Contest:
     return equal_time.Contest(1, {method: results(value) for method, value in decibels.items()}, {})
 
 
-def measurement(resolution: int, decibels: float, ambient: float, similar: float) -> evaluation.Measurement:
-    scores = {m: {k: np.full((1, 1), similar) for k in evaluation.METRICS} for m in evaluation.METHODS}
-    scores["model"]["psnr"] = np.full((1, 1), decibels)
-    scores["ambient"]["psnr"] = np.full((1, 1), ambient)
-    return evaluation.Measurement(Path("set"), resolution, (facts(),), 0.1, scores, {}, {})
+def scores(resolution: int, decibels: float, ambient: float, similar: float) -> measurement.Measurement:
+    values = {m: {k: np.full((1, 1), similar) for k in measurement.METRICS} for m in measurement.METHODS}
+    values["model"]["psnr"] = np.full((1, 1), decibels)
+    values["ambient"]["psnr"] = np.full((1, 1), ambient)
+    return measurement.Measurement(Path("set"), resolution, (facts(),), 0.1, values, {}, {})
 
 
 def test_goals_are_said_to_be_met_or_missed_and_by_how_much() -> None:
     races = [contest(model=33.0, mitsuba=40.0, mitsuba_oidn=32.0, mitsuba_oidn_guided=34.5)]
-    lines = [str(goal) for goal in report.goals(measurement(256, 33.0, 29.0, 0.96), races)]
+    lines = [str(goal) for goal in report.goals(scores(256, 33.0, 29.0, 0.96), races)]
     assert lines == [
         "PSNR: 33.00 dB, goal 31 dB, met, by 2.00 dB",
         "SSIM: 0.9600, goal 0.95, met, by 0.0100",
@@ -453,7 +455,7 @@ def test_goals_are_said_to_be_met_or_missed_and_by_how_much() -> None:
         "over Mitsuba + OIDN in equal time, one picture: -1.50 dB, goal 0 dB, missed by 1.50 dB",
     ]
     # The goal of speed is for 256 pixels, and other sizes have no goal in decibels.
-    assert [goal.what for goal in report.goals(measurement(96, 33.0, 29.0, 0.96), races)] == [
+    assert [goal.what for goal in report.goals(scores(96, 33.0, 29.0, 0.96), races)] == [
         "SSIM", "over direct + ambient",
     ]  # fmt: skip
 
@@ -462,3 +464,18 @@ def test_error_maps_go_from_black_over_red_and_yellow_to_white() -> None:
     level = np.array([[0.0, 0.1, 0.2, 0.3, 1.0]], np.float16)
     expected = [[0, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255], [255, 255, 255]]
     assert np.abs(report.heat(level)[0].astype(int) - expected).max() <= 1
+
+
+def test_names_on_the_page_are_text_and_not_markup(tmp_path: Path) -> None:
+    picture, error = np.zeros((1, 1, 4, 4, 3), np.uint8), np.zeros((1, 1, 4, 4), np.float16)
+    shown = replace(
+        scores(64, 33.0, 29.0, 0.96),
+        folder=Path("<b>&"),
+        pictures=dict.fromkeys(("reference", "model", "best_ambient"), picture),
+        errors=dict.fromkeys(("model", "best_ambient"), error),
+    )
+    report.write_page(tmp_path / "page.html", [(shown, [])], "<script>alert(1)</script>")
+    page = Page()
+    page.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert not {"script", "b&"} & set(page.tags)
+    assert any(text.startswith("<b>&: 1 scenes") for text in page.text)

@@ -229,7 +229,7 @@ def test_the_wheel_holds_every_floor_and_the_weights(tmp_path: Path) -> None:
     for path in sources():
         if str(path.relative_to(ROOT)) in tracked:
             assert module_of(path).replace(".", "/") + ".py" in names
-    assert "renderformer/py.typed" in names
+    assert {"renderformer/py.typed", "renderformer/evaluation/report.html.jinja"} <= names
     assert {name for name in tracked if name.startswith("renderformer/weights/")} <= names
     tops = {name.split("/")[0] for name in names}
     assert tops == {"renderformer", f"renderformer-{renderformer.__version__}.dist-info"}

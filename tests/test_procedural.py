@@ -230,10 +230,10 @@ def test_meshes_of_a_folder_become_a_third_of_the_objects(tmp_path: Path) -> Non
     (tmp_path / "broken.glb").write_bytes(b"glTF and nothing")
     (tmp_path / "notes.txt").write_text("not a mesh")
     rejected: dict[str, str] = {}
-    steps: list[tuple[int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     meshes = load_user_meshes(tmp_path, rejected.__setitem__, lambda *step: steps.append(step))
     assert [mesh.name for mesh in meshes] == ["ball.ply", "deep/ring.obj", "inside_out.stl"]
-    assert steps == [(i, 5) for i in range(1, 6)]
+    assert steps == [("meshes", i, 5) for i in range(1, 6)]
     assert rejected.keys() == {"broken.glb", "open.obj"}
     assert "is not closed" in rejected["open.obj"]
     for mesh in meshes:
@@ -298,5 +298,5 @@ def test_wrong_arguments_are_refused(arguments: dict[str, int]) -> None:
 
 def test_missing_manifold3d_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "manifold3d", None)
-    with pytest.raises(ImportError, match=r"pip install 'renderformer\[reference\]'"):
+    with pytest.raises(InputError, match=r"pip install 'renderformer\[reference\]'"):
         procedural_scene(1)

@@ -330,5 +330,5 @@ def test_what_cannot_be_traced_is_refused() -> None:
 
 def test_missing_mitsuba_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mitsuba", None)
-    with pytest.raises(ImportError, match=r"pip install 'renderformer\[reference\]'"):
+    with pytest.raises(InputError, match=r"pip install 'renderformer\[reference\]'"):
         render_reference(Scene((FLOOR,)), DOWN)

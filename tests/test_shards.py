@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -10,37 +11,27 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from renderformer.cli.data import app
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.stages import stage_kind
+from renderformer.data.sets.conversion import convert_set
 from renderformer.data.sets.generation import generate, robust_mean
-from renderformer.data.sets.shards import (
-    FORMAT,
-    HELD_OUT_SEED,
-    IMPORTED_SEED,
-    Recipe,
-    ShardReader,
-    read_manifest,
-    read_recipe,
-    read_shard,
-    scene_of,
-    shard_path,
-    verify,
-)
+from renderformer.data.sets.manifest import FORMAT, HELD_OUT_SEED, IMPORTED_SEED, Recipe, read_manifest
+from renderformer.data.sets.shards import ShardReader, read_shard, scene_of, shard_path, verify
 
 for package in ("mitsuba", "manifold3d", "skimage"):
     pytest.importorskip(package, reason=f"data sets need {package}: pip install renderformer[reference]")
 
 SMALL = Recipe(seed=7, views=2, resolution=8, spp=16, batches=4, scenes_per_shard=2, max_triangles=128)
-OPTIONS = [f"--{key.replace('_', '-')}={value}" for key, value in asdict(SMALL).items() if key != "imported"]
+OPTIONS = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.model_dump().items() if key != "imported"]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +157,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path) ->
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert killed
-    (folder / ".shard_00003.0011aabb.tmp.npz").write_bytes(b"half a shard")
+    (folder / ".shard_00003.0011aabb.tmp.safetensors").write_bytes(b"half a shard")
     # A worker may have left one too; what is young could be another machine's and would stay.
     for temporary in folder.glob(".shard_*"):
         with contextlib.suppress(FileNotFoundError):
@@ -228,7 +219,7 @@ def test_a_set_with_the_users_meshes_goes_on_only_with_the_same_ones(tmp_path: P
     assert run("one", 4, *own).exit_code == 0
     assert run("two", 4, *own, "--workers", "2").exit_code == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert list(read_manifest(tmp_path / "one")["meshes"]) == ["ball.ply"]
+    assert list(read_manifest(tmp_path / "one").meshes) == ["ball.ply"]
     generate(tmp_path / "without", 4, SMALL)
     shards = [shard_path(tmp_path / name, 1).read_bytes() for name in ("one", "without")]
     assert shards[0] != shards[1]
@@ -243,11 +234,11 @@ def test_manifest_tells_recipe_versions_and_hashes(folder: Path) -> None:
     assert content["recipe"]["seed"] == 7
     assert content["digest"] == SMALL.digest
     assert {"mitsuba", "numpy", "renderformer"} <= set(content["versions"])
-    assert read_recipe(folder) == SMALL
+    assert read_manifest(folder).recipe == SMALL
     if shutil.which("sha256sum"):
         for name, digest in content["shards"].items():
             assert subprocess.check_output(["sha256sum", folder / name], text=True).split()[0] == digest
-    assert sorted(content["shards"]) == ["shard_00000.npz", "shard_00001.npz"]
+    assert sorted(content["shards"]) == ["shard_00000.safetensors", "shard_00001.safetensors"]
 
 
 def test_sets_made_before_there_were_imported_ones_and_hashes_still_read(copied: Path) -> None:
@@ -268,17 +259,82 @@ def test_verify_finds_a_changed_bit_another_file_and_a_lost_one(copied: Path) ->
     spoilt = bytearray(good)
     spoilt[len(good) // 2] ^= 1
     path.write_bytes(spoilt)
-    with pytest.raises(InputError, match=r"shard_00001\.npz: not a readable shard \(Bad CRC"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: is not the file that the manifest has recorded"):
         verify(copied)
     path.write_bytes(shard_path(copied, 0).read_bytes())
-    with pytest.raises(InputError, match=r"shard_00001\.npz: is not the file that the manifest has recorded"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: is not the file that the manifest has recorded"):
         verify(copied)
     path.unlink()
-    with pytest.raises(InputError, match=r"shard_00001\.npz: recorded in the manifest but not there"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: recorded in the manifest but not there"):
         verify(copied)
 
 
-DAMAGE = ["truncated", "empty", "text", "shape", "dtype", "missing key", "nan", "offsets", "sizes", "stage", "packed"]
+def as_format_2(folder: Path, old: Path) -> None:
+    """The set of `folder` as format 2 had it: shards as uncompressed npz."""
+    old.mkdir()
+    manifest = json.loads((folder / "manifest.json").read_text()) | {"format": 2, "shards": {}}
+    for path in sorted(folder.glob("shard_*")):
+        target = old / f"{path.stem}.npz"
+        np.savez(target, allow_pickle=False, **load_file(path))
+        manifest["shards"][target.name] = hashlib.sha256(target.read_bytes()).hexdigest()
+    (old / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_set_of_format_2_is_converted_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    as_format_2(folder, old)
+    with pytest.raises(InputError, match=f"format 2, .*; convert it with `renderformer data convert {old} --out NEW`"):
+        ShardReader(old)
+    before = contents(old)
+    result = CliRunner().invoke(app, ["convert", str(old), "-o", str(new)])
+    assert result.stderr == f"{new}: 2 shards, 2 of them converted now\n"
+    assert contents(old) == before
+    assert contents(new) == contents(folder)
+    assert verify(new)["recorded"] == 0
+    # A run that was killed has made some shards and recorded no hashes.
+    shard_path(new, 1).unlink()
+    manifest = json.loads((new / "manifest.json").read_text())
+    del manifest["shards"]
+    (new / "manifest.json").write_text(json.dumps(manifest))
+    assert convert_set(old, new) == {"shards": 2, "converted": 1}
+    assert contents(new) == contents(folder)
+    # Scenes are added to it as to any other.
+    assert generate(new, 6, SMALL) == [2]
+
+
+def test_what_cannot_be_converted_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"manifest\.json: has format 3; only data sets of format 2"):
+        convert_set(folder, tmp_path / "new")
+    old = tmp_path / "old"
+    as_format_2(folder, old)
+    generate(tmp_path / "other", 2, SMALL.replace(seed=8))
+    with pytest.raises(InputError, match="other: holds another data set"):
+        convert_set(old, tmp_path / "other")
+    path = old / "shard_00001.npz"
+    path.write_bytes((old / "shard_00000.npz").read_bytes())
+    with pytest.raises(InputError, match=r"shard_00001\.npz: is not the file that the manifest has recorded"):
+        convert_set(old, tmp_path / "new")
+    manifest = json.loads((old / "manifest.json").read_text())
+    del manifest["shards"][path.name]
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"shard_00001\.npz: not a readable shard"):
+        convert_set(old, tmp_path / "new")
+    path.unlink()
+    (old / "shard_00000.npz").unlink()
+    with pytest.raises(InputError, match=r"shard_00000\.npz: recorded in the manifest but not there"):
+        convert_set(old, tmp_path / "new")
+
+
+def test_a_recipe_that_is_not_the_one_of_its_hash_is_refused(copied: Path) -> None:
+    content = json.loads((copied / "manifest.json").read_text())
+    content["recipe"]["views"] = 3
+    (copied / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"manifest\.json: digest is"):
+        ShardReader(copied)
+
+
+DAMAGE = ["truncated", "empty", "text", "shape", "dtype", "missing key", "nan", "offsets", "sizes", "stage"]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -286,10 +342,9 @@ def test_a_damaged_shard_is_named(folder: Path, tmp_path: Path, damage: str) -> 
     (tmp_path / "manifest.json").write_bytes((folder / "manifest.json").read_bytes())
     path, good = shard_path(tmp_path, 0), shard_path(folder, 0).read_bytes()
     if damage in ("truncated", "empty", "text"):
-        path.write_bytes({"truncated": good[: len(good) // 2], "empty": b"", "text": b"not a zip\n"}[damage])
+        path.write_bytes({"truncated": good[: len(good) // 2], "empty": b"", "text": b"no header\n"}[damage])
     else:
-        with np.load(shard_path(folder, 0)) as file:
-            arrays = dict(file)
+        arrays = load_file(shard_path(folder, 0))
         if damage == "shape":
             arrays["hdr"] = arrays["hdr"][:, :1]
         elif damage == "dtype":
@@ -304,15 +359,14 @@ def test_a_damaged_shard_is_named(folder: Path, tmp_path: Path, damage: str) -> 
             arrays["sizes"][0] += 1
         elif damage == "stage":
             arrays["stages"][0] = 99
-        (np.savez_compressed if damage == "packed" else np.savez)(path, **arrays)
-    with pytest.raises(InputError, match=r"shard_00000\.npz"):
+        save_file(arrays, path)
+    with pytest.raises(InputError, match=r"shard_00000\.safetensors"):
         ShardReader(tmp_path).scene(0)
-    if damage != "packed":
-        with pytest.raises(InputError, match=r"shard_00000\.npz"):
-            read_shard(path, SMALL)
+    with pytest.raises(InputError, match=r"shard_00000\.safetensors"):
+        read_shard(path, SMALL)
 
 
-WHOLE = asdict(SMALL)
+WHOLE = SMALL.model_dump()
 
 
 @pytest.mark.parametrize(
@@ -324,7 +378,7 @@ WHOLE = asdict(SMALL)
         '{"format": 1, "recipe": {"seed": 1}}',
         json.dumps({"format": FORMAT, "recipe": {"seed": 1}}),
         json.dumps({"format": FORMAT, "recipe": WHOLE | {"views": "4"}}),
-        json.dumps({"format": FORMAT, "recipe": WHOLE, "shards": ["shard_00000.npz"]}),
+        json.dumps({"format": FORMAT, "recipe": WHOLE, "shards": ["shard_00000.safetensors"]}),
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
@@ -426,8 +480,8 @@ def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path, monkeypa
     assert "does not split" in str(wrong.exception)
     monkeypatch.setitem(sys.modules, "mitsuba", None)
     missing = CliRunner().invoke(app, [*arguments[:2], str(tmp_path / "new"), *arguments[3:]])
-    assert missing.exit_code == 1
-    assert missing.stderr.startswith("error: reference pictures need Mitsuba 3")
+    assert isinstance(missing.exception, InputError)
+    assert str(missing.exception).startswith("reference pictures: Mitsuba 3 is not installed")
     for machine in ("5", "0/2", "3/2", "a/b"):
         assert CliRunner().invoke(app, [*arguments, "--machine", machine]).exit_code == 2
-    assert read_manifest(out)["shards"].keys() == {"shard_00000.npz"}
+    assert read_manifest(out).shards.keys() == {"shard_00000.safetensors"}

@@ -6,12 +6,9 @@ and a run that was killed goes on where it was.
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,31 +16,27 @@ import numpy as np
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.stages import stage_kind
+from renderformer.data.progress import Progress, silent
+from renderformer.data.sets.manifest import MANIFEST_FILE, Recipe, read_manifest, record_hashes, write_manifest
 from renderformer.data.sets.shards import (
     STAGES,
     Arrays,
-    Recipe,
-    end_with_parent,
-    file_hash,
+    check_shard,
     pack_scenes,
-    read_manifest,
-    read_shard,
-    record_hashes,
+    remove_leftovers,
     shard_path,
-    write_manifest,
     write_shard,
 )
 from renderformer.data.sets.user_meshes import UserMesh
+from renderformer.data.sets.workers import run_jobs
 
 # A picture is left out at a pixel where it exceeds the mean of the others by this much (see `robust_mean`).
 FIREFLY_FACTOR, FIREFLY_OFFSET = 2.0, 0.1
 # What scenes and pictures depend on, beside this package, whose tests hold it to the same scenes.
 PACKAGES = ("numpy", "mitsuba", "manifold3d", "scikit-image", "fast-simplification")
-# A temporary file of this age, in seconds, is left over from a run that was killed.
-STALE = 3600.0
 
-# The user's meshes in a worker process, sent once at its start.
-_worker_meshes: tuple[UserMesh, ...] = ()
+# The user's meshes, sent to each worker process once at its start.
+_process_meshes: tuple[UserMesh, ...] = ()
 
 
 def robust_mean(batches: Float32Array) -> Float32Array:
@@ -73,7 +66,7 @@ def make_shard(recipe: Recipe, index: int, meshes: Sequence[UserMesh] = ()) -> A
     """The arrays of one shard (see `renderformer.data.sets.shards`), made in this process.
 
     Raises:
-        ImportError: the extra `reference` is not installed.
+        InputError: the extra `reference` is not installed.
     """
     from renderformer.data.sets.mitsuba import ReferenceScene
     from renderformer.data.sets.procedural import procedural_scene
@@ -102,7 +95,7 @@ def generate(
     workers: int = 1,
     machine: tuple[int, int] = (1, 1),
     meshes: Sequence[UserMesh] = (),
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[int]:
     """Write the shards that hold `scenes` scenes; those that exist are kept, so a stopped run goes on.
 
@@ -122,8 +115,7 @@ def generate(
     Raises:
         InputError: counts that are not positive, seeds that run into those of another kind of set, another recipe,
             other meshes or other versions of the packages in the folder, a damaged shard, a folder that cannot be
-            written.
-        ImportError: the extra `reference` is not installed.
+            written, or the extra `reference` is not installed.
     """
     number, machines = machine
     if scenes < 1 or workers < 1 or not 1 <= number <= machines:
@@ -134,22 +126,21 @@ def generate(
         )
     folder = Path(folder)
     recipe = _settle(folder, recipe, meshes, scenes)
-    count = -(-scenes // recipe.scenes_per_shard)
-    wanted = range(number - 1, count, machines)
-    missing = [index for index in wanted if not shard_path(folder, index).exists()]
-    hashes = _hashes_of_old(folder, recipe, set(wanted) - set(missing))
-    for leftover in folder.glob(".shard_*.tmp.npz"):
-        if time.time() - leftover.stat().st_mtime > STALE:
-            leftover.unlink(missing_ok=True)
+    share = range(number - 1, -(-scenes // recipe.scenes_per_shard), machines)
+    missing = [index for index in share if not shard_path(folder, index).exists()]
+    present = [shard_path(folder, index) for index in share if index not in missing]
+    # Those of a killed run have no hash yet; they are read once, so that a damaged one is noticed.
+    manifest = read_manifest(folder)
+    hashes = {path.name: check_shard(path, manifest)[0] for path in present if path.name not in manifest.shards}
+    remove_leftovers(folder)
     made: list[int] = []
     try:
-        if progress:
-            progress("shards", len(wanted) - len(missing), len(wanted))
-        for index, digest in _run(folder, recipe, missing, workers, tuple(meshes)):
+        progress("shards", len(present), len(share))
+        jobs = [(folder, recipe, index) for index in missing]
+        for index, digest in run_jobs(_make, jobs, workers, functools.partial(_receive_meshes, tuple(meshes))):
             made.append(index)
             hashes[shard_path(folder, index).name] = digest
-            if progress:
-                progress("shards", len(wanted) - len(missing) + len(made), len(wanted))
+            progress("shards", len(present) + len(made), len(share))
     finally:
         record_hashes(folder, hashes)
     return sorted(made)
@@ -158,39 +149,42 @@ def generate(
 def _settle(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], scenes: int) -> Recipe:
     """The recipe to use; the manifest of a new folder is written, that of an old one compared."""
     hashes = {mesh.name: mesh.digest for mesh in meshes}
-    manifest = folder / "manifest.json"
-    if not manifest.exists():
+    path = folder / MANIFEST_FILE
+    if not path.exists():
         recipe = recipe or Recipe()
-        _check_range(recipe, scenes)
+        _check_range(folder, recipe, scenes)
         write_manifest(folder, recipe, _versions(), hashes)
         return recipe
-    content = read_manifest(folder)
-    old = Recipe(**content["recipe"])
-    _check_range(old, scenes)
-    if recipe is not None and recipe != old:
-        changed = [key for key, value in asdict(recipe).items() if asdict(old)[key] != value]
+    manifest = read_manifest(folder)
+    _check_range(folder, manifest.recipe, scenes)
+    if recipe is not None and recipe != manifest.recipe:
+        before, now = manifest.recipe.model_dump(), recipe.model_dump()
+        key = next(key for key in now if now[key] != before[key])
         raise InputError(
-            manifest,
-            f"the folder holds another recipe, {changed[0]} is {asdict(old)[changed[0]]} there and "
-            f"{asdict(recipe)[changed[0]]} here",
+            path,
+            f"the folder holds another recipe, {key} is {before[key]} there and {now[key]} here",
             "use the same values or another folder",
         )
-    for label, before, now in (("mesh", content["meshes"], hashes), ("version of", content["versions"], _versions())):
-        names = sorted(set(before) | set(now)) if label == "mesh" else PACKAGES
-        odd = [name for name in names if before.get(name) != now.get(name)]
-        if odd:
+    names = sorted(set(manifest.meshes) | set(hashes))
+    _check_same(path, "mesh", names, manifest.meshes, hashes)
+    _check_same(path, "version of", PACKAGES, manifest.versions, _versions())
+    return manifest.recipe
+
+
+def _check_same(path: Path, label: str, names: Sequence[str], before: dict[str, str], now: dict[str, str]) -> None:
+    for name in names:
+        if before.get(name) != now.get(name):
             raise InputError(
-                manifest,
-                f"{label} {odd[0]} is {before.get(odd[0], 'none')[:16]} there and {now.get(odd[0], 'none')[:16]} "
-                "here, so scenes would not be the same",
+                path,
+                f"{label} {name} is {before.get(name, 'none')[:16]} there and {now.get(name, 'none')[:16]} here, so "
+                "scenes would not be the same",
                 "use the same or another folder",
             )
-    return old
 
 
-def _check_range(recipe: Recipe, scenes: int) -> None:
+def _check_range(folder: Path, recipe: Recipe, scenes: int) -> None:
     if recipe.imported:
-        raise InputError("data set", "the folder holds imported scenes", "give another one for procedural scenes")
+        raise InputError(folder, "holds imported scenes", "give another folder for procedural scenes")
     recipe.check_range(-(-scenes // recipe.scenes_per_shard) * recipe.scenes_per_shard)
 
 
@@ -198,51 +192,20 @@ def _versions() -> dict[str, str]:
     """Versions of everything that a scene or picture depends on."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in ("renderformer", *PACKAGES):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
-def _hashes_of_old(folder: Path, recipe: Recipe, indices: set[int]) -> dict[str, str]:
-    """Hashes of shards that a killed run left without; they are read once, so that a damaged one is noticed."""
-    known = read_manifest(folder)["shards"]
-    paths = [shard_path(folder, index) for index in sorted(indices)]
-    found = {}
-    for path in paths:
-        if path.name not in known:
-            read_shard(path, recipe)
-            found[path.name] = file_hash(path)
-    return found
+def _make(folder: Path, recipe: Recipe, index: int) -> tuple[int, str]:
+    """Make and write one shard of scenes with the meshes of this process; returns its index and hash."""
+    return index, write_shard(shard_path(folder, index), make_shard(recipe, index, _process_meshes))
 
 
-def _write(folder: Path, recipe: Recipe, index: int, meshes: Sequence[UserMesh] | None = None) -> tuple[int, str]:
-    """Make and write one shard; returns its index and hash. In a worker the meshes are those it was started with."""
-    arrays = make_shard(recipe, index, _worker_meshes if meshes is None else meshes)
-    return index, write_shard(shard_path(folder, index), arrays)
-
-
-def _run(
-    folder: Path, recipe: Recipe, indices: list[int], workers: int, meshes: tuple[UserMesh, ...]
-) -> Iterator[tuple[int, str]]:
-    if workers == 1 or len(indices) < 2:
-        for index in indices:
-            yield _write(folder, recipe, index, meshes)
-        return
-    # Spawned, not forked: Mitsuba's thread pool does not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(indices)), context, _start_worker, (meshes,)) as pool:
-        try:
-            for future in as_completed([pool.submit(_write, folder, recipe, index) for index in indices]):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(meshes: tuple[UserMesh, ...]) -> None:
-    global _worker_meshes
-    _worker_meshes = meshes
-    end_with_parent()
+def _receive_meshes(meshes: tuple[UserMesh, ...]) -> None:
+    global _process_meshes
+    _process_meshes = meshes

@@ -30,14 +30,13 @@ def load_mitsuba(threads: int = 1) -> Any:
     """The mitsuba module, set to `scalar_rgb`, which for small pictures is as fast as LLVM and needs nothing else.
 
     Raises:
-        ImportError: Mitsuba is not installed; the message names the command.
+        InputError: Mitsuba is not installed.
     """
     try:
         import mitsuba
     except ImportError as error:
-        raise ImportError(
-            "reference pictures need Mitsuba 3, which is not installed: pip install 'renderformer[reference]'"
-        ) from error
+        remedy = "pip install 'renderformer[reference]'"
+        raise InputError("reference pictures", "Mitsuba 3 is not installed", remedy) from error
     if mitsuba.variant() != "scalar_rgb":
         mitsuba.set_variant("scalar_rgb")
     # Rounded sample counts are documented; a line for each picture would drown everything else.
@@ -64,15 +63,14 @@ class ReferenceScene:
         threads: of this process; one by default, since whole processes scale better (spec training.md).
 
     Raises:
-        ImportError: Mitsuba is not installed.
-        InputError: the scene has texture patches, a material reflects more than all light, depth is not positive.
+        InputError: Mitsuba is not installed, the scene has texture patches, a material reflects more than all light,
+            or depth is not positive.
     """
 
     def __init__(self, scene: Scene, depth: int = 5, threads: int = 1) -> None:
         if scene.patches is not None:
-            raise InputError(
-                f"scene {scene.name!r}", "reference pictures need uniform materials, this scene has texture patches"
-            )
+            problem = "has texture patches, reference pictures need uniform materials"
+            raise InputError(f"scene {scene.name!r}", problem, "give its objects one material row per triangle")
         if depth < 1:
             raise InputError("reference", f"depth is {depth}", "expected at least 1")
         for mesh in scene.objects:
@@ -189,7 +187,7 @@ def _check_energy(mesh: Mesh) -> None:
         raise InputError(
             f"object {mesh.name!r}",
             f"diffuse + specular is {total:.3g}, more than 1",
-            "reference pictures need materials that conserve energy, scale them down",
+            "reference pictures need materials that conserve energy, scale it down",
         )
 
 

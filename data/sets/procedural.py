@@ -20,20 +20,20 @@ from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import DIFFUSE, Light, Material, Mesh, Scene
 from renderformer.data.sets.shapes import Shape, on_grid, random_shape
 from renderformer.data.sets.user_meshes import UserMesh
+from renderformer.data.trained_range import TrainedRange
 
+# Sizes and distances are those of the released models, so that one set serves every model.
+TRAINED = TrainedRange()
+assert TRAINED.light_distance is not None
+assert TRAINED.light_edge is not None
+HALF, CAMERA_DISTANCE, FOV, ROUGHNESS_RANGE = TRAINED.box, TRAINED.camera_distance, TRAINED.fov, TRAINED.roughness
+LIGHT_DISTANCE, LIGHT_EDGE = TRAINED.light_distance, TRAINED.light_edge
 MIN_TRIANGLES, MAX_TRIANGLES = 40, 3000
-HALF = 0.5
-CAMERA_DISTANCE = (1.5, 2.0)
 CAMERA_ELEVATION = (5.0, 50.0)
-FOV = (30.0, 60.0)
-LIGHT_DISTANCE = (2.1, 2.7)
 LIGHT_ELEVATION = (25.0, 90.0)
-UNIT_EDGE = 0.0707
-LIGHT_SCALE = (2.0, 2.5)
 TOTAL_EMISSION = (1000.0, 4000.0)
 # Shares of the scenes with 1, 2, ... lights.
 LIGHT_COUNTS = (0.38, 0.22, 0.14, 0.08, 0.06, 0.04, 0.04, 0.04)
-ROUGHNESS_RANGE = (0.01, 1.0)
 # Irradiance / pi, the picture's level at albedo 1, averaged over the objects: outside it they are black or burnt out.
 LEVEL = (0.4, 3.0)
 # Gap under a resting object: without one its base and the floor would share a plane.
@@ -79,8 +79,7 @@ def procedural_scene(
         A Scene whose objects are the stage's walls, the objects and the lights, in this order.
 
     Raises:
-        InputError: a negative seed, no views, or a budget under 64 triangles.
-        ImportError: the extra `reference` is not installed.
+        InputError: a negative seed, no views, a budget under 64 triangles, or the extra `reference` is not installed.
     """
     if seed < 0 or views < 1 or max_triangles < 64:
         raise InputError(
@@ -194,7 +193,7 @@ def _object_rows(rng: np.random.Generator, centres: Float64Array) -> Float32Arra
     return rows
 
 
-def _objects(rng: np.random.Generator, stage: _Stage, budget: int, own: Sequence[UserMesh]) -> list[Mesh]:
+def _objects(rng: np.random.Generator, stage: _Stage, budget: int, user_meshes: Sequence[UserMesh]) -> list[Mesh]:
     count = 1 + int(rng.choice(3, p=[0.35, 0.4, 0.25]))
     count = max(1, min(count, budget // 12))
     shares = rng.dirichlet(np.full(count, 4.0))
@@ -202,7 +201,7 @@ def _objects(rng: np.random.Generator, stage: _Stage, budget: int, own: Sequence
     placed: list[tuple[float, float, float]] = []
     for i in range(count):
         share = max(12, int(shares[i] * (budget - 12 * count)) + 12)
-        family, shape = random_shape(rng, share, [mesh.shape for mesh in own])
+        family, shape = random_shape(rng, share, [mesh.shape for mesh in user_meshes])
         vertices = _placed(rng, stage, shape, count, placed)
         if vertices is None:
             continue
@@ -270,7 +269,7 @@ def _lights(
     total = _log_uniform(rng, *TOTAL_EMISSION)
     for attempt in range(40):
         positions = [_light_position(rng, stage, points) for _ in range(count)]
-        sizes = UNIT_EDGE * rng.uniform(*LIGHT_SCALE, count)
+        sizes = LIGHT_EDGE[0] * rng.uniform(1.0, LIGHT_EDGE[1] / LIGHT_EDGE[0], count)
         level = 0.0
         for position, share, size in zip(positions, shares, sizes, strict=True):
             area = math.sqrt(3) / 4 * size**2

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float64Array, Int64Array
+from renderformer.data.errors import InputError
 from renderformer.data.geometry.decimation import decimate_closed
 from renderformer.data.geometry.subdivide import quartered
 from renderformer.data.geometry.triangles import is_closed
@@ -40,7 +41,7 @@ def random_shape(
         meshes: the user's, each a function of the budget; a third of the draws takes one, of the family "mesh".
 
     Raises:
-        ImportError: the extra `reference` is not installed.
+        InputError: the extra `reference` is not installed.
     """
     names = list(FAMILIES)
     weights = np.array([FAMILIES[name][1] for name in names])
@@ -85,10 +86,8 @@ def _manifold3d() -> Any:
     try:
         import manifold3d
     except ImportError as error:
-        raise ImportError(
-            "procedural shapes need manifold3d and scikit-image, which are not installed: "
-            "pip install 'renderformer[reference]'"
-        ) from error
+        remedy = "pip install 'renderformer[reference]'"
+        raise InputError("procedural scenes", "manifold3d is not installed", remedy) from error
     return manifold3d
 
 

@@ -1,7 +1,6 @@
 """Data set shards: scenes with their path-traced pictures, many to a file.
 
-A folder holds `manifest.json` (recipe, versions, hashes) and `shard_00000.npz` and so on, uncompressed npz without
-pickle:
+A folder holds `manifest.json` (see `manifest`) and `shard_00000.safetensors` and so on, with the arrays
 
     triangles (T, 3, 3) f32 · normals (T, 3, 3) f16 · materials (T, 13) f16 · offsets (S + 1,) i64
     sizes (O,) i32 · size_offsets (S + 1,) i64 · stages (S,) i8
@@ -10,129 +9,74 @@ pickle:
 S scenes, V views, T triangles and O objects of all scenes. Scene i owns triangles offsets[i] to offsets[i + 1], which
 are its objects one after the other, with the numbers of triangles sizes[size_offsets[i]] to sizes[size_offsets[i + 1]];
 stages[i] is an index into `STAGES`. Half floats cost at most 2^-11 of a value, far less than the noise of the pictures;
-light sources (up to 6000) fit. A 64 x 64 picture takes 24 KiB. Shards are made by `generation` and `importing`.
+light sources (up to 6000) fit. A 64 x 64 picture takes 24 KiB. Shards are made by `generation` and `rendered_scenes`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import multiprocessing
 import os
-import struct
-import threading
-import zipfile
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from renderformer.data.arrays import AnyArray, Float16Array, Float32Array, Int32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
 from renderformer.data.geometry.stages import STAGE_KINDS
+from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Mesh, Scene
+from renderformer.data.sets.manifest import Manifest, Recipe, read_manifest, record_hashes
 
-FORMAT = 2
 # What a scene stands on; "other" for scenes that were not made here.
 STAGES = ("none", *STAGE_KINDS, "other")
-# Training scenes have seeds below the first of these, held-out ones from there on; imported ones, which have no seed,
-# are numbered from the second. `Recipe.check_range` holds every folder to its own range.
-HELD_OUT_SEED, IMPORTED_SEED = 1_000_000_000, 2_000_000_000
 # Radiance above this would be infinite in float16.
 HALF_MAX = 65000.0
-_DTYPES = {
-    "triangles": "<f4", "normals": "<f2", "materials": "<f2", "offsets": "<i8", "sizes": "<i4", "size_offsets": "<i8",
-    "stages": "|i1", "c2w": "<f4", "fov": "<f4", "hdr": "<f2", "seeds": "<i8",
+# Types of the arrays, as safetensors names them.
+TYPES = {
+    "triangles": "F32", "normals": "F16", "materials": "F16", "offsets": "I64", "sizes": "I32", "size_offsets": "I64",
+    "stages": "I8", "c2w": "F32", "fov": "F32", "hdr": "F16", "seeds": "I64",
 }  # fmt: skip
-KEYS = tuple(_DTYPES)
+_TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int64): "I64",
+               np.dtype(np.int32): "I32", np.dtype(np.int8): "I8"}  # fmt: skip
+# Arrays with a number or two per scene.
+_SMALL = ("offsets", "size_offsets", "stages", "seeds")
+# A temporary file of this age, in seconds, is left over from a run that was killed.
+STALE = 3600.0
 Arrays = dict[str, AnyArray]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What determines the content of every shard, apart from user meshes, whose hashes the manifest holds.
-
-    Attributes:
-        seed: of the first scene; scene k of the folder has seed + k.
-        views: cameras per scene.
-        resolution: pixels on a side of the square pictures.
-        spp: samples per pixel, in `batches` pictures of equal share that are combined robustly
-            (`generation.robust_mean`).
-        batches: 1 gives the plain average.
-        depth: longest light path in segments (see `ReferenceScene`).
-        scenes_per_shard: scenes in one file; the last file of an imported set may have fewer.
-        max_triangles: of a scene, stage and lights included.
-        imported: the scenes were made elsewhere (`renderformer data import`); then spp, batches, depth and
-            max_triangles are 0, not known.
-    """
-
-    seed: int = 0
-    views: int = 4
-    resolution: int = 64
-    spp: int = 64
-    batches: int = 4
-    depth: int = 5
-    scenes_per_shard: int = 32
-    max_triangles: int = 3000
-    imported: bool = False
-
-    def __post_init__(self) -> None:
-        unknown = ("spp", "batches", "depth", "max_triangles") if self.imported else ()
-        for key, value in asdict(self).items():
-            least = 0 if key in ("seed", "imported", *unknown) else 1
-            if value < least:
-                raise InputError("data set", f"{key} is {value}", f"expected at least {least}")
-            if key in unknown and value:
-                raise InputError("data set", f"{key} is {value}", "expected 0 (not known) for an imported set")
-        if self.imported:
-            return
-        if self.spp % self.batches:
-            raise InputError("data set", f"spp {self.spp} does not split into {self.batches} batches")
-        share = self.spp // self.batches
-        if math.isqrt(share) ** 2 != share:
-            # Mitsuba's multijitter sampler would round it up, and the manifest would tell less than was spent.
-            raise InputError(
-                "data set", f"{self.spp} spp in {self.batches} batches are {share} each", "expected a square number"
-            )
-
-    @property
-    def digest(self) -> str:
-        """Short hash of the recipe."""
-        # Without the key that sets from before do not have: caches are found by this.
-        known = {key: value for key, value in asdict(self).items() if key != "imported" or value}
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def held_out(self) -> bool:
-        """Whether the scenes have seeds that training must not use."""
-        return HELD_OUT_SEED <= self.seed < IMPORTED_SEED
-
-    def check_range(self, scenes: int) -> None:
-        """Raise InputError where that many scenes would run into the seeds of another kind of set."""
-        end = self.seed + scenes
-        limit = next((limit for limit in (HELD_OUT_SEED, IMPORTED_SEED) if self.seed < limit), None)
-        if self.imported == (limit is not None) or (limit is not None and end > limit):
-            raise InputError(
-                "data set",
-                f"seeds {self.seed} to {end - 1} are not of one kind; training has 0 to {HELD_OUT_SEED - 1}, "
-                f"held-out scenes the {IMPORTED_SEED - HELD_OUT_SEED} after those",
-                "lower --seed or --scenes",
-            )
 
 
 def shard_path(folder: str | os.PathLike[str], index: int) -> Path:
     """Where shard `index` of a folder lies."""
-    return Path(folder) / f"shard_{index:05d}.npz"
+    return Path(folder) / f"shard_{index:05d}.safetensors"
 
 
 def shard_paths(folder: str | os.PathLike[str]) -> list[Path]:
     """The finished shards of a folder, in the order of their scenes."""
-    return sorted(Path(folder).glob("shard_*.npz"))
+    return sorted(Path(folder).glob("shard_*.safetensors"))
+
+
+def seed_range(folder: str | os.PathLike[str]) -> range:
+    """The seeds of a folder's scenes, with those of shards that are missing before the last.
+
+    Raises:
+        InputError: no or a damaged manifest.
+    """
+    recipe, paths = read_manifest(folder).recipe, shard_paths(folder)
+    end = _index_of(paths[-1]) + 1 if paths else 0
+    return range(recipe.seed, recipe.seed + end * recipe.scenes_per_shard)
+
+
+def _index_of(path: Path) -> int:
+    return int(path.stem.removeprefix("shard_"))
 
 
 def write_shard(path: Path, arrays: Arrays) -> str:
@@ -141,9 +85,10 @@ def write_shard(path: Path, arrays: Arrays) -> str:
     Returns:
         The SHA-256 of the file; the same arrays give the same bytes.
     """
+    content = save(arrays)
     with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
-        return file_hash(temporary)
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def pack_scenes(scenes: list[tuple[Scene, int, int]], pictures: list[Float32Array]) -> Arrays:
@@ -180,84 +125,38 @@ def file_hash(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The checked content of a folder's manifest: format, recipe, digest, versions; `meshes` (name: SHA-256) where user
-    meshes were used, `shards` (name: SHA-256) as far as recorded.
+def check_shard(
+    path: Path, manifest: Manifest, read: Callable[[Path, Recipe], Arrays] | None = None
+) -> tuple[str, Arrays]:
+    """The SHA-256 and the arrays of a shard, as `read` (`read_shard`) reads them.
 
     Raises:
-        InputError: no manifest, or one that is damaged or of another format.
+        InputError: it is damaged, does not fit the recipe, or has another hash than the manifest.
     """
-    path = Path(folder) / "manifest.json"
     try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(
-            path, "no such file", f"make a data set with `renderformer data generate --out {folder}`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"cannot be read ({error})", "delete the folder and make the data set again") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("recipe"), dict):
-        raise InputError(path, f"not the manifest of a data set of format {FORMAT}", "make the data set again")
-    # Sets that were made before there were imported ones do not have the key.
-    content["recipe"].setdefault("imported", False)
-    odd = sorted(set(content["recipe"]) ^ set(asdict(Recipe())))
-    if odd:
-        raise InputError(path, f"recipe key {odd[0]!r} is missing or unknown", "make the data set again")
-    for key, kind in asdict(Recipe()).items():
-        if type(content["recipe"][key]) is not type(kind):
-            raise InputError(path, f"recipe key {key!r} is {content['recipe'][key]!r}", "make the data set again")
-    for key in ("versions", "meshes", "shards"):
-        known = content.setdefault(key, {})
-        if not isinstance(known, dict) or not all(isinstance(value, str) for value in known.values()):
-            raise InputError(path, f"{key!r} is damaged", "make the data set again")
-    return content
-
-
-def read_recipe(folder: str | os.PathLike[str]) -> Recipe:
-    """The recipe in a folder's manifest.
-
-    Raises:
-        InputError: no manifest, or one that is damaged or of another format.
-    """
-    return Recipe(**read_manifest(folder)["recipe"])
-
-
-def write_manifest(
-    folder: str | os.PathLike[str], recipe: Recipe, versions: dict[str, str], meshes: dict[str, str] | None = None
-) -> None:
-    """The manifest of a new folder, which is made where it does not exist."""
-    _make_folder(Path(folder))
-    content: dict[str, Any] = {
-        "format": FORMAT, "recipe": asdict(recipe), "digest": recipe.digest, "versions": versions,
-    }  # fmt: skip
-    _write_json(Path(folder) / "manifest.json", content | ({"meshes": meshes} if meshes else {}))
-
-
-def record_hashes(folder: str | os.PathLike[str], hashes: dict[str, str]) -> None:
-    """Add shards (file name: SHA-256) to the manifest.
-
-    Machines that do this at the same time may lose each other's entries; `verify` adds what is missing.
-    """
-    content = read_manifest(folder)
-    if hashes.items() <= content["shards"].items():
-        return
-    content["shards"] = dict(sorted((content["shards"] | hashes).items()))
-    _write_json(Path(folder) / "manifest.json", {key: value for key, value in content.items() if value})
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+        digest = file_hash(path)
     except OSError as error:
-        raise InputError(folder, f"cannot make this folder, {error.strerror or error}") from None
+        raise unreadable(path, error) from None
+    if manifest.shards.get(path.name, digest) != digest:
+        raise InputError(path, "is not the file that the manifest has recorded", "delete it and make it again")
+    return digest, (read or read_shard)(path, manifest.recipe)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+def check_complete(folder: Path, manifest: Manifest, paths: Sequence[Path]) -> None:
+    """Raise InputError where a shard that the manifest has recorded is not among `paths`."""
+    lost = sorted(set(manifest.shards) - {path.name for path in paths})
+    if lost:
+        raise InputError(folder / lost[0], "recorded in the manifest but not there", "make it again")
 
 
-def verify(folder: str | os.PathLike[str]) -> dict[str, int]:
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of runs that were killed."""
+    for leftover in folder.glob(".shard_*.tmp.safetensors"):
+        if time.time() - leftover.stat().st_mtime > STALE:
+            leftover.unlink(missing_ok=True)
+
+
+def verify(folder: str | os.PathLike[str], progress: Progress = silent) -> dict[str, int]:
     """Read every shard of a folder, compare it with its hash in the manifest, and record those that have none.
 
     Returns:
@@ -266,22 +165,17 @@ def verify(folder: str | os.PathLike[str]) -> dict[str, int]:
     Raises:
         InputError: a shard that is damaged, does not fit the manifest, or is not the one that was recorded.
     """
-    known, recipe, paths = read_manifest(folder)["shards"], read_recipe(folder), shard_paths(folder)
+    manifest, paths = read_manifest(folder), shard_paths(folder)
     new, scenes = {}, 0
-    for path in paths:
-        arrays = read_shard(path, recipe)
+    for done, path in enumerate(paths, 1):
+        digest, arrays = check_shard(path, manifest)
         scenes += len(arrays["seeds"])
-        digest = file_hash(path)
-        if known.get(path.name, digest) != digest:
-            raise InputError(path, "is not the file that the manifest has recorded", "delete it and make it again")
-        if path.name not in known:
+        if path.name not in manifest.shards:
             new[path.name] = digest
-    names = {path.name for path in paths}
-    lost = sorted(set(known) - names)
-    if lost:
-        raise InputError(Path(folder) / lost[0], "recorded in the manifest but not there", "make it again")
+        progress("shards", done, len(paths))
+    check_complete(Path(folder), manifest, paths)
     record_hashes(folder, new)
-    end = int(paths[-1].stem.removeprefix("shard_")) + 1 if paths else 0
+    end = _index_of(paths[-1]) + 1 if paths else 0
     return {"shards": len(paths), "scenes": scenes, "recorded": len(new), "missing": end - len(paths)}
 
 
@@ -326,48 +220,30 @@ class SceneArrays:
         return Scene(objects, cameras, f"seed_{self.seed}")
 
 
-def scene_of(arrays: Arrays, index: int) -> SceneArrays:
-    """One scene of a shard's arrays."""
-    a = arrays
+def scene_of(arrays: Mapping[str, Any], index: int) -> SceneArrays:
+    """One scene of a shard's arrays, which may be slices that are read from the file when they are indexed."""
+    a, scene = arrays, slice(index, index + 1)
     rows = slice(int(a["offsets"][index]), int(a["offsets"][index + 1]))
-    sizes = a["sizes"][int(a["size_offsets"][index]) : int(a["size_offsets"][index + 1])]
+    objects = slice(int(a["size_offsets"][index]), int(a["size_offsets"][index + 1]))
     return SceneArrays(
-        a["triangles"][rows],
-        a["normals"][rows],
-        a["materials"][rows],
-        sizes,
-        STAGES[int(a["stages"][index])],
-        a["c2w"][index],
-        a["fov"][index],
-        a["hdr"][index],
-        int(a["seeds"][index]),
+        triangles=a["triangles"][rows],
+        normals=a["normals"][rows],
+        materials=a["materials"][rows],
+        sizes=a["sizes"][objects],
+        stage=STAGES[int(a["stages"][index])],
+        c2w=a["c2w"][scene][0],
+        fov=a["fov"][scene][0],
+        hdr=a["hdr"][scene][0],
+        seed=int(a["seeds"][index]),
     )
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """An array in a shard: where its numbers start in the file, and what they are."""
-
-    start: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    def rows(self, file: IO[bytes], first: int, end: int) -> AnyArray:
-        """Rows first to end."""
-        count = (end - first) * math.prod(self.shape[1:])
-        file.seek(self.start + first * math.prod(self.shape[1:]) * self.dtype.itemsize)
-        values = np.fromfile(file, self.dtype, count)
-        if len(values) < count:
-            raise ValueError("it ends too early")
-        return values.reshape(end - first, *self.shape[1:])
 
 
 class ShardReader:
     """The scenes of a data set folder, in the order of their seeds.
 
-    Keeps only where things lie, and reads a scene's part of a file when asked for it: a folder may be far larger than
-    the memory, and any number of processes may read it. Checks shapes, offsets and that the pictures are finite;
-    `verify` finds a changed bit. `paths` are the shards.
+    Reads a scene's part of a file when asked for it and keeps nothing: a folder may be far larger than the memory, and
+    any number of processes may read it. Checks shapes, offsets and that the pictures are finite; `verify` finds a
+    changed bit. `paths` are the shards.
 
     Args:
         folder: with a manifest; may still be growing, see `refresh`.
@@ -378,9 +254,8 @@ class ShardReader:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.recipe = read_recipe(folder)
+        self.recipe = read_manifest(folder).recipe
         self.paths: list[Path] = []
-        self._known: dict[Path, tuple[dict[str, _Stored], Arrays]] = {}
         self._count = 0
         self.refresh()
 
@@ -390,8 +265,8 @@ class ShardReader:
         self._count = len(self.paths) * self.recipe.scenes_per_shard
         if self.recipe.imported and self.paths:
             # Only the last shard of an imported set may be short.
-            last = len(self._index(self.paths[-1])[1]["seeds"])
-            self._count += last - self.recipe.scenes_per_shard
+            with _opened(self.paths[-1], self.recipe) as stored:
+                self._count += len(stored["seeds"]) - self.recipe.scenes_per_shard
         return self._count
 
     def __len__(self) -> int:
@@ -407,93 +282,59 @@ class ShardReader:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.folder}: scene {index} of {len(self)}")
         shard, i = divmod(index, self.recipe.scenes_per_shard)
-        path = self.paths[shard]
-        stored, small = self._index(path)
-        start, end = (int(v) for v in small["offsets"][i : i + 2])
-        first, last = (int(v) for v in small["size_offsets"][i : i + 2])
-        try:
-            with open(path, "rb") as file:
-                triangles, normals, materials = (
-                    stored[key].rows(file, start, end) for key in ("triangles", "normals", "materials")
-                )
-                sizes = stored["sizes"].rows(file, first, last)
-                c2w, fov, hdr = (stored[key].rows(file, i, i + 1)[0] for key in ("c2w", "fov", "hdr"))
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from None
-        if not np.isfinite(hdr).all() or sizes.sum() != end - start:
-            raise _damaged(path)
-        return SceneArrays(
-            triangles, normals, materials, sizes, STAGES[int(small["stages"][i])], c2w, fov, hdr, int(small["seeds"][i])
-        )
-
-    def _index(self, path: Path) -> tuple[dict[str, _Stored], Arrays]:
-        """Where the arrays of a shard lie, and those with a number or two per scene."""
-        if path not in self._known:
-            try:
-                stored = _layout(path)
-                _check_layout(path, {key: (a.shape, a.dtype) for key, a in stored.items()}, self.recipe)
-                with open(path, "rb") as file:
-                    small = {
-                        key: stored[key].rows(file, 0, stored[key].shape[0])
-                        for key in ("offsets", "size_offsets", "stages", "seeds")
-                    }
-            except InputError:
-                raise
-            except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile) as error:
-                raise _unreadable(path, error) from None
-            _check_offsets(path, small, stored["triangles"].shape[0], stored["sizes"].shape[0])
-            self._known[path] = stored, small
-        return self._known[path]
+        with _opened(self.paths[shard], self.recipe) as stored:
+            scene = scene_of(stored, i)
+        if not np.isfinite(scene.hdr).all() or scene.sizes.sum() != len(scene.triangles):
+            raise _damaged(self.paths[shard])
+        return scene
 
 
-def _layout(path: Path) -> dict[str, _Stored]:
-    """Where the arrays of an uncompressed npz lie in the file."""
-    found = {}
-    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-        for key in KEYS:
-            info = archive.getinfo(f"{key}.npy")
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{key} is compressed")
-            # The local header ends with the name and an extra field, whose lengths stand at bytes 26 to 30.
-            file.seek(info.header_offset)
-            name, extra = struct.unpack("<26xHH", file.read(30))
-            file.seek(info.header_offset + 30 + name + extra)
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"{key} has npy version {version}")
-            shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
-            if by_column:
-                raise ValueError(f"{key} is stored by columns")
-            found[key] = _Stored(file.tell(), dtype, shape)
-    return found
+@contextmanager
+def _opened(path: Path, recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """The arrays of a shard: `_SMALL` whole, of the others slices that are read when they are indexed."""
+    try:
+        with safe_open(path, "np") as file:
+            stored: dict[str, Any] = {key: file.get_slice(key) for key in TYPES}
+            shapes = {key: tuple(part.get_shape()) for key, part in stored.items()}
+            _check_layout(path, shapes, {key: part.get_dtype() for key, part in stored.items()}, recipe)
+            stored |= {key: file.get_tensor(key) for key in _SMALL}
+            _check_offsets(path, stored, shapes["triangles"][0], shapes["sizes"][0])
+            yield stored
+    except (OSError, SafetensorError) as error:
+        raise unreadable(path, error) from None
 
 
 def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> Arrays:
-    """All arrays of a shard, checked against the recipe and the file's own checksums.
+    """All arrays of a shard, checked against the recipe.
 
     Raises:
         InputError: the file is missing, truncated, or has other shapes than the recipe says.
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in KEYS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from None
-    _check_layout(path, {key: (a.shape, a.dtype) for key, a in arrays.items()}, recipe)
+        with safe_open(path, "np") as file:
+            arrays = {key: file.get_tensor(key) for key in TYPES}
+    except (OSError, SafetensorError) as error:
+        raise unreadable(path, error) from None
+    check_arrays(path, arrays, recipe)
+    return arrays
+
+
+def check_arrays(path: Path, arrays: Arrays, recipe: Recipe) -> None:
+    """Raise InputError where the arrays of a shard, read from `path`, do not fit the recipe or each other."""
+    types = {key: _TYPE_NAMES.get(array.dtype, str(array.dtype)) for key, array in arrays.items()}
+    _check_layout(path, {key: array.shape for key, array in arrays.items()}, types, recipe)
     _check_offsets(path, arrays, len(arrays["triangles"]), len(arrays["sizes"]))
     per_scene = np.add.reduceat(arrays["sizes"], arrays["size_offsets"][:-1])
     if not np.isfinite(arrays["hdr"]).all() or not np.array_equal(per_scene, np.diff(arrays["offsets"])):
         raise _damaged(path)
-    return arrays
 
 
-def _check_layout(path: Path, found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], recipe: Recipe) -> None:
-    shape = {key: value[0] for key, value in found.items()}
+def _check_layout(path: Path, shapes: dict[str, tuple[int, ...]], types: dict[str, str], recipe: Recipe) -> None:
     scenes, views, size = recipe.scenes_per_shard, recipe.views, recipe.resolution
-    if recipe.imported and shape["seeds"] and 0 < shape["seeds"][0] < scenes:
-        scenes = shape["seeds"][0]
-    count, objects = (shape[key][0] if shape[key] else 0 for key in ("triangles", "sizes"))
+    if recipe.imported and shapes["seeds"] and 0 < shapes["seeds"][0] < scenes:
+        scenes = shapes["seeds"][0]
+    count, objects = (shapes[key][0] if shapes[key] else 0 for key in ("triangles", "sizes"))
     expected: dict[str, tuple[int, ...]] = {
         "triangles": (count, 3, 3),
         "normals": (count, 3, 3),
@@ -507,11 +348,11 @@ def _check_layout(path: Path, found: dict[str, tuple[tuple[int, ...], np.dtype[A
         "hdr": (scenes, views, size, size, 3),
         "seeds": (scenes,),
     }
-    for key, wanted in expected.items():
-        if shape[key] != wanted:
-            raise InputError(path, f"{key} has shape {shape[key]}, the manifest says {wanted}", "delete the file")
-        if found[key][1] != np.dtype(_DTYPES[key]):
-            raise InputError(path, f"{key} holds {found[key][1]}, expected {_DTYPES[key]}", "delete the file")
+    for key, shape in expected.items():
+        if shapes[key] != shape:
+            raise InputError(path, f"{key} has shape {shapes[key]}, the manifest says {shape}", "delete the file")
+        if types[key] != TYPES[key]:
+            raise InputError(path, f"{key} holds {types[key]}, expected {TYPES[key]}", "delete the file")
 
 
 def _check_offsets(path: Path, arrays: Arrays, triangles: int, objects: int) -> None:
@@ -523,19 +364,8 @@ def _check_offsets(path: Path, arrays: Arrays, triangles: int, objects: int) -> 
         raise _damaged(path)
 
 
-def end_with_parent() -> None:
-    """Ends this worker process when its parent is killed, instead of leaving it to wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What is raised for a file that is no shard."""
     return InputError(path, f"not a readable shard ({error})", "delete it and make it again")
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float16Array
 from renderformer.data.errors import InputError
+from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
-from renderformer.data.sets.shards import ShardReader, read_manifest
+from renderformer.data.sets.manifest import UNKNOWN_OF_IMPORTED, read_manifest
+from renderformer.data.sets.shards import ShardReader
 
 GAMMA = 2.2
 
@@ -33,7 +33,7 @@ def encoding_error(hdr: Float16Array) -> float:
     return float(((high - low) ** 2).mean() / 12)
 
 
-def summary(folder: str | os.PathLike[str], progress: Callable[[str, int, int], None]) -> dict[str, Any]:
+def summary(folder: str | os.PathLike[str], progress: Progress = silent) -> dict[str, Any]:
     """Read all scenes of a folder.
 
     Returns:
@@ -44,11 +44,31 @@ def summary(folder: str | os.PathLike[str], progress: Callable[[str, int, int], 
     """
     reader, manifest = ShardReader(folder), read_manifest(folder)
     if not len(reader):
-        raise InputError(folder, "no finished shard here")
+        raise InputError(folder, "no finished shard here", "make some with `renderformer data generate`")
+    recipe = manifest.recipe
+    unknown = UNKNOWN_OF_IMPORTED if recipe.imported else ()
+    views, size = len(reader) * recipe.views, sum(path.stat().st_size for path in reader.paths)
+    return {
+        "source": "imported" if recipe.imported else "held out" if recipe.held_out else "training",
+        "recipe": recipe.model_dump(exclude={"imported", *unknown}),
+        "versions": manifest.versions,
+        "user meshes": len(manifest.meshes),
+        "shards": len(reader.paths),
+        "hashes recorded": len(manifest.shards),
+        "scenes": len(reader),
+        "views": views,
+        "bytes": size,
+        "bytes per view": size / views,
+        **_scan(reader, progress),
+    }
+
+
+def _scan(reader: ShardReader, progress: Progress) -> dict[str, Any]:
+    """What only the scenes themselves tell."""
     stages: Counter[str] = Counter()
     lights: Counter[int] = Counter()
     ranges: dict[str, list[float]] = {}
-    errors, pixels, triangles = [], 0, []
+    errors, triangles, pixels = [], [], 0
 
     def widen(key: str, values: AnyArray) -> None:
         if values.size:
@@ -71,23 +91,8 @@ def summary(folder: str | os.PathLike[str], progress: Callable[[str, int, int], 
         widen("field of view", scene.fov)
         widen("radiance", scene.hdr)
         progress("scenes", i + 1, len(reader))
-    views = len(reader) * reader.recipe.views
-    total = sum(path.stat().st_size for path in reader.paths)
-    recipe = asdict(reader.recipe)
-    for key in ("imported", *(("spp", "batches", "depth", "max_triangles") if recipe["imported"] else ())):
-        del recipe[key]
     return {
-        "source": "imported" if reader.recipe.imported else "held out" if reader.recipe.held_out else "training",
-        "recipe": recipe,
-        "versions": manifest["versions"],
-        "user meshes": len(manifest["meshes"]),
-        "shards": len(reader.paths),
-        "hashes recorded": len(manifest["shards"]),
-        "scenes": len(reader),
-        "views": views,
-        "bytes": total,
-        "bytes per view": total / views,
-        "of these pictures": pixels / views,
+        "of these pictures": pixels / (len(reader) * reader.recipe.views),
         "half floats cost, dB": -10 * np.log10(max(float(np.mean(errors)), 1e-30)),
         "triangles": [min(triangles), int(np.median(triangles)), max(triangles)],
         **ranges,

@@ -13,6 +13,7 @@ import numpy as np
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import is_closed, weld
+from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Mesh
 from renderformer.data.sets.shapes import Shape, volume
 
@@ -42,7 +43,7 @@ class UserMesh:
 
 
 def load_user_meshes(
-    folder: str | os.PathLike[str], reject: Callable[[str, str], None], progress: Callable[[int, int], None]
+    folder: str | os.PathLike[str], reject: Callable[[str, str], None], progress: Progress = silent
 ) -> list[UserMesh]:
     """The usable mesh files of a folder and the folders in it, in the order of their names.
 
@@ -52,7 +53,7 @@ def load_user_meshes(
         reject: called with the name of a file that is not used and the reason: it cannot be read, is not closed
             (watertight, every edge between two faces that agree about the outside), or stops being so when it is
             simplified.
-        progress: called with the numbers of files done and in all.
+        progress: called with ("meshes", files done, files in all).
 
     Raises:
         InputError: no such folder, or no usable mesh in it.
@@ -72,7 +73,7 @@ def load_user_meshes(
             meshes.append(_user_mesh(name, triangles))
         except InputError as error:
             reject(name, error.problem)
-        progress(done, len(paths))
+        progress("meshes", done, len(paths))
     if not meshes:
         raise InputError(folder, f"none of the {len(paths)} mesh files here can be used", "give closed meshes")
     return meshes
@@ -91,7 +92,7 @@ def _user_mesh(name: str, triangles: Float32Array) -> UserMesh:
     if len(points) > MAX_TRIANGLES:
         coarse = mesh.shape(MAX_TRIANGLES)
         if coarse is None:
-            raise InputError("", f"is not closed any more when it is simplified to {MAX_TRIANGLES} triangles")
+            raise InputError("", f"is not closed when it is simplified to {MAX_TRIANGLES} triangles", "simplify it")
         mesh = UserMesh(name, digest, coarse[0][coarse[1]].astype(np.float32))
     return mesh
 

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from renderformer.data.arrays import Float32Array, Float64Array, UInt8Array
 from renderformer.data.errors import InputError
+from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Scene
+from renderformer.data.sets.manifest import Recipe
 from renderformer.data.sets.mitsuba import ReferenceScene, load_mitsuba
-from renderformer.data.sets.shards import Recipe, ShardReader
-from renderformer.evaluation.evaluation import Progress
+from renderformer.data.sets.shards import ShardReader
 from renderformer.evaluation.metrics import display, flip, psnr, ssim
 from renderformer.renderer import Renderer
 
@@ -71,7 +72,7 @@ class Denoiser:
             import pyoidn
         except ImportError:
             remedy = "pip install 'renderformer[denoise]'"
-            raise InputError("", "denoising needs OIDN, which is not installed", remedy) from None
+            raise InputError("OIDN", "pyoidn is not installed", remedy) from None
         self._oidn = pyoidn
         self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
         self._device.set_int("numThreads", 1)
@@ -100,7 +101,7 @@ class Denoiser:
     def _check(self) -> None:
         error = self._device.get_error()
         if error is not None:
-            raise InputError("OIDN", error)
+            raise InputError("OIDN", error, "leave out --compare-mitsuba")
 
 
 def timed(run: Callable[[], T]) -> tuple[T, float]:
@@ -119,17 +120,14 @@ def samples_for(seconds: float, per_sample: float) -> int:
     return min(counts, key=lambda count: abs(math.log(count / wanted)))
 
 
-def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progress | None = None) -> list[Contest]:
+def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progress = silent) -> list[Contest]:
     """Race the model on the first view of each of the first `count` scenes, at the resolution of the data; one Contest
     for each of VIEWS.
 
     Raises:
         InputError: Mitsuba or OIDN is not installed.
     """
-    try:
-        load_mitsuba()
-    except ImportError as error:
-        raise InputError("Mitsuba", str(error)) from None
+    load_mitsuba()
     # How long the paths of pictures from elsewhere are is not known.
     depth = reader.recipe.depth or Recipe().depth
     denoise, size = Denoiser(), reader.recipe.resolution
@@ -145,8 +143,7 @@ def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progr
             arrays = reader.scene(i)
             races.append(_race(renderer, denoise, arrays.to_scene(), size, depth))
             references.append(arrays.hdr[0].astype(np.float32))
-            if progress is not None:
-                progress("equal time", i + 1, count)
+            progress("equal time", i + 1, count)
     finally:
         torch.set_num_threads(threads)
     return [_contest(views, [race[views] for race in races], np.stack(references)) for views in VIEWS]

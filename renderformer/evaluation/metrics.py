@@ -75,7 +75,7 @@ def flip(picture: Tensor, reference: Tensor) -> Float32Array:
         import flip_evaluator
     except ImportError:
         remedy = "pip install 'renderformer[metrics]'"
-        raise InputError("", "FLIP needs flip-evaluator, which is not installed", remedy) from None
+        raise InputError("FLIP", "flip-evaluator is not installed", remedy) from None
     truths, pictures = (image.clamp(0, 1).float().contiguous().numpy() for image in (reference, picture))
     maps = [
         flip_evaluator.evaluate(truth, own, "LDR", inputsRGB=False, applyMagma=False, computeMeanError=False)[0]

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import yaml
+from pydantic import Field
+
+from renderformer.data.declared import Declared
 from renderformer.data.errors import InputError
 
-# The values that a number may have where it is not simply positive.
-_RANGES: dict[str, tuple[float, float]] = {
-    "seed": (0, 1 << 32),
-    "sample_every": (0, 1e9),
-    "budget": (0, 1e6),
-    "warmup": (0, 1),
-    "larger_from": (0, 1),
-    "weight_decay": (0, 1),
-    "ema": (0, 1),
-}
-_CHOICES = {"precision": ("auto", "bf16", "fp32"), "loss": ("tone", "log", "relative", "gradient")}
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Declared):
     """How to train a model.
 
     Attributes:
@@ -41,49 +36,40 @@ class TrainingConfig:
         precision: "bf16" (autocast), "fp32", or "auto": bf16 where the device computes in it, see `make_accelerator`.
     """
 
-    model: dict[str, Any] = field(default_factory=dict)
-    steps: int = 10000
-    budget: float = 0.0
-    batch: int = 8
-    views: int = 4
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    weight_decay: float = 0.02
-    loss: str = "tone"
-    clip: float = 1.0
-    ema: float = 0.998
-    larger_from: float = 0.7
+    declared_place = "training configuration"
+
+    model: dict[str, Any] = {}
+    steps: Count = 10000
+    budget: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    batch: Count = 8
+    views: Count = 4
+    learning_rate: Positive = 1e-3
+    warmup: Share = 0.05
+    weight_decay: Share = 0.02
+    loss: Literal["tone", "log", "relative", "gradient"] = "tone"
+    clip: Positive = 1.0
+    ema: Share = 0.998
+    larger_from: Share = 0.7
     augment: bool = True
-    seed: int = 0
-    evaluate_every: int = 500
-    save_every: int = 250
-    sample_every: int = 1000
-    refresh_every: int = 500
+    seed: Annotated[int, Field(ge=0, le=1 << 32)] = 0
+    evaluate_every: Count = 500
+    save_every: Count = 250
+    sample_every: Annotated[int, Field(ge=0, le=10**9)] = 1000
+    refresh_every: Count = 500
     checkpointing: bool = False
-    precision: str = "auto"
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> TrainingConfig:
-        """Raises InputError for a key that is unknown or a value of the wrong type or range."""
-        known = {f.name: str(f.type) for f in fields(cls)}
-        for key, value in values.items():
-            if key not in known:
-                raise InputError(where, f"unknown key {key!r}", f"known are {', '.join(known)}")
-            problem = _problem(key, known[key], value)
-            if problem:
-                raise InputError(where, f"{key} is {value!r}", f"expected {problem}")
-        return cls(**values)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 
-def _problem(key: str, kind: str, value: Any) -> str:
-    """What is expected instead, or ""."""
-    if key in _CHOICES:
-        return "" if value in _CHOICES[key] else f"one of {', '.join(_CHOICES[key])}"
-    if kind == "bool":
-        return "" if isinstance(value, bool) else "true or false"
-    if kind in ("int", "float"):
-        least, most = _RANGES.get(key, (1 if kind == "int" else 1e-9, 1e9))
-        right = isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
-        number = "a whole number" if kind == "int" else "a number"
-        return "" if right and least <= value <= most else f"{number} from {least:g} to {most:g}"
-    return "" if isinstance(value, dict) else "keys and values"
+def load_config(path: str | os.PathLike[str]) -> TrainingConfig:
+    """The training configuration in a YAML file.
+
+    Raises:
+        InputError: the file cannot be read, has an unknown key, or a value of the wrong type or range.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        remedy = "give a training configuration, such as configs/embedded.yaml"
+        raise InputError(path, f"cannot be read as YAML, {reason}", remedy) from None
+    return TrainingConfig.read(values, path)

@@ -21,10 +21,12 @@ from torch.utils.data import Dataset
 
 from renderformer.data.arrays import Float16Array, Float32Array, Int64Array
 from renderformer.data.errors import InputError
+from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
-from renderformer.data.sets.shards import HALF_MAX, read_recipe
-from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, PreparedShard, Progress, prepared_shards
+from renderformer.data.sets.manifest import read_manifest
+from renderformer.data.sets.shards import HALF_MAX
+from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, PreparedShard, prepared_shards
 
 # Batches among which scenes are sorted by size. Of 640 scenes of 255 tokens in the mean (63 to 384), a batch of 8 is
 # padded to 272 with it and to 383 without.
@@ -99,10 +101,10 @@ class TrainingSet(Sequence[Example]):
         *,
         token_triangles: int,
         rays: bool = True,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> None:
         self.folder = Path(folder)
-        self.recipe = read_recipe(folder)
+        self.recipe = read_manifest(folder).recipe
         self.workers = workers
         self.limit = limit
         self.token_triangles, self.rays = token_triangles, rays
@@ -127,14 +129,14 @@ class TrainingSet(Sequence[Example]):
         """(scenes,) triangles that the tokens of each scene stand for."""
         return self._counts[: len(self)]
 
-    def refresh(self, progress: Progress | None = None) -> int:
+    def refresh(self, progress: Progress = silent) -> int:
         """Take in the shards that have appeared since; returns how many scenes they added."""
         before = len(self)
         most = None if self.limit is None else -(-(self.limit - before) // self.recipe.scenes_per_shard)
-        known = {shard.path.name for shard in self._shards}
+        known = {shard.path.stem for shard in self._shards}
         self._shards += prepared_shards(
             self.folder, self.recipe, known, self.token_triangles, self.rays, self.workers, most, progress
-        ).values()
+        )
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         self._counts = np.concatenate([np.diff(shard.offsets) for shard in self._shards] or [self._counts])
         return len(self) - before

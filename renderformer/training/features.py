@@ -15,10 +15,7 @@ S scenes of V views in a shard, T triangles that the tokens of all its scenes st
 
 from __future__ import annotations
 
-import multiprocessing
 import zipfile
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,16 +25,18 @@ import numpy as np
 from renderformer.data.arrays import AnyArray, Float16Array, Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
+from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.tokens import lit_tokens
 from renderformer.data.scene import Scene
-from renderformer.data.sets.shards import HALF_MAX, Recipe, end_with_parent, read_shard, scene_of, shard_paths
+from renderformer.data.sets.manifest import Recipe
+from renderformer.data.sets.shards import HALF_MAX, read_shard, scene_of, shard_paths
+from renderformer.data.sets.workers import run_jobs
 
 # Raise when the meaning of the features changes: cached ones are then cast anew.
 FEATURE_VERSION = 6
 # Of a row of tokens.
 CORNERS, NORMALS, MATERIAL, LIGHT = slice(0, 9), slice(9, 18), slice(18, 31), slice(31, 37)
-Progress = Callable[[str, int, int], None]
 
 
 def cast_scene(scene: Scene, token_triangles: int, size: int, rays: bool) -> tuple[Float32Array, Float16Array]:
@@ -93,7 +92,8 @@ class PreparedShard:
             raise InputError(path, f"cannot be read ({error})", f"delete {path.parent} and start again") from None
 
 
-def _prepare(shard: Path, recipe: Recipe, index: Path, token_triangles: int, rays: bool) -> None:
+def _prepare(shard: Path, recipe: Recipe, index: Path, token_triangles: int, rays: bool) -> Path:
+    """Make the inputs of a shard; returns the path of their index."""
     arrays = read_shard(shard, recipe)
     channels = (RGB.total if rays else 0) + 3
     images = np.empty((*arrays["hdr"].shape[:4], channels), np.float16)
@@ -109,6 +109,7 @@ def _prepare(shard: Path, recipe: Recipe, index: Path, token_triangles: int, ray
     offsets = np.cumsum([0, *map(len, rows)])
     with atomic_path(index) as temporary:
         np.savez(temporary, offsets=offsets, c2w=arrays["c2w"], fov=arrays["fov"], recipe=recipe.digest)
+    return index
 
 
 def prepared_shards(
@@ -119,9 +120,9 @@ def prepared_shards(
     rays: bool,
     workers: int,
     most: int | None = None,
-    progress: Progress | None = None,
-) -> dict[str, PreparedShard]:
-    """The shards of a folder by name, but for those in `known`; what is missing of their inputs is made first.
+    progress: Progress = silent,
+) -> list[PreparedShard]:
+    """The shards of a folder but for those whose stem is in `known`; what is missing of their inputs is made first.
 
     Args:
         token_triangles: most triangles that tokens stand for (`ShadingConfig`); rays: whether to cast any.
@@ -138,26 +139,20 @@ def prepared_shards(
         cache.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(cache, f"cannot make this folder, {error.strerror or error}") from None
-    names = [path.name for path in shard_paths(folder) if path.name not in known][:most]
-    ready: dict[str, PreparedShard] = {}
-    for name in names:
-        if (cache / name).exists() and (shard := PreparedShard(cache / name)).recipe == recipe.digest:
-            ready[name] = shard
-    missing = [name for name in names if name not in ready] if workers else []
-    jobs = [(folder / name, recipe, cache / name, token_triangles, rays) for name in missing]
-    report = progress or (lambda stage, done, total: None)
-    if len(jobs) < 2 or workers == 1:
-        for done, job in enumerate(jobs):
-            report("cast rays", done, len(jobs))
-            _prepare(*job)
-    else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=end_with_parent) as pool:
-            try:
-                for done, future in enumerate(as_completed([pool.submit(_prepare, *job) for job in jobs])):
-                    future.result()
-                    report("cast rays", done + 1, len(jobs))
-            finally:
-                pool.shutdown(cancel_futures=True)
-    ready |= {name: PreparedShard(cache / name) for name in missing}
-    return {name: ready[name] for name in names if name in ready}
+    paths = [path for path in shard_paths(folder) if path.stem not in known][:most]
+    caches = [cache / f"{path.stem}.npz" for path in paths]
+    ready: dict[Path, PreparedShard] = {}
+    for index in caches:
+        if index.exists() and (shard := PreparedShard(index)).recipe == recipe.digest:
+            ready[index] = shard
+    jobs = [
+        (path, recipe, index, token_triangles, rays)
+        for path, index in zip(paths, caches, strict=True)
+        if workers and index not in ready
+    ]
+    if jobs:
+        progress("cast rays", 0, len(jobs))
+    for done, index in enumerate(run_jobs(_prepare, jobs, workers), 1):
+        ready[index] = PreparedShard(index)
+        progress("cast rays", done, len(jobs))
+    return [ready[index] for index in caches if index in ready]

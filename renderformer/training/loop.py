@@ -14,7 +14,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from renderformer.checkpoints import build_model, save_model
 from renderformer.config import Config, config_from_dict
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
-from renderformer.evaluation.evaluation import baselines, evaluate
+from renderformer.evaluation.measurement import baselines, evaluate
 from renderformer.model import RenderFormer, ShadingModel
 from renderformer.training.config import TrainingConfig
 from renderformer.training.dataset import Batch, Steps, TrainingSet
@@ -286,7 +285,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "averaged": int(self.average.n_averaged),
-            "config": asdict(self.config),
+            "config": self.config.model_dump(),
         }
         with atomic_path(self.out / STATE_FILE) as temporary:
             save_file(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from renderformer.evaluation.evaluation import predict
+from renderformer.evaluation.measurement import predict
 from renderformer.model import Model
 from renderformer.training.dataset import Batch
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.files import atomic_path
-from renderformer.evaluation.evaluation import predict
+from renderformer.evaluation.measurement import predict
 from renderformer.evaluation.metrics import display, psnr
 from renderformer.model import Model
 from renderformer.training.dataset import Example, collate

@@ -19,14 +19,15 @@ from torch import Tensor
 
 from renderformer.data.arrays import Float16Array, Float64Array, UInt8Array
 from renderformer.data.errors import InputError
+from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.sets.shards import SceneArrays, ShardReader
 from renderformer.evaluation.metrics import display, flat, flip, psnr, relative_mse, ssim, unlearned
 from renderformer.model import Model
+from renderformer.renderer import Renderer
 from renderformer.training.dataset import Batch, Example, TrainingSet, collate
 
 Scores = dict[str, Float64Array]
-Progress = Callable[[str, int, int], None]
 # A picture without a model, of feature images and a level.
 Drawing = Callable[[Tensor, float | Tensor], Tensor]
 
@@ -48,7 +49,7 @@ def predict(model: Model, batch: Batch) -> Tensor:
 
 
 @torch.inference_mode()
-def evaluate(model: Model, data: Sequence[Example], progress: Progress | None = None) -> Scores:
+def evaluate(model: Model, data: Sequence[Example], progress: Progress = silent) -> Scores:
     """What changes while a model is trained: (S V,) arrays `psnr` (dB) and `ssim` of its pictures."""
     psnrs, ssims = [], []
     for i in range(len(data)):
@@ -56,13 +57,12 @@ def evaluate(model: Model, data: Sequence[Example], progress: Progress | None = 
         picture, reference = predict(model, batch)[0, ..., :3].float(), batch.hdr[0]
         psnrs.append(psnr(picture, reference))
         ssims.append(ssim(picture, reference))
-        if progress is not None:
-            progress("evaluate", i + 1, len(data))
+        progress("evaluate", i + 1, len(data))
     return {"psnr": _joined(psnrs), "ssim": _joined(ssims)}
 
 
 @torch.inference_mode()
-def baselines(data: Sequence[Example], progress: Progress | None = None) -> Scores:
+def baselines(data: Sequence[Example], progress: Progress = silent) -> Scores:
     """What does not: scores of ray casting without a model; the data needs ray features.
 
     Returns:
@@ -87,12 +87,11 @@ def _decibels(make: Drawing, levels: Sequence[float], batch: Batch) -> Float64Ar
     return torch.stack([psnr(make(pixels, level), reference) for level in levels], dim=1).double().numpy()
 
 
-def _ambient_decibels(data: Sequence[Example], progress: Progress | None) -> Float64Array:
+def _ambient_decibels(data: Sequence[Example], progress: Progress) -> Float64Array:
     rows = []
     for i in range(len(data)):
         rows.append(_decibels(unlearned, AMBIENT_LEVELS, collate([data[i]])))
-        if progress is not None:
-            progress("ray casting alone", i + 1, len(data))
+        progress("ray casting alone", i + 1, len(data))
     return np.concatenate(rows)
 
 
@@ -157,7 +156,7 @@ class Measurement:
 
 
 @torch.inference_mode()
-def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: Progress | None = None) -> Measurement:
+def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: Progress = silent) -> Measurement:
     """Score a model and the pictures without a model on every view.
 
     Args:
@@ -176,9 +175,8 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         reference = batch.hdr[0]
         drawn = predict(model, batch)[0, ..., :3].float()
         if not drawn.isfinite().all():
-            raise InputError(
-                "", f"{data.folder}, scene {i}: the model's picture is not finite", "its weights are of no use"
-            )
+            place = f"{data.folder}: scene {i}"
+            raise InputError(place, "the model's picture is not finite", "give a model with usable weights")
         made = {"model": drawn, **_unlearned_pictures(batch, ambient)}
         for method, picture in made.items():
             maps = flip(picture, reference)
@@ -192,18 +190,30 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
             for method, picture in {"reference": reference, **made}.items():
                 if method in kept:
                     kept[method].append((display(picture) * 255).round().byte().numpy())
-        if progress is not None:
-            progress("evaluate", i + 1, len(data))
+        progress("evaluate", i + 1, len(data))
     reader = ShardReader(data.folder)
     return Measurement(
         folder=data.folder,
         resolution=reader.recipe.resolution,
         scenes=tuple(SceneFacts.of(reader.scene(i)) for i in range(len(data))),
         ambient=ambient,
-        scores={m: {k: np.stack(values) for k, values in own.items()} for m, own in scores.items()},
+        scores={m: {k: np.stack(values) for k, values in by_metric.items()} for m, by_metric in scores.items()},
         pictures={m: np.stack(values) for m, values in kept.items() if values},
         errors={m: np.stack(values) for m, values in errors.items() if values},
     )
+
+
+def measure_folder(
+    renderer: Renderer, folder: Path, limit: int | None, pictures: bool, progress: Progress = silent
+) -> Measurement:
+    """Measure a renderer's model on at most `limit` scenes of a data set, and cast what rays were not cast before.
+
+    Raises:
+        InputError: as `measure`, or the data set cannot be read.
+    """
+    workers, tokens = torch.get_num_threads(), renderer.config.token_triangles
+    scenes = TrainingSet(folder, workers, limit, token_triangles=tokens, progress=progress)
+    return measure(renderer.model, scenes, pictures, progress)
 
 
 def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:
@@ -256,4 +266,4 @@ def groups(scenes: Sequence[SceneFacts]) -> dict[str, dict[str, list[int]]]:
         kind: {name: [i for i, scene in enumerate(scenes) if of(scene) == name] for name in names}
         for kind, (names, of) in kinds.items()
     }
-    return {kind: {name: rows for name, rows in own.items() if rows} for kind, own in members.items()}
+    return {kind: {name: rows for name, rows in by_name.items() if rows} for kind, by_name in members.items()}

@@ -1,4 +1,4 @@
-"""Imported data sets: other people's scenes and pictures become shards, and what cannot be used is named."""
+"""Scenes and pictures from elsewhere become shards, and what cannot be used is named."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from renderformer.data.formats import save_scene
 from renderformer.data.geometry.stages import stage_meshes
 from renderformer.data.scene import Light, Material, Scene
 from renderformer.data.sets.generation import generate
-from renderformer.data.sets.importing import import_scenes
-from renderformer.data.sets.shards import IMPORTED_SEED, ShardReader, read_recipe, verify
+from renderformer.data.sets.manifest import IMPORTED_SEED, read_manifest
+from renderformer.data.sets.rendered_scenes import import_scenes
+from renderformer.data.sets.shards import ShardReader, verify
 from renderformer.image import Image
 
 FLOOR = stage_meshes("floor", materials={"floor": Material((0.6, 0.3, 0.1), (0.2, 0.2, 0.2), 0.3)})[0]
@@ -94,7 +95,7 @@ def test_many_scenes_fill_several_shards_and_the_last_may_be_short(tmp_path: Pat
     reader = ShardReader(tmp_path / "out")
     assert len(reader) == 35
     assert [reader.scene(i).hdr.mean() for i in (1, 31, 32, 34)] == pytest.approx([2, 32, 33, 35], rel=0.2)
-    assert [path.name for path in reader.paths] == ["shard_00000.npz", "shard_00001.npz"]
+    assert [path.name for path in reader.paths] == ["shard_00000.safetensors", "shard_00001.safetensors"]
     assert verify(tmp_path / "out")["scenes"] == 35
 
 
@@ -181,5 +182,5 @@ def test_the_manifest_tells_that_they_are_imported(tmp_path: Path) -> None:
     run([tmp_path / "in" / "room.h5"], tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["recipe"]["imported"] is True
-    assert read_recipe(tmp_path / "out").imported
-    assert list(manifest["shards"]) == ["shard_00000.npz"]
+    assert read_manifest(tmp_path / "out").recipe.imported
+    assert list(manifest["shards"]) == ["shard_00000.safetensors"]

@@ -1,0 +1,190 @@
+"""The manifest of a data set: the recipe of its scenes, versions of packages, hashes of its shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from renderformer.data.declared import Declared
+from renderformer.data.errors import InputError
+from renderformer.data.files import atomic_path
+
+FORMAT: Literal[3] = 3
+MANIFEST_FILE = "manifest.json"
+# Training scenes have seeds below the first of these, held-out ones from there on; imported ones, which have no seed,
+# are numbered from the second. `Recipe.check_range` holds every folder to its own range.
+HELD_OUT_SEED, IMPORTED_SEED = 1_000_000_000, 2_000_000_000
+# Of a recipe; 0 in that of imported scenes.
+UNKNOWN_OF_IMPORTED = ("spp", "batches", "depth", "max_triangles")
+
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+
+
+class Recipe(Declared):
+    """What determines the content of every shard, apart from user meshes, whose hashes the manifest holds.
+
+    Attributes:
+        seed: of the first scene; scene k of the folder has seed + k.
+        views: cameras per scene.
+        resolution: pixels on a side of the square pictures.
+        spp: samples per pixel, in `batches` pictures of equal share that are combined robustly
+            (`generation.robust_mean`).
+        batches: 1 gives the plain average.
+        depth: longest light path in segments (see `ReferenceScene`).
+        scenes_per_shard: scenes in one file; the last file of an imported set may have fewer.
+        max_triangles: of a scene, stage and lights included.
+        imported: the scenes were made elsewhere (`renderformer data import`); then spp, batches, depth and
+            max_triangles are 0, not known.
+
+    Raises:
+        InputError: a count that is not allowed, or samples that do not split into square numbers.
+    """
+
+    declared_place: ClassVar[str] = "data set"
+    seed: CountOrZero = 0
+    views: Count = 4
+    resolution: Count = 64
+    spp: CountOrZero = 64
+    batches: CountOrZero = 4
+    depth: CountOrZero = 5
+    scenes_per_shard: Count = 32
+    max_triangles: CountOrZero = 3000
+    imported: bool = False
+
+    @model_validator(mode="after")
+    def _check_samples(self) -> Self:
+        for key in UNKNOWN_OF_IMPORTED:
+            value = getattr(self, key)
+            if self.imported and value:
+                raise InputError("", f"{key} is {value}", "expected 0 (not known) for an imported set")
+            if not self.imported and not value:
+                raise InputError("", f"{key} is {value}", "expected a whole number at least 1")
+        if self.imported:
+            return self
+        share, rest = divmod(self.spp, self.batches)
+        if rest:
+            raise InputError("", f"spp {self.spp} does not split into {self.batches} batches", "give a multiple")
+        if math.isqrt(share) ** 2 != share:
+            # Mitsuba's multijitter sampler would round it up, and the manifest would tell less than was spent.
+            raise InputError("", f"{self.spp} spp in {self.batches} batches are {share} each", "give a square number")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Short hash of the recipe."""
+        # The key `imported` is younger than the hashes that prepared inputs are found by.
+        known = {key: value for key, value in self.model_dump().items() if key != "imported" or value}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the scenes have seeds that training must not use."""
+        return HELD_OUT_SEED <= self.seed < IMPORTED_SEED
+
+    def check_range(self, scenes: int) -> None:
+        """Raise InputError where that many scenes would run into the seeds of another kind of set."""
+        end = self.seed + scenes
+        limit = next((limit for limit in (HELD_OUT_SEED, IMPORTED_SEED) if self.seed < limit), None)
+        if self.imported == (limit is not None) or (limit is not None and end > limit):
+            raise InputError(
+                "data set",
+                f"seeds {self.seed} to {end - 1} are not of one kind; training has 0 to {HELD_OUT_SEED - 1}, "
+                f"held-out scenes the {IMPORTED_SEED - HELD_OUT_SEED} after those",
+                "lower --seed or --scenes",
+            )
+
+
+class Manifest(Declared):
+    """The content of a data set's `manifest.json`.
+
+    Attributes:
+        digest: of the recipe.
+        versions: of the packages that scenes and pictures depend on, by name.
+        meshes: the user's meshes: name and SHA-256 of the triangles.
+        shards: file name and SHA-256 of the finished shards, as far as recorded.
+    """
+
+    format: Literal[3] = FORMAT
+    recipe: Recipe
+    digest: str
+    versions: dict[str, str] = {}
+    meshes: dict[str, str] = {}
+    shards: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _check_digest(self) -> Self:
+        if self.digest != self.recipe.digest:
+            remedy = "a key of the recipe is missing or was edited, make the data set again"
+            raise InputError("", f"digest is {self.digest}, that of its recipe is {self.recipe.digest}", remedy)
+        return self
+
+
+def parse_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The keys and values of a folder's manifest, of any format and not checked.
+
+    Raises:
+        InputError: no manifest, or one that is not a JSON object.
+    """
+    path = Path(folder) / MANIFEST_FILE
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(
+            path, "no such file", f"make a data set with `renderformer data generate --out {folder}`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"cannot be read ({error})", "delete the folder and make the data set again") from None
+    if not isinstance(content, dict):
+        raise InputError(path, "holds no keys and values", "delete the folder and make the data set again")
+    return content
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """The checked content of a folder's manifest.
+
+    Raises:
+        InputError: no manifest, or one that is damaged or of another format.
+    """
+    content, path = parse_manifest(folder), Path(folder) / MANIFEST_FILE
+    if content.get("format") == 2:
+        remedy = f"convert it with `renderformer data convert {folder} --out NEW`"
+        raise InputError(path, "a data set of format 2, which is npz", remedy)
+    return Manifest.read(content, path)
+
+
+def write_manifest(
+    folder: str | os.PathLike[str], recipe: Recipe, versions: dict[str, str], meshes: dict[str, str] | None = None
+) -> None:
+    """The manifest of a new folder, which is made where it does not exist.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(folder, f"cannot make this folder, {error.strerror or error}") from None
+    _write(folder, Manifest(recipe=recipe, digest=recipe.digest, versions=versions, meshes=meshes or {}))
+
+
+def record_hashes(folder: str | os.PathLike[str], hashes: dict[str, str]) -> None:
+    """Add shards (file name: SHA-256) to the manifest.
+
+    Machines that do this at the same time may lose each other's entries; `shards.verify` adds what is missing.
+    """
+    manifest = read_manifest(folder)
+    if not hashes.items() <= manifest.shards.items():
+        _write(folder, manifest.model_copy(update={"shards": dict(sorted((manifest.shards | hashes).items()))}))
+
+
+def _write(folder: str | os.PathLike[str], manifest: Manifest) -> None:
+    content = {key: value for key, value in manifest.model_dump().items() if value}
+    with atomic_path(Path(folder) / MANIFEST_FILE) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
