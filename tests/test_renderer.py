@@ -13,7 +13,6 @@ from renderformer.checkpoints import build_model
 from renderformer.config import config_from_dict
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import EMISSION, Light, Material, Scene
 from renderformer.renderer import Cancelled, Renderer
@@ -239,7 +238,7 @@ def test_work_stops_wherever_cancel_is_asked(extension: dict[str, object]) -> No
 
 
 def test_cancel_stops_ray_casting_between_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raycast, "CHUNK", 64)
+    monkeypatch.setattr("renderformer.data.rays.raycast.CHUNK", 64)
     engine, world = renderer(**SHADING), scene()
     lit, cast = engine.encode(world), Countdown(3)
     seen: list[tuple[str, int]] = []
