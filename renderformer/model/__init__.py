@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
-from renderformer.kernels.attention import check_backend, key_padding
+from renderformer.kernels.backends import check_backend, key_padding
 from renderformer.model import shading
 from renderformer.model.encoder import (
     Encoded,

@@ -58,7 +58,7 @@ class TriangleTransformer(nn.Module):
     ) -> Tensor:
         """The tokens after all layers.
 
-        Padding is told as `kernels.attention.key_padding` returns it: a mask, lengths, or neither. Nothing here waits
+        Padding is told as `kernels.backends.key_padding` returns it: a mask, lengths, or neither. Nothing here waits
         for the GPU, so the stage compiles into one graph and can be captured in a CUDA graph.
         """
         rotation = None if self.rope_emb is None else self.rope_emb(positions_BT9)

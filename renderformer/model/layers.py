@@ -12,9 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from renderformer.config import ModelConfig
-from renderformer.kernels import attention
-from renderformer.kernels.attention import projected_attention
-from renderformer.kernels.quantise import Projection
+from renderformer.kernels import Projection, attention, projected_attention
 from renderformer.model.encodings import Rotation, rotate
 
 # Every norm inside a transformer layer uses this; the encoders' norms use the framework's default.
