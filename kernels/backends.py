@@ -41,10 +41,20 @@ class Call:
     key_lengths: Tensor | None = None
     pair_mask: Tensor | None = None
 
+    @property
+    def has_holes(self) -> bool:
+        """Whether the key mask has padding elsewhere than at the end; with a mask it waits for the GPU."""
+        return self.key_mask is not None and self._padding[0] is not None
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """Real keys of each sample, (B,) int32, of a mask without holes too; None: all are real."""
+        return self.key_lengths if self.key_mask is None else self._padding[1]
+
     @cached_property
-    def padding(self) -> tuple[Tensor | None, Tensor | None]:
-        """Key mask and lengths, with lengths in place of a mask where they say the same; waits for the GPU."""
-        return (None, self.key_lengths) if self.key_mask is None else key_padding(self.key_mask)
+    def _padding(self) -> tuple[Tensor | None, Tensor | None]:
+        assert self.key_mask is not None
+        return key_padding(self.key_mask)
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ def _sage_refusal(call: Call) -> str:
         return f"head_dim {call.head_dim} is not one of {', '.join(map(str, HEAD_DIMS))}"
     if call.pair_mask is not None:
         return f"it takes no pair mask (got one of shape {tuple(call.pair_mask.shape)})"
-    if call.padding[0] is not None:
+    if call.has_holes:
         return "it takes padding at the end only, the key mask has it elsewhere"
     return ""
 
@@ -103,7 +113,7 @@ def _sage_refusal(call: Call) -> str:
 def _sage(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, call: Call) -> Tensor:
     from renderformer.kernels.sage.operator import sageattn
 
-    out_BHTD = sageattn(q_BHTD, k_BHSD, v_BHSD, kv_lengths=call.padding[1])
+    out_BHTD = sageattn(q_BHTD, k_BHSD, v_BHSD, kv_lengths=call.lengths)
     assert isinstance(out_BHTD, Tensor)
     return out_BHTD
 
@@ -113,9 +123,8 @@ def _sage_projected(
 ) -> Tensor:
     from renderformer.kernels.sage.operator import sageattn_projected
 
-    lengths_B = call.padding[1]
     return sageattn_projected(
-        q_BTW, k_BTW, v_BTW, heads, q_projection=q_with, k_projection=k_with, kv_lengths=lengths_B
+        q_BTW, k_BTW, v_BTW, heads, q_projection=q_with, k_projection=k_with, kv_lengths=call.lengths
     )  # fmt: skip
 
 

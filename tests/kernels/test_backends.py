@@ -126,7 +126,7 @@ def test_auto_leaves_masks_that_sage_cannot_take_to_sdpa(monkeypatch: pytest.Mon
     calls: list[Tensor | None] = []
 
     def sage(q: Tensor, _k: Tensor, _v: Tensor, call: Call) -> Tensor:
-        calls.append(call.padding[1])
+        calls.append(call.lengths)
         return q
 
     monkeypatch.setitem(REGISTRY, "sage", replace(REGISTRY["sage"], attend=sage, fast_from_keys=None))
