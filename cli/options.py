@@ -43,7 +43,7 @@ class Precision(enum.StrEnum):
 
 
 class Attention(enum.StrEnum):
-    """Backends of `renderformer.kernels.attention`."""
+    """Backends of `renderformer.kernels.backends`."""
 
     AUTO = "auto"
     SDPA = "sdpa"

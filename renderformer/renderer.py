@@ -22,7 +22,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Scene
 from renderformer.image import Image
-from renderformer.kernels.attention import BACKENDS, auto_backend, sage_refusal
+from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
 from renderformer.model import Encoded, Model
 
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ def _precision(name: str, device: torch.device) -> str:
 def _attention(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
     if name not in BACKENDS:
         raise InputError("", f"attention {name!r} is unknown", f"use one of {', '.join(BACKENDS)}")
-    reason = sage_refusal(device, dtype, head_dim) if name == "sage" else None
-    if reason is not None:
-        raise InputError("attention 'sage' cannot run here", reason, "use auto or sdpa")
+    reason = refusal(name, device, dtype, head_dim)
+    if reason:
+        raise InputError(f"attention {name!r} cannot run here", reason, "use auto or sdpa")
     return name
