@@ -11,8 +11,10 @@ import typer
 
 from renderformer.cli import console, options
 
-app = typer.Typer(help="Make, import and check training data.", no_args_is_help=True)
-Out = Annotated[Path, typer.Option("--out", help="The data set's folder.", show_default=False)]
+app = typer.Typer(
+    help="Make, import and check training data.", no_args_is_help=True, context_settings=options.OUT_IS_OUTPUT
+)
+Out = Annotated[Path, typer.Option("--output", "-o", help="The data set's folder.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.", show_default=False)]
 # A log that is not a terminal gets a line this often, in seconds.
 LOG_EVERY = 30.0
@@ -82,7 +84,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "under 1 min"
 
 
-@app.command(epilog="Example: renderformer data generate --out datasets/train --scenes 50000 --workers 2")
+@app.command(epilog="Example: renderformer data generate -o datasets/train --scenes 50000 --workers 2")
 def generate(
     out: Out,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes in all, rounded up to whole shards.", show_default=False)],
@@ -150,7 +152,7 @@ def _meshes(folder: Path, quiet: bool) -> list[Any]:
     return own
 
 
-@app.command("import", epilog="Example: renderformer data import downloads/scenes --out datasets/theirs")
+@app.command("import", epilog="Example: renderformer data import downloads/scenes -o datasets/theirs")
 def import_(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SRC...", help="Scene JSON or H5 files, or folders of them.")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read; a wrong value is wrong usage (exit code 2).
+"""The options of render, view and convert in groups, and how their values are read; a wrong value is wrong usage.
 
 This file is imported for `--help`, so it must not import NumPy or torch; `tests/test_cli.py` compares the choices here
 with those of the engine.
@@ -9,19 +9,28 @@ from __future__ import annotations
 import enum
 import math
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from renderformer.data.trained_range import Span, TrainedRange
+
 if TYPE_CHECKING:
+    from renderformer.cameras import CameraChoice
+    from renderformer.data.errors import InputError
     from renderformer.data.scene import Material
+    from renderformer.image import SaveSettings
 
 PICTURE, MODEL, CAMERA, OUTPUT = "Picture", "Model", "Camera", "Output"
 STAGE, TRIANGLES = "Stage (for bare meshes)", "Triangles"
 MAX_SIDE = 16384
-# Arguments of `load_scene` that apply to every file; the others belong to the stage of a bare mesh.
-SIZES = ("budget", "subdivide")
+TRAINED = TrainedRange()
+# For the context of a command: spellings that are understood and not shown.
+OUT_IS_OUTPUT = {"token_normalize_func": lambda name: "output" if name == "out" else name}
+HTML_IS_OUTPUT = {"token_normalize_func": lambda name: "output" if name == "html" else name}
 
 
 class ToneMap(enum.StrEnum):
@@ -75,73 +84,13 @@ class Up(enum.StrEnum):
     Z = "z"
 
 
-StageKind = Annotated[
-    Stage | None,
-    typer.Option(
-        metavar="KIND",
-        help="What the mesh stands on: none, floor, wall, corner, box; auto is a box, for an orbit a floor.",
-        rich_help_panel=STAGE,
-        show_default="auto",
-    ),
-]
-Size = Annotated[float | None, typer.Option(metavar="UNITS", help="Largest extent, at most 1.", rich_help_panel=STAGE)]
-Rotation = Annotated[
-    float | None,
-    typer.Option(metavar="DEGREES", help="About the vertical, counter-clockwise from above.", rich_help_panel=STAGE),
-]
-UpAxis = Annotated[
-    Up | None,
-    typer.Option(
-        metavar="y|z", help="Axis that points up once the file is read.", rich_help_panel=STAGE, show_default="z"
-    ),
-]
-LightPosition = Annotated[
-    str | None,
-    typer.Option(metavar="X,Y,Z", help="Centre of the light, Z up; trained 2.1 … 2.7 away.", rich_help_panel=STAGE),
-]
-LightStrength = Annotated[
-    float | None,
-    typer.Option(
-        metavar="RADIANCE",
-        help="Of the light; 0 for none; trained on 2500 … 5000.",
-        rich_help_panel=STAGE,
-        show_default="balanced",
-    ),
-]
-LightSize = Annotated[
-    float | None,
-    typer.Option(metavar="UNITS", help="Edge of the light triangle; trained on 0.14 … 0.18.", rich_help_panel=STAGE),
-]
-MaterialText = Annotated[
-    str | None,
-    typer.Option(
-        "--material",
-        metavar="KEY=VALUE …",
-        help='For the whole mesh: "diffuse=0.8,0.1,0.1 specular=0.2 roughness=0.3".',
-        rich_help_panel=STAGE,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        metavar="N",
-        help="Random colour for each connected part; nothing else is random.",
-        rich_help_panel=STAGE,
-    ),
-]
-Budget = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Most triangles; above it the objects are simplified, and told so.",
-        rich_help_panel=TRIANGLES,
-        show_default="4096 for a mesh, no limit for a scene",
-    ),
-]
-Subdivide = Annotated[
-    bool, typer.Option("--subdivide", help="Cut large triangles into smaller ones.", rich_help_panel=TRIANGLES)
+def _span(values: Span | None) -> str:
+    """A span of the trained range for a help text, such as "1.5 … 2"."""
+    return "anything" if values is None else f"{round(values[0], 2):g} … {round(values[1], 2):g}"
+
+
+Resolution = Annotated[
+    str, typer.Option("--resolution", "-r", metavar="N|WxH", help="Pixels.", rich_help_panel=PICTURE)
 ]
 Format = Annotated[
     str | None,
@@ -159,9 +108,296 @@ Json = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class StageFlags:
+    """How a file becomes a scene; the fields are arguments of `load_scene`."""
+
+    stage: Annotated[
+        Stage | None,
+        typer.Option(
+            metavar="KIND",
+            help="What the mesh stands on: none, floor, wall, corner, box; auto is a box, for an orbit a floor.",
+            rich_help_panel=STAGE,
+            show_default="auto",
+        ),
+    ] = None
+    size: Annotated[
+        float | None, typer.Option(metavar="UNITS", help="Largest extent, at most 1.", rich_help_panel=STAGE)
+    ] = None
+    rotation: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DEGREES", help="About the vertical, counter-clockwise from above.", rich_help_panel=STAGE
+        ),
+    ] = None
+    up: Annotated[
+        Up | None,
+        typer.Option(
+            metavar="y|z", help="Axis that points up once the file is read.", rich_help_panel=STAGE, show_default="z"
+        ),
+    ] = None
+    light_position: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,Z",
+            help=f"Centre of the light, Z up; trained {_span(TRAINED.light_distance)} away.",
+            rich_help_panel=STAGE,
+        ),
+    ] = None
+    light_strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RADIANCE",
+            help=f"Of the light; 0 for none; trained on {_span(TRAINED.emission)}.",
+            rich_help_panel=STAGE,
+            show_default="balanced",
+        ),
+    ] = None
+    light_size: Annotated[
+        float | None,
+        typer.Option(
+            metavar="UNITS",
+            help=f"Edge of the light triangle; trained on {_span(TRAINED.light_edge)}.",
+            rich_help_panel=STAGE,
+        ),
+    ] = None
+    material: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE …",
+            help='For the whole mesh: "diffuse=0.8,0.1,0.1 specular=0.2 roughness=0.3".',
+            rich_help_panel=STAGE,
+        ),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Random colour for each connected part; nothing else is random.",
+            rich_help_panel=STAGE,
+        ),
+    ] = None
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Most triangles; above it the objects are simplified, and told so.",
+            rich_help_panel=TRIANGLES,
+            show_default=f"{TRAINED.triangles} for a mesh, no limit for a scene",
+        ),
+    ] = None
+    subdivide: Annotated[
+        bool, typer.Option("--subdivide", help="Cut large triangles into smaller ones.", rich_help_panel=TRIANGLES)
+    ] = False
+
+    def of_mesh(self) -> dict[str, Any]:
+        """Arguments of `load_scene` that apply to bare meshes: those that were given, so that its defaults stand."""
+        given = {name: value for name, value in vars(self).items() if name not in ("budget", "subdivide")}
+        given = {name: value for name, value in given.items() if value is not None}
+        given |= {name: given[name].value for name in ("stage", "up") if name in given}
+        if self.light_position is not None:
+            given["light_position"] = read_numbers(self.light_position, "--light-position")
+        if self.material is not None:
+            given["material"] = read_material(self.material)
+        check_stage(given)
+        return given
+
+    def of_every_file(self) -> dict[str, Any]:
+        """Arguments of `load_scene` that apply to meshes and scene files, as far as they were given."""
+        return ({"budget": self.budget} if self.budget else {}) | ({"subdivide": True} if self.subdivide else {})
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """Which model, and where it runs; the fields but `model` are arguments of `Renderer.from_pretrained`."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|ID",
+            help="Folder with config.json and model.safetensors, or a Hub id.",
+            show_default="the embedded one",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    revision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a Hub id.", rich_help_panel=MODEL)
+    ] = None
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use only what was downloaded before.", rich_help_panel=MODEL)
+    ] = False
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL)
+    ] = "auto"
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `Renderer.from_pretrained`."""
+        given = {name: value.value if isinstance(value, enum.Enum) else value for name, value in vars(self).items()}
+        del given["model"]
+        return given
+
+
+@dataclass(frozen=True)
+class TriangleStageFlags(ModelFlags):
+    """`ModelFlags`, and the arithmetic of the triangle stage."""
+
+    precision: Annotated[
+        Precision,
+        typer.Option(metavar="NAME", help="Of the triangle stage: auto, fp32, bf16 or fp16.", rich_help_panel=MODEL),
+    ] = Precision.AUTO
+    attention: Annotated[
+        Attention,
+        typer.Option(
+            metavar="NAME",
+            help="Of the triangle stage: auto, sdpa (exact) or sage (8-bit, NVIDIA GPUs, fp16 or bf16).",
+            rich_help_panel=MODEL,
+        ),
+    ] = Attention.AUTO
+
+
+@dataclass(frozen=True)
+class PictureFlags:
+    """How pictures are drawn and saved."""
+
+    resolution: Resolution = "512"
+    tone_map: Annotated[
+        ToneMap,
+        typer.Option(
+            metavar="NAME",
+            help="Of png and jpg: agx, filmic, pbr-neutral or none; exr and npy hold linear light.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = ToneMap.AGX
+    exposure: Annotated[
+        float,
+        typer.Option(
+            min=-32, max=32, metavar="STOPS", help="+1 doubles the light, in every format.", rich_help_panel=PICTURE
+        ),
+    ] = 0.0
+    bit_depth: Annotated[BitDepth, typer.Option(metavar="8|16", help="Of png.", rich_help_panel=PICTURE)] = (
+        BitDepth.EIGHT
+    )
+    quality: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Of jpg.", rich_help_panel=PICTURE)] = 95
+    full_float: Annotated[
+        bool, typer.Option("--full-float", help="32-bit floats in exr; else 16.", rich_help_panel=PICTURE)
+    ] = False
+
+    def settings(self, files: Sequence[str]) -> SaveSettings:
+        """How the pictures are saved; an option that no file follows is wrong usage, and so is a file of no format."""
+        from renderformer.data.errors import InputError
+        from renderformer.image import FORMATS, SaveSettings, check_output
+
+        if not math.isfinite(self.exposure):
+            raise wrong("is not a finite number", "--exposure")
+        settings = SaveSettings(
+            self.tone_map.value, self.exposure, int(self.bit_depth.value), self.quality, not self.full_float
+        )
+        followed = {option for file in files for option in FORMATS[Path(file).suffix.lower()].options}
+        for option, name, given in (
+            ("--bit-depth", "bit_depth", self.bit_depth != BitDepth.EIGHT),
+            ("--full-float", "half", self.full_float),
+        ):
+            if given and name not in followed:
+                suffixes = ", ".join(suffix for suffix, form in FORMATS.items() if name in form.options)
+                raise wrong(f"is for {suffixes} files, and none is written", option)
+        try:
+            for file in files:
+                check_output(Path(file), settings)
+        except InputError as error:
+            raise refused(error.at(""), f"-o {error.place}") from None
+        return settings
+
+
+@dataclass(frozen=True)
+class CameraFlags:
+    """Which cameras are rendered."""
+
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|INDEX",
+            help="A camera of the scene; may be repeated.",
+            show_default="all",
+            rich_help_panel=CAMERA,
+        ),
+    ] = None
+    azimuth: Annotated[
+        float | None,
+        typer.Option(metavar="DEGREES", help="Counter-clockwise from above; 0 is the front.", rich_help_panel=CAMERA),
+    ] = None
+    elevation: Annotated[
+        float | None, typer.Option(metavar="DEGREES", help="Above the horizon, -90 … 90.", rich_help_panel=CAMERA)
+    ] = None
+    distance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="UNITS",
+            help=f"From the middle; trained on {_span(TRAINED.camera_distance)}.",
+            rich_help_panel=CAMERA,
+        ),
+    ] = None
+    fov: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DEGREES",
+            help=f"Vertical angle of view; trained on {_span(TRAINED.fov)}.",
+            rich_help_panel=CAMERA,
+        ),
+    ] = None
+    frame: Annotated[
+        bool, typer.Option("--frame", help="Fill the picture with a bare mesh.", rich_help_panel=CAMERA)
+    ] = False
+    orbit: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, metavar="N", help="N pictures around the object.", rich_help_panel=CAMERA),
+    ] = None
+
+    def choice(self) -> CameraChoice:
+        """The cameras; names together with what makes new cameras are wrong usage."""
+        from renderformer.cameras import CameraChoice
+
+        names = ("azimuth", "elevation", "distance", "fov")
+        angles = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.camera and (angles or self.orbit):
+            raise wrong("cannot be combined with --orbit or angles, which make new cameras", "--camera")
+        check_stage(angles)
+        return CameraChoice(tuple(self.camera or ()), angles, self.orbit)
+
+
+@dataclass(frozen=True)
+class OutputFlags:
+    """What is written and printed."""
+
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write: png, jpg, exr or npy; may be repeated. {stem}, {camera} and {index} are replaced; "
+            "-.png is stdout.",
+            show_default="{stem}.png",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    overwrite: Overwrite = False
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave files that exist as they are.", rich_help_panel=OUTPUT)
+    ] = False
+    quiet: Quiet = False
+    as_json: Json = False
+
+
 def wrong(message: str, option: str) -> typer.BadParameter:
     """A usage error about one option."""
     return typer.BadParameter(message, param_hint=option)
+
+
+def refused(error: InputError, option: str) -> typer.BadParameter:
+    """The usage error for a value that the engine refused."""
+    return wrong(f"{error.problem}; {error.remedy}" if error.remedy else error.problem, option)
 
 
 def read_resolution(text: str) -> tuple[int, int]:
@@ -204,51 +440,31 @@ def read_material(text: str) -> Material:
     try:
         return Material(**values)
     except InputError as error:
-        raise wrong(str(error).removeprefix("material: "), "--material") from None
+        raise refused(error, "--material") from None
 
 
-def stage_arguments(
-    *,
-    stage: Stage | None,
-    up: Up | None,
-    light_position: str | None,
-    material: str | None,
-    **others: float | bool | None,
-) -> dict[str, Any]:
-    """Arguments for `load_scene`; only what was given, so that the engine's defaults stand."""
-    given = {
-        "stage": None if stage is None else stage.value,
-        "up": None if up is None else up.value,
-        "light_position": None if light_position is None else read_numbers(light_position, "--light-position"),
-        "material": None if material is None else read_material(material),
-        # A flag that was not given is the same as nothing.
-        **{key: value for key, value in others.items() if value is not False},
-    }
-    arguments = {key: value for key, value in given.items() if value is not None}
-    check_stage(arguments)
-    return arguments
-
-
-def check_stage(arguments: dict[str, Any]) -> None:
+def check_stage(arguments: Mapping[str, Any]) -> None:
     """Values that no stage can have are wrong usage."""
     from renderformer.data.errors import InputError
     from renderformer.data.staging import StageOptions
 
     try:
-        StageOptions.from_keywords({k: v for k, v in arguments.items() if k not in SIZES})
+        StageOptions.from_keywords(arguments)
     except InputError as error:
-        name, _, rest = str(error).removeprefix("stage option ").partition(": ")
-        raise wrong(rest, "--" + name.replace("_", "-")) from None
+        names = [error.place] if error.place in arguments else arguments
+        raise refused(error, ", ".join(map(flag, names))) from None
 
 
-def check_suffix(text: str | None, has_stdin: bool) -> None:
+def flag(name: str) -> str:
+    """How the option for an argument of the engine is spelt."""
+    return "--" + name.replace("_", "-")
+
+
+def check_format(text: str | None, has_stdin: bool) -> None:
     """--format belongs to stdin and stdin needs it."""
     if has_stdin and not text:
         raise wrong("an input that is - needs the format of what comes, for example --format glb", "--format")
     if text and not has_stdin:
         raise wrong("applies to an input that is - (stdin); the suffix tells it for a file", "--format")
-
-
-def stem_of(source: str) -> str:
-    """What {stem} stands for."""
-    return "stdin" if source == "-" else Path(source).stem
+    if text and not re.fullmatch(r"\.?[A-Za-z0-9]{1,8}", text):
+        raise wrong(f"{text!r} is not a format such as glb", "--format")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-EXAMPLES = "Example: renderformer train --config configs/embedded.yaml --data datasets/train --out runs/mine"
+EXAMPLES = "Example: renderformer train --config configs/embedded.yaml --data datasets/train -o runs/mine"
 
 OVERFIT_GOAL, OVERFIT_STEPS, OVERFIT_EVERY = 35.0, 400, 20
 
@@ -21,7 +21,7 @@ def train(
             "resolution than the smallest join in late (larger_from in the configuration)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there is continued.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; a run that is there is continued.")],
     held_out: Annotated[Path | None, typer.Option(help="Folder of shards that are only measured on.")] = None,
     init: Annotated[str | None, typer.Option(help="Model to start from: a folder or Hub id.")] = None,
     steps: Annotated[int | None, typer.Option(help="Override the number of steps.", min=1)] = None,
