@@ -49,9 +49,9 @@ def convert(
     """
     path = output or target
     if path is None:
-        raise options.wrong("is missing; name the file to write", "-o")
+        raise options.wrong("missing; name the file to write", "-o")
     if output and target:
-        raise options.wrong(f"{output}: the output is named twice, {target} is another", "-o")
+        raise options.wrong(f"{output}: {target} is named as the output too; give one of them", "-o")
     of_mesh = stage.of_mesh()
     if raw and of_mesh:
         raise options.wrong("cannot be combined with options of the stage", "--raw")

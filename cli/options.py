@@ -7,6 +7,7 @@ with those of the engine.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -84,28 +85,24 @@ class Up(enum.StrEnum):
     Z = "z"
 
 
+_picture, _model, _camera, _stage, _triangles, _output = (
+    functools.partial(typer.Option, rich_help_panel=panel)
+    for panel in (PICTURE, MODEL, CAMERA, STAGE, TRIANGLES, OUTPUT)
+)
+
+
 def _span(values: Span | None) -> str:
     """A span of the trained range for a help text, such as "1.5 … 2"."""
     return "anything" if values is None else f"{round(values[0], 2):g} … {round(values[1], 2):g}"
 
 
-Resolution = Annotated[
-    str, typer.Option("--resolution", "-r", metavar="N|WxH", help="Pixels.", rich_help_panel=PICTURE)
-]
+Resolution = Annotated[str, _picture("--resolution", "-r", metavar="N|WxH", help="Pixels.")]
 Format = Annotated[
-    str | None,
-    typer.Option("--format", metavar="SUFFIX", help="Of an input that is - (stdin): glb, obj, ply, json …"),
+    str | None, typer.Option("--format", metavar="SUFFIX", help="Of an input that is - (stdin): glb, obj, ply, json …")
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files that exist; else they are an error.", rich_help_panel=OUTPUT)
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Only errors on stderr; no progress, notes, warnings.", rich_help_panel=OUTPUT),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="One line of JSON per input on stdout, for programs.", rich_help_panel=OUTPUT)
-]
+Overwrite = Annotated[bool, _output("--overwrite", help="Replace files that exist; else they are an error.")]
+Quiet = Annotated[bool, _output("--quiet", "-q", help="Only errors on stderr; no progress, notes, warnings.")]
+Json = Annotated[bool, _output("--json", help="One line of JSON per input on stdout, for programs.")]
 
 
 @dataclass(frozen=True)
@@ -114,83 +111,52 @@ class StageFlags:
 
     stage: Annotated[
         Stage | None,
-        typer.Option(
+        _stage(
             metavar="KIND",
             help="What the mesh stands on: none, floor, wall, corner, box; auto is a box, for an orbit a floor.",
-            rich_help_panel=STAGE,
             show_default="auto",
         ),
     ] = None
-    size: Annotated[
-        float | None, typer.Option(metavar="UNITS", help="Largest extent, at most 1.", rich_help_panel=STAGE)
-    ] = None
+    size: Annotated[float | None, _stage(metavar="UNITS", help="Largest extent, at most 1.")] = None
     rotation: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DEGREES", help="About the vertical, counter-clockwise from above.", rich_help_panel=STAGE
-        ),
+        float | None, _stage(metavar="DEGREES", help="About the vertical, counter-clockwise from above.")
     ] = None
     up: Annotated[
-        Up | None,
-        typer.Option(
-            metavar="y|z", help="Axis that points up once the file is read.", rich_help_panel=STAGE, show_default="z"
-        ),
+        Up | None, _stage(metavar="y|z", help="Axis that points up once the file is read.", show_default="z")
     ] = None
     light_position: Annotated[
         str | None,
-        typer.Option(
-            metavar="X,Y,Z",
-            help=f"Centre of the light, Z up; trained {_span(TRAINED.light_distance)} away.",
-            rich_help_panel=STAGE,
-        ),
+        _stage(metavar="X,Y,Z", help=f"Centre of the light, Z up; trained {_span(TRAINED.light_distance)} away."),
     ] = None
     light_strength: Annotated[
         float | None,
-        typer.Option(
+        _stage(
             metavar="RADIANCE",
             help=f"Of the light; 0 for none; trained on {_span(TRAINED.emission)}.",
-            rich_help_panel=STAGE,
             show_default="balanced",
         ),
     ] = None
     light_size: Annotated[
         float | None,
-        typer.Option(
-            metavar="UNITS",
-            help=f"Edge of the light triangle; trained on {_span(TRAINED.light_edge)}.",
-            rich_help_panel=STAGE,
-        ),
+        _stage(metavar="UNITS", help=f"Edge of the light triangle; trained on {_span(TRAINED.light_edge)}."),
     ] = None
     material: Annotated[
         str | None,
-        typer.Option(
-            metavar="KEY=VALUE …",
-            help='For the whole mesh: "diffuse=0.8,0.1,0.1 specular=0.2 roughness=0.3".',
-            rich_help_panel=STAGE,
-        ),
+        _stage(metavar="KEY=VALUE …", help='For the whole mesh: "diffuse=0.8,0.1,0.1 specular=0.2 roughness=0.3".'),
     ] = None
     seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Random colour for each connected part; nothing else is random.",
-            rich_help_panel=STAGE,
-        ),
+        int | None, _stage(min=0, metavar="N", help="Random colour for each connected part; nothing else is random.")
     ] = None
     budget: Annotated[
         int | None,
-        typer.Option(
+        _triangles(
             min=1,
             metavar="N",
             help="Most triangles; above it the objects are simplified, and told so.",
-            rich_help_panel=TRIANGLES,
             show_default=f"{TRAINED.triangles} for a mesh, no limit for a scene",
         ),
     ] = None
-    subdivide: Annotated[
-        bool, typer.Option("--subdivide", help="Cut large triangles into smaller ones.", rich_help_panel=TRIANGLES)
-    ] = False
+    subdivide: Annotated[bool, _triangles("--subdivide", help="Cut large triangles into smaller ones.")] = False
 
     def of_mesh(self) -> dict[str, Any]:
         """Arguments of `load_scene` that apply to bare meshes: those that were given, so that its defaults stand."""
@@ -215,22 +181,15 @@ class ModelFlags:
 
     model: Annotated[
         str | None,
-        typer.Option(
+        _model(
             metavar="FOLDER|ID",
             help="Folder with config.json and model.safetensors, or a Hub id.",
             show_default="the embedded one",
-            rich_help_panel=MODEL,
         ),
     ] = None
-    revision: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a Hub id.", rich_help_panel=MODEL)
-    ] = None
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Use only what was downloaded before.", rich_help_panel=MODEL)
-    ] = False
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL)
-    ] = "auto"
+    revision: Annotated[str | None, _model(metavar="NAME", help="Branch, tag or commit of a Hub id.")] = None
+    offline: Annotated[bool, _model("--offline", help="Use only what was downloaded before.")] = False
+    device: Annotated[str, _model(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `Renderer.from_pretrained`."""
@@ -243,16 +202,13 @@ class ModelFlags:
 class TriangleStageFlags(ModelFlags):
     """`ModelFlags`, and the arithmetic of the triangle stage."""
 
-    precision: Annotated[
-        Precision,
-        typer.Option(metavar="NAME", help="Of the triangle stage: auto, fp32, bf16 or fp16.", rich_help_panel=MODEL),
-    ] = Precision.AUTO
+    precision: Annotated[Precision, _model(metavar="NAME", help="Of the triangle stage: auto, fp32, bf16 or fp16.")] = (
+        Precision.AUTO
+    )
     attention: Annotated[
         Attention,
-        typer.Option(
-            metavar="NAME",
-            help="Of the triangle stage: auto, sdpa (exact) or sage (8-bit, NVIDIA GPUs, fp16 or bf16).",
-            rich_help_panel=MODEL,
+        _model(
+            metavar="NAME", help="Of the triangle stage: auto, sdpa (exact) or sage (8-bit, NVIDIA GPUs, fp16 or bf16)."
         ),
     ] = Attention.AUTO
 
@@ -264,28 +220,19 @@ class PictureFlags:
     resolution: Resolution = "512"
     tone_map: Annotated[
         ToneMap,
-        typer.Option(
-            metavar="NAME",
-            help="Of png and jpg: agx, filmic, pbr-neutral or none; exr and npy hold linear light.",
-            rich_help_panel=PICTURE,
+        _picture(
+            metavar="NAME", help="Of png and jpg: agx, filmic, pbr-neutral or none; exr and npy hold linear light."
         ),
     ] = ToneMap.AGX
     exposure: Annotated[
-        float,
-        typer.Option(
-            min=-32, max=32, metavar="STOPS", help="+1 doubles the light, in every format.", rich_help_panel=PICTURE
-        ),
+        float, _picture(min=-32, max=32, metavar="STOPS", help="+1 doubles the light, in every format.")
     ] = 0.0
-    bit_depth: Annotated[BitDepth, typer.Option(metavar="8|16", help="Of png.", rich_help_panel=PICTURE)] = (
-        BitDepth.EIGHT
-    )
-    quality: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Of jpg.", rich_help_panel=PICTURE)] = 95
-    full_float: Annotated[
-        bool, typer.Option("--full-float", help="32-bit floats in exr; else 16.", rich_help_panel=PICTURE)
-    ] = False
+    bit_depth: Annotated[BitDepth, _picture(metavar="8|16", help="Of png.")] = BitDepth.EIGHT
+    quality: Annotated[int, _picture(min=1, max=100, metavar="N", help="Of jpg.")] = 95
+    full_float: Annotated[bool, _picture("--full-float", help="32-bit floats in exr; else 16.")] = False
 
     def settings(self, files: Sequence[str]) -> SaveSettings:
-        """How the pictures are saved; an option that no file follows is wrong usage, and so is a file of no format."""
+        """How pictures are saved to `files`; an unknown format and an option that no file follows are wrong usage."""
         from renderformer.data.errors import InputError
         from renderformer.image import FORMATS, SaveSettings, check_output
 
@@ -294,6 +241,11 @@ class PictureFlags:
         settings = SaveSettings(
             self.tone_map.value, self.exposure, int(self.bit_depth.value), self.quality, not self.full_float
         )
+        try:
+            for file in files:
+                check_output(Path(file), settings)
+        except InputError as error:
+            raise refused(error, f"-o {error.place}") from None
         followed = {option for file in files for option in FORMATS[Path(file).suffix.lower()].options}
         for option, name, given in (
             ("--bit-depth", "bit_depth", self.bit_depth != BitDepth.EIGHT),
@@ -302,11 +254,6 @@ class PictureFlags:
             if given and name not in followed:
                 suffixes = ", ".join(suffix for suffix, form in FORMATS.items() if name in form.options)
                 raise wrong(f"is for {suffixes} files, and none is written", option)
-        try:
-            for file in files:
-                check_output(Path(file), settings)
-        except InputError as error:
-            raise refused(error.at(""), f"-o {error.place}") from None
         return settings
 
 
@@ -316,43 +263,20 @@ class CameraFlags:
 
     camera: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME|INDEX",
-            help="A camera of the scene; may be repeated.",
-            show_default="all",
-            rich_help_panel=CAMERA,
-        ),
+        _camera(metavar="NAME|INDEX", help="A camera of the scene; may be repeated.", show_default="all"),
     ] = None
     azimuth: Annotated[
-        float | None,
-        typer.Option(metavar="DEGREES", help="Counter-clockwise from above; 0 is the front.", rich_help_panel=CAMERA),
+        float | None, _camera(metavar="DEGREES", help="Counter-clockwise from above; 0 is the front.")
     ] = None
-    elevation: Annotated[
-        float | None, typer.Option(metavar="DEGREES", help="Above the horizon, -90 … 90.", rich_help_panel=CAMERA)
-    ] = None
+    elevation: Annotated[float | None, _camera(metavar="DEGREES", help="Above the horizon, -90 … 90.")] = None
     distance: Annotated[
-        float | None,
-        typer.Option(
-            metavar="UNITS",
-            help=f"From the middle; trained on {_span(TRAINED.camera_distance)}.",
-            rich_help_panel=CAMERA,
-        ),
+        float | None, _camera(metavar="UNITS", help=f"From the middle; trained on {_span(TRAINED.camera_distance)}.")
     ] = None
     fov: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DEGREES",
-            help=f"Vertical angle of view; trained on {_span(TRAINED.fov)}.",
-            rich_help_panel=CAMERA,
-        ),
+        float | None, _camera(metavar="DEGREES", help=f"Vertical angle of view; trained on {_span(TRAINED.fov)}.")
     ] = None
-    frame: Annotated[
-        bool, typer.Option("--frame", help="Fill the picture with a bare mesh.", rich_help_panel=CAMERA)
-    ] = False
-    orbit: Annotated[
-        int | None,
-        typer.Option(min=1, max=10_000, metavar="N", help="N pictures around the object.", rich_help_panel=CAMERA),
-    ] = None
+    frame: Annotated[bool, _camera("--frame", help="Fill the picture with a bare mesh.")] = False
+    orbit: Annotated[int | None, _camera(min=1, max=10_000, metavar="N", help="N pictures around the object.")] = None
 
     def choice(self) -> CameraChoice:
         """The cameras; names together with what makes new cameras are wrong usage."""
@@ -372,20 +296,17 @@ class OutputFlags:
 
     output: Annotated[
         list[str] | None,
-        typer.Option(
+        _output(
             "--output",
             "-o",
             metavar="FILE",
             help="File to write: png, jpg, exr or npy; may be repeated. {stem}, {camera} and {index} are replaced; "
             "-.png is stdout.",
             show_default="{stem}.png",
-            rich_help_panel=OUTPUT,
         ),
     ] = None
     overwrite: Overwrite = False
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave files that exist as they are.", rich_help_panel=OUTPUT)
-    ] = False
+    skip_existing: Annotated[bool, _output("--skip-existing", help="Leave files that exist as they are.")] = False
     quiet: Quiet = False
     as_json: Json = False
 
@@ -449,7 +370,7 @@ def check_stage(arguments: Mapping[str, Any]) -> None:
     from renderformer.data.staging import StageOptions
 
     try:
-        StageOptions.from_keywords(arguments)
+        StageOptions(**arguments)
     except InputError as error:
         names = [error.place] if error.place in arguments else arguments
         raise refused(error, ", ".join(map(flag, names))) from None

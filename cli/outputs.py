@@ -22,8 +22,6 @@ def is_stdout(template: str) -> bool:
 
 def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bool) -> None:
     """Refuse, as wrong usage, what is wrong whatever the inputs hold."""
-    from renderformer.image import IMAGE_SUFFIXES
-
     for template in templates:
         fields = _fields(template)
         unknown = sorted(fields - set(FIELDS))
@@ -31,8 +29,6 @@ def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bo
             raise wrong(f"{template}: unknown field {{{unknown[0]}}}; there are {{stem}}, {{camera}}, {{index}}", "-o")
         if template == "-":
             raise wrong("stdout needs a format; write -o -.png, -.jpg, -.exr or -.npy", "-o")
-        if Path(template).suffix.lower() not in IMAGE_SUFFIXES:
-            raise wrong(f"{template}: unknown picture format; end the name in {', '.join(IMAGE_SUFFIXES)}", "-o")
         if len(inputs) > 1 and "stem" not in fields and not is_stdout(template):
             raise wrong(f"{template}: {len(inputs)} inputs would write it; put {{stem}} into the name", "-o")
     piped = [template for template in templates if is_stdout(template)]

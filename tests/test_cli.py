@@ -352,7 +352,7 @@ def test_the_rest_is_rendered_after_a_failure(run: Run, fake: Fake, mesh: Path) 
         (("--fov", "200"), "200 is out of range"),
         (("--distance", "-1"), "-1 is out of range"),
         (("--azimuth", "inf"), "out of range"),
-        (("--bit-depth", "16", "-o", "a.jpg"), "is for .png files, and none is written"),
+        (("--bit-depth", "16", "-o", "a.exr"), "is for .png files, and none is written"),
         (("--full-float",), "is for .exr files, and none is written"),
         (("--bit-depth", "16", "-o", "a.png", "-o", "a.jpg"), "a JPEG cannot hold 16 bits per channel"),
         (("--size", "2"), "--size"),
@@ -549,7 +549,7 @@ def test_convert_names_its_output_by_option_or_position(run: Run, scene: Path) -
     assert Path("a.h5").is_file()
     assert Path("b.h5").is_file()
     both = run("convert", scene, "c.h5", "--output", "d.h5")
-    assert (both.code, "named twice" in both.err, Path("d.h5").exists()) == (2, True, False)
+    assert (both.code, "c.h5 is named as the output too" in both.err, Path("d.h5").exists()) == (2, True, False)
     neither = run("convert", scene)
     assert (neither.code, "name the file to write" in neither.err) == (2, True)
 
