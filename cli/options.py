@@ -152,7 +152,7 @@ class StageFlags:
         _triangles(
             min=1,
             metavar="N",
-            help="Most triangles; above it the objects are simplified, and told so.",
+            help="Most triangles; objects above it are simplified, and a note says so.",
             show_default=f"{TRAINED.triangles} for a mesh, no limit for a scene",
         ),
     ] = None

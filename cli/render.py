@@ -87,9 +87,16 @@ def _load_model(flags: options.TriangleStageFlags) -> Renderer:
         raise ModelError from error
 
 
+def _explain(problem: Exception, source: str) -> str:
+    """One line that tells which of several inputs it is about, unless it is about the model."""
+    if isinstance(problem, ModelError):
+        return str(console.explain(problem.__cause__ or problem))
+    return str(console.explain(problem).within(inputs.name_of(source)))
+
+
 @dataclass
 class Result:
-    """What came of one input; with --json a line of these keys, but for those that are None."""
+    """The outcome for one input; --json prints these attributes, except those that are None, as one line."""
 
     input: str
     status: str = "ok"
@@ -150,10 +157,7 @@ class Job:
         if problem is not None:
             if console.debugging():
                 raise problem
-            no_model = isinstance(problem, ModelError)
-            line = console.explain(problem.__cause__ or problem if no_model else problem)
-            # Of several inputs, the line must tell which one it is about.
-            result.status, result.error = "failed", str(line if no_model else line.within(inputs.name_of(source)))
+            result.status, result.error = "failed", _explain(problem, source)
         result.seconds = {**stages.seconds, "total": time.perf_counter() - started}
         self._report(result, stages.summary())
         if isinstance(problem, ModelError):
@@ -161,13 +165,13 @@ class Job:
         return problem is None
 
     def _report(self, result: Result, stages: str) -> None:
-        talks = not self.output.quiet and not self.output.as_json
-        if talks:
+        verbose = not self.output.quiet and not self.output.as_json
+        if verbose:
             console.say_all("note", result.notes)
             console.say_all("warning", result.warnings)
         if result.error is not None:
             console.say(f"error: {result.error}")
-        elif talks:
+        elif verbose:
             console.say(result.summary(stages))
         if self.output.as_json:
             console.emit_json({key: value for key, value in vars(result).items() if value is not None})

@@ -194,7 +194,7 @@ class Image:
         except InputError as error:
             raise error.within(path) from None
         except (OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
-            reason = one_line(str(error)) or type(error).__name__
+            reason = one_line(str(error))[:160] or type(error).__name__
             raise InputError(path, f"cannot read the picture ({reason})", "the file is damaged") from None
 
 

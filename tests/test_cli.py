@@ -486,6 +486,29 @@ def test_stdin_errors_name_stdin(run: Run, fake: Fake, monkeypatch: pytest.Monke
     assert run("render", "-").code == 2
 
 
+@pytest.mark.parametrize(("inner", "place"), [("", "stdin"), (": object 'a'", "stdin: object 'a'")])
+def test_places_inside_stdin_keep_what_follows_the_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch, inner: str, place: str
+) -> None:
+    def load_scene(path: Path, **options: Any) -> Scene:
+        raise InputError(f"{path}{inner}", "is wrong", "mend it")
+
+    monkeypatch.setattr("renderformer.data.formats.loading.load_scene", load_scene)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    assert run("convert", "-", "--format", "glb", "-o", "a.h5").err == f"error: {place}: is wrong; mend it\n"
+
+
+def test_a_refused_argument_is_named_as_its_option(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**arguments: Any) -> None:
+        if arguments:
+            raise InputError("light_size", "is 99", "expected at most 10")
+
+    monkeypatch.setattr("renderformer.data.staging.StageOptions", refuse)
+    result = run("render", "missing.obj", "--size", "0.5", "--light-size", "99")
+    assert result.code == 2
+    assert "Invalid value for --light-size: is 99; expected at most 10" in result.err
+
+
 # A whole process with a renderer that waits, or paints grey.
 _FAKE_MAIN = """
 import sys, time
