@@ -68,7 +68,7 @@ def train(
 
     from renderformer.checkpoints import load_model
     from renderformer.cli.console import Stages, say
-    from renderformer.config import ModelConfig
+    from renderformer.config import config_from_dict
     from renderformer.data.errors import InputError
     from renderformer.data.sets.shards import read_recipe
     from renderformer.training.config import TrainingConfig
@@ -87,7 +87,7 @@ def train(
     if not isinstance(values, dict):
         raise InputError(config, "must hold keys and values")
     settings = TrainingConfig.from_dict(values, str(config))
-    model = ModelConfig.from_dict(settings.model, f"{config}: model")
+    model = config_from_dict(settings.model, f"{config}: model")
     if steps is not None:
         settings = replace(settings, steps=steps, budget=0.0)
     if budget is not None:
@@ -120,7 +120,7 @@ def train(
                 casters if accelerator.is_main_process else 0,
                 most,
                 token_triangles=model.token_triangles,
-                ray_features=model.ray_features != "none",
+                rays=model.pixel_channels > 0,
                 progress=stages.update,
             )
 

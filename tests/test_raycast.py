@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from renderformer.data.camera import Camera
-from renderformer.data.rays import channels as rc
+from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.direct import MAX_LIGHTS
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.lights import triangle_samples
@@ -54,9 +54,9 @@ def test_primary_hits_agree_with_brute_force() -> None:
     t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0), t, np.inf).min(-1)
     assert np.array_equal(image[..., 0] > 0, np.isfinite(t))
     hit = np.isfinite(t)
-    depth = -image[..., rc.HIT_POSITION][..., 2]
+    depth = -image[..., RGB.position][..., 2]
     np.testing.assert_allclose(depth[hit], t[hit], rtol=1e-4)
-    assert (image[..., rc.HIT_NORMAL][hit] @ np.array([0, 0, 1]) > -0.5).all()
+    assert (image[..., RGB.normal][hit] @ np.array([0, 0, 1]) > -0.5).all()
 
 
 def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> None:
@@ -69,8 +69,8 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     surfaces = caster(scene)
     image = surfaces.features(camera, size, size, antialias=1, refine=1, shadow_rays=rays)
     hit = image[..., 0] > 0
-    place = image[hit][:, rc.HIT_POSITION] @ camera.c2w[:3, :3].T.astype(np.float64) + camera.position
-    normal = image[hit][:, rc.HIT_NORMAL] @ camera.c2w[:3, :3].T.astype(np.float64)
+    place = image[hit][:, RGB.position] @ camera.c2w[:3, :3].T.astype(np.float64) + camera.position
+    normal = image[hit][:, RGB.normal] @ camera.c2w[:3, :3].T.astype(np.float64)
     light = scene.objects[2].triangles[0].astype(np.float64)
     start = place + 1e-3 * normal
     solid = scene.triangles[:-1].astype(np.float64)
@@ -84,7 +84,7 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     across = np.cross(light[1] - light[0], light[2] - light[0]) / 2
     factor = np.maximum((toward * normal[:, None]).sum(axis=-1), 0) * np.abs(toward @ across) / distance2**2
     expected = factor.mean(axis=1) / np.pi * seen / rays * scene.materials[-1, EMISSION.start]
-    got = image[hit][:, rc.IRRADIANCE.start]
+    got = image[hit][:, RGB.irradiance.start]
     assert len(got) > 150
     # A shadow's border may fall on either side of a ray, which starts at another offset here.
     assert np.isclose(got, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
@@ -109,7 +109,7 @@ def test_direct_light_agrees_with_path_tracing(roughness: float) -> None:
 
     scene = ball_scene(roughness)
     image = caster(scene).features(scene.cameras[0], 64, 64, antialias=4)
-    direct = image[..., rc.DIRECT] + image[..., rc.HIGHLIGHT] + image[..., rc.HIT_EMISSION]
+    direct = image[..., RGB.direct] + image[..., RGB.highlight] + image[..., RGB.emission]
     reference = render_reference(scene, scene.cameras[0], 64, 64, spp=256, depth=2)
     assert direct.mean() == pytest.approx(reference.mean(), rel=0.01)
     error = np.clip(direct, 0, 1) ** (1 / 2.2) - np.clip(reference, 0, 1) ** (1 / 2.2)
@@ -123,12 +123,12 @@ def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
     scene = Scene((floor, mirror, Light((0.3, 0.5, 2.0)).mesh()))
     camera = Camera.look_at((0, -0.15, -0.1), (0, 0, 0.3), fov=10)
     image = caster(scene).features(camera, 9, 9)
-    assert (image[..., rc.HIT_SPECULAR] > 0.79).all()
+    assert (image[..., RGB.specular] > 0.79).all()
     # The middle ray leaves the mirror at (0, 0, 0.3) and comes down at (0, 0.3, -0.5).
     found, _ = caster(scene).hits(np.array([[0, 0.3, 0]], np.float32), np.array([[0, 0, -1]], np.float32))
     floor_light = caster(scene).irradiance(found, 64, np.zeros(1, np.int64))[0]
-    np.testing.assert_allclose(image[4, 4, rc.REFLECTION], 0.8 * 0.5 * floor_light, rtol=0.02)
-    assert (image[..., rc.HIGHLIGHT] == 0).all()
+    np.testing.assert_allclose(image[4, 4, RGB.reflection], 0.8 * 0.5 * floor_light, rtol=0.02)
+    assert (image[..., RGB.highlight] == 0).all()
 
 
 def test_features_do_not_depend_on_threads_or_on_cover() -> None:
@@ -145,7 +145,7 @@ def test_systems_that_do_not_tell_which_processors_are_allowed(monkeypatch: pyte
     # As on macOS and Windows.
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     scene = ball_scene()
-    assert caster(scene).features(scene.cameras[0], 8, 8).shape == (8, 8, rc.RAY_CHANNELS)
+    assert caster(scene).features(scene.cameras[0], 8, 8).shape == (8, 8, RGB.total)
 
 
 def test_surfaces_seen_exactly_edge_on_give_numbers_without_a_warning() -> None:
@@ -168,9 +168,9 @@ def test_light_is_linear_in_emission() -> None:
     brighter[:, EMISSION] *= 4
     one = caster(scene).features(scene.cameras[0], 24, 24)
     four = RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
-    for channels in (rc.IRRADIANCE, rc.DIRECT, rc.HIGHLIGHT, rc.REFLECTION):
+    for channels in (RGB.irradiance, RGB.direct, RGB.highlight, RGB.reflection):
         np.testing.assert_allclose(four[..., channels], 4 * one[..., channels], rtol=1e-5)
-    assert one[..., rc.IRRADIANCE].max() > 0.1
+    assert one[..., RGB.irradiance].max() > 0.1
 
 
 def test_triangle_light_falls_on_the_side_that_faces_the_light() -> None:
@@ -185,7 +185,7 @@ def test_a_scene_without_lights_is_dark_and_an_empty_view_is_zero() -> None:
     scene = ball_scene()
     dark = Scene(scene.objects[:2])
     image = caster(dark).features(scene.cameras[0], 16, 16)
-    assert (image[..., rc.IRRADIANCE.start :] == 0).all()
+    assert (image[..., RGB.irradiance.start :] == 0).all()
     assert image[..., 0].max() == 1
     away = Camera.look_at((0, -2, 0), (0, -3, 0))
     assert (caster(scene).features(away, 8, 8) == 0).all()
@@ -200,8 +200,8 @@ def test_patches_colour_hits_by_their_place_in_the_triangle() -> None:
     mesh = Mesh("t", triangle, materials=Material(0.3).row(), patches=patch, patch_index=np.zeros(1, np.int32))
     scene = Scene((mesh,))
     image = caster(scene).features(Camera.look_at((-0.2, -2, -0.2), (-0.2, 0, -0.2), fov=5), 8, 8)
-    world_x = image[..., rc.HIT_POSITION][..., 0] - 0.2
-    world_z = image[..., rc.HIT_POSITION][..., 1] - 0.2
+    world_x = image[..., RGB.position][..., 0] - 0.2
+    world_z = image[..., RGB.position][..., 1] - 0.2
     np.testing.assert_allclose(image[..., 7], world_x + 0.5, atol=0.03)
     np.testing.assert_allclose(image[..., 8], world_z + 0.5, atol=0.03)
 
@@ -215,7 +215,7 @@ def test_the_same_light_from_a_split_triangle() -> None:
     split = replace(light, triangles=halves, normals=None, materials=light.materials[0])
     both = Scene((*scene.objects[:2], split), scene.cameras)
     one, two = (caster(s).features(s.cameras[0], 32, 32) for s in (scene, both))
-    np.testing.assert_allclose(one[..., rc.DIRECT].mean(), two[..., rc.DIRECT].mean(), rtol=5e-3)
+    np.testing.assert_allclose(one[..., RGB.direct].mean(), two[..., RGB.direct].mean(), rtol=5e-3)
 
 
 def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
@@ -233,7 +233,7 @@ def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
     assert several.light_count == 256
     assert len(several.lights) == MAX_LIGHTS
     a, b = (surfaces.features(scene.cameras[0], 48, 48) for surfaces in (one, several))
-    for channels in (rc.IRRADIANCE, rc.HIGHLIGHT):
+    for channels in (RGB.irradiance, RGB.highlight):
         assert b[..., channels].mean() == pytest.approx(a[..., channels].mean(), rel=0.02)
 
 
@@ -246,7 +246,7 @@ def test_edges_are_refined_and_flat_places_are_not() -> None:
     )
 
     def error(image: np.ndarray) -> float:
-        return float(np.abs(np.clip(image - exact, -1, 1)[..., rc.DIRECT]).mean())
+        return float(np.abs(np.clip(image - exact, -1, 1)[..., RGB.direct]).mean())
 
     assert error(refined) < 0.6 * error(coarse)
     untouched = (refined == coarse).all(axis=-1)
@@ -265,10 +265,10 @@ def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
     barely = (true > 0.01) & (true < 0.05)
     assert barely.sum() >= 5
     assert (share[barely] > 0).all()
-    for channels in (rc.HIT_DIFFUSE, rc.DIRECT):
+    for channels in (RGB.diffuse, RGB.direct):
         assert np.abs(image - exact)[..., channels][barely].mean() < 0.3 * exact[..., channels][barely].mean()
     # Geometry is that of what is hit, however little it is.
-    assert np.abs(image - exact)[..., rc.HIT_POSITION][barely].max() < 0.05
+    assert np.abs(image - exact)[..., RGB.position][barely].max() < 0.05
     assert (image[share == 0] == 0).all()
 
 
@@ -289,4 +289,4 @@ def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:
         scene, scene.cameras[0], 32, 32, spp=256, depth=2
     )
     assert twice.mean() > 0.01
-    np.testing.assert_allclose(image[..., rc.REFLECTION].mean(), twice.mean(), rtol=0.1)
+    np.testing.assert_allclose(image[..., RGB.reflection].mean(), twice.mean(), rtol=0.1)

@@ -7,6 +7,7 @@ Shapes: N triangles, S surface points, L light triangles, K shadow rays per ligh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -85,11 +86,12 @@ class LitSurfaces(Surfaces):
         """
         return self.reflected(*self.direct(hits, shadow_rays, phase))
 
-    def triangle_light(self, samples: int = 8) -> Float32Array:
+    def triangle_light(self, samples: int = 8, progress: Callable[[int, int], None] | None = None) -> Float32Array:
         """(N, 2, 3) mean direct light (irradiance / pi) on the front and the back of every triangle.
 
         Args:
             samples: fixed points per triangle, one shadow ray per light from each.
+            progress: called with triangles done and triangles in all.
         """
         count = len(self.triangles)
         barycentric = triangle_samples(samples)
@@ -103,6 +105,8 @@ class LitSurfaces(Surfaces):
                 hits = Hits(phase, triangle, position, normal, normal, normal)
                 received = self.irradiance(hits, 1, phase).T.reshape(3, samples, len(part))
                 light[part, side] = received.mean(axis=1).T
+            if progress is not None:
+                progress(int(part[-1]) + 1 if len(part) else 0, count)
         return light
 
     @cached_property

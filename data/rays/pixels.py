@@ -12,21 +12,10 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.camera import Camera
-from renderformer.data.rays.channels import (
-    DIRECT,
-    GEOMETRY,
-    HIGHLIGHT,
-    HIT_DIFFUSE,
-    HIT_EMISSION,
-    HIT_NORMAL,
-    HIT_POSITION,
-    HIT_ROUGHNESS,
-    MASK,
-    RAY_CHANNELS,
-    REFLECTION,
-)
+from renderformer.data.rays.channels import RGB
 
-RADIOMETRIC = np.setdiff1d(np.arange(RAY_CHANNELS), GEOMETRY)
+GEOMETRY = np.r_[RGB.geometry]
+RADIOMETRIC = np.setdiff1d(np.arange(RGB.total), GEOMETRY)
 
 
 @dataclass(frozen=True)
@@ -60,8 +49,8 @@ class Pixels:
 def mean(samples: Float32Array) -> Float32Array:
     """Average (29, S, M) samples to (M, 29) pixels; geometry and roughness over the samples that hit."""
     pixels: Float32Array = samples.mean(axis=1)
-    share = np.maximum(pixels[MASK], np.float32(1 / samples.shape[1]))
-    for channels in (HIT_NORMAL, HIT_POSITION, HIT_ROUGHNESS):
+    share = np.maximum(pixels[RGB.mask], np.float32(1 / samples.shape[1]))
+    for channels in RGB.geometry:
         pixels[channels] /= share
     return pixels.T
 
@@ -72,11 +61,11 @@ def contrast(samples: Float32Array, brightness: float) -> Float32Array:
     Args:
         brightness: radiance that a display would show as white, so that the answer does not depend on the exposure.
     """
-    light = samples[HIT_EMISSION] + samples[DIRECT] + samples[HIGHLIGHT] + samples[REFLECTION]
+    light = samples[RGB.emission] + samples[RGB.direct] + samples[RGB.highlight] + samples[RGB.reflection]
     darkest, brightest = (np.sqrt(np.clip(end(axis=1) / brightness, 0, 1)) for end in (light.min, light.max))
     # A crease matters where light falls on it; alone it counts for a quarter.
-    parts = [np.ptp(samples[MASK], axis=1), np.ptp(samples[HIT_DIFFUSE], axis=1), brightest - darkest,
-             np.ptp(samples[HIT_NORMAL], axis=1) / 4]  # fmt: skip
+    parts = [np.ptp(samples[RGB.mask], axis=1), np.ptp(samples[RGB.diffuse], axis=1), brightest - darkest,
+             np.ptp(samples[RGB.normal], axis=1) / 4]  # fmt: skip
     result: Float32Array = np.concatenate(parts).max(axis=0)
     return result
 
@@ -100,7 +89,7 @@ def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Arr
     def summed(dy: int, dx: int) -> Float32Array:
         # As a sum over the samples: geometry too counts by how much of the pixel it fills.
         values: Float32Array = image[np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)]
-        values[:, GEOMETRY] *= values[:, MASK]
+        values[:, GEOMETRY] *= values[:, RGB.mask]
         return values
 
     steps = (-1, 0, 1)
@@ -108,7 +97,7 @@ def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Arr
     empty = np.flatnonzero(pixels[:, 0] == 0)
     x, y = x[empty], y[empty]
     pixels[empty] = sum(summed(dy, dx) for dy in steps for dx in steps)
-    pixels /= np.maximum(pixels[:, MASK], np.float32(1e-6))
+    pixels /= np.maximum(pixels[:, RGB.mask], np.float32(1e-6))
     pixels[:, RADIOMETRIC] *= share[:, None]
     pixels[share == 0] = 0
     return pixels

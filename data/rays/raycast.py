@@ -15,7 +15,8 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.camera import Camera
-from renderformer.data.rays import channels, pixels
+from renderformer.data.rays import pixels
+from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.specular import specular
@@ -65,7 +66,7 @@ class RayCaster(LitSurfaces):
         rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
         y, x = (grid.reshape(-1) for grid in np.mgrid[:rows, :columns])
         every = Pixels(camera, width, height, x, y)
-        image = np.zeros((rows, columns, channels.RAY_CHANNELS), np.float32)
+        image = np.zeros((rows, columns, RGB.total), np.float32)
         contrast = np.zeros(len(every), np.float32)
 
         def coarse(part: Int64Array) -> Float32Array:
@@ -111,26 +112,26 @@ class RayCaster(LitSurfaces):
         camera, to_camera = part.camera, part.camera.c2w[:3, :3].astype(np.float32)
         # One more column than hits, of zeros, stands for all misses.
         count, missed = len(hits.rows), len(hits.rows) < len(directions)
-        values = np.zeros((channels.RAY_CHANNELS, count + missed), np.float32)
+        values = np.zeros((RGB.total, count + missed), np.float32)
         for rows, columns in (
-            (channels.MASK, np.ones((count, 1), np.float32)),
-            (channels.HIT_NORMAL, hits.normal @ to_camera),
-            (channels.HIT_POSITION, (hits.position - camera.position.astype(np.float32)) @ to_camera),
-            (channels.HIT_DIFFUSE, materials[:, DIFFUSE]),
-            (channels.HIT_SPECULAR, materials[:, SPECULAR]),
-            (channels.HIT_ROUGHNESS, materials[:, ROUGHNESS, None]),
-            (channels.HIT_EMISSION, materials[:, EMISSION]),
-            (channels.IRRADIANCE, light),
-            (channels.DIRECT, light * materials[:, DIFFUSE]),
-            (channels.HIGHLIGHT, highlight),
-            (channels.REFLECTION, reflection),
+            (RGB.mask, np.ones((count, 1), np.float32)),
+            (RGB.normal, hits.normal @ to_camera),
+            (RGB.position, (hits.position - camera.position.astype(np.float32)) @ to_camera),
+            (RGB.diffuse, materials[:, DIFFUSE]),
+            (RGB.specular, materials[:, SPECULAR]),
+            (RGB.roughness, materials[:, ROUGHNESS, None]),
+            (RGB.emission, materials[:, EMISSION]),
+            (RGB.irradiance, light),
+            (RGB.direct, light * materials[:, DIFFUSE]),
+            (RGB.highlight, highlight),
+            (RGB.reflection, reflection),
         ):
             values[rows, :count] = columns.T
         if missed:
             column = np.full(len(directions), count)
             column[hits.rows] = np.arange(count)
             values = values.take(column, axis=1)
-        return values.reshape(channels.RAY_CHANNELS, antialias**2, len(part))
+        return values.reshape(RGB.total, antialias**2, len(part))
 
 
 def _in_parts(

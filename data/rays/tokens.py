@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +14,14 @@ from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import EMISSION, Mesh, Scene
 
 
-def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, Float32Array]:
+def lit_tokens(
+    scene: Scene, budget: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[RayCaster, Scene, Float32Array]:
     """What a model with `ray_features` is given of a scene, in training as in rendering.
 
     Args:
         budget: the model's `token_triangles`; 0 for no limit.
+        progress: as in `RayCaster.triangle_light`.
 
     Returns:
         The caster of its rays, which see every triangle; the N triangles that its tokens stand for, the scene itself or
@@ -25,9 +29,10 @@ def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, Float32Arra
     """
     caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
     if not budget or len(scene) <= budget:
-        return caster, scene, caster.triangle_light()
+        return caster, scene, caster.triangle_light(progress=progress)
     tokens = proxy(scene, budget)
-    return caster, tokens, RayCaster(tokens.triangles, tokens.normals, tokens.materials).triangle_light()
+    lit = RayCaster(tokens.triangles, tokens.normals, tokens.materials)
+    return caster, tokens, lit.triangle_light(progress=progress)
 
 
 def proxy(scene: Scene, budget: int = 384) -> Scene:
