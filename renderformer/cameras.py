@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from renderformer.data.camera import Camera
+from renderformer.data.camera import Camera, angles
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Scene
 
@@ -71,13 +70,8 @@ class CameraChoice:
             depth = -float(position[axes] @ forward[axes] / (forward[axes] @ forward[axes]))
             if depth > 1e-3:
                 target = position + depth * forward
-                x, y, z = -forward
-                view = {
-                    "azimuth": math.degrees(math.atan2(x, -y)),
-                    "elevation": math.degrees(math.asin(max(-1.0, min(1.0, z)))),
-                    "distance": depth,
-                    "fov": camera.fov,
-                }
+                azimuth, elevation = angles(-forward)
+                view = {"azimuth": azimuth, "elevation": elevation, "distance": depth, "fov": camera.fov}
         return {**view, **self.angles}, target.tolist()
 
 
