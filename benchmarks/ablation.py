@@ -22,15 +22,15 @@ import torch
 from common import report
 from torch import Tensor, nn
 
-from renderformer.config import ModelConfig
+from renderformer.config import ShadingConfig, config_from_dict
 from renderformer.data.rays import raycast as rc
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.sets.shards import ShardReader
 from renderformer.evaluation.measurement import baselines, predict
 from renderformer.evaluation.metrics import psnr, ssim
-from renderformer.model import RenderFormer
+from renderformer.model import ShadingModel
 from renderformer.model.dpt import DPT
-from renderformer.model.shading import NETWORK_CHANNELS
+from renderformer.model.monochrome import NETWORK_CHANNELS
 from renderformer.training.dataset import Example, TrainingSet, augment, collate
 from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, cast_scene
 from renderformer.training.objective import LOSSES
@@ -120,7 +120,7 @@ class ConvHead(nn.Module):
 class DPTHead(nn.Module):
     """The paper's decoder over the view layers, without the hits' detail."""
 
-    def __init__(self, model: RenderFormer, width: int, patch_size: int) -> None:
+    def __init__(self, model: ShadingModel, width: int, patch_size: int) -> None:
         super().__init__()
         self.out = DPT(width, (32, 48, 64, 96), 48, 3, patch_size)
         self.seen: list[Tensor] = []
@@ -223,7 +223,7 @@ def unshadowed(folder: Path, count: int) -> list[Example]:
     with patch.object(RayCaster, "visible", lambda _caster, origins, _targets: np.ones(len(origins), bool)):
         for i in range(count):
             stored = reader.scene(i)
-            rows, pixels = cast_scene(stored.to_scene(), TOKENS, reader.recipe.resolution, ray_features=True)
+            rows, pixels = cast_scene(stored.to_scene(), TOKENS, reader.recipe.resolution, rays=True)
             examples.append(
                 Example(
                     rows[:, CORNERS].reshape(-1, 3, 3), rows[:, NORMALS].reshape(-1, 3, 3), rows[:, MATERIAL],
@@ -233,11 +233,12 @@ def unshadowed(folder: Path, count: int) -> list[Example]:
     return examples
 
 
-def build(arm: Arm) -> RenderFormer:
+def build(arm: Arm) -> ShadingModel:
     """The arm's model with random weights."""
     torch.manual_seed(arm.seed)
-    config = ModelConfig.from_dict(MODEL | (arm.model or {}), arm.name)
-    model = RenderFormer(config)
+    config = config_from_dict(MODEL | (arm.model or {}), arm.name)
+    assert isinstance(config, ShadingConfig)
+    model = ShadingModel(config)
     width, patch_size = config.view_transformer_latent_dim, config.patch_size
     if arm.head == "dpt":
         model.view_transformer.out_shading = DPTHead(model, width, patch_size)
@@ -246,7 +247,7 @@ def build(arm: Arm) -> RenderFormer:
     return model
 
 
-def fit(arm: Arm, scenes: list[Example], seconds: float) -> tuple[RenderFormer, int]:
+def fit(arm: Arm, scenes: list[Example], seconds: float) -> tuple[ShadingModel, int]:
     """Train for a processor time; the learning rate warms up and falls to zero over it."""
     model, loss_of = build(arm), LOSSES[arm.loss]
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.02)
@@ -258,7 +259,7 @@ def fit(arm: Arm, scenes: list[Example], seconds: float) -> tuple[RenderFormer, 
         batch = collate([augment(scenes[row], rng, VIEWS) for row in rows])
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(progress / WARMUP + 0.01, 0.5 + 0.5 * np.cos(np.pi * progress))
-        picture = predict(model, batch, 1)
+        picture = predict(model, batch.first_channel())
         loss = loss_of(picture.float(), batch.hdr[..., :1])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -272,7 +273,7 @@ def fit(arm: Arm, scenes: list[Example], seconds: float) -> tuple[RenderFormer, 
 
 
 @torch.inference_mode()
-def measure(model: RenderFormer, examples: list[Example]) -> tuple[float, float]:
+def measure(model: ShadingModel, examples: list[Example]) -> tuple[float, float]:
     """Mean PSNR in dB and SSIM over the held-out views."""
     decibels, similarity = [], []
     for example in examples:

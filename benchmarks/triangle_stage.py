@@ -31,7 +31,7 @@ from torch.nn.functional import ScalingType
 from renderformer.config import ModelConfig
 from renderformer.kernels.sage import unsupported
 from renderformer.model import layers
-from renderformer.model.encoder import TriangleTransformer
+from renderformer.model.layers import TriangleTransformer
 
 CONFIGS = {
     "base": ModelConfig(),

@@ -146,31 +146,18 @@ def _rounded(values: list[float]) -> list[float]:
 
 
 def _checkpoint(source: str) -> dict[str, Any]:
-    import math
+    from renderformer.checkpoints import inspect_checkpoint
 
-    from renderformer.checkpoints import WEIGHTS_FILE, read_config
-    from renderformer.data.errors import InputError
-
-    folder = Path(source)
-    config = read_config(folder)
-    weights = folder / WEIGHTS_FILE
-    facts: dict[str, Any] = {"kind": "checkpoint", "path": source, "config": config.to_dict(), "warnings": []}
-    if not weights.is_file():
-        raise InputError(weights, "not found", f"a model folder holds config.json and {WEIGHTS_FILE}")
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(weights, framework="numpy") as file:
-            views = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dict
-            shapes = [view.get_shape() for view in views]
-            kinds = sorted({str(view.get_dtype()) for view in views})
-    except SafetensorError as error:
-        raise InputError(weights, f"is not a whole safetensors file ({error})", "copy it again") from None
-    return facts | {
-        "parameters": sum(math.prod(shape) for shape in shapes),
-        "tensors": len(shapes),
-        "types": kinds,
-        "bytes": weights.stat().st_size,
+    facts = inspect_checkpoint(Path(source))
+    return {
+        "kind": "checkpoint",
+        "path": source,
+        "config": facts.config.to_dict(),
+        "warnings": [],
+        "parameters": facts.parameters,
+        "tensors": facts.tensors,
+        "types": list(facts.types),
+        "bytes": facts.bytes,
     }
 
 

@@ -25,7 +25,7 @@ class TrainedRange:
     """
 
     box: float = 0.5
-    triangles: int = 4096
+    triangles: int | None = 4096
     longest_edge: float | None = 0.4
     watertight: bool = True
     lights: int | None = 8

@@ -10,30 +10,23 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.config import V1
 from renderformer.data.arrays import BoolArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
+from renderformer.data.trained_range import Span, TrainedRange
 
-BOX = 0.5
-MAX_TRIANGLES = 4096
-# The training's light triangle has edges of 0.0707 times its scale of 2.0 … 2.5.
-LIGHT_EDGE = (0.0707 * 2.0, 0.0707 * 2.5)
-LIGHT_DISTANCE = (2.1, 2.7)
-MAX_LIGHTS = 8
-EMISSION_SUM = (2500.0, 5000.0)
-CAMERA_DISTANCE = (1.5, 2.0)
-FOV = (30.0, 60.0)
-ROUGHNESS_RANGE = (0.01, 1.0)
-# The training's walls have edges of 0.18; a floor of 32 triangles, still drawn well, has 0.35.
-MAX_EDGE = 0.4
 # Room for float16 materials and for coordinates that went through a text file.
 _SLACK = 0.01
 
 
-def check_scene(scene: Scene) -> list[str]:
-    """Warnings, one line each with the value and the remedy, for what the models were not trained on.
+def check_scene(scene: Scene, trained: TrainedRange = V1) -> list[str]:
+    """Warnings, one line each with the value and the remedy, for what a model was not trained on.
 
     Cameras are checked too; a scene without any is not a fault, since they can be given to `render`.
+
+    Args:
+        trained: what the model was trained on (`Renderer.config.trained`); the released models' by default.
 
     Returns:
         Empty when the scene lies inside the trained range.
@@ -41,44 +34,51 @@ def check_scene(scene: Scene) -> list[str]:
     lights = np.isin(np.arange(len(scene)), scene.light_triangles)
     geometry = scene.triangles[~lights]
     checks: tuple[Callable[[], Iterator[str]], ...] = (
-        lambda: _check_geometry(scene, geometry),
-        lambda: _check_closed(scene),
-        lambda: _check_materials(scene.materials[~lights]),
-        lambda: _check_lights(scene.triangles[lights], scene.materials[lights][:, EMISSION], geometry),
-        lambda: _check_cameras(scene.cameras, geometry),
+        lambda: _check_geometry(len(scene), geometry, trained),
+        lambda: _check_closed(scene, trained),
+        lambda: _check_materials(scene.materials[~lights], trained),
+        lambda: _check_lights(scene.triangles[lights], scene.materials[lights][:, EMISSION], geometry, trained),
+        lambda: _check_cameras(scene.cameras, geometry, trained),
     )
     return [line for check in checks for line in check()]
 
 
-def _check_geometry(scene: Scene, geometry: Float32Array) -> Iterator[str]:
-    if len(scene) > 2 * MAX_TRIANGLES:
-        yield f"{len(scene)} triangles, trained on up to {MAX_TRIANGLES}; lower --budget or simplify the meshes"
-    elif len(scene) > MAX_TRIANGLES:
+def _check_geometry(count: int, geometry: Float32Array, trained: TrainedRange) -> Iterator[str]:
+    most = trained.triangles
+    if most is not None and count > 2 * most:
+        yield f"{count} triangles, trained on up to {most}; lower --budget or simplify the meshes"
+    elif most is not None and count > most:
         yield (
-            f"{len(scene)} triangles, trained on up to {MAX_TRIANGLES} (twice that usually works); "
+            f"{count} triangles, trained on up to {most} (twice that usually works); "
             "lower --budget if the picture shows faults"
         )
     if not len(geometry):
         yield "only lights and nothing to light; add an object"
         return
     low, high = geometry.min((0, 1)), geometry.max((0, 1))
-    if low.min() < -BOX - _SLACK or high.max() > BOX + _SLACK:
+    if max(-low.min(), high.max()) > trained.box + _SLACK:
         yield (
-            f"the objects reach from {_triple(low)} to {_triple(high)}, trained inside -{BOX} … {BOX}; "
+            f"the objects reach from {_triple(low)} to {_triple(high)}, trained inside -{trained.box} … {trained.box}; "
             "scale and move them into that box"
         )
+    if trained.longest_edge is None:
+        return
     edges = np.linalg.norm(geometry - np.roll(geometry, 1, axis=1), axis=2).max(axis=1)
-    large = int((edges > MAX_EDGE).sum())
+    large = int((edges > trained.longest_edge).sum())
     if large:
         yield (
             f"{large} of {len(edges)} triangles are very large (longest edge {edges.max():.2g}, trained on similar "
-            f"sizes up to about {MAX_EDGE}); cut them with --subdivide"
+            f"sizes up to about {trained.longest_edge}); cut them with --subdivide"
         )
 
 
-def _check_closed(scene: Scene) -> Iterator[str]:
+def _check_closed(scene: Scene, trained: TrainedRange) -> Iterator[str]:
+    if not trained.watertight:
+        return
     # Stages are planes in the training too, so only bodies count.
-    counts = {mesh.name: _open_edges(mesh) for mesh in scene.objects if not mesh.emits and not _is_flat(mesh)}
+    counts = {
+        mesh.name: _open_edges(mesh, trained.box) for mesh in scene.objects if not mesh.emits and not _is_flat(mesh)
+    }
     opened = {name: count for name, count in counts.items() if count}
     if opened:
         name, count = max(opened.items(), key=lambda item: item[1])
@@ -94,7 +94,7 @@ def _is_flat(mesh: Mesh) -> bool:
     return bool(spread[2] <= 1e-8 * spread[0])
 
 
-def _open_edges(mesh: Mesh) -> int:
+def _open_edges(mesh: Mesh, box: float) -> int:
     """Edges that are not run through equally often in both directions, but for those on the border of the box."""
     low, high = mesh.bounds.astype(np.float64)
     # Corners closer than a millionth of the object are one vertex.
@@ -108,12 +108,12 @@ def _open_edges(mesh: Mesh) -> int:
     balance = np.bincount(index.ravel(), weights=np.where(edges[:, 0] < edges[:, 1], 1, -1))
     rims = np.stack([keys // len(vertices), keys % len(vertices)], axis=1)[balance != 0]
     # A stage baked into the object ends on the border of the box.
-    on_border = (np.abs(np.abs(vertices[rims] / scale + low) - BOX) < 1e-4).any(axis=2).all(axis=1)
+    on_border = (np.abs(np.abs(vertices[rims] / scale + low) - box) < 1e-4).any(axis=2).all(axis=1)
     return int((~on_border).sum())
 
 
-def _check_materials(materials: Float32Array) -> Iterator[str]:
-    count = len(materials)
+def _check_materials(materials: Float32Array, trained: TrainedRange) -> Iterator[str]:
+    count, (smoothest, roughest) = len(materials), trained.roughness
     total = (materials[:, DIFFUSE] + materials[:, SPECULAR]).max(axis=1, initial=0)
     bright = int((total > 1 + _SLACK).sum())
     if bright:
@@ -122,55 +122,59 @@ def _check_materials(materials: Float32Array) -> Iterator[str]:
             "energy; lower one of them"
         )
     coloured = int((np.ptp(materials[:, SPECULAR], axis=1) > _SLACK).sum())
-    if coloured:
+    if coloured and trained.white_specular:
         yield f"{coloured} of {count} triangles have a coloured specular, trained on white; use a grey value"
-    smooth = int((materials[:, ROUGHNESS] < ROUGHNESS_RANGE[0] * 0.99).sum())
+    smooth = int((materials[:, ROUGHNESS] < smoothest * (1 - _SLACK)).sum())
     if smooth:
         yield (
-            f"{smooth} of {count} triangles have a roughness below {ROUGHNESS_RANGE[0]} (down to "
-            f"{materials[:, ROUGHNESS].min():.2g}), trained on {_span(ROUGHNESS_RANGE)}; raise it"
+            f"{smooth} of {count} triangles have a roughness below {smoothest:g} (down to "
+            f"{materials[:, ROUGHNESS].min():.2g}), trained on {_span(trained.roughness)}; raise it"
         )
-    rough = int((materials[:, ROUGHNESS] > ROUGHNESS_RANGE[1] * (1 + _SLACK)).sum())
+    rough = int((materials[:, ROUGHNESS] > roughest * (1 + _SLACK)).sum())
     if rough:
         yield (
-            f"{rough} of {count} triangles have a roughness above 1 (up to {materials[:, ROUGHNESS].max():.3g}), "
-            f"trained on {_span(ROUGHNESS_RANGE)}; lower it"
+            f"{rough} of {count} triangles have a roughness above {roughest:g} (up to "
+            f"{materials[:, ROUGHNESS].max():.3g}), trained on {_span(trained.roughness)}; lower it"
         )
 
 
-def _check_lights(lights: Float32Array, emission: Float32Array, geometry: Float32Array) -> Iterator[str]:
+def _check_lights(
+    lights: Float32Array, emission: Float32Array, geometry: Float32Array, trained: TrainedRange
+) -> Iterator[str]:
     count = len(lights)
     if not count:
         yield "no lights, so the picture will be black; add a triangle that emits, or load the mesh with a stage"
         return
-    if count > MAX_LIGHTS:
+    if trained.lights is not None and count > trained.lights:
         yield (
-            f"{count} light triangles, trained on 1 … {MAX_LIGHTS}; light adds up, so render groups of "
-            f"{MAX_LIGHTS} and sum the pictures"
+            f"{count} light triangles, trained on 1 … {trained.lights}; light adds up, so render groups of "
+            f"{trained.lights} and sum the pictures"
         )
     centres = lights.mean(axis=1)
-    inside = int(_inside(centres, geometry).sum())
-    if inside:
-        yield f"{inside} of {count} lights are inside the scene, trained on lights outside; move them out"
     distances = np.linalg.norm(centres, axis=1)
-    yield from _outside_range(distances, LIGHT_DISTANCE, "lights stand {} from the origin", "move them there")
+    if trained.light_distance is not None:
+        inside = int(_inside(centres, geometry).sum())
+        if inside:
+            yield f"{inside} of {count} lights are inside the scene, trained on lights outside; move them out"
+        remedy = "move them there"
+        yield from _outside_range(distances, trained.light_distance, "lights stand {} from the origin", remedy)
     edges = np.linalg.norm(lights - np.roll(lights, 1, axis=1), axis=2).max(axis=1)
     remedy = "resize them, or sum renders of the pieces of a large one"
-    yield from _outside_range(edges, LIGHT_EDGE, "lights have an edge of {}", remedy)
-    if (np.ptp(emission, axis=1) > 0.01 * emission.max(axis=1)).any():
+    yield from _outside_range(edges, trained.light_edge, "lights have an edge of {}", remedy)
+    if trained.white_lights and (np.ptp(emission, axis=1) > 0.01 * emission.max(axis=1)).any():
         yield (
             "coloured lights, trained on white; light is linear, so render once in white per channel and scale the "
             "channels of the picture"
         )
     total = float(emission.max(axis=1).sum())
-    if not EMISSION_SUM[0] * 0.99 <= total <= EMISSION_SUM[1] * 1.01:
+    if trained.emission is not None and not _holds(trained.emission, total):
         yield (
-            f"the emission of all lights sums to {total:.4g}, trained on {_span(EMISSION_SUM)}; scale it into that "
+            f"the emission of all lights sums to {total:.4g}, trained on {_span(trained.emission)}; scale it into that "
             "range and the picture back by the same factor"
         )
 
 
-def _check_cameras(cameras: tuple[Camera, ...], geometry: Float32Array) -> Iterator[str]:
+def _check_cameras(cameras: tuple[Camera, ...], geometry: Float32Array, trained: TrainedRange) -> Iterator[str]:
     if not cameras:
         return
     count = len(cameras)
@@ -180,9 +184,10 @@ def _check_cameras(cameras: tuple[Camera, ...], geometry: Float32Array) -> Itera
         yield f"{inside} of {count} cameras are inside the scene, trained on cameras outside; move them out"
     distances = np.linalg.norm(positions, axis=1)
     remedy = "move them there and adapt the fov"
-    yield from _outside_range(distances, CAMERA_DISTANCE, "cameras stand {} from the origin", remedy)
+    yield from _outside_range(distances, trained.camera_distance, "cameras stand {} from the origin", remedy)
     fovs = np.array([camera.fov for camera in cameras])
-    yield from _outside_range(fovs, FOV, "cameras have a fov of {} degrees", "change it, and the distance with it")
+    remedy = "change it, and the distance with it"
+    yield from _outside_range(fovs, trained.fov, "cameras have a fov of {} degrees", remedy)
 
 
 def _inside(points: Float32Array, geometry: Float32Array) -> BoolArray:
@@ -192,17 +197,19 @@ def _inside(points: Float32Array, geometry: Float32Array) -> BoolArray:
     return np.asarray(inside.all(axis=1))
 
 
-def _outside_range(
-    values: npt.NDArray[np.floating], span: tuple[float, float], what: str, remedy: str
-) -> Iterator[str]:
-    low, high = span[0] * (1 - _SLACK), span[1] * (1 + _SLACK)
-    bad = values[(values < low) | (values > high)]
-    if len(bad):
-        extreme = bad[np.argmax(np.abs(bad - (low + high) / 2))]
-        yield f"{len(bad)} of {len(values)} {what.format(f'{extreme:.3g}')}, trained on {_span(span)}; {remedy}"
+def _holds(span: Span, values: npt.ArrayLike) -> BoolArray:
+    return (np.asarray(values) >= span[0] * (1 - _SLACK)) & (np.asarray(values) <= span[1] * (1 + _SLACK))
 
 
-def _span(span: tuple[float, float]) -> str:
+def _outside_range(values: npt.NDArray[np.floating], span: Span | None, what: str, remedy: str) -> Iterator[str]:
+    if span is None or _holds(span, values).all():
+        return
+    outside = values[~_holds(span, values)]
+    extreme = outside[np.argmax(np.abs(outside - sum(span) / 2))]
+    yield f"{len(outside)} of {len(values)} {what.format(f'{extreme:.3g}')}, trained on {_span(span)}; {remedy}"
+
+
+def _span(span: Span) -> str:
     return f"{span[0]:.4g} … {span[1]:.4g}"
 
 

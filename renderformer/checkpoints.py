@@ -8,25 +8,44 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from renderformer.config import ModelConfig
+from renderformer.config import Config, ShadingConfig, config_from_dict
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
-from renderformer.model import RenderFormer
+from renderformer.model import RenderFormer, ShadingModel
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What the files of a checkpoint hold.
+
+    Attributes:
+        config: the content of `config.json`, with the defaults of what it leaves out.
+        parameters: numbers in all tensors; tensors: how many there are; types: as safetensors names them.
+        bytes: size of the weights' file.
+    """
+
+    config: Config
+    parameters: int
+    tensors: int
+    types: tuple[str, ...]
+    bytes: int
+
+
 def load_model(
     source: str | os.PathLike[str] | None = None, *, revision: str | None = None, offline: bool = False
-) -> RenderFormer:
+) -> RenderFormer | ShadingModel:
     """Load a model, in float32, on the CPU, ready for inference.
 
     Args:
@@ -44,13 +63,18 @@ def load_model(
     tensors = _read_tensors(folder / WEIGHTS_FILE)
     try:
         with torch.device("meta"):
-            model = RenderFormer(config)
+            model = build_model(config)
     except RuntimeError as error:
         raise InputError(folder / CONFIG_FILE, f"asks for an impossible size ({_one_line(error)})") from None
     _check_names_and_shapes(model.state_dict(), tensors, folder / WEIGHTS_FILE)
     # The tensors become the parameters: a second copy of a large model is never made.
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     return model.eval()
+
+
+def build_model(config: Config) -> RenderFormer | ShadingModel:
+    """The model of a configuration, with random weights."""
+    return ShadingModel(config) if isinstance(config, ShadingConfig) else RenderFormer(config)
 
 
 def find_checkpoint(
@@ -72,11 +96,11 @@ def find_checkpoint(
     return _download(str(source), revision, offline)
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_config(folder: Path) -> Config:
     """The configuration of a checkpoint folder.
 
     Raises:
-        InputError: no file, not JSON, or what `ModelConfig.from_dict` refuses.
+        InputError: no file, not JSON, or what `config_from_dict` refuses.
     """
     path = folder / CONFIG_FILE
     try:
@@ -87,10 +111,12 @@ def read_config(folder: Path) -> ModelConfig:
         raise InputError(path, f"cannot be read, {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not valid JSON ({_one_line(error)})", "download the model again") from None
-    return ModelConfig.from_dict(data, where=str(path))
+    return config_from_dict(data, where=str(path))
 
 
-def save_model(model: RenderFormer, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
+def save_model(
+    model: RenderFormer | ShadingModel, folder: str | os.PathLike[str], dtype: torch.dtype | None = None
+) -> None:
     """Write `config.json` and `model.safetensors`, each whole or not at all.
 
     A V1 model saved in float32 is what the original program loads; its configuration has no key that program lacks.
@@ -131,34 +157,55 @@ def save_model(model: RenderFormer, folder: str | os.PathLike[str], dtype: torch
         path.write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def inspect_checkpoint(folder: Path) -> CheckpointFacts:
+    """What a checkpoint folder holds, from the headers of its files.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    config, weights = read_config(folder), folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise InputError(weights, "not found", f"a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            views = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dict
+            shapes = [view.get_shape() for view in views]
+            types = tuple(sorted({str(view.get_dtype()) for view in views}))
+    except SafetensorError as error:
+        raise InputError(weights, f"is not a whole safetensors file ({_one_line(error)})", "copy it again") from None
+    return CheckpointFacts(config, sum(map(math.prod, shapes)), len(shapes), types, weights.stat().st_size)
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
-        others = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-        hint = f"; {others[0]} is not read, since pickle can run code" if others else ""
+        pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+        hint = f"; {pickles[0]} is not read, since pickle can run code" if pickles else ""
         raise InputError(path, "not found", f"weights must be one safetensors file of this name{hint}")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise InputError(
             path,
-            f"is not a whole safetensors file of {path.stat().st_size} bytes ({_one_line(error)})",
+            f"is not a whole safetensors file ({path.stat().st_size} bytes, {_one_line(error)})",
             "download or copy it again",
         ) from None
     except OSError as error:
         raise InputError(path, f"cannot be read, {error.strerror or error}") from None
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES:
-            raise InputError(path, f"{name} has type {tensor.dtype}", "float32, float16 and bfloat16 are supported")
+            raise InputError(path, f"{name} has type {tensor.dtype}", "store it as float32, float16 or bfloat16")
     return tensors
 
 
-def _check_names_and_shapes(expected: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
+def _check_names_and_shapes(expected: dict[str, Tensor], stored: dict[str, Tensor], path: Path) -> None:
     for problem, names in (
-        ("does not have", sorted(expected.keys() - found.keys())),
-        ("has unexpected", sorted(found.keys() - expected.keys())),
+        ("does not have", sorted(expected.keys() - stored.keys())),
+        ("has unexpected", sorted(stored.keys() - expected.keys())),
     ):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -166,9 +213,9 @@ def _check_names_and_shapes(expected: dict[str, Tensor], found: dict[str, Tensor
                 path, f"{problem} {names[0]}{more}", f"the file does not belong to the {CONFIG_FILE} beside it"
             )
     for name, tensor in expected.items():
-        if tensor.shape != found[name].shape:
+        if tensor.shape != stored[name].shape:
             raise InputError(
-                path, f"{name} has shape {tuple(found[name].shape)}, {CONFIG_FILE} asks for {tuple(tensor.shape)}"
+                path, f"{name} has shape {tuple(stored[name].shape)}, {CONFIG_FILE} asks for {tuple(tensor.shape)}"
             )
 
 

@@ -1,111 +1,100 @@
-"""The model's configuration: the flat keys of `config.json`, checked when made.
+"""The configuration of each model: the flat keys of `config.json`, checked when made.
 
-Source of the keys, their meaning and their defaults (RenderFormer V1 base): spec/model.md.
+`ModelConfig` is the paper's model, `ShadingConfig` this package's extension of it (docs/embedded-model.md);
+`config_from_dict` chooses between them. Source of the keys, their meaning and their defaults (RenderFormer V1 base):
+spec/model.md.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from renderformer.data.declared import Declared, shown
 from renderformer.data.errors import InputError
+from renderformer.data.rays.channels import RGB
+from renderformer.data.trained_range import TrainedRange
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "activation": ("swiglu", "gelu"),
-    "norm_type": ("rms_norm", "layer_norm"),
-    "pe_type": ("rope", "nerf"),
-    "rope_type": ("triangle",),
-    "vn_encoder_norm_type": ("rms_norm", "layer_norm", "none"),
-    "texture_encoder_norm_type": ("rms_norm", "layer_norm"),
-    "vdir_pe_type": ("nerf",),
-    "ray_features": ("none", "direct"),
-    "output": ("hdr", "shading"),
-}
-
-# Keys that only our files have, with the value at which the model is V1.
-_EXTENSIONS: dict[str, Any] = {"ray_features": "none", "output": "hdr", "token_triangles": 0}
-
-# Where a number may be other than 1 to 65536. The layers' bound keeps a damaged file from building for hours; emission
-# takes three texture channels.
-_RANGES = {
-    "num_layers": (1, 1024),
-    "view_transformer_n_layers": (1, 1024),
-    "num_register_tokens": (0, 65536),
-    "token_triangles": (0, 1 << 30),
-    "vn_pe_num_freqs": (0, 64),
-    "vdir_num_freqs": (0, 64),
-    "vertex_pe_num_freqs": (1, 64),
-    "texture_channels": (3, 1024),
-    "texture_encode_patch_size": (1, 1024),
-    "dpt_features": (2, 65536),
-}
+V1 = TrainedRange()
+# The embedded model. Rays see the geometry and its direct light exactly, each colour for itself, and the picture scales
+# exactly with the light; docs/embedded-model.md measures the rest.
+EMBEDDED = TrainedRange(
+    triangles=None,
+    longest_edge=None,
+    emission=None,
+    white_lights=False,
+)
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes and switches of a RenderFormer; the defaults are the released V1 base model.
+def _trained_range(value: object) -> object:
+    """A TrainedRange of the object that `config.json` holds."""
+    if not isinstance(value, Mapping):
+        return value
+    unknown = value.keys() - {field.name for field in dataclasses.fields(TrainedRange)}
+    if unknown:
+        raise InputError("", f"{min(unknown)} is not a known key", "use the attributes of TrainedRange")
+    try:
+        # In JSON a list stands for a tuple and an object for a dataclass, also where types are strict.
+        return TypeAdapter(TrainedRange).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError("", f"{first['loc'][0]} is {shown(first['input'])}", "see TrainedRange") from None
+
+
+Size: TypeAlias = Annotated[int, Field(ge=1, le=65536)]
+# The bound keeps a damaged file from building for hours.
+Layers: TypeAlias = Annotated[int, Field(ge=1, le=1024)]
+Frequencies: TypeAlias = Annotated[int, Field(ge=0, le=64)]
+Norm: TypeAlias = Literal["rms_norm", "layer_norm"]
+
+
+class TransformerConfig(Declared):
+    """What the two models have in common: sizes and switches of the triangle stage and of the view stage's layers.
 
     Raises:
         InputError: a value of the wrong type, out of range, or a combination that no model can have.
     """
 
-    latent_dim: int = 768
-    num_layers: int = 12
-    num_heads: int = 6
-    dim_feedforward: int = 3072
-    num_register_tokens: int = 16
+    declared_place: ClassVar[str] = "config"
+    # Channels of the feature images that the model takes, 0 for none.
+    pixel_channels: ClassVar[int] = 0
+    # Keys of `config.json` that name the model, with their values.
+    file_keys: ClassVar[dict[str, Any]] = {}
+
+    latent_dim: Size = 768
+    num_layers: Layers = 12
+    num_heads: Size = 6
+    dim_feedforward: Size = 3072
+    num_register_tokens: Annotated[int, Field(ge=0, le=65536)] = 16
     dropout: float = 0.0
-    activation: str = "swiglu"
-    norm_type: str = "rms_norm"
+    activation: Literal["swiglu", "gelu"] = "swiglu"
+    norm_type: Norm = "rms_norm"
     norm_first: bool = True
     view_indep_qk_norm: bool = True
     qk_norm: bool = True
     bias: bool = False
-    pe_type: str = "rope"
-    rope_type: str = "triangle"
+    pe_type: Literal["rope", "nerf"] = "rope"
+    rope_type: Literal["triangle"] = "triangle"
     rope_double_max_freq: bool = False
-    vertex_pe_num_freqs: int = 12
+    vertex_pe_num_freqs: Annotated[int, Field(ge=1, le=64)] = 12
     use_vn_encoder: bool = True
-    vn_pe_num_freqs: int = 6
-    vn_encoder_norm_type: str = "rms_norm"
-    texture_encode_patch_size: int = 32
-    texture_channels: int = 13
-    texture_encoder_norm_type: str = "rms_norm"
-    view_transformer_latent_dim: int = 768
-    view_transformer_ffn_hidden_dim: int = 3072
-    view_transformer_n_heads: int = 6
-    view_transformer_n_layers: int = 6
+    vn_pe_num_freqs: Frequencies = 6
+    vn_encoder_norm_type: Literal["rms_norm", "layer_norm", "none"] = "rms_norm"
+    texture_encoder_norm_type: Norm = "rms_norm"
+    view_transformer_latent_dim: Size = 768
+    view_transformer_ffn_hidden_dim: Size = 3072
+    view_transformer_n_heads: Size = 6
+    view_transformer_n_layers: Layers = 6
     view_transformer_include_self_attn: bool = True
     view_transformer_use_swin_attn: bool = False
-    vdir_pe_type: str = "nerf"
-    vdir_num_freqs: int = 0
-    patch_size: int = 8
-    include_alpha: bool = False
-    use_dpt_decoder: bool = True
-    dpt_features: int = 128
-    dpt_out_channels: tuple[int, ...] = (96, 192, 384, 768)
-    dpt_out_layers: tuple[int, ...] | None = None
-    turn_to_cam_coord: bool = True
-    use_ldr: bool = False
-    # Extensions of this project, absent in V1 files: what a ray bundle knows beside its directions ("direct": the
-    # primary hit and the direct light there), and what the decoder's channels mean ("shading": factors of the picture).
-    ray_features: str = "none"
-    output: str = "hdr"
-    # Most triangles that the extension was trained to encode; a larger scene's tokens stand for a simplified copy of
-    # it, while its rays see every triangle. 0: no limit.
-    token_triangles: int = 0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _checked(field.name, str(field.type), getattr(self, field.name)))
-        self._check_widths()
-        self._check_decoder()
-
-    @property
-    def view_rope_num_freqs(self) -> int:
-        """RoPE frequencies times two per coordinate in the view stage, whose heads may be narrower."""
-        return min(self.vertex_pe_num_freqs, 2 * (self.view_head_dim // 18))
+    vdir_pe_type: Literal["nerf"] = "nerf"
+    vdir_num_freqs: Frequencies = 0
+    patch_size: Size = 8
+    trained: Annotated[TrainedRange, BeforeValidator(_trained_range)] = V1
 
     @property
     def head_dim(self) -> int:
@@ -118,92 +107,65 @@ class ModelConfig:
         return self.view_transformer_latent_dim // self.view_transformer_n_heads
 
     @property
-    def dpt_layers(self) -> tuple[int, ...]:
-        """Indices of the four view layers whose features the DPT decoder reads."""
-        if self.dpt_out_layers is not None:
-            return self.dpt_out_layers
-        return tuple(range(self.view_transformer_n_layers - 4, self.view_transformer_n_layers))
+    def view_rope_num_freqs(self) -> int:
+        """RoPE frequencies times two per coordinate in the view stage, whose heads may be narrower."""
+        return min(self.vertex_pe_num_freqs, 2 * (self.view_head_dim // 18))
 
     @property
     def size_multiple(self) -> int:
         """Height and width on which the view stage works are multiples of this, in pixels."""
         return self.patch_size * (8 if self.view_transformer_use_swin_attn else 1)
 
-    def _check_widths(self) -> None:
-        for width_key, heads_key in (
-            ("latent_dim", "num_heads"),
-            ("view_transformer_latent_dim", "view_transformer_n_heads"),
-        ):
-            width, heads = getattr(self, width_key), getattr(self, heads_key)
-            if width % heads:
-                raise InputError("config", f"{width_key} {width} must be a multiple of {heads_key} {heads}")
-            if self.pe_type == "rope" and (width // heads) % 2:
-                raise InputError("config", f"{width_key} / {heads_key} = {width} / {heads} must be even for RoPE")
+    @model_validator(mode="after")
+    def _switches_fit(self) -> Self:
         if not self.norm_first:
-            raise InputError("config", "norm_first = False is not supported", "set it to true")
-        if self.pe_type != "rope":
-            if self.latent_dim != self.view_transformer_latent_dim:
-                raise InputError(
-                    "config",
-                    f"with pe_type nerf, view_transformer_latent_dim {self.view_transformer_latent_dim} must "
-                    f"equal latent_dim {self.latent_dim}",
-                )
-            return
+            raise InputError("", "norm_first = False is not supported", "set it to true")
+        if self.dropout != 0:
+            raise InputError("", f"dropout {self.dropout} is not supported", "set it to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> Self:
+        widths = (
+            ("latent_dim", self.latent_dim, "num_heads", self.num_heads),
+            ("view_transformer_latent_dim", self.view_transformer_latent_dim,
+             "view_transformer_n_heads", self.view_transformer_n_heads),
+        )  # fmt: skip
+        for width_key, width, heads_key, heads in widths:
+            if width % heads:
+                raise InputError("", f"{width_key} {width} must be a multiple of {heads_key} {heads}")
+            if self.pe_type == "rope" and (width // heads) % 2:
+                raise InputError("", f"{width_key} / {heads_key} = {width} / {heads} must be even for RoPE")
+        if self.pe_type == "rope":
+            self._check_rope()
+        elif self.latent_dim != self.view_transformer_latent_dim:
+            raise InputError(
+                "",
+                f"view_transformer_latent_dim {self.view_transformer_latent_dim} differs from latent_dim "
+                f"{self.latent_dim}",
+                "make them equal, as pe_type nerf needs it",
+            )
+        return self
+
+    def _check_rope(self) -> None:
         if self.vertex_pe_num_freqs % 2:
-            raise InputError("config", f"vertex_pe_num_freqs {self.vertex_pe_num_freqs} must be even for RoPE")
+            raise InputError("", f"vertex_pe_num_freqs {self.vertex_pe_num_freqs} must be even for RoPE")
         if 9 * self.vertex_pe_num_freqs > self.head_dim:
             raise InputError(
-                "config",
+                "",
                 f"9 x vertex_pe_num_freqs = {9 * self.vertex_pe_num_freqs} must not exceed the head width "
                 f"latent_dim / num_heads = {self.head_dim}",
                 f"use at most {2 * (self.head_dim // 18)} frequencies",
             )
         if self.view_head_dim < 18:
             raise InputError(
-                "config",
+                "",
                 "the view stage's head width view_transformer_latent_dim / view_transformer_n_heads = "
                 f"{self.view_head_dim} must be at least 18 for RoPE",
             )
 
-    def _check_decoder(self) -> None:
-        if self.dropout != 0:
-            raise InputError("config", f"dropout {self.dropout} is not supported", "set it to 0")
-        if (self.ray_features == "none") != (self.output == "hdr"):
-            raise InputError(
-                "config",
-                f"ray_features {self.ray_features!r} does not go with output {self.output!r}",
-                "use direct with shading, or none with hdr",
-            )
-        if self.output == "shading":
-            self._check_shading()
-            return
-        if not self.use_dpt_decoder:
-            return
-        count = self.view_transformer_n_layers
-        if len(self.dpt_out_channels) != 4 or min(self.dpt_out_channels) < 1:
-            raise InputError("config", f"dpt_out_channels {list(self.dpt_out_channels)} must be four positive numbers")
-        if self.dpt_out_layers is None:
-            if count < 4:
-                raise InputError("config", f"view_transformer_n_layers {count} must be at least 4 for the DPT decoder")
-            return
-        layers = self.dpt_out_layers
-        if len(layers) != 4 or sorted(set(layers)) != list(layers) or layers[0] < 0 or layers[-1] >= count:
-            raise InputError(
-                "config", f"dpt_out_layers {list(layers)} must be four rising layer numbers in 0..{count - 1}"
-            )
-
-    def _check_shading(self) -> None:
-        if self.patch_size not in (2, 4, 8):
-            raise InputError("config", f"patch_size {self.patch_size} must be 2, 4 or 8 for output 'shading'")
-        if not self.turn_to_cam_coord or self.use_ldr or self.include_alpha or self.texture_channels != 13:
-            raise InputError(
-                "config",
-                "output 'shading' needs turn_to_cam_coord true, use_ldr false, include_alpha false and "
-                "texture_channels 13",
-            )
-
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], where: str = "config") -> ModelConfig:
+    def from_dict(cls, data: object, where: str = "config") -> Self:
         """Make a config from the content of a `config.json`.
 
         An unknown key is accepted when its value means "off" (None, False, 0, "", "none", an empty list or object),
@@ -214,51 +176,125 @@ class ModelConfig:
             where: what to call the source in an error, for example the path of the file.
 
         Raises:
-            InputError: not a mapping, an unknown key that is on, or a value that `ModelConfig` refuses.
+            InputError: not a mapping, an unknown key that is on, or a value that this class refuses.
         """
         if not isinstance(data, Mapping):
-            raise InputError(where, f"must be a JSON object of keys and values, not {type(data).__name__}")
-        known = {field.name for field in fields(cls)}
+            raise InputError(where, f"holds {shown(data)}", "expected a JSON object of keys and values")
         for key, value in data.items():
-            if key not in known and value and value != "none":
+            if key in cls.file_keys and value != cls.file_keys[key]:
+                raise InputError(where, f"{key} is {shown(value)}", f"expected {shown(cls.file_keys[key])}")
+            if key not in cls.model_fields and key not in cls.file_keys and value and value != "none":
                 raise InputError(
                     where,
                     f"{key} = {value!r} is a feature that this version does not support",
                     "use a checkpoint without it or a newer version",
                 )
-        try:
-            return cls(**{key: value for key, value in data.items() if key in known})
-        except InputError as error:
-            raise error.at(where) from None
+        return cls.read({key: value for key, value in data.items() if key in cls.model_fields}, where)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of `config.json`. Extension keys appear only when they are on, so V1 programs read V1 models."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in values.items()
-            if key not in _EXTENSIONS or value != _EXTENSIONS[key]
-        }
+        """The content of `config.json`; the trained range appears only where it is not the class's own."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in self if key != "trained"}
+        if self.trained != type(self).model_fields["trained"].default:
+            values["trained"] = json.loads(json.dumps(dataclasses.asdict(self.trained)))
+        return values
 
 
-def _checked(key: str, kind: str, value: Any) -> Any:
-    """The value of `key` in its own type, or an InputError that names the key and the value."""
-    if kind == "bool":
-        if not isinstance(value, bool):
-            raise InputError("config", f"{key} = {value!r} must be true or false")
-    elif kind == "int":
-        least, most = _RANGES.get(key, (1, 65536))
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise InputError("config", f"{key} = {value!r} must be a whole number from {least} to {most}")
-    elif kind == "float":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError("config", f"{key} = {value!r} must be a number")
-        return float(value)
-    elif kind == "str":
-        if value not in _CHOICES[key]:
-            raise InputError("config", f"{key} = {value!r} is not supported", f"use one of {', '.join(_CHOICES[key])}")
-    elif value is not None or not kind.endswith("None"):
-        if not isinstance(value, list | tuple) or any(isinstance(n, bool) or not isinstance(n, int) for n in value):
-            raise InputError("config", f"{key} = {value!r} must be a list of whole numbers")
-        return tuple(value)
-    return value
+class ModelConfig(TransformerConfig):
+    """The paper's model; the defaults are the released V1 base model."""
+
+    token_triangles: ClassVar[int] = 0
+
+    texture_encode_patch_size: Annotated[int, Field(ge=1, le=1024)] = 32
+    # Emission takes the last three.
+    texture_channels: Annotated[int, Field(ge=3, le=1024)] = 13
+    include_alpha: bool = False
+    use_dpt_decoder: bool = True
+    dpt_features: Annotated[int, Field(ge=2, le=65536)] = 128
+    dpt_out_channels: tuple[int, ...] = (96, 192, 384, 768)
+    dpt_out_layers: tuple[int, ...] | None = None
+    turn_to_cam_coord: bool = True
+    use_ldr: bool = False
+
+    @property
+    def dpt_layers(self) -> tuple[int, ...]:
+        """Indices of the four view layers whose features the DPT decoder reads."""
+        if self.dpt_out_layers is not None:
+            return self.dpt_out_layers
+        return tuple(range(self.view_transformer_n_layers - 4, self.view_transformer_n_layers))
+
+    @model_validator(mode="after")
+    def _decoder_fits(self) -> Self:
+        if not self.use_dpt_decoder:
+            return self
+        count = self.view_transformer_n_layers
+        if len(self.dpt_out_channels) != 4 or min(self.dpt_out_channels) < 1:
+            raise InputError("", f"dpt_out_channels {list(self.dpt_out_channels)} must be four positive numbers")
+        if self.dpt_out_layers is None and count < 4:
+            raise InputError("", f"view_transformer_n_layers {count} must be at least 4 for the DPT decoder")
+        layers = self.dpt_layers
+        if len(layers) != 4 or sorted(set(layers)) != list(layers) or layers[0] < 0 or layers[-1] >= count:
+            raise InputError("", f"dpt_out_layers {list(layers)} must be four rising layer numbers in 0..{count - 1}")
+        return self
+
+
+class ShadingConfig(TransformerConfig):
+    """The extension whose rays see what they hit and whose network predicts the light that came by other surfaces.
+
+    Attributes:
+        token_triangles: most triangles that the model was trained to encode; the tokens of a larger scene stand for a
+            simplified copy of it, while its rays see every triangle. 0: no limit.
+    """
+
+    pixel_channels: ClassVar[int] = RGB.total
+    use_ldr: ClassVar[bool] = False
+    file_keys: ClassVar[dict[str, Any]] = {
+        "ray_features": "direct",
+        "output": "shading",
+        "texture_channels": 13,
+        "texture_encode_patch_size": 1,
+        "turn_to_cam_coord": True,
+        "use_ldr": False,
+        "include_alpha": False,
+    }
+    # Keys of the paper's decoder, which this model does not have.
+    _IGNORED: ClassVar[tuple[str, ...]] = ("use_dpt_decoder", "dpt_features", "dpt_out_channels", "dpt_out_layers")
+
+    pe_type: Literal["rope"] = "rope"
+    patch_size: Literal[2, 4, 8] = 8
+    token_triangles: Annotated[int, Field(ge=0, le=1 << 30)] = 0
+    trained: Annotated[TrainedRange, BeforeValidator(_trained_range)] = EMBEDDED
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "config") -> Self:
+        """See `TransformerConfig.from_dict`."""
+        if isinstance(data, Mapping):
+            data = {key: value for key, value in data.items() if key not in cls._IGNORED}
+        return super().from_dict(data, where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `TransformerConfig.to_dict`; with the keys that name the model."""
+        return super().to_dict() | self.file_keys
+
+
+Config: TypeAlias = ModelConfig | ShadingConfig
+
+
+def config_from_dict(data: object, where: str = "config") -> Config:
+    """The configuration that the content of a `config.json` describes, of either model.
+
+    Raises:
+        InputError: see `TransformerConfig.from_dict`.
+    """
+    if not isinstance(data, Mapping):
+        return ModelConfig.from_dict(data, where)
+    rays, output = data.get("ray_features", "none"), data.get("output", "hdr")
+    if rays == "none" and output == "hdr":
+        paper = {key: value for key, value in data.items() if key not in ("ray_features", "output")}
+        return ModelConfig.from_dict(paper, where)
+    if (rays, output) in (("none", "shading"), ("direct", "hdr")):
+        raise InputError(
+            where,
+            f"ray_features {rays!r} does not go with output {output!r}",
+            "use direct with shading, or none with hdr",
+        )
+    return ShadingConfig.from_dict(data, where)

@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from renderformer.checkpoints import load_model
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
-from renderformer.model import RenderFormer
+from renderformer.model import RenderFormer, ShadingModel
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -24,11 +25,11 @@ class RenderFormerRenderingPipeline:
     Unlike the original, rendering does not change its inputs.
     """
 
-    def __init__(self, model: RenderFormer) -> None:
-        if model.config.ray_features != "none":
+    def __init__(self, model: RenderFormer | ShadingModel) -> None:
+        if not isinstance(model, RenderFormer):
             raise InputError(
                 "model",
-                f"ray_features = {model.config.ray_features!r} needs the scene, not only tensors",
+                f"it is a {type(model).__name__}, which casts rays at the scene and takes more than these tensors",
                 "use renderformer.Renderer with this model",
             )
         self.model = model
@@ -38,7 +39,7 @@ class RenderFormerRenderingPipeline:
         cls, model_id: str | os.PathLike[str] | None = None, *, revision: str | None = None, offline: bool = False
     ) -> RenderFormerRenderingPipeline:
         """Load a folder or a Hub id; arguments and errors as in `renderformer.checkpoints.load_model`."""
-        return cls(RenderFormer.from_pretrained(model_id, revision=revision, offline=offline).eval())
+        return cls(load_model(model_id, revision=revision, offline=offline))
 
     @property
     def config(self) -> ModelConfig:
@@ -123,10 +124,10 @@ class RenderFormerRenderingPipeline:
             )
         batch, count, views = triangles.shape[0], triangles.shape[1], c2w.shape[1]
         channels, patch = self.config.texture_channels, self.config.texture_encode_patch_size
-        own_patch = texture.shape[3:] if patch == 1 else (patch, patch)
+        patch_shape = texture.shape[3:] if patch == 1 else (patch, patch)
         for name, tensor, shapes in (
             ("triangles", triangles, [(batch, count, 3, 3)]),
-            ("texture", texture, [(batch, count, channels, *own_patch), (batch, count, channels)]),
+            ("texture", texture, [(batch, count, channels, *patch_shape), (batch, count, channels)]),
             ("mask", mask, [(batch, count)]),
             ("vn", vn, [(batch, count, 3, 3)]),
             ("c2w", c2w, [(batch, views, 4, 4)]),

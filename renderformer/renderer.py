@@ -6,32 +6,39 @@ Two stages, as in the paper: `Renderer.encode` lights the triangles once, `Rende
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from renderformer.check import check_scene
 from renderformer.checkpoints import load_model
-from renderformer.config import ModelConfig
+from renderformer.config import Config
+from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.rays.raycast import RayCaster, lit_tokens
 from renderformer.data.scene import Scene
 from renderformer.image import Image
 from renderformer.kernels.attention import BACKENDS, auto_backend, sage_refusal
-from renderformer.model import Encoded, RenderFormer
-from renderformer.model.shading import coarsening
+from renderformer.model import Encoded, Model
+
+if TYPE_CHECKING:
+    from renderformer.data.rays.raycast import RayCaster
 
 Progress = Callable[[str, int, int], None]
+Cancel = Callable[[], bool]
 MAX_SIDE = 16384
 # Views are decoded together up to this estimate of working memory.
 DECODE_BYTES = 1 << 30
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error
+    """Work that the caller's `cancel` stopped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +48,7 @@ class LitScene:
     Attributes:
         scene: what was encoded; its cameras are the default ones.
         encoded: the model's triangle tokens, a batch of one.
-        caster: casts the rays of a model with `ray_features`, else None.
+        caster: casts rays at the scene, where the model needs them.
         notes: what encoding changed, with counts (for example, that the model's tokens stand for a simplified mesh).
     """
 
@@ -68,7 +75,7 @@ class Renderer:
 
     def __init__(
         self,
-        model: RenderFormer,
+        model: Model,
         device: str = "auto",
         precision: str = "auto",
         name: str = "",
@@ -77,7 +84,8 @@ class Renderer:
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
         self.attention = _attention(attention, self.device, _DTYPES[self.precision], model.config.head_dim)
-        self.model = model.to(self.device).eval()
+        assert isinstance(model, nn.Module)
+        self.model: Model = model.to(self.device).eval()
         self.model.set_attention_backend(self.attention)
         self.name = name
 
@@ -101,49 +109,34 @@ class Renderer:
         return cls(model, device, precision, "embedded" if source is None else os.fspath(source), attention)
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> Config:
         """The model's configuration."""
         return self.model.config
 
     def check(self, scene: Scene) -> list[str]:
-        """Lines that tell where a scene leaves the range that models were trained on, with the remedy."""
-        return check_scene(scene)
+        """Lines that say where a scene leaves the range that this model was trained on, each with the remedy."""
+        return check_scene(scene, self.config.trained)
 
     @torch.inference_mode()
-    def encode(self, scene: Scene, progress: Progress | None = None) -> LitScene:
+    def encode(self, scene: Scene, progress: Progress | None = None, cancel: Cancel | None = None) -> LitScene:
         """The view-independent stage.
 
-        A model whose configuration names `token_triangles` gets a simplified copy of a larger mesh for its tokens; its
-        rays still see every triangle.
+        Args:
+            progress: called with (stage, done, total).
+            cancel: asked between layers and between chunks of rays whether to stop; True raises Cancelled.
 
         Raises:
             InputError: the scene is too large for the memory of the device.
+            Cancelled: `cancel` returned True.
         """
-        report = progress or _silent
+        report, check = progress or _silent, _check_of(cancel)
         report("encode", 0, 1)
-        notes: tuple[str, ...] = ()
-        caster, tokens, light = None, scene, None
-        if self.config.ray_features != "none":
-            caster, tokens, triangle_light = lit_tokens(scene, self.config.token_triangles)
-            light = self._tensor(triangle_light)
-            if tokens is not scene:
-                notes = (f"{len(scene):,} triangles are seen by rays, a copy of {len(tokens):,} lights the scene",)
-            if caster.light_count > len(caster.lights):
-                few = f"{len(caster.lights)} of {caster.light_count:,} light triangles, drawn by power"
-                notes += (f"shadow rays go to {few}",)
-        patches = tokens.patches if self.config.texture_encode_patch_size > 1 else None
-        with self._autocast(), _memory(f"{len(tokens):,} triangles"):
-            encoded = self.model.encode(
-                self._tensor(tokens.triangles),
-                self._tensor(tokens.materials),
-                torch.ones(1, len(tokens), dtype=torch.bool, device=self.device),
-                self._tensor(tokens.normals),
-                patches=None if patches is None else torch.from_numpy(patches[0].copy()).to(self.device),
-                patch_index=None if patches is None else self._tensor(patches[1]),
-                triangle_light=light,
-            )
+        prepared = self.model.prepare(scene, lambda done, total: check())
+        inputs = {name: self._tensor(array) for name, array in prepared.inputs.items()}
+        with self._autocast(), _memory(f"{prepared.token_count:,} triangles"):
+            encoded = self.model.encode(**inputs, before_layer=check)
         report("encode", 1, 1)
-        return LitScene(scene, encoded, caster, notes)
+        return LitScene(scene, encoded, prepared.caster, prepared.notes)
 
     def render(
         self,
@@ -151,6 +144,7 @@ class Renderer:
         resolution: int | tuple[int, int] = 512,
         cameras: Camera | Sequence[Camera] | None = None,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> list[Image]:
         """Draw a scene, one Image per camera.
 
@@ -159,11 +153,14 @@ class Renderer:
             resolution: pixels on a side, or (width, height); any size from 1 to 16384. The field of view is vertical.
             cameras: the scene's own by default.
             progress: called with (stage, done, total).
+            cancel: asked between views, between layers and between chunks of rays whether to stop; True raises
+                Cancelled.
 
         Raises:
             InputError: no cameras, a size out of range, or too little memory.
+            Cancelled: `cancel` returned True.
         """
-        return list(self.iterate(scene, resolution, cameras, progress))
+        return list(self.iterate(scene, resolution, cameras, progress, cancel))
 
     def iterate(
         self,
@@ -171,6 +168,7 @@ class Renderer:
         resolution: int | tuple[int, int] = 512,
         cameras: Camera | Sequence[Camera] | None = None,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[Image]:
         """`render`, one picture after the other as they become ready."""
         width, height = _size(resolution)
@@ -181,40 +179,59 @@ class Renderer:
         if not views:
             raise InputError(f"scene {source.name!r}", "has no cameras", "give some, for example Camera.from_angles()")
         self._check_memory(width, height)
-        lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress)
-        report = progress or _silent
+        lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress, cancel)
+        report, check = progress or _silent, _check_of(cancel)
         step = self._views_at_once(width, height)
         report("render", 0, len(views))
         for start in range(0, len(views), step):
             chunk = views[start : start + step]
-            pixels = None if lit.caster is None else self._cast(lit.caster, chunk, width, height, progress)
+            check()
+            seen = self._look(lit.caster, chunk, width, height, report, check)
             report("render", start, len(views))
-            for camera, hdr in zip(chunk, self._draw(lit.encoded, chunk, width, height, pixels), strict=True):
+            pictures = self._draw(lit.encoded, chunk, width, height, seen, check)
+            for camera, hdr in zip(chunk, pictures, strict=True):
                 yield Image(hdr, camera, {"model": self.name, "precision": self.precision})
             report("render", start + len(chunk), len(views))
 
-    def _cast(
-        self, caster: RayCaster, cameras: Sequence[Camera], width: int, height: int, progress: Progress | None
-    ) -> Tensor:
-        """(1, V, h, w, 29) feature images of V cameras on the covering grid."""
-        report = None if progress is None else lambda done, total: progress("cast rays", done, total)
+    def _look(
+        self,
+        caster: RayCaster | None,
+        cameras: Sequence[Camera],
+        width: int,
+        height: int,
+        report: Progress,
+        check: Callable[[], None],
+    ) -> dict[str, Tensor]:
+        """What the model takes of V cameras beyond their frames: its arguments by name, (1, V, ...)."""
+
+        def step(done: int, total: int) -> None:
+            check()
+            report("cast rays", done, total)
+
         with _memory(f"{width} x {height} pixels"):
-            cover = self.config.size_multiple
-            images = [caster.features(c, width, height, cover=cover, progress=report) for c in cameras]
+            views = [self.model.look(caster, camera, width, height, step) for camera in cameras]
             # One view's features may be gigabytes, so they are not copied.
-            return self._tensor(np.stack(images) if len(images) > 1 else images[0][None])
+            stacks = {k: np.stack([v[k] for v in views]) if len(views) > 1 else views[0][k][None] for k in views[0]}
+            return {name: self._tensor(array[None]) for name, array in stacks.items()}
 
     @torch.inference_mode()
     def _draw(
-        self, encoded: Encoded, cameras: Sequence[Camera], width: int, height: int, pixels: Tensor | None
-    ) -> np.ndarray:
+        self,
+        encoded: Encoded,
+        cameras: Sequence[Camera],
+        width: int,
+        height: int,
+        seen: Mapping[str, Tensor],
+        check: Callable[[], None],
+    ) -> Float32Array:
         """(V, height, width, 3) pictures of V cameras."""
-        c2w = self._tensor(np.stack([camera.c2w for camera in cameras]))
-        fov = self._tensor(np.array([[camera.fov] for camera in cameras], np.float32))
+        c2w = self._tensor(np.stack([camera.c2w for camera in cameras])[None])
+        fov = self._tensor(np.array([[[camera.fov] for camera in cameras]], np.float32))
         with _memory(f"{width} x {height} pixels"):
-            hdr = self.model.view(encoded, c2w, fov, height, width, pixels=pixels)
+            hdr = self.model.view(encoded, c2w, fov, height, width, **seen, before_layer=check)
             # A model with alpha draws it as a fourth channel; the picture is the first three.
-            return hdr[0, ..., :3].float().cpu().numpy()
+            picture: Float32Array = hdr[0, ..., :3].float().cpu().numpy()
+            return picture
 
     def _views_at_once(self, width: int, height: int) -> int:
         """How many views fit the budget, by the widest activations of the decoder.
@@ -224,38 +241,25 @@ class Renderer:
         """
         if self.device.type == "cpu":
             return 1
-        return max(1, int(DECODE_BYTES // self._bytes_per_view(width, height)))
-
-    def _bytes_per_view(self, width: int, height: int) -> float:
-        """An estimate from the widest activations."""
-        config = self.config
-        channels: float = 2 * config.dpt_features if config.use_dpt_decoder else 16
-        drawn = width * height
-        if config.output == "shading":
-            # Three monochrome pictures and their feature images: 754 numbers per pixel that the network draws, and 205
-            # per pixel that it is brought up to, measured on a CPU with pictures of 512 x 512.
-            shrunk = coarsening(height, width) ** 2
-            channels, drawn = 205 + 750 / shrunk if shrunk > 1 else 750, drawn // shrunk
-        tokens = drawn / config.patch_size**2 * config.view_transformer_ffn_hidden_dim
-        return 4 * (width * height * channels + 3 * tokens)
+        return max(1, int(DECODE_BYTES // self.model.bytes_per_view(width, height)))
 
     def _check_memory(self, width: int, height: int) -> None:
-        """Refuse what cannot fit: Linux grants the memory and ends the process when it is used, without a word."""
+        """Refuse what cannot fit: Linux grants the memory, and ends the process when it is used."""
         try:
-            there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, OSError, ValueError):
             return
-        needed = self._bytes_per_view(width, height)
-        if self.device.type == "cpu" and needed > there:
+        needed = self.model.bytes_per_view(width, height)
+        if self.device.type == "cpu" and needed > memory:
             raise InputError(
                 f"out of memory with {width} x {height} pixels",
-                f"they need about {needed / 2**30:.0f} GiB of {there / 2**30:.0f}",
+                f"they need about {needed / 2**30:.0f} GiB of {memory / 2**30:.0f}",
                 "use a smaller resolution",
             )
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        """A batch of one on the device; on a CPU it shares the memory of an array that may be written."""
-        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)[None]
+    def _tensor(self, array: AnyArray) -> Tensor:
+        """On the device; on a CPU it shares the memory of an array that may be written."""
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
@@ -270,11 +274,11 @@ def attention_report(device: str = "auto") -> dict[str, str]:
     Raises:
         InputError: a device that is not there.
     """
-    found = _device(device)
-    precision = _precision("auto", found)
+    chosen = _device(device)
+    precision = _precision("auto", chosen)
     return {
-        "device": str(found),
-        "triangle_stage": f"{precision}, {auto_backend(found, _DTYPES[precision])}",
+        "device": str(chosen),
+        "triangle_stage": f"{precision}, {auto_backend(chosen, _DTYPES[precision])}",
         "view_stage": "fp32, sdpa (always exact)",
     }
 
@@ -304,6 +308,16 @@ def _silent(stage: str, done: int, total: int) -> None:
     """No progress wanted."""
 
 
+def _check_of(cancel: Cancel | None) -> Callable[[], None]:
+    """What raises Cancelled once `cancel` returns True."""
+
+    def check() -> None:
+        if cancel is not None and cancel():
+            raise Cancelled
+
+    return check
+
+
 def _size(resolution: int | tuple[int, int]) -> tuple[int, int]:
     sides = tuple(resolution) if isinstance(resolution, tuple | list) else (resolution, resolution)
     if len(sides) != 2 or not all(isinstance(n, int | np.integer) and 1 <= n <= MAX_SIDE for n in sides):
@@ -314,18 +328,18 @@ def _size(resolution: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _device(name: str) -> torch.device:
-    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device("cuda" if found["cuda"] else "mps" if found["mps"] else "cpu")
+        return torch.device("cuda" if present["cuda"] else "mps" if present["mps"] else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         raise InputError("", f"device {name!r} is unknown", "use auto, cpu, cuda or mps") from None
-    if device.type not in found:
+    if device.type not in present:
         raise InputError("", f"device {name!r} is not supported", "use auto, cpu, cuda or mps")
-    there = [kind for kind, present in found.items() if present]
-    if not found[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError("", f"device {name!r} is not available on this machine", f"available: {', '.join(there)}")
+    if not present[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        available = ", ".join(kind for kind, usable in present.items() if usable)
+        raise InputError("", f"device {name!r} is not available on this machine", f"available: {available}")
     return device
 
 

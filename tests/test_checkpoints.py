@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from renderformer.checkpoints import load_model, save_model
-from renderformer.config import ModelConfig
+from renderformer.checkpoints import find_checkpoint, inspect_checkpoint, load_model, read_config, save_model
+from renderformer.config import ModelConfig, ShadingConfig, config_from_dict
+from renderformer.data.declared import shown
 from renderformer.data.errors import InputError
+from renderformer.data.trained_range import TrainedRange
 from renderformer.model import RenderFormer
 
 TINY = ModelConfig(
@@ -33,6 +34,10 @@ TINY = ModelConfig(
     dpt_features=4,
     dpt_out_channels=(2, 2, 2, 2),
 )
+
+
+def changed(**changes: Any) -> ModelConfig:
+    return ModelConfig(**{**dict(TINY), **changes})
 
 
 @pytest.fixture
@@ -122,8 +127,9 @@ def test_unknown_keys_that_are_on_are_refused_by_name(on: Any) -> None:
 def test_values_that_no_model_can_have_are_refused_by_name(key: str, value: Any) -> None:
     message = refusal(lambda: ModelConfig.from_dict({key: value}))
     assert key in message
-    shown = value[0] if isinstance(value, list) and len(value) == 1 else value
-    assert str(shown) in message or "head width" in message
+    # Of a list, the entry that is wrong is enough.
+    named = [value, *value] if isinstance(value, list) else [value]
+    assert any(shown(part) in message or str(part) in message for part in named) or "head width" in message
 
 
 def test_a_config_that_is_not_an_object_is_refused() -> None:
@@ -131,10 +137,50 @@ def test_a_config_that_is_not_an_object_is_refused() -> None:
 
 
 def test_extension_keys_are_written_only_when_on() -> None:
-    assert not {"ray_features", "output"} & ModelConfig().to_dict().keys()
-    extended = ModelConfig(ray_features="direct", output="shading")
+    assert not {"ray_features", "output", "token_triangles", "trained"} & ModelConfig().to_dict().keys()
+    extended = ShadingConfig(token_triangles=5)
     assert extended.to_dict()["ray_features"] == "direct"
-    assert ModelConfig.from_dict(json.loads(json.dumps(extended.to_dict()))) == extended
+    assert config_from_dict(json.loads(json.dumps(extended.to_dict()))) == extended
+    assert config_from_dict({"ray_features": "none", "output": "hdr", "token_triangles": 0}) == ModelConfig()
+
+
+@pytest.mark.parametrize("kind", [ModelConfig, ShadingConfig])
+def test_what_a_model_was_trained_on_is_written_where_it_is_not_the_classes_own(
+    kind: type[ModelConfig] | type[ShadingConfig],
+) -> None:
+    assert "trained" not in kind().to_dict()
+    narrow = kind(trained=TrainedRange(box=0.25, lights=None))
+    stored = json.loads(json.dumps(narrow.to_dict()))
+    assert stored["trained"]["box"] == 0.25
+    assert config_from_dict(stored) == narrow
+
+
+@pytest.mark.parametrize(
+    ("trained", "words"),
+    [
+        ({"boxy": 1}, "boxy"),
+        ({"box": "a"}, 'box is "a"'),
+        ({"fov": [1, 2, 3]}, "fov is [1, 2, 3]"),
+        (3, "trained is 3"),
+    ],
+)
+def test_a_trained_range_that_is_none_is_refused_by_name(trained: object, words: str) -> None:
+    message = refusal(lambda: config_from_dict({"trained": trained}, "a/config.json"))
+    assert message.startswith("a/config.json: trained")
+    assert words in message
+
+
+def test_the_embedded_models_file_is_that_of_a_shading_model() -> None:
+    folder = find_checkpoint()
+    stored = json.loads((folder / "config.json").read_text())
+    config = read_config(folder)
+    assert isinstance(config, ShadingConfig)
+    # What is not written is what the extension does not have: keys of the paper's decoder.
+    assert {key: stored[key] for key in config.to_dict()} == config.to_dict()
+    facts = inspect_checkpoint(folder)
+    assert facts.config == config
+    assert facts.types == ("F16", "F32")
+    assert facts.parameters == sum(tensor.numel() for tensor in load_model(folder).state_dict().values())
 
 
 def test_narrow_view_heads_take_fewer_frequencies() -> None:
@@ -159,7 +205,7 @@ def test_saved_models_load_to_the_same_bytes(folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("case", ["base_like", "swin_like", "base_p32"])
 def test_a_released_checkpoint_survives_loading_and_saving(goldens: Path, tmp_path: Path, case: str) -> None:
     """Same names, types, values and keys: what the original program reads."""
-    load_model(goldens / case).save_pretrained(tmp_path)
+    save_model(load_model(goldens / case), tmp_path)
     ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(goldens / case / "model.safetensors")
     assert ours.keys() == theirs.keys()
     assert all(ours[key].dtype == theirs[key].dtype and torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -182,7 +228,7 @@ def test_half_precision_files_load_as_float32(folder: Path, tmp_path: Path, dtyp
 
 def test_loaded_weights_can_be_trained_and_the_file_stays(folder: Path) -> None:
     before = (folder / "model.safetensors").read_bytes()
-    model = RenderFormer.from_pretrained(folder)
+    model = load_model(folder)
     with torch.no_grad():
         for parameter in model.parameters():
             assert parameter.requires_grad
@@ -240,7 +286,7 @@ def test_an_unsupported_feature_is_refused_with_the_file_and_the_key(folder: Pat
 
 
 def test_a_config_of_impossible_size_is_refused(folder: Path) -> None:
-    config = replace(TINY, texture_channels=1024, texture_encode_patch_size=1024, latent_dim=65536, num_heads=1)
+    config = changed(texture_channels=1024, texture_encode_patch_size=1024, latent_dim=65536, num_heads=1)
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     assert refusal(lambda: load_model(folder)).startswith(str(folder))
 
@@ -283,7 +329,7 @@ def test_tensors_must_be_those_of_the_config(folder: Path, change: Callable[[dic
 
 
 def test_a_config_of_another_size_is_refused(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps(replace(TINY, dim_feedforward=16).to_dict()))
+    (folder / "config.json").write_text(json.dumps(changed(dim_feedforward=16).to_dict()))
     assert "config.json asks for" in refusal(lambda: load_model(folder))
 
 

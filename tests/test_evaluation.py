@@ -15,11 +15,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from renderformer.checkpoints import save_model
-from renderformer.config import ModelConfig
+from renderformer.checkpoints import build_model, save_model
+from renderformer.config import config_from_dict
 from renderformer.data.errors import InputError
 from renderformer.evaluation import equal_time, measurement, metrics, report
-from renderformer.model import RenderFormer
 
 SMALL = {
     "latent_dim": 32,
@@ -192,7 +191,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     for name, config in (("rays", RAYS), ("v1", V1)):
         torch.manual_seed(0)
-        save_model(RenderFormer(ModelConfig.from_dict(config, name)), folder / name)
+        save_model(build_model(config_from_dict(config, name)), folder / name)
     return {"rays": folder / "rays", "v1": folder / "v1"}
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from renderformer import RenderFormerRenderingPipeline
-from renderformer.config import ModelConfig
+from renderformer.config import ShadingConfig
 from renderformer.data.errors import InputError
-from renderformer.model import RenderFormer
+from renderformer.model import ShadingModel
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +143,7 @@ def test_wrong_arguments_are_named(
 
 
 def test_a_model_that_needs_the_scene_is_refused_by_name() -> None:
-    config = ModelConfig(ray_features="direct", output="shading", texture_encode_patch_size=1)
     with torch.device("meta"):
-        model = RenderFormer(config)
-    with pytest.raises(InputError, match=r"ray_features = 'direct'.*renderformer\.Renderer"):
+        model = ShadingModel(ShadingConfig())
+    with pytest.raises(InputError, match=r"ShadingModel, which casts rays.*renderformer\.Renderer"):
         RenderFormerRenderingPipeline(model)

@@ -1,5 +1,6 @@
 """The object layer: sizes, cameras, batching, determinism, ray features, refusals."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,13 +8,13 @@ import pytest
 import torch
 import trimesh
 
-from renderformer.config import ModelConfig
+from renderformer.checkpoints import build_model
+from renderformer.config import config_from_dict
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.rays import raycast as rc
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
-from renderformer.model import RenderFormer
-from renderformer.renderer import Renderer
+from renderformer.renderer import Cancelled, Renderer
 
 SMALL = {
     "latent_dim": 64,
@@ -35,7 +36,7 @@ SHADING = {"ray_features": "direct", "output": "shading", "view_transformer_incl
 
 def renderer(**changes: object) -> Renderer:
     torch.manual_seed(0)
-    return Renderer(RenderFormer(ModelConfig.from_dict({**SMALL, **changes})), device="cpu")
+    return Renderer(build_model(config_from_dict({**SMALL, **changes})), device="cpu")
 
 
 def scene(detail: int = 1) -> Scene:
@@ -164,7 +165,7 @@ def test_sizes_and_scenes_of_other_types() -> None:
 def test_missing_cameras_devices_and_precisions_are_refused() -> None:
     with pytest.raises(InputError, match="no cameras"):
         renderer().render(scene().replace(cameras=()))
-    model = RenderFormer(ModelConfig.from_dict(SMALL))
+    model = build_model(config_from_dict(SMALL))
     with pytest.raises(InputError, match="unknown"):
         Renderer(model, device="toaster")
     with pytest.raises(InputError, match="precision"):
@@ -193,7 +194,7 @@ def test_pictures_beyond_the_memory_are_refused_before_they_take_it(monkeypatch:
 
 def test_lower_precision_of_the_triangle_stage_is_close() -> None:
     torch.manual_seed(0)
-    model = RenderFormer(ModelConfig.from_dict({**SMALL, **SHADING}))
+    model = build_model(config_from_dict({**SMALL, **SHADING}))
     full = Renderer(model, "cpu", "fp32").render(scene(), 32)[0].hdr
     half = Renderer(model, "cpu", "bf16").render(scene(), 32)[0].hdr
     assert not np.array_equal(full, half)
@@ -204,3 +205,54 @@ def test_progress_reports_every_stage() -> None:
     seen: list[str] = []
     renderer(**SHADING).render(scene(), 16, progress=lambda stage, done, total: seen.append(stage))
     assert set(seen) == {"encode", "cast rays", "render"}
+
+
+class Countdown:
+    """A `cancel` that says stop from the n-th time on that it is asked."""
+
+    def __init__(self, n: int) -> None:
+        self.left, self.asked = n, 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("extension", [{}, SHADING])
+def test_a_cancel_that_never_stops_changes_nothing(extension: dict[str, object]) -> None:
+    engine, world = renderer(**extension), scene()
+    never = Countdown(10**9)
+    cancellable = engine.render(world, 24, cancel=never)
+    assert all(np.array_equal(a.hdr, b.hdr) for a, b in zip(engine.render(world, 24), cancellable, strict=True))
+    layers = engine.config.num_layers + 3 * engine.config.view_transformer_n_layers
+    assert never.asked >= layers + 3
+
+
+@pytest.mark.parametrize("extension", [{}, SHADING])
+def test_work_stops_wherever_cancel_is_asked(extension: dict[str, object]) -> None:
+    engine, world = renderer(**extension), scene()
+    lit = engine.encode(world)
+    stages: tuple[Callable[[Countdown], object], ...] = (
+        lambda cancel: engine.encode(world, cancel=cancel),
+        lambda cancel: engine.render(lit, 24, cancel=cancel),
+        lambda cancel: next(engine.iterate(lit, 24, cancel=cancel)),
+    )
+    for stage in stages:
+        whole = Countdown(10**9)
+        stage(whole)
+        for place in range(whole.asked):
+            stopped = Countdown(place)
+            with pytest.raises(Cancelled):
+                stage(stopped)
+            assert stopped.asked == place + 1
+
+
+def test_cancel_stops_ray_casting_between_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rc, "CHUNK", 64)
+    engine, world = renderer(**SHADING), scene()
+    lit, cast = engine.encode(world), Countdown(3)
+    seen: list[tuple[str, int]] = []
+    with pytest.raises(Cancelled):
+        engine.render(lit, 64, progress=lambda stage, done, total: seen.append((stage, done)), cancel=cast)
+    assert seen[-1] == ("cast rays", 32)

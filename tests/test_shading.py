@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from renderformer.checkpoints import load_model, save_model
-from renderformer.config import ModelConfig
+from renderformer.config import ModelConfig, ShadingConfig, config_from_dict
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast as rc
-from renderformer.model import RenderFormer, shading
-from renderformer.model.view import ray_directions
+from renderformer.data.rays.channels import MONOCHROME, RGB
+from renderformer.model import ShadingModel, monochrome, resampling, shading
+from renderformer.model.encodings import ray_directions
 
 SMALL = {
     "latent_dim": 64,
@@ -30,10 +30,11 @@ SMALL = {
 
 
 def test_a_checkpoint_with_the_extension_comes_back_whole(tmp_path: Path) -> None:
-    model = RenderFormer(ModelConfig.from_dict({**SMALL, "token_triangles": 77}))
+    model = ShadingModel(ShadingConfig.from_dict({**SMALL, "token_triangles": 77}))
     save_model(model, tmp_path)
     loaded = load_model(tmp_path)
     assert loaded.config == model.config
+    assert isinstance(loaded, ShadingModel)
     assert loaded.config.token_triangles == 77
     for name, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
@@ -57,14 +58,14 @@ def test_v1_configurations_do_not_mention_the_extension() -> None:
 )
 def test_what_does_not_fit_is_refused_by_name(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ModelConfig.from_dict({**SMALL, **changes})
+        config_from_dict({**SMALL, **changes})
 
 
 @pytest.mark.parametrize("patch", [2, 4, 8])
 def test_the_head_draws_every_patch_size_and_starts_from_ambient_light(patch: int) -> None:
     torch.manual_seed(0)
     head = shading.ShadingHead(16, patch)
-    inputs = torch.rand(2, shading.NETWORK_CHANNELS, 24, 40)
+    inputs = torch.rand(2, monochrome.NETWORK_CHANNELS, 24, 40)
     irradiance, gloss, gate = head(torch.randn(2, 16, 24 // patch, 40 // patch), inputs)
     assert irradiance.shape == gloss.shape == gate.shape == (2, 24, 40)
     assert irradiance.std() < 0.01
@@ -78,40 +79,40 @@ def test_the_light_level_ignores_lights_padding_and_the_size_of_triangles() -> N
     emission = torch.zeros(1, 5)
     # The light shines on itself without bound, and padding holds nonsense.
     light[0, 3], emission[0, 3], light[0, 4] = 1e6, 1.0, -1e6
-    assert shading.light_level(triangles, light, mask, emission).item() == pytest.approx(0.5)
+    assert monochrome.light_level(triangles, light, mask, emission).item() == pytest.approx(0.5)
     dark = torch.zeros_like(light)
-    assert shading.light_level(triangles, dark, mask, emission).item() == 0
+    assert monochrome.light_level(triangles, dark, mask, emission).item() == 0
 
 
 def test_a_bundle_stands_at_the_mean_of_its_hits() -> None:
-    pixels = torch.zeros(1, 8, 16, rc.RAY_CHANNELS)
+    pixels = torch.zeros(1, 8, 16, RGB.total)
     pixels[0, :4, :8, 0] = 1
-    pixels[0, :4, :8, rc.HIT_POSITION] = torch.tensor([1.0, 2.0, -3.0])
-    positions = shading.hit_positions(pixels, 8)
+    pixels[0, :4, :8, RGB.position] = torch.tensor([1.0, 2.0, -3.0])
+    positions = monochrome.hit_positions(pixels, 8)
     torch.testing.assert_close(positions[0, 0], torch.tensor([1.0, 2.0, -3.0] * 3))
     torch.testing.assert_close(positions[0, 1], torch.zeros(9))
 
 
 def test_the_picture_is_what_is_known_plus_what_is_predicted_in_every_colour() -> None:
     rng = np.random.default_rng(0)
-    pixels = torch.from_numpy(rng.random((2, 1, 4, 5, rc.RAY_CHANNELS)).astype(np.float32))
-    known = pixels[..., rc.HIT_EMISSION] + pixels[..., rc.DIRECT] + pixels[..., rc.HIGHLIGHT]
+    pixels = torch.from_numpy(rng.random((2, 1, 4, 5, RGB.total)).astype(np.float32))
+    known = pixels[..., RGB.emission] + pixels[..., RGB.direct] + pixels[..., RGB.highlight]
     # Scenes, colours and views side by side, as the model has them.
     irradiance, gloss, gate = torch.rand(3, 2, 3, 1, 4, 5)
     level = torch.rand(2, 3)
-    grey = shading.monochrome_pixels(pixels, 3)
+    grey = monochrome.monochrome_pixels(pixels, 3)
     got = shading.shade(grey, level.flatten(), tuple(x.flatten(0, 2) for x in (irradiance, gloss, gate)))
     for colour in range(3):
-        expected = known + gate[:, colour, ..., None] * pixels[..., rc.REFLECTION]
-        indirect = pixels[..., rc.HIT_DIFFUSE] * irradiance[:, colour, ..., None]
-        indirect = indirect + pixels[..., rc.HIT_SPECULAR] * gloss[:, colour, ..., None]
+        expected = known + gate[:, colour, ..., None] * pixels[..., RGB.reflection]
+        indirect = pixels[..., RGB.diffuse] * irradiance[:, colour, ..., None]
+        indirect = indirect + pixels[..., RGB.specular] * gloss[:, colour, ..., None]
         expected = expected + level[:, colour, None, None, None, None] * indirect
         torch.testing.assert_close(got.unflatten(0, (2, 3, 1))[:, colour], expected[..., colour])
 
 
 def test_monochrome_rows_hold_one_colour_of_each_material() -> None:
     rows = torch.rand(2, 5, 13)
-    grey = shading.monochrome_rows(rows, 3).unflatten(0, (2, 3))
+    grey = monochrome.monochrome_rows(rows, 3).unflatten(0, (2, 3))
     for colour in range(3):
         for start in (0, 3, 10):
             own = rows[..., start + colour, None].expand(-1, -1, 3)
@@ -124,7 +125,7 @@ def test_monochrome_rows_hold_one_colour_of_each_material() -> None:
     [((64, 64), 1), ((255, 600), 1), ((256, 256), 2), ((511, 700), 2), ((1080, 1920), 8), ((1, 9), 1)],
 )
 def test_large_pictures_are_drawn_smaller_by_the_network(size: tuple[int, int], factor: int) -> None:
-    assert shading.coarsening(*size) == factor
+    assert resampling.coarsening(*size) == factor
 
 
 def folded_wall(height: int, width: int) -> torch.Tensor:
@@ -135,10 +136,10 @@ def folded_wall(height: int, width: int) -> torch.Tensor:
     right = torch.nn.functional.normalize(torch.tensor([-0.6, 0.0, 0.8]), dim=0)
     normal = torch.where((x < width / 2)[..., None], left, right)
     distance = -1.7 * 0.8 / (rays * normal).sum(-1, keepdim=True)
-    pixels = torch.zeros(height, width, 15)
+    pixels = torch.zeros(height, width, MONOCHROME.total)
     hit = (y > height / 4)[..., None]
-    pixels[..., shading.MASK] = hit.float()
-    pixels[..., shading.NORMAL], pixels[..., shading.POSITION] = normal * hit, rays * distance * hit
+    pixels[..., MONOCHROME.mask] = hit.float()
+    pixels[..., MONOCHROME.normal], pixels[..., MONOCHROME.position] = normal * hit, rays * distance * hit
     return pixels[None]
 
 
@@ -146,18 +147,18 @@ def folded_wall(height: int, width: int) -> torch.Tensor:
 def test_coarse_values_stay_on_their_side_of_an_edge_and_on_their_rays(factor: int) -> None:
     height, width, step = 90, 134, 8
     pixels = folded_wall(height, width)
-    coarse = shading.coarser(pixels, factor, step)
+    coarse = resampling.coarser(pixels, factor, step)
     assert all(size % step == 0 for size in coarse.shape[1:3])
     rays = ray_directions(
         torch.eye(4)[None], torch.tensor([2 * np.degrees(np.arctan(0.5))]).float(), (height / factor, width / factor),
         (coarse.shape[1], coarse.shape[2]),
     )  # fmt: skip
-    hits = torch.nn.functional.normalize(coarse[..., shading.POSITION], dim=-1)
+    hits = torch.nn.functional.normalize(coarse[..., MONOCHROME.position], dim=-1)
     whole = coarse[..., 0] == 1
     assert ((rays * hits).sum(-1)[whole] > 0.9999).all()
     # One value per wall: at full size it changes from one pixel to the next, though no coarse border lies there.
     value = torch.where(coarse[..., 1] > 0, 1.0, 3.0)
-    fine = shading.finer((value, value, value), coarse, pixels, factor, colours=1, views=1)[0]
+    fine = resampling.finer((value, value, value), coarse, pixels, factor, colours=1, views=1)[0]
     expected = torch.where(torch.arange(width) < width / 2, 1.0, 3.0).expand(height, width)
     inside = pixels[0, ..., 0] > 0
     inside[:, width // 2 - 1 : width // 2 + 1] = False
@@ -169,23 +170,23 @@ def test_coarse_values_of_several_scenes_colours_and_views_are_kept_apart() -> N
     one, other = folded_wall(32, 48), folded_wall(32, 48).flip(2)
     # Two scenes of three colours and two views, the views of a scene being different.
     pixels = torch.stack([one[0], other[0]]).repeat(6, 1, 1, 1)
-    coarse = shading.coarser(pixels, 2, 8)
+    coarse = resampling.coarser(pixels, 2, 8)
     predicted = tuple(torch.rand(coarse.shape[:3], generator=generator) for _ in range(3))
-    together = shading.finer((predicted[0], predicted[1], predicted[2]), coarse, pixels, 2, colours=3, views=2)
+    together = resampling.finer((predicted[0], predicted[1], predicted[2]), coarse, pixels, 2, colours=3, views=2)
     for i in range(len(pixels)):
         own = (predicted[0][i : i + 1], predicted[1][i : i + 1], predicted[2][i : i + 1])
-        alone = shading.finer(own, coarse[i : i + 1], pixels[i : i + 1], 2, colours=1, views=1)
+        alone = resampling.finer(own, coarse[i : i + 1], pixels[i : i + 1], 2, colours=1, views=1)
         for a, b in zip(alone, together, strict=True):
             torch.testing.assert_close(a[0], b[i])
 
 
 def test_a_smooth_prediction_is_interpolated() -> None:
-    pixels = torch.zeros(1, 64, 64, 15)
-    pixels[..., shading.MASK], pixels[..., 3] = 1, 1
+    pixels = torch.zeros(1, 64, 64, MONOCHROME.total)
+    pixels[..., MONOCHROME.mask], pixels[..., 3] = 1, 1
     x, y = (torch.arange(64) + 0.5 - 32) / 64, (torch.arange(64) + 0.5 - 32) / 64
     pixels[..., 4], pixels[..., 5], pixels[..., 6] = x, -y[:, None], -1
     ramp = x[None] + 2 * y[:, None]
-    coarse = shading.coarser(pixels, 4, 8)
+    coarse = resampling.coarser(pixels, 4, 8)
     small = torch.nn.functional.avg_pool2d(ramp[None, None], 4)[:, 0]
-    fine = shading.finer((small, small, small), coarse, pixels, 4, colours=1, views=1)[0]
+    fine = resampling.finer((small, small, small), coarse, pixels, 4, colours=1, views=1)[0]
     torch.testing.assert_close(fine[0, 2:-2, 2:-2], ramp[2:-2, 2:-2], atol=2e-3, rtol=0)

@@ -15,11 +15,13 @@ from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from typer.testing import CliRunner
 
-from renderformer.checkpoints import load_model
+from renderformer.checkpoints import build_model, load_model
 from renderformer.cli.main import app
+from renderformer.config import config_from_dict
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.simplify import proxy
+from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.data.sets import manifest, shards
@@ -63,9 +65,9 @@ def box_scene() -> Scene:
 
 
 def example_of(scene: Scene, size: int = SIZE) -> dataset.Example:
-    tokens, pixels = features.cast_scene(scene, 0, size, ray_features=True)
+    tokens, pixels = features.cast_scene(scene, 0, size, rays=True)
     light = tokens[:, features.LIGHT].reshape(-1, 2, 3)
-    indirect = 0.3 * pixels[..., 7:10] + 0.1 * pixels[..., 10:13]
+    indirect = 0.3 * pixels[..., RGB.diffuse] + 0.1 * pixels[..., RGB.specular]
     hdr = metrics.unlearned(torch.from_numpy(pixels.astype(np.float32)), 0.0).numpy().astype(np.float16) + indirect
     return dataset.Example(
         scene.triangles,
@@ -134,7 +136,7 @@ def test_augmentation_draws_views_and_keeps_the_picture() -> None:
 
 def test_padding_does_not_change_a_prediction() -> None:
     torch.manual_seed(0)
-    model = loop.RenderFormer(loop.ModelConfig.from_dict(TINY)).eval()
+    model = build_model(config_from_dict(TINY)).eval()
     small = example_of(box_scene())
     large = replace(
         small,
@@ -242,7 +244,7 @@ def test_a_large_scene_is_given_as_the_renderer_gives_it() -> None:
     ball = trimesh.creation.icosphere(3, 0.3)
     scene = box_scene()
     scene = scene.replace(objects=(*scene.objects, Mesh("ball", ball.triangles.astype(np.float32))))
-    tokens, pixels = features.cast_scene(scene, 100, 16, ray_features=True)
+    tokens, pixels = features.cast_scene(scene, 100, 16, rays=True)
     coarse = proxy(scene, 100)
     assert len(coarse) <= 100 < len(scene)
     np.testing.assert_array_equal(tokens[:, features.CORNERS].reshape(-1, 3, 3), coarse.triangles)
@@ -301,13 +303,13 @@ def test_an_overfitted_scene_reaches_35_db_and_says_so(tmp_path: Path, small: Me
 
 def test_recomputed_activations_give_the_same_gradients(small: Memory) -> None:
     torch.manual_seed(0)
-    model = loop.RenderFormer(loop.ModelConfig.from_dict(TINY))
+    model = build_model(config_from_dict(TINY))
     batch = dataset.collate(small)
     gradients = []
     for recompute in (False, True):
         model.set_recompute(recompute)
         model.zero_grad()
-        Objective(model, "tone", 1)(batch).backward()
+        Objective(model, "tone", one_channel=True)(batch).backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 20
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
@@ -408,14 +410,14 @@ def test_a_v1_model_trains_from_scratch_and_from_a_checkpoint(
     loop.Trainer(config, [blind], None, tmp_path, init).run(lambda line: None)
     losses = [float(row["loss"]) for row in read_log(tmp_path)]
     assert losses[-1] < 0.9 * losses[0]
-    assert load_model(tmp_path / "model").config == loop.ModelConfig.from_dict(settings)
+    assert load_model(tmp_path / "model").config == config_from_dict(settings)
 
 
 def test_every_configuration_is_valid() -> None:
     for path in (Path(__file__).parents[1] / "configs").glob("*.yaml"):
         config = load_config(path)
         assert config.loss in LOSSES
-        loop.ModelConfig.from_dict(config.model)
+        config_from_dict(config.model)
     for name in ("tone", "log", "relative", "gradient"):
         assert name in LOSSES
     assert len(LOSSES) == 4
@@ -430,7 +432,7 @@ def test_a_loss_is_least_where_the_pictures_agree(name: str) -> None:
 
 
 def test_a_model_of_another_configuration_is_no_start(tmp_path: Path, small: Memory) -> None:
-    init = loop.RenderFormer(loop.ModelConfig.from_dict({**TINY, "num_layers": 1}))
+    init = build_model(config_from_dict({**TINY, "num_layers": 1}))
     with pytest.raises(InputError, match="num_layers 1, the configuration's `model` has 2"):
         loop.Trainer(QUICK, [small], None, tmp_path, init)
 
@@ -441,7 +443,7 @@ def test_a_model_of_another_configuration_is_no_start(tmp_path: Path, small: Mem
         (["--config", "none.yaml", "--data", "d"], "none.yaml: cannot be read"),
         (["--config", "list.yaml", "--data", "d"], "list.yaml: holds [1]; expected keys and values"),
         (["--config", "odd.yaml", "--data", "d"], 'odd.yaml: loss is "l3"; expected one of tone'),
-        (["--config", "model.yaml", "--data", "d"], "model.yaml: model: num_layers = 0"),
+        (["--config", "model.yaml", "--data", "d"], "model.yaml: model: num_layers is 0"),
         (["--config", "good.yaml", "--data", "nowhere"], "nowhere/manifest.json: no such file"),
         (["--config", "good.yaml", "--data", "d", "--init", "nothing"], "nothing: no such folder"),
         (["--config", "good.yaml", "--data", "held-out"], "held-out: holds held-out scenes"),

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from renderformer.check import BOX, CAMERA_DISTANCE, FOV
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.trained_range import TrainedRange
 
+_V1 = TrainedRange()
+BOX, CAMERA_DISTANCE, FOV = _V1.box, _V1.camera_distance, _V1.fov
 Vector = tuple[float, float, float]
 # What `check_scene` forgives, too: room for coordinates that went through a text file.
 _SLACK = 0.01

@@ -19,6 +19,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.simplify import proxy
+from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.lighting import (
     MIN_ALPHA,
     Lights,
@@ -35,20 +36,9 @@ from renderformer.data.rays.lighting import (
 )
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Scene
 
-# Channels of a feature image. Radiometric ones are linear radiance, averaged over all samples of a pixel (a miss counts
-# as 0); normal, position and roughness are averaged over the samples that hit.
-MASK = slice(0, 1)  # share of the samples that hit
-HIT_NORMAL = slice(1, 4)  # camera space, facing the camera
-HIT_POSITION = slice(4, 7)  # camera space, scene units
-HIT_DIFFUSE = slice(7, 10)
-HIT_SPECULAR = slice(10, 13)
-HIT_ROUGHNESS = slice(13, 14)
-HIT_EMISSION = slice(14, 17)
-IRRADIANCE = slice(17, 20)  # direct light that a white diffuse surface would reflect
-DIRECT = slice(20, 23)  # the same times the diffuse albedo, sample by sample
-HIGHLIGHT = slice(23, 26)  # direct light in the specular lobe
-REFLECTION = slice(26, 29)  # what the specular lobe sees of other surfaces under direct light
-RAY_CHANNELS = 29
+(MASK, HIT_NORMAL, HIT_POSITION, HIT_DIFFUSE, HIT_SPECULAR, HIT_ROUGHNESS, HIT_EMISSION, IRRADIANCE, DIRECT, HIGHLIGHT,
+ REFLECTION) = RGB  # fmt: skip
+RAY_CHANNELS = RGB.total
 GEOMETRY = np.r_[HIT_NORMAL, HIT_POSITION, HIT_ROUGHNESS]
 
 # Shadow rays start this far off the surface, in scene units of a unit-sized scene.
@@ -339,11 +329,12 @@ class RayCaster:
             mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * (emission <= 0))).T
         return glint.T, mirrored.T
 
-    def triangle_light(self, samples: int = 8) -> Float32Array:
+    def triangle_light(self, samples: int = 8, progress: Callable[[int, int], None] | None = None) -> Float32Array:
         """(N, 2, 3) mean direct light (irradiance / pi) on the front and the back of every triangle.
 
         Args:
             samples: fixed points per triangle, one shadow ray per light from each.
+            progress: called with triangles done and triangles in all.
         """
         count = len(self.triangles)
         barycentric = triangle_samples(samples)
@@ -357,6 +348,8 @@ class RayCaster:
                 hits = Hits(phase, triangle, position, normal, normal, normal)
                 received = self.irradiance(hits, 1, phase).T.reshape(3, samples, len(part))
                 light[part, side] = received.mean(axis=1).T
+            if progress is not None:
+                progress(int(part[-1]) + 1 if len(part) else 0, count)
         return light
 
     def features(
@@ -481,11 +474,14 @@ class RayCaster:
         return values.reshape(RAY_CHANNELS, antialias**2, len(x))
 
 
-def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, Float32Array]:
+def lit_tokens(
+    scene: Scene, budget: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[RayCaster, Scene, Float32Array]:
     """What a model with `ray_features` is given of a scene, in training as in rendering.
 
     Args:
         budget: the model's `token_triangles`; 0 for no limit.
+        progress: as in `RayCaster.triangle_light`.
 
     Returns:
         The caster of its rays, which see every triangle; the N triangles that its tokens stand for, the scene itself or
@@ -493,9 +489,10 @@ def lit_tokens(scene: Scene, budget: int) -> tuple[RayCaster, Scene, Float32Arra
     """
     caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
     if not budget or len(scene) <= budget:
-        return caster, scene, caster.triangle_light()
+        return caster, scene, caster.triangle_light(progress=progress)
     tokens = proxy(scene, budget)
-    return caster, tokens, RayCaster(tokens.triangles, tokens.normals, tokens.materials).triangle_light()
+    lit = RayCaster(tokens.triangles, tokens.normals, tokens.materials)
+    return caster, tokens, lit.triangle_light(progress=progress)
 
 
 def _blend(corners: Float32Array, u: Float32Array, v: Float32Array) -> Float32Array:

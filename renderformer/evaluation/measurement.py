@@ -23,7 +23,7 @@ from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.sets.shards import SceneArrays, ShardReader
 from renderformer.evaluation.metrics import display, flat, flip, psnr, relative_mse, ssim, unlearned
-from renderformer.model import RenderFormer
+from renderformer.model import Model
 from renderformer.renderer import Renderer
 from renderformer.training.dataset import Batch, Example, TrainingSet, collate
 
@@ -38,23 +38,18 @@ METHODS = ("model", "ambient", "best_ambient", "albedo")
 METRICS = ("psnr", "ssim", "flip", "relative_mse")
 
 
-def predict(model: RenderFormer, batch: Batch, colours: int = 3) -> Tensor:
-    """(B, V, h, w, 3) pictures of a batch; of a model with ray features, as many of the colour channels as wanted."""
-    extension = model.config.ray_features != "none"
-    encoded = model.encode(
-        batch.triangles,
-        batch.materials,
-        batch.mask,
-        batch.normals,
-        triangle_light=batch.triangle_light if extension else None,
-        colours=colours,
-    )
+def predict(model: Model, batch: Batch) -> Tensor:
+    """(B, V, h, w, C) pictures of a batch: C colour channels: as many as the batch has light of in a
+    model of separate channels, else three; after them alpha, where the model draws it."""
+    inputs = {name: getattr(batch, name) for name in model.scene_inputs}
+    seen = {name: getattr(batch, name) for name in model.view_inputs}
+    encoded = model.encode(batch.triangles, batch.materials, batch.mask, batch.normals, **inputs)
     height, width = batch.hdr.shape[2:4]
-    return model.view(encoded, batch.c2w, batch.fov, height, width, pixels=batch.pixels if extension else None)
+    return model.view(encoded, batch.c2w, batch.fov, height, width, **seen)
 
 
 @torch.inference_mode()
-def evaluate(model: RenderFormer, data: Sequence[Example], progress: Progress = silent) -> Scores:
+def evaluate(model: Model, data: Sequence[Example], progress: Progress = silent) -> Scores:
     """What changes while a model is trained: (S V,) arrays `psnr` (dB) and `ssim` of its pictures."""
     psnrs, ssims = [], []
     for i in range(len(data)):
@@ -161,7 +156,7 @@ class Measurement:
 
 
 @torch.inference_mode()
-def measure(model: RenderFormer, data: TrainingSet, pictures: bool = False, progress: Progress = silent) -> Measurement:
+def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: Progress = silent) -> Measurement:
     """Score a model and the pictures without a model on every view.
 
     Args:

@@ -1,25 +1,29 @@
-"""Norms, feed-forward networks, attention, and the pre-norm layers of the two transformers.
+"""Norms, feed-forward networks, attention, and the two transformers: pre-norm layers with their RoPE.
 
 Shape suffixes: B batch, T tokens, S context tokens, H heads, D width (of one head after a split), W windows,
-h x w grid of image tokens.
+h x w grid of image tokens; in the view stage M images, the views of each of B scenes side by side.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from renderformer.config import ModelConfig
+from renderformer.config import TransformerConfig
 from renderformer.kernels import attention
-from renderformer.kernels.attention import projected_attention
+from renderformer.kernels.attention import check_backend, projected_attention
 from renderformer.kernels.quantise import Projection
-from renderformer.model.encodings import Rotation, rotate
+from renderformer.model.encodings import Rotation, TriangleRope, rotate
 
 # Every norm inside a transformer layer uses this; the encoders' norms use the framework's default.
 LAYER_EPS = 1e-6
 WINDOW = 8
+# Called before each layer; an exception from it stops the stage.
+BeforeLayer = Callable[[], None]
 # Of the image tokens and of the triangle tokens they look at.
 Rotations = tuple[Rotation | None, Rotation | None]
 
@@ -62,7 +66,7 @@ def projection_of(norm: nn.Module, rotation: Rotation | None) -> Projection:
 class FeedForward(nn.Module):
     """SwiGLU, w2(silu(w1 x) * w3 x), or GELU in its exact form, w2(gelu(w1 x))."""
 
-    def __init__(self, width: int, hidden: int, config: ModelConfig) -> None:
+    def __init__(self, width: int, hidden: int, config: TransformerConfig) -> None:
         super().__init__()
         self.gated = config.activation == "swiglu"
         self.w1 = nn.Linear(width, hidden, bias=config.bias)
@@ -77,7 +81,7 @@ class FeedForward(nn.Module):
 class Attention(nn.Module):
     """What self- and cross-attention share: QK norm over the whole width, heads, rotation, output projection."""
 
-    def __init__(self, width: int, heads: int, qk_norm: bool, config: ModelConfig) -> None:
+    def __init__(self, width: int, heads: int, qk_norm: bool, config: TransformerConfig) -> None:
         super().__init__()
         self.heads = heads
         # The view stage stays exact: it runs in float32, since lower precision visibly hurts it.
@@ -99,7 +103,7 @@ class Attention(nn.Module):
 class SelfAttention(Attention):
     """Attention of a sequence to itself, globally or in 8 x 8 windows of an image grid."""
 
-    def __init__(self, width: int, heads: int, qk_norm: bool, config: ModelConfig) -> None:
+    def __init__(self, width: int, heads: int, qk_norm: bool, config: TransformerConfig) -> None:
         super().__init__(width, heads, qk_norm, config)
         self.in_proj = nn.Linear(width, 3 * width, bias=config.bias)
 
@@ -126,7 +130,7 @@ class SelfAttention(Attention):
 class CrossAttention(Attention):
     """Attention of image tokens to triangle tokens, whose width may differ."""
 
-    def __init__(self, width: int, context_width: int, heads: int, qk_norm: bool, config: ModelConfig) -> None:
+    def __init__(self, width: int, context_width: int, heads: int, qk_norm: bool, config: TransformerConfig) -> None:
         super().__init__(width, heads, qk_norm, config)
         self.q_proj = nn.Linear(width, width, bias=config.bias)
         self.k_proj = nn.Linear(context_width, width, bias=config.bias)
@@ -145,7 +149,7 @@ class CrossAttention(Attention):
 class TriangleLayer(nn.Module):
     """One layer of the view-independent stage: attention among triangles, then a feed-forward network."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         width = config.latent_dim
         self.multihead_attn = SelfAttention(width, config.num_heads, config.view_indep_qk_norm, config)
@@ -165,7 +169,7 @@ class TriangleLayer(nn.Module):
 class ViewLayer(nn.Module):
     """One layer of the view stage: image tokens look at the triangles, then at each other."""
 
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: TransformerConfig, index: int) -> None:
         super().__init__()
         width, heads = config.view_transformer_latent_dim, config.view_transformer_n_heads
         self.windowed = config.view_transformer_use_swin_attn
@@ -191,6 +195,87 @@ class ViewLayer(nn.Module):
             else:
                 x_BTD = x_BTD + self.self_attn(normed, rotations[0])
         return x_BTD + self.ffn(self.ffn_norm(x_BTD))
+
+
+class TriangleTransformer(nn.Module):
+    """Self-attention layers with RoPE (or none, when positions are part of the tokens); no final norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.recompute = False
+        self.layers = nn.ModuleList(TriangleLayer(config) for _ in range(config.num_layers))
+        self.rope_emb: TriangleRope | None = None
+        if config.pe_type == "rope":
+            self.rope_emb = TriangleRope(config.vertex_pe_num_freqs, config.head_dim, config.rope_double_max_freq)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        positions_BT9: Tensor,
+        key_mask_BT: Tensor | None = None,
+        key_lengths_B: Tensor | None = None,
+        before_layer: BeforeLayer | None = None,
+    ) -> Tensor:
+        """The tokens after all layers.
+
+        Padding comes as `kernels.attention.key_padding` returns it: a mask, lengths, or neither. Nothing here waits for
+        the GPU, so the stage compiles into one graph and can be captured in a CUDA graph.
+        """
+        rotation = None if self.rope_emb is None else self.rope_emb(positions_BT9)
+        for layer in self.layers:
+            if before_layer is not None:
+                before_layer()
+            x_BTD = run_layer(layer, self.recompute, x_BTD, rotation, key_mask_BT, key_lengths_B)
+        return x_BTD
+
+    def set_attention_backend(self, backend: str) -> None:
+        """See `renderformer.model.protocol.Model.set_attention_backend`."""
+        check_backend(backend)
+        for layer in self.layers:
+            assert isinstance(layer, TriangleLayer)
+            layer.multihead_attn.backend = backend
+
+
+class ViewDecoder(nn.Module):
+    """The layers of the view stage with their shared RoPE; no final norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.recompute = False
+        self.layers = nn.ModuleList(ViewLayer(config, i) for i in range(config.view_transformer_n_layers))
+        self.rope_emb: TriangleRope | None = None
+        if config.pe_type == "rope":
+            freqs, head_dim = config.view_rope_num_freqs, config.view_head_dim
+            self.rope_emb = TriangleRope(freqs, head_dim, config.rope_double_max_freq)
+
+    def forward(
+        self,
+        x_MTD: Tensor,
+        context: Tensor,
+        grid: tuple[int, int],
+        ray_positions: Tensor,
+        positions_MS9: Tensor,
+        mask_BS: Tensor,
+        before_layer: BeforeLayer | None = None,
+    ) -> list[Tensor]:
+        """The image tokens after each layer.
+
+        Args:
+            context: (B, S, D) triangle tokens, or (M, S, D) where they differ between the views of a scene.
+            ray_positions: (M, 1, 9) or (M, T, 9) where the image tokens stand; positions_MS9: the triangle tokens.
+        """
+        rotations: Rotations = (None, None)
+        if self.rope_emb is not None:
+            rotations = self.rope_emb(ray_positions), self.rope_emb(positions_MS9)
+        views = x_MTD.shape[0] // mask_BS.shape[0]
+        key_mask_MS = None if bool(mask_BS.all()) else mask_BS.repeat_interleave(views, dim=0)
+        features = []
+        for layer in self.layers:
+            if before_layer is not None:
+                before_layer()
+            x_MTD = run_layer(layer, self.recompute, x_MTD, context, grid, rotations, key_mask_MS)
+            features.append(x_MTD)
+        return features
 
 
 def to_windows(image_BhwD: Tensor) -> Tensor:

@@ -1,173 +1,293 @@
-"""The extension `ray_features: direct` / `output: shading`: ray bundles that see what they hit.
+"""The extension of the paper's model: ray bundles that see what they hit (docs/embedded-model.md).
 
-Not part of the paper. Ray casting (data/rays/raycast.py) gives every pixel its exact primary hit and direct
-light, and every triangle its direct light; the transformer predicts what is left: light by way of other surfaces.
-Light of one colour never turns into another, so the network is monochrome: a coloured scene is one scene per colour
-channel. And light is linear: everything radiometric is divided by the mean direct light before the network and
-multiplied back after it. So a scene under twice as much red light has exactly twice as much red in its picture.
+Ray casting (data/rays) gives every pixel its exact primary hit and direct light, and every triangle its direct light;
+the transformer predicts what is left: light by way of other surfaces. A coloured scene is encoded and drawn as one
+monochrome scene per colour channel (`renderformer.model.monochrome`).
 
-Shapes: B scenes, C colour channels, S = B C monochrome scenes, N triangles, V views, M = S V monochrome images,
-D width, h x w pixels, p = patch size, gh x gw = h/p x w/p patches.
+Shape suffixes: B scenes, C colour channels, S = B C monochrome scenes, N triangles (padded), R registers,
+T = R + N tokens, D width, V views, M = S V monochrome images, h x w pixels, p = patch size, gh x gw patches.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from renderformer.data.rays import raycast as rc
+from renderformer.config import ShadingConfig
+from renderformer.data.arrays import Float32Array
+from renderformer.data.rays.channels import MONOCHROME
+from renderformer.data.scene import EMISSION
+from renderformer.kernels.attention import key_padding
+from renderformer.model.encodings import (
+    log_emission,
+    nerf_encoding,
+    ray_directions,
+    to_camera_space,
+    to_patches,
+    with_registers,
+)
+from renderformer.model.layers import BeforeLayer, TriangleTransformer, ViewDecoder, make_norm
+from renderformer.model.monochrome import (
+    NETWORK_CHANNELS,
+    TRIANGLE_CHANNELS,
+    hit_positions,
+    light_level,
+    monochrome_pixels,
+    monochrome_rows,
+    pixel_inputs,
+    plane,
+    relative,
+    triangle_inputs,
+)
+from renderformer.model.protocol import Encoded, Prepared, Step
+from renderformer.model.resampling import coarsening, coarser, finer
 
-# Of a monochrome feature image, in this order: mask, normal, position, diffuse, specular, roughness, emission,
-# irradiance, direct, highlight, reflection. The network is not given `direct`, which is irradiance times diffuse.
-MASK, NORMAL, POSITION, DIFFUSE, SPECULAR, ROUGHNESS = slice(0, 1), slice(1, 4), slice(4, 7), 7, 8, 9
-EMISSION, IRRADIANCE, DIRECT, HIGHLIGHT, REFLECTION = 10, 11, 12, 13, 14
-NETWORK_CHANNELS = 14
-TRIANGLE_CHANNELS = 6
-# The middle of the trained camera distances: centres the depth of the hits.
-MIDDLE_DISTANCE = 1.75
-# A picture of at least twice this many pixels on its shorter side is drawn smaller by the network: what that predicts
-# is smooth but for edges, which the hits know (docs/embedded-model.md has what is lost and gained).
-NETWORK_SIDE = 128
-# Of a coarse value's weight at a pixel: how fast it falls with the distance from the pixel's surface, over that of the
-# camera, and with the angle between their normals.
-PLANE_FALLOFF, NORMAL_FALLOFF = 60.0, 8
-# Stands for the light level of a scene in which nothing is lit, where radiance is divided by it.
-DARK = 1e-8
-
-
-def monochrome_rows(texture_BNC: Tensor, colours: int) -> Tensor:
-    """Material rows (B, N, 13) -> (S, N, 13), whose diffuse, specular and emission are those of one channel."""
-
-    def of(channel: int) -> Tensor:
-        grey = [texture_BNC[..., i + channel, None].expand(-1, -1, 3) for i in (0, 3, 10)]
-        return torch.cat([grey[0], grey[1], texture_BNC[..., 6:10], grey[2]], dim=-1)
-
-    return torch.stack([of(channel) for channel in range(colours)], dim=1).flatten(0, 1)
-
-
-def monochrome_pixels(pixels_BVhwC: Tensor, colours: int) -> Tensor:
-    """Feature images (B, V, h, w, 29) -> (M, h, w, 15), one per colour channel and view."""
-    coloured = [rc.HIT_DIFFUSE, rc.HIT_SPECULAR, rc.HIT_EMISSION, rc.IRRADIANCE, rc.DIRECT, rc.HIGHLIGHT, rc.REFLECTION]
-
-    def of(channel: int) -> Tensor:
-        own = [part.start + channel for part in coloured]
-        order = [*range(rc.HIT_DIFFUSE.start), *own[:2], rc.HIT_ROUGHNESS.start, *own[2:]]
-        return pixels_BVhwC[..., order]
-
-    return torch.stack([of(channel) for channel in range(colours)], dim=1).flatten(0, 2)
+if TYPE_CHECKING:
+    from renderformer.data.camera import Camera
+    from renderformer.data.rays.raycast import RayCaster
+    from renderformer.data.scene import Scene
 
 
-def compress(radiance: Tensor) -> Tensor:
-    """Bring non-negative radiance with a mean near 1 into a range that suits a network."""
-    return torch.log1p(4 * radiance)
+@dataclass(frozen=True)
+class LitScenes(Encoded):
+    """S = B C monochrome scenes, the colour channels of each scene side by side.
+
+    Attributes:
+        light_level: (S,) mean direct light that radiance is relative to.
+        colours: C.
+    """
+
+    light_level: Tensor
+    colours: int
 
 
-def relative(radiance: Tensor, level: Tensor) -> Tensor:
-    """Radiance (S, ...) over the light level (S,) of its scene; finite where nothing is lit."""
-    return radiance / level.clamp_min(DARK).reshape(-1, *[1] * (radiance.ndim - 1))
+class ShadingModel(nn.Module):
+    """The extension. Parameter names are those of the embedded model's file; frames and units as in `RenderFormer`."""
+
+    scene_inputs: tuple[str, ...] = ("triangle_light",)
+    view_inputs: tuple[str, ...] = ("pixels",)
+    separate_channels = True
+
+    def __init__(self, config: ShadingConfig) -> None:
+        super().__init__()
+        width = config.latent_dim
+        self.config = config
+        self.tri_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.reg_tokens = nn.Parameter(torch.randn(1, config.num_register_tokens, width) * 0.02)
+        if config.use_vn_encoder:
+            self.vn_encoding_proj = nn.Linear(9 * (1 + 2 * config.vn_pe_num_freqs), width)
+            self.vn_encoder_norm = make_norm(config.vn_encoder_norm_type, width)
+        self.texture_encoder = nn.Linear(config.file_keys["texture_channels"], width)
+        self.texture_encoder_norm = make_norm(config.texture_encoder_norm_type, width)
+        self.tri_light_encoder = nn.Linear(TRIANGLE_CHANNELS, width)
+        self.tri_light_encoder_norm = make_norm(config.norm_type, width)
+        self.transformer = TriangleTransformer(config)
+        self.view_transformer = ShadingView(config)
+
+    def encode(
+        self,
+        triangles: Tensor,
+        texture: Tensor,
+        mask: Tensor,
+        vn: Tensor,
+        *,
+        triangle_light: Tensor,
+        before_layer: BeforeLayer | None = None,
+    ) -> LitScenes:
+        """The view-independent stage. Changes none of its inputs.
+
+        Args:
+            triangles: (B, N, 3, 3) vertex positions.
+            texture: (B, N, 13) material rows. Emission, the last three channels, is linear radiance.
+            mask: (B, N) bool, True for a real triangle. What padding holds does not matter.
+            vn: (B, N, 3, 3) unit vertex normals.
+            triangle_light: (B, N, 2, C) direct light on front and back (`RayCaster.triangle_light`). The first C
+                colour channels are drawn, at most 3.
+            before_layer: called before each layer; an exception from it stops the stage.
+        """
+        colours = triangle_light.shape[-1]
+        mask_SN = mask.bool().repeat_interleave(colours, dim=0)
+        # Padding may hold anything, even NaN, which would survive a product with a weight of zero.
+        triangles_SN33, vn_SN33 = (
+            x.float().repeat_interleave(colours, dim=0).masked_fill(~mask_SN[..., None, None], 0.0)
+            for x in (triangles, vn)
+        )
+        light_SN2 = triangle_light.float().movedim(-1, 1).flatten(0, 1)
+        rows_SNC = monochrome_rows(texture.float(), colours)
+        level_S = light_level(triangles_SN33, light_SN2, mask_SN, rows_SNC[..., -1])
+        rows_SNC[..., EMISSION] = relative(rows_SNC[..., EMISSION], level_S)
+
+        inputs_SNC = triangle_inputs(triangles_SN33, light_SN2, level_S)
+        token_SND = self.tri_token + self.tri_light_encoder_norm(self.tri_light_encoder(inputs_SNC))
+        material_SND = self.texture_encoder(log_emission(rows_SNC, channel_dim=2))
+        token_SND = token_SND + self.texture_encoder_norm(material_SND)
+        if self.config.use_vn_encoder:
+            encoding = nerf_encoding(vn_SN33.flatten(2), self.config.vn_pe_num_freqs)
+            token_SND = token_SND + self.vn_encoder_norm(self.vn_encoding_proj(encoding))
+        token_SND = token_SND.masked_fill(~mask_SN[..., None], 0.0)
+
+        x_STD, positions_ST9, mask_ST = with_registers(self.reg_tokens, token_SND, triangles_SN33, mask_SN)
+        # The only wait for the GPU in this stage.
+        key_mask_ST, key_lengths_S = key_padding(mask_ST)
+        tokens_STD = self.transformer(x_STD, positions_ST9, key_mask_ST, key_lengths_S, before_layer).float()
+        return LitScenes(tokens_STD, positions_ST9, mask_ST, level_S, colours)
+
+    def view(
+        self,
+        encoded: LitScenes,
+        c2w: Tensor,
+        fov: Tensor,
+        height: int,
+        width: int,
+        *,
+        pixels: Tensor,
+        before_layer: BeforeLayer | None = None,
+    ) -> Tensor:
+        """The view-dependent stage.
+
+        Args:
+            encoded: what `encode` returned for B scenes.
+            c2w: (B, V, 4, 4) camera to world.
+            fov: (B, V, 1) or (B, V) vertical field of view, degrees.
+            height, width: the picture in pixels.
+            pixels: (B, V, H, W, 29) feature images (`RayCaster.features`), H x W the next multiples of
+                `config.size_multiple`.
+            before_layer: as in `encode`.
+
+        Returns:
+            (B, V, height, width, C), linear HDR radiance.
+        """
+        (batch, views), colours = c2w.shape[:2], encoded.colours
+        c2w_M44 = c2w.float().repeat_interleave(colours, dim=0).flatten(0, 1)
+        fov_M = fov.float().repeat_interleave(colours, dim=0).reshape(-1)
+        positions_MT9 = to_camera_space(encoded.positions_world.repeat_interleave(views, dim=0), c2w_M44)
+        level_M = encoded.light_level.repeat_interleave(views)
+        pixels_MhwC = monochrome_pixels(pixels, colours).float()
+
+        factor = coarsening(height, width)
+        coarse_MhwC = coarser(pixels_MhwC, factor, self.config.size_multiple)
+        covering = coarse_MhwC.shape[1], coarse_MhwC.shape[2]
+        camera_space_M44 = torch.eye(4, device=c2w.device).expand_as(c2w_M44)
+        rays_Mhw3 = ray_directions(camera_space_M44, fov_M, (height / factor, width / factor), covering)
+        predicted = self.view_transformer(
+            rays_Mhw3,
+            encoded.tokens,
+            positions_MT9,
+            encoded.mask,
+            coarse_MhwC,
+            pixel_inputs(coarse_MhwC, level_M),
+            before_layer,
+        )
+        predicted = finer(predicted, coarse_MhwC, pixels_MhwC, factor, colours, views)
+        picture_Mhw = shade(pixels_MhwC, level_M, predicted)[:, :height, :width]
+        return picture_Mhw.unflatten(0, (batch, colours, views)).movedim(1, -1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.tri_token.device
+
+    def set_attention_backend(self, backend: str) -> None:
+        """See `renderformer.model.protocol.Model`."""
+        self.transformer.set_attention_backend(backend)
+
+    def set_recompute(self, on: bool) -> None:
+        """See `renderformer.model.protocol.Model`."""
+        self.transformer.recompute = self.view_transformer.transformer.recompute = on
+
+    def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
+        """See `renderformer.model.protocol.Model`. Of a scene of more triangles than `token_triangles`, a simplified
+        copy is encoded; rays see every triangle."""
+        from renderformer.data.rays.raycast import lit_tokens
+
+        caster, tokens, light = lit_tokens(scene, self.config.token_triangles, step)
+        notes: tuple[str, ...] = ()
+        if tokens is not scene:
+            notes = (f"{len(scene):,} triangles are seen by rays, a copy of {len(tokens):,} lights the scene",)
+        if caster.light_count > len(caster.lights):
+            few = f"{len(caster.lights)} of {caster.light_count:,} light triangles, drawn by power"
+            notes += (f"shadow rays go to {few}",)
+        inputs = {
+            "triangles": tokens.triangles[None],
+            "texture": tokens.materials[None],
+            "mask": np.ones((1, len(tokens)), bool),
+            "vn": tokens.normals[None],
+            "triangle_light": light[None],
+        }
+        return Prepared(inputs, caster, notes)
+
+    def look(
+        self, caster: RayCaster | None, camera: Camera, width: int, height: int, step: Step | None = None
+    ) -> dict[str, Float32Array]:
+        """See `renderformer.model.protocol.Model`: the feature image."""
+        assert caster is not None
+        return {"pixels": caster.features(camera, width, height, cover=self.config.size_multiple, progress=step)}
+
+    def bytes_per_view(self, width: int, height: int) -> float:
+        """See `renderformer.model.protocol.Model`."""
+        # Three monochrome pictures and their feature images: 750 numbers per pixel that the network draws, and 205 per
+        # pixel that it is brought up to, measured on a CPU with pictures of 512 x 512.
+        shrunk = coarsening(height, width) ** 2
+        channels = 205 + 750 / shrunk if shrunk > 1 else 750.0
+        tokens = width * height // shrunk / self.config.patch_size**2 * self.config.view_transformer_ffn_hidden_dim
+        return 4 * (width * height * channels + 3 * tokens)
 
 
-def light_level(triangles_SN33: Tensor, triangle_light_SN2: Tensor, mask_SN: Tensor, emission_SN: Tensor) -> Tensor:
-    """(S,) area-weighted mean direct light (both sides) over the triangles that do not emit; 0 where there is none, so
-    that what nothing lights stays black."""
-    weight_SN = areas(triangles_SN33) * mask_SN * (emission_SN <= 0)
-    return (triangle_light_SN2.sum(2) * weight_SN).sum(1) / weight_SN.sum(1).clamp_min(1e-12)
+class ShadingView(nn.Module):
+    """The view stage: bundles of rays with their hits become tokens, look at the lit triangles, and are decoded."""
 
+    def __init__(self, config: ShadingConfig) -> None:
+        super().__init__()
+        width, patch = config.view_transformer_latent_dim, config.patch_size
+        self.config = config
+        self.ray_map_patch_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.ray_map_encoder = nn.Linear(3 * (1 + 2 * config.vdir_num_freqs) * patch**2, width)
+        self.ray_map_encoder_norm = make_norm(config.norm_type, width)
+        self.transformer = ViewDecoder(config)
+        self.ray_feature_encoder = nn.Linear(NETWORK_CHANNELS * patch**2, width)
+        self.ray_feature_encoder_norm = make_norm(config.norm_type, width)
+        self.out_shading = ShadingHead(width, patch)
 
-def areas(triangles_SN33: Tensor) -> Tensor:
-    """(S, N) areas of triangles (S, N, 3, 3)."""
-    edges = triangles_SN33[:, :, 1:] - triangles_SN33[:, :, :1]
-    return torch.linalg.cross(edges[:, :, 0], edges[:, :, 1]).norm(dim=-1) / 2
+    def forward(
+        self,
+        rays_Mhw3: Tensor,
+        tokens_STD: Tensor,
+        positions_MT9: Tensor,
+        mask_ST: Tensor,
+        pixels_MhwC: Tensor,
+        inputs_MChw: Tensor,
+        before_layer: BeforeLayer | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What ray bundles that see their hits still lack.
 
+        Args:
+            rays_Mhw3: unit directions, camera space; positions_MT9: the triangles there.
+            tokens_STD, mask_ST: the encoded scenes.
+            pixels_MhwC: monochrome feature images; inputs_MChw: `pixel_inputs` of them.
 
-def triangle_inputs(triangles_SN33: Tensor, triangle_light_SN2: Tensor, level_S: Tensor) -> Tensor:
-    """(S, N, 6): direct light on front and back, logarithm of the area, centroid."""
-    light = compress(relative(triangle_light_SN2, level_S))
-    area = torch.log10(areas(triangles_SN33) + 1e-8) + 3
-    return torch.cat([light, area[..., None], triangles_SN33.mean(2)], dim=-1)
-
-
-def pixel_inputs(pixels: Tensor, level: Tensor) -> Tensor:
-    """Monochrome feature images (M, h, w, 15) with their light level (M,) -> network inputs (M, 14, h, w)."""
-    position = pixels[..., POSITION].clone()
-    position[..., 2] += MIDDLE_DISTANCE * pixels[..., 0]
-    light = compress(relative(pixels[..., [EMISSION, IRRADIANCE, HIGHLIGHT, REFLECTION]], level))
-    parts = [pixels[..., MASK], pixels[..., NORMAL], position, pixels[..., DIFFUSE : ROUGHNESS + 1], light]
-    return torch.cat(parts, dim=-1).movedim(-1, 1)
-
-
-def coarsening(height: int, width: int) -> int:
-    """How many pixels on a side one value of the network stands for: the power of two that leaves its picture at least
-    `NETWORK_SIDE` pixels high and wide, or 1."""
-    return 1 << max(0, (min(height, width) // NETWORK_SIDE).bit_length() - 1)
-
-
-def coarser(pixels: Tensor, factor: int, step: int) -> Tensor:
-    """Monochrome feature images (M, h, w, 15) averaged over squares of `factor` pixels: (M, h', w', 15), h' and w'
-    multiples of `step`, with misses below and to the right."""
-    if factor == 1:
-        return pixels
-    short = [-size % (factor * step) for size in pixels.shape[1:3]]
-    images = F.pad(pixels.movedim(-1, 1), (0, short[1], 0, short[0]))
-    mean = F.avg_pool2d(images, factor)
-    hits = F.avg_pool2d(images * images[:, MASK], factor) / mean[:, MASK].clamp_min(1e-6)
-    # Geometry and roughness are averaged over what is hit, as in the feature images themselves.
-    parts = [mean[:, MASK], hits[:, NORMAL], hits[:, POSITION], mean[:, [DIFFUSE, SPECULAR]], hits[:, [ROUGHNESS]]]
-    return torch.cat([*parts, mean[:, EMISSION:]], dim=1).movedim(1, -1)
-
-
-def finer(
-    predicted: tuple[Tensor, Tensor, Tensor], coarse: Tensor, pixels: Tensor, factor: int, colours: int, views: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the network predicts for `coarse` images (M, h', w', 15), at every pixel (M, h, w): interpolated between the
-    four nearest values, of which those on another surface than the pixel's hardly count (joint bilateral upsampling,
-    Kopf et al. 2007)."""
-    if factor == 1:
-        return predicted
-    # The colour channels of a view share its hits.
-    low, high = (x.unflatten(0, (-1, colours, views))[:, 0].flatten(0, 1).movedim(-1, 1) for x in (coarse, pixels))
-    values = torch.stack(predicted, dim=1).unflatten(0, (-1, colours, views)).movedim(1, 2).flatten(2, 3).flatten(0, 1)
-    padded = F.pad(torch.cat([low[:, : POSITION.stop], values], dim=1), (1, 1, 1, 1), mode="replicate")
-    normal, position = high[:, NORMAL], high[:, POSITION]
-    scale = PLANE_FALLOFF / position.norm(dim=1, keepdim=True).clamp_min(0.1)
-    (row, down), (column, right) = (_neighbours(size, factor, pixels.device) for size in pixels.shape[1:3])
-    total, weights = torch.zeros((), device=pixels.device), torch.zeros((), device=pixels.device)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            near = padded[:, :, row + dy + 1][..., column + dx + 1]
-            nearness = (down if dy else 1 - down)[:, None] * (right if dx else 1 - right)
-            off_plane = ((near[:, POSITION] - position) * normal).sum(1, keepdim=True).abs()
-            alike = (near[:, NORMAL] * normal).sum(1, keepdim=True).clamp(0, 1) ** NORMAL_FALLOFF
-            # Never quite zero, so that a pixel unlike all four takes their mean.
-            weight = nearness * torch.exp(-scale * off_plane) * (alike + 1e-3) * (near[:, MASK] + 1e-3)
-            total, weights = total + weight * near[:, POSITION.stop :], weights + weight
-    smooth = (total / weights.clamp_min(1e-12)).unflatten(0, (-1, views)).unflatten(2, (colours, 3)).movedim(1, 2)
-    irradiance, gloss, gate = smooth.flatten(0, 2).unbind(1)
-    return irradiance, gloss, gate
-
-
-def _neighbours(size: int, factor: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(size,) the coarse value before each pixel centre, -1 at the border, and how far past it that is, 0 to 1."""
-    place = (torch.arange(size, device=device) + 0.5) / factor - 0.5
-    before = place.floor()
-    return before.long(), place - before
-
-
-def hit_positions(pixels: Tensor, patch: int) -> Tensor:
-    """(M, gh * gw, 9) mean camera-space hit of each ray bundle, three times over: its place in the relative position
-    encoding. A bundle without a hit stands at the camera."""
-    hits = (pixels[..., POSITION] * pixels[..., MASK]).movedim(-1, 1)
-    share = F.avg_pool2d(pixels[..., MASK].movedim(-1, 1), patch)
-    mean = F.avg_pool2d(hits, patch) / share.clamp_min(1e-6)
-    return mean.flatten(2).transpose(1, 2).repeat(1, 1, 3)
+        Returns:
+            Irradiance, gloss and gate, see `ShadingHead.forward`.
+        """
+        patch = self.config.patch_size
+        grid = rays_Mhw3.shape[1] // patch, rays_Mhw3.shape[2] // patch
+        bundles = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), patch)
+        rays = self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(bundles))
+        hits = self.ray_feature_encoder(to_patches(inputs_MChw.movedim(1, -1), patch))
+        image_tokens = rays + self.ray_feature_encoder_norm(hits)
+        ray_positions = hit_positions(pixels_MhwC, patch)
+        features = self.transformer(image_tokens, tokens_STD, grid, ray_positions, positions_MT9, mask_ST, before_layer)
+        return self.out_shading(features[-1].transpose(1, 2).unflatten(2, grid), inputs_MChw)
 
 
 class ShadingHead(nn.Module):
     """Decode ray tokens to indirect irradiance and gloss at full resolution.
 
     The tokens are interpolated to pixels, so that no patch can show; there they scale and shift what a small network
-    makes of the pixel's own inputs, so that edges, normals and shadows stay as sharp as the hits are. In equal time it
+    makes of the pixel's inputs, so that edges, normals and shadows stay as sharp as the hits are. In equal time it
     trained better than a convolutional decoder, a matrix per patch and DPT (docs/training.md).
     """
 
@@ -197,9 +317,10 @@ class ShadingHead(nn.Module):
         return F.softplus(irradiance), F.softplus(gloss), 2 * torch.sigmoid(gate)
 
 
-def shade(pixels: Tensor, level: Tensor, predicted: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def shade(pixels_MhwC: Tensor, level_M: Tensor, predicted: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """The monochrome picture (M, h, w), linear radiance: what ray casting knows plus what the network predicts."""
     irradiance, gloss, gate = predicted
-    indirect = pixels[..., DIFFUSE] * irradiance + pixels[..., SPECULAR] * gloss
-    known = pixels[..., EMISSION] + pixels[..., DIRECT] + pixels[..., HIGHLIGHT] + gate * pixels[..., REFLECTION]
-    return known + level[:, None, None] * indirect
+    indirect = plane(pixels_MhwC, MONOCHROME.diffuse) * irradiance + plane(pixels_MhwC, MONOCHROME.specular) * gloss
+    known = plane(pixels_MhwC, MONOCHROME.emission) + plane(pixels_MhwC, MONOCHROME.direct)
+    known = known + plane(pixels_MhwC, MONOCHROME.highlight) + gate * plane(pixels_MhwC, MONOCHROME.reflection)
+    return known + level_M[:, None, None] * indirect

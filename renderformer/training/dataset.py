@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from torch.utils.data import Dataset
 from renderformer.data.arrays import Float16Array, Float32Array, Int64Array
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays.channels import RGB
+from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
 from renderformer.data.sets.manifest import read_manifest
 from renderformer.data.sets.shards import HALF_MAX
 from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, PreparedShard, prepared_shards
@@ -30,16 +31,12 @@ from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, Pr
 # Batches among which scenes are sorted by size. Of 640 scenes of 255 tokens in the mean (63 to 384), a batch of 8 is
 # padded to 272 with it and to 383 without.
 POOL = 8
-# Channels of a feature image that come in threes, one for each colour.
-COLOURED = (
-    rc.HIT_DIFFUSE, rc.HIT_SPECULAR, rc.HIT_EMISSION, rc.IRRADIANCE, rc.DIRECT, rc.HIGHLIGHT, rc.REFLECTION,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Example:
     """One scene. triangles, normals (N, 3, 3), materials (N, 13), triangle_light (N, 2, 3) float32; c2w (V, 4, 4),
-    fov (V,) float32; pixels (V, h, w, 29) and hdr (V, h, w, 3) float16. Without ray features pixels has no channels."""
+    fov (V,) float32; pixels (V, h, w, 29) and hdr (V, h, w, 3) float16. Without rays, pixels has 0 channels."""
 
     triangles: Float32Array
     normals: Float32Array
@@ -75,6 +72,10 @@ class Batch:
         """In memory from which a GPU copies on its own; called by the DataLoader."""
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
+    def first_channel(self) -> Batch:
+        """With the light and the pictures of the first colour channel alone."""
+        return replace(self, triangle_light=self.triangle_light[..., :1], hdr=self.hdr[..., :1])
+
 
 class TrainingSet(Sequence[Example]):
     """All scenes of a folder of shards, with what a model is given of them; on disk until they are used.
@@ -86,7 +87,7 @@ class TrainingSet(Sequence[Example]):
             ready, for the processes of a run that wait for the first one to make it.
         limit: use at most this many scenes.
         token_triangles: of the model's configuration.
-        ray_features: whether to cast rays; a V1 model needs them only to be measured beside ray casting.
+        rays: whether to cast rays; a V1 model needs them only to be measured beside ray casting.
 
     Raises:
         InputError: no shard in the folder, or one that cannot be read.
@@ -99,14 +100,14 @@ class TrainingSet(Sequence[Example]):
         limit: int | None = None,
         *,
         token_triangles: int,
-        ray_features: bool = True,
+        rays: bool = True,
         progress: Progress = silent,
     ) -> None:
         self.folder = Path(folder)
         self.recipe = read_manifest(folder).recipe
         self.workers = workers
         self.limit = limit
-        self.token_triangles, self.ray_features = token_triangles, ray_features
+        self.token_triangles, self.rays = token_triangles, rays
         self._shards: list[PreparedShard] = []
         self._ends = np.zeros(0, np.int64)
         self._counts = np.zeros(0, np.int64)
@@ -134,7 +135,7 @@ class TrainingSet(Sequence[Example]):
         most = None if self.limit is None else -(-(self.limit - before) // self.recipe.scenes_per_shard)
         known = {shard.path.stem for shard in self._shards}
         self._shards += prepared_shards(
-            self.folder, self.recipe, known, self.token_triangles, self.ray_features, self.workers, most, progress
+            self.folder, self.recipe, known, self.token_triangles, self.rays, self.workers, most, progress
         )
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         self._counts = np.concatenate([np.diff(shard.offsets) for shard in self._shards] or [self._counts])
@@ -259,7 +260,7 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
     flip = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
     if mirror:
         world = world @ flip
-    colours = rng.permutation(3)
+    channels = rng.permutation(3)
     chosen = np.sort(rng.permutation(len(example.fov))[: views or len(example.fov)])
     order = (np.arange(3)[None] + rng.integers(0, 3, len(example.triangles))[:, None]) % 3
     # A mirror turns the outside in; reversing the corners turns it back.
@@ -269,23 +270,24 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
     # A mirrored camera frame is left-handed; its own mirror image of x makes it right-handed again.
     c2w[:, :3, :3] = world @ c2w[:, :3, :3] @ (flip if mirror else np.eye(3, dtype=np.float32))
     c2w[:, :3, 3] = c2w[:, :3, 3] @ world.T
-    pixels, hdr = _coloured(example.pixels[chosen], colours), example.hdr[chosen][..., colours]
+    pixels, hdr = _permuted(example.pixels[chosen], channels), example.hdr[chosen][..., channels]
     if mirror:
         pixels, hdr = pixels[:, :, ::-1], hdr[:, :, ::-1]
-        pixels[..., [1, 4][: pixels.shape[-1]]] *= -1
+        if pixels.shape[-1]:
+            pixels[..., [RGB.normal.start, RGB.position.start]] *= -1
     materials = example.materials.copy()
-    for start in (0, 3, 10):
-        materials[:, start : start + 3] = materials[:, start + colours]
+    for part in (DIFFUSE, SPECULAR, EMISSION):
+        materials[:, part] = materials[:, part.start + channels]
     if not pixels.shape[-1]:
-        # A model with ray features divides by the level of the light, so that it never sees the exposure.
+        # A model that takes feature images is invariant to the exposure.
         exposure = np.float32(2 ** rng.uniform(-0.5, 0.5))
-        materials[:, 10:] *= exposure
+        materials[:, EMISSION] *= exposure
         hdr = np.minimum(hdr * exposure, HALF_MAX)
     return Example(
         triangles=(example.triangles @ world.T)[rows, order],
         normals=(example.normals @ world.T)[rows, order],
         materials=materials,
-        triangle_light=example.triangle_light[..., colours],
+        triangle_light=example.triangle_light[..., channels],
         c2w=c2w,
         fov=example.fov[chosen],
         pixels=pixels,
@@ -293,11 +295,11 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
     )
 
 
-def _coloured(pixels: Float16Array, colours: Int64Array) -> Float16Array:
+def _permuted(pixels: Float16Array, channels: Int64Array) -> Float16Array:
     """Feature images with their colour channels in another order."""
-    channels = torch.arange(pixels.shape[-1])
-    if len(channels):
-        for part in COLOURED:
-            channels[part] = part.start + torch.from_numpy(colours)
+    order = torch.arange(pixels.shape[-1])
+    if len(order):
+        for part in RGB.by_colour:
+            order[part] = part.start + torch.from_numpy(channels)
     # NumPy takes ten times as long for this.
-    return torch.from_numpy(pixels).index_select(-1, channels).numpy()
+    return torch.from_numpy(pixels).index_select(-1, order).numpy()

@@ -1,10 +1,10 @@
 """What a model is given of a data set: made once per shard, kept beside it, read by memory mapping.
 
 Training draws scenes at random from sets that need not fit in memory, so the inputs of a shard lie ready in plain files
-of `<folder>/features-<version>-<token budget>/` (`pictures-<version>/` for a model without ray features):
+of `<folder>/features-<version>-<token budget>/` (`pictures-<version>/` for a model that takes no feature images):
 
-    shard_00000.images.npy  (S, V, h, w, 29 + 3) f16: feature image (`RayCaster.features`), HDR picture; without ray
-                            features (S, V, h, w, 3)
+    shard_00000.images.npy  (S, V, h, w, 29 + 3) f16: feature image (`RayCaster.features`), HDR picture; without
+                            feature images (S, V, h, w, 3)
     shard_00000.tokens.npy  (T, 37) f32: three corners, three normals, material row, direct light on front and back
     shard_00000.npz         the index: offsets (S + 1,) of the scenes' tokens, c2w (S, V, 4, 4), fov (S, V), recipe
 
@@ -26,7 +26,8 @@ from renderformer.data.arrays import AnyArray, Float16Array, Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
 from renderformer.data.progress import Progress, silent
-from renderformer.data.rays.raycast import RAY_CHANNELS, lit_tokens
+from renderformer.data.rays.channels import RGB
+from renderformer.data.rays.raycast import lit_tokens
 from renderformer.data.scene import Scene
 from renderformer.data.sets.manifest import Recipe
 from renderformer.data.sets.shards import HALF_MAX, read_shard, scene_of, shard_paths
@@ -38,10 +39,10 @@ FEATURE_VERSION = 6
 CORNERS, NORMALS, MATERIAL, LIGHT = slice(0, 9), slice(9, 18), slice(18, 31), slice(31, 37)
 
 
-def cast_scene(scene: Scene, token_triangles: int, size: int, ray_features: bool) -> tuple[Float32Array, Float16Array]:
-    """(N, 37) token rows and (V, size, size, 29) feature images of a scene's own cameras; without ray features the
-    tokens are all triangles, without light, and the images have no channels."""
-    if ray_features:
+def cast_scene(scene: Scene, token_triangles: int, size: int, rays: bool) -> tuple[Float32Array, Float16Array]:
+    """(N, 37) token rows and (V, size, size, 29) feature images of a scene's cameras; without rays the tokens are all
+    triangles, without light, and the images have no channels."""
+    if rays:
         caster, tokens, light = lit_tokens(scene, token_triangles)
         views = [caster.features(camera, size, size, threads=1) for camera in scene.cameras]
         images = np.minimum(np.stack(views), HALF_MAX).astype(np.float16)
@@ -66,7 +67,7 @@ class PreparedShard:
                 self.offsets, self.c2w, self.fov = file["offsets"], file["c2w"], file["fov"]
                 self.recipe = str(file["recipe"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(path, f"not readable ({error})", f"delete {path.parent} and start again") from None
+            raise InputError(path, f"cannot be read ({error})", f"delete {path.parent} and start again") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process maps the files itself; a map would travel as its content.
@@ -88,19 +89,19 @@ class PreparedShard:
         try:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(path, f"not readable ({error})", f"delete {path.parent} and start again") from None
+            raise InputError(path, f"cannot be read ({error})", f"delete {path.parent} and start again") from None
 
 
-def _prepare(shard: Path, recipe: Recipe, index: Path, token_triangles: int, ray_features: bool) -> Path:
+def _prepare(shard: Path, recipe: Recipe, index: Path, token_triangles: int, rays: bool) -> Path:
     """Make the inputs of a shard; returns the path of their index."""
     arrays = read_shard(shard, recipe)
-    channels = (RAY_CHANNELS if ray_features else 0) + 3
+    channels = (RGB.total if rays else 0) + 3
     images = np.empty((*arrays["hdr"].shape[:4], channels), np.float16)
     rows = []
     for i in range(len(images)):
-        own, features = cast_scene(scene_of(arrays, i).to_scene(), token_triangles, recipe.resolution, ray_features)
+        tokens, features = cast_scene(scene_of(arrays, i).to_scene(), token_triangles, recipe.resolution, rays)
         images[i, ..., :-3], images[i, ..., -3:] = features, arrays["hdr"][i]
-        rows.append(own)
+        rows.append(tokens)
     with atomic_path(index.with_suffix(".images.npy")) as temporary:
         np.save(temporary, images)
     with atomic_path(index.with_suffix(".tokens.npy")) as temporary:
@@ -116,7 +117,7 @@ def prepared_shards(
     recipe: Recipe,
     known: set[str],
     token_triangles: int,
-    ray_features: bool,
+    rays: bool,
     workers: int,
     most: int | None = None,
     progress: Progress = silent,
@@ -124,6 +125,7 @@ def prepared_shards(
     """The shards of a folder but for those whose stem is in `known`; what is missing of their inputs is made first.
 
     Args:
+        token_triangles: most triangles that tokens stand for (`ShadingConfig`); rays: whether to cast any.
         workers: processes of one thread each; with 0 nothing is made, and shards that are not ready are left out.
         most: no more than this many shards.
         progress: called with ("cast rays", shards done, shards to do).
@@ -131,7 +133,7 @@ def prepared_shards(
     Raises:
         InputError: a shard that cannot be read, or a folder that cannot be written.
     """
-    name = f"features-{FEATURE_VERSION}-{token_triangles}" if ray_features else f"pictures-{FEATURE_VERSION}"
+    name = f"features-{FEATURE_VERSION}-{token_triangles}" if rays else f"pictures-{FEATURE_VERSION}"
     cache = folder / name
     try:
         cache.mkdir(exist_ok=True)
@@ -144,7 +146,7 @@ def prepared_shards(
         if index.exists() and (shard := PreparedShard(index)).recipe == recipe.digest:
             ready[index] = shard
     jobs = [
-        (path, recipe, index, token_triangles, ray_features)
+        (path, recipe, index, token_triangles, rays)
         for path, index in zip(paths, caches, strict=True)
         if workers and index not in ready
     ]

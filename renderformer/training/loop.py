@@ -26,12 +26,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from renderformer.checkpoints import save_model
-from renderformer.config import ModelConfig
+from renderformer.checkpoints import build_model, save_model
+from renderformer.config import Config, config_from_dict
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
 from renderformer.evaluation.measurement import baselines, evaluate
-from renderformer.model import RenderFormer
+from renderformer.model import RenderFormer, ShadingModel
 from renderformer.training.config import TrainingConfig
 from renderformer.training.dataset import Batch, Steps, TrainingSet
 from renderformer.training.objective import Objective
@@ -65,7 +65,7 @@ class Trainer:
         data: Sequence[TrainingSet],
         held_out: TrainingSet | None,
         out: Path,
-        init: RenderFormer | None = None,
+        init: RenderFormer | ShadingModel | None = None,
         accelerator: Accelerator | None = None,
         loaders: int = 0,
     ) -> None:
@@ -83,15 +83,15 @@ class Trainer:
         except OSError as error:
             raise InputError(out, f"cannot make this folder, {error.strerror or error}") from None
         torch.manual_seed(config.seed)
-        self.model = RenderFormer(ModelConfig.from_dict(config.model, "model"))
+        self.model = build_model(config_from_dict(config.model, "model"))
         if init is not None:
             if init.config != self.model.config:
                 raise InputError("--init", _difference(init.config, self.model.config), "they must be the same")
             self.model.load_state_dict(init.state_dict())
         self.model.to(self.accelerator.device)
-        # A model with ray features draws each colour channel on its own, and augmentation permutes them, so one of them
-        # is a fair sample at a third of the cost.
-        colours = 1 if self.model.config.ray_features != "none" and config.augment else 3
+        # Augmentation permutes the colour channels; where the model draws each on its own, one is a fair sample at a
+        # third of the cost.
+        one_channel = self.model.separate_channels and config.augment
         # Gains, biases and tokens are not shrunk.
         matrices = [p for p in self.model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
         rest = [p for p in self.model.parameters() if p.ndim < 2 or p.shape[0] == 1]
@@ -102,7 +102,7 @@ class Trainer:
             fused=True,
         )
         self.objective, self.optimizer = self.accelerator.prepare(
-            Objective(self.model, config.loss, colours), self.adam
+            Objective(self.model, config.loss, one_channel), self.adam
         )
         self.average = AveragedModel(self.model, multi_avg_fn=_decaying(config.ema)).eval()
         # After the copy for the averages, which are only looked at.
@@ -114,10 +114,10 @@ class Trainer:
             self._resume()
 
     @property
-    def averaged_model(self) -> RenderFormer:
+    def averaged_model(self) -> RenderFormer | ShadingModel:
         """The model with the averaged weights."""
         model = self.average.module
-        assert isinstance(model, RenderFormer)
+        assert isinstance(model, RenderFormer | ShadingModel)
         return model
 
     @property
@@ -258,9 +258,9 @@ class Trainer:
         return row.get("psnr", -math.inf)
 
     def _report_baselines(self, report: Report) -> None:
-        """Say once what a picture without the network scores."""
-        sees = self.model.config.ray_features != "none"
-        if self.held_out is not None and sees and self.accelerator.is_main_process:
+        """Report once what a picture without the network scores."""
+        cast = self.model.config.pixel_channels > 0
+        if self.held_out is not None and cast and self.accelerator.is_main_process:
             scores = {name: float(values.mean()) for name, values in baselines(self.held_out).items()}
             report("without the network: " + ", ".join(f"{name} {value:.6g}" for name, value in scores.items()))
 
@@ -301,7 +301,7 @@ class Trainer:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise InputError(path, f"not the state of a training ({error})", "choose another --out") from None
-        if ModelConfig.from_dict(state["config"]["model"]) != self.model.config:
+        if config_from_dict(state["config"]["model"]) != self.model.config:
             raise InputError(self.out, "holds the state of another model", "choose another --out")
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.averaged_model.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
@@ -377,7 +377,7 @@ def _decaying(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     return update
 
 
-def _difference(given: ModelConfig, wanted: ModelConfig) -> str:
-    ours, theirs = given.to_dict(), wanted.to_dict()
+def _difference(init: Config, wanted: Config) -> str:
+    ours, theirs = init.to_dict(), wanted.to_dict()
     key = next(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
     return f"the model to start from has {key} {ours.get(key)!r}, the configuration's `model` has {theirs.get(key)!r}"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from renderformer.evaluation.measurement import predict
-from renderformer.model import RenderFormer
+from renderformer.model import Model
 from renderformer.training.dataset import Batch
 
 
@@ -57,16 +57,18 @@ class Objective(nn.Module):
 
     Args:
         loss: a key of `LOSSES`.
-        colours: how many of the colour channels, from the first, a model with ray features is trained on.
+        one_channel: whether to draw the first colour channel only, which a model of separate channels can.
     """
 
-    def __init__(self, model: RenderFormer, loss: str, colours: int) -> None:
+    def __init__(self, model: Model, loss: str, one_channel: bool = False) -> None:
         super().__init__()
-        self.model, self.colours = model, colours
+        self.model: Model = model
+        self.one_channel = one_channel
         self.loss = LOSSES[loss]
 
     def forward(self, batch: Batch) -> Tensor:
+        if self.one_channel:
+            batch = batch.first_channel()
         # A model with alpha draws it as a fourth channel.
-        picture = predict(self.model, batch, self.colours)[..., :3].float()
-        reference = batch.hdr[..., : picture.shape[-1]]
-        return self.loss(picture, reference.clamp(0, 1) if self.model.config.use_ldr else reference)
+        picture = predict(self.model, batch)[..., :3].float()
+        return self.loss(picture, batch.hdr.clamp(0, 1) if self.model.config.use_ldr else batch.hdr)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from renderformer.checkpoints import load_model
-from renderformer.config import ModelConfig
+from renderformer.config import config_from_dict
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
 from renderformer.data.sets.manifest import read_manifest
@@ -84,7 +84,7 @@ class Training:
         self._started = time.monotonic()
         self._plan = plan
         self._config = plan.settings()
-        self._model = ModelConfig.from_dict(self._config.model, f"{plan.config}: model")
+        self._model = config_from_dict(self._config.model, f"{plan.config}: model")
         if plan.threads is not None:
             torch.set_num_threads(plan.threads)
         self._init = None if plan.init is None else load_model(plan.init)
@@ -121,7 +121,7 @@ class Training:
                 workers if self.is_main else 0,
                 limit,
                 token_triangles=self._model.token_triangles,
-                ray_features=self._model.ray_features != "none",
+                rays=self._model.pixel_channels > 0,
                 progress=progress,
             )
 

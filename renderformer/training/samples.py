@@ -13,7 +13,7 @@ from renderformer.data.arrays import Float32Array
 from renderformer.data.files import atomic_path
 from renderformer.evaluation.measurement import predict
 from renderformer.evaluation.metrics import display, psnr
-from renderformer.model import RenderFormer
+from renderformer.model import Model
 from renderformer.training.dataset import Example, collate
 
 COLUMNS = 8
@@ -23,7 +23,7 @@ TILE, MARGIN, HEADER = 128, 84, 16
 
 
 @torch.inference_mode()
-def write_sheet(model: RenderFormer, examples: Sequence[Example], path: Path) -> None:
+def write_sheet(model: Model, examples: Sequence[Example], path: Path) -> None:
     """Write a PNG of the first view of up to 8 scenes spread over a set, always the same ones: reference, prediction,
     and four times the difference of their display values."""
     chosen = sorted({int(i) for i in np.linspace(0, len(examples) - 1, COLUMNS)})

@@ -13,7 +13,7 @@ from renderformer.config import ModelConfig
 from renderformer.kernels.attention import key_padding
 from renderformer.kernels.quantise import Projection
 from renderformer.model import RenderFormer, layers
-from renderformer.model.encoder import TriangleTransformer
+from renderformer.model.layers import TriangleTransformer
 
 pytest.importorskip("triton", reason="Triton is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
