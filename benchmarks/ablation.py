@@ -23,7 +23,7 @@ from common import report
 from torch import Tensor, nn
 
 from renderformer.config import ShadingConfig, config_from_dict
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.sets.shards import ShardReader
 from renderformer.evaluation.measurement import baselines, predict
@@ -193,10 +193,10 @@ def halved(example: Example) -> Example:
         return image.astype(np.float32).reshape(views, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
     source = example.pixels.astype(np.float32)
-    pixels, weighted = mean(source), mean(source * source[..., rc.MASK])
+    pixels, weighted = mean(source), mean(source * source[..., RGB.mask])
     # Geometry and roughness are averaged over what is hit, as in the features themselves.
-    for channels in (rc.HIT_NORMAL, rc.HIT_POSITION, rc.HIT_ROUGHNESS):
-        pixels[..., channels] = weighted[..., channels] / np.maximum(pixels[..., rc.MASK], 1e-6)
+    for channels in (RGB.normal, RGB.position, RGB.roughness):
+        pixels[..., channels] = weighted[..., channels] / np.maximum(pixels[..., RGB.mask], 1e-6)
     return replace(example, pixels=pixels.astype(np.float16), hdr=mean(example.hdr).astype(np.float16))
 
 
@@ -205,13 +205,13 @@ def shown(example: Example, inputs: str) -> Example:
     if inputs == "all":
         return example
     pixels = example.pixels.copy()
-    pixels[..., rc.REFLECTION] = 0
+    pixels[..., RGB.reflection] = 0
     if inputs != "highlight":
-        pixels[..., rc.HIGHLIGHT] = 0
+        pixels[..., RGB.highlight] = 0
     light = example.triangle_light
     if inputs == "hits":
-        pixels[..., rc.IRRADIANCE] = 0
-        pixels[..., rc.DIRECT] = 0
+        pixels[..., RGB.irradiance] = 0
+        pixels[..., RGB.direct] = 0
         # The level stays, which radiance is divided by; where the light falls does not.
         light = np.broadcast_to(light.mean(axis=0), light.shape)
     return replace(example, pixels=pixels, triangle_light=light)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from renderformer.data.camera import Camera
+from renderformer.data.camera import Camera, angles
 from renderformer.data.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,11 +67,6 @@ def _angles(scene: Scene, given: dict[str, float]) -> tuple[dict[str, float], li
         depth = -float(position[axes] @ forward[axes] / (forward[axes] @ forward[axes]))
         if depth > 1e-3:
             target = position + depth * forward
-            x, y, z = -forward
-            view = {
-                "azimuth": math.degrees(math.atan2(x, -y)),
-                "elevation": math.degrees(math.asin(max(-1.0, min(1.0, z)))),
-                "distance": depth,
-                "fov": camera.fov,
-            }
+            azimuth, elevation = angles(-forward)
+            view = {"azimuth": azimuth, "elevation": elevation, "distance": depth, "fov": camera.fov}
     return {**view, **given}, target.tolist()

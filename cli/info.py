@@ -64,7 +64,7 @@ def info(
 def _scene(source: str, suffix: str | None) -> dict[str, Any]:
     from renderformer.check import check_scene
     from renderformer.data.errors import InputError
-    from renderformer.data.formats.loading import SCENE_FORMATS
+    from renderformer.data.formats import SCENE_FORMATS
 
     kind = f".{suffix.lstrip('.')}" if suffix else Path(source).suffix
     if kind.lower() in SCENE_FORMATS:

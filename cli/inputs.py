@@ -21,7 +21,7 @@ def load(source: str, suffix: str | None = None, **options: Any) -> Scene:
         InputError: as `load_scene`; stage options that were given for a scene file, which brings its own stage.
     """
     from renderformer.data.errors import InputError
-    from renderformer.data.formats.loading import SCENE_FORMATS, load_scene
+    from renderformer.data.formats import SCENE_FORMATS, load_scene
 
     if source != "-":
         kind = SCENE_FORMATS.get(Path(source).suffix.lower())

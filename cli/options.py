@@ -237,8 +237,7 @@ def check_stage(arguments: dict[str, Any]) -> None:
     try:
         StageOptions.from_keywords({k: v for k, v in arguments.items() if k not in SIZES})
     except InputError as error:
-        name, _, rest = str(error).removeprefix("stage option ").partition(": ")
-        raise wrong(rest, "--" + name.replace("_", "-")) from None
+        raise wrong(f"{error.problem}; {error.remedy}", "--" + error.place.replace("_", "-")) from None
 
 
 def check_suffix(text: str | None, has_stdin: bool) -> None:

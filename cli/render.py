@@ -347,7 +347,7 @@ def _draw(job: Job, source: str, result: dict[str, Any], stages: console.Stages)
 
 
 def _scene_and_cameras(job: Job, source: str, choose: Callable[..., list[Numbered]]) -> tuple[Scene, list[Numbered]]:
-    from renderformer.data.formats.loading import SCENE_FORMATS
+    from renderformer.data.formats import SCENE_FORMATS
 
     suffix = f".{job.suffix.lstrip('.')}" if source == "-" and job.suffix else Path(source).suffix
     if suffix.lower() in SCENE_FORMATS:

@@ -1,4 +1,8 @@
-"""Perspective cameras in the Blender/OpenGL convention."""
+"""Perspective cameras in the Blender/OpenGL convention, and directions by azimuth and elevation.
+
+World frame: right-handed, Z up, scene units. Azimuth and elevation are in degrees: azimuth 0 is -Y and grows
+counter-clockwise seen from above, elevation is above the horizon.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray, Float32Array
+from renderformer.data.arrays import AnyArray, Float32Array, Float64Array
 from renderformer.data.errors import InputError
+
+
+def direction(azimuth: float, elevation: float) -> Float64Array:
+    """(3,) unit vector from the origin toward an azimuth and elevation in degrees."""
+    a, e = math.radians(azimuth), math.radians(elevation)
+    return np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
+
+
+def angles(vector: Sequence[float] | AnyArray) -> tuple[float, float]:
+    """Azimuth and elevation in degrees of a unit vector (3,); the azimuth of a vertical one means nothing."""
+    x, y, z = (float(v) for v in vector)
+    return math.degrees(math.atan2(x, -y)), math.degrees(math.asin(max(-1.0, min(1.0, z))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +52,7 @@ class Camera:
         if c2w.shape != (4, 4):
             raise InputError(f"camera {self.name!r}", f"c2w has shape {c2w.shape}", "expected (4, 4)")
         if not np.isfinite(c2w).all():
-            raise InputError(f"camera {self.name!r}", "c2w holds values that are not finite")
+            raise InputError(f"camera {self.name!r}", "c2w holds values that are not finite", "expected numbers")
         rotation = c2w[:3, :3].astype(np.float64)
         rigid = np.abs(rotation.T @ rotation - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0
         if not rigid or np.abs(c2w[3] - np.array([0, 0, 0, 1])).max() > 1e-6:
@@ -67,6 +83,22 @@ class Camera:
         """(3,) unit world direction of view."""
         return -self.c2w[:3, 2]
 
+    def rays(self, x: AnyArray | float, y: AnyArray | float, width: float, height: float) -> Float64Array:
+        """(3, ...) world directions of the rays through points of a picture; each reaches one unit along the axis.
+
+        Args:
+            x, y: positions of one shape, in pixels right and down from the upper left corner of the picture; the centre
+                of the first pixel is (0.5, 0.5).
+            width, height: of the picture in pixels.
+        """
+        focal = height / 2 / np.tan(np.radians(self.fov) / 2)
+        local = np.empty((3, *np.shape(x)))
+        local[0] = (x - width / 2) / focal
+        local[1] = -(y - height / 2) / focal
+        local[2] = -1
+        world = self.c2w[:3, :3].astype(np.float64) @ local.reshape(3, -1)
+        return np.asarray(world.reshape(local.shape))
+
     @classmethod
     def look_at(
         cls,
@@ -88,12 +120,14 @@ class Camera:
         backward = eye - centre
         distance = np.linalg.norm(backward)
         if distance < 1e-9:
-            raise InputError(f"camera {name!r}", f"position and target are the same point {eye.tolist()}")
+            raise InputError(f"camera {name!r}", f"position and target are the same point {eye.tolist()}", "move one")
         backward /= distance
         right = np.cross(above, backward)
         length = np.linalg.norm(right)
         if length < 1e-9 * max(1.0, float(np.linalg.norm(above))):
-            raise InputError(f"camera {name!r}", f"up {above.tolist()} is parallel to the direction of view")
+            raise InputError(
+                f"camera {name!r}", f"up is {above.tolist()}, parallel to the direction of view", "tilt it"
+            )
         right /= length
         c2w = np.eye(4)
         c2w[:3, :4] = np.stack([right, np.cross(backward, right), backward, eye], axis=1)
@@ -121,15 +155,17 @@ class Camera:
         """
         if not (math.isfinite(azimuth) and -90 <= elevation <= 90):
             raise InputError(
-                f"camera {name!r}", f"azimuth {azimuth:g}, elevation {elevation:g}", "elevation is in -90 … 90"
+                f"camera {name!r}",
+                f"azimuth is {azimuth:g}, elevation is {elevation:g}",
+                "expected finite degrees, the elevation from -90 to 90",
             )
         if not (math.isfinite(distance) and distance > 0):
             raise InputError(f"camera {name!r}", f"distance is {distance:g}", "expected a positive number")
-        a, e = math.radians(azimuth), math.radians(elevation)
-        direction = np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
         # At the poles the up vector would be parallel to the view; there "up" is the heading of the azimuth.
-        up = (0.0, 0.0, 1.0) if abs(elevation) < 89.99 else (-math.sin(a) * np.sign(elevation), math.cos(a), 0.0)
-        return cls.look_at(np.asarray(target, np.float64) + distance * direction, target, up, fov, name)
+        x, y, _ = direction(azimuth, 0)
+        up = (0.0, 0.0, 1.0) if abs(elevation) < 89.99 else (-x * np.sign(elevation), -y, 0.0)
+        eye = np.asarray(target, np.float64) + distance * direction(azimuth, elevation)
+        return cls.look_at(eye, target, up, fov, name)
 
     @classmethod
     def orbit(

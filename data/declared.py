@@ -71,27 +71,64 @@ class Declared(BaseModel):
         """A copy with some values changed, which is checked like a new object."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
+        """Make an object of options by name, for callers that know where each option came from.
+
+        Raises:
+            InputError: an unknown name, or a value that is not allowed. Its place is the name of the option alone.
+        """
+        try:
+            return cls.model_validate(_tuples(keywords))
+        except ValidationError as error:
+            path, cause = _first_cause(error, cls)
+            if cause is not None:
+                raise (cause.within(path[0]) if path else cause) from None
+            key, problem, remedy = _finding(error, cls, null=False)
+            inner = key.removeprefix(str(path[0])).lstrip(".")
+            raise InputError(path[0], f"{inner} {problem}".lstrip(), remedy) from None
+
 
 def refusal(error: ValidationError, kind: type[BaseModel], place: object) -> InputError:
     """The first of pydantic's findings as the one line that a user sees."""
+    path, cause = _first_cause(error, kind)
+    if cause is not None:
+        # A rule about several values; it names them itself.
+        where = ": ".join(filter(None, (str(place), _dotted(path))))
+        return cause.within(where) if where else cause
+    key, problem, remedy = _finding(error, kind)
+    return InputError(place, f"{key} {problem}", remedy)
+
+
+def _first_cause(error: ValidationError, kind: type[BaseModel]) -> tuple[list[str | int], InputError | None]:
+    """The path of pydantic's first finding, and the InputError of a validator that it came from."""
     first = error.errors(include_url=False)[0]
-    path = [step for step in first["loc"] if isinstance(step, int) or not _is_branch(step)]
+    cause = first.get("ctx", {}).get("error")
+    path, _ = _located(first["loc"], kind.model_json_schema())
+    return path, cause if isinstance(cause, InputError) else None
+
+
+def _finding(error: ValidationError, kind: type[BaseModel], null: bool = True) -> tuple[str, str, str]:
+    """Key, problem and remedy of pydantic's first finding.
+
+    Args:
+        null: whether the remedy names null where it is allowed; as a keyword it is the same as nothing.
+    """
+    first, root = error.errors(include_url=False)[0], kind.model_json_schema()
+    path, schema = _located(first["loc"], root)
     if first["type"] == "missing" and path and isinstance(path[-1], int):
         # A list that is too short lacks its last entries; what is wrong is its length.
-        path.pop()
+        path, schema = _located(first["loc"][:-1], root)
     elif first["type"] == "missing":
-        wanted = expected(_schema_at(kind.model_json_schema(), path))
-        return InputError(place, f"{_dotted(path)} is missing", f"add {wanted}")
-    key, schema = _dotted(path), kind.model_json_schema()
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):
-        # A rule about several values; it names them itself.
-        where = f"{place}: {key}" if key and place else key or place
-        return cause.within(where) if where else cause
+        return _dotted(path), "is missing", f"add {expected(schema)}"
     if first["type"] == "extra_forbidden":
-        known = _resolved(_schema_at(schema, path[:-1]), schema).get("properties", {})
-        return InputError(place, f"{key} is not a known key", f"known are {', '.join(known)}")
-    return InputError(place, f"{key} is {shown(first['input'])}", f"expected {expected(_schema_at(schema, path))}")
+        known = _located(first["loc"][:-1], root)[1].get("properties", {})
+        return _dotted(path), "is not a known key", f"known are {', '.join(known)}"
+    if first["type"] == "string_type" and first["loc"][-1] == "[key]":
+        return f"the key {shown(first['input'])} of {_dotted(path[:-1])}", "is not text", "put it in quotes"
+    if not null and "anyOf" in schema:
+        schema = {"anyOf": [branch for branch in schema["anyOf"] if branch.get("type") != "null"]}
+    return _dotted(path), f"is {shown(first['input'])}", f"expected {expected(schema)}"
 
 
 def _dotted(path: Sequence[str | int]) -> str:
@@ -108,10 +145,12 @@ def shown(value: object) -> str:
 
 
 def expected(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
+    """What a JSON schema allows, in words; `WithJsonSchema({"words": …})` states them for a type of Python."""
+    if "words" in schema:
+        return str(schema["words"])
     if "enum" in schema or "const" in schema:
         choices = schema.get("enum", [schema.get("const")])
-        return ("one of " if len(choices) > 1 else "") + ", ".join(map(str, choices))
+        return shown(choices[0]) if len(choices) == 1 else f"one of {', '.join(map(str, choices))}"
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(expected(branch) for branch in schema["anyOf"]))
     if schema.get("type") == "array":
@@ -138,15 +177,12 @@ def _expected_array(schema: Mapping[str, Any]) -> str:
 
 
 def _tuples(values: Any) -> Any:
-    """Parsed JSON or YAML with tuples for lists, as strict reading wants them."""
+    """Parsed JSON or YAML with tuples for lists, as strict reading wants them; NumPy's arrays and numbers likewise."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
     if isinstance(values, Mapping):
         return {key: _tuples(value) for key, value in values.items()}
     return tuple(map(_tuples, values)) if isinstance(values, list) else values
-
-
-def _is_branch(step: str) -> bool:
-    """Whether a step of pydantic's path names the branch of a union, which no file holds."""
-    return step in ("int", "float", "str", "bool", "none", "nullable") or "[" in step
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -155,14 +191,22 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return schema
 
 
-def _schema_at(root: Mapping[str, Any], path: Sequence[str | int]) -> Mapping[str, Any]:
-    """The part of a class's schema that says what may stand at a path."""
-    found: Mapping[str, Any] = root
-    for step in path:
-        found = _resolved(found, root)
-        branches = [_resolved(branch, root) for branch in found.get("anyOf", [found])]
-        found = next((next_ for branch in branches if (next_ := _step(branch, step)) is not None), {})
-    return _resolved(found, root)
+def _located(location: Sequence[str | int], root: Mapping[str, Any]) -> tuple[list[str | int], Mapping[str, Any]]:
+    """The keys and indices of a location that pydantic reports, and the part of a class's schema for what is there."""
+    path: list[str | int] = []
+    schema, in_branch = root, False
+    for step in location:
+        schema = _resolved(schema, root)
+        branches = [_resolved(branch, root) for branch in schema.get("anyOf", [schema])]
+        is_union = sum(branch.get("type") != "null" for branch in branches) > 1
+        # Inside a union pydantic first names the branch that it tried; at a wrong key it adds "[key]".
+        if (is_union and not in_branch) or step == "[key]":
+            in_branch = True
+            continue
+        in_branch = False
+        schema = next((inner for branch in branches if (inner := _step(branch, step)) is not None), {})
+        path.append(step)
+    return path, _resolved(schema, root)
 
 
 def _step(schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:

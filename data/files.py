@@ -1,14 +1,47 @@
-"""Output files that appear whole or not at all."""
+"""Files read whole within a limit, and files written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from renderformer.data.errors import InputError
+
+
+def check_readable(path: Path) -> int:
+    """The size in bytes of a file that can be read.
+
+    Raises:
+        InputError: the file does not exist, is no regular file, or is empty.
+    """
+    if not path.exists():
+        raise InputError(path, "does not exist", "check the path")
+    if not path.is_file():
+        raise InputError(path, "is not a file", "give a mesh or scene file")
+    size = path.stat().st_size
+    if not size:
+        raise InputError(path, "is empty", "export it again")
+    return size
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a file of at most `limit` bytes.
+
+    Raises:
+        InputError: the file is larger, or cannot be read (see `check_readable`).
+    """
+    try:
+        size = check_readable(path)
+        if size > limit:
+            problem = f"has {size / 2**30:.1f} GiB, more than the {limit / 2**30:g} GiB that are read"
+            raise InputError(path, problem, "make it smaller")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"cannot be read, {error.strerror or error}", "check its permissions") from None
 
 
 def check_place(path: Path) -> None:
@@ -18,7 +51,7 @@ def check_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise InputError(path, f"cannot write, the folder {path.parent} does not exist", "create it first")
     if not os.access(path.parent, os.W_OK):
-        raise InputError(path, f"cannot write, no permission to write in {path.parent}")
+        raise InputError(path, f"cannot write, no permission to write in {path.parent}", "choose another folder")
 
 
 @contextmanager
@@ -37,8 +70,43 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        # NumPy, for one, tells only how much it could write.
+        # NumPy's errors have no strerror; they state only how much was written.
         reason = error.strerror or f"{error}; see whether the disk is full"
         raise InputError(path, f"cannot write, {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, deleted at the end if it is still there.
+
+    Raises:
+        InputError: it cannot be made, or writing into it fails.
+    """
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+    except OSError as error:
+        raise InputError(folder, f"cannot write, {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def swapped(temporary: Path, folder: Path) -> Iterator[None]:
+    """Put the temporary folder in the place of `folder`; back again if the block fails."""
+    old = folder.with_name(f"{temporary.name}.old")
+    existed = folder.exists()
+    if existed:
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    try:
+        yield
+    except BaseException:
+        os.replace(folder, temporary)
+        if existed:
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

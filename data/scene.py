@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +20,8 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import face_normals
 
+RGB = tuple[float, float, float]
+
 PATCH_SIZE = 32
 CHANNELS = 13
 # The thirteen channels of a material row, in the order of the model's texture input.
@@ -29,13 +30,13 @@ DIFFUSE, SPECULAR, ROUGHNESS, NORMAL, EMISSION = slice(0, 3), slice(3, 6), 6, sl
 MAX_COORDINATE = 1e9
 
 
-def _rgb(value: Any, label: str, upper: float) -> tuple[float, float, float]:
+def _rgb(value: Any, place: str, name: str, upper: float) -> RGB:
     try:
         rgb = np.broadcast_to(np.asarray(value, np.float64), (3,))
     except (TypeError, ValueError):
-        raise InputError("", f"{label} is {value!r}", "expected one number or three (linear RGB)") from None
+        raise InputError(place, f"{name} is {value!r}", "expected one number or three (linear RGB)") from None
     if not np.isfinite(rgb).all() or rgb.min() < 0 or rgb.max() > upper:
-        raise InputError("", f"{label} is {rgb.tolist()}", f"expected linear RGB between 0 and {upper:g}")
+        raise InputError(place, f"{name} is {rgb.tolist()}", f"expected linear RGB between 0 and {upper:g}")
     return float(rgb[0]), float(rgb[1]), float(rgb[2])
 
 
@@ -53,15 +54,15 @@ class Material:
         InputError: a value outside its range.
     """
 
-    diffuse: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    specular: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    diffuse: RGB = (0.5, 0.5, 0.5)
+    specular: RGB = (0.0, 0.0, 0.0)
     roughness: float = 0.5
-    emission: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    emission: RGB = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "diffuse", _rgb(self.diffuse, "material: diffuse", 1.0))
-        object.__setattr__(self, "specular", _rgb(self.specular, "material: specular", 1.0))
-        object.__setattr__(self, "emission", _rgb(self.emission, "material: emission", 60000.0))
+        object.__setattr__(self, "diffuse", _rgb(self.diffuse, "material", "diffuse", 1.0))
+        object.__setattr__(self, "specular", _rgb(self.specular, "material", "specular", 1.0))
+        object.__setattr__(self, "emission", _rgb(self.emission, "material", "emission", 60000.0))
         try:
             roughness = float(self.roughness)
         except (TypeError, ValueError):
@@ -122,57 +123,50 @@ class Mesh:
     patch_index: Int32Array | None = None
 
     def __post_init__(self) -> None:
+        place = f"mesh {self.name!r}"
         triangles = np.array(self.triangles, np.float32)
         if triangles.ndim != 3 or triangles.shape[1:] != (3, 3):
-            raise InputError(f"mesh {self.name!r}", f"triangles have shape {triangles.shape}", "expected (N, 3, 3)")
+            raise InputError(place, f"triangles have shape {triangles.shape}", "expected (N, 3, 3)")
         count = len(triangles)
         if not count:
-            raise InputError(f"mesh {self.name!r}", "has no triangles")
-        _check_coordinates(triangles, f"mesh {self.name!r}: triangles")
+            raise InputError(place, "has no triangles", "give it at least one")
+        _check_coordinates(triangles, f"{place}: triangles")
         normals = flat_normals(triangles) if self.normals is None else np.array(self.normals, np.float32)
         if normals.shape != triangles.shape:
-            raise InputError(
-                f"mesh {self.name!r}", f"normals have shape {normals.shape}", f"expected {triangles.shape}"
-            )
-        _check_coordinates(normals, f"mesh {self.name!r}: normals")
-        materials = self.materials
-        if materials is None:
-            materials = Material().row()
-        elif isinstance(materials, Material):
-            materials = materials.row()
-        materials = np.array(materials, np.float32)
+            raise InputError(place, f"normals have shape {normals.shape}", f"expected {triangles.shape}")
+        _check_coordinates(normals, f"{place}: normals")
+        materials = Material() if self.materials is None else self.materials
+        materials = np.array(materials.row() if isinstance(materials, Material) else materials, np.float32)
         if materials.shape == (CHANNELS,):
             materials = np.tile(materials, (count, 1))
         if materials.shape != (count, CHANNELS):
-            raise InputError(
-                f"mesh {self.name!r}", f"materials have shape {materials.shape}", f"expected ({count}, 13)"
-            )
-        _check_materials(materials, f"mesh {self.name!r}: materials")
-        arrays: dict[str, AnyArray | None] = {
-            "triangles": triangles,
-            "normals": normals,
-            "materials": materials,
-            **self._checked_patches(count),
-        }
-        for key, value in arrays.items():
-            if value is not None:
-                value.setflags(write=False)
-            object.__setattr__(self, key, value)
+            raise InputError(place, f"materials have shape {materials.shape}", f"expected ({count}, {CHANNELS})")
+        _check_materials(materials, f"{place}: materials")
+        patches, patch_index = self._checked_patches(place, count)
+        for key, values in (
+            ("triangles", triangles),
+            ("normals", normals),
+            ("materials", materials),
+            ("patches", patches),
+            ("patch_index", patch_index),
+        ):
+            if values is not None:
+                values.setflags(write=False)
+            object.__setattr__(self, key, values)
 
-    def _checked_patches(self, count: int) -> dict[str, AnyArray | None]:
+    def _checked_patches(self, place: str, count: int) -> tuple[Float16Array | None, Int32Array | None]:
         if self.patches is None and self.patch_index is None:
-            return {"patches": None, "patch_index": None}
+            return None, None
         if self.patches is None or self.patch_index is None:
-            raise InputError(f"mesh {self.name!r}", "patches and patch_index must be given together")
+            raise InputError(place, "has only one of patches and patch_index", "they must be given together")
         patches, index = np.array(self.patches, np.float16), np.array(self.patch_index, np.int32)
         if patches.shape[1:] != (CHANNELS, PATCH_SIZE, PATCH_SIZE):
-            raise InputError(f"mesh {self.name!r}", f"patches have shape {patches.shape}", "expected (K, 13, 32, 32)")
+            raise InputError(place, f"patches have shape {patches.shape}", "expected (K, 13, 32, 32)")
         if index.shape != (count,) or index.min() < -1 or index.max() >= len(patches):
-            raise InputError(
-                f"mesh {self.name!r}", f"patch_index must hold {count} numbers between -1 and {len(patches) - 1}"
-            )
-        _check_materials(patches, f"mesh {self.name!r}: patches")
-        return {"patches": patches, "patch_index": index}
+            expected = f"expected {count} numbers between -1 and {len(patches) - 1}"
+            raise InputError(place, "patch_index does not fit the triangles and patches", expected)
+        _check_materials(patches, f"{place}: patches")
+        return patches, index
 
     def __len__(self) -> int:
         return len(self.triangles)
@@ -196,9 +190,8 @@ class Mesh:
         order of the corners so that the outside stays outside."""
         m = np.asarray(matrix, np.float64)
         if m.shape != (4, 4) or not np.isfinite(m).all() or abs(np.linalg.det(m[:3, :3])) < 1e-30:
-            raise InputError(
-                f"mesh {self.name!r}", "the transform must be an invertible (4, 4) matrix of finite numbers"
-            )
+            problem = "the transform cannot be used"
+            raise InputError(f"mesh {self.name!r}", problem, "expected an invertible (4, 4) matrix of finite numbers")
         triangles = self.triangles.astype(np.float64) @ m[:3, :3].T + m[:3, 3]
         normals = self.normals.astype(np.float64) @ np.linalg.inv(m[:3, :3])
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -210,27 +203,23 @@ class Mesh:
         return replace(self, triangles=triangles.astype(np.float32), normals=normals, patches=patches)
 
 
-def _check_coordinates(values: AnyArray, label: str) -> None:
+def _check_coordinates(values: AnyArray, place: str) -> None:
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        raise InputError(label, f"{bad} values are NaN or infinite", "repair the file they come from")
+        raise InputError(place, f"{bad} values are NaN or infinite", "repair the file they come from")
     largest = float(np.abs(values).max(initial=0))
     if largest > MAX_COORDINATE:
-        raise InputError(label, f"the largest value is {largest:.3g}, more than 1e9", "scale the model down")
+        raise InputError(place, f"the largest value is {largest:.3g}, more than 1e9", "scale the model down")
 
 
-def _check_materials(rows: AnyArray, label: str) -> None:
+def _check_materials(rows: AnyArray, place: str) -> None:
     """Rows (N, 13) or patches (N, 13, P, P); the normal's channels may have any sign."""
-    _check_coordinates(rows, label)
-    for key, channels in (
-        ("diffuse", DIFFUSE),
-        ("specular", SPECULAR),
-        ("roughness", ROUGHNESS),
-        ("emission", EMISSION),
-    ):
-        lowest = float(rows[:, channels].min(initial=0))
+    _check_coordinates(rows, place)
+    channels = (("diffuse", DIFFUSE), ("specular", SPECULAR), ("roughness", ROUGHNESS), ("emission", EMISSION))
+    for name, channel in channels:
+        lowest = float(rows[:, channel].min(initial=0))
         if lowest < 0:
-            raise InputError(label, f"{key} goes down to {lowest:.3g}, expected 0 or more", "no surface reflects that")
+            raise InputError(place, f"{name} goes down to {lowest:.3g}", "expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -250,7 +239,7 @@ class Light:
     position: tuple[float, float, float] = (0.0, 0.0, 2.1)
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)
     size: float = 0.17
-    emission: float | tuple[float, float, float] = 3500.0
+    emission: float | RGB = 3500.0
     name: str = "light"
 
     def __post_init__(self) -> None:
@@ -258,11 +247,12 @@ class Light:
 
     def mesh(self) -> Mesh:
         """The light as a one-triangle mesh whose front faces the target."""
+        place = f"light {self.name!r}"
         if not 0 < self.size <= MAX_COORDINATE:
-            raise InputError(f"light {self.name!r}", f"size is {self.size}", "expected a positive number up to 1e9")
-        emission = _rgb(self.emission, f"light {self.name!r}: emission", 60000.0)
+            raise InputError(place, f"size is {self.size}", "expected a positive number up to 1e9")
+        emission = _rgb(self.emission, place, "emission", 60000.0)
         if max(emission) <= 0:
-            raise InputError(f"light {self.name!r}", "emission is 0", "expected a positive number")
+            raise InputError(place, "emission is 0", "expected a positive number")
         backward = np.asarray(self.target, np.float64) - np.asarray(self.position, np.float64)
         # Any up vector that is not parallel to the direction will do.
         up = (0.0, 1.0, 0.0) if abs(backward[2]) > 0.9 * np.linalg.norm(backward) else (0.0, 0.0, 1.0)
@@ -298,11 +288,11 @@ class Scene:
         object.__setattr__(self, "cameras", tuple(self.cameras))
         object.__setattr__(self, "notes", tuple(self.notes))
         if not self.objects:
-            raise InputError(f"scene {self.name!r}", "has no objects")
+            raise InputError(f"scene {self.name!r}", "has no objects", "give it at least one")
         names = [mesh.name for mesh in self.objects]
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if twice:
-            raise InputError(f"scene {self.name!r}", f"object names must be unique, {twice[0]!r} is used twice")
+        if len(set(names)) < len(names):
+            name = min(name for name in names if names.count(name) > 1)
+            raise InputError(f"scene {self.name!r}", f"the object name {name!r} is used twice", "names must be unique")
 
     def __len__(self) -> int:
         return sum(len(mesh) for mesh in self.objects)
@@ -364,8 +354,8 @@ class Scene:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Scene:
-        """Read any scene or mesh file; see `renderformer.data.formats.loading.load_scene` for the options."""
-        from renderformer.data.formats.loading import load_scene
+        """Read any scene or mesh file; see `renderformer.data.formats.load_scene` for the options."""
+        from renderformer.data.formats import load_scene
 
         return load_scene(path, **options)
 
@@ -375,9 +365,9 @@ class Scene:
         Returns:
             Lines that tell what the format could not hold, with counts; empty when the round trip is exact.
         """
-        from renderformer.data.formats.saving import save_scene
+        from renderformer.data.formats import save_scene
 
-        return save_scene(self, Path(path), overwrite=overwrite)
+        return save_scene(self, path, overwrite)
 
     @classmethod
     def from_pytorch3d(cls, meshes: Any, cameras: Any = None, **options: Any) -> Scene:

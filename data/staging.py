@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, InstanceOf, WithJsonSchema, model_validator
 
 from renderformer.data.arrays import BoolArray, Float64Array
-from renderformer.data.camera import Camera
+from renderformer.data.camera import Camera, direction
+from renderformer.data.declared import Declared
 from renderformer.data.errors import InputError
-from renderformer.data.geometry.stages import STAGE_KINDS, stage_meshes
+from renderformer.data.geometry.stages import StageKind, stage_meshes
 from renderformer.data.geometry.triangles import connected_parts
 from renderformer.data.scene import DIFFUSE, SPECULAR, Light, Material, Mesh, Scene
+from renderformer.data.trained_range import TrainedRange
 
-RGB = tuple[float, float, float]
-
+# A scene may be rendered by any model, so it stays in the range of those with the narrowest one.
+TRAINED = TrainedRange()
 DEFAULT_STAGE = "box"
 # A warm white room between a muted red and a muted blue-green wall, so that the picture shows colour bleeding.
 WALLS: Mapping[str, Material] = {
@@ -33,7 +36,7 @@ WALLS: Mapping[str, Material] = {
 }
 # 32 triangles a wall: edges of 0.35, inside the sizes that models were trained on.
 WALL_DIVISIONS = 4
-# For an object whose file says nothing of its material: a cool colour against the warm room, a little glossy.
+# For an object without a material in its file: a cool colour against the warm room, a little glossy.
 OBJECT_MATERIAL = Material((0.36, 0.46, 0.6), (0.18, 0.18, 0.18), 0.25)
 DEFAULT_AZIMUTH, DEFAULT_ELEVATION, DEFAULT_DISTANCE, DEFAULT_FOV = 7.0, 16.0, 1.6, 40.0
 # With these numbers the default box fills the picture to its edges, and an object of the default size its middle.
@@ -42,16 +45,22 @@ LIGHT_AZIMUTH, LIGHT_ELEVATION, LIGHT_DISTANCE = 16.0, 58.0, 2.4
 LIGHT_SIZE = 0.0707 * 2.2
 # Radiance of a floor of albedo 0.5 under the light alone.
 FLOOR_LEVEL = 0.5
-TRAINED_DISTANCE, TRAINED_FOV = (1.5, 2.0), (30.0, 60.0)
 # Under an object, so that its base and the floor do not share a plane.
 REST_GAP = 5e-4
 # What auto-framing leaves free on each side of the picture.
 MARGIN = 0.1
 
 
-@dataclass(frozen=True)
-class StageOptions:
-    """How a bare mesh is set into a scene; every default lies in the trained range.
+Unit = Annotated[float, Field(ge=0, le=1)]
+Coordinate = Annotated[float, Field(ge=-100, le=100)]
+Degrees = Annotated[float, Field(ge=-1e6, le=1e6)]
+RGB = tuple[Unit, Unit, Unit]
+
+
+class StageOptions(Declared):
+    """How a bare mesh is set into a scene; every default lies in the range that the released models were trained on.
+
+    The ranges here are those of sensible values; `Renderer.check` warns beyond the trained range.
 
     Attributes:
         stage: "auto" (a box), "none" (no stage), "floor", "wall" (floor and back wall), "corner" (and one side wall) or
@@ -62,109 +71,48 @@ class StageOptions:
         material: replaces the materials of all objects.
         seed: gives every connected part of the objects a random diffuse colour (0.1 … 0.8) from this seed.
         floor_color, back_color, left_color, right_color: linear RGB albedo of the floor and the walls.
-        light_position: (3,) centre of the light triangle; it faces the origin. Trained at a distance of 2.1 … 2.7.
+        light_position: (3,) centre of the light triangle; it faces the origin.
         light_strength: its radiance; 0 for no light (an object may emit). Default: chosen from position and size so
-            that a grey floor of albedo 0.5 in the middle has a radiance of about 0.5 (about 2800; trained 2500 … 5000,
-            and kept below 5000).
+            that a grey floor of albedo 0.5 in the middle has a radiance of about 0.5 (about 2800, and no more than the
+            models were trained on).
         light_size: edge of the light triangle in scene units.
         azimuth, elevation: of the camera in degrees; azimuth 0 looks along +Y, see `Camera.from_angles`.
-        distance: of the camera from the origin in scene units. Trained on 1.5 … 2.0.
-        fov: full angle of view in degrees. Trained on 30 … 60.
+        distance: of the camera from the origin in scene units.
+        fov: full angle of view in degrees.
         frame: look at the middle of the objects, and choose what is not given of distance and fov, inside the trained
             range, so that they fill the picture.
 
     Raises:
-        InputError: a value out of range; the line names the option and the range.
+        InputError: a value out of range; the line names the option and the range. `from_keywords` gives an error the
+            name of the option as its place.
     """
 
-    stage: str = "auto"
-    size: float = 0.7
-    rotation: float = 0.0
-    up: str = "z"
-    material: Material | None = None
-    seed: int | None = None
+    declared_place = "stage options"
+
+    stage: Literal["auto", "none", StageKind] = "auto"
+    size: Annotated[float, Field(ge=1e-3, le=1)] = 0.7
+    rotation: Degrees = 0.0
+    up: Literal["z", "y"] = "z"
+    material: Annotated[InstanceOf[Material], WithJsonSchema({"words": "a Material"})] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
     floor_color: RGB | None = None
     back_color: RGB | None = None
     left_color: RGB | None = None
     right_color: RGB | None = None
-    light_position: RGB | None = None
-    light_strength: float | None = None
-    light_size: float = LIGHT_SIZE
-    azimuth: float = DEFAULT_AZIMUTH
-    elevation: float = DEFAULT_ELEVATION
-    distance: float | None = None
-    fov: float | None = None
+    light_position: tuple[Coordinate, Coordinate, Coordinate] | None = None
+    light_strength: Annotated[float, Field(ge=0, le=60000)] | None = None
+    light_size: Annotated[float, Field(ge=1e-6, le=10)] = LIGHT_SIZE
+    azimuth: Degrees = DEFAULT_AZIMUTH
+    elevation: Annotated[float, Field(ge=-90, le=90)] = DEFAULT_ELEVATION
+    distance: Annotated[float, Field(ge=1e-3, le=1000)] | None = None
+    fov: Annotated[float, Field(ge=1, le=170)] | None = None
     frame: bool = False
 
-    def __post_init__(self) -> None:
-        kinds = ("auto", "none", *STAGE_KINDS)
-        if self.stage not in kinds:
-            raise InputError("stage option stage", f"{self.stage!r} is not one of {', '.join(kinds)}")
-        if self.up not in ("z", "y"):
-            raise InputError("stage option up", f"{self.up!r} is not one of z, y")
-        if self.material is not None and not isinstance(self.material, Material):
-            raise InputError("stage option material", f"{self.material!r} is not a Material")
-        if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed < 2**64):
-            raise InputError("stage option seed", f"{self.seed!r} is not a whole number from 0 to 2^64 - 1")
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, _number(name, value, low, high))
-        if self.light_position is not None:
-            x, y, z = (_number("light_position", v, -100, 100) for v in _triple("light_position", self.light_position))
-            if x == y == z == 0:
-                raise InputError(
-                    "stage option light_position", "0, 0, 0 is the point that the light faces", "move it out"
-                )
-            object.__setattr__(self, "light_position", (x, y, z))
-        for name in ("floor_color", "back_color", "left_color", "right_color"):
-            value = getattr(self, name)
-            if value is not None:
-                r, g, b = (_number(name, v, 0, 1) for v in _triple(name, value))
-                object.__setattr__(self, name, (r, g, b))
-
-    @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any]) -> StageOptions:
-        """Options by name.
-
-        Raises:
-            InputError: a name that is not an option, or a value out of range.
-        """
-        known = [entry.name for entry in fields(cls)]
-        unknown = sorted(set(keywords) - set(known))
-        if unknown:
-            raise InputError("", f"stage option {unknown[0]!r} is unknown", f"the options are {', '.join(known)}")
-        return cls(**keywords)
-
-
-# Smallest and largest sensible values; the trained range is narrower, and `Renderer.check` warns beyond that.
-_RANGES = (
-    ("size", 1e-3, 1.0),
-    ("rotation", -1e6, 1e6),
-    ("light_strength", 0.0, 60000.0),
-    ("light_size", 1e-6, 10.0),
-    ("azimuth", -1e6, 1e6),
-    ("elevation", -90.0, 90.0),
-    ("distance", 1e-3, 1000.0),
-    ("fov", 1.0, 170.0),
-)
-
-
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"stage option {name}", f"{value!r} is not a number") from None
-    if not low <= number <= high:
-        raise InputError(f"stage option {name}", f"{number:g} is out of range", f"expected {low:g} … {high:g}")
-    return number
-
-
-def _triple(name: str, value: Any) -> list[Any]:
-    values = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
-    if len(values) != 3:
-        raise InputError(f"stage option {name}", f"{value!r} is not three numbers")
-    return values
+    @model_validator(mode="after")
+    def _has_a_light_to_face_from(self) -> StageOptions:
+        if self.light_position is not None and not any(self.light_position):
+            raise InputError("light_position", "is 0, 0, 0, the point that the light faces", "move it out")
+        return self
 
 
 def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
@@ -217,7 +165,9 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     if not extent > 0:
-        raise InputError(f"scene {scene.name!r}", "all points of the mesh are the same, it has no extent to scale")
+        raise InputError(
+            f"scene {scene.name!r}", "all points of the mesh are the same, it has no extent to scale", "export it again"
+        )
     scale = options.size / extent
     anchor = (low + high) / 2
     target = np.zeros(3)
@@ -227,16 +177,13 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
     matrix[:3, :3] = scale * turn
     matrix[:3, 3] = target - scale * anchor
     moved = ", ".join(f"{v:.4g}" for v in matrix[:3, 3])
-    how = [*(["turned from Y up to Z up"] if options.up == "y" else [])]
-    how += [f"turned by {options.rotation:g} degrees"] if options.rotation else []
-    how += [f"scaled by {scale:.4g} and moved by ({moved})"]
-    notes.append(f"{_count(scene)} {', '.join(how)} into the box")
-    return [mesh.transformed(matrix) for mesh in scene.objects]
-
-
-def _count(scene: Scene) -> str:
+    steps = ["turned from Y up to Z up"] if options.up == "y" else []
+    steps += [f"turned by {options.rotation:g} degrees"] if options.rotation else []
+    steps += [f"scaled by {scale:.4g} and moved by ({moved})"]
     number = len(scene.objects)
-    return f"object {scene.objects[0].name!r}" if number == 1 else f"{number} objects"
+    objects = f"object {scene.objects[0].name!r}" if number == 1 else f"{number} objects"
+    notes.append(f"{objects} {', '.join(steps)} into the box")
+    return [mesh.transformed(matrix) for mesh in scene.objects]
 
 
 def _with_materials(objects: list[Mesh], options: StageOptions, notes: list[str]) -> list[Mesh]:
@@ -290,16 +237,10 @@ def _free(name: str, used: set[str]) -> str:
     return name
 
 
-def _direction(azimuth: float, elevation: float) -> Float64Array:
-    """Unit vector from the origin; azimuth 0 is -Y, as in `Camera.from_angles`."""
-    a, e = math.radians(azimuth), math.radians(elevation)
-    return np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
-
-
 def _light(options: StageOptions, name: str) -> Light | None:
     if options.light_strength == 0:
         return None
-    position = LIGHT_DISTANCE * _direction(LIGHT_AZIMUTH, LIGHT_ELEVATION)
+    position = LIGHT_DISTANCE * direction(LIGHT_AZIMUTH, LIGHT_ELEVATION)
     if options.light_position is not None:
         position = np.asarray(options.light_position, np.float64)
     strength = options.light_strength
@@ -310,7 +251,8 @@ def _light(options: StageOptions, name: str) -> Light | None:
 
 
 def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float = -0.5) -> float:
-    """Radiance of a light triangle that gives the middle of a floor of albedo 0.5 a radiance of 0.5, at most 5000.
+    """Radiance of a light triangle that gives the middle of a floor of albedo 0.5 a radiance of 0.5, but no more
+    than the models were trained on.
 
     E = L A cos(floor) cos(light) / d^2 with the area A = sqrt(3) / 4 size^2, radiance = albedo E / pi.
 
@@ -324,26 +266,27 @@ def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float 
     # A light near the horizon would otherwise burn out everything that stands upright.
     cosine = max(away[2] / distance, 0.35) * max(facing, 0.35)
     area = math.sqrt(3) / 4 * size**2
-    return float(min(FLOOR_LEVEL * math.pi / 0.5 * distance**2 / (area * cosine), 5000.0))
+    brightest = TRAINED.emission[1] if TRAINED.emission else math.inf
+    return float(min(FLOOR_LEVEL * math.pi / 0.5 * distance**2 / (area * cosine), brightest))
 
 
 def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Camera:
     points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    away = _direction(options.azimuth, options.elevation)
+    away = direction(options.azimuth, options.elevation)
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV
     target = middle if options.frame or not walls else np.array([0.0, 0.0, TARGET_HEIGHT])
     if options.frame:
         distance, fov = _framed(points, middle, away, options)
     position = distance * away
     if np.linalg.norm(position - target) < 1e-6:
-        raise InputError("stage option distance", f"{distance:g} puts the camera at its target", "move it out")
+        raise InputError("distance", f"is {distance:g}, which puts the camera at its target", "move it out")
     up = (0.0, 0.0, 1.0)
     backward = (position - target) / np.linalg.norm(position - target)
     if abs(backward[2]) > 0.99999:
-        # Seen from straight above or below, "up" is the heading of the azimuth, as in `Camera.from_angles`.
-        a = math.radians(options.azimuth)
-        up = (-math.sin(a) * math.copysign(1, backward[2]), math.cos(a) * math.copysign(1, backward[2]), 0.0)
+        # Seen from straight above or below, "up" is the heading of the azimuth.
+        x, y, _ = direction(options.azimuth, 0) * math.copysign(1, backward[2])
+        up = (-x, -y, 0.0)
     return Camera.look_at(position.tolist(), target.tolist(), up, fov, "stage")
 
 
@@ -359,13 +302,13 @@ def _framed(
         depth = np.maximum(-local[:, 2], 1e-6)
         return math.degrees(2 * math.atan(float((np.abs(local[:, :2]) / depth[:, None]).max()) / (1 - 2 * MARGIN)))
 
-    distances = [options.distance] if options.distance else np.linspace(*TRAINED_DISTANCE[::-1], 26).tolist()
+    distances = [options.distance] if options.distance else np.linspace(*TRAINED.camera_distance[::-1], 26).tolist()
     fov = options.fov
     if fov is not None:
         return float(min(distances, key=lambda d: abs(needed(d) - fov))), fov
     # The farthest view that still fills the picture has the least distortion.
-    best = next((d for d in distances if needed(d) >= TRAINED_FOV[0]), distances[-1])
-    return float(best), float(np.clip(needed(best), *TRAINED_FOV))
+    best = next((d for d in distances if needed(d) >= TRAINED.fov[0]), distances[-1])
+    return float(best), float(np.clip(needed(best), *TRAINED.fov))
 
 
 def _up(away: Float64Array) -> tuple[float, float, float]:
@@ -381,7 +324,7 @@ def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camer
     points = np.concatenate([mesh.triangles.mean(axis=1) for mesh in objects]).astype(np.float64)
     for what, position in places:
         at = ", ".join(f"{v:.3g}" for v in position)
-        if np.abs(position).max() < 0.5:
+        if np.abs(position).max() < TRAINED.box:
             lines.append(f"the {what} at ({at}) is inside the scene, where the models were not trained; move it out")
         for wall in walls:
             share = float(_hidden(points, np.asarray(position, np.float64), wall).mean())

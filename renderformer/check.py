@@ -13,6 +13,7 @@ import numpy.typing as npt
 from renderformer.config import V1
 from renderformer.data.arrays import BoolArray, Float32Array
 from renderformer.data.camera import Camera
+from renderformer.data.geometry.triangles import open_edges
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 from renderformer.data.trained_range import Span, TrainedRange
 
@@ -100,13 +101,8 @@ def _open_edges(mesh: Mesh, box: float) -> int:
     # Corners closer than a millionth of the object are one vertex.
     scale = 1e6 / max(float((high - low).max()), 1e-12)
     grid = np.round((mesh.triangles.reshape(-1, 3) - low) * scale).astype(np.int64)
-    vertices, faces = np.unique(grid, axis=0, return_inverse=True)
-    edges = faces.reshape(-1, 3)[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    edges = edges[edges[:, 0] != edges[:, 1]]
-    keys = edges.min(axis=1) * len(vertices) + edges.max(axis=1)
-    keys, index = np.unique(keys, return_inverse=True)
-    balance = np.bincount(index.ravel(), weights=np.where(edges[:, 0] < edges[:, 1], 1, -1))
-    rims = np.stack([keys // len(vertices), keys % len(vertices)], axis=1)[balance != 0]
+    vertices, corners = np.unique(grid, axis=0, return_inverse=True)
+    rims = open_edges(corners.reshape(-1, 3))
     # A stage baked into the object ends on the border of the box.
     on_border = (np.abs(np.abs(vertices[rims] / scale + low) - box) < 1e-4).any(axis=2).all(axis=1)
     return int((~on_border).sum())

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import trimesh
 
+from renderformer.data.camera import direction
 from renderformer.data.geometry.stages import stage_meshes
 
 Array = npt.NDArray[np.float64]
@@ -292,9 +293,7 @@ def entry(
 
 def light(azimuth: float, elevation: float, distance: float, emission: float, scale: float = 2.2) -> dict[str, Any]:
     """A light triangle that faces the origin; azimuth 0 is -Y, counter-clockwise from above."""
-    a, e = math.radians(azimuth), math.radians(elevation)
-    x, y, z = math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)
-    place = tuple(round(distance * v, 5) for v in (x, y, z))
+    place = tuple(round(distance * v, 5) for v in direction(azimuth, elevation).tolist())
     return entry(
         "stage/light.obj", (1, 1, 1), 0, 1.0, False, place, (90 - elevation, 0, azimuth), 0.0707 * scale, emission
     )
@@ -310,11 +309,9 @@ def scene(name: str, objects: dict[str, Any], *cameras: tuple[float, float, floa
     """Scene JSON; cameras are (azimuth, elevation, distance, height of the target, fov)."""
     views = []
     for azimuth, elevation, distance, height, fov in cameras:
-        a, e = math.radians(azimuth), math.radians(elevation)
-        place = [math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)]
         views.append(
             {
-                "position": [round(distance * v, 5) for v in place],
+                "position": [round(distance * v, 5) for v in direction(azimuth, elevation).tolist()],
                 "look_at": [0.0, 0.0, height],
                 "up": [0.0, 0.0, 1.0],
                 "fov": fov,

@@ -10,7 +10,8 @@ import numpy as np
 
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.stages import stage_meshes
-from renderformer.data.rays.raycast import DIRECT, RayCaster
+from renderformer.data.rays.channels import RGB
+from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Scene
 from renderformer.image import Image
 
@@ -33,7 +34,7 @@ class RayEngine:
             if progress is not None:
                 progress("render", number, len(cameras))
             picture = lit.caster.features(camera, *resolution, antialias=1, refine=1, shadow_rays=1, lobe_rays=1)
-            yield Image(np.ascontiguousarray(picture[..., DIRECT]), camera)
+            yield Image(np.ascontiguousarray(picture[..., RGB.direct]), camera)
 
     def check(self, scene: Scene) -> list[str]:
         return []

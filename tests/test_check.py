@@ -12,7 +12,7 @@ from renderformer.check import check_scene
 from renderformer.config import EMBEDDED, V1
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.formats.loading import load_scene
+from renderformer.data.formats import load_scene
 from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.renderer import Renderer
 

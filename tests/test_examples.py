@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from renderformer.check import check_scene
-from renderformer.data.formats.loading import load_scene
+from renderformer.data.formats import load_scene
 from renderformer.data.geometry.triangles import merge_corners
 from renderformer.data.scene import Mesh
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.formats.loading import load_scene
+from renderformer.data.formats import load_scene
 from renderformer.data.scene import Light, Material, Mesh, Scene
 
 MESHES = ["obj", "ply", "stl", "off", "glb", "gltf", "3mf"]
@@ -398,9 +398,10 @@ def object_with(**changes: Any) -> dict[str, Any]:
         ({"material__roughness": True}, "objects.box.material.roughness is true; expected a number"),
         ({"material__roughness": 1.5}, "objects.box.material.roughness is 1.5; expected a number from 0 to 1"),
         ({"material__roughness": float("nan")}, "objects.box.material.roughness is NaN"),
-        ({"material__colour": 1}, "objects.box.material.colour is not a key"),
-        ({"material__diffuse": [1, 2]}, "objects.box.material.diffuse is [1, 2]; expected three numbers"),
+        ({"material__colour": 1}, "objects.box.material.colour is not a known key"),
+        ({"material__diffuse": [1, 2]}, "objects.box.material.diffuse is [1, 2]; expected a list of 3 numbers"),
         ({"material__diffuse": [1, "x", 0]}, 'objects.box.material.diffuse[1] is "x"'),
+        ({"material__diffuse": [10**400, 0, 0]}, "objects.box.material.diffuse[0] is 1000"),
         ({"material__emissive": [-1, 0, 0]}, "objects.box.material.emissive[0] is -1"),
         ({"material__smooth_shading": "yes"}, 'objects.box.material.smooth_shading is "yes"; expected true or false'),
         ({"material__rand_tri_diffuse_seed": -1}, "objects.box.material.rand_tri_diffuse_seed is -1"),
@@ -409,7 +410,7 @@ def object_with(**changes: Any) -> dict[str, Any]:
         ({"transform__scale": None}, "objects.box.transform.scale is null"),
         ({"transform__scale": [0, 0, 0]}, "objects.box: no triangle of a.obj has an area"),
         ({"transform__scale": [1e20, 1, 1]}, "objects.box: the largest coordinate"),
-        ({"transform": []}, "objects.box.transform is []; expected an object"),
+        ({"transform": []}, "objects.box.transform is []; expected keys and values"),
         ({"remesh_target_face_num": 0}, "objects.box.remesh_target_face_num is 0"),
         ({"mesh_path": 3}, "objects.box.mesh_path is 3; expected text"),
         ({"mesh_path": "none.obj"}, "which does not exist"),
@@ -444,7 +445,7 @@ def test_names_with_line_ends_stay_on_one_line(tmp_path: Path, valid: dict[str, 
     path = tmp_path / "bad.json"
     bad = object_with(material__roughness="x")
     path.write_text(json.dumps({"version": "1.0", "objects": {"a\nerror: b\x1b[31m\u2028c": bad}}))
-    line = refused(path, "objects.a error: b [31m c.mesh_path")
+    line = refused(path, "objects.a error: b [31m c.material.roughness is")
     assert "\x1b" not in line
     document = json.loads(valid["gltf"].read_text())
     for node in document["nodes"]:
@@ -458,20 +459,23 @@ def test_names_with_line_ends_stay_on_one_line(tmp_path: Path, valid: dict[str, 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[]", "holds []; expected an object"),
+        ("[]", "holds []; expected keys and values"),
         ('{"asset": {"version": "2.0"}}', "rename it to bad.gltf"),
-        ("\x89HDF\r\n", "looks like H5"),
+        ("\x89HDF\r\n", "looks like scene H5"),
         ("{", "not valid JSON, line 1"),
         ("[" * 100000, "nested too deeply"),
+        ('{"version": "1.0", "objects": ' + "[" * 980 + "]" * 980 + "}", "bad.json"),
+        ('{"version": ' + "1" * 5000 + "}", "not valid JSON"),
+        ('{"version": "1.0", "objects": {"float": 1}}', "objects.float is 1"),
         ("\xff\xfe", "UTF-8"),
         ('{"objects": {}}', "version is missing"),
         ('{"version": "2.0", "objects": {}}', 'version is "2.0"; expected "1.0"'),
         ('{"version": 1.0, "objects": {}}', 'version is 1.0; expected "1.0"'),
         ('{"version": "1.0"}', "objects is missing"),
         ('{"version": "1.0", "objects": {}}', "objects is empty"),
-        ('{"version": "1.0", "objects": []}', "objects is []; expected an object"),
-        ('{"version": "1.0", "objects": {"a": 1}}', "objects.a is 1; expected an object"),
-        ('{"version": "1.0", "objects": {}, "lights": []}', "lights is not a key"),
+        ('{"version": "1.0", "objects": []}', "objects is []; expected keys and values"),
+        ('{"version": "1.0", "objects": {"a": 1}}', "objects.a is 1; expected keys and values"),
+        ('{"version": "1.0", "objects": {}, "lights": []}', "lights is not a known key"),
         ('{"version": "1.0", "version": "1.0", "objects": {}}', "stands twice"),
         ('{"version": "1.0", "objects": {"a": {"mesh_path": "x.obj"}}}', "objects.a.material is missing"),
     ],
@@ -489,8 +493,8 @@ def test_scene_json_documents(tmp_path: Path, text: str, words: str) -> None:
         ({"fov": "wide"}, 'cameras[0].fov is "wide"'),
         ({"look_at": [0, -2, 0]}, "cameras[0]: position and target are the same point"),
         ({"up": [0, 1, 0]}, "cameras[0]: up [0.0, 1.0, 0.0] is parallel"),
-        ({"up": [0, 0]}, "cameras[0].up is [0, 0]; expected three numbers"),
-        ({"roll": 3}, "cameras[0].roll is not a key"),
+        ({"up": [0, 0]}, "cameras[0].up is [0, 0]; expected a list of 3 numbers"),
+        ({"roll": 3}, "cameras[0].roll is not a known key"),
     ],
 )
 def test_scene_json_cameras(tmp_path: Path, camera: dict[str, Any], words: str) -> None:

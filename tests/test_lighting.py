@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from renderformer.data.rays import lighting
+from renderformer.data.rays.form_factor import triangle_form_factor
+from renderformer.data.rays.ggx import ggx_density, ggx_masking, ggx_visible_normal, tangent_frame
+from renderformer.data.rays.lights import triangle_samples
+from renderformer.data.rays.vectors import normalised
 
 
 def directions(count: int) -> np.ndarray:
@@ -34,7 +37,7 @@ RAYS = directions(400_000)
 def test_form_factor_matches_ray_casting_also_across_the_horizon(seed: int) -> None:
     rng = np.random.default_rng(seed)
     corners = rng.uniform(-1, 1, (3, 3)) + [0, 0, rng.uniform(-0.2, 1.5)]
-    got = lighting.triangle_form_factor(
+    got = triangle_form_factor(
         np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners.astype(np.float32)
     )[0]
     assert got == pytest.approx(hit_share(corners, RAYS), abs=4e-3)
@@ -69,9 +72,9 @@ def test_form_factor_agrees_with_double_precision_near_and_far(size: float, dist
         corners = (rng.uniform(-1, 1, (3, 3)) * size).astype(np.float32)
         # Around a place on the triangle, so that near points see it under wide angles and many have it on the horizon.
         places = rng.dirichlet(np.ones(3), 200) @ corners
-        points = (places + distance * lighting.normalised(rng.normal(size=(200, 3)))).astype(np.float32)
-        normals = lighting.normalised(rng.normal(size=(200, 3)).astype(np.float32))
-        got = lighting.triangle_form_factor(points, normals, corners)
+        points = (places + distance * normalised(rng.normal(size=(200, 3)))).astype(np.float32)
+        normals = normalised(rng.normal(size=(200, 3)).astype(np.float32))
+        got = triangle_form_factor(points, normals, corners)
         double = [polygon_form_factor(*pair, corners.astype(np.float64)) for pair in
                   zip(points.astype(np.float64), normals.astype(np.float64), strict=True)]  # fmt: skip
         # Rounding of the direction to a corner, 1e-7, moves the light at the horizon by as much.
@@ -82,13 +85,13 @@ def test_form_factor_does_not_depend_on_its_company_or_the_layout() -> None:
     rng = np.random.default_rng(4)
     corners = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
     points = rng.uniform(-1, 1, (100, 3)).astype(np.float32)
-    normals = lighting.normalised(rng.normal(size=(100, 3)).astype(np.float32))
-    together = lighting.triangle_form_factor(points, normals, corners)
-    alone = [lighting.triangle_form_factor(points[i : i + 1], normals[i : i + 1], corners)[0] for i in range(100)]
+    normals = normalised(rng.normal(size=(100, 3)).astype(np.float32))
+    together = triangle_form_factor(points, normals, corners)
+    alone = [triangle_form_factor(points[i : i + 1], normals[i : i + 1], corners)[0] for i in range(100)]
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7)
-    columns = lighting.triangle_form_factor(np.asfortranarray(points), np.asfortranarray(normals), corners)
+    columns = triangle_form_factor(np.asfortranarray(points), np.asfortranarray(normals), corners)
     assert np.array_equal(together, columns)
-    assert lighting.triangle_form_factor(points[:0], normals[:0], corners).shape == (0,)
+    assert triangle_form_factor(points[:0], normals[:0], corners).shape == (0,)
 
 
 def test_form_factor_of_a_small_far_triangle_is_the_point_formula() -> None:
@@ -97,23 +100,23 @@ def test_form_factor_of_a_small_far_triangle_is_the_point_formula() -> None:
     area = np.linalg.norm(np.cross(corners[1] - corners[0], corners[2] - corners[0])) / 2
     distance2 = centre @ centre
     expected = area * (centre[2] ** 2 / distance2) / (np.pi * distance2)
-    got = lighting.triangle_form_factor(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners)[0]
+    got = triangle_form_factor(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners)[0]
     assert got == pytest.approx(expected, rel=1e-3)
 
 
 def test_form_factor_below_the_horizon_is_zero_and_both_sides_act_alike() -> None:
     corners = np.array([[0, 0, -1], [1, 0, -2], [0, 1, -1.5]], np.float32)
     point, up = np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32)
-    assert lighting.triangle_form_factor(point, up, corners)[0] == 0
+    assert triangle_form_factor(point, up, corners)[0] == 0
     above = -corners
-    assert lighting.triangle_form_factor(point, up, above)[0] == pytest.approx(
-        lighting.triangle_form_factor(point, up, above[::-1].copy())[0], rel=1e-5
+    assert triangle_form_factor(point, up, above)[0] == pytest.approx(
+        triangle_form_factor(point, up, above[::-1].copy())[0], rel=1e-5
     )
 
 
 @pytest.mark.parametrize("count", [1, 4, 7, 64])
 def test_triangle_samples_are_inside_and_centred(count: int) -> None:
-    samples = lighting.triangle_samples(count)
+    samples = triangle_samples(count)
     assert samples.shape == (count, 3)
     assert samples.min() >= 0
     np.testing.assert_allclose(samples.sum(axis=1), 1, atol=1e-6)
@@ -122,9 +125,9 @@ def test_triangle_samples_are_inside_and_centred(count: int) -> None:
 
 
 def test_tangent_frame_is_orthonormal_and_right_handed() -> None:
-    normals = lighting.normalised(np.random.default_rng(1).normal(size=(500, 3)).astype(np.float32))
+    normals = normalised(np.random.default_rng(1).normal(size=(500, 3)).astype(np.float32))
     normals = np.concatenate([normals, [[0, 0, 1], [0, 0, -1]]]).astype(np.float32)
-    tangent, bitangent = lighting.tangent_frame(normals)
+    tangent, bitangent = tangent_frame(normals)
     frame = np.stack([tangent, bitangent, normals], axis=1)
     np.testing.assert_allclose(frame @ frame.swapaxes(1, 2), np.broadcast_to(np.eye(3), frame.shape), atol=1e-5)
     np.testing.assert_allclose(np.linalg.det(frame), 1, atol=1e-5)
@@ -135,7 +138,7 @@ def test_ggx_density_projects_to_one(alpha: float) -> None:
     # Over the hemisphere the density times the cosine integrates to 1 (Walter et al. 2007).
     theta = (np.arange(20_000) + 0.5) / 20_000 * np.pi / 2
     half = np.stack([np.sin(theta), np.zeros_like(theta), np.cos(theta)], axis=1).astype(np.float32)
-    density = lighting.ggx_density(half, np.full(len(half), alpha, np.float32))
+    density = ggx_density(half, np.full(len(half), alpha, np.float32))
     integral = (density * np.cos(theta) * np.sin(theta) * 2 * np.pi).sum() * (np.pi / 2 / 20_000)
     assert integral == pytest.approx(1, rel=1e-3)
 
@@ -148,11 +151,11 @@ def test_visible_normals_follow_their_density(alpha: float, tilt: float) -> None
     rng = np.random.default_rng(2)
     view = np.tile(np.array([np.sin(tilt), 0, np.cos(tilt)], np.float32), (count, 1))
     u, v = rng.random((2, count)).astype(np.float32)
-    sampled = lighting.ggx_visible_normal(view, np.full(count, alpha, np.float32), u, v)[:, 2].mean()
+    sampled = ggx_visible_normal(view, np.full(count, alpha, np.float32), u, v)[:, 2].mean()
     half = directions(count).astype(np.float32)
     cosine = np.maximum((view * half).sum(axis=1), 0)
-    masking = lighting.ggx_masking(view[:1, 2], np.array([alpha], np.float32))[0]
-    density = masking * lighting.ggx_density(half, np.full(count, alpha, np.float32)) * cosine / view[0, 2]
+    masking = ggx_masking(view[:1, 2], np.array([alpha], np.float32))[0]
+    density = masking * ggx_density(half, np.full(count, alpha, np.float32)) * cosine / view[0, 2]
     weights = density * np.pi / half[:, 2]
     assert weights.mean() == pytest.approx(1, rel=0.03)
     assert sampled == pytest.approx((weights * half[:, 2]).mean() / weights.mean(), rel=0.02)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import trimesh
 from numpy.testing import assert_allclose, assert_array_equal
 
 from renderformer.data.errors import InputError
+from renderformer.data.formats import load_scene
 from renderformer.data.formats.gltf import GltfFile
-from renderformer.data.formats.loading import load_scene
-from renderformer.data.formats.materials import surface_from_mtl
-from renderformer.data.formats.meshes import load_mesh_file
+from renderformer.data.formats.mesh_file import load_mesh_file
+from renderformer.data.formats.obj import surface_from_mtl
+from renderformer.data.formats.table import TABLE
 from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, flat_normals
 
@@ -166,9 +169,10 @@ def test_gltf_material_features_that_are_ignored_are_told() -> None:
         "occlusionTexture": {"index": 0},
         "extensions": {"KHR_materials_clearcoat": {}, "KHR_materials_emissive_strength": {"emissiveStrength": 2}},
     }
-    file = GltfFile(json.dumps({"asset": {"version": "2.0"}, "materials": [material]}).encode(), lambda name: b"")
-    file.material(0)
-    assert file.notes == ["material 'paint': normalTexture, occlusionTexture, KHR_materials_clearcoat ignored"]
+    notes: list[str] = []
+    document = {"asset": {"version": "2.0"}, "materials": [material]}
+    GltfFile(json.dumps(document).encode(), lambda name: b"", notes).material(0)
+    assert notes == ["material 'paint': normalTexture, occlusionTexture, KHR_materials_clearcoat ignored"]
 
 
 def test_gltf_vertex_colors_are_linear_and_averaged(tmp_path: Path) -> None:
@@ -334,7 +338,7 @@ def test_binary_ply_of_quads_and_triangles(tmp_path: Path, end: str) -> None:
     expected = points[np.array([[0, 1, 2], [0, 2, 3], [0, 1, 4]])]
     assert_array_equal(load_mesh_file(tmp_path / "a.ply").triangles, expected)
     (tmp_path / "a.ply").write_bytes(header.encode() + points.astype(f"{end}f4").tobytes() + faces[:-5])
-    with pytest.raises(InputError, match=r"a\.ply: is truncated: it ends in face 1 of 2"):
+    with pytest.raises(InputError, match=r"a\.ply: is truncated, it ends in face 1 of 2"):
         load_mesh_file(tmp_path / "a.ply")
 
 
@@ -413,5 +417,28 @@ def test_every_golden_mesh_loads(goldens: Path) -> None:
 
 def test_unknown_suffix_lists_the_formats(tmp_path: Path) -> None:
     (tmp_path / "a.fbx").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"a\.fbx: \.fbx is not a mesh format; use \.obj, \.ply"):
+    with pytest.raises(InputError, match=r"a\.fbx: \.fbx is not a mesh or scene format; use \.obj, \.ply"):
         load_mesh_file(tmp_path / "a.fbx")
+
+
+def test_every_format_of_the_table_has_its_module() -> None:
+    suffixes = [suffix for entry in TABLE for suffix in entry.suffixes]
+    assert len(set(suffixes)) == len(suffixes)
+    for entry in TABLE:
+        assert callable(entry.load().read)
+        assert not entry.writable or callable(entry.load().write)
+
+
+def test_reading_one_format_loads_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    code = (
+        "import sys; from renderformer.data.formats import load_scene; load_scene(sys.argv[1], stage='raw');"
+        "print(*sys.modules)"
+    )
+    program = [sys.executable, "-c", code, str(tmp_path / "a.obj")]
+    modules = set(subprocess.run(program, check=True, capture_output=True, text=True).stdout.split())
+    assert "renderformer.data.formats.obj" in modules
+    assert (
+        modules & {"h5py", "pydantic", "renderformer.data.formats.gltf", "renderformer.data.formats.scene_json"}
+        == set()
+    )

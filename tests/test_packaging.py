@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,18 @@ import renderformer
 ROOT = Path(__file__).parents[1]
 # Lowest first, see design.md; a module imports only from its own floor or below. training is for the CLI alone.
 FLOORS = {"kernels": 0, "data": 0, "renderformer": 1, "viewer": 2, "cli": 3}
+# The floors inside data/, lowest first. A module belongs to the longest name that it begins with.
+INNER_FLOORS = (
+    ("errors", "arrays", "progress", "trained_range"),
+    ("colour", "files", "declared", "camera", "geometry.triangles"),
+    ("scene",),
+    ("geometry",),
+    ("rays", "staging"),
+    ("formats",),
+    ("sets",),
+)
+# `Scene.load`, `save`, `from_pytorch3d` and `to_pytorch3d` import formats when they are called.
+UPWARD = ("renderformer.data.scene", "renderformer.data.formats")
 HEAVY = {"torch", "triton", "open3d", "mitsuba", "imageio", "huggingface_hub", "trimesh", "h5py", "scipy", "OpenEXR"}
 
 
@@ -71,6 +84,49 @@ def test_every_floor_imports_only_from_its_own_or_below() -> None:
                 continue
             wrong.append(f"{path.relative_to(ROOT)}:{line}: {own} imports {name}")
     assert wrong == []
+
+
+def imports_inside_data() -> list[tuple[str, str]]:
+    """(module, module that it imports) for modules of data/, but for the one upward import."""
+    files = {module_of(path).removesuffix(".__init__"): path for path in sources()}
+    modules = {name: path for name, path in files.items() if name.startswith("renderformer.data.")}
+    pairs = [
+        # The last part of a dotted name is a module or something inside one.
+        (module, name if name in modules else name.rpartition(".")[0])
+        for module, path in modules.items()
+        for _, name in imports(path)
+    ]
+    return [
+        (module, other)
+        for module, other in pairs
+        if other in modules and not (module == UPWARD[0] and other.startswith(UPWARD[1]))
+    ]
+
+
+def inner_floor(module: str) -> int:
+    name = f"{module.removeprefix('renderformer.data.')}."
+    lengths = {
+        len(prefix): number
+        for number, prefixes in enumerate(INNER_FLOORS)
+        for prefix in prefixes
+        if name.startswith(f"{prefix}.")
+    }
+    assert lengths, f"{module} is on no floor of data/"
+    return lengths[max(lengths)]
+
+
+def test_every_floor_of_data_imports_only_from_its_own_or_below() -> None:
+    pairs = imports_inside_data()
+    assert len(pairs) > 100
+    assert [pair for pair in pairs if inner_floor(pair[1]) > inner_floor(pair[0])] == []
+
+
+def test_no_modules_of_data_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for module, other in imports_inside_data():
+        graph.setdefault(module, set()).add(other)
+    # Raises CycleError, which names the circle.
+    tuple(TopologicalSorter(graph).static_order())
 
 
 def test_training_and_evaluation_are_imported_by_the_command_line_alone() -> None:

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 
 from renderformer.data.errors import InputError
+from renderformer.data.geometry.decimation import decimate_closed
+from renderformer.data.geometry.triangles import is_closed
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 
 pytest.importorskip("manifold3d", reason="procedural scenes need manifold3d: pip install renderformer[reference]")
 pytest.importorskip("skimage", reason="procedural scenes need scikit-image: pip install renderformer[reference]")
 
 from renderformer.data.sets.procedural import ROUGHNESS_RANGE, _object_rows, procedural_scene
-from renderformer.data.sets.shapes import FAMILIES, is_closed, random_shape, simplified, volume
+from renderformer.data.sets.shapes import FAMILIES, random_shape, volume
 from renderformer.data.sets.user_meshes import load_user_meshes
 
 # The last three have 6, 7 and 8 lights, of which the others have up to 5.
@@ -274,7 +276,7 @@ def test_each_family_is_closed_within_its_budget(family: str) -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)
         budget = int(rng.integers(40, 300))
-        vertices, faces = simplified(maker(rng, budget), budget)
+        vertices, faces = decimate_closed(*maker(rng, budget), budget)
         good += 0 < len(faces) <= budget and is_closed(faces) and volume(vertices, faces) > 0
     # The few that fail are drawn again by `random_shape`.
     assert good >= 15

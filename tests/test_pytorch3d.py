@@ -23,7 +23,7 @@ from renderformer.data.formats.pytorch3d import (
     indexed_mesh,
     to_pytorch3d,
 )
-from renderformer.data.formats.textures import triangle_mask
+from renderformer.data.geometry.patches import triangle_mask
 from renderformer.data.scene import DIFFUSE, PATCH_SIZE, Light, Material, Mesh, Scene
 
 VERTICES = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -205,9 +205,9 @@ def test_cameras_that_cannot_be_drawn_are_refused() -> None:
     r, t = look_at(np.array([1.0, 0.5, 2.0]), np.zeros(3))
     meshes = Meshes([VERTICES], [FACES])
     cases: list[tuple[Any, str]] = [
-        (FoVPerspectiveCameras(r, t, aspect_ratio=1.5), "camera 0 .* is anisotropic: focal lengths 1.15.* and 1.73"),
+        (FoVPerspectiveCameras(r, t, aspect_ratio=1.5), "camera 0 .*: is anisotropic, focal lengths 1.15.* and 1.73"),
         (PerspectiveCameras(r, t, (1.0, 1.1)), "anisotropic"),
-        (PerspectiveCameras(r, t, 1.0, (0.1, 0.0)), "off-centre: principal point 0.1, 0"),
+        (PerspectiveCameras(r, t, 1.0, (0.1, 0.0)), "off-centre, principal point 0.1, 0"),
         (PerspectiveCameras(r, t, 500.0, (300.0, 240.0), False, [(480, 640)]), "off-centre"),
         (PerspectiveCameras(r, t, 500.0, (320.0, 240.0), False), "no image_size"),
         (PerspectiveCameras(r, t, -1.0), "expected positive"),
@@ -246,7 +246,7 @@ def test_bad_meshes_are_refused() -> None:
     nan[1, 2] = float("nan")
     cases: list[tuple[Any, str]] = [
         (object(), "object has no verts_list"),
-        (Meshes([nan], [FACES]), "mesh has 1 vertices that are NaN"),
+        (Meshes([nan], [FACES]), "mesh: 1 vertices are NaN"),
         (Meshes([VERTICES], [FACES + 1]), "a face refers to vertex 4, but there are 4"),
         (Meshes([VERTICES], [FACES - 1]), "a face refers to vertex -1"),
         (Meshes([VERTICES], [FACES[:0]]), "no triangles"),
@@ -254,7 +254,7 @@ def test_bad_meshes_are_refused() -> None:
         (Meshes([VERTICES], [FACES], TexturesVertex([torch.rand(4, 5)])), "5 channels"),
         (
             Meshes([VERTICES], [FACES], TexturesAtlas([torch.rand(3, 2, 2, 3)])),
-            r"atlas of mesh has shape \(3, 2, 2, 3\)",
+            r"mesh: the atlas has shape \(3, 2, 2, 3\)",
         ),
     ]
     for meshes, message in cases:
@@ -334,7 +334,7 @@ def test_texture_coordinates_outside_are_noted_and_wrong_ones_refused() -> None:
     points = torch.tensor([[0.0, 0], [2, 0], [0, 1]])
     scene = from_pytorch3d(Meshes([VERTICES], [FACES], TexturesUV(maps, [corners], [points])))
     assert any("4 triangles with texture coordinates outside 0 … 1" in note for note in scene.notes)
-    with pytest.raises(InputError, match="faces_uvs of mesh"):
+    with pytest.raises(InputError, match="mesh: faces_uvs has shape"):
         from_pytorch3d(Meshes([VERTICES], [FACES], TexturesUV(maps, [corners + 1], [points])))
 
 

@@ -7,7 +7,12 @@ import pytest
 import trimesh
 
 from renderformer.data.camera import Camera
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays.channels import RGB
+from renderformer.data.rays.direct import MAX_LIGHTS
+from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.lights import triangle_samples
+from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.specular import specular
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 
 CORNERS = 0.5 * np.array([[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, 1, -1]], np.float32)
@@ -26,8 +31,8 @@ def ball_scene(roughness: float = 0.4, specular: float = 0.3) -> Scene:
     return Scene(objects, (Camera.from_angles(20, 25, 1.8, fov=40),))
 
 
-def caster(scene: Scene) -> rc.RayCaster:
-    return rc.RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+def caster(scene: Scene) -> RayCaster:
+    return RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
 
 
 def test_primary_hits_agree_with_brute_force() -> None:
@@ -49,9 +54,9 @@ def test_primary_hits_agree_with_brute_force() -> None:
     t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0), t, np.inf).min(-1)
     assert np.array_equal(image[..., 0] > 0, np.isfinite(t))
     hit = np.isfinite(t)
-    depth = -image[..., rc.HIT_POSITION][..., 2]
+    depth = -image[..., RGB.position][..., 2]
     np.testing.assert_allclose(depth[hit], t[hit], rtol=1e-4)
-    assert (image[..., rc.HIT_NORMAL][hit] @ np.array([0, 0, 1]) > -0.5).all()
+    assert (image[..., RGB.normal][hit] @ np.array([0, 0, 1]) > -0.5).all()
 
 
 def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> None:
@@ -61,25 +66,25 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     # Large, so that a good part of the picture is penumbra.
     scene = scene.with_object(replace(small, triangles=middle + 5 * (small.triangles - middle), normals=None))
     camera, size, rays = scene.cameras[0], 24, 4
-    own = caster(scene)
-    image = own.features(camera, size, size, antialias=1, refine=1, shadow_rays=rays)
+    surfaces = caster(scene)
+    image = surfaces.features(camera, size, size, antialias=1, refine=1, shadow_rays=rays)
     hit = image[..., 0] > 0
-    place = image[hit][:, rc.HIT_POSITION] @ camera.c2w[:3, :3].T.astype(np.float64) + camera.position
-    normal = image[hit][:, rc.HIT_NORMAL] @ camera.c2w[:3, :3].T.astype(np.float64)
+    place = image[hit][:, RGB.position] @ camera.c2w[:3, :3].T.astype(np.float64) + camera.position
+    normal = image[hit][:, RGB.normal] @ camera.c2w[:3, :3].T.astype(np.float64)
     light = scene.objects[2].triangles[0].astype(np.float64)
     start = place + 1e-3 * normal
     solid = scene.triangles[:-1].astype(np.float64)
     seen = np.zeros(len(place))
-    for point in rc.triangle_samples(rays) @ light:
+    for point in triangle_samples(rays) @ light:
         seen += ~crossed(start, point - start, solid)
     # The form factor as a sum over small pieces of the light.
     pieces = 1024
-    toward = rc.triangle_samples(pieces).astype(np.float64) @ light - place[:, None]
+    toward = triangle_samples(pieces).astype(np.float64) @ light - place[:, None]
     distance2 = (toward**2).sum(axis=-1)
     across = np.cross(light[1] - light[0], light[2] - light[0]) / 2
     factor = np.maximum((toward * normal[:, None]).sum(axis=-1), 0) * np.abs(toward @ across) / distance2**2
     expected = factor.mean(axis=1) / np.pi * seen / rays * scene.materials[-1, EMISSION.start]
-    got = image[hit][:, rc.IRRADIANCE.start]
+    got = image[hit][:, RGB.irradiance.start]
     assert len(got) > 150
     # A shadow's border may fall on either side of a ray, which starts at another offset here.
     assert np.isclose(got, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
@@ -104,7 +109,7 @@ def test_direct_light_agrees_with_path_tracing(roughness: float) -> None:
 
     scene = ball_scene(roughness)
     image = caster(scene).features(scene.cameras[0], 64, 64, antialias=4)
-    direct = image[..., rc.DIRECT] + image[..., rc.HIGHLIGHT] + image[..., rc.HIT_EMISSION]
+    direct = image[..., RGB.direct] + image[..., RGB.highlight] + image[..., RGB.emission]
     reference = render_reference(scene, scene.cameras[0], 64, 64, spp=256, depth=2)
     assert direct.mean() == pytest.approx(reference.mean(), rel=0.01)
     error = np.clip(direct, 0, 1) ** (1 / 2.2) - np.clip(reference, 0, 1) ** (1 / 2.2)
@@ -118,20 +123,20 @@ def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
     scene = Scene((floor, mirror, Light((0.3, 0.5, 2.0)).mesh()))
     camera = Camera.look_at((0, -0.15, -0.1), (0, 0, 0.3), fov=10)
     image = caster(scene).features(camera, 9, 9)
-    assert (image[..., rc.HIT_SPECULAR] > 0.79).all()
+    assert (image[..., RGB.specular] > 0.79).all()
     # The middle ray leaves the mirror at (0, 0, 0.3) and comes down at (0, 0.3, -0.5).
     found, _ = caster(scene).hits(np.array([[0, 0.3, 0]], np.float32), np.array([[0, 0, -1]], np.float32))
     floor_light = caster(scene).irradiance(found, 64, np.zeros(1, np.int64))[0]
-    np.testing.assert_allclose(image[4, 4, rc.REFLECTION], 0.8 * 0.5 * floor_light, rtol=0.02)
-    assert (image[..., rc.HIGHLIGHT] == 0).all()
+    np.testing.assert_allclose(image[4, 4, RGB.reflection], 0.8 * 0.5 * floor_light, rtol=0.02)
+    assert (image[..., RGB.highlight] == 0).all()
 
 
 def test_features_do_not_depend_on_threads_or_on_cover() -> None:
     scene = ball_scene()
-    own = caster(scene)
-    plain = own.features(scene.cameras[0], 45, 30, threads=1)
-    assert np.array_equal(plain, own.features(scene.cameras[0], 45, 30, threads=3))
-    covering = own.features(scene.cameras[0], 45, 30, cover=8)
+    surfaces = caster(scene)
+    plain = surfaces.features(scene.cameras[0], 45, 30, threads=1)
+    assert np.array_equal(plain, surfaces.features(scene.cameras[0], 45, 30, threads=3))
+    covering = surfaces.features(scene.cameras[0], 45, 30, cover=8)
     assert covering.shape[:2] == (32, 48)
     np.testing.assert_allclose(covering[:30, :45], plain, rtol=1e-5, atol=1e-5)
 
@@ -140,19 +145,19 @@ def test_systems_that_do_not_tell_which_processors_are_allowed(monkeypatch: pyte
     # As on macOS and Windows.
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     scene = ball_scene()
-    assert caster(scene).features(scene.cameras[0], 8, 8).shape == (8, 8, rc.RAY_CHANNELS)
+    assert caster(scene).features(scene.cameras[0], 8, 8).shape == (8, 8, RGB.total)
 
 
 def test_surfaces_seen_exactly_edge_on_give_numbers_without_a_warning() -> None:
-    own = caster(ball_scene())
+    surfaces = caster(ball_scene())
     count = 16
     place = np.tile(np.array([0.3, 0.3, 0.2], np.float32), (count, 1))
     up, side = (np.tile(np.array(v, np.float32), (count, 1)) for v in ([0, 0, 1], [1, 0, 0]))
-    hits = rc.Hits(np.arange(count), np.zeros(count, np.int32), place, side, up, up)
+    hits = Hits(np.arange(count), np.zeros(count, np.int32), place, side, up, up)
     shiny = np.tile(Material(0.5, 0.5, 0.5).row(), (count, 1))
     with np.errstate(divide="raise", invalid="raise"):
-        _, seen = own.direct(hits, 2, np.arange(count))
-        highlight, reflection = own.specular(hits, shiny, seen, 4, np.arange(count))
+        _, seen = surfaces.direct(hits, 2, np.arange(count))
+        highlight, reflection = specular(surfaces, hits, shiny, seen, 4, np.arange(count))
     assert np.isfinite(highlight).all()
     assert np.isfinite(reflection).all()
 
@@ -162,10 +167,10 @@ def test_light_is_linear_in_emission() -> None:
     brighter = scene.materials.copy()
     brighter[:, EMISSION] *= 4
     one = caster(scene).features(scene.cameras[0], 24, 24)
-    four = rc.RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
-    for channels in (rc.IRRADIANCE, rc.DIRECT, rc.HIGHLIGHT, rc.REFLECTION):
+    four = RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
+    for channels in (RGB.irradiance, RGB.direct, RGB.highlight, RGB.reflection):
         np.testing.assert_allclose(four[..., channels], 4 * one[..., channels], rtol=1e-5)
-    assert one[..., rc.IRRADIANCE].max() > 0.1
+    assert one[..., RGB.irradiance].max() > 0.1
 
 
 def test_triangle_light_falls_on_the_side_that_faces_the_light() -> None:
@@ -180,7 +185,7 @@ def test_a_scene_without_lights_is_dark_and_an_empty_view_is_zero() -> None:
     scene = ball_scene()
     dark = Scene(scene.objects[:2])
     image = caster(dark).features(scene.cameras[0], 16, 16)
-    assert (image[..., rc.IRRADIANCE.start :] == 0).all()
+    assert (image[..., RGB.irradiance.start :] == 0).all()
     assert image[..., 0].max() == 1
     away = Camera.look_at((0, -2, 0), (0, -3, 0))
     assert (caster(scene).features(away, 8, 8) == 0).all()
@@ -195,8 +200,8 @@ def test_patches_colour_hits_by_their_place_in_the_triangle() -> None:
     mesh = Mesh("t", triangle, materials=Material(0.3).row(), patches=patch, patch_index=np.zeros(1, np.int32))
     scene = Scene((mesh,))
     image = caster(scene).features(Camera.look_at((-0.2, -2, -0.2), (-0.2, 0, -0.2), fov=5), 8, 8)
-    world_x = image[..., rc.HIT_POSITION][..., 0] - 0.2
-    world_z = image[..., rc.HIT_POSITION][..., 1] - 0.2
+    world_x = image[..., RGB.position][..., 0] - 0.2
+    world_z = image[..., RGB.position][..., 1] - 0.2
     np.testing.assert_allclose(image[..., 7], world_x + 0.5, atol=0.03)
     np.testing.assert_allclose(image[..., 8], world_z + 0.5, atol=0.03)
 
@@ -210,7 +215,7 @@ def test_the_same_light_from_a_split_triangle() -> None:
     split = replace(light, triangles=halves, normals=None, materials=light.materials[0])
     both = Scene((*scene.objects[:2], split), scene.cameras)
     one, two = (caster(s).features(s.cameras[0], 32, 32) for s in (scene, both))
-    np.testing.assert_allclose(one[..., rc.DIRECT].mean(), two[..., rc.DIRECT].mean(), rtol=5e-3)
+    np.testing.assert_allclose(one[..., RGB.direct].mean(), two[..., RGB.direct].mean(), rtol=5e-3)
 
 
 def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
@@ -226,22 +231,22 @@ def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
     one = caster(scene)
     several = caster(scene.with_object(many))
     assert several.light_count == 256
-    assert len(several.lights) == rc.MAX_LIGHTS
-    a, b = (own.features(scene.cameras[0], 48, 48) for own in (one, several))
-    for channels in (rc.IRRADIANCE, rc.HIGHLIGHT):
+    assert len(several.lights) == MAX_LIGHTS
+    a, b = (surfaces.features(scene.cameras[0], 48, 48) for surfaces in (one, several))
+    for channels in (RGB.irradiance, RGB.highlight):
         assert b[..., channels].mean() == pytest.approx(a[..., channels].mean(), rel=0.02)
 
 
 def test_edges_are_refined_and_flat_places_are_not() -> None:
     scene = ball_scene()
-    own = caster(scene)
+    surfaces = caster(scene)
     coarse, refined, exact = (
-        own.features(scene.cameras[0], 48, 48, **options)
+        surfaces.features(scene.cameras[0], 48, 48, **options)
         for options in ({"refine": 1}, {}, {"antialias": 8, "refine": 1})
     )
 
     def error(image: np.ndarray) -> float:
-        return float(np.abs(np.clip(image - exact, -1, 1)[..., rc.DIRECT]).mean())
+        return float(np.abs(np.clip(image - exact, -1, 1)[..., RGB.direct]).mean())
 
     assert error(refined) < 0.6 * error(coarse)
     untouched = (refined == coarse).all(axis=-1)
@@ -250,9 +255,9 @@ def test_edges_are_refined_and_flat_places_are_not() -> None:
 
 def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
     scene = ball_scene()
-    own = caster(scene)
+    surfaces = caster(scene)
     camera = Camera.from_angles(20, 25, 2.3, fov=40)
-    image, exact = (own.features(camera, 96, 96, **options) for options in ({}, {"antialias": 16, "refine": 1}))
+    image, exact = (surfaces.features(camera, 96, 96, **options) for options in ({}, {"antialias": 16, "refine": 1}))
     share, true = image[..., 0], exact[..., 0]
     outline = (true > 0) & (true < 1)
     assert np.abs(share - true)[outline].mean() < 0.01
@@ -260,10 +265,10 @@ def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
     barely = (true > 0.01) & (true < 0.05)
     assert barely.sum() >= 5
     assert (share[barely] > 0).all()
-    for channels in (rc.HIT_DIFFUSE, rc.DIRECT):
+    for channels in (RGB.diffuse, RGB.direct):
         assert np.abs(image - exact)[..., channels][barely].mean() < 0.3 * exact[..., channels][barely].mean()
     # Geometry is that of what is hit, however little it is.
-    assert np.abs(image - exact)[..., rc.HIT_POSITION][barely].max() < 0.05
+    assert np.abs(image - exact)[..., RGB.position][barely].max() < 0.05
     assert (image[share == 0] == 0).all()
 
 
@@ -284,4 +289,4 @@ def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:
         scene, scene.cameras[0], 32, 32, spp=256, depth=2
     )
     assert twice.mean() > 0.01
-    np.testing.assert_allclose(image[..., rc.REFLECTION].mean(), twice.mean(), rtol=0.1)
+    np.testing.assert_allclose(image[..., RGB.reflection].mean(), twice.mean(), rtol=0.1)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from renderformer.cli.data import app
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.formats.saving import save_scene
+from renderformer.data.formats import save_scene
 from renderformer.data.geometry.stages import stage_meshes
 from renderformer.data.scene import Light, Material, Scene
 from renderformer.data.sets.generation import generate

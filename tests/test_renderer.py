@@ -12,7 +12,7 @@ from renderformer.checkpoints import build_model
 from renderformer.config import config_from_dict
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.renderer import Cancelled, Renderer
 
@@ -125,7 +125,7 @@ def test_shading_adds_to_what_ray_casting_knows() -> None:
     assert lit.caster is not None
     known = lit.caster.features(world.cameras[0], 32, 32)
     picture = engine.render(lit, 32)[0].hdr
-    direct = known[..., rc.DIRECT] + known[..., rc.HIGHLIGHT] + known[..., rc.HIT_EMISSION]
+    direct = known[..., RGB.direct] + known[..., RGB.highlight] + known[..., RGB.emission]
     assert (picture >= direct - 1e-5).all()
     assert (picture[known[..., 0] == 0] == 0).all()
     assert picture[known[..., 0] == 1].min() > 0
@@ -249,7 +249,7 @@ def test_work_stops_wherever_cancel_is_asked(extension: dict[str, object]) -> No
 
 
 def test_cancel_stops_ray_casting_between_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rc, "CHUNK", 64)
+    monkeypatch.setattr("renderformer.data.rays.raycast.CHUNK", 64)
     engine, world = renderer(**SHADING), scene()
     lit, cast = engine.encode(world), Countdown(3)
     seen: list[tuple[str, int]] = []

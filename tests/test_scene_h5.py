@@ -14,10 +14,10 @@ from numpy.testing import assert_array_equal
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.formats.saving import save_scene
-from renderformer.data.formats.scene_h5 import read_scene_h5
-from renderformer.data.formats.scene_json import read_scene_json
-from renderformer.data.formats.textures import triangle_mask
+from renderformer.data.formats import save_scene
+from renderformer.data.formats.scene_h5 import read as read_scene_h5
+from renderformer.data.formats.scene_json import read as read_scene_json
+from renderformer.data.geometry.patches import triangle_mask
 from renderformer.data.scene import Light, Material, Mesh, Scene
 
 KEYS = ("triangles", "vn", "texture", "c2w", "fov")

@@ -16,8 +16,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.formats.saving import save_scene
-from renderformer.data.formats.scene_json import read_scene_json
+from renderformer.data.formats import save_scene
+from renderformer.data.formats.scene_json import read as read_scene_json
 from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import DIFFUSE, Light, Material, Mesh, Scene
 
@@ -286,7 +286,7 @@ def test_a_failure_in_the_middle_leaves_what_was_there(tmp_path: Path, monkeypat
     def fail(*_: Any, **__: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("renderformer.data.formats.saving.json.dumps", fail)
+    monkeypatch.setattr("renderformer.data.formats.scene_json.json.dumps", fail)
     with pytest.raises(InputError, match="cannot write, No space left"):
         save_scene(scene, path)
     assert before == {item: item.read_bytes() for item in tmp_path.rglob("*") if item.is_file()}

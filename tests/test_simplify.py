@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from renderformer.data.errors import InputError
-from renderformer.data.geometry.simplify import proxy, simplify, simplify_scene, subdivide, subdivide_scene
-from renderformer.data.geometry.triangles import merge_corners, smooth_normals
+from renderformer.data.geometry.simplify import simplify, simplify_scene
+from renderformer.data.geometry.subdivide import subdivide, subdivide_scene
+from renderformer.data.geometry.triangles import smooth_normals, weld
+from renderformer.data.rays.tokens import proxy
 from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, PATCH_SIZE, Light, Material, Mesh, Scene, flat_normals
 
 RED, GREEN = Material((0.8, 0.1, 0.1)), Material((0.1, 0.7, 0.1), roughness=0.2)
@@ -36,10 +38,7 @@ def grid(cells: int = 40, size: float = 1.0) -> npt.NDArray[np.float32]:
 
 
 def merged(mesh: Mesh) -> trimesh.Trimesh:
-    faces = merge_corners(mesh.triangles)
-    points = np.empty((faces.max() + 1, 3))
-    points[faces.ravel()] = mesh.triangles.reshape(-1, 3)
-    return trimesh.Trimesh(points, faces, process=False)
+    return trimesh.Trimesh(*weld(mesh.triangles), process=False)
 
 
 def area(mesh: Mesh) -> float:

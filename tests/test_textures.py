@@ -19,8 +19,9 @@ from scipy.ndimage import map_coordinates
 
 from renderformer.data.colour import srgb_to_linear
 from renderformer.data.formats.materials import Surface
-from renderformer.data.formats.meshes import load_mesh_file
-from renderformer.data.formats.textures import MAX_PATCHES, Picture, Textures, bake_patches, triangle_mask
+from renderformer.data.formats.mesh_file import load_mesh_file
+from renderformer.data.formats.textures import Picture, Textures, bake_patches
+from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
 WHITE = Surface((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 0.0, 0.5)

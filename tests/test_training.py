@@ -20,9 +20,9 @@ from renderformer.cli.main import app
 from renderformer.config import config_from_dict
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.geometry.simplify import proxy
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.tokens import proxy
 from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.data.sets import manifest, shards
 from renderformer.evaluation import metrics

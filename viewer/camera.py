@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from renderformer.data.camera import Camera
+from renderformer.data.camera import Camera, angles, direction
 from renderformer.data.errors import InputError
 from renderformer.data.trained_range import TrainedRange
 
@@ -44,8 +44,8 @@ class View:
     @property
     def direction(self) -> Vector:
         """(3,) unit world direction from the target to the camera."""
-        a, e = math.radians(self.azimuth), math.radians(self.elevation)
-        return math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)
+        x, y, z = direction(self.azimuth, self.elevation).tolist()
+        return x, y, z
 
     @property
     def origin_distance(self) -> float:
@@ -64,11 +64,8 @@ class View:
         depth = depth or -float(position @ forward)
         depth = depth if depth > 1e-3 else 1.0
         target = position + depth * forward
-        x, y, z = -forward
-        elevation = math.degrees(math.asin(max(-1.0, min(1.0, float(z)))))
-        if abs(elevation) < 89.99:
-            azimuth = math.degrees(math.atan2(x, -y))
-        else:
+        azimuth, elevation = angles(-forward)
+        if abs(elevation) >= 89.99:
             # Straight up or down, the azimuth is where the top of the picture points.
             up = camera.c2w[:3, 1].astype(np.float64)
             azimuth = math.degrees(math.atan2(-up[0] * math.copysign(1.0, elevation), up[1]))

@@ -300,7 +300,7 @@ class SceneDocument:
         Raises:
             InputError: as `load_scene`.
         """
-        from renderformer.data.formats.loading import load_scene
+        from renderformer.data.formats import load_scene
 
         meshes = load_scene(path, stage="raw", budget=budget).objects
         low = np.min([mesh.bounds[0] for mesh in meshes], axis=0)

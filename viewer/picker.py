@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +53,5 @@ class Picker:
 
 def ray(camera: Camera, x: float, y: float, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:
     """(3,) float32 origin and unit direction of the ray through a point of a picture."""
-    focal = height / 2 / math.tan(math.radians(camera.fov) / 2)
-    local = np.array([(x - width / 2) / focal, -(y - height / 2) / focal, -1.0])
-    direction = camera.c2w[:3, :3].astype(np.float64) @ (local / np.linalg.norm(local))
-    return camera.position.astype(np.float32), direction.astype(np.float32)
+    direction = camera.rays(x, y, width, height)
+    return camera.position.astype(np.float32), (direction / np.linalg.norm(direction)).astype(np.float32)

@@ -15,8 +15,10 @@ import numpy as np
 
 from renderformer.data.arrays import Float64Array
 from renderformer.data.errors import InputError
-from renderformer.data.geometry.simplify import subdivide
-from renderformer.data.rays.lighting import Lights, normalised, triangle_form_factor
+from renderformer.data.geometry.subdivide import subdivide
+from renderformer.data.rays.form_factor import triangle_form_factor
+from renderformer.data.rays.lights import Lights
+from renderformer.data.rays.vectors import normalised
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Mesh
 from renderformer.image import Image
 

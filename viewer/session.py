@@ -357,7 +357,7 @@ class Session:
         Raises:
             InputError: what `load_scene` and `Reference.load` raise.
         """
-        from renderformer.data.formats.loading import load_scene
+        from renderformer.data.formats import load_scene
 
         path = Path(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:

@@ -22,8 +22,7 @@ from open3d.visualization import gui, rendering
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError
-from renderformer.data.formats.loading import SCENE_FORMATS
-from renderformer.data.formats.meshes import FORMATS
+from renderformer.data.formats import MESH_FORMATS, SCENE_FORMATS
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Rect, from_srgb, letterbox, resized, to_srgb
@@ -672,7 +671,7 @@ class Window:
         self.window.post_redraw()
 
     def _ask_open(self) -> None:
-        self._ask("Scenes and meshes", (*SCENE_FORMATS, *FORMATS), self._open)
+        self._ask("Scenes and meshes", (*SCENE_FORMATS, *MESH_FORMATS), self._open)
 
     def _ask_reference(self) -> None:
         self._ask("Pictures", IMAGE_SUFFIXES, self._open)

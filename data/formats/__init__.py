@@ -1,1 +1,137 @@
-"""Files: one module a format, reader and writer together."""
+"""Scene and mesh files: one module a format, reader and writer together, listed in `table`.
+
+`load_scene` and `save_scene` are the door to all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from renderformer.data.errors import InputError, one_line
+from renderformer.data.formats.table import MESH_FORMATS, SCENE_FORMATS, Format, format_of
+from renderformer.data.scene import Scene
+
+if TYPE_CHECKING:
+    from renderformer.data.staging import StageOptions
+
+__all__ = ["MESH_FORMATS", "SCENE_FORMATS", "load_scene", "save_scene"]
+
+
+def load_scene(
+    path: str | os.PathLike[str],
+    *,
+    budget: int | None = None,
+    subdivide: bool | float | str = False,
+    stage: str = "auto",
+    **stage_options: Any,
+) -> Scene:
+    """Read any scene or mesh file.
+
+    Scene JSON and scene H5 load as they are. A bare mesh (OBJ, PLY, STL, OFF, GLB, glTF, 3MF) is normalised, set on a
+    stage, lit, and given a camera, see `renderformer.data.staging`.
+
+    Args:
+        path: the file; its suffix names the format.
+        budget: most triangles of the scene; above it the objects are simplified, and the notes say so. By default 4096
+            for a bare mesh, no limit for a scene file.
+        subdivide: longest edge that is left whole, in scene units, or True to choose one; False leaves all whole.
+        stage: what a bare mesh is set on, see `StageOptions.stage`; "raw" returns the objects of the file as
+            they are: its units, no light, no camera.
+        stage_options: further fields of `StageOptions`.
+
+    Returns:
+        A Scene whose notes tell everything that was changed.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds what the format does not allow; an option that does not
+            exist, does not apply to the file, or is out of range; one line with the remedy.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(path, "is a folder", "give a mesh or scene file")
+    file_format = format_of(path)
+    # Options are checked before the file is read, which may take a while.
+    options = _stage_options(path, file_format, stage, stage_options)
+    scene = _read(path, file_format)
+    stage_names: tuple[str, ...] = ()
+    if options is not None:
+        if file_format.often_y_up and "up" not in stage_options:
+            # Exporters differ, and turning on a guess would turn what is right.
+            hint = "does not say which axis points up, taken as Z; if it lies on its side, give up y (--up y)"
+            scene = scene.replace(notes=(*scene.notes, one_line(f"{path.name}: {hint}")))
+        scene, stage_names = _staged(scene, options)
+    return _resized(scene, budget, subdivide, stage_names, bounded=options is not None)
+
+
+def _stage_options(path: Path, file_format: Format, stage: str, keywords: dict[str, Any]) -> StageOptions | None:
+    """The checked options of a stage, None where the file is loaded as it is."""
+    if file_format.contents == "scene":
+        names = [*([f"stage {stage!r}"] if stage not in ("auto", "raw") else []), *sorted(keywords)]
+        if names:
+            remedy = f"leave it out, a {file_format.name} file brings its own scene"
+            raise InputError(path, f"{names[0]} applies to bare meshes", remedy)
+        return None
+    if stage == "raw":
+        if keywords:
+            raise InputError(path, f"{min(keywords)} applies to a staged mesh", "leave out stage 'raw'")
+        return None
+    from renderformer.data.staging import StageOptions
+
+    return StageOptions.from_keywords({"stage": stage, **keywords})
+
+
+def _read(path: Path, file_format: Format) -> Scene:
+    if file_format.contents == "scene":
+        scene: Scene = file_format.load().read(path)
+        return scene
+    from renderformer.data.formats.mesh_file import load_mesh_file
+
+    return load_mesh_file(path)
+
+
+def _staged(scene: Scene, options: StageOptions) -> tuple[Scene, tuple[str, ...]]:
+    """The scene on its stage, and the names of what the stage added."""
+    from renderformer.data.staging import stage_scene
+
+    names = {mesh.name for mesh in scene.objects}
+    scene = stage_scene(scene, options)
+    return scene, tuple(mesh.name for mesh in scene.objects if mesh.name not in names)
+
+
+def _resized(
+    scene: Scene, budget: int | None, subdivide: bool | float | str, keep: tuple[str, ...], bounded: bool
+) -> Scene:
+    """Simplified to the budget (the default one if `bounded`) without the objects in `keep`, then subdivided."""
+    from renderformer.data.geometry.simplify import DEFAULT_BUDGET, simplify_scene
+    from renderformer.data.geometry.subdivide import subdivide_scene
+
+    if budget is not None or bounded:
+        scene = simplify_scene(scene, DEFAULT_BUDGET if budget is None else budget, keep)
+    if subdivide is False:
+        return scene
+    return subdivide_scene(scene, "auto" if subdivide is True else subdivide, budget or DEFAULT_BUDGET)
+
+
+def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = True) -> list[str]:
+    """Write a scene as .json (with a folder NAME_meshes beside it) or .h5, whole or not at all.
+
+    Args:
+        overwrite: whether files that exist are replaced.
+
+    Returns:
+        Lines that tell what the format could not hold, with counts; empty when reading it back gives the same scene.
+
+    Raises:
+        InputError: another suffix, a file that exists without `overwrite`, a place that cannot be written, a
+            scene that the format cannot hold at all.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SCENE_FORMATS or not format_of(path).writable:
+        raise InputError(path, f"{suffix or 'a name without suffix'} is not a scene format", "write .json or .h5")
+    if path.exists() and not overwrite:
+        raise InputError(path, "exists", "allow overwriting or give another name")
+    lines: list[str] = format_of(path).load().write(scene, path, overwrite)
+    return lines

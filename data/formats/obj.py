@@ -1,33 +1,147 @@
-"""OBJ text put into the form that trimesh reads rightly, and what it passes over in silence."""
+"""OBJ with its MTL materials, read by trimesh after the text has been put into the form that it reads rightly.
+
+MTL: diffuse = Kd, or map_Kd where there is one (exporters leave Kd black or grey beside it), emission = Ke. The Phong
+exponent Ns becomes GGX alpha = sqrt(2 / (Ns + 2)) (Walter et al., "Microfacet Models for Refraction through Rough
+Surfaces", 2007), so roughness = (2 / (Ns + 2)) ** 0.25. Ks, where the illumination model has a highlight, is the
+brightness of the middle of the highlight, Ks / pi cos^Ns, and not the share of light that is reflected: the normalised
+Blinn-Phong lobe (Ns + 8) / (8 pi) of the same brightness there has specular = Ks 8 / (Ns + 8). It is at least 0.08 Ks,
+as where Ks states the reflection of a dielectric (0.5 for 4 %); that alone where Ns is 0, which stands for none.
+A white or grey Ks stays so where Kd + Ks > 1: all its channels are scaled down by one factor.
+
+Colour space: Kd, Ks and Ke are linear numbers; vertex colours and pictures are sRGB.
+"""
 
 from __future__ import annotations
 
-import codecs
 import io
 import re
-from collections import defaultdict
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from renderformer.data.arrays import AnyArray
 from renderformer.data.errors import InputError
+from renderformer.data.formats.materials import DIELECTRIC, Surface
+from renderformer.data.formats.parts import MeshFile, Notes, Part
+from renderformer.data.formats.text import as_utf8
+from renderformer.data.formats.textures import Picture, Textures, decoded
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
+from renderformer.data.scene import RGB
+
+# More groups than this are not objects.
+_MAX_GROUPS = 256
 
 
-def as_utf8(data: bytes) -> bytes:
-    """Text in UTF-8 without a byte order mark. Other bytes are taken as Latin-1, in which older programs write names
-    and comments; numbers are the same in both.
+def read(file: MeshFile) -> list[Part]:
+    """The objects of the file, split by material; groups are objects where the file names no others.
+
+    A bare file is split by material only, and MTL files are not read.
 
     Raises:
-        InputError: it is not text.
+        InputError: not text, or an index that points outside.
     """
-    if b"\0" in data:
-        raise InputError("", "is not text", "check that the suffix names the format")
+    data = _plain(as_utf8(file.data), file.notes.lines)
+    if file.bare:
+        return read_with_trimesh("obj", data, file, skip_materials=True).parts
+    grouped = not re.search(rb"(?m)^o ", data) and data.count(b"\ng ") <= _MAX_GROUPS
+    options = {"split_objects": True, "split_groups": grouped, "group_material": True}
+    objects = read_with_trimesh("obj", data, file, **options)
+    file.notes.lines += _material_notes(data, objects.contents)
+    # trimesh returns the objects of an OBJ last to first.
+    parts, visuals = objects.parts[::-1], [keywords.get("visual") for keywords in objects.keywords[::-1]]
+    for part, visual in zip(parts, visuals, strict=True):
+        _add_material(part, visual, file.notes)
+    _shorten_names(parts, visuals, file.path)
+    return parts
+
+
+def write(path: Path, vertices: AnyArray, faces: AnyArray) -> None:
+    """Write bare geometry, vertices (V, 3) with eight decimals and faces (F, 3)."""
+    lines = ["v {:.8f} {:.8f} {:.8f}".format(*vertex) for vertex in vertices]
+    lines += ["f {} {} {}".format(*face) for face in faces + 1]
+    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def _add_material(part: Part, visual: Any, notes: Notes) -> None:
+    """Give a part the material and the picture of trimesh's `visual`."""
+    material = getattr(visual, "material", None)
+    image = getattr(material, "image", None)
+    # trimesh gives texture coordinates without a picture a grey one of its own, which has no file format.
+    image = image if getattr(image, "format", None) else None
+    if material is not None and (material.kwargs or image is not None):
+        part.surface, changes = surface_from_mtl(material.kwargs)
+        notes.lines += [f"material {material.name!r}: {change}" for change in changes]
+    uv = getattr(visual, "uv", None)
+    if image is not None and uv is not None and np.shape(uv) == (len(part.vertices), 2):
+        # trimesh keeps the origin of texture coordinates at the lower left.
+        part.uv = np.asarray(uv, np.float64) * (1, -1) + (0, 1)
+        pixels = decoded(image, "texture", notes.lines)
+        part.textures = None if pixels is None else Textures(base=Picture(pixels))
+        # MTL multiplies Kd and map_Kd, but exporters leave Kd black or grey beside a map, and viewers ignore it then.
+        part.surface = replace(part.surface, base=(1.0, 1.0, 1.0))
+
+
+def surface_from_mtl(values: dict[str, Any]) -> tuple[Surface, list[str]]:
+    """A Surface from the lower-case keys of one MTL material, and what had to be changed.
+
+    Args:
+        values: `kd`, `ks` and `ke` as lists of numbers (or of their text), `ns`, `illum`, `d`, `tr`.
+    """
+    changes: list[str] = []
+    kd = _rgb(values, "kd", 0.8, changes)
+    ks = _rgb(values, "ks", 0.0, changes)
+    # Illumination models 0 and 1 are a constant colour and plain Lambert: Ks does not apply there.
+    if _number(values.get("illum"), 2.0) < 2:
+        ks = (0.0, 0.0, 0.0)
+    exponent = max(0.0, _number(values.get("ns"), 0.0))
+    share = max(2 * DIELECTRIC, 8 / (exponent + 8)) if exponent else 2 * DIELECTRIC
+    ks = (ks[0] * share, ks[1] * share, ks[2] * share)
+    if any(d + s > 1 for d, s in zip(kd, ks, strict=True)):
+        changes.append("specular scaled down so that Kd + Ks <= 1")
+    if _number(values.get("d"), 1.0) < 1 or _number(values.get("tr"), 0.0) > 0:
+        changes.append("transparency ignored")
+    maps = sorted(key for key in values if key.startswith(("map_", "bump", "norm", "disp", "refl")) and key != "map_kd")
+    if maps:
+        changes.append(f"{', '.join(maps)} ignored")
+    surface = Surface(
+        base=kd,
+        specular=ks,
+        roughness=(2.0 / (exponent + 2.0)) ** 0.25,
+        emission=_rgb(values, "ke", 0.0, changes, upper=60000.0),
+    )
+    return surface, changes
+
+
+def _number(value: Any, default: float) -> float:
     try:
-        data.decode()
-    except UnicodeDecodeError:
-        return data.decode("latin-1").encode()
-    return data.removeprefix(codecs.BOM_UTF8)
+        number = float(np.asarray(value, np.float64).reshape(-1)[0])
+    except (TypeError, ValueError, IndexError):
+        return default
+    return number if np.isfinite(number) else default
 
 
-def plain_obj(data: bytes, notes: list[str]) -> bytes:
+def _rgb(values: dict[str, Any], key: str, default: float, changes: list[str], upper: float = 1.0) -> RGB:
+    """The colour `key`, grey `default` where there is none; what had to be changed goes to `changes`."""
+    if values.get(key) is None:
+        return default, default, default
+    try:
+        numbers = np.broadcast_to(np.asarray(values[key], np.float64), (3,))
+    except (TypeError, ValueError):
+        numbers = np.full(3, np.nan)
+    if not np.isfinite(numbers).all():
+        changes.append(f"{key.capitalize()} is not three numbers, {default:g} taken instead")
+        return default, default, default
+    red, green, blue = np.clip(numbers, 0, upper).tolist()
+    if (red, green, blue) != tuple(numbers.tolist()):
+        changes.append(f"{key.capitalize()} clipped to 0 … {upper:g}")
+    return red, green, blue
+
+
+def _plain(data: bytes, notes: list[str]) -> bytes:
     """OBJ text without tabs, indents, comments behind numbers, and indices that count backwards.
 
     A negative index counts from the last vertex before its face; trimesh counts from the end of the file.
@@ -43,16 +157,16 @@ def plain_obj(data: bytes, notes: list[str]) -> bytes:
         raise InputError("", "a face refers to vertex 0, but OBJ counts from 1", "export it again")
     if not re.search(rb"(?m)^f[^\n]*[ /]-\d", data):
         return data
-    seen = {b"v": 0, b"vt": 0, b"vn": 0}
+    counts = {b"v": 0, b"vt": 0, b"vn": 0}
     lines = data.replace(b"\\\n", b" ").split(b"\n")
     for number, line in enumerate(lines):
         words = line.split()
         if not words:
             continue
-        if words[0] in seen:
-            seen[words[0]] += 1
+        if words[0] in counts:
+            counts[words[0]] += 1
         elif words[0] == b"f" and b"-" in line:
-            lines[number] = b"f " + b" ".join(_absolute(word, tuple(seen.values())) for word in words[1:])
+            lines[number] = b"f " + b" ".join(_absolute(word, tuple(counts.values())) for word in words[1:])
     return b"\n".join(lines)
 
 
@@ -66,29 +180,29 @@ def _absolute(word: bytes, counts: tuple[int, ...]) -> bytes:
     return b"/".join(fields)
 
 
-def object_names(geometry: dict[str, Any], file_name: str, stem: str) -> dict[str, Any]:
-    """trimesh's objects without the suffix of the material where an object has one only, and without the file's."""
-    short: dict[str, list[str]] = defaultdict(list)
-    for name, kwargs in geometry.items():
-        material = getattr(getattr(kwargs.get("visual"), "material", None), "name", None)
-        bare = name[: -len(f"_{material}")] if material and name.endswith(f"_{material}") else name
-        short[bare or name].append(name)
-    names = {full: bare if len(fulls) == 1 else full for bare, fulls in short.items() for full in fulls}
-    return {stem if names[old] == file_name else names[old]: kwargs for old, kwargs in geometry.items()}
+def _shorten_names(parts: list[Part], visuals: list[Any], path: Path) -> None:
+    """Names without the suffix of the material where an object has one only, and without that of the file."""
+    materials = [getattr(getattr(visual, "material", None), "name", None) for visual in visuals]
+    short_names = [
+        (material and part.name.removesuffix(f"_{material}")) or part.name
+        for part, material in zip(parts, materials, strict=True)
+    ]
+    counts = Counter(short_names)
+    for part, short_name in zip(parts, short_names, strict=True):
+        name = short_name if counts[short_name] == 1 else part.name
+        part.name = path.stem if name == path.name else name
 
 
-def material_notes(data: bytes, given: dict[str, bytes]) -> list[str]:
+def _material_notes(data: bytes, contents: dict[str, bytes]) -> list[str]:
     """What trimesh passes over in silence: pictures that it cannot open, and materials that no MTL file defines.
 
     Args:
         data: the OBJ file.
-        given: the files beside it that were read, by name.
+        contents: the files beside it that were read, by name.
     """
-    from PIL import Image
-
     notes = []
     defined: set[bytes] = set()
-    for name, content in given.items():
+    for name, content in contents.items():
         if name.lower().endswith(".mtl"):
             defined |= set(re.findall(rb"(?m)^\s*newmtl[ \t]+(.*?)\s*$", content))
             continue

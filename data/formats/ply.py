@@ -1,4 +1,4 @@
-"""PLY files that trimesh reads wrongly or not at all, put right before it sees them."""
+"""PLY, text or binary; files that trimesh reads wrongly or not at all are put right before it sees them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray
 from renderformer.data.errors import InputError
+from renderformer.data.formats.parts import MeshFile, Part
+from renderformer.data.formats.text import check_lines
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
 
 _NAMES = "char int8 uchar uint8 short int16 ushort uint16 int int32 uint uint32 float float32 double float64"
 _CODES = "i1 i1 u1 u1 i2 i2 u2 u2 i4 i4 u4 u4 f4 f4 f8 f8"
 _TYPES = dict(zip(_NAMES.encode().split(), _CODES.split(), strict=True))
 
 
-def check_lines(body: bytes, expected: int, kind: str) -> None:
-    """Refuse a text file with fewer lines of numbers than its header promises; trimesh takes it for a smaller mesh."""
-    found = sum(1 for line in body.splitlines() if line.strip())
-    if found < expected:
-        raise InputError(
-            "is truncated", f"its {kind} header promises {expected} lines of numbers, the file has {found}"
-        )
-
-
-def even_ply(data: bytes, notes: list[str]) -> bytes:
-    """The file as it is; a binary one whose polygons differ in their number of corners, cut into triangles.
+def read(file: MeshFile) -> list[Part]:
+    """The one object of the file.
 
     Raises:
         InputError: element counts that the bytes of the file cannot hold, before anything is allocated for them; text
-            that ends early.
+            or faces that end early.
     """
+    data = _with_triangles(file.data, file.notes.lines)
+    return read_with_trimesh("ply", data, file).parts
+
+
+def _with_triangles(data: bytes, notes: list[str]) -> bytes:
+    """The file as it is; a binary one whose polygons differ in their number of corners, cut into triangles."""
     header, mark, body = data.partition(b"end_header")
     if mark and not header.isascii():
         # Comments may hold any bytes; trimesh reads the header as UTF-8.
@@ -39,7 +39,8 @@ def even_ply(data: bytes, notes: list[str]) -> bytes:
     counts = [(name.decode(), int(n[:20])) for name, n in re.findall(rb"(?m)^element\s+(\w+)\s+(\d+)", header)]
     for name, count in counts:
         if count > len(data):
-            raise InputError("", f"its header promises {count} {name} entries, but the file has {len(data)} bytes")
+            problem = f"its header promises {count} {name} entries, but the file has {len(data)} bytes"
+            raise InputError("", problem, "export it again")
     if b"format ascii" in header:
         check_lines(body, sum(count for _, count in counts), "PLY")
         return data
@@ -65,9 +66,9 @@ def even_ply(data: bytes, notes: list[str]) -> bytes:
     if extra:
         notes.append("properties of faces ignored, since its faces differ in their number of corners")
     packed = _triangles(polygons, end)
-    kept = header[: header.rindex(b"element")]
+    before_faces = header[: header.rindex(b"element")]
     tail = b"element face %d\nproperty list uchar int vertex_indices\nend_header\n" % len(packed)
-    return kept + tail + body[:start] + packed.tobytes()
+    return before_faces + tail + body[:start] + packed.tobytes()
 
 
 def _polygons(
@@ -75,25 +76,26 @@ def _polygons(
 ) -> list[AnyArray]:
     """The corners of `count` polygons, each followed by `extra` bytes; none if the first size fits all of them."""
     if start + length.itemsize > len(body):
-        raise InputError("is truncated", "it ends before its faces")
+        raise InputError("", "is truncated, it ends before its faces", "export it again")
     first = int(np.frombuffer(body, length, 1, start)[0])
     if start + count * (length.itemsize + first * index.itemsize + extra) == len(body):
         return []
-    found = []
+    polygons = []
     for number in range(count):
         if start + length.itemsize > len(body):
-            raise InputError("is truncated", f"it ends in face {number} of {count}")
+            raise InputError("", f"is truncated, it ends in face {number} of {count}", "export it again")
         corners = int(np.frombuffer(body, length, 1, start)[0])
         start += length.itemsize
         if corners < 3:
-            raise InputError("is damaged", f"face {number} of {count} has {corners} corners", "export it again")
+            raise InputError("", f"face {number} of {count} has {corners} corners", "export it again")
         if start + corners * index.itemsize > len(body):
-            raise InputError("is truncated", f"it ends in face {number} of {count}, of {corners} corners")
-        found.append(np.frombuffer(body, index, corners, start))
+            problem = f"is truncated, it ends in face {number} of {count}, of {corners} corners"
+            raise InputError("", problem, "export it again")
+        polygons.append(np.frombuffer(body, index, corners, start))
         start += corners * index.itemsize + extra
     if start > len(body):
-        raise InputError("is truncated", "it ends in its last face")
-    return found
+        raise InputError("", "is truncated, it ends in its last face", "export it again")
+    return polygons
 
 
 def _triangles(polygons: list[AnyArray], end: str) -> AnyArray:

@@ -30,7 +30,9 @@ from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.data.formats.materials import Surface
-from renderformer.data.formats.textures import MAX_PATCHES, Picture, Textures, bake_patches, triangle_mask
+from renderformer.data.formats.parts import Part
+from renderformer.data.formats.textures import Picture, Textures, bake_patches
+from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.geometry.triangles import has_area, merge_corners, smooth_normals
 from renderformer.data.scene import DIFFUSE, PATCH_SIZE, SPECULAR, Material, Mesh, Scene, flat_normals
 
@@ -99,8 +101,8 @@ def from_pytorch3d(
 
 
 def _surface(material: Material | None) -> Surface:
-    m = material or Material()
-    return Surface(m.diffuse, m.specular, roughness=m.roughness, emission=m.emission)
+    material = material or Material()
+    return Surface(material.diffuse, material.specular, roughness=material.roughness, emission=material.emission)
 
 
 def _array(value: Any) -> AnyArray:
@@ -122,7 +124,7 @@ def _list(owner: Any, method: str, what: str) -> list[AnyArray]:
 
 
 def _objects(
-    meshes: Any, surface: Surface, own_material: bool, smooth: bool, srgb: bool, counts: Counter[str]
+    meshes: Any, surface: Surface, has_material: bool, smooth: bool, srgb: bool, counts: Counter[str]
 ) -> list[Mesh]:
     vertices, faces = _list(meshes, "verts_list", "a Meshes"), _list(meshes, "faces_list", "a Meshes")
     textures = getattr(meshes, "textures", None)
@@ -136,8 +138,8 @@ def _objects(
             continue
         triangles = verts.astype(np.float32)[face]
         if textures is None:
-            # Meshes that say nothing and get nothing are Material(), which staging replaces.
-            rows = surface.rows(count=len(face)) if own_material else np.tile(Material().row(), (len(face), 1))
+            # Staging replaces Material(), which stands for a mesh without a material.
+            rows = surface.rows(count=len(face)) if has_material else np.tile(Material().row(), (len(face), 1))
             baked: Baked = rows, None, None
         else:
             baked = _textured(textures, number, face, surface, srgb, counts, label)
@@ -151,17 +153,14 @@ def _objects(
 
 
 def _checked(label: str, vertices: AnyArray, faces: AnyArray) -> BoolArray:
-    """Which triangles have an area; raises on what cannot be used."""
+    """(F,) which triangles have an area; raises on what cannot be used."""
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
-        raise InputError(
-            "pytorch3d", f"{label} has vertices {vertices.shape} and faces {faces.shape}", "expected (V, 3) and (F, 3)"
-        )
-    if not np.isfinite(vertices).all():
-        bad = int((~np.isfinite(vertices).all(axis=1)).sum())
-        raise InputError("pytorch3d", f"{label} has {bad} vertices that are NaN or infinite", "repair the mesh")
-    if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
-        bad = int(faces.min() if faces.min() < 0 else faces.max())
-        raise InputError("pytorch3d", f"{label}: a face refers to vertex {bad}, but there are {len(vertices)}")
+        problem = f"has vertices {vertices.shape} and faces {faces.shape}"
+        raise InputError(f"pytorch3d: {label}", problem, "expected (V, 3) and (F, 3)")
+    try:
+        Part(label, vertices, faces).check()
+    except InputError as error:
+        raise error.at(f"pytorch3d: {label}") from None
     return has_area(vertices[faces])
 
 
@@ -203,7 +202,7 @@ def _textured(
 
 def _rgb(colors: AnyArray, label: str) -> AnyArray:
     if colors.shape[-1] != 3:
-        raise InputError("pytorch3d", f"the textures of {label} have {colors.shape[-1]} channels", "expected 3 (RGB)")
+        raise InputError(f"pytorch3d: {label}", f"textures have {colors.shape[-1]} channels", "expected 3 (RGB)")
     return colors
 
 
@@ -217,11 +216,8 @@ def _uv(
     corners = _list(textures, "faces_uvs_list", "textures")[number].astype(np.int64)
     points = _list(textures, "verts_uvs_list", "textures")[number].astype(np.float64)
     if corners.shape != faces.shape or (len(corners) and not 0 <= corners.min() <= corners.max() < len(points)):
-        raise InputError(
-            "pytorch3d",
-            f"faces_uvs of {label} has shape {corners.shape}",
-            f"expected {faces.shape} with indices below {len(points)}",
-        )
+        expected = f"expected {faces.shape} with indices below {len(points)}"
+        raise InputError(f"pytorch3d: {label}", f"faces_uvs has shape {corners.shape}", expected)
     uv = points[corners]
     counts["triangles with texture coordinates outside 0 … 1, where the picture repeats"] += int(
         (~((uv >= 0) & (uv <= 1))).any((1, 2)).sum()
@@ -241,9 +237,8 @@ def _uv(
 def _atlas(atlas: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], label: str, faces: AnyArray) -> Baked:
     """Rows and patches of an atlas (F, R, R, 3), whose cells hold one colour for each of R * R small triangles."""
     if atlas.ndim != 4 or len(atlas) != len(faces) or atlas.shape[1] != atlas.shape[2]:
-        raise InputError(
-            "pytorch3d", f"the atlas of {label} has shape {atlas.shape}", f"expected ({len(faces)}, R, R, 3)"
-        )
+        expected = f"expected ({len(faces)}, R, R, 3)"
+        raise InputError(f"pytorch3d: {label}", f"the atlas has shape {atlas.shape}", expected)
     size = atlas.shape[1]
     cells = _linear(atlas, srgb, counts).reshape(len(atlas), -1, 3)
     # Every entry of a cell is one of the small triangles, and they are equally large.
@@ -286,9 +281,8 @@ def _cameras(cameras: Any) -> list[Camera]:
         return []
     kind = type(cameras).__name__
     if not all(hasattr(cameras, key) for key in ("R", "T", "get_projection_transform")):
-        raise InputError(
-            "pytorch3d", f"{kind} has no R, T and get_projection_transform, so it is not a perspective camera"
-        )
+        problem = f"{kind} has no R, T and get_projection_transform, so it is not a perspective camera"
+        raise InputError("pytorch3d", problem, "pass the object of PyTorch3D")
     rotation, translation = _array(cameras.R).astype(np.float64), _array(cameras.T).astype(np.float64)
     # Transforms act on row vectors, so the matrix is the transpose of K.
     projection = _array(cameras.get_projection_transform().get_matrix()).astype(np.float64).swapaxes(1, 2)
@@ -320,31 +314,23 @@ def _screen(cameras: Any, projection: AnyArray, count: int) -> list[tuple[float,
     return [(2 / min(h, w), np.array([w, h]) / 2, max(h / w, 1.0)) for h, w in pairs.tolist()]
 
 
-def _fov(k: AnyArray, screen: tuple[float, AnyArray, float], label: str) -> float:
+def _fov(k: AnyArray, screen: tuple[float, AnyArray, float], place: str) -> float:
     """Angle in degrees over the height of the picture (over the shorter side where the picture is not known)."""
     to_ndc, centre, height = screen
     if abs(k[3, 2]) < 1e-12:
-        raise InputError(
-            "", f"{label} is orthographic", "only perspective pictures can be drawn, use a perspective camera"
-        )
+        raise InputError(place, "is orthographic", "use a perspective camera")
     fx, fy = k[0, 0] / k[3, 2] * to_ndc, k[1, 1] / k[3, 2] * to_ndc
     px, py = (k[:2, 2] / k[3, 2] - centre) * to_ndc
     if not (np.isfinite(k).all() and fx > 0 and fy > 0):
-        raise InputError("", f"{label} has the focal lengths {fx:g} and {fy:g}", "expected positive numbers")
+        raise InputError(place, f"has the focal lengths {fx:g} and {fy:g}", "expected positive numbers")
     if abs(fx - fy) > TOLERANCE * max(fx, fy):
-        raise InputError(
-            f"{label} is anisotropic",
-            f"focal lengths {fx:.6g} and {fy:.6g} (NDC)",
-            "square pixels are needed, set aspect_ratio to 1 or both focal lengths equal",
-        )
+        problem = f"is anisotropic, focal lengths {fx:.6g} and {fy:.6g} (NDC)"
+        raise InputError(place, problem, "set aspect_ratio to 1 or both focal lengths equal, pixels must be square")
     if max(abs(px), abs(py)) > TOLERANCE:
-        raise InputError(
-            f"{label} is off-centre",
-            f"principal point {px:.6g}, {py:.6g} (NDC from the middle)",
-            "only a centred one can be drawn, render a larger picture and crop it",
-        )
+        problem = f"is off-centre, principal point {px:.6g}, {py:.6g} (NDC from the middle)"
+        raise InputError(place, problem, "render a larger picture with a centred one and crop it")
     if max(abs(k[0, 1]), abs(k[1, 0])) > TOLERANCE * abs(k[0, 0]):
-        raise InputError(f"{label} is skewed", f"K[0, 1] is {k[0, 1]:g}", "expected 0")
+        raise InputError(place, f"is skewed, K[0, 1] is {k[0, 1]:g}", "expected 0")
     return float(np.degrees(2 * np.arctan(height / fx)))
 
 

@@ -9,19 +9,19 @@ Legend: N triangles, V cameras, K patches.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
-from renderformer.data.formats.meshes import sniff
-from renderformer.data.formats.textures import triangle_mask
+from renderformer.data.files import atomic_path, check_readable
+from renderformer.data.formats.table import refused
+from renderformer.data.geometry.patches import triangle_mask
 from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene
 
 # Patches handled at once: 512 of them are 14 MB, four times as many where the file's own chunks are long.
@@ -39,9 +39,10 @@ _SHAPES: dict[str, tuple[int, ...]] = {
     "fov": (),
 }
 _HALF_MAX = 65504.0
+_AGAIN = "convert the scene again"
 
 
-def read_scene_h5(path: str | os.PathLike[str]) -> Scene:
+def read(path: Path) -> Scene:
     """Read a scene H5 file.
 
     Returns:
@@ -51,18 +52,8 @@ def read_scene_h5(path: str | os.PathLike[str]) -> Scene:
     Raises:
         InputError: not HDF5, truncated, a dataset that is missing or has the wrong shape or kind of number, NaN.
     """
-    import h5py
-
-    path = Path(path)
-    if not path.exists():
-        raise InputError(path, "does not exist", "check the path")
-    if not path.is_file():
-        raise InputError(path, "is not a file", "give a scene file")
+    check_readable(path)
     try:
-        with path.open("rb") as stream:
-            head = stream.read(4096)
-        if not head:
-            raise InputError(path, "is empty", "convert the scene again")
         with h5py.File(path, "r") as file:
             return _read(path, file)
     except InputError as error:
@@ -71,10 +62,13 @@ def read_scene_h5(path: str | os.PathLike[str]) -> Scene:
         raise InputError(path, "needs more memory than there is", "use fewer triangles") from None
     # h5py raises OSError, KeyError, RuntimeError or ValueError, as the damage happens to lie.
     except Exception as error:
-        found = sniff(head)
-        hint = f"; the content looks like {found[1:].upper()}" if found not in (None, ".h5") else ""
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(path, f"cannot be read as scene H5 ({reason})", f"convert the scene again{hint}") from error
+        problem = f"cannot be read as scene H5 ({' '.join(str(error).split())[:160]})"
+        raise refused(InputError("", problem, _AGAIN), path, _head(path)) from error
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(65536)
 
 
 def _read(path: Path, file: Any) -> Scene:
@@ -83,9 +77,9 @@ def _read(path: Path, file: Any) -> Scene:
     for key, total in (("vn", count), ("texture", count), ("fov", views)):
         if len(sets[key]) != total:
             other = "triangles" if key != "fov" else "c2w"
-            raise InputError("", f"{key} has {len(sets[key])} entries, {other} has {total}", "convert the scene again")
+            raise InputError("", f"{key} has {len(sets[key])} entries, {other} has {total}", _AGAIN)
     if not 1 <= count <= MAX_TRIANGLES:
-        raise InputError("", f"has {count} triangles", f"expected 1 … {MAX_TRIANGLES}")
+        raise InputError("", f"triangles has {count} entries", f"expected 1 … {MAX_TRIANGLES}")
     notes = [f"unknown dataset {key!r} ignored" for key in sorted(set(file) - set(_SHAPES))]
     triangles, normals = sets["triangles"][...].astype(np.float32), sets["vn"][...].astype(np.float32)
     materials, patches, index = _materials(sets["texture"], count, notes)
@@ -105,29 +99,28 @@ def _read(path: Path, file: Any) -> Scene:
 
 def _dataset(file: Any, key: str) -> Any:
     """The checked dataset `key`; data that lies in other files is refused."""
-    import h5py
-
     if key not in file:
-        raise InputError("", f"the dataset {key!r} is missing (it has {sorted(file)[:8]})", "convert the scene again")
+        raise InputError("", f"the dataset {key!r} is missing (the file has {sorted(file)[:8]})", _AGAIN)
     if isinstance(file.get(key, getlink=True), h5py.ExternalLink):
-        raise InputError("", f"{key} lies in another file, which is not read", "convert the scene again")
+        raise InputError("", f"{key} lies in another file, which is not read", _AGAIN)
     dataset = file[key]
     if not isinstance(dataset, h5py.Dataset):
-        raise InputError("", f"{key} is a group, expected a dataset", "convert the scene again")
+        raise InputError("", f"{key} is a group, expected a dataset", _AGAIN)
     if dataset.external or dataset.is_virtual:
-        raise InputError("", f"{key} lies in another file, which is not read", "convert the scene again")
+        raise InputError("", f"{key} lies in another file, which is not read", _AGAIN)
     tail = _SHAPES[key]
     # Some writers keep a last axis of 1 on fov, as the model's input has it.
     shape = dataset.shape[:1] if key == "fov" and dataset.shape[1:] == (1,) else dataset.shape
     if shape is None or len(shape) != len(tail) + 1 or shape[1:] != tail:
         expected = ", ".join(["N" if key in ("triangles", "vn", "texture") else "V", *map(str, tail)])
-        raise InputError("", f"{key} has shape {dataset.shape}, expected ({expected})", "convert the scene again")
+        raise InputError("", f"{key} has shape {dataset.shape}, expected ({expected})", _AGAIN)
     if dataset.dtype.kind != "f":
-        raise InputError("", f"{key} holds {dataset.dtype}, expected floating point numbers", "convert the scene again")
+        raise InputError("", f"{key} holds {dataset.dtype}, expected floating point numbers", _AGAIN)
     if dataset.chunks and np.prod(dataset.chunks, dtype=float) * dataset.dtype.itemsize > _MAX_CHUNK_BYTES:
-        raise InputError("", f"{key} is stored in chunks of more than 1 GiB", "convert the scene again")
+        raise InputError("", f"{key} is stored in chunks of more than 1 GiB", _AGAIN)
     if dataset.dtype.itemsize > 8 or len(dataset) > MAX_TRIANGLES:
-        raise InputError("", f"{key} has {len(dataset)} entries of {dataset.dtype}, more than can be read")
+        problem = f"{key} has {len(dataset)} entries of {dataset.dtype}, more than can be read"
+        raise InputError("", problem, "use fewer triangles")
     return dataset
 
 
@@ -136,14 +129,14 @@ def _materials(texture: Any, count: int, notes: list[str]) -> tuple[Float32Array
     mask = triangle_mask()
     rows = np.empty((count, CHANNELS), np.float32)
     index = np.full(count, -1, np.int32)
-    kept: list[Float16Array] = []
+    slabs: list[Float16Array] = []
     total = outside = rounded = 0
     # Whole chunks of the file at once, so that each is unpacked once only.
     step = min(max(_SLAB, texture.chunks[0] if texture.chunks else 0), 4 * _SLAB)
     for start in range(0, count, step):
         raw = texture[start : start + step]
         if not np.isfinite(raw).all() or np.abs(raw).max() > _HALF_MAX:
-            raise InputError("", "texture holds NaN, infinite or too large values", "convert the scene again")
+            raise InputError("", "texture holds NaN, infinite or too large values", _AGAIN)
         slab = raw.astype(np.float16)
         rounded += 0 if raw.dtype == np.float16 else int((slab.astype(raw.dtype) != raw).any((1, 2, 3)).sum())
         inside = slab[:, :, mask]
@@ -155,12 +148,12 @@ def _materials(texture: Any, count: int, notes: list[str]) -> tuple[Float32Array
         index[start : start + len(slab)][varies] = total + np.arange(int(varies.sum()))
         total += int(varies.sum())
         if varies.any():
-            kept.append(slab[varies])
+            slabs.append(slab[varies])
     if outside:
         notes.append(f"{outside} texture patches are not zero outside their triangle (i + j > 32), kept as they are")
     if rounded:
         notes.append(f"{rounded} texture patches rounded to half precision")
-    return rows, np.concatenate(kept) if kept else None, index
+    return rows, np.concatenate(slabs) if slabs else None, index
 
 
 def _objects(
@@ -184,17 +177,17 @@ def _objects(
         starts = starts[:0]
     for number, run in enumerate(np.split(np.arange(len(triangles)), starts)):
         name = f"{'light' if emits[run].all() else 'object'}_{number}"
-        own = index[run]
-        if patches is None or not (own >= 0).any():
+        patched = index[run][index[run] >= 0]
+        if patches is None or not len(patched):
             yield Mesh(name, triangles[run], normals[run], materials[run])
             continue
-        chosen = own[own >= 0]
-        renumbered = np.where(own >= 0, own - chosen[0], -1).astype(np.int32)
-        yield Mesh(name, triangles[run], normals[run], materials[run], patches[chosen[0] : chosen[-1] + 1], renumbered)
+        first, end = patched[0], patched[-1] + 1
+        renumbered = np.where(index[run] >= 0, index[run] - first, -1).astype(np.int32)
+        yield Mesh(name, triangles[run], normals[run], materials[run], patches[first:end], renumbered)
 
 
-def write_scene_h5(scene: Scene, path: str | os.PathLike[str]) -> list[str]:
-    """Write a scene H5 file, whole or not at all; the same scene gives the same bytes.
+def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
+    """Write a scene H5 file, whole or not at all, over one that exists; the same scene gives the same bytes.
 
     Returns:
         Lines that tell what the format cannot hold.
@@ -202,9 +195,6 @@ def write_scene_h5(scene: Scene, path: str | os.PathLike[str]) -> list[str]:
     Raises:
         InputError: the file cannot be written, or a material exceeds half precision.
     """
-    import h5py
-
-    path = Path(path)
     rows = scene.materials
     largest = float(np.abs(rows).max())
     if largest > _HALF_MAX:
@@ -228,9 +218,9 @@ def write_scene_h5(scene: Scene, path: str | os.PathLike[str]) -> list[str]:
         fov = np.array([camera.fov for camera in scene.cameras], np.float32)
         for key, value in (("c2w", c2w), ("fov", fov)):
             file.create_dataset(key, data=value, **({"compression": "gzip"} if len(value) else {}))
-    lost = ["H5 has no names: those of the scene, the objects and the cameras are lost"]
+    losses = ["H5 has no names: those of the scene, the objects and the cameras are lost"]
     rounded = int((rows.astype(np.float16) != rows).any(axis=1).sum())
-    return [*lost, f"{rounded} triangles with materials rounded to half precision"] if rounded else lost
+    return [*losses, f"{rounded} triangles with materials rounded to half precision"] if rounded else losses
 
 
 def _patches(scene: Scene, rows: slice) -> Float16Array:
@@ -239,6 +229,5 @@ def _patches(scene: Scene, rows: slice) -> Float16Array:
     slab = values[:, :, None, None] * triangle_mask()
     if scene.patches is not None:
         patches, index = scene.patches
-        own = index[rows]
-        slab[own >= 0] = patches[own[own >= 0]]
+        slab[index[rows] >= 0] = patches[index[rows][index[rows] >= 0]]
     return slab.astype(np.float16)

@@ -1,8 +1,10 @@
-"""Scene JSON 1.0 (spec scenes.md), read the way the original converter reads it.
+"""Scene JSON 1.0 (spec scenes.md): read the way the original converter reads it, and written for it.
 
-The result is the original's to the last bit of float32, up to the order of the triangles inside a smooth object:
-geometry passes through decimal text with eight places there, so positions are rounded to 1e-8 here, and normals are
-computed from the rounded positions.
+The scene that is read is the original's to the last bit of float32, up to the order of the triangles inside a smooth
+object. The format keeps shape, order of objects, names and cameras; it holds one material per object, diffuse colours
+of 8 bits, coordinates of eight decimals, and normals only as far as "smooth below 30 degrees" or "flat" can express
+them. What writing changes is counted and returned. Vertices are shared in the OBJ files exactly where the scene's
+normals agree, so that the reader's smoothing stops where the scene's does.
 
 Legend: V vertices, F triangles of one object.
 """
@@ -11,47 +13,94 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
+from pydantic import Field
+from trimesh.transformations import rotation_matrix
 
-from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float64Array, Int64Array
 from renderformer.data.camera import Camera
+from renderformer.data.declared import Declared, shown
 from renderformer.data.errors import InputError, one_line
-from renderformer.data.formats.meshes import FORMATS, MAX_TRIANGLES, load_geometry, read_bytes, sniff
-from renderformer.data.geometry.triangles import CREASE_DEGREES, areas, has_area, merge_corners
-from renderformer.data.scene import EMISSION, Material, Mesh, Scene
+from renderformer.data.files import atomic_path, new_folder, read_bytes, swapped
+from renderformer.data.formats import obj
+from renderformer.data.formats.mesh_file import load_geometry
+from renderformer.data.formats.parts import MAX_TRIANGLES
+from renderformer.data.formats.shading import random_colours, shade_flat, shade_smooth
+from renderformer.data.formats.table import MESH_FORMATS, refused
+from renderformer.data.geometry.remesh import remesh
+from renderformer.data.geometry.triangles import has_area
+from renderformer.data.scene import DIFFUSE, EMISSION, MAX_COORDINATE, RGB, Material, Mesh, Scene
 
-VERSION = "1.0"
-# The original writes its meshes as OBJ text with this many decimals before it reads them back.
-_DECIMALS = 8
-_MAX_JSON_BYTES = 256 * 2**20
+MAX_JSON_BYTES = 256 * 2**20
+# Colours within this of a multiple of 1/255 count as 8-bit ones; half precision, as in H5, is off by less.
+_COLOUR_TOLERANCE = 3e-4
+_NORMAL_TOLERANCE = 1e-3
+_MAX_PIECES = 4096
+_MESH_NAME = re.compile(r"\d{3,}_[A-Za-z0-9_.-]*\.obj")
 
-
-@dataclass(frozen=True)
-class _Object:
-    """One checked entry of `objects`."""
-
-    mesh: Path
-    material: Material
-    smooth: bool
-    seed: int | None
-    random_max: float
-    per_triangle: bool
-    translation: Float64Array
-    rotation: Float64Array
-    scale: Float64Array
-    normalize: bool
-    remesh: bool
-    faces: int
+Number: TypeAlias = Annotated[float, Field(ge=-1e30, le=1e30)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Radiance: TypeAlias = Annotated[float, Field(ge=0, le=60000)]
+Vector: TypeAlias = tuple[Number, Number, Number]
 
 
-def read_scene_json(path: str | os.PathLike[str]) -> Scene:
+class MaterialEntry(Declared):
+    """`material` of an object. `diffuse` outside 0 … 1 is clipped; a seed gives random colours instead."""
+
+    diffuse: Vector
+    specular: tuple[Share, Share, Share]
+    roughness: Share
+    emissive: tuple[Radiance, Radiance, Radiance]
+    smooth_shading: bool
+    rand_tri_diffuse_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
+    random_diffuse_max: Share = 1.0
+    random_diffuse_type: Literal["per-shading-group", "per-triangle"] = "per-shading-group"
+
+
+class TransformEntry(Declared):
+    """`transform` of an object: normalised, turned about X, Y and Z of the world by degrees, scaled, moved."""
+
+    translation: Vector
+    rotation: Vector
+    scale: Vector
+    normalize: bool = True
+
+
+class ObjectEntry(Declared):
+    """One of `objects`; `mesh_path` is relative to the folder of the scene."""
+
+    mesh_path: str
+    material: MaterialEntry
+    transform: TransformEntry
+    remesh: bool = False
+    remesh_target_face_num: Annotated[int, Field(ge=4, le=1_000_000)] = 2048
+
+
+class CameraEntry(Declared):
+    """One of `cameras`; `fov` is the vertical angle in degrees."""
+
+    position: Vector
+    look_at: Vector
+    up: Vector
+    fov: Number
+
+
+class SceneEntry(Declared):
+    """A whole file."""
+
+    scene_name: str | None = None
+    version: Literal["1.0"]
+    objects: dict[str, ObjectEntry]
+    cameras: tuple[CameraEntry, ...] = ()
+
+
+def read(path: Path) -> Scene:
     """Read a scene JSON file and the meshes beside it.
 
     Returns:
@@ -62,230 +111,79 @@ def read_scene_json(path: str | os.PathLike[str]) -> Scene:
         InputError: anything that the format does not allow, or a mesh that cannot be read; the line names the file, the
             key and the value.
     """
-    path = Path(path)
-    document = _parse(path)
+    data = read_bytes(path, MAX_JSON_BYTES)
     try:
-        return _scene(path, document)
+        entry = _parsed(data, path)
+    except InputError as error:
+        raise refused(error, path, data) from None
+    try:
+        return _scene(entry, path)
     except InputError as error:
         raise error.within(path) from None
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    data = read_bytes(path, _MAX_JSON_BYTES)
+def _parsed(data: bytes, path: Path) -> SceneEntry:
     try:
         document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
+        entry = SceneEntry.read(document, path)
     except UnicodeDecodeError:
-        found = sniff(data)
-        hint = f"; the content looks like {found[1:].upper()}, rename it to {path.stem}{found}" if found else ""
-        raise InputError(path, f"is not text in UTF-8, so it is not scene JSON{hint or '; check the file'}") from None
+        raise InputError("", "is not text in UTF-8, so it is not scene JSON", "check the file") from None
     except json.JSONDecodeError as error:
-        raise InputError(path, f"is not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+        problem = f"is not valid JSON, line {error.lineno} column {error.colno}: {error.msg}"
+        raise InputError("", problem, "repair it or export it again") from None
+    except InputError:
+        raise
+    # A number with more digits than Python converts.
+    except ValueError as error:
+        raise InputError("", f"is not valid JSON: {error}", "repair it or export it again") from None
     except RecursionError:
-        raise InputError(path, "is nested too deeply to be scene JSON") from None
-    except InputError as error:
-        raise error.within(path) from None
-    if not isinstance(document, dict):
-        raise InputError(path, f"holds {_shown(document)}", "expected an object with version, objects and cameras")
-    if "asset" in document and "objects" not in document:
-        raise InputError(path, "is glTF and not scene JSON", f"rename it to {path.stem}.gltf")
-    return document
+        raise InputError("", "is nested too deeply to be scene JSON", "check the file") from None
+    if not entry.objects:
+        raise InputError("", "objects is empty", "a scene needs at least one object")
+    return entry
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in values:
             raise InputError("", f"the key {key!r} stands twice in one object", "rename one")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
-def _scene(path: Path, document: dict[str, Any]) -> Scene:
-    top = _Keys(document, "", {"scene_name", "version", "objects", "cameras"})
-    version = top.get("version", _any)
-    if version != VERSION:
-        raise InputError("", f"version is {_shown(version)}", f'expected "{VERSION}"')
-    entries = top.get("objects", _mapping)
-    if not entries:
-        raise InputError("", "objects is empty", "a scene needs at least one object")
-    notes: list[str] = []
+def _scene(entry: SceneEntry, path: Path) -> Scene:
     folder = path.parent.resolve()
-    checked = {name: _checked_object(name, entry, folder, notes) for name, entry in entries.items()}
-    cameras = [_camera(index, entry) for index, entry in enumerate(top.get("cameras", _list, []))]
-    cache: dict[Path, tuple[Float64Array, Int64Array]] = {}
+    # Everything is checked before the first mesh is read, which may take a while.
+    paths = {name: _mesh_path(item.mesh_path, name, folder) for name, item in entry.objects.items()}
+    cameras = [_camera(number, item) for number, item in enumerate(entry.cameras)]
+    geometry = load_geometry(paths.values())
+    notes: list[str] = []
     objects: list[Mesh] = []
-    for name, entry in checked.items():
-        if entry.mesh not in cache:
-            cache[entry.mesh] = load_geometry(entry.mesh)
-        objects.append(_mesh(name, entry, *cache[entry.mesh], notes))
+    for name, item in entry.objects.items():
+        try:
+            objects.append(_mesh(name, item, *geometry[paths[name]], notes))
+        except InputError as error:
+            raise error.within(f"objects.{name}") from None
         if sum(map(len, objects)) > MAX_TRIANGLES:
-            raise InputError(
-                f"objects.{name}", f"the scene has more than {MAX_TRIANGLES} triangles", "simplify its meshes"
-            )
+            problem = f"the scene has more than {MAX_TRIANGLES} triangles"
+            raise InputError(f"objects.{name}", problem, "simplify its meshes")
     if not cameras:
         notes.append("has no cameras; give one to render it")
     if not any((mesh.materials[:, EMISSION] > 0).any() for mesh in objects):
         notes.append("has no lights (no object emits); the picture will be black")
-    name = top.get("scene_name", _string, path.stem)
+    name = path.stem if entry.scene_name is None else entry.scene_name
     return Scene(tuple(objects), tuple(cameras), name, tuple(one_line(f"{path.name}: {note}") for note in notes))
 
 
-class _Keys:
-    """Checked access to one JSON object; `where` is its path from the top."""
-
-    def __init__(self, value: Any, where: str, known: set[str]) -> None:
-        self._prefix = f"{where}." if where else ""
-        if not isinstance(value, dict):
-            raise InputError("", f"{where} is {_shown(value)}", "expected an object")
-        for key in value:
-            if key not in known:
-                raise InputError(
-                    "",
-                    f"{self._prefix}{key} is not a key of scene JSON {VERSION}",
-                    f"expected {', '.join(sorted(known))}",
-                )
-        self._value = value
-
-    def get(self, key: str, kind: Callable[[Any, str], Any], default: Any = ...) -> Any:
-        """The value of `key`, checked by `kind`; `default` if it is absent and a default is given."""
-        if key not in self._value:
-            if default is ...:
-                raise InputError("", f"{self._prefix}{key} is missing", "add it")
-            return default
-        return kind(self._value[key], f"{self._prefix}{key}")
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _any(value: Any, where: str) -> Any:
-    return value
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError("", f"{where} is {_shown(value)}", "expected an object")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InputError("", f"{where} is {_shown(value)}", "expected a list")
-    return value
-
-
-def _string(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise InputError("", f"{where} is {_shown(value)}", "expected text")
-    return value
-
-
-def _bool(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise InputError("", f"{where} is {_shown(value)}", "expected true or false")
-    return value
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError("", f"{where} is {_shown(value)}", "expected a number")
-    if not abs(value) <= 1e30:
-        raise InputError("", f"{where} is {_shown(value)}", "expected a finite number")
-    return float(value)
-
-
-def _between(low: float, high: float) -> Callable[[Any, str], float]:
-    def check(value: Any, where: str) -> float:
-        number = _number(value, where)
-        if not low <= number <= high:
-            raise InputError("", f"{where} is {number:g}", f"expected a number from {low:g} to {high:g}")
-        return number
-
-    return check
-
-
-def _integer(low: int, high: int) -> Callable[[Any, str], int]:
-    def check(value: Any, where: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InputError("", f"{where} is {_shown(value)}", f"expected a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _optional(kind: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    return lambda value, where: None if value is None else kind(value, where)
-
-
-def _triple(kind: Callable[[Any, str], float] = _number) -> Callable[[Any, str], Float64Array]:
-    def check(value: Any, where: str) -> Float64Array:
-        if not isinstance(value, list) or len(value) != 3:
-            raise InputError("", f"{where} is {_shown(value)}", "expected three numbers")
-        return np.array([kind(item, f"{where}[{index}]") for index, item in enumerate(value)])
-
-    return check
-
-
-def _choice(*names: str) -> Callable[[Any, str], str]:
-    def check(value: Any, where: str) -> str:
-        if value not in names:
-            raise InputError("", f"{where} is {_shown(value)}", f"expected {' or '.join(names)}")
-        return str(value)
-
-    return check
-
-
-def _checked_object(name: str, entry: Any, folder: Path, notes: list[str]) -> _Object:
-    where = f"objects.{name}"
-    top = _Keys(entry, where, {"mesh_path", "material", "transform", "remesh", "remesh_target_face_num"})
-    m = _Keys(
-        top.get("material", _mapping),
-        f"{where}.material",
-        {
-            *("diffuse", "specular", "emissive", "roughness", "smooth_shading"),
-            *("rand_tri_diffuse_seed", "random_diffuse_max", "random_diffuse_type"),
-        },
-    )
-    t = _Keys(top.get("transform", _mapping), f"{where}.transform", {"translation", "rotation", "scale", "normalize"})
-    diffuse = m.get("diffuse", _triple())
-    if diffuse.min() < 0 or diffuse.max() > 1:
-        notes.append(f"{where}.material.diffuse {diffuse.tolist()} clipped to 0 … 1, as the original converter does")
-    # An 8-bit colour, cut off and not rounded: 0.5 becomes 127 / 255.
-    diffuse = np.floor(np.clip(diffuse, 0, 1) * 255) / 255
-    specular = m.get("specular", _triple(_between(0, 1)))
-    emission = m.get("emissive", _triple(_between(0, 60000)))
-    seed = m.get("rand_tri_diffuse_seed", _optional(_integer(0, 2**32 - 1)), None)
-    random_max = m.get("random_diffuse_max", _between(0, 1), 1.0)
-    if seed is not None and random_max == 0:
-        raise InputError("", f"{where}.material.random_diffuse_max is 0", "expected more than 0 beside a seed")
-    kind = m.get("random_diffuse_type", _choice("per-shading-group", "per-triangle"), "per-shading-group")
-    return _Object(
-        mesh=_mesh_path(top.get("mesh_path", _string), f"{where}.mesh_path", folder),
-        material=Material(tuple(diffuse), tuple(specular), m.get("roughness", _between(0, 1)), tuple(emission)),
-        smooth=m.get("smooth_shading", _bool),
-        seed=seed,
-        random_max=random_max,
-        per_triangle=kind == "per-triangle",
-        translation=t.get("translation", _triple()),
-        rotation=t.get("rotation", _triple()),
-        scale=t.get("scale", _triple()),
-        normalize=t.get("normalize", _bool, True),
-        remesh=top.get("remesh", _bool, False),
-        faces=top.get("remesh_target_face_num", _integer(4, 1_000_000), 2048),
-    )
-
-
-def _mesh_path(text: str, where: str, folder: Path) -> Path:
+def _mesh_path(text: str, name: str, folder: Path) -> Path:
     """The mesh file, which must lie in the folder of the scene or below it."""
+    key = f"objects.{name}.mesh_path is {shown(text)}"
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", text):
-        raise InputError(
-            "", f"{where} is {_shown(text)}, a URL", "copy the mesh beside the scene and give its relative path"
-        )
+        raise InputError("", f"{key}, a URL", "copy the mesh beside the scene and give its relative path")
     relative = Path(text)
     if relative.is_absolute() or re.match(r"[a-zA-Z]:|\\", text):
-        raise InputError("", f"{where} is {_shown(text)}, an absolute path", "give it relative to the scene file")
+        raise InputError("", f"{key}, an absolute path", "give it relative to the scene file")
     try:
         resolved = (folder / relative).resolve()
         inside = resolved.is_relative_to(folder)
@@ -293,143 +191,207 @@ def _mesh_path(text: str, where: str, folder: Path) -> Path:
     # A cycle of links, a null byte, or a name that the system cannot hold.
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)[:80]
-        raise InputError(
-            "", f"{where} is {_shown(text)}, which cannot be followed ({reason})", "check the path"
-        ) from None
+        raise InputError("", f"{key}, which cannot be followed ({reason})", "check the path") from None
     if not inside:
-        raise InputError("", f"{where} is {_shown(text)}, outside the folder of the scene", "copy the mesh into it")
+        raise InputError("", f"{key}, outside the folder of the scene", "copy the mesh into it")
     if not exists:
-        raise InputError("", f"{where} is {_shown(text)}, which does not exist", "check the path")
-    if resolved.suffix.lower() not in FORMATS:
-        raise InputError("", f"{where} is {_shown(text)}", f"expected a mesh file ({', '.join(FORMATS)})")
+        raise InputError("", f"{key}, which does not exist", "check the path")
+    if resolved.suffix.lower() not in MESH_FORMATS:
+        raise InputError("", key, f"expected a mesh file ({', '.join(MESH_FORMATS)})")
     return folder / relative
 
 
-def _camera(index: int, entry: Any) -> Camera:
-    where = f"cameras[{index}]"
-    keys = _Keys(entry, where, {"position", "look_at", "up", "fov"})
-    position, target, up = (keys.get(key, _triple()) for key in ("position", "look_at", "up"))
-    fov = keys.get("fov", _number)
+def _camera(number: int, entry: CameraEntry) -> Camera:
     try:
-        return Camera.look_at(position, target, up, fov, f"camera_{index}")
+        return Camera.look_at(entry.position, entry.look_at, entry.up, entry.fov, f"camera_{number}")
     except InputError as error:
-        raise error.at(where) from None
+        raise error.at(f"cameras[{number}]") from None
 
 
-def _mesh(name: str, entry: _Object, vertices: Float64Array, faces: Int64Array, notes: list[str]) -> Mesh:
+def _mesh(name: str, entry: ObjectEntry, vertices: Float64Array, faces: Int64Array, notes: list[str]) -> Mesh:
     """The object with its transform, shading and colours, in the order of steps of the original."""
-    label = f"objects.{name}"
-    if entry.normalize:
+    label, file_name = f"objects.{name}", Path(entry.mesh_path).name
+    look, seed = entry.material, entry.material.rand_tri_diffuse_seed
+    material = _material(look, label, notes)
+    if entry.transform.normalize:
         vertices = vertices - vertices.mean(axis=0)
         radius = np.linalg.norm(vertices, axis=1).max()
         if radius == 0:
-            raise InputError(label, f"all vertices of {entry.mesh.name} are the same point", "export it again")
+            raise InputError("", f"all vertices of {file_name} are the same point", "export it again")
         vertices = vertices / (2 * radius)
     if entry.remesh:
-        try:
-            vertices, faces = remesh(vertices, faces, entry.faces)
-        except InputError as error:
-            raise error.within(label) from None
+        vertices, faces = remesh(vertices, faces, entry.remesh_target_face_num)
         notes.append(
-            f"{label}: remeshed to {len(faces)} triangles (asked for {entry.faces}); not bit-equal to the original, "
-            "which uses another library"
+            f"{label}: remeshed to {len(faces)} triangles (asked for {entry.remesh_target_face_num}); not bit-equal to "
+            "the original, which uses another library"
         )
-    for axis, angle in zip(np.eye(3), entry.rotation, strict=True):
-        vertices = vertices @ _rotation(axis, math.radians(angle)).T
-    vertices = vertices * entry.scale + entry.translation
-    if np.abs(vertices).max() > 1e9:
-        largest = float(np.abs(vertices).max())
-        raise InputError(label, f"the largest coordinate is {largest:.3g}, more than 1e9", "scale it down")
-    if (entry.scale < 0).sum() % 2:
-        faces = faces[:, ::-1]
+    vertices, faces = _transformed(entry.transform, vertices, faces)
     # Colours per triangle need triangles of their own, which shade flat.
-    smooth = entry.smooth and not (entry.seed is not None and entry.per_triangle)
-    triangles, normals, groups = (shade_smooth if smooth else shade_flat)(vertices, faces)[:3]
-    materials = np.tile(entry.material.row(), (len(triangles), 1))
-    if entry.seed is not None:
-        materials[:, :3] = _random_colours(entry.seed, entry.random_max, int(groups.max()) + 1)[groups]
+    smooth = look.smooth_shading and (seed is None or look.random_diffuse_type == "per-shading-group")
+    triangles, normals, groups, _ = (shade_smooth if smooth else shade_flat)(vertices, faces)
+    materials = np.tile(material.row(), (len(triangles), 1))
+    if seed is not None:
+        materials[:, DIFFUSE] = random_colours(seed, look.random_diffuse_max, int(groups.max()) + 1)[groups]
     keep = has_area(triangles)
     if not keep.all():
         notes.append(f"{label}: {int((~keep).sum())} zero-area triangles dropped")
         if not keep.any():
-            raise InputError(label, f"no triangle of {entry.mesh.name} has an area after the transform", "check scale")
+            raise InputError("", f"no triangle of {file_name} has an area after the transform", "check scale")
     return Mesh(name, triangles[keep], normals[keep], materials[keep])
 
 
-def _rotation(axis: Float64Array, angle: float) -> Float64Array:
-    from trimesh.transformations import rotation_matrix
-
-    return np.asarray(rotation_matrix(angle, axis))[:3, :3]
-
-
-def _as_text(vertices: Float64Array, faces: Int64Array) -> Any:
-    """A trimesh of the vertices as they come back from decimal text."""
-    from trimesh import Trimesh
-
-    return Trimesh(np.round(vertices, _DECIMALS), faces, process=False)
+def _material(entry: MaterialEntry, label: str, notes: list[str]) -> Material:
+    diffuse = np.array(entry.diffuse)
+    if diffuse.min() < 0 or diffuse.max() > 1:
+        notes.append(f"{label}.material.diffuse {diffuse.tolist()} clipped to 0 … 1, as the original converter does")
+    if entry.rand_tri_diffuse_seed is not None and entry.random_diffuse_max == 0:
+        raise InputError("material", "random_diffuse_max is 0", "expected more than 0 beside a seed")
+    # An 8-bit colour, cut off and not rounded: 0.5 becomes 127 / 255.
+    red, green, blue = (np.floor(np.clip(diffuse, 0, 1) * 255) / 255).tolist()
+    return Material((red, green, blue), entry.specular, entry.roughness, entry.emissive)
 
 
-def shade_smooth(
-    vertices: Float64Array, faces: Int64Array
-) -> tuple[Float32Array, Float32Array, Int64Array, Int64Array]:
-    """What `smooth_shading: true` makes of a mesh.
+def _transformed(entry: TransformEntry, vertices: Float64Array, faces: Int64Array) -> tuple[Float64Array, Int64Array]:
+    for axis, angle in zip(np.eye(3), entry.rotation, strict=True):
+        vertices = vertices @ np.asarray(rotation_matrix(math.radians(angle), axis))[:3, :3].T
+    vertices = vertices * entry.scale + entry.translation
+    largest = float(np.abs(vertices).max())
+    if largest > MAX_COORDINATE:
+        raise InputError("", f"the largest coordinate is {largest:.3g}, more than 1e9", "scale it down")
+    mirrored = sum(factor < 0 for factor in entry.scale) % 2
+    return vertices, faces[:, ::-1] if mirrored else faces
+
+
+def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
+    """Write a scene as JSON with a folder NAME_meshes of OBJ files beside it, whole or not at all.
 
     Args:
-        vertices: (V, 3); faces are smoothed across edges whose vertices they share.
-        faces: (F, 3).
+        overwrite: whether a folder that exists is replaced.
 
     Returns:
-        (F, 3, 3) triangles and normals, (F,) the shading group of each triangle, (F,) its number before the reordering.
-    """
-    from trimesh import Trimesh
-    from trimesh.graph import connected_component_labels, smooth_shade
-
-    split = smooth_shade(Trimesh(vertices, faces, process=False), angle=math.radians(CREASE_DEGREES))
-    order = np.hstack(split.metadata.get("original_components", [np.arange(len(faces))]))
-    mesh = _as_text(split.vertices, split.faces)
-    groups = connected_component_labels(mesh.face_adjacency, node_count=len(mesh.faces))
-    triangles, normals = mesh.vertices[mesh.faces], mesh.vertex_normals[mesh.faces]
-    return triangles.astype(np.float32), normals.astype(np.float32), groups, order
-
-
-def shade_flat(vertices: Float64Array, faces: Int64Array) -> tuple[Float32Array, Float32Array, Int64Array]:
-    """What `smooth_shading: false` makes of a mesh: triangles, face normals, and each triangle a group of its own."""
-    count = len(faces)
-    mesh = _as_text(vertices[faces].reshape(-1, 3), np.arange(3 * count).reshape(-1, 3))
-    triangles, normals = mesh.vertices[mesh.faces], mesh.vertex_normals[mesh.faces]
-    return triangles.astype(np.float32), normals.astype(np.float32), np.arange(count)
-
-
-def _random_colours(seed: int, upper: float, count: int) -> Float32Array:
-    """(count, 3) colours of the original's generator."""
-    # The format is defined by the legacy generator; a new one would give other colours.
-    generator = np.random.RandomState(seed)  # noqa: NPY002
-    # One call per part and one call for all draw the same numbers.
-    colours = generator.randint(0, math.ceil(256 * upper), (count, 3))
-    return (colours / 255).astype(np.float32)
-
-
-def remesh(vertices: Float64Array, faces: Int64Array, target: int) -> tuple[Float64Array, Int64Array]:
-    """At most `target` triangles: long edges are cut in halves, alike in both neighbours, until there are at
-    least `target` triangles, then quadric decimation takes the surplus (which may leave flat parts uneven). Coordinates
-    pass through float32.
+        Lines that tell what the format could not hold, with counts; empty when reading it back gives the same scene.
 
     Raises:
-        InputError: the mesh has no area, or is too large to be cut that finely.
+        InputError: a place that cannot be written, or too many materials.
     """
-    from renderformer.data.geometry.simplify import simplify, subdivide
+    losses: Counter[str] = Counter()
+    renamed = [number for number, camera in enumerate(scene.cameras) if camera.name not in ("", f"camera_{number}")]
+    losses["names of cameras"] += len(renamed)
+    pieces = list(_pieces(scene, path, losses))
+    folder = path.with_name(f"{path.stem}_meshes")
+    _check_folder(folder, overwrite)
+    objects: dict[str, ObjectEntry] = {}
+    with new_folder(folder) as temporary:
+        for number, (name, mesh, material) in enumerate(pieces):
+            slug = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:60]
+            file = f"{number:03d}_{slug}.obj"
+            smooth = _write_geometry(temporary / file, mesh, losses)
+            objects[name] = _object_entry(f"{folder.name}/{file}", material, smooth)
+        cameras = tuple(map(_camera_entry, scene.cameras))
+        entry = SceneEntry(scene_name=scene.name, version="1.0", objects=objects, cameras=cameras)
+        text = json.dumps(entry.model_dump(exclude_unset=True), indent=2) + "\n"
+        with swapped(temporary, folder), atomic_path(path) as target:
+            target.write_text(text, encoding="utf-8")
+    return [f"{count} {loss}" for loss, count in losses.items() if count]
 
-    mesh = Mesh("to remesh", vertices[faces].astype(np.float32))
-    area = float(areas(mesh.triangles).sum())
-    if area <= 0:
-        raise InputError("", "the mesh to remesh has no area", "check the file")
-    # From four times the edge of `target` equilateral triangles downward: the less surplus, the more even they stay.
-    edge = 4 * math.sqrt(area / target * 4 / math.sqrt(3))
-    fine = mesh
-    while len(fine) < target:
-        fine, edge = subdivide(mesh, edge)[0], 0.9 * edge
-    triangles = simplify(fine, target)[0].triangles
-    order = merge_corners(triangles)
-    points = np.empty((int(order.max()) + 1, 3))
-    points[order] = triangles
-    return points, order
+
+def _pieces(scene: Scene, path: Path, losses: Counter[str]) -> Iterator[tuple[str, Mesh, Material]]:
+    """(name, mesh, material), each of one material; a mesh of several falls into pieces, in order of appearance."""
+    names = {mesh.name for mesh in scene.objects}
+    total = 0
+    for mesh in scene.objects:
+        if mesh.patch_index is not None:
+            losses["textured triangles flattened to their mean material"] += int((mesh.patch_index >= 0).sum())
+        # Colours that become the same 8 bits can share an object.
+        rounded = mesh.materials.astype(np.float64)
+        rounded[:, DIFFUSE] = np.round(rounded[:, DIFFUSE] * 255) / 255
+        moved = np.abs(rounded[:, DIFFUSE] - mesh.materials[:, DIFFUSE]).max(axis=1) > _COLOUR_TOLERANCE
+        losses["triangles with diffuse colours rounded to 8 bits"] += int(moved.sum())
+        rows, first, row_index = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+        total += len(rows)
+        if total > _MAX_PIECES:
+            raise InputError(path, f"the scene has more than {_MAX_PIECES} materials, one file each", "save it as .h5")
+        if len(rows) > 1:
+            losses["pieces made of objects with several materials"] += len(rows)
+        for number, row in enumerate(np.argsort(first)):
+            name = mesh.name
+            while number and name in names:
+                name, number = f"{mesh.name}_{number}", number + 1
+            names.add(name)
+            try:
+                material = Material.from_row(rows[row])
+            except InputError as error:
+                raise error.within(f"object {mesh.name!r}").within(path) from None
+            chosen = row_index.reshape(-1) == row
+            keep = chosen & has_area(mesh.triangles)
+            losses["zero-area triangles left out"] += int(chosen.sum() - keep.sum())
+            if keep.any():
+                yield name, Mesh(name, mesh.triangles[keep], mesh.normals[keep]), material
+
+
+def _write_geometry(file: Path, mesh: Mesh, losses: Counter[str]) -> bool:
+    """Write an OBJ file; whether smooth shading comes closer to the mesh's normals than flat shading."""
+    points = np.asarray(np.round(np.asarray(mesh.triangles, np.float64), 8) + 0.0, np.float64)
+    keys = np.concatenate([points, np.round(mesh.normals.astype(np.float64), 4) + 0.0], axis=-1).reshape(-1, 6)
+    _, first, corners = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    vertices, faces = points.reshape(-1, 3)[first], corners.reshape(-1, 3)
+    obj.write(file, vertices, faces)
+    off_flat = off_smooth = _differs(mesh.normals, shade_flat(vertices, faces)[1])
+    if off_flat.any():
+        _, normals, _, order = shade_smooth(vertices, faces)
+        off_smooth = _differs(mesh.normals[order], normals)
+    losses["triangles get other normals when read"] += int(min(off_smooth.sum(), off_flat.sum()))
+    return bool(off_smooth.sum() < off_flat.sum())
+
+
+def _differs(normals: AnyArray, others: AnyArray) -> BoolArray:
+    """(F,) whether a normal of the triangle differs."""
+    return np.asarray((np.abs(normals - others) > _NORMAL_TOLERANCE).any((1, 2)))
+
+
+def _object_entry(mesh_path: str, material: Material, smooth: bool) -> ObjectEntry:
+    steps = np.round(np.asarray(material.diffuse) * 255)
+    # The reader cuts off; a quarter step above the colour survives that and any rounding.
+    red, green, blue = (round(float(value), 6) for value in np.minimum((steps + 0.25) / 255, 1.0))
+    still = (0.0, 0.0, 0.0)
+    return ObjectEntry(
+        mesh_path=mesh_path,
+        material=MaterialEntry(
+            diffuse=(red, green, blue),
+            specular=_short_colour(material.specular),
+            roughness=_short(material.roughness),
+            emissive=_short_colour(material.emission),
+            smooth_shading=smooth,
+            rand_tri_diffuse_seed=None,
+        ),
+        transform=TransformEntry(translation=still, rotation=still, scale=(1.0, 1.0, 1.0), normalize=False),
+    )
+
+
+def _short(value: float) -> float:
+    """The shortest decimal that is the same float32."""
+    return float(str(np.float32(value)))
+
+
+def _short_colour(colour: RGB) -> RGB:
+    return _short(colour[0]), _short(colour[1]), _short(colour[2])
+
+
+def _camera_entry(camera: Camera) -> CameraEntry:
+    position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
+    # The point of view nearest to the origin, so that the numbers are small; at least one unit ahead.
+    target = position + forward * max(1.0, float(-position @ forward))
+    up = camera.c2w[:3, 1].astype(np.float64)
+    return CameraEntry(position=position.tolist(), look_at=target.tolist(), up=up.tolist(), fov=camera.fov)
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a place that cannot be written, and a folder that this module did not write."""
+    if not folder.parent.is_dir():
+        raise InputError(folder, f"cannot write, the folder {folder.parent} does not exist", "create it first")
+    if folder.is_symlink() or folder.exists():
+        ours = folder.is_dir() and all(_MESH_NAME.fullmatch(item.name) for item in folder.iterdir())
+        if not ours or folder.is_symlink():
+            raise InputError(folder, "holds other things than saved meshes", "move it away or use another name")
+        if not overwrite:
+            raise InputError(folder, "exists", "allow overwriting or give another name")

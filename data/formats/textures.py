@@ -17,14 +17,14 @@ from __future__ import annotations
 import io
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from renderformer.data.arrays import (
     AnyArray,
-    BoolArray,
     Float16Array,
     Float32Array,
     Float64Array,
@@ -34,24 +34,13 @@ from renderformer.data.arrays import (
 )
 from renderformer.data.colour import srgb_to_linear
 from renderformer.data.formats.materials import Surface
+from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.scene import CHANNELS, PATCH_SIZE
-
-if TYPE_CHECKING:
-    from renderformer.data.formats.gltf import GltfTexture
 
 # Triangles baked at once; the intermediate arrays of a chunk stay below 100 MB.
 _CHUNK = 256
-# More patches than this would need over 400 MB; larger meshes get one mean colour per triangle.
-MAX_PATCHES = 16384
 # A triangle is uniform when no channel spans more than one step of an 8-bit picture.
 _UNIFORM = 1 / 255
-
-
-def triangle_mask(size: int = PATCH_SIZE) -> BoolArray:
-    """(size, size) whether a texel belongs to the triangle: i + j <= size."""
-    steps = np.arange(size)
-    mask: BoolArray = steps[:, None] + steps[None] <= size
-    return mask
 
 
 @dataclass(eq=False)
@@ -140,30 +129,9 @@ class Textures:
     metallic_roughness: Picture | None = None
     emission: Picture | None = None
 
-    @classmethod
-    def from_image(cls, image: Any, notes: list[str]) -> Textures | None:
-        """Textures with one base colour picture, a PIL image; None, and a note, if it cannot be decoded."""
-        pixels = _decode(image, "texture", notes)
-        return None if pixels is None else cls(base=Picture(pixels))
 
-    @classmethod
-    def from_gltf(cls, sources: dict[str, GltfTexture], notes: list[str]) -> Textures | None:
-        """Textures from the references of a glTF material; a picture that cannot be decoded is noted."""
-        found: dict[str, Picture] = {}
-        for kind, source in sources.items():
-            pixels = _decode(source.picture, f"{kind} texture", notes)
-            if pixels is None:
-                continue
-            cosine, sine = np.cos(source.rotation), np.sin(source.rotation)
-            turn = np.array([[cosine, sine], [-sine, cosine]]) * source.scale
-            matrix = np.column_stack([turn, source.offset])
-            found[kind] = Picture(pixels, kind != "metallic_roughness", matrix, source.wrap)
-        return cls(**found) if found else None
-
-
-def _decode(source: Any, label: str, notes: list[str]) -> UInt8Array | None:
-    from PIL import Image
-
+def decoded(source: Any, label: str, notes: list[str]) -> UInt8Array | None:
+    """(H, W, 3) pixels of a picture, a PIL image or the bytes of a file; None, and a note, if it cannot be decoded."""
     try:
         image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
         if image.mode.startswith("I;16"):
@@ -201,7 +169,7 @@ def bake_patches(
     tint = np.broadcast_to(np.asarray(base, np.float64), (count, 3))
     rows = np.empty((count, CHANNELS), np.float32)
     index = np.full(count, -1, np.int32)
-    kept: list[Float16Array] = []
+    chunks: list[Float16Array] = []
     total = 0
     pictures = [p for p in (textures.base, textures.metallic_roughness, textures.emission) if p is not None]
     # Triangles that read the same levels of all pictures are baked together.
@@ -218,13 +186,13 @@ def bake_patches(
             patches = np.zeros((int(varies.sum()), CHANNELS, PATCH_SIZE, PATCH_SIZE), np.float16)
             patches[:, :, triangle_mask()] = points[varies].swapaxes(1, 2)
             index[part[varies]] = total + np.arange(len(patches))
-            kept.append(patches)
+            chunks.append(patches)
             total += len(patches)
     rows[~usable] = surface.rows(base=tint[~usable], count=int((~usable).sum()))
     if count > MAX_PATCHES:
         counts[f"textured triangles got one mean colour each, patches are made for {MAX_PATCHES} at most"] += count
     counts["triangles got a texture patch"] += total
-    return (rows, np.concatenate(kept), index) if kept else (rows, None, None)
+    return (rows, np.concatenate(chunks), index) if chunks else (rows, None, None)
 
 
 def _shade(

@@ -1,1 +1,1 @@
-"""Triangles: areas, welding, parts, stages, simplification, subdivision."""
+"""Geometry: areas and edges of triangles, simplification, subdivision, the walls of a stage."""

@@ -8,6 +8,7 @@ diagonals so that no direction is preferred.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Material, Mesh
 
-STAGE_KINDS = ("floor", "wall", "corner", "box")
+StageKind = Literal["floor", "wall", "corner", "box"]
+STAGE_KINDS: tuple[str, ...] = get_args(StageKind)
 WALL_NAMES = ("floor", "wall_back", "wall_left", "wall_right")
 
 # Greys that differ a little, so that the edges between floor and walls stay visible in flat light.
@@ -70,7 +72,8 @@ def stage_meshes(
     if not wall_top > floor_height or not half_width > 0:
         raise InputError(
             "stage",
-            f"wall_top {wall_top:g} must be above floor_height {floor_height:g} and half_width {half_width:g} positive",
+            f"wall_top is {wall_top:g}, floor_height is {floor_height:g}, half_width is {half_width:g}",
+            "expected wall_top above floor_height and a positive half_width",
         )
     unknown = sorted(set(materials or {}) - set(WALL_NAMES))
     if unknown:

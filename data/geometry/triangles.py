@@ -1,6 +1,6 @@
-"""Area, corners and connected parts of triangle soups; vertex normals that are smooth but for creases.
+"""Area, corners, edges and connected parts of triangles; vertex normals that are smooth but for creases.
 
-Shapes: N triangles, V distinct corner positions.
+Triangles are soups (N, 3, 3) of corner positions, or faces (F, 3) that name V vertices.
 """
 
 from __future__ import annotations
@@ -74,6 +74,43 @@ def merge_corners(triangles: AnyArray) -> Int64Array:
     return unique_rows(triangles.reshape(-1, 3))[1].reshape(-1, 3)
 
 
+def weld(triangles: AnyArray) -> tuple[Float64Array, Int64Array]:
+    """(V, 3) vertices and (N, 3) faces of triangles (N, 3, 3); corners at exactly equal positions are one vertex."""
+    faces = merge_corners(triangles)
+    vertices = np.empty((int(faces.max()) + 1, 3))
+    vertices[faces] = triangles
+    return vertices, faces
+
+
+def half_edges(faces: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Half-edges of faces (F, 3), numbered 3 * face + corner, from that corner to the next: two (M,) that lie on one
+    edge, and the (K,) that have no partner."""
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    key = np.minimum(start, end) * (int(faces.max(initial=0)) + 1) + np.maximum(start, end)
+    order = np.argsort(key, kind="stable")
+    same = key[order][1:] == key[order][:-1]
+    alone = np.ones(len(key), bool)
+    alone[1:] &= ~same
+    alone[:-1] &= ~same
+    return order[:-1][same], order[1:][same], order[alone]
+
+
+def open_edges(faces: Int64Array) -> Int64Array:
+    """(K, 2) vertices of the edges that faces (F, 3) do not run through equally often in both directions."""
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    size = int(faces.max(initial=0)) + 1
+    key, index = np.unique(np.minimum(start, end) * size + np.maximum(start, end), return_inverse=True)
+    # An edge without length runs in no direction.
+    balance = np.bincount(index.ravel(), np.sign(end - start))
+    return np.stack([key // size, key % size], axis=1)[balance != 0]
+
+
+def is_closed(faces: Int64Array) -> bool:
+    """Whether every directed edge of faces (F, 3) is met by exactly one in the other direction."""
+    directed = faces.ravel() * (int(faces.max(initial=0)) + 1) + np.roll(faces, -1, axis=1).ravel()
+    return len(np.unique(directed)) == len(directed) and not len(open_edges(faces))
+
+
 def connected_parts(triangles: AnyArray) -> Int64Array:
     """(N,) number of the part of each triangle, in order of first appearance; triangles that share a corner position
     belong to one part.
@@ -124,13 +161,9 @@ def smooth_normals(
     count = len(points)
     face = face_normals(points)
 
-    # Half-edge k of a triangle runs from its corner k to corner k + 1; neighbours list an edge in opposite order.
     start, end = corners.ravel(), np.roll(corners, -1, axis=1).ravel()
-    low, high = np.minimum(start, end), np.maximum(start, end)
-    edge = low * (int(high.max(initial=0)) + 1) + high
-    order = np.argsort(edge, kind="stable")
-    same = edge[order[1:]] == edge[order[:-1]]
-    one, two = order[:-1][same], order[1:][same]
+    one, two, _ = half_edges(corners)
+    # Neighbours that agree about the outside list their edge in opposite order.
     cosine = (face[one // 3] * face[two // 3]).sum(-1)
     joined = (cosine > np.cos(np.radians(crease))) & (start[one] == end[two])
     one, two = one[joined], two[joined]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float32Array, Float64Array
-from renderformer.data.camera import Camera
+from renderformer.data.camera import Camera, direction
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.stages import stage_meshes
 from renderformer.data.geometry.triangles import smooth_normals
@@ -285,20 +285,14 @@ def _lights(
     return [light.mesh() for light in lights]
 
 
-def _direction(azimuth: float, elevation: float) -> Float64Array:
-    """Unit vector; azimuth 0 is -Y, counter-clockwise seen from above, both in degrees (as `Camera.from_angles`)."""
-    a, e = math.radians(azimuth), math.radians(elevation)
-    return np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
-
-
 def _light_position(rng: np.random.Generator, stage: _Stage, points: Float64Array) -> Float64Array:
     reach = 90.0 if stage.walls else 180.0
-    position = LIGHT_DISTANCE[0] * _direction(0, 60)
+    position = LIGHT_DISTANCE[0] * direction(0, 60)
     for _ in range(40):
         # Uniform over the sphere, not over the angle, so that the zenith is not overfull.
         low, high = (math.sin(math.radians(e)) for e in LIGHT_ELEVATION)
         elevation = math.degrees(math.asin(rng.uniform(low, high)))
-        position = rng.uniform(*LIGHT_DISTANCE) * _direction(rng.uniform(-reach, reach), elevation)
+        position = rng.uniform(*LIGHT_DISTANCE) * direction(rng.uniform(-reach, reach), elevation)
         if stage.hidden(points, position).mean() < 0.3:
             break
     return position
@@ -308,9 +302,9 @@ def _irradiance(stage: _Stage, position: Float64Array, points: Float64Array, nor
     """(M,) irradiance per radiance and area of a small light that faces the origin; walls hide, objects do not."""
     toward = position - points
     squared = np.einsum("nk,nk->n", toward, toward)
-    direction = toward / np.sqrt(squared)[:, None]
-    facing = np.clip(direction @ (position / np.linalg.norm(position)), 0, None)
-    cosine = np.clip(np.einsum("nk,nk->n", direction, normals), 0, None)
+    outward = toward / np.sqrt(squared)[:, None]
+    facing = np.clip(outward @ (position / np.linalg.norm(position)), 0, None)
+    cosine = np.clip(np.einsum("nk,nk->n", outward, normals), 0, None)
     return np.where(stage.hidden(points, position), 0.0, cosine * facing / squared)
 
 
@@ -323,11 +317,11 @@ def _camera(rng: np.random.Generator, stage: _Stage, objects: list[Mesh], name: 
     middle = np.mean([mesh.bounds.mean(axis=0) for mesh in objects], axis=0)
     for _ in range(40):
         elevation = rng.uniform(*CAMERA_ELEVATION)
-        position = rng.uniform(*CAMERA_DISTANCE) * _direction(rng.uniform(-reach, reach), elevation)
+        position = rng.uniform(*CAMERA_DISTANCE) * direction(rng.uniform(-reach, reach), elevation)
         if stage.hidden(points, position).mean() < 0.03:
             break
     else:
-        position = 1.75 * _direction(0, 20)
+        position = 1.75 * direction(0, 20)
     one = objects[rng.integers(len(objects))].bounds.mean(axis=0)
     target = (middle if rng.random() < 0.7 else one) * rng.uniform(0.3, 1.0) + rng.normal(size=3) * 0.04
     return Camera.look_at(position.tolist(), target.tolist(), fov=float(rng.uniform(*FOV)), name=name)

@@ -16,7 +16,7 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
-from renderformer.data.formats.loading import SCENE_FORMATS, load_scene
+from renderformer.data.formats import SCENE_FORMATS, load_scene
 from renderformer.data.progress import Progress
 from renderformer.data.scene import EMISSION, Scene
 from renderformer.data.sets.manifest import IMPORTED_SEED, Recipe, record_hashes, write_manifest

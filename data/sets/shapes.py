@@ -14,12 +14,13 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float64Array, Int64Array
 from renderformer.data.errors import InputError
+from renderformer.data.geometry.decimation import decimate_closed
+from renderformer.data.geometry.subdivide import quartered
+from renderformer.data.geometry.triangles import is_closed
 
 Shape = tuple[Float64Array, Int64Array]
 Maker = Callable[[np.random.Generator, int], Shape]
 
-# fast_simplification stalls above its target at the default aggressiveness (spec training.md).
-AGGRESSIVENESS = (5, 6, 9)
 # Of the objects, where the user gives meshes.
 MESH_SHARE = 1 / 3
 # Of a face of a unit-sized shape; smaller ones have no normal in float32.
@@ -54,10 +55,10 @@ def random_shape(
         else:
             name = names[rng.choice(len(names), p=weights / weights.sum())]
             vertices, faces = FAMILIES[name][0](rng, budget)
-            vertices, faces = simplified((on_grid(vertices), faces), budget)
+            vertices, faces = decimate_closed(on_grid(vertices), faces, budget)
         # Coarse shapes are cut finer half of the time, so that flat sides of many triangles occur as well.
         while 0 < 4 * len(faces) <= budget and rng.random() < 0.5:
-            vertices, faces = _subdivided(vertices, faces)
+            vertices, faces = quartered(vertices, faces)
         if not 4 <= len(faces) <= budget or not is_closed(faces):
             continue
         if volume(vertices, faces) > 1e-4 and _smallest_area(vertices, faces) > MIN_AREA:
@@ -70,14 +71,6 @@ def on_grid(vertices: Float64Array) -> Float64Array:
     return np.asarray(np.round(vertices / GRID) * GRID, np.float64)
 
 
-def is_closed(faces: Int64Array) -> bool:
-    """Whether every directed edge is met by exactly one in the other direction."""
-    edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    base = int(faces.max()) + 1
-    forward, backward = edges[:, 0] * base + edges[:, 1], edges[:, 1] * base + edges[:, 0]
-    return len(np.unique(forward)) == len(forward) and np.array_equal(np.sort(forward), np.sort(backward))
-
-
 def volume(vertices: Float64Array, faces: Int64Array) -> float:
     """Signed volume; positive when the faces look outward."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
@@ -87,33 +80,6 @@ def volume(vertices: Float64Array, faces: Int64Array) -> float:
 def _smallest_area(vertices: Float64Array, faces: Int64Array) -> float:
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).min() / 2)
-
-
-def simplified(shape: Shape, budget: int) -> Shape:
-    """At most `budget` faces by quadric decimation where it reaches them; else the best that it did."""
-    vertices, faces = shape
-    if len(faces) <= budget:
-        return shape
-    from fast_simplification import simplify
-
-    for aggressiveness in AGGRESSIVENESS:
-        points, triangles = simplify(
-            vertices.astype(np.float32), faces.astype(np.int32), target_count=budget, agg=aggressiveness
-        )
-        if len(triangles) <= budget:
-            break
-    return np.asarray(points, np.float64), np.asarray(triangles, np.int64)
-
-
-def _subdivided(vertices: Float64Array, faces: Int64Array) -> Shape:
-    """Each face cut into four at the middles of its edges."""
-    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]], axis=-1).reshape(-1, 2)
-    unique, index = np.unique(edges, axis=0, return_inverse=True)
-    m = index.reshape(-1, 3) + len(vertices)
-    a, b, c = faces.T
-    quarters = [[a, m[:, 0], m[:, 2]], [b, m[:, 1], m[:, 0]], [c, m[:, 2], m[:, 1]], [m[:, 0], m[:, 1], m[:, 2]]]
-    cut = np.concatenate([np.stack(corners, axis=1) for corners in quarters])
-    return np.concatenate([vertices, vertices[unique].mean(axis=1)]), cut
 
 
 def _manifold3d() -> Any:

@@ -12,9 +12,10 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
+from renderformer.data.geometry.triangles import is_closed, weld
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Mesh
-from renderformer.data.sets.shapes import Shape, is_closed, volume
+from renderformer.data.sets.shapes import Shape, volume
 
 # What a scene may have; more detail than this is never used.
 MAX_TRIANGLES = 3000
@@ -57,12 +58,13 @@ def load_user_meshes(
     Raises:
         InputError: no such folder, or no usable mesh in it.
     """
-    from renderformer.data.formats.meshes import FORMATS, load_mesh_file
+    from renderformer.data.formats import MESH_FORMATS
+    from renderformer.data.formats.mesh_file import load_mesh_file
 
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "is not a folder", "give one with mesh files")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MESH_FORMATS and path.is_file())
     meshes = []
     for done, path in enumerate(paths, 1):
         name = path.relative_to(folder).as_posix()
@@ -97,11 +99,5 @@ def _user_mesh(name: str, triangles: Float32Array) -> UserMesh:
 
 def _closed(triangles: Float32Array, budget: int) -> Shape | None:
     """Vertices (V, 3) and faces of a soup whose equal corners are one; None unless it is closed and in the budget."""
-    from renderformer.data.geometry.triangles import merge_corners
-
-    faces = merge_corners(triangles)
-    if len(faces) > budget or not is_closed(faces):
-        return None
-    vertices = np.empty((int(faces.max()) + 1, 3))
-    vertices[faces.ravel()] = triangles.reshape(-1, 3)
-    return vertices, faces
+    vertices, faces = weld(triangles)
+    return None if len(faces) > budget or not is_closed(faces) else (vertices, faces)

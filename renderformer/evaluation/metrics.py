@@ -14,7 +14,7 @@ from torch import Tensor
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast as rc
+from renderformer.data.rays.channels import RGB
 
 # Keeps the relative error of black pixels finite.
 RELATIVE_EPSILON = 0.01
@@ -90,10 +90,10 @@ def unlearned(pixels: Tensor, ambient: float | Tensor) -> Tensor:
     Args:
         pixels: (V, h, w, 29) feature images; ambient: radiance, one number or anything that broadcasts.
     """
-    known = pixels[..., rc.HIT_EMISSION] + pixels[..., rc.DIRECT] + pixels[..., rc.HIGHLIGHT]
-    return known + pixels[..., rc.REFLECTION] + pixels[..., rc.HIT_DIFFUSE] * ambient
+    known = pixels[..., RGB.emission] + pixels[..., RGB.direct] + pixels[..., RGB.highlight]
+    return known + pixels[..., RGB.reflection] + pixels[..., RGB.diffuse] * ambient
 
 
 def flat(pixels: Tensor, level: float | Tensor) -> Tensor:
     """Colours without any light: the diffuse albedo times one number, and what emits."""
-    return pixels[..., rc.HIT_EMISSION] + pixels[..., rc.HIT_DIFFUSE] * level
+    return pixels[..., RGB.emission] + pixels[..., RGB.diffuse] * level

@@ -202,7 +202,7 @@ class ShadingModel(nn.Module):
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
         """See `renderformer.model.protocol.Model`. Of a scene of more triangles than `token_triangles`, a simplified
         copy is encoded; rays see every triangle."""
-        from renderformer.data.rays.raycast import lit_tokens
+        from renderformer.data.rays.tokens import lit_tokens
 
         caster, tokens, light = lit_tokens(scene, self.config.token_triangles, step)
         notes: tuple[str, ...] = ()

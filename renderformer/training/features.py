@@ -27,7 +27,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
 from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.channels import RGB
-from renderformer.data.rays.raycast import lit_tokens
+from renderformer.data.rays.tokens import lit_tokens
 from renderformer.data.scene import Scene
 from renderformer.data.sets.manifest import Recipe
 from renderformer.data.sets.shards import HALF_MAX, read_shard, scene_of, shard_paths

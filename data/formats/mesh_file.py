@@ -1,0 +1,111 @@
+"""A mesh file of any format, as a scene of its objects or as bare geometry."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from renderformer.data.arrays import Float64Array, Int64Array
+from renderformer.data.errors import InputError
+from renderformer.data.files import read_bytes
+from renderformer.data.formats.assembly import assemble
+from renderformer.data.formats.parts import MeshFile, Part, limited
+from renderformer.data.formats.table import format_of, refused
+from renderformer.data.scene import Scene
+
+# Vertices (V, 3) and faces (F, 3).
+Geometry: TypeAlias = tuple[Float64Array, Int64Array]
+
+MAX_FILE_BYTES = 4 * 2**30
+
+
+def load_mesh_file(path: str | os.PathLike[str]) -> Scene:
+    """Read a bare mesh file.
+
+    Args:
+        path: a file of a format in `MESH_FORMATS`.
+
+    Returns:
+        A Scene without cameras, in the units of the file, Z up; objects in the order of the file under unique names.
+        Vertex normals of the file are kept where they are usable, else edges below 30 degrees are smooth. Its
+        notes count what was dropped, moved or ignored.
+
+    Raises:
+        InputError: the file cannot be read or has no usable triangle; the line names the file and the remedy.
+    """
+    file = _opened(Path(path))
+    try:
+        return assemble(_parts(file), file)
+    except InputError as error:
+        raise refused(error, file.path, file.data) from None
+
+
+def load_geometry(paths: Iterable[Path]) -> dict[Path, Geometry]:
+    """The bare geometry of mesh files, as `trimesh.load(path, process=False, force="mesh")` gives it: vertices are not
+    merged, objects are joined, glTF keeps its axes.
+
+    Returns:
+        Of each path (V, 3) float64 vertices and (F, 3) faces.
+
+    Raises:
+        InputError: a file cannot be read, has no triangles, or NaN, infinite or huge coordinates.
+    """
+    return {path: _joined(_opened(path, bare=True)) for path in dict.fromkeys(paths)}
+
+
+def _joined(file: MeshFile) -> Geometry:
+    try:
+        parts = _parts(file)
+        for part in parts:
+            part.check()
+    except InputError as error:
+        raise refused(error, file.path, file.data) from None
+    offsets = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
+    faces = np.concatenate([part.faces + offset for part, offset in zip(parts, offsets, strict=True)])
+    return np.concatenate([part.vertices for part in parts]), faces
+
+
+def _opened(path: Path, bare: bool = False) -> MeshFile:
+    file_format = format_of(path)
+    if file_format.contents != "mesh":
+        raise InputError(path, f"is a {file_format.name} file, expected a mesh file", "give one without a scene")
+    return MeshFile(path, read_bytes(path, MAX_FILE_BYTES), file_format, bare)
+
+
+def _parts(file: MeshFile) -> list[Part]:
+    """At least one object with faces; whatever the damage made a library raise becomes an InputError."""
+    try:
+        with _quiet():
+            parts = limited(file.format.load().read(file))
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError("", "needs more memory than there is", "simplify the mesh") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError("", f"cannot be read as {file.format.name} ({reason})", "export it again") from error
+    if not parts:
+        raise InputError("", "has no triangles", "export it with faces")
+    return parts
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines of trimesh, and an error where NumPy stops reading numbers at the first bad word."""
+    log = logging.getLogger("trimesh")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message=".*string or file could not be read.*")
+            yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,120 @@
+"""What the readers of mesh formats are given, and the objects that they return.
+
+Legend: V vertices, F triangles of one object.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from renderformer.data.arrays import Float64Array, Int64Array
+from renderformer.data.errors import InputError, one_line
+from renderformer.data.formats.materials import NEUTRAL, Surface
+from renderformer.data.formats.table import Format
+from renderformer.data.formats.textures import Textures
+from renderformer.data.scene import MAX_COORDINATE
+
+MAX_TRIANGLES = 20_000_000
+
+
+class Notes:
+    """What reading changed or left out.
+
+    Attributes:
+        lines: events as sentences; one that repeats is told once.
+        counts: how often a kind of event happened, by its words.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.counts: Counter[str] = Counter()
+
+    def of(self, path: Path) -> tuple[str, ...]:
+        """One line per event or kind of event, each with the name of the file."""
+        counted = [f"{count} {event}" for event, count in self.counts.items() if count]
+        return tuple(one_line(f"{path.name}: {line}") for line in [*dict.fromkeys(self.lines), *counted])
+
+
+@dataclass
+class MeshFile:
+    """A mesh file to be read.
+
+    Attributes:
+        path: where it lies; files that it refers to lie in the same folder.
+        data: its content.
+        format: that its suffix names.
+        bare: whether only vertices and faces are needed, in the axes of the file and with its objects in the order
+            of trimesh.
+        notes: where readers add what they change.
+    """
+
+    path: Path
+    data: bytes
+    format: Format
+    bare: bool = False
+    notes: Notes = field(default_factory=Notes)
+
+
+@dataclass
+class Part:
+    """One object as the file has it.
+
+    Attributes:
+        name: may repeat in the file.
+        vertices: (V, 3) in the units of the file, Z up (in the file's own axes if `MeshFile.bare`).
+        faces: (F, 3) indices into the vertices, counter-clockwise seen from outside.
+        normals: (V, 3) of any length, or None.
+        uv: (V, 2) texture coordinates with the origin at the upper left, or None.
+        colors: linear RGB, (V, 3) or (F, 3), or None.
+        surface: the material without pictures and colours.
+        textures: pictures that multiply it, or None.
+    """
+
+    name: str
+    vertices: Float64Array
+    faces: Int64Array
+    normals: Float64Array | None = None
+    uv: Float64Array | None = None
+    colors: Float64Array | None = None
+    surface: Surface = NEUTRAL
+    textures: Textures | None = None
+
+    def check(self) -> None:
+        """Refuse indices out of range, and coordinates that are not finite or too large.
+
+        Raises:
+            InputError: with the object as its place.
+        """
+        place, count = f"object {self.name!r}", len(self.vertices)
+        outside = self.faces[(self.faces < 0) | (self.faces >= count)]
+        if len(outside):
+            problem = f"a face refers to vertex {outside[0]}, but there are {count}"
+            raise InputError(place, problem, "export it again")
+        bad = int((~np.isfinite(self.vertices).all(axis=1)).sum())
+        if bad:
+            raise InputError(place, f"{bad} vertices are NaN or infinite", "repair the mesh")
+        largest = float(np.abs(self.vertices).max(initial=0))
+        if largest > MAX_COORDINATE:
+            raise InputError(place, f"the largest coordinate is {largest:.3g}, more than 1e9", "scale it down")
+
+
+def limited(parts: Iterable[Part]) -> list[Part]:
+    """The parts with faces; stops a file whose nodes show one object very often.
+
+    Raises:
+        InputError: far too many triangles or vertices in all.
+    """
+    chosen, total = [], 0
+    for part in parts:
+        # Vertices count too: an object with few faces may have many of them.
+        total += len(part.faces) + len(part.vertices)
+        if total > 2 * MAX_TRIANGLES:
+            raise InputError("", f"places more than {MAX_TRIANGLES} triangles", "simplify it")
+        if len(part.faces):
+            chosen.append(part)
+    return chosen

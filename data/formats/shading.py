@@ -1,0 +1,69 @@
+"""Geometry and colours as the original program's converter makes them from scene JSON.
+
+Its geometry passes through decimal text with eight places, so positions are rounded to 1e-8 here, and normals are
+computed from the rounded positions.
+
+Legend: V vertices, F triangles of one object.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from trimesh import Trimesh
+from trimesh.graph import connected_component_labels, smooth_shade
+
+from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
+from renderformer.data.geometry.triangles import CREASE_DEGREES
+
+# The converter writes its meshes as OBJ text with this many decimals before it reads them back.
+_DECIMALS = 8
+
+
+def shade_smooth(
+    vertices: Float64Array, faces: Int64Array
+) -> tuple[Float32Array, Float32Array, Int64Array, Int64Array]:
+    """What `smooth_shading: true` makes of a mesh.
+
+    Args:
+        vertices: (V, 3); faces are smoothed across edges whose vertices they share.
+        faces: (F, 3).
+
+    Returns:
+        (F, 3, 3) triangles and normals, (F,) the shading group of each triangle, (F,) its number before the reordering.
+    """
+    split = smooth_shade(Trimesh(vertices, faces, process=False), angle=math.radians(CREASE_DEGREES))
+    order = np.hstack(split.metadata.get("original_components", [np.arange(len(faces))]))
+    mesh = _as_text(split.vertices, split.faces)
+    groups = connected_component_labels(mesh.face_adjacency, node_count=len(mesh.faces))
+    return *_triangles(mesh), groups, order
+
+
+def shade_flat(vertices: Float64Array, faces: Int64Array) -> tuple[Float32Array, Float32Array, Int64Array, Int64Array]:
+    """What `smooth_shading: false` makes of a mesh: face normals, and each triangle a group of its own.
+
+    Takes and returns the same as `shade_smooth`.
+    """
+    numbers = np.arange(len(faces))
+    corners = np.arange(3 * len(faces)).reshape(-1, 3)
+    return *_triangles(_as_text(vertices[faces].reshape(-1, 3), corners)), numbers, numbers
+
+
+def _as_text(vertices: Float64Array, faces: Int64Array) -> Any:
+    """A trimesh of the vertices as they come back from decimal text."""
+    return Trimesh(np.round(vertices, _DECIMALS), faces, process=False)
+
+
+def _triangles(mesh: Any) -> tuple[Float32Array, Float32Array]:
+    return mesh.vertices[mesh.faces].astype(np.float32), mesh.vertex_normals[mesh.faces].astype(np.float32)
+
+
+def random_colours(seed: int, upper: float, count: int) -> Float32Array:
+    """(count, 3) diffuse colours of the converter's generator, from 0 to `upper`."""
+    # The format is defined by the legacy generator; a new one would give other colours.
+    generator = np.random.RandomState(seed)  # noqa: NPY002
+    # One call per part and one call for all draw the same numbers.
+    colours = generator.randint(0, math.ceil(256 * upper), (count, 3))
+    return (colours / 255).astype(np.float32)

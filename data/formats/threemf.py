@@ -1,0 +1,90 @@
+"""3MF: a ZIP archive of XML, in millimetres or other units, Z up."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from lxml import etree  # type: ignore[import-untyped]
+from trimesh.exchange.common import XML_PARSER_OPTIONS
+from trimesh.scene.transforms import SceneGraph
+
+from renderformer.data.errors import InputError
+from renderformer.data.formats.parts import MeshFile, Part
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
+
+MAX_UNPACKED_BYTES = 2**30
+_MAX_DEPTH = 64
+_MAX_COPIES = 100_000
+
+
+def read(file: MeshFile) -> Iterator[Part]:
+    """The objects of the file, once per item that shows them, in the order of the objects.
+
+    Raises:
+        InputError: not a ZIP archive, too large when unpacked, or too many copies of components.
+    """
+    _check_copies(file.data)
+    objects = read_with_trimesh("3mf", file.data, file)
+    if not objects.graph:
+        yield from objects.parts
+        return
+    graph = SceneGraph(base_frame=objects.base_frame)
+    for edge in objects.graph:
+        graph.update(**edge)
+    parts = {part.name: part for part in objects.parts}
+    nodes = [edge["frame_to"] for edge in objects.graph if edge.get("geometry") in parts]
+    # trimesh's graph has an order of its own; the file's is that of its objects.
+    order = {name: number for number, name in enumerate(parts)}
+    for node in sorted(nodes, key=lambda node: order[str(graph.get(node)[1])]):
+        matrix, name = graph.get(node)
+        part = parts[str(name)]
+        faces = part.faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else part.faces
+        yield replace(part, name=str(node), vertices=part.vertices @ matrix[:3, :3].T + matrix[:3, 3], faces=faces)
+
+
+def _check_copies(data: bytes) -> None:
+    """Refuse archives that unpack to too much, and components that multiply without end."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise InputError("", f"is not a 3MF archive ({error})", "export it again") from None
+    size = sum(info.file_size for info in archive.infolist())
+    if size > MAX_UNPACKED_BYTES:
+        problem = f"unpacks to {size} bytes, more than the {MAX_UNPACKED_BYTES} that are read"
+        raise InputError("", problem, "simplify the mesh")
+    model = next((name for name in archive.namelist() if "3d/3dmodel.model" in name.lower()), None)
+    if model is None:
+        problem = "is a ZIP archive without 3D/3dmodel.model, so it is not a 3MF file"
+        raise InputError("", problem, "check that the suffix names the format")
+    components, items = _components(archive, model)
+    copies: dict[str, int] = {}
+
+    def count(identity: str, depth: int) -> int:
+        if depth > _MAX_DEPTH:
+            raise InputError("", "its components contain each other", "the file is damaged, export it again")
+        if identity not in copies:
+            copies[identity] = 1 + sum(count(child, depth + 1) for child in components.get(identity, []))
+        return copies[identity]
+
+    if sum(count(item, 0) for item in items) > _MAX_COPIES:
+        raise InputError("", f"places more than {_MAX_COPIES} copies of its components", "export it as one mesh")
+
+
+def _components(archive: zipfile.ZipFile, model: str) -> tuple[dict[str, list[str]], list[str]]:
+    """The objects that each object contains, and the objects that the build shows, by id."""
+    components: dict[str, list[str]] = {}
+    items: list[str] = []
+    with archive.open(model) as stream:
+        tags = ("{*}object", "{*}item")
+        for _, element in etree.iterparse(stream, events=("end",), tag=tags, **XML_PARSER_OPTIONS):
+            if element.tag.endswith("item"):
+                items.append(element.get("objectid", ""))
+                continue
+            inner = [component.get("objectid", "") for component in element.iter("{*}component")]
+            components[element.get("id", "")] = inner
+            element.clear()
+    return components, items

@@ -1,0 +1,131 @@
+"""trimesh's readers, guarded: they read no files outside the folder of the mesh."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from trimesh.exchange.load import mesh_loaders
+from trimesh.geometry import triangulate_quads
+from trimesh.resolvers import FilePathResolver
+
+from renderformer.data.arrays import Float64Array
+from renderformer.data.colour import srgb_to_linear
+from renderformer.data.errors import InputError
+from renderformer.data.formats.parts import MeshFile, Notes, Part
+from renderformer.data.formats.text import as_utf8
+
+
+class Folder(FilePathResolver):
+    """The files beside a mesh file.
+
+    Attributes:
+        contents: the files that were read, by name.
+        missing: why others could not be read, as lines for notes.
+    """
+
+    def __init__(self, file: MeshFile) -> None:
+        super().__init__(str(file.path))
+        self.contents: dict[str, bytes] = {}
+        self.missing: list[str] = []
+
+    def get(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            OSError, ValueError: it does not exist, or must not be read.
+        """
+        if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name):
+            self.missing.append(f"{name!r} is a URL and is not fetched")
+            raise FileNotFoundError(name)
+        try:
+            content = super().get(name)
+            self.contents[name] = as_utf8(content) if name.lower().endswith(".mtl") else content
+        except InputError:
+            self.missing.append(f"{name!r} is not text and is not read")
+            raise
+        except ValueError:
+            self.missing.append(f"{name!r} is outside the folder of the file and is not read")
+            raise
+        except OSError:
+            self.missing.append(f"{name!r} is missing")
+            raise
+        return self.contents[name]
+
+
+@dataclass
+class TrimeshObjects:
+    """What a loader of trimesh returns for the objects that have faces.
+
+    Attributes:
+        parts: the objects, without materials.
+        keywords: of `trimesh.Trimesh` for each of them, with its material.
+        graph: edges of the tree of nodes that show the objects, from `base_frame`; empty where the format has none.
+        contents: files beside the mesh file that were read, by name.
+    """
+
+    parts: list[Part]
+    keywords: list[dict[str, Any]]
+    graph: list[dict[str, Any]]
+    base_frame: str
+    contents: dict[str, bytes]
+
+
+def read_with_trimesh(kind: str, data: bytes, file: MeshFile, **options: Any) -> TrimeshObjects:
+    """Read a file with the loader of trimesh for a format.
+
+    Args:
+        kind: trimesh's name of the format.
+        data: the content of the file, put right for trimesh.
+        options: of the loader.
+
+    Raises:
+        InputError: an object has no triangles in three dimensions. trimesh itself raises many kinds.
+    """
+    folder = Folder(file)
+    loaded = mesh_loaders[kind](file_obj=io.BytesIO(data), file_type=kind, resolver=folder, **options)
+    file.notes.lines += folder.missing
+    geometry = loaded.get("geometry", {file.path.stem: loaded})
+    geometry = {name: keywords for name, keywords in geometry.items() if len(keywords.get("faces", ()))}
+    return TrimeshObjects(
+        [_part(name, keywords, file.notes) for name, keywords in geometry.items()],
+        list(geometry.values()),
+        loaded.get("graph", []),
+        loaded.get("base_frame", "world"),
+        folder.contents,
+    )
+
+
+def _part(name: str, keywords: dict[str, Any], notes: Notes) -> Part:
+    vertices = np.asarray(keywords["vertices"], np.float64)
+    faces = triangulate_quads(keywords["faces"])
+    if faces.ndim != 2 or faces.shape[1] != 3 or vertices.ndim != 2 or vertices.shape[1] != 3:
+        problem = f"has faces of shape {faces.shape}, expected triangles"
+        raise InputError(f"object {name!r}", problem, "export it again")
+    part = Part(name, vertices, faces.astype(np.int64), colors=_colors(keywords, len(vertices), len(faces), notes))
+    normals = keywords.get("vertex_normals")
+    if normals is not None and np.shape(normals) == vertices.shape:
+        part.normals = np.asarray(normals, np.float64)
+    return part
+
+
+def _colors(keywords: dict[str, Any], vertices: int, faces: int, notes: Notes) -> Float64Array | None:
+    """Linear RGB per vertex or per face; 8-bit numbers and OBJ's 0 … 1 are sRGB."""
+    for key, count in (("vertex_colors", vertices), ("face_colors", faces)):
+        colors = keywords.get(key)
+        if colors is None:
+            continue
+        colors, label = np.asarray(colors), key.replace("_", " ")
+        if colors.ndim != 2 or colors.shape[1] < 3 or len(colors) != count:
+            notes.lines.append(f"{label} ignored, there are {len(colors)} of them for {count}")
+            continue
+        scale = np.iinfo(colors.dtype).max if colors.dtype.kind in "iu" else 1.0
+        values = colors[:, :3].astype(np.float64) / scale
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            notes.lines.append(f"{label} ignored, they are outside 0 … 1")
+            continue
+        return srgb_to_linear(values)
+    return None

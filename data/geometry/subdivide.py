@@ -1,0 +1,142 @@
+"""Smaller triangles where a mesh or a scene has very large ones. Units: those of the scene."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from renderformer.data.arrays import BoolArray, Float64Array, Int64Array
+from renderformer.data.errors import InputError
+from renderformer.data.geometry.patches import cut_patches
+from renderformer.data.geometry.simplify import DEFAULT_BUDGET, is_light
+from renderformer.data.geometry.triangles import areas
+from renderformer.data.scene import Mesh, Scene
+
+AUTO_EDGE = 0.25
+MAX_SUBDIVIDED = 1_000_000
+
+
+def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
+    """Cut triangles until no edge is longer than `max_edge`; neighbours are cut alike, so no cracks open.
+
+    Positions, normals and texture patches are interpolated.
+
+    Returns:
+        The mesh, and a line for `Scene.notes`; the same mesh and "" when nothing was too long.
+
+    Raises:
+        InputError: max_edge is not positive, or would make more than a million triangles.
+    """
+    if not max_edge > 0:
+        raise InputError(
+            f"object {mesh.name!r}", f"max_edge is {max_edge}", "expected a positive length in scene units"
+        )
+    if areas(mesh.triangles).sum() > MAX_SUBDIVIDED * max_edge**2:
+        raise InputError(
+            f"object {mesh.name!r}",
+            f"max_edge {max_edge:g} would make more than {MAX_SUBDIVIDED:,} triangles",
+            "give a larger one",
+        )
+    # Each corner of a piece: its position, and its weights in the original triangle. Both neighbours of an edge halve
+    # it from the same numbers, so they agree on the point to the last bit.
+    weights = np.broadcast_to(np.eye(3), mesh.triangles.shape)
+    pieces, source = np.concatenate([mesh.triangles.astype(np.float64), weights], axis=2), np.arange(len(mesh))
+    while True:
+        long = np.linalg.norm((np.roll(pieces, -1, axis=1) - pieces)[..., :3], axis=2) > max_edge
+        if not long.any():
+            break
+        pieces, source = _split(pieces, source, long)
+        if len(pieces) > MAX_SUBDIVIDED:
+            raise InputError(
+                f"object {mesh.name!r}",
+                f"max_edge {max_edge:g} makes more than {MAX_SUBDIVIDED:,} triangles",
+                "give a larger one",
+            )
+    if len(pieces) == len(mesh):
+        return mesh, ""
+    normals = pieces[..., 3:] @ mesh.normals[source].astype(np.float64)
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+    materials, patches, index, dropped = cut_patches(mesh, pieces[..., 3:], source)
+    note = (
+        f"object {mesh.name!r}: {len(mesh):,} triangles subdivided to {len(pieces):,}, no edge longer than {max_edge:g}"
+    )
+    if dropped:
+        note += f"; {dropped:,} texture patches replaced by their mean colour, the pieces would need too much memory"
+    return Mesh(mesh.name, pieces[..., :3].astype(np.float32), normals, materials, patches, index), note
+
+
+def _split(pieces: Float64Array, source: Int64Array, long: BoolArray) -> tuple[Float64Array, Int64Array]:
+    """Halve the marked edges (edge k runs from corner k to k + 1) of all pieces, which keep their order."""
+    count = long.sum(axis=1)
+    # Turn each piece so that one long edge is edge 0, and of two long edges the second is edge 1.
+    turn = np.where(count == 2, long.argmin(axis=1) + 1, long.argmax(axis=1))
+    order = (turn[:, None] + np.arange(3)) % 3
+    v = np.take_along_axis(pieces, order[..., None], axis=1)
+    points = np.concatenate([v, (v + np.roll(v, -1, axis=1)) / 2], axis=1)
+    # Corners 0 … 2, middles of the edges 3 … 5.
+    templates = {
+        0: [[0, 1, 2]],
+        1: [[0, 3, 2], [3, 1, 2]],
+        2: [[3, 1, 4], [0, 3, 4], [0, 4, 2]],
+        3: [[0, 3, 5], [3, 1, 4], [5, 4, 2], [3, 4, 5]],
+    }
+    cut, owner = [], []
+    for number, template in templates.items():
+        rows = np.flatnonzero(count == number)
+        # Pieces that stay whole keep their first corner too.
+        chosen = points[rows] if number else pieces[rows]
+        cut.append(chosen[:, np.array(template)].reshape(-1, *pieces.shape[1:]))
+        owner.append(np.repeat(rows, len(template)))
+    rank = np.argsort(np.concatenate(owner), kind="stable")
+    return np.concatenate(cut)[rank], source[np.concatenate(owner)[rank]]
+
+
+def subdivide_scene(scene: Scene, max_edge: float | str = "auto", budget: int = DEFAULT_BUDGET) -> Scene:
+    """Cut the large triangles of a scene, see `subdivide`; lights stay as they are.
+
+    Args:
+        max_edge: longest edge in scene units, or "auto": 0.25, longer where the budget asks for it.
+        budget: most triangles afterwards.
+
+    Returns:
+        The scene with a note for each object that changed.
+
+    Raises:
+        InputError: max_edge is neither a positive number nor "auto", or it needs more triangles than the budget.
+    """
+    automatic = max_edge == "auto"
+    try:
+        length = AUTO_EDGE if automatic else float(max_edge)
+    except (TypeError, ValueError):
+        raise InputError(
+            "subdivide", f"max_edge is {max_edge!r}", "expected a length in scene units or 'auto'"
+        ) from None
+    while True:
+        results = [(mesh, "") if is_light(mesh) else subdivide(mesh, length) for mesh in scene.objects]
+        total = sum(len(mesh) for mesh, _ in results)
+        if total <= budget or not any(note for _, note in results):
+            break
+        if not automatic:
+            raise InputError(
+                f"scene {scene.name!r}",
+                f"max_edge {length:g} needs {total:,} triangles, the budget is {budget:,}",
+                "give a larger max_edge, or 'auto'",
+            )
+        length *= 1.25
+    notes = [note for _, note in results if note]
+    return scene.replace(objects=tuple(mesh for mesh, _ in results), notes=(*scene.notes, *notes)) if notes else scene
+
+
+def quartered(vertices: Float64Array, faces: Int64Array) -> tuple[Float64Array, Int64Array]:
+    """Each face (F, 3) cut into four at the middles of its edges.
+
+    `trimesh.remesh.subdivide` makes the same surface with its corners in another order, which changes the last bits of
+    normals; the training scenes of a seed are the same to the bit.
+    """
+    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]], axis=-1).reshape(-1, 2)
+    unique, index = np.unique(edges, axis=0, return_inverse=True)
+    ab, bc, ca = index.reshape(-1, 3).T + len(vertices)
+    a, b, c = faces.T
+    quarters = [[a, ab, ca], [b, bc, ab], [c, ca, bc], [ab, bc, ca]]
+    cut = np.concatenate([np.stack(corners, axis=1) for corners in quarters])
+    return np.concatenate([vertices, vertices[unique].mean(axis=1)]), cut

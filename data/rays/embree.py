@@ -1,0 +1,123 @@
+"""Triangles that rays meet: the first surface along a ray, and whether anything is in the way. Embree, on the CPU.
+
+Shapes: N triangles, S rays. Vectors are in world space, float32, laid out as in vectors.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
+from renderformer.data.rays.vectors import dot, normalised, take
+
+# Shadow rays start this far off the surface, in scene units of a unit-sized scene.
+OFFSET = 1e-4
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Surface points that rays met: `rows` (S,) indices of the rays that hit, then per hit the triangle (S,), position,
+    shading normal and geometric normal, both facing the ray's origin (S, 3), and the direction to that origin."""
+
+    rows: Int64Array
+    triangle: Int64Array
+    position: Float32Array
+    normal: Float32Array
+    face_normal: Float32Array
+    outgoing: Float32Array
+
+    def take(self, index: Int64Array) -> Hits:
+        """Those at an index (S',)."""
+        return Hits(*(take(getattr(self, field.name), index) for field in fields(self)))
+
+    @property
+    def shadow_origins(self) -> Float32Array:
+        """(S, 3) where rays that leave the surface start, a little off it."""
+        return self.position + np.float32(OFFSET) * self.face_normal
+
+
+class Surfaces:
+    """The triangles of a scene, ready for ray casting. Queries may come from several threads.
+
+    Args:
+        triangles: (N, 3, 3) float32 world-space corners; normals: (N, 3, 3) vertex normals; materials: (N, 13) rows.
+        patches: (K, 13, P, P) texture patches and (N,) index into them (-1: uniform), see `Scene.patches`, or None.
+    """
+
+    def __init__(
+        self,
+        triangles: Float32Array,
+        normals: Float32Array,
+        materials: Float32Array,
+        patches: tuple[Float16Array, Int32Array] | None = None,
+    ) -> None:
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+
+        self.triangles = np.ascontiguousarray(triangles, np.float32)
+        # Tables from which columns are gathered: corners and vertex normals (N, 9), materials (N, 13).
+        self.corners = np.asfortranarray(triangles.reshape(-1, 9), np.float32)
+        self.normals = np.asfortranarray(normals.reshape(-1, 9), np.float32)
+        self.materials = np.asfortranarray(materials, np.float32)
+        self.patches = patches
+        cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
+        self.face_normals = np.asfortranarray(normalised(cross))
+        self.areas = np.linalg.norm(cross, axis=1) / 2
+        self._scene = EmbreeScene()
+        corners = self.triangles.reshape(-1, 3)
+        self._mesh = TriangleMesh(self._scene, corners, np.arange(len(corners), dtype=np.int32).reshape(-1, 3))
+        # The first query builds the tree; after it, queries may come from several threads.
+        self._scene.run(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32))
+
+    def hits(self, origins: Float32Array, directions: Float32Array) -> tuple[Hits, Float32Array]:
+        """First surface along each ray, and (S', 13) material rows of the points that were hit.
+
+        Args:
+            origins, directions: (S, 3) float32; directions need not be unit.
+        """
+        result = self._scene.run(origins, directions, output=True)
+        rows = np.flatnonzero(result["primID"] >= 0)
+        triangle, u, v = (take(result[key], rows) for key in ("primID", "u", "v"))
+        triangle, directions = triangle.astype(np.int64), take(directions, rows)
+        position = _blend(take(self.corners, triangle), u, v)
+        normal = normalised(_blend(take(self.normals, triangle), u, v))
+        face_normal = take(self.face_normals, triangle)
+        # A vertex normal may be missing (zero); the face's stands in.
+        missing = dot(normal, normal) == 0
+        if missing.any():
+            normal[missing] = face_normal[missing]
+        normal *= np.copysign(np.float32(1), -dot(normal, directions))[:, None]
+        face_normal *= np.copysign(np.float32(1), -dot(face_normal, directions))[:, None]
+        hits = Hits(rows, triangle, position, normal, face_normal, normalised(-directions))
+        return hits, self._materials_at(triangle, u, v)
+
+    def _materials_at(self, triangle: Int64Array, u: Float32Array, v: Float32Array) -> Float32Array:
+        """(S, 13) rows at points of triangles (S,) with the weights u and v (S,) of the second and third corner."""
+        rows = take(self.materials, triangle)
+        if self.patches is None:
+            return rows
+        patches, index = self.patches
+        varying = np.flatnonzero(index[triangle] >= 0)
+        side = patches.shape[-1]
+        # Texel [i, j] lies i/side of the way toward corner 1 and j/side toward corner 2.
+        i = np.clip(np.rint(u[varying] * side), 0, side - 1).astype(np.int64)
+        j = np.clip(np.rint(v[varying] * side), 0, np.minimum(side - i, side - 1)).astype(np.int64)
+        rows[varying] = patches[index[triangle[varying]], :, i, j]
+        return rows
+
+    def visible(self, origins: Float32Array, targets: Float32Array) -> BoolArray:
+        """(S,) whether the segment from origin to target is free, leaving out a thousandth at the target's end."""
+        blocked = self._scene.run(origins, targets - origins, 0.999, query="OCCLUDED")
+        return np.asarray(blocked) < 0
+
+    def met(self, origins: Float32Array, directions: Float32Array) -> BoolArray:
+        """(S,) whether there is any surface along each ray; a hundredth of the cost of `hits` and shading."""
+        return np.asarray(self._scene.run(origins, directions, query="OCCLUDED")) >= 0
+
+
+def _blend(corners: Float32Array, u: Float32Array, v: Float32Array) -> Float32Array:
+    """(S, 3) interpolation between three vectors, (S, 9), with weights 1 - u - v, u and v, each (S,)."""
+    first = (1 - u - v)[:, None] * corners[:, :3]
+    return first + u[:, None] * corners[:, 3:6] + v[:, None] * corners[:, 6:]

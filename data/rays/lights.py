@@ -1,0 +1,97 @@
+"""Light triangles: which of them shadow rays go to, and to which points on them.
+
+Shapes: L light triangles, S surface points. All vectors are in world space, float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
+from renderformer.data.rays.vectors import take
+
+
+@dataclass(frozen=True)
+class Lights:
+    """Light triangles of a scene.
+
+    Attributes:
+        triangle: (L,) their indices in the scene; corners: (L, 3, 3); radiance: (L, 3); area: (L,).
+        normal: (L, 3) unit, of either side; both emit.
+        chance: (L,) of having been drawn; weight: (L,) what a light counts for, see `drawn`.
+    """
+
+    triangle: Int64Array
+    corners: Float32Array
+    radiance: Float32Array
+    area: Float32Array
+    normal: Float32Array
+    chance: Float32Array
+    weight: Float32Array
+
+    @classmethod
+    def from_triangles(cls, triangles: Float32Array, emission: Float32Array) -> Lights:
+        """The lights among a scene's triangles (N, 3, 3) with radiance (N, 3). Both sides of a light triangle emit;
+        triangles without area are left out, since they send no light."""
+        emits = np.flatnonzero((emission > 0).any(axis=1))
+        corners, radiance = triangles[emits], emission[emits]
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.linalg.norm(cross, axis=1)
+        keep = length > 0
+        normal = (cross[keep] / length[keep, None]).astype(np.float32)
+        area = (length[keep] / 2).astype(np.float32)
+        ones = np.ones(len(area), np.float32)
+        lights = (emits[keep], corners[keep].astype(np.float32), radiance[keep].astype(np.float32), area, normal)
+        return cls(*lights, ones, ones)
+
+    def expected(self, count: int) -> Float64Array:
+        """(L,) how often each light is drawn when `count` are, by power; once each when there are no more."""
+        if len(self) <= count:
+            return np.ones(len(self))
+        power = self.area.astype(np.float64) * self.radiance.sum(axis=1)
+        return count * power / power.sum()
+
+    def drawn(self, count: int) -> Lights:
+        """At most `count` lights that stand for all: a systematic sample by power, in the order of the mesh, so that it
+        is spread over the surface. `chance` is that of being drawn, `weight` what a drawn light counts for."""
+        if len(self) <= count:
+            return self
+        expected = self.expected(count)
+        cumulated = np.cumsum(expected)
+        index, times = np.unique(np.searchsorted(cumulated, np.arange(count) + 0.5), return_counts=True)
+        return Lights(
+            self.triangle[index],
+            self.corners[index],
+            self.radiance[index],
+            self.area[index],
+            self.normal[index],
+            np.minimum(expected[index], 1).astype(np.float32),
+            (times / expected[index]).astype(np.float32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.area)
+
+
+def triangle_samples(count: int) -> Float32Array:
+    """(count, 3) barycentric coordinates, an R2 low-discrepancy sequence spread evenly over a triangle."""
+    index = np.arange(count)
+    u = (0.5 + index * 0.7548776662466927) % 1.0
+    v = (0.5 + index * 0.5698402909980532) % 1.0
+    root = np.sqrt(u)
+    return np.stack([1 - root, root * (1 - v), root * v], axis=1).astype(np.float32)
+
+
+def light_points(corners: Float32Array, count: int, phase: Int64Array) -> Iterator[Float32Array]:
+    """`count` times a point (S, 3) on a light triangle (3, 3) for each of S surface points.
+
+    Args:
+        phase: (S,) small integers; points of a different phase get different points on the light.
+    """
+    points = triangle_samples(count * (int(phase.max(initial=0)) + 1)) @ corners
+    # Interleaved, so that the union over the phases covers the light evenly too.
+    for k in range(count):
+        yield take(points[k::count], phase)

@@ -1,0 +1,103 @@
+"""Samples of pixels: their rays, their average, where they are too few, and what of a pixel on an outline is covered.
+
+Shapes: M pixels, A x A samples per pixel, S samples of a pixel, h x w picture, 29 channels (channels.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
+
+from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
+from renderformer.data.camera import Camera
+from renderformer.data.rays.channels import RGB
+
+GEOMETRY = np.r_[RGB.geometry]
+RADIOMETRIC = np.setdiff1d(np.arange(RGB.total), GEOMETRY)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """M pixels at column x and row y of a picture of `width` by `height`, which may lie outside of it."""
+
+    camera: Camera
+    width: int
+    height: int
+    x: Int64Array
+    y: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, index: Int64Array) -> Pixels:
+        """Those at an index (M',)."""
+        return replace(self, x=self.x[index], y=self.y[index])
+
+    def rays(self, antialias: int) -> tuple[Float32Array, Float32Array]:
+        """(A * A * M, 3) origins and world directions of the samples of all pixels, ordered sample, pixel."""
+        row, column = (grid.reshape(-1) for grid in np.mgrid[:antialias, :antialias])
+        # A sheared grid: no two samples have the same x or y, so that upright edges get A * A levels of grey, not A.
+        sub_x = (column + (row + 0.5) / antialias) / antialias
+        sub_y = (row + (antialias - column - 0.5) / antialias) / antialias
+        world = self.camera.rays(self.x + sub_x[:, None], self.y + sub_y[:, None], self.width, self.height)
+        directions = world.reshape(3, -1).astype(np.float32).T
+        return np.broadcast_to(self.camera.position.astype(np.float32), directions.shape), directions
+
+
+def mean(samples: Float32Array) -> Float32Array:
+    """Average (29, S, M) samples to (M, 29) pixels; geometry and roughness over the samples that hit."""
+    pixels: Float32Array = samples.mean(axis=1)
+    share = np.maximum(pixels[RGB.mask], np.float32(1 / samples.shape[1]))
+    for channels in RGB.geometry:
+        pixels[channels] /= share
+    return pixels.T
+
+
+def contrast(samples: Float32Array, brightness: float) -> Float32Array:
+    """(M,) largest difference among the (29, S, M) samples of a pixel, in coverage, colour or display values.
+
+    Args:
+        brightness: radiance that a display would show as white, so that the answer does not depend on the exposure.
+    """
+    light = samples[RGB.emission] + samples[RGB.direct] + samples[RGB.highlight] + samples[RGB.reflection]
+    darkest, brightest = (np.sqrt(np.clip(end(axis=1) / brightness, 0, 1)) for end in (light.min, light.max))
+    # A crease matters where light falls on it; alone it counts for a quarter.
+    parts = [np.ptp(samples[RGB.mask], axis=1), np.ptp(samples[RGB.diffuse], axis=1), brightest - darkest,
+             np.ptp(samples[RGB.normal], axis=1) / 4]  # fmt: skip
+    result: Float32Array = np.concatenate(parts).max(axis=0)
+    return result
+
+
+def with_neighbours(mask: BoolArray) -> BoolArray:
+    """A mask (h, w) and its four neighbours: an edge that slips between the samples of one pixel shows in the next."""
+    wide = np.pad(mask, 1)
+    return mask | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+
+
+def outline(share: Float32Array) -> BoolArray:
+    """Of the covered shares (h, w) of pixels, those with both surface and nothing in them or in a neighbour."""
+    return (maximum_filter(share, 3) > 0) & (minimum_filter(share, 3) < 1)
+
+
+def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Array) -> Float32Array:
+    """(M, 29) the pixels of `image` (h, w, 29) at column x and row y, as they are when surfaces fill `share` (M,) of
+    each. A pixel in which no sample hit looks like its neighbours."""
+    height, width = image.shape[:2]
+
+    def summed(dy: int, dx: int) -> Float32Array:
+        # As a sum over the samples: geometry too counts by how much of the pixel it fills.
+        values: Float32Array = image[np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)]
+        values[:, GEOMETRY] *= values[:, RGB.mask]
+        return values
+
+    steps = (-1, 0, 1)
+    pixels = summed(0, 0)
+    empty = np.flatnonzero(pixels[:, 0] == 0)
+    x, y = x[empty], y[empty]
+    pixels[empty] = sum(summed(dy, dx) for dy in steps for dx in steps)
+    pixels /= np.maximum(pixels[:, RGB.mask], np.float32(1e-6))
+    pixels[:, RADIOMETRIC] *= share[:, None]
+    pixels[share == 0] = 0
+    return pixels

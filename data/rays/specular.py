@@ -1,0 +1,123 @@
+"""What the specular lobe of surface points sends to the viewer: the highlight of the lights, and a reflection.
+
+The highlight combines samples of the lights and of the lobe by the balance heuristic (Veach and Guibas 1995), so that
+broad and sharp lobes are both free of noise; the reflection of other directly lit surfaces uses the lobe's samples.
+
+Shapes: S surface points, L light triangles, K shadow rays per light. Vectors are laid out as in vectors.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
+from renderformer.data.rays.direct import LitSurfaces
+from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_visible_normal
+from renderformer.data.rays.lights import light_points
+from renderformer.data.rays.vectors import dot, normalised, take
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
+
+# Reflections that are followed one in the other: a polished floor shows the lights that a mirror shows.
+MIRROR_DEPTH = 2
+
+
+def specular(
+    surfaces: LitSurfaces,
+    hits: Hits,
+    materials: Float32Array,
+    seen: BoolArray,
+    lobe_rays: int,
+    phase: Int64Array,
+    depth: int = MIRROR_DEPTH,
+) -> tuple[Float32Array, Float32Array]:
+    """Highlight of the lights and reflection of other directly lit surfaces in the GGX lobe, both (S, 3) radiance.
+
+    What a reflected ray meets sends back its diffuse light and, up to `depth` reflections in all, its own highlight and
+    reflection by one ray each.
+
+    Args:
+        materials: (S, 13) rows of the points that were hit.
+        seen: (L, K, S) as `LitSurfaces.direct` gives it for the same hits and phase.
+        lobe_rays: samples of the lobe for each point.
+        phase: (S,) small integers; points of a different phase use different samples.
+    """
+    highlight, reflection = np.zeros((2, 3, len(hits.rows)), np.float32)
+    shiny = np.flatnonzero((materials[:, SPECULAR] > 0).any(axis=1))
+    if len(shiny):
+        hits, materials, phase = hits.take(shiny), take(materials, shiny), phase[shiny]
+        lobe = Lobe.at(hits.normal, hits.outgoing, materials[:, ROUGHNESS])
+        glint = _light_samples(surfaces, hits, lobe, seen[..., shiny], lobe_rays, phase)
+        glint_lobe, mirrored = _lobe_samples(surfaces, hits, lobe, seen.shape[1], lobe_rays, phase, depth)
+        colour = materials[:, SPECULAR]
+        highlight[:, shiny] = ((glint + glint_lobe) * colour).T
+        reflection[:, shiny] = (mirrored * colour).T
+    return highlight.T, reflection.T
+
+
+def _light_samples(
+    surfaces: LitSurfaces, hits: Hits, lobe: Lobe, seen: BoolArray, lobe_rays: int, phase: Int64Array
+) -> Float32Array:
+    """(S, 3) part of the highlight that samples of the lights find, for a specular colour of 1."""
+    lights, shadow_rays = surfaces.lights, seen.shape[1]
+    share = np.zeros((len(lights), len(hits.rows)), np.float32)
+    # A light that stands for others is met as often as all of them together, so its samples weigh less each.
+    for i, (corners, reach, light_normal) in enumerate(
+        zip(lights.corners, lights.area / lights.chance, lights.normal, strict=True)
+    ):
+        if not seen[i].any():
+            continue
+        for free, points in zip(seen[i], light_points(corners, shadow_rays, phase), strict=True):
+            toward = points - hits.position
+            distance2 = np.maximum(dot(toward, toward), np.float32(1e-12))
+            toward *= (1 / np.sqrt(distance2))[:, None]
+            incoming = lobe.to_frame(toward)
+            lobe_pdf = lobe.density(normalised(incoming + lobe.view))
+            light_pdf = distance2 / (np.maximum(np.abs(dot(toward, light_normal)), np.float32(1e-6)) * reach)
+            # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
+            masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
+            share[i] += free * masking_in * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
+    return (lights.radiance.T @ share).T
+
+
+def _lobe_samples(
+    surfaces: LitSurfaces, hits: Hits, lobe: Lobe, shadow_rays: int, lobe_rays: int, phase: Int64Array, depth: int
+) -> tuple[Float32Array, Float32Array]:
+    """(S, 3) part of the highlight that samples of the lobe find, and the reflection, for a specular colour of 1."""
+    glint, mirrored = np.zeros((2, 3, len(hits.rows)), np.float32)
+    origins = hits.shadow_origins
+    for k in range(lobe_rays):
+        index = (phase * lobe_rays + k).astype(np.float32)
+        u = (0.5 + index * np.float32(0.75487766)) % 1
+        v = (0.5 + index * np.float32(0.56984029)) % 1
+        half = ggx_visible_normal(lobe.view, lobe.alpha, u, v)
+        incoming = 2 * dot(lobe.view, half)[:, None] * half - lobe.view
+        masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
+        # Directions into the surface reflect nothing.
+        out = np.flatnonzero(masking_in)
+        mirror, materials = surfaces.hits(take(origins, out), take(lobe.to_world(incoming), out))
+        rows = out[mirror.rows]
+        emission = materials[:, EMISSION]
+        toward = mirror.position - take(origins, rows)
+        area = np.maximum(surfaces.areas.take(mirror.triangle), np.float32(1e-12))
+        cosine = np.maximum(np.abs(dot(mirror.face_normal, mirror.outgoing)), np.float32(1e-6))
+        light_pdf = surfaces.chance.take(mirror.triangle) * dot(toward, toward) / (cosine * area)
+        lobe_pdf, masking = take(lobe.density(half), rows), take(masking_in, rows)
+        # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
+        total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
+        weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
+        bounce = _sent_back(surfaces, mirror, materials, phase[rows] * lobe_rays + k, depth)
+        glint[:, rows] += (weight[:, None] * emission).T
+        mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * (emission <= 0))).T
+    return glint.T, mirrored.T
+
+
+def _sent_back(
+    surfaces: LitSurfaces, hits: Hits, materials: Float32Array, phase: Int64Array, depth: int
+) -> Float32Array:
+    """(S, 3) radiance that points send back of direct light, and of `depth` - 1 reflections."""
+    factor, seen = surfaces.direct(hits, 1, phase)
+    radiance = materials[:, DIFFUSE] * surfaces.reflected(factor, seen)
+    if depth > 1:
+        radiance += sum(specular(surfaces, hits, materials, seen, 1, phase, depth - 1))
+    return radiance
