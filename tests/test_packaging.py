@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {"kernels": 0, "data": 0, "renderformer": 1, "viewer": 2, "cli": 3}
 # The floors inside data/, lowest first. A module belongs to the longest name that it begins with.
 INNER_FLOORS = (
-    ("errors", "arrays", "trained_range"),
+    ("errors", "arrays", "progress", "trained_range"),
     ("colour", "files", "declared", "camera", "geometry.triangles"),
     ("scene",),
     ("geometry",),
