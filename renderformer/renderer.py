@@ -173,7 +173,7 @@ class Renderer:
         """`render`, one picture after the other as they become ready."""
         width, height = _size(resolution)
         if not isinstance(scene, Scene | LitScene):
-            raise InputError("", f"scene is {str(scene)[:80]!r}, expected a Scene", "read a file with Scene.load")
+            raise InputError("", f"scene is {str(scene)[:80]!r}", "expected a Scene; read a file with Scene.load")
         source = scene.scene if isinstance(scene, LitScene) else scene
         views = source.cameras if cameras is None else (cameras,) if isinstance(cameras, Camera) else tuple(cameras)
         if not views:
@@ -252,8 +252,9 @@ class Renderer:
         needed = self.model.bytes_per_view(width, height)
         if self.device.type == "cpu" and needed > memory:
             raise InputError(
-                f"out of memory with {width} x {height} pixels",
-                f"they need about {needed / 2**30:.0f} GiB of {memory / 2**30:.0f}",
+                "",
+                f"out of memory with {width} x {height} pixels, which need about {needed / 2**30:.0f} GiB of "
+                f"{memory / 2**30:.0f}",
                 "use a smaller resolution",
             )
 
@@ -357,5 +358,5 @@ def _attention(name: str, device: torch.device, dtype: torch.dtype, head_dim: in
         raise InputError("", f"attention {name!r} is unknown", f"use one of {', '.join(BACKENDS)}")
     reason = refusal(name, device, dtype, head_dim)
     if reason:
-        raise InputError(f"attention {name!r} cannot run here", reason, "use auto or sdpa")
+        raise InputError("", f"attention {name!r} cannot run here: {reason}", "use auto or sdpa")
     return name
