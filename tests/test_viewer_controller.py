@@ -20,7 +20,7 @@ from renderformer.image import Image
 from renderformer.viewer.camera import OrbitCamera, View, trained_range
 from renderformer.viewer.display import Reference, difference, letterbox, shown, split
 from renderformer.viewer.document import Placement, SceneDocument, fingerprint, light_of
-from renderformer.viewer.path import CameraPath, Key, turntable
+from renderformer.viewer.keyframes import CameraPath, Key, turntable
 from renderformer.viewer.picker import Picker
 from renderformer.viewer.preview import Lighting, coloured
 

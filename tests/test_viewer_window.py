@@ -127,12 +127,12 @@ until(lambda: session.frame.scene != before and shows_the_picture(), "the edited
 assert session.facts()["model"].startswith("embedded on cpu")
 session.add_key()
 session.move(lambda orbit: orbit.orbit(30, 0))
-session.path.add(session.orbit.view, 0.2)
+session.key_frames.add(session.orbit.view, 0.2)
 saved(folder / "path.mp4")
 import imageio.v3 as imageio
 frames = imageio.imread(folder / "path.mp4")
 assert len(frames) == 6 and frames[0].shape == (64, 64, 3)
-last = renderer.render(session.document.scene, 64, session.path.cameras(24)[-1])[0].tone_mapped("agx")
+last = renderer.render(session.document.scene, 64, session.key_frames.cameras(24)[-1])[0].tone_mapped("agx")
 assert np.abs(frames[-1] - 255 * last).mean() < 6, np.abs(frames[-1] - 255 * last).mean()
 window._undo()
 assert not session.document.unsaved

@@ -341,7 +341,7 @@ class WebViewer:
         self._fill()
 
     def _clear_keys(self, client: Any) -> None:
-        self.session.path.clear()
+        self.session.key_frames.clear()
         self._fill()
 
     def _switch_turntable(self, client: Any) -> None:
@@ -488,7 +488,11 @@ class WebViewer:
             item = _chosen(self._object, items)
             light = _chosen(self._light, lights)
             _offer(self._marks, (_NOTHING, *self.session.orbit.bookmarks))
-            _set(self._keys, f"{len(self.session.path.keys)} key frames, {self.session.path.duration:g} s", "content")
+            _set(
+                self._keys,
+                f"{len(self.session.key_frames.keys)} key frames, {self.session.key_frames.duration:g} s",
+                "content",
+            )
             view = self.session.orbit.view
             values: list[tuple[Any, Any]] = [
                 (handle, round(getattr(view, name), 3)) for name, handle in self._angles.items()
@@ -523,12 +527,12 @@ class WebViewer:
         turn = TURN_SECONDS if name.startswith("turntable") else 0.0
         if name.startswith("path"):
             # Said at once.
-            self.session.path.cameras(1.0)
+            self.session.key_frames.cameras(1.0)
 
-        def work(progress: Any) -> list[str]:
+        def work(progress: Any, cancel: Any) -> list[str]:
             with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
                 path = Path(folder) / name
-                notes = self.session.save(path, progress, turn)
+                notes = self.session.save(path, progress, cancel, turn)
                 if path.suffix == ".json":
                     # JSON has its meshes beside it, and a page can only be sent one file.
                     client.send_file_download("scene.zip", _zipped(Path(folder)))

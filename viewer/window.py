@@ -265,8 +265,8 @@ class Window:
         self._buttons(
             section,
             add_key=self._add_key,
-            remove_last=lambda: self.session.path.remove(-1) if self.session.path.keys else None,
-            clear=lambda: self.session.path.clear(),
+            remove_last=lambda: self.session.key_frames.remove(-1) if self.session.key_frames.keys else None,
+            clear=lambda: self.session.key_frames.clear(),
             play=self._play,
         )
 
@@ -521,13 +521,13 @@ class Window:
         self._turning = None if self._turning is not None else time.monotonic()
 
     def _play(self) -> None:
-        if len(self.session.path.keys) < 2:
+        if len(self.session.key_frames.keys) < 2:
             raise InputError("key frames", "there are fewer than two", "add some")
         self._turning = None
         self._playing = None if self._playing is not None else time.monotonic()
 
     def _follow_path(self, seconds: float) -> None:
-        path = self.session.path
+        path = self.session.key_frames
         if not path.keys or seconds > path.duration:
             self._playing = None
             return
@@ -682,7 +682,7 @@ class Window:
 
     def _ask_video(self) -> None:
         # Said before a person has chosen a name.
-        self.session.path.cameras(1.0)
+        self.session.key_frames.cameras(1.0)
         self._ask_save("Save key frames", VIDEO)
 
     def _ask_turn(self) -> None:
@@ -695,7 +695,9 @@ class Window:
         self._show(self.session.open(path))
 
     def _save(self, path: Path, turn: float = 0.0) -> None:
-        self.session.start(f"saving {path.name}", lambda progress: self.session.save(path, progress, turn))
+        self.session.start(
+            f"saving {path.name}", lambda progress, cancel: self.session.save(path, progress, cancel, turn)
+        )
 
     def _give_up(self) -> None:
         if self.session.task is not None:
@@ -746,7 +748,7 @@ class Window:
             item = _chosen(self._object, session.document.items, chosen)
             light = _chosen(self._light, session.document.lights, lamp)
             _offer(self._marks, list(session.orbit.bookmarks))
-            self._keys.text = f"{len(session.path.keys)} key frames, {session.path.duration:g} s"
+            self._keys.text = f"{len(session.key_frames.keys)} key frames, {session.key_frames.duration:g} s"
             for name, edit in self._angles.items():
                 edit.double_value = getattr(session.orbit.view, name)
             self._limited.checked = session.orbit.limited
