@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import check_place
+from renderformer.data.trained_range import TrainedRange
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.camera import OrbitCamera, View
@@ -93,8 +94,8 @@ class Session:
         resolution: pixels on a side, or (width, height), of pictures on the screen and of those that are saved.
 
     Attributes:
-        document, orbit, key_frames: scene, camera, camera path. Change them through `edit` and `move`, which lock and ask
-            for a new picture.
+        document, orbit, key_frames: scene, camera, camera path. Change them through `edit` and `move`, which lock and
+            ask for a new picture.
         on_frame, on_error, on_done: set by the front end; called on a worker thread.
         drawing: stage, steps done and steps in all of the picture that is being drawn; None while nothing is.
         task: what is being saved; None while nothing is.
@@ -113,7 +114,7 @@ class Session:
         self.lock = threading.RLock()
         self.renderer = renderer
         self.document = SceneDocument(scene)
-        self.orbit = OrbitCamera(scene.cameras[0] if scene.cameras else None)
+        self.orbit = self._orbit_of(scene)
         self.key_frames = CameraPath()
         self.size = (resolution, resolution) if isinstance(resolution, int) else resolution
         self.view_size = self.size
@@ -344,6 +345,12 @@ class Session:
             self.task = Task(label, work, self._task_ended)
             return self.task
 
+    def cancel_task(self) -> None:
+        """Ask what is being saved to stop, if anything is."""
+        task = self.task
+        if task is not None:
+            task.cancel()
+
     def _task_ended(self, task: Task, notes: list[str], problem: str) -> None:
         with self.lock:
             self.task = None
@@ -370,10 +377,14 @@ class Session:
         scene = load_scene(path)
         with self.lock:
             self.document.open(scene)
-            self.orbit = OrbitCamera(scene.cameras[0] if scene.cameras else None)
+            self.orbit = self._orbit_of(scene)
             self.key_frames = CameraPath()
             self.request()
         return "neural"
+
+    def _orbit_of(self, scene: Scene) -> OrbitCamera:
+        """A camera that starts where the scene's first one stands, and knows what the model was trained on."""
+        return OrbitCamera(scene.cameras[0] if scene.cameras else None, trained=_trained(self.renderer))
 
     def close(self) -> bool:
         """Give up what is being saved and stop rendering; whether all threads have ended."""
@@ -423,6 +434,10 @@ class Session:
 
     def _progressed(self, stage: str, done: int, total: int) -> None:
         self.drawing = stage, done, total
+
+
+def _trained(renderer: Renderer) -> TrainedRange:
+    return TrainedRange()
 
 
 def describe(error: Exception) -> str:
