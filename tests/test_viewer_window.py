@@ -31,6 +31,7 @@ from PIL import Image as Pillow
 from ray_engine import RayEngine, a_scene
 from renderformer.data.scene import Scene
 from renderformer.image import Image
+from renderformer.viewer.actions import find
 from renderformer.viewer.display import resized
 from renderformer.viewer.session import Session
 from renderformer.viewer.window import Window, gui
@@ -49,7 +50,7 @@ app.initialize()
 def until(condition, what):
     end = time.monotonic() + 90
     while not condition():
-        assert time.monotonic() < end, what + ": " + window._message
+        assert time.monotonic() < end, what + ": " + window.message
         app.run_one_tick()
     print("ok:", what, flush=True)
 
@@ -94,12 +95,12 @@ def at(share_x, share_y):
     return frame.x + box.x + int(share_x * box.width), frame.y + box.y + int(share_y * box.height)
 
 def saved(path, turn=0.0):
-    window._save(path, turn)
-    until(lambda: session.task is None and path.name in window._message, "save " + path.name)
-    assert window._message.startswith("saving " + path.name + ": done"), window._message
+    window.save(path, turn)
+    until(lambda: session.task is None and path.name in window.message, "save " + path.name)
+    assert window.message.startswith("saving " + path.name + ": done"), window.message
 
 def leave():
-    window._quit()
+    window.ask_close()
     until(lambda: window.closed, "the window closes")
     for _ in range(3):
         app.run_one_tick()
@@ -122,7 +123,7 @@ until(lambda: shows(display), "what render draws is on the screen, equal up to r
 saved(folder / "a.exr")
 assert np.allclose(Image.load(folder / "a.exr").hdr, expected.hdr, rtol=2e-3, atol=1e-4)
 before = session.frame.scene
-window._edit(lambda document, name: document.set_material(name, diffuse=(0.1, 0.2, 0.9)))
+window._apply("", lambda: window.panel.set_material(diffuse=(0.1, 0.2, 0.9)))
 until(lambda: session.frame.scene != before and shows_the_picture(), "the edited picture is on the screen")
 assert session.facts()["model"].startswith("embedded on cpu")
 session.add_key()
@@ -134,7 +135,7 @@ frames = imageio.imread(folder / "path.mp4")
 assert len(frames) == 6 and frames[0].shape == (64, 64, 3)
 last = renderer.render(session.document.scene, 64, session.key_frames.cameras(24)[-1])[0].tone_mapped("agx")
 assert np.abs(frames[-1] - 255 * last).mean() < 6, np.abs(frames[-1] - 255 * last).mean()
-window._undo()
+window.perform(find("Z", True))
 assert not session.document.unsaved
 leave()
 """
@@ -149,25 +150,25 @@ until(lambda: abs(session.orbit.view.azimuth - before.azimuth) > 5, "a drag turn
 until(shows_the_picture, "the turned picture is on the screen")
 
 # A number is typed into a field, and does nothing else.
-click(*middle(window._angles["azimuth"]))
+click(*middle(window.controls["camera azimuth"]))
 pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "12")
 pointer("key", "Return", "sleep", "0.3")
 assert abs(session.orbit.view.azimuth - 12) < 1e-6, session.orbit.view
-assert window.kind == "neural" and not session.orbit.bookmarks
+assert window.panel.kind == "neural" and not session.orbit.bookmarks
 
 # Keys on the picture act.
 click(*at(0.5, 0.5))
-assert "triangle" in window._message
+assert "triangle" in window.message
 pointer("key", "b", "sleep", "0.3", "key", "3", "sleep", "0.3")
-assert list(session.orbit.bookmarks) == ["view 1"] and window.kind == "split"
+assert list(session.orbit.bookmarks) == ["view 1"] and window.panel.kind == "split"
 until(lambda: view()[:, int(0.5 * window.rectangle().width) + 1].min() > 250, "the bar is drawn")
 drag(*at(0.5, 0.5), (-20, 0), (-30, 0))
-assert window._bar < 0.45, window._bar
+assert window.panel.bar < 0.45, window.panel.bar
 pointer("key", "1")
 until(shows_the_picture, "the neural view is back")
 
 red = view().mean((0, 1))
-window._material(diffuse=(0.0, 0.9, 0.0))
+window._apply("", lambda: window.panel.set_material(diffuse=(0.0, 0.9, 0.0)))
 until(shows_the_picture, "the edited picture is on the screen")
 green = view().mean((0, 1))
 assert green[1] - green[0] > red[1] - red[0] + 5, (red, green)
@@ -182,7 +183,7 @@ for _ in range(5):
     app.run_one_tick()
 assert not window.closed and session.document.unsaved
 window._escaped = -1e9
-window._quit()
+window.ask_close()
 assert not window.closed and window.dialog is not None
 pointer("sleep", "0.5", "key", "Escape", "sleep", "0.5")
 assert not window.closed and window.dialog is None
@@ -193,7 +194,7 @@ assert not session.document.unsaved
 
 # A video is saved while the window lives, and given up without a file.
 session.size = 256, 256
-window._save(folder / "turn.mp4", 4.0)
+window.save(folder / "turn.mp4", 4.0)
 until(lambda: window._cancel.visible and "turn.mp4" in window._busy.text, "progress is shown")
 before = session.orbit.view
 drag(*at(0.5, 0.5), (25, 0))
@@ -202,26 +203,26 @@ for _ in range(5):
     app.run_one_tick()
 click(*middle(window._cancel))
 window.window.set_focus_widget(window.image)
-until(lambda: session.task is None and "given up" in window._message, "the video is given up")
+until(lambda: session.task is None and "given up" in window.message, "the video is given up")
 assert sorted(item.name for item in folder.iterdir() if "mp4" in item.name) == []
 session.size = 96, 96
 
 # Another file, and back.
 before = session.frame.scene
-window._then_fill(lambda: window._open(Path("examples/assets/boxes.glb")))
+window._apply("", lambda: window.panel.open(Path("examples/assets/boxes.glb")))
 until(lambda: final() and session.frame.scene != before, "another file is drawn")
-assert window._object.number_of_items == len(session.document.items)
+assert window.controls["object object"].number_of_items == len(session.document.items)
 pointer("key", "ctrl+z", "sleep", "0.5", "key", "ctrl+z", "sleep", "0.5")
 assert not session.document.edited
 until(shows_the_picture, "the picture before the edit is on the screen")
 # A file that cannot be read is one line, and what is open stays.
-window._guarded(window._open)(Path("nothing.glb"))
-assert "nothing.glb" in window._message and not session.document.edited
+window._guarded(window._apply)("open", lambda: window.panel.open(Path("nothing.glb")))
+assert "nothing.glb" in window.message and not session.document.edited
 
 # The preview shows where the camera is while the picture is late.
 session.scheduler._engine = None
-window._move(lambda orbit: orbit.orbit(20, 0))
-until(lambda: window._late and not window.image.visible, "the preview takes over")
+window._apply("", lambda: session.move(lambda orbit: orbit.orbit(20, 0)))
+until(lambda: window.panel.late and not window.image.visible, "the preview takes over")
 leave()
 """
 
