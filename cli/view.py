@@ -91,14 +91,11 @@ def view(
         subdivide=subdivide,
     )
     _check_place(output, overwrite)
-    from renderformer.data.errors import InputError
+    from renderformer.viewer.launch import check_front_end
     from renderformer.viewer.launch import view as open_viewer
-    from renderformer.viewer.launch import web_problem, window_problem
 
     # Before the model is loaded, which takes a while.
-    problem = web_problem() if web else window_problem()
-    if problem:
-        raise InputError("viewer", problem)
+    check_front_end(web)
     scene = inputs.load(source, **arguments)
     console.say_all("note", scene.notes)
     from renderformer.renderer import Renderer

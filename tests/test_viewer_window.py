@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from renderformer.viewer.launch import view, window_problem
+from renderformer.data.errors import InputError
+from renderformer.viewer.launch import check_front_end, view
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ("Xvfb", "xdotool", "import")
@@ -339,10 +340,10 @@ def test_without_a_display_the_remedy_is_named_and_nothing_is_opened(monkeypatch
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
-    line = window_problem()
-    assert "no display" in line
-    assert "--web" in line
-    assert "libgl1 libegl1 libgomp1" in line
+    with pytest.raises(InputError, match="no display") as raised:
+        check_front_end(web=False)
+    assert "--web" in raised.value.remedy
+    assert "libgl1 libegl1 libgomp1" in raised.value.remedy
     with pytest.raises(ValueError, match="no display"):
         view(None)  # type: ignore[arg-type]
 
@@ -351,9 +352,9 @@ def test_a_window_that_cannot_open_is_found_out_in_another_process(monkeypatch: 
     monkeypatch.setenv("DISPLAY", ":4711")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    line = window_problem()
-    assert "a window cannot be opened here" in line
-    assert "--web" in line
+    with pytest.raises(InputError, match="a window cannot be opened here") as raised:
+        check_front_end(web=False)
+    assert "--web" in raised.value.remedy
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,7 @@ def view(
     Raises:
         InputError: no display, or a package that is missing; the line names the remedy.
     """
-    problem = web_problem() if web else window_problem()
-    if problem:
-        raise InputError("viewer", problem)
+    check_front_end(web)
     from renderformer.renderer import Renderer
     from renderformer.viewer.session import Session
 
@@ -81,25 +79,30 @@ def view(
         session.close()
 
 
-def web_problem() -> str:
-    """Why the browser front end cannot open, with the remedy; empty if it can."""
-    return "" if importlib.util.find_spec("viser") else f"view: the package viser is not installed; {INSTALL}"
+def check_front_end(web: bool) -> None:
+    """Find out whether the viewer can open, in a browser or in a window; opens one in another process, once.
 
-
-def window_problem() -> str:
-    """Why no window can open, with the remedy; empty if one can. Opens one in another process to find out, once."""
+    Raises:
+        InputError: no display, or a package that is missing; the line names the remedy.
+    """
+    if web:
+        if not importlib.util.find_spec("viser"):
+            raise InputError("view", "the package viser is not installed", INSTALL)
+        return
     if not importlib.util.find_spec("open3d"):
-        return f"view: the package open3d is not installed; {INSTALL}, or use --web (web=True)"
+        raise InputError("view", "the package open3d is not installed", f"{INSTALL}, or use --web (web=True)")
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     remedy = f"use --web (web=True), or a display and the system packages {PACKAGES}"
     if not display and sys.platform not in ("win32", "darwin"):
-        return f"view: this machine has no display (DISPLAY is not set); {remedy}"
+        raise InputError("view", "this machine has no display (DISPLAY is not set)", remedy)
     problem = _probed(sys.executable, display)
-    return f"view: {problem}; {remedy}" if problem else ""
+    if problem:
+        raise InputError("view", problem, remedy)
 
 
 @functools.cache
 def _probed(python: str, display: str | None) -> str:
+    """Why a window cannot be opened on a display; empty if it can."""
     try:
         done = subprocess.run(
             [python, "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
