@@ -12,6 +12,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.geometry.stages import stage_meshes
 from renderformer.data.rays.raycast import DIRECT, RayCaster
 from renderformer.data.scene import Light, Material, Scene
+from renderformer.data.trained_range import TrainedRange
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
 
@@ -20,6 +21,7 @@ class RayEngine:
     """Draws direct light by ray casting: a picture of the scene without a model."""
 
     name, device, precision = "rays", "cpu", "fp32"
+    config = SimpleNamespace(trained=TrainedRange())
 
     def encode(self, scene: Scene, progress: Any = None, cancel: Any = None) -> Any:
         caster = RayCaster(scene.triangles, scene.normals, scene.materials)

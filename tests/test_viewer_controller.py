@@ -92,6 +92,20 @@ def test_the_limits_warn_while_they_hold_and_can_be_switched_off() -> None:
     assert "held" in orbit.warning
 
 
+def test_the_limits_are_those_of_the_model() -> None:
+    trained = TrainedRange(box=1.0, camera_distance=(3.0, 5.0), fov=(20.0, 25.0))
+    orbit = OrbitCamera(View(distance=4.0, fov=22.0), trained=trained)
+    assert orbit.limited
+    orbit.dolly(9.0)
+    orbit.zoom(40.0)
+    assert orbit.view.origin_distance == pytest.approx(5.0)
+    assert orbit.view.fov == 25.0
+    assert outside(View(), trained) == [
+        "the camera stands 1.75 from the origin, trained on 3 … 5",
+        "the fov is 37.5 degrees, trained on 20 … 25",
+    ]
+
+
 def test_a_camera_of_the_scene_is_kept_exactly_until_it_is_moved_even_out_of_range() -> None:
     rolled = Camera.look_at((0.5, -3.0, 1.0), (0.1, 0, 0), up=(1, 0, 1), fov=20)
     orbit = OrbitCamera(rolled)

@@ -178,6 +178,7 @@ def test_every_key_asks_for_one_action_and_the_table_is_the_help() -> None:
     assert find("Q", ctrl=True) is not None
     assert find("", ctrl=False) is None
     assert help_table()["Ctrl Z or U, Ctrl Y or R"] == "undo, redo"
+    assert help_table()["Left drag, Left, Right, Up, Down"] == "turn"
     assert "**Ctrl Z** undo" in page_help()
 
 

@@ -22,6 +22,7 @@ import pytest
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
+from renderformer.data.trained_range import TrainedRange
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer import scheduler as module
@@ -415,6 +416,7 @@ def test_memory_is_flat_over_a_thousand_moves() -> None:
 def a_session(clock: FakeClock, engine: FakeEngine) -> Session:
     engine.name, engine.device, engine.precision = "fake", "cpu", "fp32"  # type: ignore[attr-defined]
     engine.check = lambda scene: [f"{len(scene)} triangles"]  # type: ignore[attr-defined]
+    engine.config = SimpleNamespace(trained=TrainedRange())  # type: ignore[attr-defined]
     return Session(a_scene(), engine, FULL, clock=clock)  # type: ignore[arg-type]
 
 

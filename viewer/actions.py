@@ -150,12 +150,13 @@ ACTIONS: tuple[Action, ...] = (
     *(_show(number, kind) for number, kind in enumerate(VIEWS, 1)),
 )  # fmt: skip
 
+# Movements of the mouse by what they do.
 MOUSE = {
-    "Left drag": "turn",
-    "Right drag, Shift and left drag": "pan",
-    "Wheel": _NEARER,
-    "Ctrl and wheel": "field of view",
-    "Click": "choose the object under the pointer",
+    "turn": "Left drag",
+    "pan": "Right drag, Shift and left drag",
+    _NEARER: "Wheel",
+    "field of view": "Ctrl and wheel",
+    "choose the object under the pointer": "Click",
 }
 NOTES = """Keys act after a click on the picture. Exposure and tone map need no
 new picture. To drop files use renderformer view --web: Open3D does not
@@ -173,13 +174,13 @@ def find(key: str, ctrl: bool) -> Action | None:
 
 
 def help_table() -> dict[str, str]:
-    """Mouse movements and keys, and what they do; actions of the same help share an entry."""
-    by_help: dict[str, list[str]] = {}
+    """Mouse movements and keys, and what they do; those of the same help share an entry."""
+    by_help = {text: [movement] for text, movement in MOUSE.items()}
     for action in ACTIONS:
         if action.help:
             by_help.setdefault(action.help, []).append(" or ".join(action.keys))
-    keys = {", ".join(names): text for text, names in by_help.items()}
-    return {**MOUSE, **keys, "Escape": "closes a dialog, never the window"}
+    table = {", ".join(names): text for text, names in by_help.items()}
+    return table | {"Escape": "closes a dialog, never the window"}
 
 
 def page_help() -> str:

@@ -437,7 +437,8 @@ class Session:
 
 
 def _trained(renderer: Renderer) -> TrainedRange:
-    return TrainedRange()
+    """What the model was trained on; the released models' range where its configuration does not tell."""
+    return getattr(renderer.config, "trained", TrainedRange())
 
 
 def describe(error: Exception) -> str:

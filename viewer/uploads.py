@@ -11,8 +11,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from renderformer.data.errors import InputError
+
+if TYPE_CHECKING:
+    from renderformer.renderer import Cancel, Progress
+    from renderformer.viewer.session import Session
 
 # Bytes that a scene may unpack to.
 MAX_UNPACKED = 2 << 30
@@ -58,6 +63,21 @@ def received(name: str, content: bytes) -> Iterator[Path]:
         path = folder / safe
         path.write_bytes(content)
         yield unzipped(path) if path.suffix.lower() == ".zip" else path
+
+
+def saved(
+    session: Session, name: str, turn: float = 0.0, progress: Progress | None = None, cancel: Cancel | None = None
+) -> tuple[str, bytes, list[str]]:
+    """What `Session.save` writes, for a page that can be sent one file: its name, its content, and notes.
+
+    Scene JSON, which has its meshes beside it, becomes an archive.
+    """
+    with private_folder() as folder:
+        path = folder / name
+        notes = [note.replace(f"{path}: ", "") for note in session.save(path, progress, cancel, turn)]
+        if path.suffix == ".json":
+            return path.with_suffix(".zip").name, zipped(folder), notes
+        return name, path.read_bytes(), notes
 
 
 def zipped(folder: Path) -> bytes:

@@ -26,7 +26,7 @@ from renderformer.viewer.panel import Panel
 from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.server import Server
 from renderformer.viewer.session import Session, describe
-from renderformer.viewer.uploads import DROP, private_folder, received, zipped
+from renderformer.viewer.uploads import DROP, received, saved
 
 HOST = "127.0.0.1"
 # Seconds between two looks at turntable, progress and the age of the picture.
@@ -337,15 +337,9 @@ class WebViewer:
         save.check(self.session)
 
         def work(progress: Any, cancel: Any) -> list[str]:
-            with private_folder() as folder:
-                path = folder / name
-                notes = self.session.save(path, progress, cancel, save.turn)
-                if path.suffix == ".json":
-                    # JSON has its meshes beside it, and a page can only be sent one file.
-                    client.send_file_download("scene.zip", zipped(folder))
-                else:
-                    client.send_file_download(name, path.read_bytes())
-            return [note.replace(f"{path}: ", "") for note in notes]
+            file, content, notes = saved(self.session, name, save.turn, progress, cancel)
+            client.send_file_download(file, content)
+            return notes
 
         self.session.start(f"saving {name}", work)
 
