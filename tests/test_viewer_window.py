@@ -364,6 +364,17 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
             view(None, web=web)  # type: ignore[arg-type]
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("viser"), reason="viser is not installed")
+def test_a_port_out_of_range_and_what_is_no_scene_are_refused(tmp_path: Path) -> None:
+    for port in (80000, -1):
+        with pytest.raises(InputError, match=f"port is {port}; expected a number from 0 to 65535"):
+            view("nothing.glb", web=True, port=port)
+    with pytest.raises(InputError, match=r"nothing\.glb"):
+        view(tmp_path / "nothing.glb", web=True)
+    with pytest.raises(InputError, match="scene is a int; give a Scene or the path of a file"):
+        view(3, web=True)  # type: ignore[arg-type]
+
+
 def test_importing_the_package_loads_neither_open3d_nor_viser() -> None:
     code = "import sys, renderformer; renderformer.view; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

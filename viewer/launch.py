@@ -31,10 +31,11 @@ import os
 os._exit(0)
 """
 _PROBE_SECONDS = 300.0
+MAX_PORT = 65535
 
 
 def view(
-    scene: Scene,
+    scene: Scene | str | os.PathLike[str],
     renderer: Renderer | None = None,
     *,
     web: bool = False,
@@ -47,10 +48,11 @@ def view(
     """Open the viewer, wait until it is closed, and return the edited scene.
 
     Args:
-        scene: what to show; it is not changed. Its first camera is where the viewer starts.
+        scene: what to show, or a file that `Scene.load` reads; it is not changed. Its first camera is where the viewer
+            starts.
         renderer: the embedded model by default.
         web: in a browser, for machines without a display: a server on 127.0.0.1 only.
-        port: of the server.
+        port: of the server, the next free one if it is taken; 0 takes any.
         resolution: pixels on a side, or (width, height).
         say: told where the page is; printed by default.
 
@@ -58,12 +60,18 @@ def view(
         The scene as it was shown last; the same object if nothing was edited. Bookmarked views become cameras.
 
     Raises:
-        InputError: no display, or a package that is missing; the line names the remedy.
+        InputError: no display, a package that is missing, a port out of range, or what `Scene.load` raises.
     """
+    if not 0 <= port <= MAX_PORT:
+        raise InputError("view", f"port is {port}", f"expected a number from 0 to {MAX_PORT}")
     check_front_end(web)
+    from renderformer.data.scene import Scene
     from renderformer.renderer import Renderer
     from renderformer.viewer.session import Session
 
+    scene = Scene.load(scene) if isinstance(scene, str | os.PathLike) else scene
+    if not isinstance(scene, Scene):
+        raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)
     try:
         if web:
