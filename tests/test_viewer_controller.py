@@ -19,7 +19,16 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, Light, Materia
 from renderformer.data.trained_range import TrainedRange
 from renderformer.image import Image
 from renderformer.viewer.camera import OrbitCamera, View, outside
-from renderformer.viewer.display import Reference, difference, letterbox, right_of_bar, shown, split_depth
+from renderformer.viewer.display import (
+    Rect,
+    Reference,
+    difference,
+    letterbox,
+    margins,
+    right_of_bar,
+    shown,
+    split_depth,
+)
 from renderformer.viewer.document import Placement, SceneDocument, fingerprint, light_of
 from renderformer.viewer.keyframes import CameraPath, Key, turntable
 from renderformer.viewer.picker import Picker
@@ -483,6 +492,10 @@ def test_the_letterbox_fits_touches_and_is_centred(width: int, height: int, aspe
     assert width - box.width <= 1 or height - box.height <= 1 or min(width, height) < 5
     assert abs(2 * box.x + box.width - width) <= 1
     assert abs(2 * box.y + box.height - height) <= 1
+    covered = np.zeros((height, width), int)
+    for part in (box, *margins(Rect(0, 0, width, height), box)):
+        covered[part.y : part.y + part.height, part.x : part.x + part.width] += 1
+    assert (covered == 1).all()
 
 
 def test_the_difference_of_display_values_is_amplified() -> None:

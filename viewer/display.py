@@ -49,6 +49,17 @@ def letterbox(width: int, height: int, aspect: float) -> Rect:
     return Rect((width - w) // 2, (height - h) // 2, w, h)
 
 
+def margins(area: Rect, box: Rect) -> tuple[Rect, Rect, Rect, Rect]:
+    """What an area leaves above, below, left and right of a box inside it; parts may be empty."""
+    right, bottom = box.x + box.width, box.y + box.height
+    return (
+        Rect(area.x, area.y, area.width, box.y - area.y),
+        Rect(area.x, bottom, area.width, area.y + area.height - bottom),
+        Rect(area.x, box.y, box.x - area.x, box.height),
+        Rect(right, box.y, area.x + area.width - right, box.height),
+    )
+
+
 def shown(image: Image, tone_map: str, exposure: float) -> UInt8Array:
     """The picture for the display; rounded as `Image.save` does for a PNG."""
     return np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8)

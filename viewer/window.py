@@ -23,7 +23,7 @@ from renderformer.data.arrays import UInt8Array
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help_table
 from renderformer.viewer.controls import Control
 from renderformer.viewer.dialogs import FileRequest, Question, closing
-from renderformer.viewer.display import Rect, letterbox, resized, right_of_bar
+from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import Session, describe
@@ -31,8 +31,6 @@ from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialo
 
 TITLE = "RenderFormer"
 PANEL_EM = 22
-# A request to close this soon after Escape came from that key.
-ESCAPE_SECONDS = 0.5
 # A picture is put on the screen once more after this: of two updates between two redraws Open3D may lose the second.
 SETTLE_SECONDS = 0.3
 WARNING_COLOUR = (1.0, 0.7, 0.2)
@@ -54,7 +52,9 @@ class Window:
         self.closed = False
         self.dialog: Any = None
         self.message = ""
-        self._escaped, self._ctrl = -ESCAPE_SECONDS, False
+        self._ctrl = False
+        # Whether the window system asked to close, which Open3D does for Escape, too, before it reports that key.
+        self._close_asked = False
         # When the picture is put on the screen once more.
         self._settle: float | None = None
         self._folder = Path.cwd()
@@ -66,7 +66,7 @@ class Window:
         self._build_panel()
         self._build_menu()
         self.window.set_on_layout(self._guarded(self._layout))
-        self.window.set_on_close(lambda: self.closed or self._guarded(self._close, False)())
+        self.window.set_on_close(self._asked_to_close)
         self.window.set_on_key(self._guarded(self._note_key, False))
         self.window.set_on_tick_event(self._guarded(self._tick, False))
         session.on_frame = lambda frame: self._post(self._framed)
@@ -98,11 +98,14 @@ class Window:
     # Building
 
     def _build_view(self) -> None:
-        self.scene, self.image, self._back = gui.SceneWidget(), gui.ImageWidget(), gui.Vert()
+        self.scene, self.image = gui.SceneWidget(), gui.ImageWidget()
         self.preview = PreviewScene(self.scene, self.window.renderer)
-        # Behind both; what no widget covers is never cleared, and a dialog would leave its edges there.
-        self._back.background_color = gui.Color(0, 0, 0)
-        for widget in (self._back, self.scene, self.image):
+        # What no widget covers is never cleared, and a dialog would leave its edges there. One widget behind both would
+        # come to the front at a press.
+        self._margins = [gui.Vert() for _ in range(4)]
+        for margin in self._margins:
+            margin.background_color = gui.Color(0, 0, 0)
+        for widget in (*self._margins, self.scene, self.image):
             self.window.add_child(widget)
         for widget in (self.scene, self.image):
             widget.set_on_mouse(self._guarded(self._mouse, CONSUMED))
@@ -178,7 +181,9 @@ class Window:
     def _note_key(self, event: Any) -> bool:
         """Watch the keys that matter wherever the focus is."""
         if event.key == KEY.ESCAPE:
-            self._escaped = time.monotonic()
+            self._close_asked = False
+            if event.type == gui.KeyEvent.Type.DOWN and self.dialog is not None:
+                self._end_dialog()
         if event.key in CONTROL_KEYS:
             self._ctrl = event.type == gui.KeyEvent.Type.DOWN
         return False
@@ -190,6 +195,10 @@ class Window:
         return CONSUMED
 
     def _tick(self) -> bool:
+        if self._close_asked:
+            self._close_asked = False
+            self.ask_close()
+            return True
         self._show_activity()
         if self.panel.judge() or (self._settle is not None and time.monotonic() > self._settle):
             self._settle = None
@@ -220,8 +229,10 @@ class Window:
         button = round(5 * em) if self._cancel.visible else 0
         self._progress.frame = gui.Rect(left + pad, bottom + round(1.7 * em), width - 2 * pad - button, round(1.2 * em))
         self._cancel.frame = gui.Rect(left + width - pad - round(4.6 * em), bottom + pad, round(4.6 * em), 2 * em)
-        self._back.frame = gui.Rect(area.x, area.y, left - area.x, area.height)
         box = self.rectangle()
+        view = Rect(area.x, area.y, left - area.x, area.height)
+        for margin, part in zip(self._margins, margins(view, box), strict=True):
+            margin.frame = gui.Rect(part.x, part.y, part.width, part.height)
         self.scene.frame = gui.Rect(box.x, box.y, box.width, box.height)
         self._place_image()
 
@@ -313,8 +324,12 @@ class Window:
 
     def ask_close(self) -> None:
         """Close the window; a person is asked where something would be lost."""
-        if self._close():
-            self.window.close()
+        save = next(action for action in ACTIONS if action.name == "save scene")
+        question = closing(self.session, lambda: self.perform(save), self._leave)
+        if question is None:
+            self._leave()
+        else:
+            self._ask(question)
 
     def show_help(self) -> None:
         """Show mouse and keys."""
@@ -358,29 +373,16 @@ class Window:
         self.window.close_dialog()
         self.window.post_redraw()
 
-    def _close(self) -> bool:
-        """Whether the window may close; a person is asked where something would be lost."""
-        # Escape asks to close, too, whatever the key's handler answers.
-        if time.monotonic() - self._escaped < ESCAPE_SECONDS:
-            if self.dialog is not None:
-                self._end_dialog()
-            return False
-        save = next(action for action in ACTIONS if action.name == "save scene")
-        question = closing(self.session, lambda: self.perform(save), self._leave)
-        if question is not None:
-            self._ask(question)
-            return False
-        self._end()
-        return True
+    def _asked_to_close(self) -> bool:
+        """Whether the window may close at once; the next tick asks, unless Escape was the cause."""
+        self._close_asked = not self.closed
+        return self.closed
 
     def _leave(self) -> None:
-        self._end()
-        self.window.close()
-
-    def _end(self) -> None:
-        """Touch nothing of the window from here on."""
+        """Close, and touch nothing of the window from here on."""
         self.closed = True
         self.session.on_frame = self.session.on_error = self.session.on_done = None
+        self.window.close()
 
 
 def run(session: Session) -> None:
