@@ -51,14 +51,11 @@ def view(
     size, of_mesh = options.read_resolution(resolution), stage.of_mesh()
     if output is not None:
         outputs.check_scene_file(output, overwrite, "-o")
-    from renderformer.data.errors import InputError
     from renderformer.renderer import Renderer
     from renderformer.viewer import launch
 
     # Before the model is loaded, which takes a while.
-    problem = launch.web_problem() if web else launch.window_problem()
-    if problem:
-        raise InputError("viewer", problem)
+    launch.check_front_end(web)
     scene = inputs.load(source, of_mesh=of_mesh, **stage.of_every_file())
     console.say_all("note", scene.notes)
     renderer = Renderer.from_pretrained(model.model, **model.arguments())
