@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from renderformer.data.formats import MESH_FORMATS, SCENE_FORMATS
-
 from renderformer.image import IMAGE_SUFFIXES
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.panel import EXPOSURE_STEP, Panel
