@@ -20,8 +20,8 @@ from renderformer.data.rays.channels import RGB
 from renderformer.data.trained_range import TrainedRange
 
 V1 = TrainedRange()
-# The embedded model: rays see the geometry and its direct light exactly, and the picture scales exactly with each colour
-# of the light. docs/embedded-model.md has what each rule costs when it is left, and benchmarks/trained_range.py measures.
+# The embedded model: rays see geometry and direct light exactly, and the picture scales exactly with each colour of the
+# light. docs/embedded-model.md has what leaving each rule costs; benchmarks/trained_range.py measures it.
 EMBEDDED = TrainedRange(
     triangles=None,
     light_distance=None,
