@@ -1,1 +1,1 @@
-"""What goes in and out: scenes, mesh files, stages, ray casting, procedural scenes, reference renderings."""
+"""Input and output: scenes, cameras, file formats, geometry, ray casting and training sets."""

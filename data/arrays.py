@@ -1,4 +1,4 @@
-"""Names for typed NumPy arrays; shapes stand in the docstrings."""
+"""Type aliases of NumPy arrays by element type."""
 
 from __future__ import annotations
 

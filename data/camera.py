@@ -23,7 +23,7 @@ def direction(azimuth: float, elevation: float) -> Float64Array:
 
 
 def angles(vector: Sequence[float] | AnyArray) -> tuple[float, float]:
-    """Azimuth and elevation in degrees of a unit vector (3,); the azimuth of a vertical one means nothing."""
+    """Azimuth and elevation in degrees of a unit vector (3,); the azimuth of a vertical vector is arbitrary."""
     x, y, z = (float(v) for v in vector)
     return math.degrees(math.atan2(x, -y)), math.degrees(math.asin(max(-1.0, min(1.0, z))))
 
@@ -33,14 +33,12 @@ class Camera:
     """A pinhole camera.
 
     Attributes:
-        c2w: (4, 4) float32, rigid camera-to-world transform; the camera has +X right, +Y up and looks along -Z;
-            the world is right-handed with Z up, in scene units.
-        fov: full vertical angle of view in degrees, in (0, 180). The horizontal angle follows from the aspect ratio of
-            the picture; for a square one it is the same.
-        name: shown to the user and used in file name templates; may be empty.
+        c2w: (4, 4) float32, rigid camera-to-world transform; the camera has +X right, +Y up and looks along -Z.
+        fov: full vertical angle of view in degrees, in (0, 180); the horizontal angle follows from the aspect ratio.
+        name: for messages and file name templates; may be empty.
 
     Raises:
-        InputError: wrong shape, a value that is not finite, a matrix that is not a rigid transform, fov out of range.
+        InputError: c2w is not a finite rigid transform, or fov is out of range.
     """
 
     c2w: Float32Array
@@ -48,27 +46,22 @@ class Camera:
     name: str = ""
 
     def __post_init__(self) -> None:
-        c2w = np.array(self.c2w, np.float32)
+        place, c2w = f"camera {self.name!r}", np.array(self.c2w, np.float32)
         if c2w.shape != (4, 4):
-            raise InputError(f"camera {self.name!r}", f"c2w has shape {c2w.shape}", "expected (4, 4)")
+            raise InputError(place, f"c2w has shape {c2w.shape}", "expected (4, 4)")
         if not np.isfinite(c2w).all():
-            raise InputError(f"camera {self.name!r}", "c2w holds values that are not finite", "expected numbers")
+            raise InputError(place, "c2w holds values that are not finite", "expected numbers")
         rotation = c2w[:3, :3].astype(np.float64)
         rigid = np.abs(rotation.T @ rotation - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0
         if not rigid or np.abs(c2w[3] - np.array([0, 0, 0, 1])).max() > 1e-6:
-            raise InputError(
-                f"camera {self.name!r}",
-                "c2w is not a rigid transform",
-                "its upper left 3 x 3 block must be a rotation and its last row 0 0 0 1",
-            )
+            remedy = "its upper left 3 x 3 block must be a rotation and its last row 0 0 0 1"
+            raise InputError(place, "c2w is not a rigid transform", remedy)
         try:
             fov = float(self.fov)
         except (TypeError, ValueError):
-            raise InputError(
-                f"camera {self.name!r}", f"fov is {self.fov!r}", "expected degrees between 0 and 180"
-            ) from None
+            raise InputError(place, f"fov is {self.fov!r}", "expected degrees between 0 and 180") from None
         if not 0 < fov < 180:
-            raise InputError(f"camera {self.name!r}", f"fov is {fov:g}", "expected degrees between 0 and 180")
+            raise InputError(place, f"fov is {fov:g}", "expected degrees between 0 and 180")
         c2w.setflags(write=False)
         object.__setattr__(self, "c2w", c2w)
         object.__setattr__(self, "fov", fov)
@@ -84,7 +77,7 @@ class Camera:
         return -self.c2w[:3, 2]
 
     def rays(self, x: AnyArray | float, y: AnyArray | float, width: float, height: float) -> Float64Array:
-        """(3, ...) world directions of the rays through points of a picture; each reaches one unit along the axis.
+        """(3, ...) world directions of the rays through points of a picture, scaled to depth 1 along the view axis.
 
         Args:
             x, y: positions of one shape, in pixels right and down from the upper left corner of the picture; the centre
@@ -113,21 +106,20 @@ class Camera:
         Raises:
             InputError: position and target coincide, or `up` is parallel to the direction of view.
         """
+        place = f"camera {name!r}"
         eye, centre, above = (np.asarray(v, np.float64) for v in (position, target, up))
         for label, vector in (("position", eye), ("target", centre), ("up", above)):
             if vector.shape != (3,) or not np.isfinite(vector).all():
-                raise InputError(f"camera {name!r}", f"{label} is {vector.tolist()}", "expected three finite numbers")
+                raise InputError(place, f"{label} is {vector.tolist()}", "expected three finite numbers")
         backward = eye - centre
         distance = np.linalg.norm(backward)
         if distance < 1e-9:
-            raise InputError(f"camera {name!r}", f"position and target are the same point {eye.tolist()}", "move one")
+            raise InputError(place, f"position and target are the same point {eye.tolist()}", "move one of them")
         backward /= distance
         right = np.cross(above, backward)
         length = np.linalg.norm(right)
         if length < 1e-9 * max(1.0, float(np.linalg.norm(above))):
-            raise InputError(
-                f"camera {name!r}", f"up is {above.tolist()}, parallel to the direction of view", "tilt it"
-            )
+            raise InputError(place, f"up is {above.tolist()}, parallel to the direction of view", "tilt it")
         right /= length
         c2w = np.eye(4)
         c2w[:3, :4] = np.stack([right, np.cross(backward, right), backward, eye], axis=1)
@@ -154,14 +146,11 @@ class Camera:
             InputError: an angle that is not finite, elevation or distance out of range.
         """
         if not (math.isfinite(azimuth) and -90 <= elevation <= 90):
-            raise InputError(
-                f"camera {name!r}",
-                f"azimuth is {azimuth:g}, elevation is {elevation:g}",
-                "expected finite degrees, the elevation from -90 to 90",
-            )
+            problem = f"azimuth is {azimuth:g}, elevation is {elevation:g}"
+            raise InputError(f"camera {name!r}", problem, "expected finite degrees, the elevation from -90 to 90")
         if not (math.isfinite(distance) and distance > 0):
             raise InputError(f"camera {name!r}", f"distance is {distance:g}", "expected a positive number")
-        # At the poles the up vector would be parallel to the view; there "up" is the heading of the azimuth.
+        # At the poles Z is parallel to the view, so the horizontal direction of the azimuth is up there.
         x, y, _ = direction(azimuth, 0)
         up = (0.0, 0.0, 1.0) if abs(elevation) < 89.99 else (-x * np.sign(elevation), -y, 0.0)
         eye = np.asarray(target, np.float64) + distance * direction(azimuth, elevation)
@@ -178,8 +167,8 @@ class Camera:
         start: float = 0.0,
         sweep: float = 360.0,
     ) -> list[Camera]:
-        """`count` cameras at equal steps of azimuth from `start` over `sweep` degrees (a full turn does not repeat the
-        first view), named `orbit_000` and so on."""
+        """`count` cameras named `orbit_000` and so on, at azimuth steps of sweep / count degrees from `start`; the end
+        of the sweep is left out, so a full turn does not repeat the first view."""
         if count < 1:
             raise InputError("orbit", f"count is {count}", "expected at least 1")
         return [

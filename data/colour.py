@@ -9,7 +9,7 @@ from renderformer.data.arrays import AnyArray, Float64Array
 
 
 def linear_to_srgb(linear: AnyArray) -> AnyArray:
-    """Display values of linear light.
+    """Convert linear values to sRGB display values.
 
     Args:
         linear: floats of any shape, 0 (black) to 1 (white); values outside continue the curve.
@@ -22,6 +22,6 @@ def linear_to_srgb(linear: AnyArray) -> AnyArray:
 
 
 def srgb_to_linear(srgb: npt.ArrayLike) -> Float64Array:
-    """Linear light of display values of any shape, 0 (black) to 1 (white)."""
+    """Convert sRGB display values of any shape, 0 (black) to 1 (white), to linear values."""
     values = np.asarray(srgb, np.float64)
     return np.where(values <= 0.04045, values / 12.92, ((np.maximum(values, 0) + 0.055) / 1.055) ** 2.4)

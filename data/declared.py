@@ -1,4 +1,4 @@
-"""Declared types: what a file or a set of options may hold is stated once, as a class, and read by pydantic.
+"""Declared types: classes that state the allowed values of a file or a set of options, checked by pydantic.
 
 A class states types, ranges and choices in its annotations:
 
@@ -28,14 +28,14 @@ _MAX_SHOWN = 60
 
 
 class Declared(BaseModel):
-    """The base of declared types: values are checked when an object is made, never changed, and refused as InputError.
+    """Base class of declared types: immutable, checked when an object is made; wrong values raise InputError.
 
-    Types are strict (no text for a number, no number for a truth), but a list may stand for a tuple. Numbers are
-    finite. Unknown keys are refused.
+    Types are strict (no text for a number, no number for a boolean), but lists are accepted for tuples. Numbers must
+    be finite. Unknown keys are errors.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    # What an error calls an object that is made by its constructor.
+    # The place of errors that the constructor raises.
     declared_place: ClassVar[str] = ""
 
     if not TYPE_CHECKING:
@@ -44,39 +44,40 @@ class Declared(BaseModel):
             try:
                 super().__init__(**_tuples(values))
             except ValidationError as error:
-                raise refusal(error, type(self), self.declared_place) from None
+                raise _input_error(error, type(self), self.declared_place) from None
 
-        # Tells pydantic to read nested objects without this constructor, so that an error keeps its whole path.
+        # Makes pydantic read nested objects without this constructor, so that errors keep their whole path.
         __init__.__pydantic_base_init__ = True
 
     @classmethod
     def read(cls, values: object, place: object) -> Self:
-        """Make an object of parsed JSON or YAML.
+        """Make an object from parsed JSON or YAML.
 
         Args:
-            values: key to value; missing keys take their defaults.
-            place: what an error calls the source, for example the path of the file.
+            values: a mapping; missing keys take their defaults.
+            place: of errors, for example the path of the file.
 
         Raises:
-            InputError: not keys and values, an unknown key, or a value that is not allowed. The first of several.
+            InputError: `values` is not a mapping, or holds an unknown key or a value that is not allowed. Only the
+                first error is reported.
         """
         if not isinstance(values, Mapping):
             raise InputError(place, f"holds {shown(values)}", "expected keys and values")
         try:
             return cls.model_validate(_tuples(values))
         except ValidationError as error:
-            raise refusal(error, cls, place) from None
+            raise _input_error(error, cls, place) from None
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some values changed, which is checked like a new object."""
+        """A copy with some values changed and checked."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
-        """Make an object of options by name, for callers that know where each option came from.
+        """Make an object from keyword options.
 
         Raises:
-            InputError: an unknown name, or a value that is not allowed. Its place is the name of the option alone.
+            InputError: an unknown name, or a value that is not allowed; its place is the name of the option.
         """
         try:
             return cls.model_validate(_tuples(keywords))
@@ -84,45 +85,40 @@ class Declared(BaseModel):
             path, cause = _first_cause(error, cls)
             if cause is not None:
                 raise (cause.within(path[0]) if path else cause) from None
-            key, problem, remedy = _finding(error, cls, null=False)
+            key, problem, remedy = _explanation(error, cls, null=False)
             inner = key.removeprefix(str(path[0])).lstrip(".")
             raise InputError(path[0], f"{inner} {problem}".lstrip(), remedy) from None
 
 
-def refusal(error: ValidationError, kind: type[BaseModel], place: object) -> InputError:
-    """The first of pydantic's findings as the one line that a user sees."""
+def _input_error(error: ValidationError, kind: type[BaseModel], place: object) -> InputError:
+    """The first of pydantic's errors as an InputError."""
     path, cause = _first_cause(error, kind)
     if cause is not None:
-        # A rule about several values; it names them itself.
-        where = ": ".join(filter(None, (str(place), _dotted(path))))
-        return cause.within(where) if where else cause
-    key, problem, remedy = _finding(error, kind)
+        outer = ": ".join(filter(None, (str(place), _dotted(path))))
+        return cause.within(outer) if outer else cause
+    key, problem, remedy = _explanation(error, kind)
     return InputError(place, f"{key} {problem}", remedy)
 
 
 def _first_cause(error: ValidationError, kind: type[BaseModel]) -> tuple[list[str | int], InputError | None]:
-    """The path of pydantic's first finding, and the InputError of a validator that it came from."""
+    """The path of pydantic's first error, and the InputError if a validator of ours raised it."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
-    path, _ = _located(first["loc"], kind.model_json_schema())
+    path, _ = _locate(first["loc"], kind.model_json_schema())
     return path, cause if isinstance(cause, InputError) else None
 
 
-def _finding(error: ValidationError, kind: type[BaseModel], null: bool = True) -> tuple[str, str, str]:
-    """Key, problem and remedy of pydantic's first finding.
-
-    Args:
-        null: whether the remedy names null where it is allowed; as a keyword it is the same as nothing.
-    """
+def _explanation(error: ValidationError, kind: type[BaseModel], null: bool = True) -> tuple[str, str, str]:
+    """Key, problem and remedy of pydantic's first error; `null`: whether the remedy may name null as a value."""
     first, root = error.errors(include_url=False)[0], kind.model_json_schema()
-    path, schema = _located(first["loc"], root)
+    path, schema = _locate(first["loc"], root)
     if first["type"] == "missing" and path and isinstance(path[-1], int):
-        # A list that is too short lacks its last entries; what is wrong is its length.
-        path, schema = _located(first["loc"][:-1], root)
+        # pydantic reports the missing entry of a list that is too short; the message is about the list.
+        path, schema = _locate(first["loc"][:-1], root)
     elif first["type"] == "missing":
         return _dotted(path), "is missing", f"add {expected(schema)}"
     if first["type"] == "extra_forbidden":
-        known = _located(first["loc"][:-1], root)[1].get("properties", {})
+        known = _locate(first["loc"][:-1], root)[1].get("properties", {})
         return _dotted(path), "is not a known key", f"known are {', '.join(known)}"
     if first["type"] == "string_type" and first["loc"][-1] == "[key]":
         return f"the key {shown(first['input'])} of {_dotted(path[:-1])}", "is not text", "put it in quotes"
@@ -136,7 +132,7 @@ def _dotted(path: Sequence[str | int]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as its file would have it, cut where it is long."""
+    """A value as JSON, or as `repr` if it has no JSON, cut at 60 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -145,7 +141,7 @@ def shown(value: object) -> str:
 
 
 def expected(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in words; `WithJsonSchema({"words": …})` states them for a type of Python."""
+    """The values that a JSON schema allows, in words; for other types, `WithJsonSchema({"words": …})` gives them."""
     if "words" in schema:
         return str(schema["words"])
     if "enum" in schema or "const" in schema:
@@ -156,28 +152,26 @@ def expected(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return _expected_array(schema)
     words = _SCALARS.get(schema.get("type", ""), "another value")
-    least, most = (schema.get(key, schema.get(f"exclusive{key.capitalize()}")) for key in ("minimum", "maximum"))
-    above, below = "exclusiveMinimum" in schema, "exclusiveMaximum" in schema
-    if least is not None and most is not None and not above and not below:
-        return f"{words} from {least:.10g} to {most:.10g}"
-    low = "" if least is None else f"{'above' if above else 'at least'} {least:.10g}"
-    high = "" if most is None else f"{'below' if below else 'at most'} {most:.10g}"
-    return " ".join([words, " and ".join(filter(None, (low, high)))]).strip()
+    if "minimum" in schema and "maximum" in schema:
+        return f"{words} from {schema['minimum']:.10g} to {schema['maximum']:.10g}"
+    names = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    bounds = " and ".join(f"{name} {schema[key]:.10g}" for key, name in names.items() if key in schema)
+    return f"{words} {bounds}".strip()
 
 
 def _expected_array(schema: Mapping[str, Any]) -> str:
     items = schema.get("prefixItems") or [schema.get("items", {})]
     plural = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts"}
     element = expected(items[0])
-    for one, many in plural.items():
-        element = element.replace(one, many)
-    least, most = schema.get("minItems"), schema.get("maxItems")
-    count = f"{least} " if least is not None and least == most else ""
+    for singular, words in plural.items():
+        element = element.replace(singular, words)
+    shortest, longest = schema.get("minItems"), schema.get("maxItems")
+    count = f"{shortest} " if shortest is not None and shortest == longest else ""
     return f"a list of {count}{element}"
 
 
 def _tuples(values: Any) -> Any:
-    """Parsed JSON or YAML with tuples for lists, as strict reading wants them; NumPy's arrays and numbers likewise."""
+    """Lists and NumPy values as the tuples and numbers that strict types require."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     if isinstance(values, Mapping):
@@ -191,27 +185,27 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return schema
 
 
-def _located(location: Sequence[str | int], root: Mapping[str, Any]) -> tuple[list[str | int], Mapping[str, Any]]:
-    """The keys and indices of a location that pydantic reports, and the part of a class's schema for what is there."""
+def _locate(location: Sequence[str | int], root: Mapping[str, Any]) -> tuple[list[str | int], Mapping[str, Any]]:
+    """The keys and indices of a location that pydantic reports, and the part of the schema `root` at this location."""
     path: list[str | int] = []
     schema, in_branch = root, False
     for step in location:
         schema = _resolved(schema, root)
         branches = [_resolved(branch, root) for branch in schema.get("anyOf", [schema])]
         is_union = sum(branch.get("type") != "null" for branch in branches) > 1
-        # Inside a union pydantic first names the branch that it tried; at a wrong key it adds "[key]".
+        # pydantic's locations also name the branch of a union, and "[key]" after a wrong key.
         if (is_union and not in_branch) or step == "[key]":
             in_branch = True
             continue
         in_branch = False
-        schema = next((inner for branch in branches if (inner := _step(branch, step)) is not None), {})
+        schema = next((inner for branch in branches if (inner := _child(branch, step)) is not None), {})
         path.append(step)
     return path, _resolved(schema, root)
 
 
-def _step(schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:
+def _child(schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:
     if isinstance(step, int):
-        fixed = schema.get("prefixItems", [])
-        return fixed[step] if step < len(fixed) else schema.get("items")
-    further = schema.get("additionalProperties")
-    return schema.get("properties", {}).get(step, further if isinstance(further, Mapping) else None)
+        items = schema.get("prefixItems", [])
+        return items[step] if step < len(items) else schema.get("items")
+    default = schema.get("additionalProperties")
+    return schema.get("properties", {}).get(step, default if isinstance(default, Mapping) else None)

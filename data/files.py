@@ -1,4 +1,4 @@
-"""Files read whole within a limit, and files written whole or not at all."""
+"""Read files up to a size limit; write files and folders whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from renderformer.data.errors import InputError
 
 
 def check_readable(path: Path) -> int:
-    """The size in bytes of a file that can be read.
+    """Return the size of a file in bytes.
 
     Raises:
-        InputError: the file does not exist, is no regular file, or is empty.
+        InputError: the file does not exist, is not a regular file, or is empty.
     """
     if not path.exists():
         raise InputError(path, "does not exist", "check the path")
@@ -29,10 +29,10 @@ def check_readable(path: Path) -> int:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a file of at most `limit` bytes.
+    """Read a file of at most `limit` bytes.
 
     Raises:
-        InputError: the file is larger, or cannot be read (see `check_readable`).
+        InputError: the file is missing, empty, too large or not readable.
     """
     try:
         size = check_readable(path)
@@ -45,7 +45,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def check_place(path: Path) -> None:
-    """Raise InputError where a file could not be written: a missing or protected folder, or a folder of that name."""
+    """Raise InputError if `path` is a folder, or if its parent folder is missing or not writable."""
     if path.is_dir():
         raise InputError(path, "cannot write, this is a folder", "give a file name")
     if not path.parent.is_dir():
@@ -58,7 +58,7 @@ def check_place(path: Path) -> None:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, delete it on failure.
 
-    The temporary name keeps the suffix of `path`, since writers choose the format by it.
+    The temporary name keeps the suffix of `path`, because writers choose the format by it.
 
     Raises:
         InputError: the folder does not exist or cannot be written, or `path` is a folder.
@@ -70,7 +70,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        # NumPy's errors have no strerror; they state only how much was written.
+        # NumPy's errors have no strerror and only state the number of items written.
         reason = error.strerror or f"{error}; see whether the disk is full"
         raise InputError(path, f"cannot write, {reason}") from error
     finally:
@@ -79,10 +79,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, deleted at the end if it is still there.
+    """Yield a temporary folder beside `folder`, and delete it at the end unless it was moved.
 
     Raises:
-        InputError: it cannot be made, or writing into it fails.
+        InputError: the temporary folder cannot be created or written.
     """
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -96,7 +96,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def swapped(temporary: Path, folder: Path) -> Iterator[None]:
-    """Put the temporary folder in the place of `folder`; back again if the block fails."""
+    """Replace `folder` by the temporary folder; undo this if the block fails."""
     old = folder.with_name(f"{temporary.name}.old")
     existed = folder.exists()
     if existed:

@@ -1,12 +1,12 @@
-"""How the engine reports what it has done of a long task."""
+"""Callbacks that report the progress of long tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with the name of the stage, and how many of its steps are done and how many there are.
+# The arguments are the name of the stage, the number of steps done and the number of all steps.
 Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The Progress that reports to nobody."""
+    """A Progress that does nothing."""

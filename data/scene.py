@@ -1,4 +1,4 @@
-"""Scenes as the engine sees them: triangles in world space, one material row per triangle.
+"""Scenes: triangles in world space with one material row per triangle, and cameras.
 
 World frame: right-handed, Z up, scene units; the released models were trained with the scene inside [-0.5, 0.5]^3.
 Shapes: N triangles, P = 32 texels on the side of a triangle's texture patch.
@@ -26,7 +26,7 @@ PATCH_SIZE = 32
 CHANNELS = 13
 # The thirteen channels of a material row, in the order of the model's texture input.
 DIFFUSE, SPECULAR, ROUGHNESS, NORMAL, EMISSION = slice(0, 3), slice(3, 6), 6, slice(7, 10), slice(10, 13)
-# Coordinates beyond this leave no useful float32 precision for the unit-sized scene that the model needs.
+# Larger coordinates lose all detail in float32 when the scene is scaled to the unit size of the models.
 MAX_COORDINATE = 1e9
 
 
@@ -45,10 +45,10 @@ class Material:
     """A uniform material: diffuse plus GGX specular without Fresnel, as the models were trained (spec scenes.md).
 
     Attributes:
-        diffuse: linear RGB albedo in [0, 1] (one number stands for grey).
+        diffuse: linear RGB albedo in [0, 1], or one number for grey.
         specular: linear RGB in [0, 1]; the models were trained with white specular and diffuse + specular <= 1.
         roughness: in [0, 1]; GGX alpha is its square; the models were trained on 0.01 … 1.
-        emission: linear RGB radiance, >= 0; not zero makes a light.
+        emission: linear RGB radiance, 0 … 60000; a positive value makes a light.
 
     Raises:
         InputError: a value outside its range.
@@ -97,22 +97,21 @@ def flat_normals(triangles: AnyArray) -> Float32Array:
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """A named triangle soup in world space with its materials. A mesh that emits is a light.
+    """A named object: separate triangles in world space with materials. A mesh that emits is a light.
 
     Attributes:
-        name: of the object; unique in a scene.
+        name: unique in a scene.
         triangles: (N, 3, 3) float32 corner positions, counter-clockwise seen from outside, scene units.
-        normals: (N, 3, 3) float32 unit vertex normals; face normals if not given.
+        normals: (N, 3, 3) float32 unit vertex normals; default: face normals.
         materials: (N, 13) float32 material rows, see `Material.row`; one row (13,) or a `Material` is repeated.
-        patches: (K, 13, 32, 32) float16 texture patches of the triangles whose material varies over their
-            area, or None.
+        patches: (K, 13, 32, 32) float16 texture patches of the triangles whose material varies, or None.
             Entry [0, 0] belongs to corner 0, the first axis runs toward corner 1, the second toward corner 2;
             entries with i + j > 32 are outside the triangle and 0.
-        patch_index: (N,) int32, the patch of each triangle, -1 for a uniform one; given exactly when patches is.
-            `materials` holds the mean of the patch there.
+        patch_index: (N,) int32, the patch of each triangle, -1 if its material is uniform; None without patches.
+            The material row of a triangle with a patch is the mean of the patch.
 
     Raises:
-        InputError: wrong shapes, no triangle, coordinates that are not finite or beyond 1e9.
+        InputError: wrong shapes, no triangles, values that are not finite or beyond 1e9, negative materials.
     """
 
     name: str
@@ -158,7 +157,7 @@ class Mesh:
         if self.patches is None and self.patch_index is None:
             return None, None
         if self.patches is None or self.patch_index is None:
-            raise InputError(place, "has only one of patches and patch_index", "they must be given together")
+            raise InputError(place, "has only one of patches and patch_index", "give both")
         patches, index = np.array(self.patches, np.float16), np.array(self.patch_index, np.int32)
         if patches.shape[1:] != (CHANNELS, PATCH_SIZE, PATCH_SIZE):
             raise InputError(place, f"patches have shape {patches.shape}", "expected (K, 13, 32, 32)")
@@ -178,7 +177,7 @@ class Mesh:
 
     @property
     def bounds(self) -> Float32Array:
-        """(2, 3) float32 smallest and largest corner."""
+        """(2, 3) float32 minimum and maximum coordinates."""
         return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
 
     def with_material(self, material: Material) -> Mesh:
@@ -186,12 +185,12 @@ class Mesh:
         return replace(self, materials=material.row(), patches=None, patch_index=None)
 
     def transformed(self, matrix: npt.ArrayLike) -> Mesh:
-        """The mesh moved by an affine (4, 4) matrix; normals by its inverse transpose; a mirroring matrix reverses the
-        order of the corners so that the outside stays outside."""
+        """The mesh transformed by an affine (4, 4) matrix, normals by its inverse transpose. A mirroring matrix also
+        swaps two corners of each triangle, which keeps the outside outside."""
         m = np.asarray(matrix, np.float64)
         if m.shape != (4, 4) or not np.isfinite(m).all() or abs(np.linalg.det(m[:3, :3])) < 1e-30:
-            problem = "the transform cannot be used"
-            raise InputError(f"mesh {self.name!r}", problem, "expected an invertible (4, 4) matrix of finite numbers")
+            remedy = "expected an invertible (4, 4) matrix of finite numbers"
+            raise InputError(f"mesh {self.name!r}", "the transform cannot be used", remedy)
         triangles = self.triangles.astype(np.float64) @ m[:3, :3].T + m[:3, 3]
         normals = self.normals.astype(np.float64) @ np.linalg.inv(m[:3, :3])
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -206,14 +205,14 @@ class Mesh:
 def _check_coordinates(values: AnyArray, place: str) -> None:
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        raise InputError(place, f"{bad} values are NaN or infinite", "repair the file they come from")
+        raise InputError(place, f"{bad} values are NaN or infinite", "repair the source file")
     largest = float(np.abs(values).max(initial=0))
     if largest > MAX_COORDINATE:
         raise InputError(place, f"the largest value is {largest:.3g}, more than 1e9", "scale the model down")
 
 
 def _check_materials(rows: AnyArray, place: str) -> None:
-    """Rows (N, 13) or patches (N, 13, P, P); the normal's channels may have any sign."""
+    """Check rows (N, 13) or patches (N, 13, P, P); only the normal's channels may be negative."""
     _check_coordinates(rows, place)
     channels = (("diffuse", DIFFUSE), ("specular", SPECULAR), ("roughness", ROUGHNESS), ("emission", EMISSION))
     for name, channel in channels:
@@ -229,8 +228,8 @@ class Light:
     Attributes:
         position: (3,) centre in the world; trained at a distance of 2.1 … 2.7 from the origin.
         target: (3,) the point that the light faces.
-        size: length of an edge in scene units; the training's triangle has 0.0707 x (2.0 … 2.5).
-        emission: radiance, one number (white) or linear RGB; trained on 2500 … 5000 in sum over all lights.
+        size: length of an edge in scene units; trained on 0.0707 x (2.0 … 2.5).
+        emission: radiance, one number (white) or linear RGB; trained on a sum of 2500 … 5000 over all lights.
 
     Raises:
         InputError: position and target coincide, size is not positive, emission is out of range or zero.
@@ -254,7 +253,7 @@ class Light:
         if max(emission) <= 0:
             raise InputError(place, "emission is 0", "expected a positive number")
         backward = np.asarray(self.target, np.float64) - np.asarray(self.position, np.float64)
-        # Any up vector that is not parallel to the direction will do.
+        # Any up vector works that is not parallel to the direction.
         up = (0.0, 1.0, 0.0) if abs(backward[2]) > 0.9 * np.linalg.norm(backward) else (0.0, 0.0, 1.0)
         frame = Camera.look_at(np.asarray(self.position) + backward, self.position, up, name=self.name).c2w[:3, :3]
         angles = np.radians([90.0, 210.0, 330.0])
@@ -266,16 +265,16 @@ class Light:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Objects (lights among them) in file order, and cameras.
+    """Objects (including lights) in file order, and cameras.
 
     Attributes:
         objects: at least one Mesh; the names are unique.
-        cameras: may be empty; then `renderer.render` must be given some.
+        cameras: may be empty; `renderer.render` then needs cameras as an argument.
         name: of the scene.
-        notes: lines that tell what loading changed (dropped, simplified, moved …), with counts; never silent.
+        notes: lines about everything that loading changed (dropped, simplified, moved …), with counts.
 
     Raises:
-        InputError: no objects, or two objects of one name.
+        InputError: no objects, or two objects with the same name.
     """
 
     objects: tuple[Mesh, ...]
@@ -284,9 +283,8 @@ class Scene:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "objects", tuple(self.objects))
-        object.__setattr__(self, "cameras", tuple(self.cameras))
-        object.__setattr__(self, "notes", tuple(self.notes))
+        for key in ("objects", "cameras", "notes"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
         if not self.objects:
             raise InputError(f"scene {self.name!r}", "has no objects", "give it at least one")
         names = [mesh.name for mesh in self.objects]
@@ -314,12 +312,12 @@ class Scene:
 
     @cached_property
     def object_index(self) -> Int32Array:
-        """(N,) int32, which object each triangle belongs to."""
+        """(N,) int32 index of the object of each triangle."""
         return np.repeat(np.arange(len(self.objects), dtype=np.int32), [len(mesh) for mesh in self.objects])
 
     @cached_property
     def patches(self) -> tuple[Float16Array, Int32Array] | None:
-        """(K, 13, 32, 32) float16 patches of all objects and (N,) int32 index into them, or None without any."""
+        """(K, 13, 32, 32) float16 patches of all objects and (N,) int32 index into them; None without patches."""
         if all(mesh.patches is None for mesh in self.objects):
             return None
         patches, index, offset = [], [], 0
@@ -339,7 +337,7 @@ class Scene:
 
     @property
     def bounds(self) -> Float32Array:
-        """(2, 3) float32 smallest and largest corner over all objects."""
+        """(2, 3) float32 minimum and maximum coordinates of all objects."""
         return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
 
     def replace(self, **changes: Any) -> Scene:
@@ -347,10 +345,9 @@ class Scene:
         return replace(self, **changes)
 
     def with_object(self, mesh: Mesh) -> Scene:
-        """The scene with one object added, or replaced where the name exists."""
-        if any(old.name == mesh.name for old in self.objects):
-            return self.replace(objects=tuple(mesh if old.name == mesh.name else old for old in self.objects))
-        return self.replace(objects=(*self.objects, mesh))
+        """The scene with one object added; it replaces an object of the same name."""
+        objects = {item.name: item for item in self.objects} | {mesh.name: mesh}
+        return self.replace(objects=tuple(objects.values()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Scene:
@@ -363,7 +360,7 @@ class Scene:
         """Write scene JSON (with mesh files beside it) or scene H5, chosen by the suffix.
 
         Returns:
-            Lines that tell what the format could not hold, with counts; empty when the round trip is exact.
+            Lines about what the format cannot hold, with counts; empty if reading the file gives the same scene.
         """
         from renderformer.data.formats import save_scene
 
@@ -384,7 +381,7 @@ class Scene:
 
 
 def combine(scenes: Sequence[Scene], name: str = "scene") -> Scene:
-    """All objects of several scenes in one; cameras and notes are joined; a name that repeats gets a number."""
+    """Join objects, cameras and notes of several scenes; repeated object names get a number."""
     objects: list[Mesh] = []
     used: set[str] = set()
     for mesh in (mesh for scene in scenes for mesh in scene.objects):

@@ -1,7 +1,7 @@
-"""A stage for a bare mesh: set into the box, stood on a floor between walls, lit, and seen by a camera.
+"""Stages for bare meshes: the objects are scaled into a box, and a floor, walls, a light and a camera are added.
 
-Everything lies inside the range that the models were trained on (spec scenes.md, last section) unless an option moves
-it out. World frame: right-handed, Z up, scene units; the box is [-0.5, 0.5]^3, its middle the origin.
+The defaults lie inside the range that the models were trained on (spec scenes.md, last section). World frame:
+right-handed, Z up, scene units; the box is [-0.5, 0.5]^3.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from renderformer.data.geometry.triangles import connected_parts
 from renderformer.data.scene import DIFFUSE, SPECULAR, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
 
-# A scene may be rendered by any model, so it stays in the range of those with the narrowest one.
+# Any model may render the scene, so this is the narrowest range of all models.
 TRAINED = TrainedRange()
 DEFAULT_STAGE = "box"
-# A warm white room between a muted red and a muted blue-green wall, so that the picture shows colour bleeding.
+# A warm white room with a red and a blue-green wall, so that pictures show colour bleeding.
 WALLS: Mapping[str, Material] = {
     "floor": Material((0.66, 0.59, 0.49), roughness=0.9),
     "wall_back": Material((0.64, 0.58, 0.49), roughness=0.9),
     "wall_left": Material((0.56, 0.11, 0.07), roughness=0.9),
     "wall_right": Material((0.09, 0.34, 0.32), roughness=0.9),
 }
-# 32 triangles a wall: edges of 0.35, inside the sizes that models were trained on.
+# 32 triangles with edges of 0.35 per wall, inside the trained range.
 WALL_DIVISIONS = 4
-# For an object without a material in its file: a cool colour against the warm room, a little glossy.
+# For objects without a material: a cool colour in the warm room, a little glossy.
 OBJECT_MATERIAL = Material((0.36, 0.46, 0.6), (0.18, 0.18, 0.18), 0.25)
 DEFAULT_AZIMUTH, DEFAULT_ELEVATION, DEFAULT_DISTANCE, DEFAULT_FOV = 7.0, 16.0, 1.6, 40.0
-# With these numbers the default box fills the picture to its edges, and an object of the default size its middle.
+# With the camera defaults and this target the default box fills the picture.
 TARGET_HEIGHT = -0.12
 LIGHT_AZIMUTH, LIGHT_ELEVATION, LIGHT_DISTANCE = 16.0, 58.0, 2.4
 LIGHT_SIZE = 0.0707 * 2.2
 # Radiance of a floor of albedo 0.5 under the light alone.
 FLOOR_LEVEL = 0.5
-# Under an object, so that its base and the floor do not share a plane.
+# Between the floor and the objects, so that coplanar triangles do not overlap.
 REST_GAP = 5e-4
-# What auto-framing leaves free on each side of the picture.
+# The share of the picture that automatic framing leaves free on each side.
 MARGIN = 0.1
 
 
@@ -58,33 +58,30 @@ RGB = tuple[Unit, Unit, Unit]
 
 
 class StageOptions(Declared):
-    """How a bare mesh is set into a scene; every default lies in the range that the released models were trained on.
+    """Options of a stage; the defaults lie in the trained range of the released models.
 
-    The ranges here are those of sensible values; `Renderer.check` warns beyond the trained range.
+    The allowed ranges are wider; `Renderer.check` warns outside the trained range.
 
     Attributes:
-        stage: "auto" (a box), "none" (no stage), "floor", "wall" (floor and back wall), "corner" (and one side wall) or
-            "box" (and both).
-        size: largest extent of all objects together in scene units, in (0, 1].
+        stage: "auto" (a box), "none" (no floor or walls), "floor", "wall" (floor and back wall), "corner" (floor, back
+            and one side wall) or "box" (floor, back and both side walls).
+        size: largest extent of all objects together in scene units, in [0.001, 1].
         rotation: degrees about the vertical, counter-clockwise seen from above.
         up: axis of the file that points up, "z" or "y".
         material: replaces the materials of all objects.
-        seed: gives every connected part of the objects a random diffuse colour (0.1 … 0.8) from this seed.
+        seed: of the random diffuse colours (0.1 … 0.8) of connected parts; None keeps the colours.
         floor_color, back_color, left_color, right_color: linear RGB albedo of the floor and the walls.
         light_position: (3,) centre of the light triangle; it faces the origin.
-        light_strength: its radiance; 0 for no light (an object may emit). Default: chosen from position and size so
-            that a grey floor of albedo 0.5 in the middle has a radiance of about 0.5 (about 2800, and no more than the
-            models were trained on).
+        light_strength: radiance of the light triangle; 0 for no light. Default: `balanced_strength`, about 2800.
         light_size: edge of the light triangle in scene units.
         azimuth, elevation: of the camera in degrees; azimuth 0 looks along +Y, see `Camera.from_angles`.
         distance: of the camera from the origin in scene units.
-        fov: full angle of view in degrees.
-        frame: look at the middle of the objects, and choose what is not given of distance and fov, inside the trained
-            range, so that they fill the picture.
+        fov: full vertical angle of view in degrees.
+        frame: look at the middle of the objects; distance and fov that are None are chosen inside the trained range so
+            that the objects fill the picture.
 
     Raises:
-        InputError: a value out of range; the line names the option and the range. `from_keywords` gives an error the
-            name of the option as its place.
+        InputError: a value out of range.
     """
 
     declared_place = "stage options"
@@ -109,28 +106,28 @@ class StageOptions(Declared):
     frame: bool = False
 
     @model_validator(mode="after")
-    def _has_a_light_to_face_from(self) -> StageOptions:
+    def _check_light_position(self) -> StageOptions:
         if self.light_position is not None and not any(self.light_position):
-            raise InputError("light_position", "is 0, 0, 0, the point that the light faces", "move it out")
+            raise InputError("light_position", "is 0, 0, 0, the point that the light faces", "move it away")
         return self
 
 
 def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     """Set the objects of a bare mesh file on a stage.
 
-    All objects move together: turned upright, turned about the vertical, scaled so that the largest extent is
-    `options.size`, centred over the floor and stood on it (without a stage: centred at the origin). Emission that the
-    objects have is kept. Objects whose file gave no material (`Material()`) get a light, slightly glossy one.
+    All objects together are turned upright, rotated about the vertical, scaled so that their largest extent is
+    `options.size`, centred over the floor and put on it (without a stage: centred at the origin). Their emission is
+    kept. Objects without a material (`Material()`) get `OBJECT_MATERIAL`.
 
     Args:
         scene: objects in any units, Z up (or Y up with `up="y"`); its cameras are replaced.
 
     Returns:
-        A Scene: the walls of the stage, the objects, the light; one camera named "stage". The notes tell what was done
-        and what lies outside the trained range.
+        A Scene of the walls, the objects and the light, with one camera named "stage". The notes list the changes and
+        warn about a badly placed camera or light.
 
     Raises:
-        InputError: all objects together have no extent.
+        InputError: all objects together have no extent, or the camera is at its target.
     """
     options = options or StageOptions()
     kind = DEFAULT_STAGE if options.stage == "auto" else options.stage
@@ -141,23 +138,21 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
         objects = _with_random_colours(objects, options.seed, notes)
     names = {mesh.name for mesh in objects}
     walls = [] if kind == "none" else stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
-    walls = [replace(mesh, name=_free(mesh.name, names)) for mesh in walls]
-    light = _light(options, _free("light", names))
-    everything = [*walls, *objects, *([light.mesh()] if light else [])]
+    walls = [replace(mesh, name=_unused(mesh.name, names)) for mesh in walls]
+    light = _light(options, _unused("light", names))
     if light is None and not any(mesh.emits for mesh in objects):
         notes.append("no light: light_strength is 0 and no object emits, so the picture will be black")
     camera = _camera(objects, walls, options)
     notes += _warnings(objects, walls, light, camera)
     if scene.cameras:
         notes.append(f"{len(scene.cameras)} cameras of the file replaced by that of the stage")
-    return Scene(tuple(everything), (camera,), scene.name, tuple(notes))
+    lights = [light.mesh()] if light else []
+    return Scene((*walls, *objects, *lights), (camera,), scene.name, tuple(notes))
 
 
 def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) -> list[Mesh]:
-    """The objects turned, scaled and moved; computed in float64 from the file's numbers."""
-    turn = np.eye(3)
-    if options.up == "y":
-        turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    """The objects rotated, scaled and moved into the box; computed in float64."""
+    turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) if options.up == "y" else np.eye(3)
     angle = math.radians(options.rotation)
     c, s = math.cos(angle), math.sin(angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ turn
@@ -165,9 +160,8 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     if not extent > 0:
-        raise InputError(
-            f"scene {scene.name!r}", "all points of the mesh are the same, it has no extent to scale", "export it again"
-        )
+        problem = "all points of the mesh are the same, it has no extent to scale"
+        raise InputError(f"scene {scene.name!r}", problem, "export it again")
     scale = options.size / extent
     anchor = (low + high) / 2
     target = np.zeros(3)
@@ -176,12 +170,12 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
     matrix = np.eye(4)
     matrix[:3, :3] = scale * turn
     matrix[:3, 3] = target - scale * anchor
-    moved = ", ".join(f"{v:.4g}" for v in matrix[:3, 3])
+    shift = ", ".join(f"{v:.4g}" for v in matrix[:3, 3])
     steps = ["turned from Y up to Z up"] if options.up == "y" else []
     steps += [f"turned by {options.rotation:g} degrees"] if options.rotation else []
-    steps += [f"scaled by {scale:.4g} and moved by ({moved})"]
-    number = len(scene.objects)
-    objects = f"object {scene.objects[0].name!r}" if number == 1 else f"{number} objects"
+    steps += [f"scaled by {scale:.4g} and moved by ({shift})"]
+    count = len(scene.objects)
+    objects = f"object {scene.objects[0].name!r}" if count == 1 else f"{count} objects"
     notes.append(f"{objects} {', '.join(steps)} into the box")
     return [mesh.transformed(matrix) for mesh in scene.objects]
 
@@ -189,18 +183,18 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
 def _with_materials(objects: list[Mesh], options: StageOptions, notes: list[str]) -> list[Mesh]:
     if options.material is not None:
         return [mesh.with_material(options.material) for mesh in objects]
-    plain = [mesh.patches is None and bool((mesh.materials == Material().row()).all()) for mesh in objects]
-    if any(plain):
+    bare = [mesh.patches is None and bool((mesh.materials == Material().row()).all()) for mesh in objects]
+    if any(bare):
         m = OBJECT_MATERIAL
         notes.append(
-            f"{sum(plain)} of {len(objects)} objects have no material of their own and got diffuse {m.diffuse[0]:g}, "
+            f"{sum(bare)} of {len(objects)} objects have no material and got diffuse {m.diffuse[0]:g}, "
             f"{m.diffuse[1]:g}, {m.diffuse[2]:g}, specular {m.specular[0]:g}, roughness {m.roughness:g}"
         )
-    return [mesh.with_material(OBJECT_MATERIAL) if bare else mesh for mesh, bare in zip(objects, plain, strict=True)]
+    return [mesh.with_material(OBJECT_MATERIAL) if flag else mesh for mesh, flag in zip(objects, bare, strict=True)]
 
 
 def _with_random_colours(objects: list[Mesh], seed: int, notes: list[str]) -> list[Mesh]:
-    """One random diffuse colour per connected part, darker where it and the specular would add up to more than 1."""
+    """One random diffuse colour per connected part, limited so that diffuse + specular <= 1."""
     generator = np.random.default_rng(seed)
     coloured, parts = [], 0
     for mesh in objects:
@@ -211,8 +205,8 @@ def _with_random_colours(objects: list[Mesh], seed: int, notes: list[str]) -> li
         coloured.append(replace(mesh, materials=materials, patches=None, patch_index=None))
         parts += len(colours)
     textured = sum(mesh.patches is not None for mesh in objects)
-    lost = f"; the textures of {textured} objects are not used" if textured else ""
-    notes.append(f"{parts} connected parts got random diffuse colours (seed {seed}){lost}")
+    dropped = f"; the textures of {textured} objects are not used" if textured else ""
+    notes.append(f"{parts} connected parts got random diffuse colours (seed {seed}){dropped}")
     return coloured
 
 
@@ -223,15 +217,12 @@ def _wall_materials(options: StageOptions) -> dict[str, Material]:
         "wall_left": options.left_color,
         "wall_right": options.right_color,
     }
-    materials = dict(WALLS)
-    for name, color in colors.items():
-        if color is not None:
-            materials[name] = replace(WALLS[name], diffuse=color)
-    return materials
+    changed = {name: replace(WALLS[name], diffuse=color) for name, color in colors.items() if color is not None}
+    return {**WALLS, **changed}
 
 
-def _free(name: str, used: set[str]) -> str:
-    """`name`, or with "stage_" before it where an object has it."""
+def _unused(name: str, used: set[str]) -> str:
+    """`name`, with "stage_" in front if an object already has this name."""
     while name in used:
         name = f"stage_{name}"
     return name
@@ -251,19 +242,20 @@ def _light(options: StageOptions, name: str) -> Light | None:
 
 
 def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float = -0.5) -> float:
-    """Radiance of a light triangle that gives the middle of a floor of albedo 0.5 a radiance of 0.5, but no more
-    than the models were trained on.
+    """Radiance of a light triangle that gives the middle of a floor of albedo 0.5 a radiance of 0.5, limited to the
+    trained range.
 
-    E = L A cos(floor) cos(light) / d^2 with the area A = sqrt(3) / 4 size^2, radiance = albedo E / pi.
+    Irradiance E = L A cos(floor) cos(light) / d^2 with the area A = sqrt(3) / 4 size^2; floor radiance = albedo E / pi.
 
     Args:
-        position: (3,) of the light, which faces the origin.
+        position: (3,) of the light, which faces the origin, in scene units.
         size: edge of the triangle in scene units.
+        floor_height: Z of the floor in scene units.
     """
     away = np.asarray(position, np.float64) - np.array([0, 0, floor_height])
     distance = float(np.linalg.norm(away))
     facing = float(away @ np.asarray(position, np.float64)) / (distance * float(np.linalg.norm(position)))
-    # A light near the horizon would otherwise burn out everything that stands upright.
+    # Without the limits a light near the horizon would overexpose upright surfaces.
     cosine = max(away[2] / distance, 0.35) * max(facing, 0.35)
     area = math.sqrt(3) / 4 * size**2
     brightest = TRAINED.emission[1] if TRAINED.emission else math.inf
@@ -280,11 +272,11 @@ def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Ca
         distance, fov = _framed(points, middle, away, options)
     position = distance * away
     if np.linalg.norm(position - target) < 1e-6:
-        raise InputError("distance", f"is {distance:g}, which puts the camera at its target", "move it out")
+        raise InputError("distance", f"is {distance:g}, which puts the camera at its target", "move it away")
     up = (0.0, 0.0, 1.0)
     backward = (position - target) / np.linalg.norm(position - target)
     if abs(backward[2]) > 0.99999:
-        # Seen from straight above or below, "up" is the heading of the azimuth.
+        # Seen from straight above or below, up is the horizontal direction of the azimuth.
         x, y, _ = direction(options.azimuth, 0) * math.copysign(1, backward[2])
         up = (-x, -y, 0.0)
     return Camera.look_at(position.tolist(), target.tolist(), up, fov, "stage")
@@ -293,11 +285,12 @@ def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Ca
 def _framed(
     points: Float64Array, target: Float64Array, away: Float64Array, options: StageOptions
 ) -> tuple[float, float]:
-    """Distance and fov for which the points fill the picture but for a margin, as far as the trained range has them."""
+    """Distance and fov in the trained range at which the points fill the picture up to the margin."""
+    up = (0.0, 0.0, 1.0) if abs(away[2]) < 0.999 else (0.0, 1.0, 0.0)
 
-    def needed(distance: float) -> float:
-        """Full angle in degrees that holds all points."""
-        view = Camera.look_at((distance * away).tolist(), target.tolist(), _up(away)).c2w.astype(np.float64)
+    def required_fov(distance: float) -> float:
+        """Full angle in degrees that contains all points."""
+        view = Camera.look_at((distance * away).tolist(), target.tolist(), up).c2w.astype(np.float64)
         local = (points - view[:3, 3]) @ view[:3, :3]
         depth = np.maximum(-local[:, 2], 1e-6)
         return math.degrees(2 * math.atan(float((np.abs(local[:, :2]) / depth[:, None]).max()) / (1 - 2 * MARGIN)))
@@ -305,46 +298,44 @@ def _framed(
     distances = [options.distance] if options.distance else np.linspace(*TRAINED.camera_distance[::-1], 26).tolist()
     fov = options.fov
     if fov is not None:
-        return float(min(distances, key=lambda d: abs(needed(d) - fov))), fov
-    # The farthest view that still fills the picture has the least distortion.
-    best = next((d for d in distances if needed(d) >= TRAINED.fov[0]), distances[-1])
-    return float(best), float(np.clip(needed(best), *TRAINED.fov))
-
-
-def _up(away: Float64Array) -> tuple[float, float, float]:
-    return (0.0, 0.0, 1.0) if abs(away[2]) < 0.999 else (0.0, 1.0, 0.0)
+        return float(min(distances, key=lambda d: abs(required_fov(d) - fov))), fov
+    # The largest distance at which the points fill the picture has the least distortion.
+    best = next((d for d in distances if required_fov(d) >= TRAINED.fov[0]), distances[-1])
+    return float(best), float(np.clip(required_fov(best), *TRAINED.fov))
 
 
 def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camera: Camera) -> list[str]:
-    """What an option placed where the models fail, or where nothing can be seen."""
+    """Notes about a camera or light inside the scene or behind a wall, and about objects that emit."""
     lines = []
     places = [("camera", camera.position)]
     if light is not None:
         places.append(("light", np.asarray(light.position)))
     points = np.concatenate([mesh.triangles.mean(axis=1) for mesh in objects]).astype(np.float64)
-    for what, position in places:
-        at = ", ".join(f"{v:.3g}" for v in position)
+    for label, position in places:
+        numbers = ", ".join(f"{v:.3g}" for v in position)
         if np.abs(position).max() < TRAINED.box:
-            lines.append(f"the {what} at ({at}) is inside the scene, where the models were not trained; move it out")
+            lines.append(
+                f"the {label} at ({numbers}) is inside the scene, where the models were not trained; move it out"
+            )
         for wall in walls:
             share = float(_hidden(points, np.asarray(position, np.float64), wall).mean())
             if share > 0.25:
                 lines.append(
-                    f"{wall.name!r} stands between the {what} and {share:.0%} of the objects; "
+                    f"{wall.name!r} stands between the {label} and {share:.0%} of the objects; "
                     "move it, or choose another stage"
                 )
-    glowing = sum(mesh.emits for mesh in objects)
-    if glowing:
-        lines.append(f"{glowing} objects emit light of their own, which is kept")
+    emitters = sum(mesh.emits for mesh in objects)
+    if emitters:
+        lines.append(f"{emitters} objects emit light, which is kept")
     return lines
 
 
 def _hidden(points: Float64Array, eye: Float64Array, wall: Mesh) -> BoolArray:
-    """(M,) whether a flat wall stands between each of the points (M, 3) and `eye`."""
+    """(M,) whether an axis-aligned wall hides each of the points (M, 3) from `eye`."""
     low, high = (bound.astype(np.float64) for bound in wall.bounds)
     axis = int((high - low).argmin())
     span = eye[axis] - points[:, axis]
     t = np.divide(low[axis] - points[:, axis], span, out=np.full(len(points), -1.0), where=np.abs(span) > 1e-9)
-    at = points + t[:, None] * (eye - points)
-    inside = ((at >= low - 1e-6) & (at <= high + 1e-6))[:, [k for k in range(3) if k != axis]].all(axis=1)
+    hits = points + t[:, None] * (eye - points)
+    inside = ((hits >= low - 1e-6) & (hits <= high + 1e-6))[:, [k for k in range(3) if k != axis]].all(axis=1)
     return np.asarray((t > 1e-6) & (t < 1) & inside)

@@ -1,4 +1,4 @@
-"""What a model was trained on: the range of scenes in which its pictures can be trusted."""
+"""The range of scenes that a model was trained on."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class TrainedRange:
-    """The scenes that a model draws well; the defaults are those of the released models (spec scenes.md).
+    """The scenes that a model draws well; the defaults describe the released models (spec scenes.md).
 
-    Lengths are in scene units, angles in degrees. A span is (least, most), what the training held or more, where
-    measurement shows that nothing is lost. A rule that is None or False does not concern the model, for example because
-    its picture scales exactly with the light.
+    Lengths are in scene units, angles in degrees. A span is (smallest, largest) of the training set, or wider where
+    measurements show no loss. None or False switches a rule off, for example because pictures scale exactly with the
+    light.
 
     Attributes:
         box: half the side of the cube around the origin that holds the objects.
-        triangles: most triangles of a scene; longest_edge: of a triangle.
+        triangles: largest number of triangles in a scene; longest_edge: of a triangle.
         watertight: whether objects were closed.
-        lights: most light triangles; light_distance: from the origin; light_edge: longest edge of a light.
-        emission: radiance of all lights in sum; white_lights: whether lights had no colour.
+        lights: largest number of light triangles; light_distance: from the origin; light_edge: longest edge of a light.
+        emission: summed radiance of all lights; white_lights: whether lights had no colour.
         camera_distance: from the origin; cameras_outside: whether cameras stood outside the bounds of the objects.
         fov: full vertical angle of view.
         roughness: of every material; white_specular: whether specular reflectance had no colour.

@@ -476,7 +476,7 @@ def test_names_with_line_ends_stay_on_one_line(tmp_path: Path, valid: dict[str, 
         ('{"version": "1.0", "objects": []}', "objects is []; expected keys and values"),
         ('{"version": "1.0", "objects": {"a": 1}}', "objects.a is 1; expected keys and values"),
         ('{"version": "1.0", "objects": {}, "lights": []}', "lights is not a known key"),
-        ('{"version": "1.0", "version": "1.0", "objects": {}}', "stands twice"),
+        ('{"version": "1.0", "version": "1.0", "objects": {}}', "occurs twice"),
         ('{"version": "1.0", "objects": {"a": {"mesh_path": "x.obj"}}}', "objects.a.material is missing"),
     ],
 )

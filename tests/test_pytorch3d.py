@@ -344,7 +344,7 @@ def test_stage_can_be_asked_for() -> None:
     assert [mesh.name for mesh in scene.objects] == ["floor", "mesh", "light"]
     assert [camera.name for camera in scene.cameras] == ["stage"]
     assert any("cameras of the file replaced" in note for note in scene.notes)
-    with pytest.raises(InputError, match="up applies to a staged scene"):
+    with pytest.raises(InputError, match="up applies to staged scenes only"):
         from_pytorch3d(Meshes([VERTICES], [FACES]), up="y")
     assert Scene.from_pytorch3d(Meshes([VERTICES], [FACES])).name == "pytorch3d"
 

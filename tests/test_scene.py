@@ -35,7 +35,7 @@ def rows(channel: int, value: float) -> np.ndarray:
         (lambda: Mesh("a", TRIANGLE, materials=rows(3, -0.5)), "specular goes down to -0.5"),
         (lambda: Mesh("a", TRIANGLE, materials=rows(6, -0.5)), "roughness goes down to -0.5"),
         (lambda: Mesh("a", TRIANGLE, materials=rows(12, -0.5)), "emission goes down to -0.5"),
-        (lambda: Mesh("a", TRIANGLE, patch_index=np.zeros(1, np.int32)), "given together"),
+        (lambda: Mesh("a", TRIANGLE, patch_index=np.zeros(1, np.int32)), "give both"),
         (lambda: Material((1.5, 0, 0)), r"diffuse is \[1.5, 0.0, 0.0\]"),
         (lambda: Material(roughness=math.nan), "roughness is nan"),
         (lambda: Light(size=math.inf).mesh(), "size is inf"),

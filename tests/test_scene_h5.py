@@ -76,7 +76,7 @@ def scenes(draw: st.DrawFn) -> Scene:
 def test_random_scenes_survive_exactly(tmp_path_factory: pytest.TempPathFactory, scene: Scene) -> None:
     path = tmp_path_factory.mktemp("h5") / "a.h5"
     told = save_scene(scene, path)
-    assert told == ["H5 has no names: those of the scene, the objects and the cameras are lost"]
+    assert told == ["H5 has no names: the names of the scene, the objects and the cameras are lost"]
     again = read_scene_h5(path)
     assert_array_equal(again.triangles, scene.triangles)
     assert_array_equal(again.normals, scene.normals)

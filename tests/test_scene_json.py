@@ -197,7 +197,7 @@ def test_saved_scene_is_the_same_scene(tmp_path: Path) -> None:
     again = read_scene_json(tmp_path / "out.json")
     assert again.name == scene.name
     assert [mesh.name for mesh in again.objects] == ["ball / ü", "flat", "pipe", "pipe_1", "light"]
-    assert told == ["2 pieces made of objects with several materials"]
+    assert told == ["2 objects made from objects with several materials"]
     for name in ("ball / ü", "flat", "light"):
         before = next(mesh for mesh in scene.objects if mesh.name == name)
         after = next(mesh for mesh in again.objects if mesh.name == name)

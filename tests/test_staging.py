@@ -162,7 +162,7 @@ def test_bare_objects_get_a_material_others_keep_theirs() -> None:
     objects = {mesh.name: mesh for mesh in scene.objects}
     np.testing.assert_array_equal(objects["thing"].materials[0], OBJECT_MATERIAL.row())
     np.testing.assert_array_equal(objects["red"].materials[0], red.row())
-    assert any("1 of 2 objects have no material of their own" in note for note in scene.notes)
+    assert any("1 of 2 objects have no material" in note for note in scene.notes)
     assert any(note.startswith("2 objects scaled by") for note in scene.notes)
 
 
@@ -171,7 +171,7 @@ def test_own_emission_is_kept_and_the_light_can_be_left_out() -> None:
     scene = stage_scene(Scene((tetrahedron().with_material(glowing),)), StageOptions(light_strength=0))
     assert len(scene.light_triangles) == 4
     np.testing.assert_array_equal(scene.materials[scene.light_triangles][:, 10:], np.tile([5, 4, 3], (4, 1)))
-    assert any("emit light of their own" in note for note in scene.notes)
+    assert any("emit light, which is kept" in note for note in scene.notes)
     assert any("no light" in note for note in staged(light_strength=0).notes)
 
 
@@ -256,7 +256,7 @@ def test_odd_but_possible_choices_are_noted() -> None:
         ({"light_strength": -5}, "is -5; expected a number from 0 to 60000"),
         ({"light_size": 0}, "is 0; expected a number from 1e-06 to 10"),
         ({"light_position": (1, 2)}, "is [1, 2]; expected a list of 3 numbers from -100 to 100"),
-        ({"light_position": (0, 0, 0)}, "is 0, 0, 0, the point that the light faces; move it out"),
+        ({"light_position": (0, 0, 0)}, "is 0, 0, 0, the point that the light faces; move it away"),
         ({"light_position": (float("inf"), 0, 0)}, "[0] is Infinity; expected a number from -100 to 100"),
         ({"floor_color": (0.5, 2, 0.5)}, "[1] is 2; expected a number from 0 to 1"),
         ({"floor_color": 0.5}, "is 0.5; expected a list of 3 numbers from 0 to 1"),
@@ -312,7 +312,7 @@ def test_loading_stages_simplifies_and_subdivides() -> None:
 def test_loading_refuses_options_that_do_not_apply() -> None:
     with pytest.raises(InputError, match="elevatoin: is not a known key; known are"):
         load_scene(KNOT, elevatoin=3)
-    with pytest.raises(InputError, match=r"knot.glb: azimuth applies to a staged mesh"):
+    with pytest.raises(InputError, match=r"knot.glb: azimuth applies to staged meshes only"):
         load_scene(KNOT, stage="raw", azimuth=3)
     with pytest.raises(InputError, match=r"knot_room.json: stage 'box' applies to bare meshes"):
         load_scene(ROOM, stage="box")

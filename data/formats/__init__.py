@@ -1,6 +1,6 @@
-"""Scene and mesh files: one module a format, reader and writer together, listed in `table`.
+"""Scene and mesh files: one module per format with its reader and writer, listed in `table`.
 
-`load_scene` and `save_scene` are the door to all of them.
+`load_scene` and `save_scene` read and write all formats.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ def load_scene(
 ) -> Scene:
     """Read any scene or mesh file.
 
-    Scene JSON and scene H5 load as they are. A bare mesh (OBJ, PLY, STL, OFF, GLB, glTF, 3MF) is normalised, set on a
-    stage, lit, and given a camera, see `renderformer.data.staging`.
+    Scene JSON and scene H5 load unchanged. A bare mesh (OBJ, PLY, STL, OFF, GLB, glTF, 3MF) is scaled and set on a
+    stage with a light and a camera, see `renderformer.data.staging`.
 
     Args:
         path: the file; its suffix names the format.
-        budget: most triangles of the scene; above it the objects are simplified, and the notes say so. By default 4096
-            for a bare mesh, no limit for a scene file.
-        subdivide: longest edge that is left whole, in scene units, or True to choose one; False leaves all whole.
-        stage: what a bare mesh is set on, see `StageOptions.stage`; "raw" returns the objects of the file as
-            they are: its units, no light, no camera.
-        stage_options: further fields of `StageOptions`.
+        budget: largest number of triangles in the scene; larger objects are simplified, with a note. Default: 4096 for
+            a bare mesh, no limit for a scene file.
+        subdivide: edges longer than this, in scene units, are split; True chooses a length, False splits none.
+        stage: of a bare mesh, see `StageOptions.stage`; "raw" returns the objects in the units of the file, without
+            light and camera.
+        stage_options: other fields of `StageOptions`.
 
     Returns:
-        A Scene whose notes tell everything that was changed.
+        A Scene whose notes list all changes.
 
     Raises:
-        InputError: the file is missing, damaged, or holds what the format does not allow; an option that does not
-            exist, does not apply to the file, or is out of range; one line with the remedy.
+        InputError: the file is missing or damaged, or holds values that the format does not allow; an option is
+            unknown, out of range or does not apply to the file.
     """
     path = Path(path)
     if path.is_dir():
@@ -58,24 +58,24 @@ def load_scene(
     stage_names: tuple[str, ...] = ()
     if options is not None:
         if file_format.often_y_up and "up" not in stage_options:
-            # Exporters differ, and turning on a guess would turn what is right.
-            hint = "does not say which axis points up, taken as Z; if it lies on its side, give up y (--up y)"
+            # Exporters differ, so a guess would turn some files wrongly.
+            hint = "does not state which axis points up, Z assumed; if the object lies on its side, give up y (--up y)"
             scene = scene.replace(notes=(*scene.notes, one_line(f"{path.name}: {hint}")))
         scene, stage_names = _staged(scene, options)
     return _resized(scene, budget, subdivide, stage_names, bounded=options is not None)
 
 
 def _stage_options(path: Path, file_format: Format, stage: str, keywords: dict[str, Any]) -> StageOptions | None:
-    """The checked options of a stage, None where the file is loaded as it is."""
+    """The checked options of a stage; None if the file gets no stage."""
     if file_format.contents == "scene":
         names = [*([f"stage {stage!r}"] if stage not in ("auto", "raw") else []), *sorted(keywords)]
         if names:
-            remedy = f"leave it out, a {file_format.name} file brings its own scene"
-            raise InputError(path, f"{names[0]} applies to bare meshes", remedy)
+            remedy = f"leave it out, a {file_format.name} file is a complete scene"
+            raise InputError(path, f"{names[0]} applies to bare meshes only", remedy)
         return None
     if stage == "raw":
         if keywords:
-            raise InputError(path, f"{min(keywords)} applies to a staged mesh", "leave out stage 'raw'")
+            raise InputError(path, f"{min(keywords)} applies to staged meshes only", "leave out stage 'raw'")
         return None
     from renderformer.data.staging import StageOptions
 
@@ -92,7 +92,7 @@ def _read(path: Path, file_format: Format) -> Scene:
 
 
 def _staged(scene: Scene, options: StageOptions) -> tuple[Scene, tuple[str, ...]]:
-    """The scene on its stage, and the names of what the stage added."""
+    """The scene on its stage, and the names of the objects that the stage added."""
     from renderformer.data.staging import stage_scene
 
     names = {mesh.name for mesh in scene.objects}
@@ -103,7 +103,7 @@ def _staged(scene: Scene, options: StageOptions) -> tuple[Scene, tuple[str, ...]
 def _resized(
     scene: Scene, budget: int | None, subdivide: bool | float | str, keep: tuple[str, ...], bounded: bool
 ) -> Scene:
-    """Simplified to the budget (the default one if `bounded`) without the objects in `keep`, then subdivided."""
+    """Simplify all objects but `keep` to the budget (the default if `bounded`), then subdivide."""
     from renderformer.data.geometry.simplify import DEFAULT_BUDGET, simplify_scene
     from renderformer.data.geometry.subdivide import subdivide_scene
 
@@ -121,11 +121,11 @@ def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = Tru
         overwrite: whether files that exist are replaced.
 
     Returns:
-        Lines that tell what the format could not hold, with counts; empty when reading it back gives the same scene.
+        Lines about what the format cannot hold, with counts; empty if reading the file gives the same scene.
 
     Raises:
-        InputError: another suffix, a file that exists without `overwrite`, a place that cannot be written, a
-            scene that the format cannot hold at all.
+        InputError: an unknown suffix, an existing file without `overwrite`, a path that cannot be written, or a scene
+            that the format cannot hold.
     """
     path = Path(path)
     suffix = path.suffix.lower()

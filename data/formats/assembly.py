@@ -38,7 +38,7 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
     if not objects:
         dropped = file.notes.counts["zero-area triangles dropped"]
         raise InputError("", f"has no triangles with an area ({dropped} were dropped)", "export it again")
-    return Scene(tuple(objects), name=file.path.stem, notes=file.notes.of(file.path))
+    return Scene(tuple(objects), name=file.path.stem, notes=file.notes.report(file.path))
 
 
 def _far_centre(parts: list[Part], notes: Notes) -> Float64Array:

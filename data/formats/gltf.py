@@ -1,8 +1,8 @@
-"""glTF 2.0 and GLB: geometry, nodes, materials and pictures, read directly, and turned from Y up to Z up.
+"""glTF 2.0 and GLB: geometry, nodes, materials and textures, turned from Y up to Z up.
 
-trimesh reads glTF too, but it rounds the factors to 8 bits, ignores `sparse` and `normalized`, gives pieces of one mesh
-random names and loses the children of camera nodes; here every number arrives as the file states it.
-Every count of the file is checked against the bytes that are there before anything is allocated.
+This module does not use trimesh, which rounds factors to 8 bits, ignores `sparse` and `normalized`, gives primitives
+random names and loses the children of camera nodes. Counts are checked against the size of the data before memory is
+allocated.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from renderformer.data.scene import RGB
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-# Geometry that only these extensions can decode, or that would look wrong without them.
+# Extensions of compressed geometry, which is not read.
 _UNREADABLE = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
-# Of materials; the others are ignored, with a note.
+# Extensions of materials; others are ignored, with a note.
 _KNOWN = {"KHR_materials_emissive_strength", "KHR_materials_pbrSpecularGlossiness", "KHR_materials_transmission"}
 _SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
 _MAX_DEPTH = 256
@@ -39,12 +39,12 @@ _DAMAGED = "the file is damaged, export it again"
 
 
 def read(file: MeshFile) -> Iterator[Part]:
-    """Every triangle primitive of the default scene, once per node that shows it, in the file's order.
+    """The triangle primitives of the default scene, once per node that refers to them, in the file's order.
 
     A bare file keeps Y up, and its materials are not read.
 
     Raises:
-        InputError: the file is damaged, or needs what is missing or cannot be read.
+        InputError: the file is damaged, or refers to a file or extension that cannot be read.
     """
     folder = Folder(file)
 
@@ -65,7 +65,7 @@ def read(file: MeshFile) -> Iterator[Part]:
 
 @dataclass
 class GltfMaterial:
-    """A surface, its pictures, and the number of the texture coordinates that they use."""
+    """A surface, its textures, and the number of their set of texture coordinates."""
 
     surface: Surface = NEUTRAL
     textures: Textures | None = None
@@ -77,11 +77,11 @@ class GltfFile:
 
     Args:
         data: the whole file, JSON or GLB.
-        fetch: gives the bytes of a file named beside this one; raises InputError for what it will not read.
-        notes: where lines about what is ignored are added.
+        fetch: reads a file by its name relative to this one; raises InputError if it cannot be read.
+        notes: lines about ignored parts of the file are added here.
 
     Raises:
-        InputError: anything wrong with the file, without its name.
+        InputError: the file is damaged or not supported; the place is empty.
     """
 
     def __init__(self, data: bytes, fetch: Callable[[str], bytes], notes: list[str]) -> None:
@@ -94,34 +94,33 @@ class GltfFile:
         if not isinstance(header, dict):
             raise InputError("", "the glTF header is not a JSON object", _DAMAGED)
         self._header = header
-        version = str(self._get("asset").get("version", "2.0")) if isinstance(header.get("asset"), dict) else "2.0"
+        asset = header.get("asset")
+        version = str(asset.get("version", "2.0")) if isinstance(asset, dict) else "2.0"
         if not version.startswith("2"):
             raise InputError("", f"is glTF {version}, expected 2.0", "export it again")
-        needed = set(map(str, header.get("extensionsRequired", []))) & _UNREADABLE
-        if needed:
-            raise InputError("", f"needs the extension {sorted(needed)[0]}", "export it without compression")
+        required = set(map(str, header.get("extensionsRequired", []))) & _UNREADABLE
+        if required:
+            raise InputError("", f"needs the extension {min(required)}", "export it without compression")
         self._buffers: dict[int, bytes] = {}
         self._materials: dict[int, GltfMaterial] = {}
 
-    def _get(self, kind: str, index: int | None = None) -> Any:
-        """The header's entry, or item `index` of its list; a file that points outside is refused."""
-        value = self._header.get(kind, {} if index is None else [])
-        if index is None:
-            return value
-        known = isinstance(value, list) and isinstance(index, int) and 0 <= index < len(value)
-        if not known or not isinstance(value[index], dict):
+    def _get(self, kind: str, index: Any) -> Any:
+        """Item `index` of a list of the header; InputError if it does not exist."""
+        items = self._header.get(kind)
+        valid = isinstance(items, list) and isinstance(index, int) and 0 <= index < len(items)
+        if not valid or not isinstance(items[index], dict):
             raise InputError("", f"refers to {kind}[{index}], which does not exist", _DAMAGED)
-        return value[index]
+        return items[index]
 
     def _buffer(self, index: int) -> bytes:
         if index not in self._buffers:
             uri = self._get("buffers", index).get("uri")
-            if uri is None:
-                if index != 0 or self._chunk is None:
-                    raise InputError("", f"buffers[{index}] has no data", _DAMAGED)
+            if uri is not None:
+                self._buffers[index] = self._uri(str(uri))
+            elif index == 0 and self._chunk is not None:
                 self._buffers[index] = self._chunk
             else:
-                self._buffers[index] = self._uri(str(uri))
+                raise InputError("", f"buffers[{index}] has no data", _DAMAGED)
         return self._buffers[index]
 
     def _uri(self, uri: str) -> bytes:
@@ -136,7 +135,7 @@ class GltfFile:
         return self._fetch(unquote(uri))
 
     def _view(self, index: int) -> tuple[memoryview, int]:
-        """The bytes of a buffer view, and its stride (0: packed)."""
+        """The bytes of a buffer view and its stride (0: packed)."""
         view = self._get("bufferViews", index)
         start, length = _count(view, "byteOffset", 0), _count(view, "byteLength")
         data = self._buffer(_count(view, "buffer"))
@@ -171,14 +170,12 @@ class GltfFile:
         data, stride = self._view(view_index)
         start, row = _count(source, "byteOffset", 0), dtype.itemsize * columns
         stride = stride or row
-        if count and start + (count - 1) * stride + row > len(data):
-            raise InputError(
-                "", f"accessors[{index}] reads past the end of its data", "the file is truncated, export it again"
-            )
         if not count:
             return np.zeros((0, columns), dtype)
-        block = np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize))
-        return block.copy()
+        if start + (count - 1) * stride + row > len(data):
+            problem = f"accessors[{index}] reads past the end of its data"
+            raise InputError("", problem, "the file is truncated, export it again")
+        return np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).copy()
 
     def _sparse(self, sparse: dict[str, Any], values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
         if not (isinstance(sparse, dict) and all(isinstance(sparse.get(k), dict) for k in ("indices", "values"))):
@@ -193,7 +190,7 @@ class GltfFile:
         return values
 
     def parts(self, with_materials: bool = True) -> Iterator[Part]:
-        """The triangle primitives of the default scene, Y up, once per node that shows them, in the file's order."""
+        """The triangle primitives of the default scene, Y up, once per node that refers to them, in file order."""
         skipped, cache = 0, {}
         for name, mesh_index, matrix in self._nodes():
             mesh = self._get("meshes", mesh_index)
@@ -224,7 +221,7 @@ class GltfFile:
         else:
             children = {c for n in nodes if isinstance(n, dict) for c in _indices(n, "children")}
             roots = [i for i in range(len(nodes)) if i not in children]
-        placed = []
+        placements = []
         stack = [(i, np.eye(4), 0) for i in reversed(_indices({"nodes": roots}, "nodes"))]
         visits = 0
         while stack:
@@ -235,12 +232,12 @@ class GltfFile:
             node = self._get("nodes", index)
             matrix = parent @ _local_matrix(node, index)
             if "mesh" in node:
-                placed.append((str(node.get("name") or ""), _count(node, "mesh"), matrix))
+                placements.append((str(node.get("name") or ""), _count(node, "mesh"), matrix))
             stack += [(child, matrix, depth + 1) for child in reversed(_indices(node, "children"))]
-        return placed
+        return placements
 
     def _primitive(self, entry: dict[str, Any], with_material: bool) -> Part:
-        """A primitive in its own frame, without a name."""
+        """A primitive in the frame of its mesh, without a name."""
         if set(entry.get("extensions") or {}) & _UNREADABLE:
             raise InputError("", "holds compressed geometry", "export it without compression")
         attributes = entry.get("attributes")
@@ -320,7 +317,7 @@ class GltfFile:
         return _rgb(emission)
 
     def _textured(self, surface: Surface, references: dict[str, Any], label: str) -> GltfMaterial:
-        """A material with the pictures of texture references, which share one set of texture coordinates."""
+        """A material with the textures of references that use the same set of texture coordinates as the first."""
         pictures: dict[str, Picture] = {}
         uv_sets = []
         for kind, reference in references.items():
@@ -329,7 +326,7 @@ class GltfFile:
             transform = (reference.get("extensions") or {}).get("KHR_texture_transform") or {}
             uv_sets.append(transform.get("texCoord", reference.get("texCoord", 0)))
             if uv_sets[-1] != uv_sets[0]:
-                self._notes.append(f"{label}: {kind} texture ignored, it has texture coordinates of its own")
+                self._notes.append(f"{label}: {kind} texture ignored, it uses another set of texture coordinates")
                 continue
             data = self._picture(reference, f"{label}: {kind} texture")
             if data is None:
@@ -342,11 +339,10 @@ class GltfFile:
         return GltfMaterial(surface, Textures(**pictures) if pictures else None, uv_set)
 
     def _wrap(self, reference: dict[str, Any]) -> tuple[str, str]:
-        """What happens outside the picture, along its width and its height."""
+        """Wrap modes along the width and the height of the picture."""
         texture = self._get("textures", reference.get("index"))
         sampler = self._get("samplers", texture["sampler"]) if "sampler" in texture else {}
-        across, down = (str(_WRAP.get(sampler.get(key, 10497))) for key in ("wrapS", "wrapT"))
-        return across, down
+        return str(_WRAP.get(sampler.get("wrapS", 10497))), str(_WRAP.get(sampler.get("wrapT", 10497)))
 
     def _picture(self, reference: dict[str, Any], label: str) -> bytes | None:
         texture = self._get("textures", reference.get("index"))
@@ -444,7 +440,7 @@ def _texture_matrix(transform: dict[str, Any]) -> Float64Array:
 
 
 def _local_matrix(node: dict[str, Any], index: int) -> Float64Array:
-    """The node's own (4, 4) transform: `matrix`, or translation x rotation x scale."""
+    """The (4, 4) transform of a node relative to its parent: `matrix`, or translation x rotation x scale."""
     if "matrix" in node:
         return _numbers(node["matrix"], 16, f"nodes[{index}].matrix").reshape(4, 4).T
     matrix = np.eye(4)
@@ -479,12 +475,12 @@ def _faces(indices: Int64Array, mode: int) -> Int64Array:
 
 
 def _placed(part: Part, name: str, matrix: Float64Array) -> Part:
-    """The primitive moved by a node; a mirroring node reverses the faces (glTF 3.7.4)."""
+    """The primitive transformed by a node; a mirroring node reverses the faces (glTF 3.7.4)."""
     linear = matrix[:3, :3]
     determinant = np.linalg.det(linear)
     normals = part.normals
     if normals is not None:
-        # The cofactor matrix is the inverse transpose up to scale, and exists for flattening nodes too.
+        # The cofactor matrix is the inverse transpose up to scale, and also exists for singular matrices.
         cofactor = np.stack([np.cross(linear[(i + 1) % 3], linear[(i + 2) % 3]) for i in range(3)])
         normals = normals @ (cofactor.T * (np.sign(determinant) or 1.0))
     faces = part.faces if determinant >= 0 else part.faces[:, ::-1]

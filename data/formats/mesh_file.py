@@ -1,4 +1,4 @@
-"""A mesh file of any format, as a scene of its objects or as bare geometry."""
+"""Read mesh files of any format as scenes or as bare geometry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.files import read_bytes
 from renderformer.data.formats.assembly import assemble
 from renderformer.data.formats.parts import MeshFile, Part, limited
-from renderformer.data.formats.table import format_of, refused
+from renderformer.data.formats.table import MESH_FORMATS, format_of, with_format_hint
 from renderformer.data.scene import Scene
 
 # Vertices (V, 3) and faces (F, 3).
@@ -33,54 +33,54 @@ def load_mesh_file(path: str | os.PathLike[str]) -> Scene:
         path: a file of a format in `MESH_FORMATS`.
 
     Returns:
-        A Scene without cameras, in the units of the file, Z up; objects in the order of the file under unique names.
-        Vertex normals of the file are kept where they are usable, else edges below 30 degrees are smooth. Its
-        notes count what was dropped, moved or ignored.
+        A Scene without cameras, in the units of the file, Z up; objects in the order of the file with unique names.
+        Usable vertex normals of the file are kept; without them edges below 30 degrees are smooth. The notes count
+        what was dropped, moved or ignored.
 
     Raises:
-        InputError: the file cannot be read or has no usable triangle; the line names the file and the remedy.
+        InputError: the file cannot be read or has no usable triangle.
     """
-    file = _opened(Path(path))
+    file = _open(Path(path))
     try:
         return assemble(_parts(file), file)
     except InputError as error:
-        raise refused(error, file.path, file.data) from None
+        raise with_format_hint(error, file.path, file.data) from None
 
 
 def load_geometry(paths: Iterable[Path]) -> dict[Path, Geometry]:
-    """The bare geometry of mesh files, as `trimesh.load(path, process=False, force="mesh")` gives it: vertices are not
+    """The geometry of mesh files as `trimesh.load(path, process=False, force="mesh")` returns it: vertices are not
     merged, objects are joined, glTF keeps its axes.
 
     Returns:
-        Of each path (V, 3) float64 vertices and (F, 3) faces.
+        For each path (V, 3) float64 vertices and (F, 3) faces.
 
     Raises:
         InputError: a file cannot be read, has no triangles, or NaN, infinite or huge coordinates.
     """
-    return {path: _joined(_opened(path, bare=True)) for path in dict.fromkeys(paths)}
+    return {path: _join(_open(path, bare=True)) for path in dict.fromkeys(paths)}
 
 
-def _joined(file: MeshFile) -> Geometry:
+def _join(file: MeshFile) -> Geometry:
     try:
         parts = _parts(file)
         for part in parts:
             part.check()
     except InputError as error:
-        raise refused(error, file.path, file.data) from None
+        raise with_format_hint(error, file.path, file.data) from None
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
     faces = np.concatenate([part.faces + offset for part, offset in zip(parts, offsets, strict=True)])
     return np.concatenate([part.vertices for part in parts]), faces
 
 
-def _opened(path: Path, bare: bool = False) -> MeshFile:
+def _open(path: Path, bare: bool = False) -> MeshFile:
     file_format = format_of(path)
     if file_format.contents != "mesh":
-        raise InputError(path, f"is a {file_format.name} file, expected a mesh file", "give one without a scene")
+        raise InputError(path, f"is a {file_format.name} file, expected a mesh file", f"use {', '.join(MESH_FORMATS)}")
     return MeshFile(path, read_bytes(path, MAX_FILE_BYTES), file_format, bare)
 
 
 def _parts(file: MeshFile) -> list[Part]:
-    """At least one object with faces; whatever the damage made a library raise becomes an InputError."""
+    """At least one object with faces; exceptions of the libraries become InputErrors."""
     try:
         with _quiet():
             parts = limited(file.format.load().read(file))
@@ -98,7 +98,7 @@ def _parts(file: MeshFile) -> list[Part]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No log lines of trimesh, and an error where NumPy stops reading numbers at the first bad word."""
+    """Silence trimesh's log and warnings, but make NumPy's warning about text that is not a number an error."""
     log = logging.getLogger("trimesh")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""What the readers of mesh formats are given, and the objects that they return.
+"""The input and output types of mesh format readers.
 
 Legend: V vertices, F triangles of one object.
 """
@@ -23,19 +23,19 @@ MAX_TRIANGLES = 20_000_000
 
 
 class Notes:
-    """What reading changed or left out.
+    """Changes and omissions during reading.
 
     Attributes:
-        lines: events as sentences; one that repeats is told once.
-        counts: how often a kind of event happened, by its words.
+        lines: one sentence per event; repeated sentences are reported once.
+        counts: number of events by description.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.counts: Counter[str] = Counter()
 
-    def of(self, path: Path) -> tuple[str, ...]:
-        """One line per event or kind of event, each with the name of the file."""
+    def report(self, path: Path) -> tuple[str, ...]:
+        """One line per sentence and per count, each with the name of the file."""
         counted = [f"{count} {event}" for event, count in self.counts.items() if count]
         return tuple(one_line(f"{path.name}: {line}") for line in [*dict.fromkeys(self.lines), *counted])
 
@@ -45,12 +45,11 @@ class MeshFile:
     """A mesh file to be read.
 
     Attributes:
-        path: where it lies; files that it refers to lie in the same folder.
-        data: its content.
-        format: that its suffix names.
-        bare: whether only vertices and faces are needed, in the axes of the file and with its objects in the order
-            of trimesh.
-        notes: where readers add what they change.
+        path: of the file; files that it refers to are in the same folder.
+        data: content of the file.
+        format: the format that the suffix names.
+        bare: whether only vertices and faces are needed, in the axes of the file and in trimesh's order of objects.
+        notes: changed by the reader.
     """
 
     path: Path
@@ -62,17 +61,17 @@ class MeshFile:
 
 @dataclass
 class Part:
-    """One object as the file has it.
+    """One object of a mesh file.
 
     Attributes:
-        name: may repeat in the file.
+        name: not always unique.
         vertices: (V, 3) in the units of the file, Z up (in the file's own axes if `MeshFile.bare`).
         faces: (F, 3) indices into the vertices, counter-clockwise seen from outside.
         normals: (V, 3) of any length, or None.
         uv: (V, 2) texture coordinates with the origin at the upper left, or None.
         colors: linear RGB, (V, 3) or (F, 3), or None.
-        surface: the material without pictures and colours.
-        textures: pictures that multiply it, or None.
+        surface: the material without textures and vertex colours.
+        textures: multiply the surface, or None.
     """
 
     name: str
@@ -85,10 +84,10 @@ class Part:
     textures: Textures | None = None
 
     def check(self) -> None:
-        """Refuse indices out of range, and coordinates that are not finite or too large.
+        """Check indices and coordinates.
 
         Raises:
-            InputError: with the object as its place.
+            InputError: an index out of range, or a coordinate that is not finite or beyond 1e9.
         """
         place, count = f"object {self.name!r}", len(self.vertices)
         outside = self.faces[(self.faces < 0) | (self.faces >= count)]
@@ -104,14 +103,14 @@ class Part:
 
 
 def limited(parts: Iterable[Part]) -> list[Part]:
-    """The parts with faces; stops a file whose nodes show one object very often.
+    """The parts with faces; the sum is limited because the nodes of a small file can repeat an object very often.
 
     Raises:
-        InputError: far too many triangles or vertices in all.
+        InputError: too many triangles or vertices in all.
     """
     chosen, total = [], 0
     for part in parts:
-        # Vertices count too: an object with few faces may have many of them.
+        # Vertices count too because an object with few faces may have many.
         total += len(part.faces) + len(part.vertices)
         if total > 2 * MAX_TRIANGLES:
             raise InputError("", f"places more than {MAX_TRIANGLES} triangles", "simplify it")

@@ -1,10 +1,10 @@
-"""PyTorch3D objects in and out, by duck typing: the package is imported only to build its objects.
+"""Conversion from and to PyTorch3D by duck typing; the package is imported only to build its objects.
 
-Frames. PyTorch3D's camera has +X left, +Y up and looks along +Z, and uses row vectors: X_cam = X R + T. Ours has +X
-right, +Y up and looks along -Z. So the columns of our rotation are R diag(-1, 1, -1), and the centre is -R T. The world
-is the user's and coordinates stay as they are; the models expect Z up and the box [-0.5, 0.5]^3.
+Frames: PyTorch3D's camera has +X left, +Y up, looks along +Z and uses row vectors, X_cam = X R + T. Ours has +X right,
++Y up and looks along -Z. Our rotation is therefore R diag(-1, 1, -1), and the centre is -R T. World coordinates are not
+changed; the models expect Z up and the box [-0.5, 0.5]^3.
 
-Colours. Textures of PyTorch3D are shown as they are, so they are taken as sRGB and turned into linear albedo.
+Colours: PyTorch3D displays textures unchanged, so they are sRGB by default and are converted to linear albedo.
 
 Shapes: N meshes or cameras, V vertices, F triangles, R texels on the side of an atlas cell, H x W picture.
 """
@@ -31,7 +31,7 @@ from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.data.formats.materials import Surface
 from renderformer.data.formats.parts import Part
-from renderformer.data.formats.textures import Picture, Textures, bake_patches
+from renderformer.data.formats.textures import Picture, Textures, bake_patches, texel_weights
 from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.geometry.triangles import has_area, merge_corners, smooth_normals
 from renderformer.data.scene import DIFFUSE, PATCH_SIZE, SPECULAR, Material, Mesh, Scene, flat_normals
@@ -42,10 +42,10 @@ INSTALL = (
     "PyTorch3D is not installed and has no Linux wheel on PyPI: conda install -c conda-forge pytorch3d, or "
     "pip install --no-build-isolation 'git+https://github.com/facebookresearch/pytorch3d.git@stable'"
 )
-# Relative difference of the focal lengths, and offset of the centre in NDC, that still count as rounding.
+# Rounding errors: the relative difference of the focal lengths, and the offset of the centre in NDC.
 TOLERANCE = 1e-4
 FLIP = np.array([-1.0, 1.0, -1.0])
-# Texels on the side of an atlas cell that holds a patch; a cell has as many small triangles as their square.
+# Texels on the side of an atlas cell that stores a patch.
 ATLAS_SIZE = 8
 
 
@@ -60,27 +60,27 @@ def from_pytorch3d(
     name: str = "pytorch3d",
     **stage_options: Any,
 ) -> Scene:
-    """A scene from PyTorch3D objects, or from anything with the same methods.
+    """A scene from PyTorch3D objects, or from objects with the same methods.
 
     Args:
         meshes: a `Meshes` (`verts_list`, `faces_list`, `textures`). All meshes of the batch become objects of one
             scene, named "mesh" or "mesh_0", "mesh_1" … Textures are TexturesVertex (the mean of the three corners),
             TexturesUV or TexturesAtlas (patches where the colour varies), or None.
         cameras: FoVPerspectiveCameras or PerspectiveCameras (in NDC or in screen space), or None. `fov` of a camera is
-            the angle over the shorter side of the picture, as in PyTorch3D; where a screen-space camera has an upright
-            `image_size`, it is the angle over the height.
-        material: gives specular and roughness, and the diffuse colour of meshes without textures.
-        smooth: vertex normals across edges flatter than 30 degrees; else flat.
-        srgb: whether the textures are display values (else linear).
-        stage: "raw" keeps coordinates and cameras as they are and adds no light; any other value sets the objects on a
-            stage of `renderformer.data.staging` with `stage_options`, which replaces the cameras.
+            the angle over the shorter side of the picture, as in PyTorch3D; for a screen-space camera with a portrait
+            `image_size` it is the angle over the height.
+        material: specular, roughness and emission, and the diffuse colour of meshes without textures.
+        smooth: whether normals are smooth across edges below 30 degrees, else flat.
+        srgb: whether the textures are sRGB values, else linear ones.
+        stage: "raw" keeps coordinates and cameras and adds no light; other values set the objects on a stage of
+            `renderformer.data.staging` with `stage_options`, which replaces the cameras.
 
     Returns:
         A Scene with cameras "camera_0" …; notes count what was dropped or averaged.
 
     Raises:
-        InputError: what is given is not meshes or cameras, is empty, holds NaN or wrong indices; a camera that is
-            orthographic, anisotropic, skewed or off-centre, which the models cannot draw.
+        InputError: the arguments are not meshes or cameras, are empty, or hold NaN or wrong indices; a camera is
+            orthographic, anisotropic, skewed or off-centre.
     """
     surface = _surface(material)
     counts: Counter[str] = Counter()
@@ -89,11 +89,10 @@ def from_pytorch3d(
     scene = Scene(tuple(objects), tuple(_cameras(cameras)), name, tuple(notes))
     if stage == "raw":
         if stage_options:
-            raise InputError(name, f"{min(stage_options)} applies to a staged scene", "give stage='auto' too")
+            raise InputError(name, f"{min(stage_options)} applies to staged scenes only", "give stage='auto' too")
         if not any(mesh.emits for mesh in objects):
-            scene = scene.replace(
-                notes=(*notes, "no light; add one: scene.with_object(Light().mesh()), or give a stage")
-            )
+            notes.append("no light; add one: scene.with_object(Light().mesh()), or give a stage")
+            scene = scene.replace(notes=notes)
         return scene
     from renderformer.data.staging import StageOptions, stage_scene
 
@@ -106,21 +105,18 @@ def _surface(material: Material | None) -> Surface:
 
 
 def _array(value: Any) -> AnyArray:
-    """A NumPy array of a tensor on any device, or of anything array-like."""
+    """A NumPy array of a tensor on any device, or of an array-like object."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     return np.asarray(value)
 
 
-def _list(owner: Any, method: str, what: str) -> list[AnyArray]:
+def _list(owner: Any, method: str, expected: str) -> list[AnyArray]:
     try:
         return [_array(item) for item in getattr(owner, method)()]
     except AttributeError:
-        raise InputError(
-            "pytorch3d",
-            f"{type(owner).__name__} has no {method}(), so it is not {what}",
-            "pass the object of PyTorch3D",
-        ) from None
+        problem = f"{type(owner).__name__} has no {method}(), so it is not {expected}"
+        raise InputError("pytorch3d", problem, "pass the object of PyTorch3D") from None
 
 
 def _objects(
@@ -131,29 +127,30 @@ def _objects(
     objects = []
     for number, (verts, face) in enumerate(zip(vertices, faces, strict=True)):
         label = "mesh" if len(vertices) == 1 else f"mesh_{number}"
-        keep = _checked(label, verts, face)
+        keep = _nonzero_area(label, verts, face)
         counts["zero-area triangles dropped"] += int((~keep).sum())
         if not keep.any():
             counts["meshes without triangles left out"] += 1
             continue
         triangles = verts.astype(np.float32)[face]
         if textures is None:
-            # Staging replaces Material(), which stands for a mesh without a material.
+            # The row of Material() marks a mesh without a material, which staging replaces.
             rows = surface.rows(count=len(face)) if has_material else np.tile(Material().row(), (len(face), 1))
             baked: Baked = rows, None, None
         else:
             baked = _textured(textures, number, face, surface, srgb, counts, label)
-        materials, patches, index = _kept(baked, keep)
+        materials, patches, index = baked
         triangles = triangles[keep]
         normals = smooth_normals(triangles) if smooth else flat_normals(triangles)
-        objects.append(Mesh(label, triangles, normals, materials, patches, index))
+        index = None if index is None else index[keep]
+        objects.append(Mesh(label, triangles, normals, materials[keep], patches, index))
     if not objects:
         raise InputError("pytorch3d", "the meshes have no triangles", "pass a Meshes with faces")
     return objects
 
 
-def _checked(label: str, vertices: AnyArray, faces: AnyArray) -> BoolArray:
-    """(F,) which triangles have an area; raises on what cannot be used."""
+def _nonzero_area(label: str, vertices: AnyArray, faces: AnyArray) -> BoolArray:
+    """(F,) whether triangles have an area, after a check of shapes, indices and coordinates."""
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
         problem = f"has vertices {vertices.shape} and faces {faces.shape}"
         raise InputError(f"pytorch3d: {label}", problem, "expected (V, 3) and (F, 3)")
@@ -164,13 +161,8 @@ def _checked(label: str, vertices: AnyArray, faces: AnyArray) -> BoolArray:
     return has_area(vertices[faces])
 
 
-def _kept(baked: Baked, keep: BoolArray) -> Baked:
-    materials, patches, index = baked
-    return materials[keep], patches, None if index is None else index[keep]
-
-
 def _linear(colors: AnyArray, srgb: bool, counts: Counter[str]) -> Float64Array:
-    """Albedo of texture values (…, 3)."""
+    """Linear albedo of texture values (…, 3)."""
     outside = ~((colors >= 0) & (colors <= 1))
     counts["texture values outside 0 … 1 clipped"] += int(outside.sum())
     colors = np.clip(np.nan_to_num(colors.astype(np.float64)), 0, 1)
@@ -185,19 +177,15 @@ def _textured(
     if hasattr(textures, "verts_features_list"):
         colors = _rgb(_list(textures, "verts_features_list", "textures")[number], label)
         linear = _linear(colors, srgb, counts)[faces]
-        counts["triangles whose vertex colours differ, averaged"] += int(
-            (np.ptp(linear, axis=1) > 1 / 255).any(1).sum()
-        )
+        varies = (np.ptp(linear, axis=1) > 1 / 255).any(axis=1)
+        counts["triangles whose vertex colours differ, averaged"] += int(varies.sum())
         return white.rows(base=linear.mean(axis=1), count=len(faces)), None, None
     if hasattr(textures, "atlas_list"):
         return _atlas(_rgb(_list(textures, "atlas_list", "textures")[number], label), white, srgb, counts, label, faces)
     if hasattr(textures, "maps_padded") or hasattr(textures, "maps_list"):
         return _uv(textures, number, white, srgb, counts, label, faces)
-    raise InputError(
-        "pytorch3d",
-        f"{type(textures).__name__} is not TexturesVertex, TexturesUV or TexturesAtlas",
-        "convert it to one",
-    )
+    problem = f"{type(textures).__name__} is not TexturesVertex, TexturesUV or TexturesAtlas"
+    raise InputError("pytorch3d", problem, "convert it to one of them")
 
 
 def _rgb(colors: AnyArray, label: str) -> AnyArray:
@@ -209,57 +197,48 @@ def _rgb(colors: AnyArray, label: str) -> AnyArray:
 def _uv(
     textures: Any, number: int, surface: Surface, srgb: bool, counts: Counter[str], label: str, faces: AnyArray
 ) -> Baked:
-    maps = [
-        _array(item) for item in (textures.maps_list() if hasattr(textures, "maps_list") else textures.maps_padded())
-    ]
-    picture = _rgb(maps[number], label)
+    maps = textures.maps_list() if hasattr(textures, "maps_list") else textures.maps_padded()
+    picture = _rgb(_array(maps[number]), label)
     corners = _list(textures, "faces_uvs_list", "textures")[number].astype(np.int64)
     points = _list(textures, "verts_uvs_list", "textures")[number].astype(np.float64)
     if corners.shape != faces.shape or (len(corners) and not 0 <= corners.min() <= corners.max() < len(points)):
         expected = f"expected {faces.shape} with indices below {len(points)}"
         raise InputError(f"pytorch3d: {label}", f"faces_uvs has shape {corners.shape}", expected)
     uv = points[corners]
-    counts["triangles with texture coordinates outside 0 … 1, where the picture repeats"] += int(
-        (~((uv >= 0) & (uv <= 1))).any((1, 2)).sum()
-    )
+    outside = (~((uv >= 0) & (uv <= 1))).any((1, 2))
+    counts["triangles with texture coordinates outside 0 … 1, where the picture repeats"] += int(outside.sum())
     height, width = picture.shape[:2]
     counts["texture values outside 0 … 1 clipped"] += int((~((picture >= 0) & (picture <= 1))).sum())
     pixels = np.round(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
-    # v runs upward. With align_corners 0 and 1 are the centres of the border pixels, else their outer edges; a frame of
-    # repeated pixels keeps the far side from bleeding in there.
+    # v points upward. With align_corners 0 and 1 are the centres of the border pixels, else their outer edges. A border
+    # of repeated pixels keeps interpolation from mixing in the opposite side.
     size = np.array([width, height])
     uv = np.stack([uv[..., 0], 1 - uv[..., 1]], axis=-1)
-    at = uv * (size - 1) + 0.5 if getattr(textures, "align_corners", True) else uv * size
-    framed = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    return bake_patches(surface, Textures(base=Picture(framed, srgb)), (at + 1) / (size + 2), 1.0, counts)
+    position = uv * (size - 1) + 0.5 if getattr(textures, "align_corners", True) else uv * size
+    padded = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    return bake_patches(surface, Textures(base=Picture(padded, srgb)), (position + 1) / (size + 2), 1.0, counts)
 
 
 def _atlas(atlas: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], label: str, faces: AnyArray) -> Baked:
-    """Rows and patches of an atlas (F, R, R, 3), whose cells hold one colour for each of R * R small triangles."""
+    """Rows and patches of an atlas (F, R, R, 3); a cell stores one colour for each of R * R equal small triangles."""
     if atlas.ndim != 4 or len(atlas) != len(faces) or atlas.shape[1] != atlas.shape[2]:
         expected = f"expected ({len(faces)}, R, R, 3)"
         raise InputError(f"pytorch3d: {label}", f"the atlas has shape {atlas.shape}", expected)
     size = atlas.shape[1]
     cells = _linear(atlas, srgb, counts).reshape(len(atlas), -1, 3)
-    # Every entry of a cell is one of the small triangles, and they are equally large.
     rows = surface.rows(base=cells.mean(axis=1), count=len(atlas))
     varies = np.flatnonzero((np.ptp(cells, axis=1) > 1 / 255).any(axis=1))
     if len(varies) > MAX_PATCHES:
-        counts[f"triangles got one mean colour each, more than {MAX_PATCHES} patches need too much memory"] += len(
-            varies
-        )
+        event = f"triangles got one mean colour each, more than {MAX_PATCHES} patches need too much memory"
+        counts[event] += len(varies)
+    if not 0 < len(varies) <= MAX_PATCHES:
         return rows, None, None
-    if not len(varies):
-        return rows, None, None
-    mask = triangle_mask()
-    first, second = np.nonzero(mask)
-    # A little inward, so that no texel lies on the line between two of the small triangles.
-    weights = np.stack([PATCH_SIZE - first - second, first, second], axis=1) / PATCH_SIZE
-    x, y = atlas_texel(weights * (1 - 1e-3) + 1e-3 / 3, size)
+    # The weights move slightly inward, so that no texel is on the border of two small triangles.
+    x, y = atlas_texel(texel_weights() * (1 - 1e-3) + 1e-3 / 3, size)
     texel = cells[varies][:, y * size + x]
     values = surface.rows(base=texel.reshape(-1, 3), count=texel.shape[0] * texel.shape[1])
     patches = np.zeros((len(varies), values.shape[1], PATCH_SIZE, PATCH_SIZE), np.float16)
-    patches[:, :, mask] = values.reshape(len(varies), -1, values.shape[1]).swapaxes(1, 2)
+    patches[:, :, triangle_mask()] = values.reshape(len(varies), -1, values.shape[1]).swapaxes(1, 2)
     index = np.full(len(atlas), -1, np.int32)
     index[varies] = np.arange(len(varies))
     counts["triangles got a texture patch"] += len(varies)
@@ -267,8 +246,8 @@ def _atlas(atlas: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], 
 
 
 def atlas_texel(weights: AnyArray, size: int) -> tuple[Int64Array, Int64Array]:
-    """Column and row of the atlas cell that PyTorch3D reads at barycentric `weights` (…, 3): the first weight runs
-    along columns, the second along rows, and the upper half of a square is stored at the mirrored place."""
+    """Column and row of the atlas cell that PyTorch3D reads at barycentric `weights` (…, 3): the first weight selects
+    the column, the second the row; the upper half of a square is stored at the mirrored position."""
     w = weights[..., :2] * size
     cell = np.minimum(w.astype(np.int64), size - 1)
     upper = (w.sum(axis=-1) - cell.sum(axis=-1) > 1)[..., None]
@@ -284,24 +263,24 @@ def _cameras(cameras: Any) -> list[Camera]:
         problem = f"{kind} has no R, T and get_projection_transform, so it is not a perspective camera"
         raise InputError("pytorch3d", problem, "pass the object of PyTorch3D")
     rotation, translation = _array(cameras.R).astype(np.float64), _array(cameras.T).astype(np.float64)
-    # Transforms act on row vectors, so the matrix is the transpose of K.
+    # PyTorch3D's transforms act on row vectors, so the matrix is the transpose of K.
     projection = _array(cameras.get_projection_transform().get_matrix()).astype(np.float64).swapaxes(1, 2)
     count = max(len(rotation), len(translation), len(projection))
     scale = _screen(cameras, projection, count)
-    result = []
+    converted = []
     for number in range(count):
         r, t, k = (part[min(number, len(part) - 1)] for part in (rotation, translation, projection))
         c2w = np.eye(4)
         c2w[:3, :3] = r * FLIP
         c2w[:3, 3] = -r @ t
         fov = _fov(k, scale[number], f"pytorch3d: camera {number} ({kind})")
-        result.append(Camera(c2w.astype(np.float32), fov, f"camera_{number}"))
-    return result
+        converted.append(Camera(c2w.astype(np.float32), fov, f"camera_{number}"))
+    return converted
 
 
 def _screen(cameras: Any, projection: AnyArray, count: int) -> list[tuple[float, AnyArray, float]]:
-    """Of each camera: NDC units per unit of its projection, the centre in units of the projection, and the height of
-    the picture over its shorter side."""
+    """For each camera: NDC units per unit of its projection, the picture's centre in units of the projection, and the
+    ratio of the picture's height to its shorter side."""
     in_ndc = getattr(cameras, "in_ndc", True)
     if in_ndc() if callable(in_ndc) else in_ndc:
         return [(1.0, np.zeros(2), 1.0)] * count
@@ -315,7 +294,7 @@ def _screen(cameras: Any, projection: AnyArray, count: int) -> list[tuple[float,
 
 
 def _fov(k: AnyArray, screen: tuple[float, AnyArray, float], place: str) -> float:
-    """Angle in degrees over the height of the picture (over the shorter side where the picture is not known)."""
+    """Angle in degrees over the height of the picture, or over its shorter side if its size is unknown."""
     to_ndc, centre, height = screen
     if abs(k[3, 2]) < 1e-12:
         raise InputError(place, "is orthographic", "use a perspective camera")
@@ -335,14 +314,14 @@ def _fov(k: AnyArray, screen: tuple[float, AnyArray, float], place: str) -> floa
 
 
 def to_pytorch3d(scene: Scene) -> tuple[Any, Any]:
-    """(Meshes, FoVPerspectiveCameras) of a scene; the cameras are None where the scene has none.
+    """(Meshes, FoVPerspectiveCameras) of a scene; the cameras are None if the scene has none.
 
-    All objects become one mesh (a batch of 1; `meshes.extend(V)` for V cameras), with a TexturesAtlas of the diffuse
-    colour as sRGB values. Coordinates stay as they are. What PyTorch3D's textures cannot hold (specular, roughness,
-    emission) is counted in a warning.
+    All objects become one mesh (a batch of 1; `meshes.extend(V)` for V cameras) with a TexturesAtlas of the diffuse
+    colour as sRGB values. Coordinates are not changed. A warning counts the triangles that lose specular reflectance or
+    emission, which PyTorch3D's textures cannot hold.
 
     Raises:
-        ImportError: PyTorch3D is not installed; the message names the conda and git commands.
+        ImportError: PyTorch3D is not installed; the message has the commands to install it.
     """
     try:
         import pytorch3d._C  # noqa: F401
@@ -381,7 +360,7 @@ def indexed_mesh(scene: Scene) -> tuple[Float32Array, Int64Array]:
 def camera_parameters(
     cameras: tuple[Camera, ...],
 ) -> tuple[Float32Array, Float32Array, Float32Array]:
-    """R (N, 3, 3), T (N, 3) and fov (N,) in degrees of PyTorch3D for cameras of ours."""
+    """PyTorch3D's R (N, 3, 3), T (N, 3) and fov (N,) in degrees of our cameras."""
     c2w = np.stack([camera.c2w for camera in cameras]).astype(np.float64)
     rotation = c2w[:, :3, :3] * FLIP
     translation = -np.einsum("nij,ni->nj", rotation, c2w[:, :3, 3])
@@ -391,12 +370,11 @@ def camera_parameters(
 
 def diffuse_atlas(scene: Scene) -> Float32Array:
     """(F, R, R, 3) sRGB values of the diffuse colour; R is 1 without patches, else 8."""
-    patched = scene.patches
-    size = 1 if patched is None else ATLAS_SIZE
+    size = 1 if scene.patches is None else ATLAS_SIZE
     atlas = np.repeat(scene.materials[:, None, DIFFUSE], size * size, axis=1)
-    if patched is not None:
-        patches, index = patched
-        # The middle of the small triangle that each texel (row y, column x) belongs to.
+    if scene.patches is not None:
+        patches, index = scene.patches
+        # The weights of the centre of the small triangle of each texel (row y, column x).
         y, x = np.divmod(np.arange(size * size), size)
         lower = x + y < size
         first = np.where(lower, x + 1 / 3, size - 1 - x + 2 / 3) / size

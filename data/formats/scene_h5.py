@@ -1,8 +1,8 @@
-"""Scene H5 (spec scenes.md): the arrays that the original program feeds to its model.
+"""Scene H5 (spec scenes.md): the input arrays of the original program's model.
 
 triangles (N, 3, 3) · vn (N, 3, 3) · texture (N, 13, 32, 32) · c2w (V, 4, 4) · fov (V,) degrees. A texture patch that is
-one value on its triangle (i + j <= 32) and zero outside becomes one material row; others stay patches. The format has
-no names: runs of triangles of one material become objects, in the order of the file.
+constant on its triangle (i + j <= 32) and zero outside becomes a material row; others stay patches. The format has no
+names: runs of triangles with equal materials become objects, in the order of the file.
 
 Legend: N triangles, V cameras, K patches.
 """
@@ -20,16 +20,16 @@ from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int3
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path, check_readable
-from renderformer.data.formats.table import refused
+from renderformer.data.formats.table import with_format_hint
 from renderformer.data.geometry.patches import triangle_mask
 from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene
 
-# Patches handled at once: 512 of them are 14 MB, four times as many where the file's own chunks are long.
+# Patches read at once: 512 are 14 MB; up to four times as many if the chunks of the file are longer.
 _SLAB = 512
-# The patches of more triangles would need over 25 GB in the file alone.
+# The patches of more triangles would need over 25 GB in the file.
 MAX_TRIANGLES = 1_000_000
 _MAX_CHUNK_BYTES = 2**30
-# More runs of equal material than this are colours per triangle, not objects.
+# A file with more runs of equal materials has colours per triangle, so the runs are not objects.
 _MAX_OBJECTS = 256
 _SHAPES: dict[str, tuple[int, ...]] = {
     "triangles": (3, 3),
@@ -46,11 +46,11 @@ def read(path: Path) -> Scene:
     """Read a scene H5 file.
 
     Returns:
-        Objects named object_0, light_1 … in the order of the file; cameras named camera_0 …; the notes tell of
-        unknown datasets, textures outside the triangle, and missing cameras or lights.
+        Objects named object_0, light_1 … in the order of the file; cameras named camera_0 …; notes about unknown
+        datasets, textures outside the triangle, rounded textures, and missing cameras or lights.
 
     Raises:
-        InputError: not HDF5, truncated, a dataset that is missing or has the wrong shape or kind of number, NaN.
+        InputError: not HDF5, truncated, a dataset that is missing or has the wrong shape or type, NaN.
     """
     check_readable(path)
     try:
@@ -60,15 +60,12 @@ def read(path: Path) -> Scene:
         raise error.within(path) from None
     except MemoryError:
         raise InputError(path, "needs more memory than there is", "use fewer triangles") from None
-    # h5py raises OSError, KeyError, RuntimeError or ValueError, as the damage happens to lie.
+    # h5py raises OSError, KeyError, RuntimeError or ValueError, depending on the damage.
     except Exception as error:
         problem = f"cannot be read as scene H5 ({' '.join(str(error).split())[:160]})"
-        raise refused(InputError("", problem, _AGAIN), path, _head(path)) from error
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(65536)
+        with path.open("rb") as stream:
+            head = stream.read(65536)
+        raise with_format_hint(InputError("", problem, _AGAIN), path, head) from error
 
 
 def _read(path: Path, file: Any) -> Scene:
@@ -76,8 +73,8 @@ def _read(path: Path, file: Any) -> Scene:
     count, views = len(sets["triangles"]), len(sets["c2w"])
     for key, total in (("vn", count), ("texture", count), ("fov", views)):
         if len(sets[key]) != total:
-            other = "triangles" if key != "fov" else "c2w"
-            raise InputError("", f"{key} has {len(sets[key])} entries, {other} has {total}", _AGAIN)
+            reference = "c2w" if key == "fov" else "triangles"
+            raise InputError("", f"{key} has {len(sets[key])} entries, {reference} has {total}", _AGAIN)
     if not 1 <= count <= MAX_TRIANGLES:
         raise InputError("", f"triangles has {count} entries", f"expected 1 … {MAX_TRIANGLES}")
     notes = [f"unknown dataset {key!r} ignored" for key in sorted(set(file) - set(_SHAPES))]
@@ -98,7 +95,7 @@ def _read(path: Path, file: Any) -> Scene:
 
 
 def _dataset(file: Any, key: str) -> Any:
-    """The checked dataset `key`; data that lies in other files is refused."""
+    """The checked dataset `key`; data in other files is an error."""
     if key not in file:
         raise InputError("", f"the dataset {key!r} is missing (the file has {sorted(file)[:8]})", _AGAIN)
     if isinstance(file.get(key, getlink=True), h5py.ExternalLink):
@@ -108,11 +105,11 @@ def _dataset(file: Any, key: str) -> Any:
         raise InputError("", f"{key} is a group, expected a dataset", _AGAIN)
     if dataset.external or dataset.is_virtual:
         raise InputError("", f"{key} lies in another file, which is not read", _AGAIN)
-    tail = _SHAPES[key]
-    # Some writers keep a last axis of 1 on fov, as the model's input has it.
+    entry_shape = _SHAPES[key]
+    # Some writers store fov with a last axis of 1, like the model's input.
     shape = dataset.shape[:1] if key == "fov" and dataset.shape[1:] == (1,) else dataset.shape
-    if shape is None or len(shape) != len(tail) + 1 or shape[1:] != tail:
-        expected = ", ".join(["N" if key in ("triangles", "vn", "texture") else "V", *map(str, tail)])
+    if shape is None or len(shape) != len(entry_shape) + 1 or shape[1:] != entry_shape:
+        expected = ", ".join(["N" if key in ("triangles", "vn", "texture") else "V", *map(str, entry_shape)])
         raise InputError("", f"{key} has shape {dataset.shape}, expected ({expected})", _AGAIN)
     if dataset.dtype.kind != "f":
         raise InputError("", f"{key} holds {dataset.dtype}, expected floating point numbers", _AGAIN)
@@ -125,13 +122,13 @@ def _dataset(file: Any, key: str) -> Any:
 
 
 def _materials(texture: Any, count: int, notes: list[str]) -> tuple[Float32Array, Float16Array | None, Int32Array]:
-    """(N, 13) rows; (K, 13, 32, 32) patches of the triangles that vary or None; (N,) index into them or -1."""
+    """(N, 13) rows, (K, 13, 32, 32) patches of varying triangles or None, (N,) index into them or -1."""
     mask = triangle_mask()
     rows = np.empty((count, CHANNELS), np.float32)
     index = np.full(count, -1, np.int32)
     slabs: list[Float16Array] = []
     total = outside = rounded = 0
-    # Whole chunks of the file at once, so that each is unpacked once only.
+    # Whole chunks of the file, so that each is unpacked only once.
     step = min(max(_SLAB, texture.chunks[0] if texture.chunks else 0), 4 * _SLAB)
     for start in range(0, count, step):
         raw = texture[start : start + step]
@@ -140,9 +137,9 @@ def _materials(texture: Any, count: int, notes: list[str]) -> tuple[Float32Array
         slab = raw.astype(np.float16)
         rounded += 0 if raw.dtype == np.float16 else int((slab.astype(raw.dtype) != raw).any((1, 2, 3)).sum())
         inside = slab[:, :, mask]
-        loose: BoolArray = np.any(slab[:, :, ~mask] != 0, axis=(1, 2))
-        varies: BoolArray = np.any(inside != inside[:, :, :1], axis=(1, 2)) | loose
-        outside += int(loose.sum())
+        spills: BoolArray = np.any(slab[:, :, ~mask] != 0, axis=(1, 2))
+        varies: BoolArray = np.any(inside != inside[:, :, :1], axis=(1, 2)) | spills
+        outside += int(spills.sum())
         rows[start : start + len(slab)] = slab[:, :, 0, 0]
         rows[start : start + len(slab)][varies] = inside[varies].mean(axis=2, dtype=np.float32)
         index[start : start + len(slab)][varies] = total + np.arange(int(varies.sum()))
@@ -150,7 +147,7 @@ def _materials(texture: Any, count: int, notes: list[str]) -> tuple[Float32Array
         if varies.any():
             slabs.append(slab[varies])
     if outside:
-        notes.append(f"{outside} texture patches are not zero outside their triangle (i + j > 32), kept as they are")
+        notes.append(f"{outside} texture patches are not zero outside their triangle (i + j > 32), left unchanged")
     if rounded:
         notes.append(f"{rounded} texture patches rounded to half precision")
     return rows, np.concatenate(slabs) if slabs else None, index
@@ -163,13 +160,11 @@ def _objects(
     patches: Float16Array | None,
     index: Int32Array,
 ) -> Iterator[Mesh]:
-    """One mesh per run of equal materials, or, with colours per triangle, per run of light and no light."""
+    """One mesh per run of equal materials; if there are too many, per run of emitting or other triangles."""
     textured = index >= 0
     emits: BoolArray = np.any(materials[:, EMISSION] > 0, axis=1)
-    same = ((materials[1:] == materials[:-1]).all(axis=1) & ~textured[1:] & ~textured[:-1]) | (
-        textured[1:] & textured[:-1]
-    )
-    same &= emits[1:] == emits[:-1]
+    same: BoolArray = textured[1:] | (materials[1:] == materials[:-1]).all(axis=1)
+    same &= (textured[1:] == textured[:-1]) & (emits[1:] == emits[:-1])
     starts = np.flatnonzero(~same) + 1
     if len(starts) >= _MAX_OBJECTS:
         starts = np.flatnonzero(emits[1:] != emits[:-1]) + 1
@@ -187,10 +182,10 @@ def _objects(
 
 
 def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
-    """Write a scene H5 file, whole or not at all, over one that exists; the same scene gives the same bytes.
+    """Write a scene H5 file, whole or not at all, over an existing file; the same scene gives the same bytes.
 
     Returns:
-        Lines that tell what the format cannot hold.
+        Lines about what the format cannot hold.
 
     Raises:
         InputError: the file cannot be written, or a material exceeds half precision.
@@ -208,7 +203,7 @@ def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
             "texture",
             (count, *_SHAPES["texture"]),
             np.float16,
-            # Small tiles of many triangles are constant, so they pack best.
+            # Small tiles of many triangles are constant, so they compress best.
             chunks=(slab, 1, 8, 8),
             compression="gzip",
         )
@@ -218,7 +213,7 @@ def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
         fov = np.array([camera.fov for camera in scene.cameras], np.float32)
         for key, value in (("c2w", c2w), ("fov", fov)):
             file.create_dataset(key, data=value, **({"compression": "gzip"} if len(value) else {}))
-    losses = ["H5 has no names: those of the scene, the objects and the cameras are lost"]
+    losses = ["H5 has no names: the names of the scene, the objects and the cameras are lost"]
     rounded = int((rows.astype(np.float16) != rows).any(axis=1).sum())
     return [*losses, f"{rounded} triangles with materials rounded to half precision"] if rounded else losses
 

@@ -1,10 +1,10 @@
-"""Scene JSON 1.0 (spec scenes.md): read the way the original converter reads it, and written for it.
+"""Scene JSON 1.0 (spec scenes.md), read as by the original converter and written for it.
 
-The scene that is read is the original's to the last bit of float32, up to the order of the triangles inside a smooth
-object. The format keeps shape, order of objects, names and cameras; it holds one material per object, diffuse colours
-of 8 bits, coordinates of eight decimals, and normals only as far as "smooth below 30 degrees" or "flat" can express
-them. What writing changes is counted and returned. Vertices are shared in the OBJ files exactly where the scene's
-normals agree, so that the reader's smoothing stops where the scene's does.
+Reading gives the same float32 values as the original, except for the order of the triangles inside a smooth object.
+Writing keeps shapes, names, cameras and the order of objects. The format limits an object to one material, diffuse
+colours to 8 bits, coordinates to eight decimals, and normals to "flat" or "smooth below 30 degrees"; the writer counts
+and returns the differences. Corners share a vertex in the OBJ files only if their normals are equal, so that reading
+smooths the same edges.
 
 Legend: V vertices, F triangles of one object.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 from trimesh.transformations import rotation_matrix
 
-from renderformer.data.arrays import AnyArray, BoolArray, Float64Array, Int64Array
+from renderformer.data.arrays import AnyArray, Float64Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.declared import Declared, shown
 from renderformer.data.errors import InputError, one_line
@@ -32,10 +32,10 @@ from renderformer.data.formats import obj
 from renderformer.data.formats.mesh_file import load_geometry
 from renderformer.data.formats.parts import MAX_TRIANGLES
 from renderformer.data.formats.shading import random_colours, shade_flat, shade_smooth
-from renderformer.data.formats.table import MESH_FORMATS, refused
+from renderformer.data.formats.table import MESH_FORMATS, with_format_hint
 from renderformer.data.geometry.remesh import remesh
 from renderformer.data.geometry.triangles import has_area
-from renderformer.data.scene import DIFFUSE, EMISSION, MAX_COORDINATE, RGB, Material, Mesh, Scene
+from renderformer.data.scene import DIFFUSE, MAX_COORDINATE, RGB, Material, Mesh, Scene
 
 MAX_JSON_BYTES = 256 * 2**20
 # Colours within this of a multiple of 1/255 count as 8-bit ones; half precision, as in H5, is off by less.
@@ -51,7 +51,7 @@ Vector: TypeAlias = tuple[Number, Number, Number]
 
 
 class MaterialEntry(Declared):
-    """`material` of an object. `diffuse` outside 0 … 1 is clipped; a seed gives random colours instead."""
+    """`material` of an object; `diffuse` is clipped to 0 … 1, or replaced by random colours if there is a seed."""
 
     diffuse: Vector
     specular: tuple[Share, Share, Share]
@@ -64,7 +64,7 @@ class MaterialEntry(Declared):
 
 
 class TransformEntry(Declared):
-    """`transform` of an object: normalised, turned about X, Y and Z of the world by degrees, scaled, moved."""
+    """`transform` of an object: normalise, rotate about the world's X, Y and Z in degrees, scale, translate."""
 
     translation: Vector
     rotation: Vector
@@ -104,18 +104,16 @@ def read(path: Path) -> Scene:
     """Read a scene JSON file and the meshes beside it.
 
     Returns:
-        Objects in the order of the file, cameras named camera_0, camera_1 …; a scene without cameras or lights loads
-        with a note.
+        Objects in the order of the file, cameras named camera_0, camera_1 …; notes about missing cameras or lights.
 
     Raises:
-        InputError: anything that the format does not allow, or a mesh that cannot be read; the line names the file, the
-            key and the value.
+        InputError: a key or value that the format does not allow, or a mesh that cannot be read.
     """
     data = read_bytes(path, MAX_JSON_BYTES)
     try:
         entry = _parsed(data, path)
     except InputError as error:
-        raise refused(error, path, data) from None
+        raise with_format_hint(error, path, data) from None
     try:
         return _scene(entry, path)
     except InputError as error:
@@ -133,7 +131,7 @@ def _parsed(data: bytes, path: Path) -> SceneEntry:
         raise InputError("", problem, "repair it or export it again") from None
     except InputError:
         raise
-    # A number with more digits than Python converts.
+    # For example a number with more digits than Python converts.
     except ValueError as error:
         raise InputError("", f"is not valid JSON: {error}", "repair it or export it again") from None
     except RecursionError:
@@ -147,14 +145,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in pairs:
         if key in values:
-            raise InputError("", f"the key {key!r} stands twice in one object", "rename one")
+            raise InputError("", f"the key {key!r} occurs twice in one object", "rename one")
         values[key] = value
     return values
 
 
 def _scene(entry: SceneEntry, path: Path) -> Scene:
     folder = path.parent.resolve()
-    # Everything is checked before the first mesh is read, which may take a while.
+    # Paths and cameras are checked first because reading the meshes may take a while.
     paths = {name: _mesh_path(item.mesh_path, name, folder) for name, item in entry.objects.items()}
     cameras = [_camera(number, item) for number, item in enumerate(entry.cameras)]
     geometry = load_geometry(paths.values())
@@ -170,14 +168,14 @@ def _scene(entry: SceneEntry, path: Path) -> Scene:
             raise InputError(f"objects.{name}", problem, "simplify its meshes")
     if not cameras:
         notes.append("has no cameras; give one to render it")
-    if not any((mesh.materials[:, EMISSION] > 0).any() for mesh in objects):
+    if not any(mesh.emits for mesh in objects):
         notes.append("has no lights (no object emits); the picture will be black")
     name = path.stem if entry.scene_name is None else entry.scene_name
     return Scene(tuple(objects), tuple(cameras), name, tuple(one_line(f"{path.name}: {note}") for note in notes))
 
 
 def _mesh_path(text: str, name: str, folder: Path) -> Path:
-    """The mesh file, which must lie in the folder of the scene or below it."""
+    """The checked path of a mesh file, which must be inside the folder of the scene."""
     key = f"objects.{name}.mesh_path is {shown(text)}"
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", text):
         raise InputError("", f"{key}, a URL", "copy the mesh beside the scene and give its relative path")
@@ -209,10 +207,10 @@ def _camera(number: int, entry: CameraEntry) -> Camera:
 
 
 def _mesh(name: str, entry: ObjectEntry, vertices: Float64Array, faces: Int64Array, notes: list[str]) -> Mesh:
-    """The object with its transform, shading and colours, in the order of steps of the original."""
+    """The object with its transform, shading and colours; the order of the steps is the original's."""
     label, file_name = f"objects.{name}", Path(entry.mesh_path).name
-    look, seed = entry.material, entry.material.rand_tri_diffuse_seed
-    material = _material(look, label, notes)
+    seed = entry.material.rand_tri_diffuse_seed
+    material = _material(entry.material, label, notes)
     if entry.transform.normalize:
         vertices = vertices - vertices.mean(axis=0)
         radius = np.linalg.norm(vertices, axis=1).max()
@@ -222,16 +220,18 @@ def _mesh(name: str, entry: ObjectEntry, vertices: Float64Array, faces: Int64Arr
     if entry.remesh:
         vertices, faces = remesh(vertices, faces, entry.remesh_target_face_num)
         notes.append(
-            f"{label}: remeshed to {len(faces)} triangles (asked for {entry.remesh_target_face_num}); not bit-equal to "
+            f"{label}: remeshed to {len(faces)} triangles ({entry.remesh_target_face_num} requested); not bit-equal to "
             "the original, which uses another library"
         )
     vertices, faces = _transformed(entry.transform, vertices, faces)
-    # Colours per triangle need triangles of their own, which shade flat.
-    smooth = look.smooth_shading and (seed is None or look.random_diffuse_type == "per-shading-group")
+    # Random colours per triangle need separate triangles, which have flat normals.
+    per_triangle = seed is not None and entry.material.random_diffuse_type == "per-triangle"
+    smooth = entry.material.smooth_shading and not per_triangle
     triangles, normals, groups, _ = (shade_smooth if smooth else shade_flat)(vertices, faces)
     materials = np.tile(material.row(), (len(triangles), 1))
     if seed is not None:
-        materials[:, DIFFUSE] = random_colours(seed, look.random_diffuse_max, int(groups.max()) + 1)[groups]
+        colours = random_colours(seed, entry.material.random_diffuse_max, int(groups.max()) + 1)
+        materials[:, DIFFUSE] = colours[groups]
     keep = has_area(triangles)
     if not keep.all():
         notes.append(f"{label}: {int((~keep).sum())} zero-area triangles dropped")
@@ -246,7 +246,7 @@ def _material(entry: MaterialEntry, label: str, notes: list[str]) -> Material:
         notes.append(f"{label}.material.diffuse {diffuse.tolist()} clipped to 0 … 1, as the original converter does")
     if entry.rand_tri_diffuse_seed is not None and entry.random_diffuse_max == 0:
         raise InputError("material", "random_diffuse_max is 0", "expected more than 0 beside a seed")
-    # An 8-bit colour, cut off and not rounded: 0.5 becomes 127 / 255.
+    # The original truncates colours to 8 bits: 0.5 becomes 127 / 255.
     red, green, blue = (np.floor(np.clip(diffuse, 0, 1) * 255) / 255).tolist()
     return Material((red, green, blue), entry.specular, entry.roughness, entry.emissive)
 
@@ -266,13 +266,13 @@ def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
     """Write a scene as JSON with a folder NAME_meshes of OBJ files beside it, whole or not at all.
 
     Args:
-        overwrite: whether a folder that exists is replaced.
+        overwrite: whether an existing folder is replaced.
 
     Returns:
-        Lines that tell what the format could not hold, with counts; empty when reading it back gives the same scene.
+        Lines about what the format cannot hold, with counts; empty if reading the file gives the same scene.
 
     Raises:
-        InputError: a place that cannot be written, or too many materials.
+        InputError: a path that cannot be written, too many materials, or a material out of range.
     """
     losses: Counter[str] = Counter()
     renamed = [number for number, camera in enumerate(scene.cameras) if camera.name not in ("", f"camera_{number}")]
@@ -296,23 +296,23 @@ def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
 
 
 def _pieces(scene: Scene, path: Path, losses: Counter[str]) -> Iterator[tuple[str, Mesh, Material]]:
-    """(name, mesh, material), each of one material; a mesh of several falls into pieces, in order of appearance."""
+    """(name, mesh, material) of pieces with one material; a mesh is split by material in order of appearance."""
     names = {mesh.name for mesh in scene.objects}
     total = 0
     for mesh in scene.objects:
         if mesh.patch_index is not None:
             losses["textured triangles flattened to their mean material"] += int((mesh.patch_index >= 0).sum())
-        # Colours that become the same 8 bits can share an object.
+        # Colours that round to the same 8 bits can share an object.
         rounded = mesh.materials.astype(np.float64)
         rounded[:, DIFFUSE] = np.round(rounded[:, DIFFUSE] * 255) / 255
-        moved = np.abs(rounded[:, DIFFUSE] - mesh.materials[:, DIFFUSE]).max(axis=1) > _COLOUR_TOLERANCE
-        losses["triangles with diffuse colours rounded to 8 bits"] += int(moved.sum())
+        changed = np.abs(rounded[:, DIFFUSE] - mesh.materials[:, DIFFUSE]).max(axis=1) > _COLOUR_TOLERANCE
+        losses["triangles with diffuse colours rounded to 8 bits"] += int(changed.sum())
         rows, first, row_index = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
         total += len(rows)
         if total > _MAX_PIECES:
             raise InputError(path, f"the scene has more than {_MAX_PIECES} materials, one file each", "save it as .h5")
         if len(rows) > 1:
-            losses["pieces made of objects with several materials"] += len(rows)
+            losses["objects made from objects with several materials"] += len(rows)
         for number, row in enumerate(np.argsort(first)):
             name = mesh.name
             while number and name in names:
@@ -330,30 +330,30 @@ def _pieces(scene: Scene, path: Path, losses: Counter[str]) -> Iterator[tuple[st
 
 
 def _write_geometry(file: Path, mesh: Mesh, losses: Counter[str]) -> bool:
-    """Write an OBJ file; whether smooth shading comes closer to the mesh's normals than flat shading."""
+    """Write an OBJ file; returns whether smooth shading is closer to the mesh's normals than flat shading."""
     points = np.asarray(np.round(np.asarray(mesh.triangles, np.float64), 8) + 0.0, np.float64)
     keys = np.concatenate([points, np.round(mesh.normals.astype(np.float64), 4) + 0.0], axis=-1).reshape(-1, 6)
     _, first, corners = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     vertices, faces = points.reshape(-1, 3)[first], corners.reshape(-1, 3)
     obj.write(file, vertices, faces)
-    off_flat = off_smooth = _differs(mesh.normals, shade_flat(vertices, faces)[1])
-    if off_flat.any():
+    flat_errors = smooth_errors = _count_changed(mesh.normals, shade_flat(vertices, faces)[1])
+    if flat_errors:
         _, normals, _, order = shade_smooth(vertices, faces)
-        off_smooth = _differs(mesh.normals[order], normals)
-    losses["triangles get other normals when read"] += int(min(off_smooth.sum(), off_flat.sum()))
-    return bool(off_smooth.sum() < off_flat.sum())
+        smooth_errors = _count_changed(mesh.normals[order], normals)
+    losses["triangles get other normals when read"] += min(smooth_errors, flat_errors)
+    return smooth_errors < flat_errors
 
 
-def _differs(normals: AnyArray, others: AnyArray) -> BoolArray:
-    """(F,) whether a normal of the triangle differs."""
-    return np.asarray((np.abs(normals - others) > _NORMAL_TOLERANCE).any((1, 2)))
+def _count_changed(normals: AnyArray, others: AnyArray) -> int:
+    """Number of triangles of which a normal differs."""
+    return int((np.abs(normals - others) > _NORMAL_TOLERANCE).any((1, 2)).sum())
 
 
 def _object_entry(mesh_path: str, material: Material, smooth: bool) -> ObjectEntry:
     steps = np.round(np.asarray(material.diffuse) * 255)
-    # The reader cuts off; a quarter step above the colour survives that and any rounding.
+    # A quarter step is added so that the reader's truncation gives the same 8-bit colour.
     red, green, blue = (round(float(value), 6) for value in np.minimum((steps + 0.25) / 255, 1.0))
-    still = (0.0, 0.0, 0.0)
+    zero = (0.0, 0.0, 0.0)
     return ObjectEntry(
         mesh_path=mesh_path,
         material=MaterialEntry(
@@ -364,12 +364,12 @@ def _object_entry(mesh_path: str, material: Material, smooth: bool) -> ObjectEnt
             smooth_shading=smooth,
             rand_tri_diffuse_seed=None,
         ),
-        transform=TransformEntry(translation=still, rotation=still, scale=(1.0, 1.0, 1.0), normalize=False),
+        transform=TransformEntry(translation=zero, rotation=zero, scale=(1.0, 1.0, 1.0), normalize=False),
     )
 
 
 def _short(value: float) -> float:
-    """The shortest decimal that is the same float32."""
+    """The shortest decimal number with the same float32 value."""
     return float(str(np.float32(value)))
 
 
@@ -379,19 +379,19 @@ def _short_colour(colour: RGB) -> RGB:
 
 def _camera_entry(camera: Camera) -> CameraEntry:
     position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
-    # The point of view nearest to the origin, so that the numbers are small; at least one unit ahead.
+    # The point on the view axis nearest to the origin, at least one unit ahead, so that the numbers are small.
     target = position + forward * max(1.0, float(-position @ forward))
     up = camera.c2w[:3, 1].astype(np.float64)
     return CameraEntry(position=position.tolist(), look_at=target.tolist(), up=up.tolist(), fov=camera.fov)
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse a place that cannot be written, and a folder that this module did not write."""
+    """Raise InputError if the folder cannot be written, or exists and was not written by this module."""
     if not folder.parent.is_dir():
         raise InputError(folder, f"cannot write, the folder {folder.parent} does not exist", "create it first")
     if folder.is_symlink() or folder.exists():
-        ours = folder.is_dir() and all(_MESH_NAME.fullmatch(item.name) for item in folder.iterdir())
-        if not ours or folder.is_symlink():
-            raise InputError(folder, "holds other things than saved meshes", "move it away or use another name")
+        only_meshes = folder.is_dir() and all(_MESH_NAME.fullmatch(item.name) for item in folder.iterdir())
+        if not only_meshes or folder.is_symlink():
+            raise InputError(folder, "holds other files than saved meshes", "move it away or use another name")
         if not overwrite:
             raise InputError(folder, "exists", "allow overwriting or give another name")

@@ -1,7 +1,7 @@
-"""Geometry and colours as the original program's converter makes them from scene JSON.
+"""Geometry and colours of scene JSON, computed like the original program's converter.
 
-Its geometry passes through decimal text with eight places, so positions are rounded to 1e-8 here, and normals are
-computed from the rounded positions.
+The converter writes and reads positions as text with eight decimals, so positions are rounded to 1e-8 here and normals
+are computed from the rounded positions.
 
 Legend: V vertices, F triangles of one object.
 """
@@ -18,21 +18,21 @@ from trimesh.graph import connected_component_labels, smooth_shade
 from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
 from renderformer.data.geometry.triangles import CREASE_DEGREES
 
-# The converter writes its meshes as OBJ text with this many decimals before it reads them back.
 _DECIMALS = 8
 
 
 def shade_smooth(
     vertices: Float64Array, faces: Int64Array
 ) -> tuple[Float32Array, Float32Array, Int64Array, Int64Array]:
-    """What `smooth_shading: true` makes of a mesh.
+    """Triangles and normals with `smooth_shading: true`.
 
     Args:
-        vertices: (V, 3); faces are smoothed across edges whose vertices they share.
+        vertices: (V, 3); faces are smoothed only across edges with shared vertices.
         faces: (F, 3).
 
     Returns:
-        (F, 3, 3) triangles and normals, (F,) the shading group of each triangle, (F,) its number before the reordering.
+        (F, 3, 3) triangles and normals, (F,) shading group and (F,) original index of each triangle, which are
+        reordered.
     """
     split = smooth_shade(Trimesh(vertices, faces, process=False), angle=math.radians(CREASE_DEGREES))
     order = np.hstack(split.metadata.get("original_components", [np.arange(len(faces))]))
@@ -42,9 +42,9 @@ def shade_smooth(
 
 
 def shade_flat(vertices: Float64Array, faces: Int64Array) -> tuple[Float32Array, Float32Array, Int64Array, Int64Array]:
-    """What `smooth_shading: false` makes of a mesh: face normals, and each triangle a group of its own.
+    """Triangles and normals with `smooth_shading: false`: face normals, one group per triangle.
 
-    Takes and returns the same as `shade_smooth`.
+    Arguments and results are those of `shade_smooth`.
     """
     numbers = np.arange(len(faces))
     corners = np.arange(3 * len(faces)).reshape(-1, 3)
@@ -52,7 +52,7 @@ def shade_flat(vertices: Float64Array, faces: Int64Array) -> tuple[Float32Array,
 
 
 def _as_text(vertices: Float64Array, faces: Int64Array) -> Any:
-    """A trimesh of the vertices as they come back from decimal text."""
+    """A trimesh of the vertices, rounded like decimal text."""
     return Trimesh(np.round(vertices, _DECIMALS), faces, process=False)
 
 
@@ -61,9 +61,9 @@ def _triangles(mesh: Any) -> tuple[Float32Array, Float32Array]:
 
 
 def random_colours(seed: int, upper: float, count: int) -> Float32Array:
-    """(count, 3) diffuse colours of the converter's generator, from 0 to `upper`."""
-    # The format is defined by the legacy generator; a new one would give other colours.
+    """(count, 3) diffuse colours from 0 to `upper`, equal to those of the converter."""
+    # The converter uses NumPy's legacy generator; a new generator gives other colours.
     generator = np.random.RandomState(seed)  # noqa: NPY002
-    # One call per part and one call for all draw the same numbers.
+    # The converter draws per part; one call for all parts gives the same numbers.
     colours = generator.randint(0, math.ceil(256 * upper), (count, 3))
     return (colours / 255).astype(np.float32)

@@ -1,8 +1,8 @@
-"""The table of scene and mesh formats. A format is one module of this folder and one entry of `TABLE`.
+"""The table of scene and mesh formats. Each format is a module of this folder and an entry of `TABLE`.
 
 The module of a mesh format has `read(file: MeshFile) -> list[Part]`, see `parts`. The module of a scene format has
-`read(path) -> Scene`, and `write(scene, path, overwrite) -> list[str]` where scenes can be saved in it. Modules load
-when they are used.
+`read(path) -> Scene`, and `write(scene, path, overwrite) -> list[str]` if the format is writable. Modules are imported
+on first use.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Format:
     """One file format.
 
     Attributes:
-        name: for people.
-        suffixes: of its files, in lower case; the first is the usual one.
+        name: for messages.
+        suffixes: in lower case; the first is the usual one.
         module: in `renderformer.data.formats`, with the format's `read` and `write`.
         contents: "mesh" (objects in the file's own units, without lights and cameras) or "scene".
         signature: whether the bytes of a file (at least the first 64 KiB) look like this format.
-        often_y_up: whether files do not state their vertical axis and many have Y up.
+        often_y_up: whether files state no vertical axis and many have Y up.
         writable: whether scenes can be saved in it.
     """
 
@@ -66,7 +66,7 @@ def _is_scene_json(data: bytes) -> bool:
     return data[:512].lstrip()[:1] == b"{" and not _is_gltf(data)
 
 
-# Signatures are tried from the last entry to the first, since the one of OBJ is the weakest.
+# Signatures are tried from last to first because the signature of OBJ is the weakest.
 TABLE = (
     Format("OBJ", (".obj",), "obj", "mesh", _is_obj, often_y_up=True),
     Format("PLY", (".ply",), "ply", "mesh", _matches(rb"\s*(?i:ply)"), often_y_up=True),
@@ -96,17 +96,17 @@ def format_of(path: Path) -> Format:
     raise InputError(path, f"{path.suffix or 'a name without suffix'} is not a mesh or scene format", f"use {suffixes}")
 
 
-def refused(error: InputError, path: Path, data: bytes) -> InputError:
-    """The error of a file that could not be read; where the content is of another format than the suffix, it says so.
+def with_format_hint(error: InputError, path: Path, data: bytes) -> InputError:
+    """The error of a file, with a remedy if the content looks like another format than the suffix names.
 
     Args:
         data: the content, or its first 64 KiB.
     """
     error = error.within(path)
-    shown = next((entry for entry in reversed(TABLE) if entry.signature(data)), None)
+    detected = next((entry for entry in reversed(TABLE) if entry.signature(data)), None)
     suffix = path.suffix.lower()
     # JSON that is not scene JSON is probably damaged glTF.
-    if shown is None or suffix in shown.suffixes or (shown.name == "scene JSON" and suffix == ".gltf"):
+    if detected is None or suffix in detected.suffixes or (detected.name == "scene JSON" and suffix == ".gltf"):
         return error
-    advice = f"the content looks like {shown.name}, rename it to {path.stem}{shown.suffixes[0]}"
-    return InputError(error.place, error.problem, advice)
+    remedy = f"the content looks like {detected.name}, rename it to {path.stem}{detected.suffixes[0]}"
+    return InputError(error.place, error.problem, remedy)

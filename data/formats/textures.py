@@ -1,15 +1,13 @@
 """UV textures of mesh files, baked into the (13, 32, 32) patches that the model reads.
 
 A patch covers one triangle. Entry [i, j] is the material at the point with the weights (1 - (i + j) / 32, i / 32,
-j / 32) of the corners (v0, v1, v2): [0, 0] lies at corner 0, the first axis runs toward corner 1, the second toward
-corner 2, and i + j = 32 on the opposite edge. Entries with i + j > 32 are outside the triangle and 0, the mask that the
-models were trained with.
+j / 32) of the corners (v0, v1, v2). Entries with i + j > 32 are outside the triangle and 0, as in training.
 
-Pictures are sRGB (base colour, emission) or linear (metallic-roughness), repeat outside [0, 1] unless glTF says
-otherwise, and are looked up bilinearly in linear light; a picture finer than the patch is averaged down first, so that
-its details do not alias.
+Pictures are sRGB (base colour, emission) or linear (metallic-roughness) and are interpolated bilinearly in linear
+light. They repeat outside [0, 1] unless glTF sets another wrap mode. A picture finer than the patch is first averaged
+down, so that it does not alias.
 
-Legend: M triangles, P = 32 texels on a side, S points of a lookup, H x W picture.
+Legend: M triangles, S points, H x W picture.
 """
 
 from __future__ import annotations
@@ -37,20 +35,20 @@ from renderformer.data.formats.materials import Surface
 from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.scene import CHANNELS, PATCH_SIZE
 
-# Triangles baked at once; the intermediate arrays of a chunk stay below 100 MB.
+# Triangles baked at once; the arrays of a chunk stay below 100 MB.
 _CHUNK = 256
-# A triangle is uniform when no channel spans more than one step of an 8-bit picture.
+# A triangle is uniform if no channel varies by more than one 8-bit step.
 _UNIFORM = 1 / 255
 
 
 @dataclass(eq=False)
 class Picture:
-    """An 8-bit picture that can be looked up by texture coordinates.
+    """An 8-bit picture that is sampled by texture coordinates.
 
     Attributes:
         pixels: (H, W, 3) uint8.
-        srgb: whether the numbers are display values (else linear).
-        matrix: (2, 3), applied to (u, v, 1) before the lookup (KHR_texture_transform).
+        srgb: whether the pixels are sRGB values, else linear ones.
+        matrix: (2, 3), applied to (u, v, 1) before sampling (KHR_texture_transform).
         wrap: "repeat", "clamp" or "mirror" outside [0, 1], along the width and along the height.
     """
 
@@ -65,7 +63,7 @@ class Picture:
         self._levels: list[AnyArray] = [self.pixels]
 
     def _level(self, number: int) -> AnyArray:
-        """The picture halved `number` times: uint8 at first, then linear float32."""
+        """The picture halved `number` times: uint8 for 0, else linear float32."""
         while len(self._levels) <= number:
             last = self._levels[-1]
             if len(self._levels) == 1:
@@ -76,7 +74,7 @@ class Picture:
         return self._levels[number]
 
     def footprint(self, uv: Float64Array) -> Int64Array:
-        """(M,) how often the picture must be halved so that a step between texels is at most one pixel.
+        """(M,) number of halvings after which the distance of two texels is at most about one pixel.
 
         Args:
             uv: (M, 3, 2) texture coordinates of the corners.
@@ -87,13 +85,13 @@ class Picture:
         return np.clip(np.floor(np.log2(np.maximum(longest, 1.0))), 0, deepest).astype(np.int64)
 
     def sample(self, uv: Float64Array, level: int = 0) -> Float32Array:
-        """(S, 3) linear values at (S, 2) texture coordinates, (0, 0) the upper left corner."""
+        """(S, 3) linear values at (S, 2) texture coordinates; (0, 0) is the upper left corner."""
         pixels = self._level(level)
         height, width = pixels.shape[:2]
         moved = uv @ self.matrix[:, :2].T + self.matrix[:, 2]
-        at = moved * (width, height) - 0.5
-        low = np.floor(at).astype(np.int64)
-        fraction = (at - low).astype(np.float32)
+        position = moved * (width, height) - 0.5
+        low = np.floor(position).astype(np.int64)
+        fraction = (position - low).astype(np.float32)
         x0, x1 = (_wrapped(low[:, 0] + step, width, self.wrap[0]) for step in (0, 1))
         y0, y1 = (_wrapped(low[:, 1] + step, height, self.wrap[1]) for step in (0, 1))
         fx, fy = fraction[:, :1], fraction[:, 1:]
@@ -117,7 +115,7 @@ def _wrapped(index: Int64Array, size: int, mode: str) -> Int64Array:
 
 @dataclass(eq=False)
 class Textures:
-    """The pictures of one surface; each multiplies the factor of the surface.
+    """The pictures of a surface; each multiplies a factor of the surface.
 
     Attributes:
         base: base colour (glTF) or map_Kd (OBJ).
@@ -131,16 +129,22 @@ class Textures:
 
 
 def decoded(source: Any, label: str, notes: list[str]) -> UInt8Array | None:
-    """(H, W, 3) pixels of a picture, a PIL image or the bytes of a file; None, and a note, if it cannot be decoded."""
+    """(H, W, 3) pixels of a PIL image or of the bytes of a file; None and a note if they cannot be decoded."""
     try:
         image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
         if image.mode.startswith("I;16"):
             return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
         return np.asarray(image.convert("RGB"))
-    # Pillow raises many kinds for damaged pictures and for decompression bombs.
+    # Pillow raises many kinds of exceptions for damaged pictures and decompression bombs.
     except Exception as error:
         notes.append(f"{label} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
         return None
+
+
+def texel_weights() -> Float64Array:
+    """(S, 3) barycentric weights of the corners at the texels of `triangle_mask`."""
+    first, second = np.nonzero(triangle_mask())
+    return np.asarray(np.stack([PATCH_SIZE - first - second, first, second], axis=1) / PATCH_SIZE)
 
 
 def bake_patches(
@@ -150,17 +154,17 @@ def bake_patches(
     base: npt.ArrayLike,
     counts: Counter[str],
 ) -> tuple[Float32Array, Float16Array | None, Int32Array | None]:
-    """Material rows of textured triangles, and patches of those that vary.
+    """Material rows of textured triangles, and patches of triangles whose material varies.
 
     Args:
         surface: the factors that the pictures multiply.
         uv: (M, 3, 2) texture coordinates of the corners, origin at the upper left.
-        base: linear RGB per triangle, (M, 3), that multiplies the base colour too (vertex colours), or 1.
-        counts: where the numbers of what happened are added.
+        base: (M, 3) linear RGB that also multiplies the base colour (vertex colours), or 1.
+        counts: counts of events are added here, by description.
 
     Returns:
-        (M, 13) rows, the mean over the triangle; (K, 13, 32, 32) float16 patches and (M,) int32 index, -1 where
-        uniform, or None and None if all are.
+        (M, 13) rows, the means over the triangles; (K, 13, 32, 32) float16 patches and (M,) int32 index, -1 for
+        uniform triangles, or None and None if all are uniform.
     """
     count = len(uv)
     usable = np.isfinite(uv).all((1, 2)) & (np.abs(uv).max((1, 2)) < 1e6)
@@ -203,19 +207,18 @@ def _shade(
     depth: dict[int, int],
 ) -> Float32Array:
     """(M, S, 13) material rows at the S texels of the mask."""
-    first, second = np.nonzero(triangle_mask())
-    weights = np.stack([PATCH_SIZE - first - second, first, second], axis=1) / PATCH_SIZE
+    weights = texel_weights()
     points = (weights @ uv).reshape(-1, 2)
 
-    def look(picture: Picture | None) -> Any:
+    def sample(picture: Picture | None) -> Any:
         return None if picture is None else picture.sample(points, depth[id(picture)])
 
-    base, shine, emission = look(textures.base), look(textures.metallic_roughness), look(textures.emission)
+    base, channels, emission = sample(textures.base), sample(textures.metallic_roughness), sample(textures.emission)
     colour = np.repeat(tint, len(weights), axis=0)
     rows = surface.rows(
         base=colour if base is None else base * colour,
-        metallic=1.0 if shine is None else shine[:, 2],
-        roughness=1.0 if shine is None else shine[:, 1],
+        metallic=1.0 if channels is None else channels[:, 2],
+        roughness=1.0 if channels is None else channels[:, 1],
         emission=1.0 if emission is None else emission,
         count=len(points),
     )
