@@ -255,7 +255,7 @@ def test_mtl_numbers_that_cannot_be_used_are_told() -> None:
     surface, told = surface_from_mtl({"kd": [1.5, 0.5, 0], "ks": ["spectral", "a.rfl"], "ke": [3]})
     assert surface.base == (1.0, 0.5, 0.0)
     assert surface.emission == (3.0, 3.0, 3.0)
-    assert told == ["Kd clipped to 0 … 1", "Ks is not three numbers, 0 taken instead"]
+    assert told == ["Kd clipped to 0 … 1", "Ks is not three numbers, replaced by 0"]
 
 
 def test_mtl(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Objects of a mesh file made into a scene: checked, centred, cleaned, under unique names.
+"""Scenes from the objects of mesh files: checked, centred, cleaned, with unique names.
 
 Legend: V vertices, F triangles of one object.
 """
@@ -18,14 +18,14 @@ from renderformer.data.formats.textures import bake_patches
 from renderformer.data.geometry.triangles import smooth_normals, unique_rows
 from renderformer.data.scene import Mesh, Scene
 
-# A file whose middle is further away than this many times its size loses bits of float32, so it is moved.
+# Objects are moved to the origin if their distance to it is more than this many times their size.
 _FAR = 16.0
-# Sines below this are triangles without area: float32 coordinates cannot tell them from a line.
+# The smallest ratio of double area to squared longest edge of a triangle that float32 distinguishes from a line.
 _FLAT = 1e-6
 
 
 def assemble(parts: list[Part], file: MeshFile) -> Scene:
-    """The scene of at least one part with faces, named after the file.
+    """A scene of at least one part with faces, named after the file.
 
     Raises:
         InputError: a part is damaged, or no triangle has an area.
@@ -42,19 +42,19 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
 
 
 def _far_centre(parts: list[Part], notes: Notes) -> Float64Array:
-    """(3,) the middle of all parts where they lie too far from the origin for float32, else zeros."""
+    """(3,) the centre of all parts if they are too far from the origin for float32, else zeros."""
     low = np.min([part.vertices[part.faces].min((0, 1)) for part in parts], axis=0)
     high = np.max([part.vertices[part.faces].max((0, 1)) for part in parts], axis=0)
     centre: Float64Array = (low + high) / 2
     if np.abs(centre).max() <= _FAR * (high - low).max():
         return np.zeros(3)
     shift = ", ".join(f"{value:.6g}" for value in -centre)
-    notes.lines.append(f"moved to the origin by ({shift}), since float32 would lose detail so far away from it")
+    notes.lines.append(f"moved to the origin by ({shift}), because float32 loses detail far away from it")
     return centre
 
 
 def _number_names(parts: list[Part]) -> None:
-    """Put numbers behind names that repeat."""
+    """Append numbers to repeated names."""
     used: Counter[str] = Counter()
     for part in parts:
         while used[part.name]:
@@ -66,13 +66,13 @@ def _number_names(parts: list[Part]) -> None:
 def _mesh(part: Part, centre: Float64Array, notes: Notes) -> Mesh | None:
     """The part as a Mesh without zero-area and duplicate triangles; None if nothing is left."""
     points = (part.vertices - centre).astype(np.float32)
-    sound = _sound(points[part.faces], notes)
-    if not sound.any():
+    valid = _nonzero_area(points[part.faces], notes)
+    if not valid.any():
         return None
-    corners = unique_rows(points)[1][part.faces[sound]]
-    first = _first_of_each(corners)
+    corners = unique_rows(points)[1][part.faces[valid]]
+    first = _first_unique(corners)
     notes.counts["duplicate triangles dropped"] += len(corners) - len(first)
-    chosen, corners = np.flatnonzero(sound)[first], corners[first]
+    chosen, corners = np.flatnonzero(valid)[first], corners[first]
     faces = part.faces[chosen]
     triangles = points[faces]
     normals = _file_normals(part, faces, triangles, notes)
@@ -89,7 +89,7 @@ def _mesh(part: Part, centre: Float64Array, notes: Notes) -> Mesh | None:
 
 
 def _face_colors(part: Part, chosen: Int64Array, notes: Notes) -> npt.ArrayLike:
-    """(M, 3) linear RGB of the chosen triangles, or 1 where the part has no colours."""
+    """(M, 3) linear RGB of the chosen triangles, or 1 if the part has no colours."""
     if part.colors is None:
         return 1.0
     if len(part.colors) == len(part.faces) and len(part.colors) != len(part.vertices):
@@ -100,25 +100,25 @@ def _face_colors(part: Part, chosen: Int64Array, notes: Notes) -> npt.ArrayLike:
     return np.asarray(colors.mean(axis=1))
 
 
-def _sound(triangles: Float32Array, notes: Notes) -> BoolArray:
-    """(F,) whether a triangle has an area that float32 can tell."""
+def _nonzero_area(triangles: Float32Array, notes: Notes) -> BoolArray:
+    """(F,) whether a triangle has an area in float32."""
     edges = np.roll(triangles, -1, axis=1).astype(np.float64) - triangles
     area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
     longest = (edges**2).sum(-1).max(axis=1)
-    sound: BoolArray = (longest > 0) & (area > _FLAT * longest)
-    notes.counts["zero-area triangles dropped"] += int((~sound).sum())
-    return sound
+    valid: BoolArray = (longest > 0) & (area > _FLAT * longest)
+    notes.counts["zero-area triangles dropped"] += int((~valid).sum())
+    return valid
 
 
-def _first_of_each(corners: Int64Array) -> Int64Array:
-    """Indices, ascending, of the first triangle of each set with the same corners in the same turning sense."""
+def _first_unique(corners: Int64Array) -> Int64Array:
+    """Ascending indices of the first of all triangles with the same corners and orientation."""
     start = corners.argmin(axis=1)[:, None]
-    turned = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
-    return np.sort(unique_rows(turned)[0])
+    rolled = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
+    return np.sort(unique_rows(rolled)[0])
 
 
 def _file_normals(part: Part, faces: Int64Array, triangles: Float32Array, notes: Notes) -> Float32Array | None:
-    """(F, 3, 3) unit normals of the file, or None where it has none or they cannot be right."""
+    """(F, 3, 3) unit normals of the file, or None if it has none or too many face inward."""
     if part.normals is None:
         return None
     normals = part.normals[faces]
@@ -128,13 +128,12 @@ def _file_normals(part: Part, faces: Int64Array, triangles: Float32Array, notes:
     normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 1e-12)
     outward = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     wrong = ((normals * outward[:, None]).sum(-1) <= 0).any(axis=1)
+    count = int(wrong.sum())
     if wrong.mean() > 0.05:
-        notes.lines.append(
-            f"object {part.name!r}: vertex normals ignored, {int(wrong.sum())} of {len(wrong)} triangles face away "
-            "from them; smoothed anew"
-        )
+        reason = f"{count} of {len(wrong)} triangles face away from them"
+        notes.lines.append(f"object {part.name!r}: vertex normals ignored and recomputed, {reason}")
         return None
-    if wrong.any():
+    if count:
         normals[wrong] = smooth_normals(triangles)[wrong]
-        notes.counts["triangles with vertex normals that face away, smoothed anew"] += int(wrong.sum())
+        notes.counts["triangles with vertex normals that face away, recomputed"] += count
     return normals.astype(np.float32)

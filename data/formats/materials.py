@@ -1,15 +1,13 @@
-"""Materials as mesh files state them, turned into the rows that the engine uses.
+"""Conversion of the materials of mesh files to material rows.
 
-The engine's material is diffuse plus GGX specular without Fresnel (spec scenes.md), with diffuse + specular <= 1.
+A material row is diffuse plus GGX specular without Fresnel (spec scenes.md), with diffuse + specular <= 1.
 
-glTF, metallic-roughness, with base colour b, metallic m and the 4 % reflection of a common dielectric:
-    diffuse = 0.96 b (1 - m)        specular = 0.04 (1 - m) + b m        roughness, emission as stated
-so that diffuse + specular <= 1 always; roughness means the same in both (GGX alpha is its square).
+glTF (metallic-roughness) with base colour b, metallic m and the 4 % reflectance of a common dielectric:
+    diffuse = 0.96 b (1 - m)        specular = 0.04 (1 - m) + b m        roughness and emission unchanged
+Roughness has the same meaning in both: its square is GGX alpha. `obj` describes MTL.
 
-`obj` says what becomes of the materials of MTL.
-
-Colour space: factors of glTF are linear numbers, and so are its vertex colours (its specification, 3.7.2.1); colours of
-PLY vertices, and colour textures, are sRGB.
+Colour space: factors and vertex colours of glTF are linear (glTF 2.0, 3.7.2.1); vertex colours of PLY and colour
+textures are sRGB.
 """
 
 from __future__ import annotations
@@ -27,12 +25,12 @@ DIELECTRIC = 0.04
 
 @dataclass(frozen=True)
 class Surface:
-    """What a file says about a surface, before textures and vertex colours.
+    """The material factors of a surface, without textures and vertex colours.
 
     Attributes:
         base: linear RGB, glTF base colour or MTL Kd, in [0, 1].
-        specular: linear RGB of the specular workflow (MTL); None for the metallic one (glTF).
-        metallic: in [0, 1]; without meaning where `specular` is given.
+        specular: linear RGB of the specular workflow (MTL), or None for the metallic workflow (glTF).
+        metallic: in [0, 1]; not used with `specular`.
         roughness: in [0, 1].
         emission: linear RGB radiance.
     """
@@ -51,30 +49,29 @@ class Surface:
         emission: npt.ArrayLike = 1.0,
         count: int = 1,
     ) -> Float32Array:
-        """(M, 13) material rows; each argument multiplies the surface's own value.
+        """(M, 13) material rows; each argument multiplies the factor of the surface.
 
         Args:
-            base, emission: linear RGB, (M, 3) or anything that broadcasts to it.
-            metallic, roughness: (M,) or anything that broadcasts to it.
+            base, emission: linear RGB that broadcasts to (M, 3).
+            metallic, roughness: numbers that broadcast to (M,).
             count: M.
         """
         rows = np.empty((count, CHANNELS), np.float64)
         colour = np.clip(np.asarray(self.base) * np.asarray(base), 0, 1) * np.ones((count, 1))
         if self.specular is None:
-            metal = np.clip(self.metallic * np.asarray(metallic), 0, 1) * np.ones(count)
-            metal = metal[:, None]
+            metal = (np.clip(self.metallic * np.asarray(metallic), 0, 1) * np.ones(count))[:, None]
             rows[:, DIFFUSE] = (1 - DIELECTRIC) * colour * (1 - metal)
             rows[:, SPECULAR] = DIELECTRIC * (1 - metal) + colour * metal
         else:
             rows[:, DIFFUSE] = colour
             specular = np.asarray(self.specular)
-            room = (1 - colour) / np.maximum(specular, 1e-9)
-            rows[:, SPECULAR] = specular * np.minimum(room.min(axis=1, keepdims=True), 1)
+            limit = (1 - colour) / np.maximum(specular, 1e-9)
+            rows[:, SPECULAR] = specular * np.minimum(limit.min(axis=1, keepdims=True), 1)
         rows[:, ROUGHNESS] = np.clip(self.roughness * np.asarray(roughness), 0, 1)
         rows[:, NORMAL] = (0.5, 0.5, 1.0)
         rows[:, EMISSION] = np.asarray(self.emission) * np.asarray(emission)
         return rows.astype(np.float32)
 
 
-# A surface about which the file says nothing.
+# The surface of a part without a material.
 NEUTRAL = Surface(base=Material().diffuse, roughness=Material().roughness)

@@ -1,14 +1,16 @@
-"""OBJ with its MTL materials, read by trimesh after the text has been put into the form that it reads rightly.
+"""OBJ with MTL materials. The text is normalised first, because trimesh does not read all of OBJ correctly.
 
-MTL: diffuse = Kd, or map_Kd where there is one (exporters leave Kd black or grey beside it), emission = Ke. The Phong
-exponent Ns becomes GGX alpha = sqrt(2 / (Ns + 2)) (Walter et al., "Microfacet Models for Refraction through Rough
-Surfaces", 2007), so roughness = (2 / (Ns + 2)) ** 0.25. Ks, where the illumination model has a highlight, is the
-brightness of the middle of the highlight, Ks / pi cos^Ns, and not the share of light that is reflected: the normalised
-Blinn-Phong lobe (Ns + 8) / (8 pi) of the same brightness there has specular = Ks 8 / (Ns + 8). It is at least 0.08 Ks,
-as where Ks states the reflection of a dielectric (0.5 for 4 %); that alone where Ns is 0, which stands for none.
-A white or grey Ks stays so where Kd + Ks > 1: all its channels are scaled down by one factor.
+Conversion of MTL:
+* diffuse = Kd, or map_Kd if there is one (exporters often leave Kd black or grey beside it); emission = Ke.
+* The Phong exponent Ns becomes GGX alpha = sqrt(2 / (Ns + 2)) (Walter et al., "Microfacet Models for Refraction through
+  Rough Surfaces", 2007), so roughness = (2 / (Ns + 2)) ** 0.25.
+* specular = Ks 8 / (Ns + 8) if the illumination model has a highlight. Ks is the peak brightness of the lobe
+  Ks / pi cos^Ns, not its reflectance; the normalised Blinn-Phong lobe (Ns + 8) / (8 pi) of this reflectance has the
+  same peak. The minimum is 0.08 Ks, because some files use Ks 0.5 for the 4 % of a dielectric; it is also the value
+  for Ns = 0, which stands for no exponent.
+* If Kd + Ks > 1, one factor scales all channels of Ks, so that a grey highlight stays grey.
 
-Colour space: Kd, Ks and Ke are linear numbers; vertex colours and pictures are sRGB.
+Colour space: Kd, Ks and Ke are linear; vertex colours and textures are sRGB.
 """
 
 from __future__ import annotations
@@ -32,19 +34,19 @@ from renderformer.data.formats.textures import Picture, Textures, decoded
 from renderformer.data.formats.trimesh_reading import read_with_trimesh
 from renderformer.data.scene import RGB
 
-# More groups than this are not objects.
+# In a file with more groups the groups are not objects.
 _MAX_GROUPS = 256
 
 
 def read(file: MeshFile) -> list[Part]:
-    """The objects of the file, split by material; groups are objects where the file names no others.
+    """The objects of the file, split by material; groups are objects if the file names no objects.
 
     A bare file is split by material only, and MTL files are not read.
 
     Raises:
-        InputError: not text, or an index that points outside.
+        InputError: the file is not text, or has an index out of range.
     """
-    data = _plain(as_utf8(file.data), file.notes.lines)
+    data = _normalise(as_utf8(file.data), file.notes.lines)
     if file.bare:
         return read_with_trimesh("obj", data, file, skip_materials=True).parts
     grouped = not re.search(rb"(?m)^o ", data) and data.count(b"\ng ") <= _MAX_GROUPS
@@ -67,10 +69,10 @@ def write(path: Path, vertices: AnyArray, faces: AnyArray) -> None:
 
 
 def _add_material(part: Part, visual: Any, notes: Notes) -> None:
-    """Give a part the material and the picture of trimesh's `visual`."""
+    """Set the surface and texture of a part from trimesh's `visual`."""
     material = getattr(visual, "material", None)
     image = getattr(material, "image", None)
-    # trimesh gives texture coordinates without a picture a grey one of its own, which has no file format.
+    # An image without a format is trimesh's grey default for texture coordinates without a picture.
     image = image if getattr(image, "format", None) else None
     if material is not None and (material.kwargs or image is not None):
         part.surface, changes = surface_from_mtl(material.kwargs)
@@ -81,25 +83,25 @@ def _add_material(part: Part, visual: Any, notes: Notes) -> None:
         part.uv = np.asarray(uv, np.float64) * (1, -1) + (0, 1)
         pixels = decoded(image, "texture", notes.lines)
         part.textures = None if pixels is None else Textures(base=Picture(pixels))
-        # MTL multiplies Kd and map_Kd, but exporters leave Kd black or grey beside a map, and viewers ignore it then.
+        # MTL multiplies Kd and map_Kd, but exporters often leave Kd black or grey and viewers ignore it.
         part.surface = replace(part.surface, base=(1.0, 1.0, 1.0))
 
 
 def surface_from_mtl(values: dict[str, Any]) -> tuple[Surface, list[str]]:
-    """A Surface from the lower-case keys of one MTL material, and what had to be changed.
+    """The Surface of an MTL material, and lines about changed values.
 
     Args:
-        values: `kd`, `ks` and `ke` as lists of numbers (or of their text), `ns`, `illum`, `d`, `tr`.
+        values: `kd`, `ks` and `ke` as lists of numbers or text, `ns`, `illum`, `d`, `tr`; keys in lower case.
     """
     changes: list[str] = []
     kd = _rgb(values, "kd", 0.8, changes)
     ks = _rgb(values, "ks", 0.0, changes)
-    # Illumination models 0 and 1 are a constant colour and plain Lambert: Ks does not apply there.
+    # Illumination models 0 and 1 (constant colour, Lambert) do not use Ks.
     if _number(values.get("illum"), 2.0) < 2:
         ks = (0.0, 0.0, 0.0)
     exponent = max(0.0, _number(values.get("ns"), 0.0))
-    share = max(2 * DIELECTRIC, 8 / (exponent + 8)) if exponent else 2 * DIELECTRIC
-    ks = (ks[0] * share, ks[1] * share, ks[2] * share)
+    factor = max(2 * DIELECTRIC, 8 / (exponent + 8)) if exponent else 2 * DIELECTRIC
+    ks = (ks[0] * factor, ks[1] * factor, ks[2] * factor)
     if any(d + s > 1 for d, s in zip(kd, ks, strict=True)):
         changes.append("specular scaled down so that Kd + Ks <= 1")
     if _number(values.get("d"), 1.0) < 1 or _number(values.get("tr"), 0.0) > 0:
@@ -125,7 +127,7 @@ def _number(value: Any, default: float) -> float:
 
 
 def _rgb(values: dict[str, Any], key: str, default: float, changes: list[str], upper: float = 1.0) -> RGB:
-    """The colour `key`, grey `default` where there is none; what had to be changed goes to `changes`."""
+    """The colour `key`, or grey `default`; adds lines about changed values to `changes`."""
     if values.get(key) is None:
         return default, default, default
     try:
@@ -133,7 +135,7 @@ def _rgb(values: dict[str, Any], key: str, default: float, changes: list[str], u
     except (TypeError, ValueError):
         numbers = np.full(3, np.nan)
     if not np.isfinite(numbers).all():
-        changes.append(f"{key.capitalize()} is not three numbers, {default:g} taken instead")
+        changes.append(f"{key.capitalize()} is not three numbers, replaced by {default:g}")
         return default, default, default
     red, green, blue = np.clip(numbers, 0, upper).tolist()
     if (red, green, blue) != tuple(numbers.tolist()):
@@ -141,10 +143,10 @@ def _rgb(values: dict[str, Any], key: str, default: float, changes: list[str], u
     return red, green, blue
 
 
-def _plain(data: bytes, notes: list[str]) -> bytes:
-    """OBJ text without tabs, indents, comments behind numbers, and indices that count backwards.
+def _normalise(data: bytes, notes: list[str]) -> bytes:
+    """OBJ text without tabs, indents, comments after numbers, and negative indices.
 
-    A negative index counts from the last vertex before its face; trimesh counts from the end of the file.
+    A negative index counts back from the last vertex before the face; trimesh counts from the end of the file.
 
     Raises:
         InputError: the index 0, or a negative one before the first vertex.
@@ -181,7 +183,7 @@ def _absolute(word: bytes, counts: tuple[int, ...]) -> bytes:
 
 
 def _shorten_names(parts: list[Part], visuals: list[Any], path: Path) -> None:
-    """Names without the suffix of the material where an object has one only, and without that of the file."""
+    """Remove the material from the name of an object with one material, and the suffix of the file from its name."""
     materials = [getattr(getattr(visual, "material", None), "name", None) for visual in visuals]
     short_names = [
         (material and part.name.removesuffix(f"_{material}")) or part.name
@@ -194,7 +196,7 @@ def _shorten_names(parts: list[Part], visuals: list[Any], path: Path) -> None:
 
 
 def _material_notes(data: bytes, contents: dict[str, bytes]) -> list[str]:
-    """What trimesh passes over in silence: pictures that it cannot open, and materials that no MTL file defines.
+    """Notes about what trimesh ignores without a message: unreadable pictures and undefined materials.
 
     Args:
         data: the OBJ file.
@@ -208,11 +210,11 @@ def _material_notes(data: bytes, contents: dict[str, bytes]) -> list[str]:
             continue
         try:
             Image.open(io.BytesIO(content)).close()
-        # Pillow raises many kinds for damaged pictures and for decompression bombs.
+        # Pillow raises many kinds of exceptions for damaged pictures and decompression bombs.
         except Exception as error:
             notes.append(f"texture {name!r} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
     unknown = set(re.findall(rb"(?m)^usemtl[ \t]+(.*?)\s*$", data)) - defined
     if unknown:
-        example = sorted(unknown)[0].decode("utf-8", "replace")[:60]
+        example = min(unknown).decode("utf-8", "replace")[:60]
         notes.append(f"{len(unknown)} materials are named but not defined in an MTL file ({example!r}), grey instead")
     return notes

@@ -1,4 +1,4 @@
-"""OFF: text, Z up unless the file was written otherwise; colours are not read."""
+"""OFF text files; colours are not read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read(file: MeshFile) -> list[Part]:
     """The one object of the file.
 
     Raises:
-        InputError: the file is not text, or ends early.
+        InputError: the file is not text, or is truncated.
     """
     data = as_utf8(file.data)
     counts, _, body = re.sub(rb"#[^\n]*", b"", data).partition(b"OFF")[2].lstrip().partition(b"\n")

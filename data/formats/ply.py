@@ -1,4 +1,4 @@
-"""PLY, text or binary; files that trimesh reads wrongly or not at all are put right before it sees them."""
+"""PLY, text or binary; files that trimesh cannot read correctly are converted first."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ def read(file: MeshFile) -> list[Part]:
     """The one object of the file.
 
     Raises:
-        InputError: element counts that the bytes of the file cannot hold, before anything is allocated for them; text
-            or faces that end early.
+        InputError: the header promises more elements than the file can hold, or the file is truncated.
     """
     data = _with_triangles(file.data, file.notes.lines)
     return read_with_trimesh("ply", data, file).parts
 
 
 def _with_triangles(data: bytes, notes: list[str]) -> bytes:
-    """The file as it is; a binary one whose polygons differ in their number of corners, cut into triangles."""
+    """The file; polygons of a binary file are cut into triangles if their numbers of corners differ."""
     header, mark, body = data.partition(b"end_header")
     if mark and not header.isascii():
-        # Comments may hold any bytes; trimesh reads the header as UTF-8.
+        # Comments may contain any bytes, but trimesh decodes the header as UTF-8.
         header = re.sub(rb"[^\x00-\x7f]", b"?", header)
         data = header + mark + body
     counts = [(name.decode(), int(n[:20])) for name, n in re.findall(rb"(?m)^element\s+(\w+)\s+(\d+)", header)]
@@ -64,7 +63,7 @@ def _with_triangles(data: bytes, notes: list[str]) -> bytes:
     if len({len(polygon) for polygon in polygons}) < 2:
         return data
     if extra:
-        notes.append("properties of faces ignored, since its faces differ in their number of corners")
+        notes.append("properties of faces ignored, because faces differ in their number of corners")
     packed = _triangles(polygons, end)
     before_faces = header[: header.rindex(b"element")]
     tail = b"element face %d\nproperty list uchar int vertex_indices\nend_header\n" % len(packed)
@@ -74,7 +73,7 @@ def _with_triangles(data: bytes, notes: list[str]) -> bytes:
 def _polygons(
     body: bytes, start: int, count: int, length: np.dtype[Any], index: np.dtype[Any], extra: int
 ) -> list[AnyArray]:
-    """The corners of `count` polygons, each followed by `extra` bytes; none if the first size fits all of them."""
+    """The corners of `count` polygons, each followed by `extra` bytes; empty if all have the size of the first."""
     if start + length.itemsize > len(body):
         raise InputError("", "is truncated, it ends before its faces", "export it again")
     first = int(np.frombuffer(body, length, 1, start)[0])
@@ -99,7 +98,7 @@ def _polygons(
 
 
 def _triangles(polygons: list[AnyArray], end: str) -> AnyArray:
-    """Fans of all polygons as binary PLY rows."""
+    """The polygons cut into triangle fans, as binary PLY rows."""
     fans = [np.stack([np.full(len(p) - 2, p[0]), p[1:-1], p[2:]], axis=1) for p in polygons]
     triangles = np.concatenate(fans)
     packed = np.zeros(len(triangles), [("count", "u1"), ("corners", f"{end}i4", 3)])

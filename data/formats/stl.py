@@ -1,4 +1,4 @@
-"""STL, binary or text; Z up, as the slicers of 3D printers take it."""
+"""STL, binary or text; Z up, as in slicers for 3D printing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ def read(file: MeshFile) -> list[Part]:
     length, data = 84 + 50 * count, file.data
     if len(data) != length:
         if b"\0" in data:
-            problem = (
-                f"is not text, and not a whole binary STL: {count} triangles in its header make {length} bytes, the "
-                f"file has {len(data)}"
-            )
+            header = f"{count} triangles in its header make {length} bytes, the file has {len(data)}"
+            problem = f"is not text, and not a complete binary STL: {header}"
             raise InputError("", problem, "export it again")
         data = as_utf8(data)
     return read_with_trimesh("stl", data, file).parts

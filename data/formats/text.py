@@ -1,4 +1,4 @@
-"""Mesh files that are text."""
+"""Decoding and checks of mesh files that are text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from renderformer.data.errors import InputError
 
 
 def as_utf8(data: bytes) -> bytes:
-    """Text in UTF-8 without a byte order mark. Other bytes are taken as Latin-1, in which older programs write names
-    and comments; numbers are the same in both.
+    """Text as UTF-8 without a byte order mark; text that is not UTF-8 is taken as Latin-1, which older programs use.
 
     Raises:
-        InputError: it is not text.
+        InputError: the data are not text.
     """
     if b"\0" in data:
         raise InputError("", "is not text", "check that the suffix names the format")
@@ -24,7 +23,7 @@ def as_utf8(data: bytes) -> bytes:
 
 
 def check_lines(body: bytes, expected: int, name: str) -> None:
-    """Refuse a text file with fewer lines of numbers than its header promises; trimesh takes it for a smaller mesh.
+    """Check that a text file has the number of lines that its header promises; trimesh reads fewer without an error.
 
     Args:
         body: the file after its header.

@@ -1,4 +1,4 @@
-"""3MF: a ZIP archive of XML, in millimetres or other units, Z up."""
+"""3MF: a ZIP archive of XML, Z up."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MAX_COPIES = 100_000
 
 
 def read(file: MeshFile) -> Iterator[Part]:
-    """The objects of the file, once per item that shows them, in the order of the objects.
+    """The objects of the file, once per item that refers to them, in the order of the objects.
 
     Raises:
-        InputError: not a ZIP archive, too large when unpacked, or too many copies of components.
+        InputError: the file is not a ZIP archive, is too large when unpacked, or repeats components too often.
     """
     _check_copies(file.data)
     objects = read_with_trimesh("3mf", file.data, file)
@@ -37,7 +37,7 @@ def read(file: MeshFile) -> Iterator[Part]:
         graph.update(**edge)
     parts = {part.name: part for part in objects.parts}
     nodes = [edge["frame_to"] for edge in objects.graph if edge.get("geometry") in parts]
-    # trimesh's graph has an order of its own; the file's is that of its objects.
+    # trimesh's graph does not keep the order of the objects.
     order = {name: number for number, name in enumerate(parts)}
     for node in sorted(nodes, key=lambda node: order[str(graph.get(node)[1])]):
         matrix, name = graph.get(node)
@@ -47,7 +47,7 @@ def read(file: MeshFile) -> Iterator[Part]:
 
 
 def _check_copies(data: bytes) -> None:
-    """Refuse archives that unpack to too much, and components that multiply without end."""
+    """Raise InputError for archives that unpack to too many bytes and components that repeat too often."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, ValueError) as error:
@@ -75,7 +75,7 @@ def _check_copies(data: bytes) -> None:
 
 
 def _components(archive: zipfile.ZipFile, model: str) -> tuple[dict[str, list[str]], list[str]]:
-    """The objects that each object contains, and the objects that the build shows, by id."""
+    """The ids of the components of each object, and the ids of the objects of the build items."""
     components: dict[str, list[str]] = {}
     items: list[str] = []
     with archive.open(model) as stream:

@@ -1,4 +1,4 @@
-"""trimesh's readers, guarded: they read no files outside the folder of the mesh."""
+"""Read mesh files with trimesh; files outside the folder of the mesh are not read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Folder(FilePathResolver):
 
     Attributes:
         contents: the files that were read, by name.
-        missing: why others could not be read, as lines for notes.
+        missing: notes about files that could not be read.
     """
 
     def __init__(self, file: MeshFile) -> None:
@@ -36,7 +36,7 @@ class Folder(FilePathResolver):
         """The content of a file.
 
         Raises:
-            OSError, ValueError: it does not exist, or must not be read.
+            OSError, ValueError: the file does not exist, is outside the folder, or is not text.
         """
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name):
             self.missing.append(f"{name!r} is a URL and is not fetched")
@@ -58,12 +58,12 @@ class Folder(FilePathResolver):
 
 @dataclass
 class TrimeshObjects:
-    """What a loader of trimesh returns for the objects that have faces.
+    """The objects with faces that a loader of trimesh returns.
 
     Attributes:
         parts: the objects, without materials.
-        keywords: of `trimesh.Trimesh` for each of them, with its material.
-        graph: edges of the tree of nodes that show the objects, from `base_frame`; empty where the format has none.
+        keywords: arguments of `trimesh.Trimesh` for each object, including its material.
+        graph: edges of the scene graph from `base_frame`; empty if the format has none.
         contents: files beside the mesh file that were read, by name.
     """
 
@@ -75,15 +75,15 @@ class TrimeshObjects:
 
 
 def read_with_trimesh(kind: str, data: bytes, file: MeshFile, **options: Any) -> TrimeshObjects:
-    """Read a file with the loader of trimesh for a format.
+    """Read a file with a loader of trimesh.
 
     Args:
         kind: trimesh's name of the format.
-        data: the content of the file, put right for trimesh.
+        data: the content of the file, normalised for trimesh.
         options: of the loader.
 
     Raises:
-        InputError: an object has no triangles in three dimensions. trimesh itself raises many kinds.
+        InputError: an object has no triangles in three dimensions. trimesh itself raises many kinds of exceptions.
     """
     folder = Folder(file)
     loaded = mesh_loaders[kind](file_obj=io.BytesIO(data), file_type=kind, resolver=folder, **options)
@@ -113,14 +113,14 @@ def _part(name: str, keywords: dict[str, Any], notes: Notes) -> Part:
 
 
 def _colors(keywords: dict[str, Any], vertices: int, faces: int, notes: Notes) -> Float64Array | None:
-    """Linear RGB per vertex or per face; 8-bit numbers and OBJ's 0 … 1 are sRGB."""
+    """Linear RGB per vertex or per face; integers and OBJ's 0 … 1 are sRGB."""
     for key, count in (("vertex_colors", vertices), ("face_colors", faces)):
         colors = keywords.get(key)
         if colors is None:
             continue
         colors, label = np.asarray(colors), key.replace("_", " ")
         if colors.ndim != 2 or colors.shape[1] < 3 or len(colors) != count:
-            notes.lines.append(f"{label} ignored, there are {len(colors)} of them for {count}")
+            notes.lines.append(f"{label} ignored, there are {len(colors)}, expected {count}")
             continue
         scale = np.iinfo(colors.dtype).max if colors.dtype.kind in "iu" else 1.0
         values = colors[:, :3].astype(np.float64) / scale
