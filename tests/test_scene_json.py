@@ -272,7 +272,7 @@ def test_saving_twice_replaces_and_overwrite_is_respected(tmp_path: Path) -> Non
 def test_a_folder_of_the_user_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out_meshes").mkdir()
     (tmp_path / "out_meshes" / "diary.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds other things"):
+    with pytest.raises(InputError, match="holds other files"):
         save_scene(smooth_and_flat_scene(), tmp_path / "out.json")
     assert [item.name for item in tmp_path.rglob("*")] == ["out_meshes", "diary.txt"]
 

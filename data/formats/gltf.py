@@ -106,7 +106,7 @@ class GltfFile:
 
     def _get(self, kind: str, index: Any) -> Any:
         """Item `index` of a list of the header; InputError if it does not exist."""
-        items = self._header.get(kind)
+        items = self._header.get(kind, [])
         valid = isinstance(items, list) and isinstance(index, int) and 0 <= index < len(items)
         if not valid or not isinstance(items[index], dict):
             raise InputError("", f"refers to {kind}[{index}], which does not exist", _DAMAGED)
