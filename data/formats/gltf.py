@@ -363,7 +363,7 @@ class GltfFile:
 
 
 def _split_glb(data: bytes) -> tuple[bytes, bytes | None]:
-    """The JSON and the binary chunk of a GLB file; a JSON file as it is."""
+    """The JSON and the binary chunk of a GLB file; a JSON file is returned unchanged."""
     if data[:4] != b"glTF":
         return data, None
     if len(data) < 20:
