@@ -15,7 +15,7 @@ import numpy as np
 from renderformer.data.arrays import AnyArray, Float64Array, Int64Array
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.decimation import decimate_closed
-from renderformer.data.geometry.subdivide import quartered
+from renderformer.data.geometry.subdivide import quarter
 from renderformer.data.geometry.triangles import is_closed
 
 Shape = tuple[Float64Array, Int64Array]
@@ -58,7 +58,7 @@ def random_shape(
             vertices, faces = decimate_closed(on_grid(vertices), faces, budget)
         # Coarse shapes are cut finer half of the time, so that flat sides of many triangles occur as well.
         while 0 < 4 * len(faces) <= budget and rng.random() < 0.5:
-            vertices, faces = quartered(vertices, faces)
+            vertices, faces = quarter(vertices, faces)
         if not 4 <= len(faces) <= budget or not is_closed(faces):
             continue
         if volume(vertices, faces) > 1e-4 and _smallest_area(vertices, faces) > MIN_AREA:
