@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_scenes_come_back_with_their_pictures(folder: Path) -> None:
     from renderformer.data.sets.mitsuba import render_reference
-    from renderformer.data.sets.procedural import procedural_scene
+    from renderformer.data.sets.procedural_scenes import procedural_scene
 
     reader = ShardReader(folder)
     assert len(reader) == 4

@@ -69,7 +69,7 @@ def make_shard(recipe: Recipe, index: int, meshes: Sequence[UserMesh] = ()) -> A
         InputError: the extra `reference` is not installed.
     """
     from renderformer.data.sets.mitsuba import ReferenceScene
-    from renderformer.data.sets.procedural import procedural_scene
+    from renderformer.data.sets.procedural_scenes import procedural_scene
 
     first = recipe.seed + index * recipe.scenes_per_shard
     size, share = recipe.resolution, recipe.spp // recipe.batches

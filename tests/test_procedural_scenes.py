@@ -21,7 +21,7 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh
 pytest.importorskip("manifold3d", reason="procedural scenes need manifold3d: pip install renderformer[reference]")
 pytest.importorskip("skimage", reason="procedural scenes need scikit-image: pip install renderformer[reference]")
 
-from renderformer.data.sets.procedural import ROUGHNESS_RANGE, _object_rows, procedural_scene
+from renderformer.data.sets.procedural_scenes import ROUGHNESS_RANGE, _object_rows, procedural_scene
 from renderformer.data.sets.shapes import FAMILIES, random_shape, volume
 from renderformer.data.sets.user_meshes import load_user_meshes
 
@@ -80,7 +80,7 @@ def test_the_processor_does_not_matter(scenes: list[Scene]) -> None:
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F",
     }
     program = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from test_procedural import *; "
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from test_procedural_scenes import *; "
         "print(json.dumps([digest(procedural_scene(seed)) for seed in range(12)]))"
     )
     output = subprocess.check_output(
