@@ -103,7 +103,7 @@ def test_scenes_with_more_cameras_are_stored_several_times(tmp_path: Path) -> No
     write(tmp_path / "in", "few.h5", 2)
     write(tmp_path / "in", "many.h5", 5)
     told, _ = run([tmp_path / "in"], tmp_path / "out")
-    assert "many.h5: cameras 4 do not make 2 views more" in told
+    assert "many.h5: cameras 4 are fewer than 2 views and are left out" in told
     reader = ShardReader(tmp_path / "out")
     assert [reader.scene(i).hdr[0].mean() for i in range(3)] == pytest.approx([1, 1, 3], rel=0.2)
     run([tmp_path / "in"], tmp_path / "single", "--views", "1")
@@ -148,7 +148,7 @@ def test_what_cannot_be_used_is_named_and_counted(tmp_path: Path) -> None:
     assert code == 0
     lines = {line.split(": ")[1].rpartition("/")[2]: line for line in told.splitlines() if line.startswith("not used")}
     expected = {
-        "good.json": "is there as H5 too",
+        "good.json": "the H5 file of the same name is used",
         "no_picture.h5": "has no usable picture, such as no_picture_view_0.exr",
         "no_camera.h5": "has no cameras",
         "textured.h5": "has texture patches",

@@ -259,13 +259,13 @@ def test_verify_finds_a_changed_bit_another_file_and_a_lost_one(copied: Path) ->
     spoilt = bytearray(good)
     spoilt[len(good) // 2] ^= 1
     path.write_bytes(spoilt)
-    with pytest.raises(InputError, match=r"shard_00001\.safetensors: is not the file that the manifest has recorded"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: has another hash than in the manifest"):
         verify(copied)
     path.write_bytes(shard_path(copied, 0).read_bytes())
-    with pytest.raises(InputError, match=r"shard_00001\.safetensors: is not the file that the manifest has recorded"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: has another hash than in the manifest"):
         verify(copied)
     path.unlink()
-    with pytest.raises(InputError, match=r"shard_00001\.safetensors: recorded in the manifest but not there"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: recorded in the manifest, but missing"):
         verify(copied)
 
 
@@ -312,7 +312,7 @@ def test_what_cannot_be_converted_is_named(folder: Path, tmp_path: Path) -> None
         convert_set(old, tmp_path / "other")
     path = old / "shard_00001.npz"
     path.write_bytes((old / "shard_00000.npz").read_bytes())
-    with pytest.raises(InputError, match=r"shard_00001\.npz: is not the file that the manifest has recorded"):
+    with pytest.raises(InputError, match=r"shard_00001\.npz: has another hash than in the manifest"):
         convert_set(old, tmp_path / "new")
     manifest = json.loads((old / "manifest.json").read_text())
     del manifest["shards"][path.name]
@@ -322,7 +322,7 @@ def test_what_cannot_be_converted_is_named(folder: Path, tmp_path: Path) -> None
         convert_set(old, tmp_path / "new")
     path.unlink()
     (old / "shard_00000.npz").unlink()
-    with pytest.raises(InputError, match=r"shard_00000\.npz: recorded in the manifest but not there"):
+    with pytest.raises(InputError, match=r"shard_00000\.npz: recorded in the manifest, but missing"):
         convert_set(old, tmp_path / "new")
 
 
