@@ -132,8 +132,9 @@ def _without_folds(faces: Int64Array) -> Int64Array:
     orientation cancel out and copies are dropped."""
     _, group = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True)
     group = group.ravel()
-    first = faces.argmin(axis=1)
-    second, third = np.take_along_axis(faces, (first[:, None] + [1, 2]) % 3, 1).T
+    # Two faces with the same corners have the same orientation if the corners after their lowest have the same order.
+    lowest = faces.argmin(axis=1)
+    second, third = np.take_along_axis(faces, (lowest[:, None] + [1, 2]) % 3, 1).T
     sign = np.where(second > third, -1, 1)
     balance = np.bincount(group, sign)[group]
     # The first face of each group that has the sign of the balance.

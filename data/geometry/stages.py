@@ -73,27 +73,24 @@ def stage_meshes(
             f"wall_top is {wall_top:g}, floor_height is {floor_height:g}, half_width is {half_width:g}",
             "expected wall_top above floor_height and a positive half_width",
         )
-    unknown = sorted(set(materials or {}) - set(WALL_NAMES))
+    materials = materials or {}
+    unknown = sorted(set(materials) - set(WALL_NAMES))
     if unknown:
         raise InputError(
             "stage", f"material for unknown wall {unknown[0]!r}", f"expected one of {', '.join(WALL_NAMES)}"
         )
-    chosen = {**DEFAULT_MATERIALS, **(materials or {})}
-    names = {
-        "floor": ("floor",),
-        "wall": ("floor", "wall_back"),
-        "corner": ("floor", "wall_back", f"wall_{side}"),
-        "box": WALL_NAMES,
-    }[kind]
+    materials = {**DEFAULT_MATERIALS, **materials}
+    corner = ("floor", "wall_back", f"wall_{side}")
+    names = corner if kind == "corner" else WALL_NAMES[: STAGE_KINDS.index(kind) + 1]
     width, height = 2 * half_width, wall_top - floor_height
     # A corner and two edges of each wall; the cross product of the edges points to the objects.
-    frames: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]] = {
+    frames = {
         "floor": ((-half_width, -half_width, floor_height), (width, 0, 0), (0, width, 0)),
         "wall_back": ((-half_width, half_width, floor_height), (width, 0, 0), (0, 0, height)),
         "wall_left": ((-half_width, -half_width, floor_height), (0, width, 0), (0, 0, height)),
         "wall_right": ((half_width, half_width, floor_height), (0, -width, 0), (0, 0, height)),
     }
-    return [Mesh(name, _grid(*frames[name], divisions), materials=chosen[name].row()) for name in names]
+    return [Mesh(name, _grid(*frames[name], divisions), materials=materials[name].row()) for name in names]
 
 
 def _grid(origin: npt.ArrayLike, edge_u: npt.ArrayLike, edge_v: npt.ArrayLike, divisions: int) -> Float32Array:

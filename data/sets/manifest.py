@@ -66,8 +66,8 @@ class Recipe(Declared):
                 raise InputError("", f"{key} is {value}", "expected a whole number at least 1")
         if self.imported:
             return self
-        share, rest = divmod(self.spp, self.batches)
-        if rest:
+        share, remainder = divmod(self.spp, self.batches)
+        if remainder:
             raise InputError("", f"spp {self.spp} does not split into {self.batches} batches", "give a multiple")
         if math.isqrt(share) ** 2 != share:
             # Mitsuba's multijitter sampler would round it up, and the manifest would understate the samples.

@@ -1,7 +1,6 @@
 """Import of scenes that were rendered elsewhere: scene JSON or H5 files with EXR pictures of their cameras.
 
-The picture of camera i of `room.h5` is `room_view_i.exr`, as in the original program, or `room.exr` if the scene has one
-camera.
+Camera i of `room.h5` has the picture `room_view_i.exr`, as in the original program; a single camera also `room.exr`.
 """
 
 from __future__ import annotations

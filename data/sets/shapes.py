@@ -34,7 +34,7 @@ GRID = 2.0**-20
 def random_shape(
     rng: np.random.Generator, budget: int, meshes: Sequence[Callable[[int], Shape | None]] = ()
 ) -> tuple[str, Shape]:
-    """Draw a family's name and a closed shape of it, again until it has at most `budget` faces.
+    """Draw shapes until one is closed and has at most `budget` faces; returns its family's name and the shape.
 
     Args:
         rng: source of all draws.

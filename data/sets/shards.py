@@ -224,11 +224,13 @@ def scene_of(arrays: Mapping[str, Any], index: int) -> SceneArrays:
     """One scene of a shard's arrays, which may be safetensors slices that read the file when indexed."""
     rows = slice(*map(int, arrays["offsets"][index : index + 2]))
     objects = slice(*map(int, arrays["size_offsets"][index : index + 2]))
+    # safetensors documents slices only, no bare index.
+    scene = slice(index, index + 1)
     return SceneArrays(
         **{key: arrays[key][rows] for key in ("triangles", "normals", "materials")},
         sizes=arrays["sizes"][objects],
         stage=STAGES[int(arrays["stages"][index])],
-        **{key: arrays[key][index] for key in ("c2w", "fov", "hdr")},
+        **{key: arrays[key][scene][0] for key in ("c2w", "fov", "hdr")},
         seed=int(arrays["seeds"][index]),
     )
 
