@@ -31,7 +31,7 @@ from renderformer.data.geometry.stages import stage_kind
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.sets.manifest import HELD_OUT_SEED
 from renderformer.data.sets.mitsuba import ReferenceScene
-from renderformer.data.sets.procedural import procedural_scene
+from renderformer.data.sets.procedural_scenes import procedural_scene
 from renderformer.evaluation.metrics import display, unlearned
 
 # Beyond the seeds of the held-out sets.

@@ -214,7 +214,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_seeds_stages_and_counts_come_from_the_shards(data: Path) -> None:
-    from renderformer.data.sets.procedural import procedural_scene
+    from renderformer.data.sets.procedural_scenes import procedural_scene
     from renderformer.data.sets.shards import ShardReader
 
     reader = ShardReader(data)

@@ -1,4 +1,4 @@
-"""Data set shards: what goes in comes out, a killed run goes on, damaged files are named."""
+"""Shards: a round trip, stopped and parallel runs, conversion, damaged files, the command line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_scenes_come_back_with_their_pictures(folder: Path) -> None:
     from renderformer.data.sets.mitsuba import render_reference
-    from renderformer.data.sets.procedural import procedural_scene
+    from renderformer.data.sets.procedural_scenes import procedural_scene
 
     reader = ShardReader(folder)
     assert len(reader) == 4
@@ -94,7 +94,7 @@ def test_reading_a_scene_and_reading_a_shard_agree(folder: Path) -> None:
 
 
 class Pictures:
-    """A data set as torch wants it."""
+    """A torch data set over the reader."""
 
     def __init__(self, folder: Path) -> None:
         self.reader = ShardReader(folder)
@@ -106,7 +106,7 @@ class Pictures:
         return self.reader.scene(index).hdr
 
 
-def test_worker_processes_of_torch_read_what_one_reads(folder: Path) -> None:
+def test_worker_processes_of_torch_read_the_same_arrays(folder: Path) -> None:
     from torch.utils.data import DataLoader
 
     pictures = Pictures(folder)
@@ -115,7 +115,7 @@ def test_worker_processes_of_torch_read_what_one_reads(folder: Path) -> None:
 
 
 def test_a_reader_keeps_no_pictures_and_no_open_files(folder: Path, tmp_path: Path) -> None:
-    """50,000 scenes are 1,563 shards: more than the files a process may hold open, and more than its memory."""
+    """50,000 scenes are 1,563 shards: more than a process may hold open, or in memory."""
     import pickle
 
     for i in range(40):
@@ -126,7 +126,7 @@ def test_a_reader_keeps_no_pictures_and_no_open_files(folder: Path, tmp_path: Pa
         reader.scene(i)
     if open_files:
         assert len(os.listdir("/proc/self/fd")) == open_files
-    # What travels to a worker is what it keeps: below 4 KB a shard, of 28 KB.
+    # The pickled reader shows what it stores: less than 4 KB for each shard of 28 KB.
     assert len(pickle.dumps(reader)) < 40 * 4096
 
 
@@ -143,22 +143,22 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path) ->
     command = [sys.executable, "-c", program, "data", "generate", "--scenes", "8", *OPTIONS, "--out"]
     assert generate(tmp_path / "whole", 8, SMALL) == [0, 1, 2, 3]
     killed = 0
-    for wanted, workers in ((0, "1"), (2, "2")):
+    for shards, workers in ((0, "1"), (2, "2")):
         process = subprocess.Popen(
             [*command, str(tmp_path / "killed"), "--workers", workers], stderr=subprocess.DEVNULL, process_group=0
         )
         until = time.monotonic() + 60
         folder = tmp_path / "killed"
-        while len(list(folder.glob("shard_*"))) < wanted or not folder.exists():
+        while len(list(folder.glob("shard_*"))) < shards or not folder.exists():
             assert time.monotonic() < until, process.poll()
             time.sleep(0.005)
-        # The parent alone, as `kill -9` does; its workers end by themselves.
+        # Kill only the parent, as `kill -9` does; its workers end by themselves.
         killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert killed
     (folder / ".shard_00003.0011aabb.tmp.safetensors").write_bytes(b"half a shard")
-    # A worker may have left one too; what is young could be another machine's and would stay.
+    # Make all temporary files old; `generate` keeps young ones, which another machine may be writing.
     for temporary in folder.glob(".shard_*"):
         with contextlib.suppress(FileNotFoundError):
             os.utime(temporary, (0, 0))
@@ -204,29 +204,29 @@ def test_what_would_make_other_scenes_is_refused_in_the_same_folder(copied: Path
 def test_a_set_with_the_users_meshes_goes_on_only_with_the_same_ones(tmp_path: Path) -> None:
     import trimesh
 
-    (tmp_path / "own").mkdir()
-    trimesh.creation.icosphere(2).export(tmp_path / "own" / "ball.ply")
-    trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]).export(tmp_path / "own" / "flat.ply")
+    (tmp_path / "meshes").mkdir()
+    trimesh.creation.icosphere(2).export(tmp_path / "meshes" / "ball.ply")
+    trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]).export(tmp_path / "meshes" / "flat.ply")
 
     def run(out: str, scenes: int, *more: str) -> Any:
         arguments = ["generate", "--out", str(tmp_path / out), "--scenes", str(scenes), *OPTIONS, *more]
         return CliRunner().invoke(app, arguments)
 
-    own = ("--meshes", str(tmp_path / "own"))
-    told = run("one", 2, *own)
-    assert "not used: flat.ply: is not closed" in told.stderr
-    assert "1 meshes used, 1 not" in told.stderr
-    assert run("one", 4, *own).exit_code == 0
-    assert run("two", 4, *own, "--workers", "2").exit_code == 0
+    meshes = ("--meshes", str(tmp_path / "meshes"))
+    result = run("one", 2, *meshes)
+    assert "not used: flat.ply: is not closed" in result.stderr
+    assert "1 meshes used, 1 not" in result.stderr
+    assert run("one", 4, *meshes).exit_code == 0
+    assert run("two", 4, *meshes, "--workers", "2").exit_code == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert list(read_manifest(tmp_path / "one").meshes) == ["ball.ply"]
     generate(tmp_path / "without", 4, SMALL)
     shards = [shard_path(tmp_path / name, 1).read_bytes() for name in ("one", "without")]
     assert shards[0] != shards[1]
     assert "mesh ball.ply" in str(run("one", 6).exception)
-    trimesh.creation.icosphere(1).export(tmp_path / "own" / "ball.ply")
-    assert "mesh ball.ply" in str(run("one", 6, *own).exception)
-    assert "mesh ball.ply" in str(run("without", 6, *own).exception)
+    trimesh.creation.icosphere(1).export(tmp_path / "meshes" / "ball.ply")
+    assert "mesh ball.ply" in str(run("one", 6, *meshes).exception)
+    assert "mesh ball.ply" in str(run("without", 6, *meshes).exception)
 
 
 def test_manifest_tells_recipe_versions_and_hashes(folder: Path) -> None:
@@ -241,7 +241,7 @@ def test_manifest_tells_recipe_versions_and_hashes(folder: Path) -> None:
     assert sorted(content["shards"]) == ["shard_00000.safetensors", "shard_00001.safetensors"]
 
 
-def test_sets_made_before_there_were_imported_ones_and_hashes_still_read(copied: Path) -> None:
+def test_a_manifest_without_imported_and_hashes_is_read(copied: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     del manifest["recipe"]["imported"], manifest["shards"]
     (copied / "manifest.json").write_text(json.dumps(manifest))
@@ -249,7 +249,7 @@ def test_sets_made_before_there_were_imported_ones_and_hashes_still_read(copied:
     assert verify(copied)["recorded"] == 2
     assert verify(copied)["recorded"] == 0
     assert generate(copied, 4, SMALL) == []
-    # Caches beside such a set are found by this.
+    # Prepared features beside such a set are found by this digest.
     assert Recipe(spp=36).digest == "31199bf3d7e97915"
 
 
@@ -259,18 +259,18 @@ def test_verify_finds_a_changed_bit_another_file_and_a_lost_one(copied: Path) ->
     spoilt = bytearray(good)
     spoilt[len(good) // 2] ^= 1
     path.write_bytes(spoilt)
-    with pytest.raises(InputError, match=r"shard_00001\.safetensors: is not the file that the manifest has recorded"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: has another hash than in the manifest"):
         verify(copied)
     path.write_bytes(shard_path(copied, 0).read_bytes())
-    with pytest.raises(InputError, match=r"shard_00001\.safetensors: is not the file that the manifest has recorded"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: has another hash than in the manifest"):
         verify(copied)
     path.unlink()
-    with pytest.raises(InputError, match=r"shard_00001\.safetensors: recorded in the manifest but not there"):
+    with pytest.raises(InputError, match=r"shard_00001\.safetensors: recorded in the manifest, but missing"):
         verify(copied)
 
 
 def as_format_2(folder: Path, old: Path) -> None:
-    """The set of `folder` as format 2 had it: shards as uncompressed npz."""
+    """The set of `folder` in format 2: shards as uncompressed npz."""
     old.mkdir()
     manifest = json.loads((folder / "manifest.json").read_text()) | {"format": 2, "shards": {}}
     for path in sorted(folder.glob("shard_*")):
@@ -291,14 +291,14 @@ def test_a_set_of_format_2_is_converted_to_the_same_bytes(folder: Path, tmp_path
     assert contents(old) == before
     assert contents(new) == contents(folder)
     assert verify(new)["recorded"] == 0
-    # A run that was killed has made some shards and recorded no hashes.
+    # A killed run has made some shards and recorded no hashes.
     shard_path(new, 1).unlink()
     manifest = json.loads((new / "manifest.json").read_text())
     del manifest["shards"]
     (new / "manifest.json").write_text(json.dumps(manifest))
     assert convert_set(old, new) == {"shards": 2, "converted": 1}
     assert contents(new) == contents(folder)
-    # Scenes are added to it as to any other.
+    # Scenes can be added to it.
     assert generate(new, 6, SMALL) == [2]
 
 
@@ -312,7 +312,7 @@ def test_what_cannot_be_converted_is_named(folder: Path, tmp_path: Path) -> None
         convert_set(old, tmp_path / "other")
     path = old / "shard_00001.npz"
     path.write_bytes((old / "shard_00000.npz").read_bytes())
-    with pytest.raises(InputError, match=r"shard_00001\.npz: is not the file that the manifest has recorded"):
+    with pytest.raises(InputError, match=r"shard_00001\.npz: has another hash than in the manifest"):
         convert_set(old, tmp_path / "new")
     manifest = json.loads((old / "manifest.json").read_text())
     del manifest["shards"][path.name]
@@ -322,11 +322,11 @@ def test_what_cannot_be_converted_is_named(folder: Path, tmp_path: Path) -> None
         convert_set(old, tmp_path / "new")
     path.unlink()
     (old / "shard_00000.npz").unlink()
-    with pytest.raises(InputError, match=r"shard_00000\.npz: recorded in the manifest but not there"):
+    with pytest.raises(InputError, match=r"shard_00000\.npz: recorded in the manifest, but missing"):
         convert_set(old, tmp_path / "new")
 
 
-def test_a_recipe_that_is_not_the_one_of_its_hash_is_refused(copied: Path) -> None:
+def test_a_recipe_with_another_digest_is_refused(copied: Path) -> None:
     content = json.loads((copied / "manifest.json").read_text())
     content["recipe"]["views"] = 3
     (copied / "manifest.json").write_text(json.dumps(content))
@@ -405,7 +405,7 @@ def test_missing_or_unwritable_folders_are_named(tmp_path: Path) -> None:
         ({"imported": True}, "spp is 16; expected 0"),
     ],
 )
-def test_recipes_that_cannot_be_are_refused(change: dict[str, int], message: str) -> None:
+def test_invalid_recipes_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Recipe(**{**SMALL.__dict__, **change})
 
@@ -440,23 +440,25 @@ def test_robust_mean_drops_fireflies_and_nothing_else() -> None:
     expected = batches.mean(axis=0)
     expected[1, 3] = batches[[0, 1, 3], 1, 3].mean(axis=0)
     assert robust_mean(spoilt) == pytest.approx(expected, rel=1e-5)
-    # A light that all pictures see stays.
+    # A light in all pictures stays.
     assert robust_mean(np.full((4, 1, 1, 3), 5000.0, np.float32)) == pytest.approx(5000.0)
     assert robust_mean(spoilt[2:3]) == pytest.approx(spoilt[2])
 
 
-def test_what_half_floats_cost_is_told_as_it_is() -> None:
+def test_encoding_error_is_the_measured_error() -> None:
     from renderformer.data.sets.summary import encoding_error
 
     rng = np.random.default_rng(0)
-    # Light of pictures: most below 1, some lamps, some black.
+    # Radiance as in pictures: most of it below 1, some lamps, some black.
     exact = np.exp(rng.normal(-1.5, 1.5, 100_000)) * (rng.random(100_000) < 0.7)
     stored = exact.astype(np.float16)
     shown = [np.clip(v.astype(float), 0, 1) ** (1 / 2.2) for v in (exact, stored)]
     assert encoding_error(stored) == pytest.approx(((shown[0] - shown[1]) ** 2).mean(), rel=0.05)
 
 
-def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_generates_describes_and_verifies_a_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "set"
     arguments = ["generate", "--out", str(out), "--scenes", "1", "--scenes-per-shard", "1", "--views", "1"]
     arguments += ["--resolution", "8", "--spp", "16", "--max-triangles", "100", "--held-out"]
@@ -465,13 +467,13 @@ def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path, monkeypa
     assert "shards 1 of 1, under 1 min gone, under 1 min left" in result.stderr
     assert "made 1 shards of 1 scenes x 1 views" in result.stderr
     assert ShardReader(out).scene(0).seed == HELD_OUT_SEED
-    found = CliRunner().invoke(app, ["info", str(out), "--json"])
-    assert found.exit_code == 0, found.output
-    told = json.loads(found.stdout)
-    assert told["source"] == "held out"
-    assert told["bytes per view"] == shard_path(out, 0).stat().st_size
-    assert told["of these pictures"] == 8 * 8 * 3 * 2
-    assert 60 < told["half floats cost, dB"] < 120
+    info = CliRunner().invoke(app, ["info", str(out), "--json"])
+    assert info.exit_code == 0, info.output
+    facts = json.loads(info.stdout)
+    assert facts["source"] == "held out"
+    assert facts["bytes per view"] == shard_path(out, 0).stat().st_size
+    assert facts["of these pictures"] == 8 * 8 * 3 * 2
+    assert 60 < facts["half floats cost, dB"] < 120
     assert "camera distance" in CliRunner().invoke(app, ["info", str(out)]).stdout
     sound = CliRunner().invoke(app, ["verify", str(out)])
     assert "1 shards with 1 scenes are sound" in sound.stdout

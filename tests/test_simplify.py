@@ -1,4 +1,4 @@
-"""Simplification and subdivision of meshes."""
+"""Simplification and subdivision of meshes and scenes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_closed_surface_stays_closed_and_near(budget: int, off: float, volume: f
 
 
 def test_flat_facets_cut_small_do_not_derail_the_quadrics(goldens: Path) -> None:
-    """Every facet is a plane of 16 triangles, on which the best point of a quadric is not unique."""
+    """Every facet is a plane of 16 triangles, on which the minimum of a quadric is not unique."""
     bunny = trimesh.load(goldens / "scenes" / "objects" / "classical" / "bunny.obj", process=False)
     shape = bunny.subdivide().subdivide()
     mesh, _ = simplify(soup(shape), 300)
@@ -119,7 +119,7 @@ def test_curved_open_border_does_not_erode() -> None:
     np.testing.assert_allclose(np.linalg.norm(points[low, :2], axis=1), 1, atol=0.03)
 
 
-def test_materials_stay_on_their_side_of_the_line() -> None:
+def test_materials_stay_on_their_side_of_the_border() -> None:
     triangles = grid()
     left = triangles[:, :, 0].mean(axis=1) < 0.5
     materials = np.where(left[:, None], RED.row(), GREEN.row())
@@ -137,7 +137,7 @@ def test_colours_that_vary_like_a_texture_are_averaged() -> None:
     centre = shape.triangles.mean(axis=1)
     materials = np.tile(Material().row(), (len(centre), 1))
     materials[:, DIFFUSE] = 0.5 + 0.4 * centre
-    # Noise that only an average removes.
+    # Noise that averaging removes.
     materials[:, 0] += np.random.default_rng(0).uniform(-0.1, 0.1, len(centre))
     mesh, _ = simplify(Mesh("m", shape.triangles.astype(np.float32), materials=materials), 300)
     expected = 0.5 + 0.4 * mesh.triangles.mean(axis=1)
@@ -145,7 +145,7 @@ def test_colours_that_vary_like_a_texture_are_averaged() -> None:
     assert np.abs(mesh.materials[:, DIFFUSE] - expected).max() < 0.12
 
 
-def test_emission_is_never_spread() -> None:
+def test_emission_is_not_averaged() -> None:
     shape = trimesh.creation.icosphere(4)
     materials = np.tile(Material().row(), (len(shape.faces), 1))
     materials[:, 0] = np.random.default_rng(0).uniform(0, 1, len(shape.faces))
@@ -178,7 +178,7 @@ def test_shading_of_a_cylinder_does_not_run_over_its_rim() -> None:
 
 
 def test_smooth_shading_survives_a_strong_reduction() -> None:
-    """Faces of 80 triangles meet at more than the crease angle, but the ball was smooth and must stay so."""
+    """Faces of a ball of 80 triangles meet at more than the crease angle, but must stay smooth."""
     mesh, _ = simplify(soup(trimesh.creation.icosphere(5)), 80)
     direction = mesh.triangles / np.linalg.norm(mesh.triangles, axis=-1, keepdims=True)
     assert (mesh.normals * direction).sum(-1).min() > 0.97
@@ -227,8 +227,8 @@ def test_budget_is_shared_and_lights_and_stage_are_left_alone() -> None:
     objects = {mesh.name: mesh for mesh in result.objects}
     assert [mesh.name for mesh in result.objects] == ["floor", "big", "small", "box", "light"]
     assert 2048 * 0.98 <= len(result) <= 2048
-    for kept in (floor, plain, light):
-        assert objects[kept.name] is kept
+    for mesh in (floor, plain, light):
+        assert objects[mesh.name] is mesh
     assert len(objects["big"]) > 5 * len(objects["small"]) > 5 * 8
     assert result.notes[0] == "first"
     assert result.notes[1] == (

@@ -1,4 +1,4 @@
-"""Stages: the walls that a kind promises, inside the box, facing the scene, without gaps."""
+"""Stages: the walls of each kind, their planes, orientation and materials, wrong arguments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_stage_is_open_toward_the_camera_and_upward() -> None:
             assert normal[2] > -0.5
 
 
-def test_side_material_and_height_are_what_was_asked_for() -> None:
+def test_side_material_and_height_are_the_requested_ones() -> None:
     red = Material((0.6, 0.1, 0.1))
     meshes = {m.name: m for m in stage_meshes("corner", side="right", wall_top=0.2, materials={"wall_right": red})}
     assert sorted(meshes) == ["floor", "wall_back", "wall_right"]

@@ -1,1 +1,1 @@
-"""Geometry: areas and edges of triangles, simplification, subdivision, the walls of a stage."""
+"""Operations on triangles: areas, edges, normals, simplification, subdivision; the walls of stages."""

@@ -1,4 +1,4 @@
-"""Triangles of similar size in place of those that a mesh has."""
+"""Remeshing to triangles of similar size."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from renderformer.data.scene import Mesh
 
 
 def remesh(vertices: Float64Array, faces: Int64Array, target: int) -> tuple[Float64Array, Int64Array]:
-    """At most `target` triangles: long edges are cut in halves, alike in both neighbours, until there are at least
-    `target` triangles, then quadric decimation takes the surplus (which may leave flat parts uneven).
+    """Remesh to at most `target` triangles: halve long edges until there are enough, then decimate to `target`.
+
+    Decimation may leave flat parts uneven.
 
     Args:
-        vertices: (V, 3), any units; coordinates pass through float32. faces: (F, 3).
+        vertices: (V, 3), any units; rounded to float32.
+        faces: (F, 3).
+        target: number of triangles.
 
     Returns:
         (V', 3) vertices and (F', 3) faces.
 
     Raises:
-        InputError: the mesh has no area, or is too large to be cut that finely. Its place is empty.
+        InputError: the mesh has no area (empty place), or needs too many triangles.
     """
     mesh = Mesh("mesh", vertices[faces].astype(np.float32))
     area = float(areas(mesh.triangles).sum())
     if area <= 0:
         raise InputError("", "the mesh to remesh has no area", "check the file")
-    # From four times the edge of `target` equilateral triangles downward: the less surplus, the more even they stay.
+    # Start at four times the edge of `target` equilateral triangles and shorten slowly: decimating few triangles leaves
+    # the others even.
     edge = 4 * math.sqrt(area / target * 4 / math.sqrt(3))
-    fine = mesh
-    while len(fine) < target:
-        fine, edge = subdivide(mesh, edge)[0], 0.9 * edge
-    return weld(simplify(fine, target)[0].triangles)
+    cut = mesh
+    while len(cut) < target:
+        cut, edge = subdivide(mesh, edge)[0], 0.9 * edge
+    return weld(simplify(cut, target)[0].triangles)

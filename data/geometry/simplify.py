@@ -1,6 +1,6 @@
-"""Fewer triangles where a mesh or a scene has more than the budget.
+"""Simplification of meshes and scenes to a triangle budget.
 
-Shapes: N triangles, V distinct corner positions, F triangles after decimation. Units: those of the scene.
+Shapes: N triangles, F triangles after decimation.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from renderformer.data.geometry.triangles import area_vectors, areas, half_edges
 from renderformer.data.scene import EMISSION, Mesh, Scene, flat_normals
 
 DEFAULT_BUDGET = 4096
-# No object is asked to become coarser than an octahedron.
+# The smallest share of an object, an octahedron.
 MIN_TRIANGLES = 8
-# A light of the trained kind is one triangle; emitting objects up to this size are lights, not glowing models.
+# Emitting objects of up to this many triangles count as lights, larger ones as glowing models.
 LIGHT_TRIANGLES = 64
-# Where more of the edges than this lie between materials, the colours are a texture, and no line of them is held.
+# If a larger share of the edges lies between materials, the colours count as a texture, whose borders may move.
 BORDER_SHARE = 0.25
-# A corner takes the original normals that are within 60 degrees of its face.
+# A corner averages the original normals within 60 degrees of its face, at most this many.
 NORMAL_COSINE = 0.5
 MAX_NORMALS = 64
 
 
 def simplify(mesh: Mesh, budget: int) -> tuple[Mesh, str]:
-    """Reduce one mesh to at most `budget` triangles (few more where it falls into many parts, the note says so).
+    """Reduce a mesh to at most `budget` triangles, or a few more where it consists of many parts.
 
-    Corners at exactly equal positions are one vertex. A triangle keeps the material of the original triangle that it
-    came from; where materials vary like a texture, the mean over the area that it stands for. Flat triangles stay flat,
-    smooth ones take the mean of the original normals around each corner. Texture patches become their mean colour.
+    Corners at exactly equal positions are one vertex. A triangle keeps the material of its original triangle, or takes
+    the mean over its area where materials vary like a texture. Flat triangles stay flat, smooth ones take the mean of
+    the original normals around each corner. Texture patches become their mean colour.
 
     Returns:
-        The mesh, and a line for `Scene.notes`; the same mesh and "" when it is within the budget.
+        The mesh and a line for `Scene.notes`; the same mesh and "" when it is within the budget.
 
     Raises:
-        InputError: the budget is not positive.
+        InputError: the budget is not positive, or too small for the mesh.
     """
     if budget < 1:
         raise InputError(f"object {mesh.name!r}", f"triangle budget is {budget}", "expected a positive number")
@@ -59,7 +59,7 @@ def simplify(mesh: Mesh, budget: int) -> tuple[Mesh, str]:
     if textured:
         materials = _mean_materials(mesh, corners, cluster, faces, source)
     triangles = points[faces].astype(np.float32)
-    normals = _carried_normals(mesh, corners, cluster, faces, source, triangles)
+    normals = _vertex_normals(mesh, corners, cluster, faces, source, triangles)
     note = f"object {mesh.name!r}: {len(mesh):,} triangles simplified to {len(faces):,}"
     if len(faces) > budget:
         note += f" (more than the {budget:,} asked for: it consists of many separate parts)"
@@ -71,14 +71,14 @@ def simplify(mesh: Mesh, budget: int) -> tuple[Mesh, str]:
 def _material_labels(materials: Float32Array, corners: Int64Array, solid: Int64Array) -> tuple[Int64Array, bool]:
     """(N,) group of each triangle, and whether the materials vary like a texture.
 
-    The groups differ in material where there are few borders between them, else only in emission.
+    Triangles of a group share the material, or only the emission where the materials vary like a texture.
     """
     _, label = np.unique(materials, axis=0, return_inverse=True)
     label = label.ravel()
     if label.max() == 0:
         return label, False
-    one, two, _ = half_edges(corners[solid])
-    if (label[solid[one // 3]] != label[solid[two // 3]]).sum() <= BORDER_SHARE * len(one):
+    first, second, _ = half_edges(corners[solid])
+    if (label[solid[first // 3]] != label[solid[second // 3]]).sum() <= BORDER_SHARE * len(first):
         return label, False
     return np.unique(materials[:, EMISSION], axis=0, return_inverse=True)[1].ravel(), True
 
@@ -86,47 +86,41 @@ def _material_labels(materials: Float32Array, corners: Int64Array, solid: Int64A
 def _mean_materials(
     mesh: Mesh, corners: Int64Array, cluster: Int64Array, faces: Int64Array, source: Int64Array
 ) -> Float32Array:
-    """(F, 13) rows, the mean over the original triangles around the three corners, weighted by area; triangles of
-    another emission do not count."""
+    """(F, 13) mean over the original triangles of the same emission around the three corners, weighted by area."""
     _, glow = np.unique(mesh.materials[:, EMISSION], axis=0, return_inverse=True)
     glow = glow.ravel()
-    owner = cluster[corners].ravel()
-    # Each (new vertex, emission) has its own mean.
-    key, size = owner * (glow.max() + 1) + np.repeat(glow, 3), (int(faces.max()) + 1) * (glow.max() + 1)
-    weight = np.where(owner < 0, 0.0, np.repeat(areas(mesh.triangles), 3))
+    vertex = cluster[corners].ravel()
+    # One mean for each pair of a new vertex and an emission.
+    key, size = vertex * (glow.max() + 1) + np.repeat(glow, 3), (int(faces.max()) + 1) * (glow.max() + 1)
+    weight = np.where(vertex < 0, 0.0, np.repeat(areas(mesh.triangles), 3))
     key = np.maximum(key, 0)
     rows = np.repeat(mesh.materials, 3, axis=0)
     total = np.stack([np.bincount(key, weight * rows[:, c], size) for c in range(rows.shape[1])], axis=1)
-    where = faces * (glow.max() + 1) + glow[source][:, None]
-    area = np.bincount(key, weight, size)[where].sum(axis=1)
-    mean = total[where].sum(axis=1) / np.where(area > 0, area, 1)[:, None]
+    keys = faces * (glow.max() + 1) + glow[source][:, None]
+    area = np.bincount(key, weight, size)[keys].sum(axis=1)
+    mean = total[keys].sum(axis=1) / np.where(area > 0, area, 1)[:, None]
     materials = np.where(area[:, None] > 0, mean, mesh.materials[source]).astype(np.float32)
     materials[:, EMISSION] = mesh.materials[source][:, EMISSION]
     return materials
 
 
-def _carried_normals(
-    mesh: Mesh,
-    corners: Int64Array,
-    cluster: Int64Array,
-    faces: Int64Array,
-    source: Int64Array,
-    triangles: Float32Array,
+def _vertex_normals(
+    mesh: Mesh, corners: Int64Array, cluster: Int64Array, faces: Int64Array, source: Int64Array, triangles: Float32Array
 ) -> Float32Array:
-    """(F, 3, 3) vertex normals: of the face where the original triangle was flat, else the mean of the original normals
-    around the corner that lie within 60 degrees of the face, weighted by area, so that creases stay."""
+    """(F, 3, 3) face normals where the original triangle was flat, else the mean, weighted by area, of the original
+    normals around each corner within 60 degrees of the face, which keeps creases."""
     flat = flat_normals(triangles)
     rounded = np.abs(mesh.normals - flat_normals(mesh.triangles)).max(axis=(1, 2)) > 1e-3
     if not rounded[source].any():
         return flat
-    owner = cluster[corners].ravel()
-    order = np.argsort(owner, kind="stable")
-    order = order[np.searchsorted(owner[order], 0) :]
-    first = np.searchsorted(owner[order], np.arange(faces.max() + 2))
-    # One entry for each pair of a new corner and an old corner that went into its vertex.
+    new_vertex = cluster[corners].ravel()
+    order = np.argsort(new_vertex, kind="stable")
+    order = order[np.searchsorted(new_vertex[order], 0) :]
+    first = np.searchsorted(new_vertex[order], np.arange(faces.max() + 2))
+    # One entry for each pair of a new corner and an old corner that was merged into its vertex.
     rounded_corners = np.flatnonzero(np.repeat(rounded[source], 3))
     vertex = faces.ravel()[rounded_corners]
-    # Of a vertex that stands for many, a regular choice is enough; it bounds the memory for meshes of millions.
+    # Evenly spaced old corners suffice for a vertex with many; this bounds the memory for meshes of millions.
     total_count = first[vertex + 1] - first[vertex]
     count = np.minimum(total_count, MAX_NORMALS)
     corner = np.repeat(np.arange(len(rounded_corners)), count)
@@ -144,16 +138,17 @@ def _carried_normals(
 
 
 def simplify_scene(scene: Scene, budget: int = DEFAULT_BUDGET, keep: Collection[str] = ()) -> Scene:
-    """Bring a scene within the triangle budget; lights and the objects named in `keep` count but are not touched.
+    """Bring a scene within the triangle budget.
 
-    What is left of the budget is shared in proportion to the size of objects (the root of their area, a quarter of it
-    for planes); an object that needs less than its share leaves the rest to the others.
+    Lights and the objects named in `keep` count but do not change. The other objects share the remaining budget in
+    proportion to their size (the root of their area, a quarter of it for planes). An object with fewer triangles than
+    its share stays as it is, and the others get the difference.
 
     Returns:
         The same scene when it is within the budget, else one with a note for each object that changed.
 
     Raises:
-        InputError: the budget is not positive, or what is kept alone exceeds it.
+        InputError: the budget is not positive, or too small for the unchanged objects.
     """
     if budget < 1:
         raise InputError(f"scene {scene.name!r}", f"triangle budget is {budget}", "expected a positive number")
@@ -168,7 +163,7 @@ def simplify_scene(scene: Scene, budget: int = DEFAULT_BUDGET, keep: Collection[
             f"are {len(free):,} other objects",
             "give a larger budget",
         )
-    shares = _shares([len(mesh) for mesh in free], [_need(mesh) for mesh in free], budget - fixed)
+    shares = _shares([len(mesh) for mesh in free], [_weight(mesh) for mesh in free], budget - fixed)
     changed: dict[str, Mesh] = {}
     notes = []
     for mesh, share in zip(free, shares, strict=True):
@@ -180,13 +175,12 @@ def simplify_scene(scene: Scene, budget: int = DEFAULT_BUDGET, keep: Collection[
 
 
 def is_light(mesh: Mesh) -> bool:
-    """Whether a mesh is a light, which is never simplified or cut, and not a glowing model."""
+    """Whether a mesh is a light, which is never simplified or subdivided, and not a glowing model."""
     return mesh.emits and len(mesh) <= LIGHT_TRIANGLES
 
 
-def _need(mesh: Mesh) -> float:
-    """Weight of an object in the shares: the root of its area, a quarter of that for a plane, whose triangles show no
-    shape."""
+def _weight(mesh: Mesh) -> float:
+    """The root of the mesh's area; a quarter of it for a plane, which needs few triangles to show its shape."""
     vectors = area_vectors(mesh.triangles)
     area = float(np.linalg.norm(vectors, axis=1).sum())
     flatness = float(np.linalg.norm(vectors.sum(axis=0))) / max(area, 1e-30)
@@ -194,20 +188,19 @@ def _need(mesh: Mesh) -> float:
 
 
 def _shares(counts: list[int], weights: list[float], budget: int) -> list[int]:
-    """Triangles for each object: all of its own where they are fewer than its share, at least `MIN_TRIANGLES` where the
-    budget allows."""
-    least = min(MIN_TRIANGLES, budget // max(len(counts), 1))
-    shares = np.minimum(counts, least)
+    """Triangles of each object: at most its count, and at least `MIN_TRIANGLES` where count and budget allow."""
+    minimum = min(MIN_TRIANGLES, budget // max(len(counts), 1))
+    shares = np.minimum(counts, minimum)
     weight = np.maximum(np.asarray(weights, np.float64), 1e-12)
     unsettled = np.ones(len(counts), bool)
     while unsettled.any():
-        rest = budget - shares[~unsettled].sum()
-        fair = np.maximum(rest * weight / weight[unsettled].sum(), least)
-        # Objects below the floor of the share, or that need less than it, are settled; the others divide what is left.
-        settled = unsettled & ((np.asarray(counts) <= fair) | (fair <= least))
+        remaining = budget - shares[~unsettled].sum()
+        fair = np.maximum(remaining * weight / weight[unsettled].sum(), minimum)
+        # Settle objects at the minimum and those with fewer triangles than their share; the others share the remainder.
+        settled = unsettled & ((np.asarray(counts) <= fair) | (fair <= minimum))
         if not settled.any():
             shares[unsettled] = fair[unsettled].astype(int)
             break
-        shares[settled] = np.minimum(np.asarray(counts), np.maximum(fair.astype(int), least))[settled]
+        shares[settled] = np.minimum(np.asarray(counts), np.maximum(fair.astype(int), minimum))[settled]
         unsettled &= ~settled
     return [int(share) for share in shares]

@@ -1,8 +1,8 @@
-"""The stages that objects stand on: a floor and up to three walls around [-0.5, 0.5]^3, open toward -Y and upward.
+"""Stages: a floor and up to three walls around the objects in [-0.5, 0.5]^3, open toward -Y and upward.
 
 World frame: right-handed, Z up, scene units. Cameras stand at -Y and look along +Y; lights stand in front or above.
-The walls are planes cut into triangles of similar size, as the models were trained (spec scenes.md), with alternating
-diagonals so that no direction is preferred.
+The walls are planes cut into triangles of similar size, as in the models' training scenes (spec scenes.md). Their
+diagonals alternate, so that no direction is preferred.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ StageKind = Literal["floor", "wall", "corner", "box"]
 STAGE_KINDS: tuple[str, ...] = get_args(StageKind)
 WALL_NAMES = ("floor", "wall_back", "wall_left", "wall_right")
 
-# Greys that differ a little, so that the edges between floor and walls stay visible in flat light.
+# The greys differ a little, so that the edges between floor and walls are visible in flat light.
 DEFAULT_MATERIALS: Mapping[str, Material] = {
-    "floor": Material((0.5, 0.5, 0.5), (0.0, 0.0, 0.0), 0.9),
-    "wall_back": Material((0.55, 0.55, 0.55), (0.0, 0.0, 0.0), 0.9),
-    "wall_left": Material((0.45, 0.45, 0.45), (0.0, 0.0, 0.0), 0.9),
-    "wall_right": Material((0.45, 0.45, 0.45), (0.0, 0.0, 0.0), 0.9),
+    name: Material((grey, grey, grey), (0.0, 0.0, 0.0), 0.9)
+    for name, grey in zip(WALL_NAMES, (0.5, 0.55, 0.45, 0.45), strict=True)
 }
 
 
 def stage_kind(names: Iterable[str]) -> str:
-    """The kind of stage whose walls are among the objects of these names; "none" without any."""
+    """The kind of stage whose walls are among these object names; "none" without any."""
     count = len(set(names).intersection(WALL_NAMES))
     return "none" if count == 0 else STAGE_KINDS[count - 1]
 
@@ -46,16 +44,16 @@ def stage_meshes(
     side: str = "left",
     materials: Mapping[str, Material] | None = None,
 ) -> list[Mesh]:
-    """The meshes of a stage, floor first; the front faces look at the scene.
+    """The meshes of a stage, floor first, with their front toward the objects.
 
     Args:
         kind: "floor"; "wall" (floor and back wall at +Y); "corner" (and one side wall); "box" (and both side walls).
         floor_height: z of the floor, scene units.
         wall_top: z of the upper edge of the walls.
         half_width: the floor spans [-half_width, half_width] in x and y; the walls stand on its edges.
-        divisions: squares along an edge; a wall has 2 * divisions**2 triangles (2, 3, 4 give 8, 18, 32).
+        divisions: squares along an edge; a wall has 2 * divisions**2 triangles.
         side: "left" (-X) or "right" (+X), the side wall of a corner.
-        materials: replaces `DEFAULT_MATERIALS` for the names given ("floor", "wall_back", "wall_left", "wall_right").
+        materials: by wall name; replaces those of `DEFAULT_MATERIALS`.
 
     Returns:
         One Mesh for each wall, named as in `WALL_NAMES`.
@@ -75,27 +73,24 @@ def stage_meshes(
             f"wall_top is {wall_top:g}, floor_height is {floor_height:g}, half_width is {half_width:g}",
             "expected wall_top above floor_height and a positive half_width",
         )
-    unknown = sorted(set(materials or {}) - set(WALL_NAMES))
+    materials = materials or {}
+    unknown = sorted(set(materials) - set(WALL_NAMES))
     if unknown:
         raise InputError(
             "stage", f"material for unknown wall {unknown[0]!r}", f"expected one of {', '.join(WALL_NAMES)}"
         )
-    chosen = {**DEFAULT_MATERIALS, **(materials or {})}
-    names = {
-        "floor": ("floor",),
-        "wall": ("floor", "wall_back"),
-        "corner": ("floor", "wall_back", f"wall_{side}"),
-        "box": WALL_NAMES,
-    }[kind]
+    materials = {**DEFAULT_MATERIALS, **materials}
+    corner = ("floor", "wall_back", f"wall_{side}")
+    names = corner if kind == "corner" else WALL_NAMES[: STAGE_KINDS.index(kind) + 1]
     width, height = 2 * half_width, wall_top - floor_height
-    # Origin corner, first and second edge; their cross product points into the scene.
-    frames: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]] = {
+    # A corner and two edges of each wall; the cross product of the edges points to the objects.
+    frames = {
         "floor": ((-half_width, -half_width, floor_height), (width, 0, 0), (0, width, 0)),
         "wall_back": ((-half_width, half_width, floor_height), (width, 0, 0), (0, 0, height)),
         "wall_left": ((-half_width, -half_width, floor_height), (0, width, 0), (0, 0, height)),
         "wall_right": ((half_width, half_width, floor_height), (0, -width, 0), (0, 0, height)),
     }
-    return [Mesh(name, _grid(*frames[name], divisions), materials=chosen[name].row()) for name in names]
+    return [Mesh(name, _grid(*frames[name], divisions), materials=materials[name].row()) for name in names]
 
 
 def _grid(origin: npt.ArrayLike, edge_u: npt.ArrayLike, edge_v: npt.ArrayLike, divisions: int) -> Float32Array:

@@ -1,4 +1,4 @@
-"""Smaller triangles where a mesh or a scene has very large ones. Units: those of the scene."""
+"""Subdivision of large triangles in meshes and scenes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ MAX_SUBDIVIDED = 1_000_000
 
 
 def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
-    """Cut triangles until no edge is longer than `max_edge`; neighbours are cut alike, so no cracks open.
+    """Cut triangles until no edge is longer than `max_edge` (scene units).
 
-    Positions, normals and texture patches are interpolated.
+    Neighbours cut their common edge at the same point, so no cracks open. Positions, normals and texture patches are
+    interpolated.
 
     Returns:
-        The mesh, and a line for `Scene.notes`; the same mesh and "" when nothing was too long.
+        The mesh and a line for `Scene.notes`; the same mesh and "" when no edge is too long.
 
     Raises:
         InputError: max_edge is not positive, or would make more than a million triangles.
@@ -30,14 +31,15 @@ def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
         raise InputError(
             f"object {mesh.name!r}", f"max_edge is {max_edge}", "expected a positive length in scene units"
         )
+    too_many = InputError(
+        f"object {mesh.name!r}",
+        f"max_edge {max_edge:g} makes more than {MAX_SUBDIVIDED:,} triangles",
+        "give a larger max_edge",
+    )
     if areas(mesh.triangles).sum() > MAX_SUBDIVIDED * max_edge**2:
-        raise InputError(
-            f"object {mesh.name!r}",
-            f"max_edge {max_edge:g} would make more than {MAX_SUBDIVIDED:,} triangles",
-            "give a larger one",
-        )
-    # Each corner of a piece: its position, and its weights in the original triangle. Both neighbours of an edge halve
-    # it from the same numbers, so they agree on the point to the last bit.
+        raise too_many
+    # (M, 3, 6): position of each corner and its weights in the original triangle. Both neighbours of an edge halve it
+    # from the same numbers, so their points are equal to the bit.
     weights = np.broadcast_to(np.eye(3), mesh.triangles.shape)
     pieces, source = np.concatenate([mesh.triangles.astype(np.float64), weights], axis=2), np.arange(len(mesh))
     while True:
@@ -46,11 +48,7 @@ def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
             break
         pieces, source = _split(pieces, source, long)
         if len(pieces) > MAX_SUBDIVIDED:
-            raise InputError(
-                f"object {mesh.name!r}",
-                f"max_edge {max_edge:g} makes more than {MAX_SUBDIVIDED:,} triangles",
-                "give a larger one",
-            )
+            raise too_many
     if len(pieces) == len(mesh):
         return mesh, ""
     normals = pieces[..., 3:] @ mesh.normals[source].astype(np.float64)
@@ -66,12 +64,12 @@ def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
 
 
 def _split(pieces: Float64Array, source: Int64Array, long: BoolArray) -> tuple[Float64Array, Int64Array]:
-    """Halve the marked edges (edge k runs from corner k to k + 1) of all pieces, which keep their order."""
+    """Halve the edges marked in `long` (edge k runs from corner k to k + 1); pieces stay in the order of `source`."""
     count = long.sum(axis=1)
     # Turn each piece so that one long edge is edge 0, and of two long edges the second is edge 1.
     turn = np.where(count == 2, long.argmin(axis=1) + 1, long.argmax(axis=1))
-    order = (turn[:, None] + np.arange(3)) % 3
-    v = np.take_along_axis(pieces, order[..., None], axis=1)
+    turned = (turn[:, None] + np.arange(3)) % 3
+    v = np.take_along_axis(pieces, turned[..., None], axis=1)
     points = np.concatenate([v, (v + np.roll(v, -1, axis=1)) / 2], axis=1)
     # Corners 0 … 2, middles of the edges 3 … 5.
     templates = {
@@ -80,23 +78,25 @@ def _split(pieces: Float64Array, source: Int64Array, long: BoolArray) -> tuple[F
         2: [[3, 1, 4], [0, 3, 4], [0, 4, 2]],
         3: [[0, 3, 5], [3, 1, 4], [5, 4, 2], [3, 4, 5]],
     }
-    cut, owner = [], []
+    cut, parents = [], []
     for number, template in templates.items():
         rows = np.flatnonzero(count == number)
-        # Pieces that stay whole keep their first corner too.
-        chosen = points[rows] if number else pieces[rows]
-        cut.append(chosen[:, np.array(template)].reshape(-1, *pieces.shape[1:]))
-        owner.append(np.repeat(rows, len(template)))
-    rank = np.argsort(np.concatenate(owner), kind="stable")
-    return np.concatenate(cut)[rank], source[np.concatenate(owner)[rank]]
+        # Uncut pieces keep their first corner.
+        corners = points[rows] if number else pieces[rows]
+        cut.append(corners[:, np.array(template)].reshape(-1, *pieces.shape[1:]))
+        parents.append(np.repeat(rows, len(template)))
+    parent = np.concatenate(parents)
+    order = np.argsort(parent, kind="stable")
+    return np.concatenate(cut)[order], source[parent[order]]
 
 
 def subdivide_scene(scene: Scene, max_edge: float | str = "auto", budget: int = DEFAULT_BUDGET) -> Scene:
-    """Cut the large triangles of a scene, see `subdivide`; lights stay as they are.
+    """Cut the large triangles of a scene, except its lights; see `subdivide`.
 
     Args:
-        max_edge: longest edge in scene units, or "auto": 0.25, longer where the budget asks for it.
-        budget: most triangles afterwards.
+        scene: the scene.
+        max_edge: longest edge in scene units, or "auto": 0.25, or more where the budget requires it.
+        budget: largest number of triangles afterwards.
 
     Returns:
         The scene with a note for each object that changed.
@@ -127,11 +127,11 @@ def subdivide_scene(scene: Scene, max_edge: float | str = "auto", budget: int = 
     return scene.replace(objects=tuple(mesh for mesh, _ in results), notes=(*scene.notes, *notes)) if notes else scene
 
 
-def quartered(vertices: Float64Array, faces: Int64Array) -> tuple[Float64Array, Int64Array]:
-    """Each face (F, 3) cut into four at the middles of its edges.
+def quarter(vertices: Float64Array, faces: Int64Array) -> tuple[Float64Array, Int64Array]:
+    """Cut each face (F, 3) into four at the middles of its edges.
 
-    `trimesh.remesh.subdivide` makes the same surface with its corners in another order, which changes the last bits of
-    normals; the training scenes of a seed are the same to the bit.
+    `trimesh.remesh.subdivide` orders the corners in another way, which changes the last bits of normals; the scene of
+    a seed must stay the same to the bit.
     """
     edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]], axis=-1).reshape(-1, 2)
     unique, index = np.unique(edges, axis=0, return_inverse=True)

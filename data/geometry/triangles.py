@@ -1,6 +1,6 @@
-"""Area, corners, edges and connected parts of triangles; vertex normals that are smooth but for creases.
+"""Area, corners, edges and connected parts of triangles; smooth vertex normals with creases.
 
-Triangles are soups (N, 3, 3) of corner positions, or faces (F, 3) that name V vertices.
+Triangles are soups (N, 3, 3) of corner positions, or faces (F, 3) that index V vertices.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ CREASE_DEGREES = 30.0
 
 
 def unique_rows(rows: AnyArray) -> tuple[Int64Array, Int64Array]:
-    """The distinct rows of an array of numbers, in an order that depends only on them.
+    """The distinct rows of an array, in an order that depends only on their values.
 
     Args:
-        rows: (M, K) floats (equal means ==; no NaN) or integers.
+        rows: (M, K) floats (compared with ==; no NaN) or integers.
 
     Returns:
-        (U,) index of the first of each distinct row, (M,) which of them each row is.
+        (U,) index of the first occurrence of each distinct row, (M,) number of each row's distinct row.
     """
     # Adding zero turns -0.0 into 0.0, so that equal numbers have equal bits.
     bits = np.ascontiguousarray(rows + 0).view(np.dtype(f"u{rows.dtype.itemsize}")).astype(np.uint64)
-    # One sort of a 64-bit hash takes a tenth of the time of sorting rows.
+    # Sorting 64-bit hashes takes a tenth of the time of sorting rows.
     key = np.zeros(len(rows), np.uint64)
     for column in bits.T:
         key = (key ^ column) * np.uint64(0x9E3779B97F4A7C15)
@@ -31,13 +31,13 @@ def unique_rows(rows: AnyArray) -> tuple[Int64Array, Int64Array]:
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     if (rows[first[inverse]] == rows).all():
         return first, inverse
-    # Two rows with one hash: one chance in a million for a million rows.
+    # Two distinct rows have the same hash: a chance of one in a million for a million rows.
     _, first, inverse = np.unique(bits, axis=0, return_index=True, return_inverse=True)
     return first, inverse.reshape(-1)
 
 
 def area_vectors(triangles: AnyArray) -> Float64Array:
-    """(N, 3) normal of each triangle, as long as its area.
+    """(N, 3) normal of each triangle with its area as length.
 
     Args:
         triangles: (N, 3, 3) corner positions, counter-clockwise seen from outside.
@@ -54,7 +54,7 @@ def areas(triangles: AnyArray) -> Float64Array:
 
 
 def has_area(triangles: AnyArray) -> BoolArray:
-    """(N,) whether the corners of a triangle (N, 3, 3) are not in one line."""
+    """(N,) whether each triangle (N, 3, 3) has an area other than zero."""
     return np.asarray((area_vectors(triangles) != 0).any(axis=1))
 
 
@@ -66,16 +66,12 @@ def face_normals(triangles: AnyArray) -> Float64Array:
 
 
 def merge_corners(triangles: AnyArray) -> Int64Array:
-    """(N, 3) number of the distinct position at each corner; positions are the same only when they are equal.
-
-    Args:
-        triangles: (N, 3, 3) corner positions.
-    """
+    """(N, 3) number of the vertex at each corner of triangles (N, 3, 3); exactly equal positions are one vertex."""
     return unique_rows(triangles.reshape(-1, 3))[1].reshape(-1, 3)
 
 
 def weld(triangles: AnyArray) -> tuple[Float64Array, Int64Array]:
-    """(V, 3) vertices and (N, 3) faces of triangles (N, 3, 3); corners at exactly equal positions are one vertex."""
+    """(V, 3) vertices and (N, 3) faces of triangles (N, 3, 3); exactly equal positions are one vertex."""
     faces = merge_corners(triangles)
     vertices = np.empty((int(faces.max()) + 1, 3))
     vertices[faces] = triangles
@@ -83,41 +79,40 @@ def weld(triangles: AnyArray) -> tuple[Float64Array, Int64Array]:
 
 
 def half_edges(faces: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Half-edges of faces (F, 3), numbered 3 * face + corner, from that corner to the next: two (M,) that lie on one
-    edge, and the (K,) that have no partner."""
+    """Pairs of half-edges of faces (F, 3); half-edge 3 * face + corner runs from that corner to the next.
+
+    Returns:
+        (M,) and (M,) two half-edges of the same edge, (K,) half-edges without a partner.
+    """
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     key = np.minimum(start, end) * (int(faces.max(initial=0)) + 1) + np.maximum(start, end)
     order = np.argsort(key, kind="stable")
     same = key[order][1:] == key[order][:-1]
-    alone = np.ones(len(key), bool)
-    alone[1:] &= ~same
-    alone[:-1] &= ~same
-    return order[:-1][same], order[1:][same], order[alone]
+    unpaired = np.ones(len(key), bool)
+    unpaired[1:] &= ~same
+    unpaired[:-1] &= ~same
+    return order[:-1][same], order[1:][same], order[unpaired]
 
 
 def open_edges(faces: Int64Array) -> Int64Array:
-    """(K, 2) vertices of the edges that faces (F, 3) do not run through equally often in both directions."""
+    """(K, 2) vertices of the edges that faces (F, 3) do not use equally often in both directions."""
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     size = int(faces.max(initial=0)) + 1
     key, index = np.unique(np.minimum(start, end) * size + np.maximum(start, end), return_inverse=True)
-    # An edge without length runs in no direction.
+    # The sign of an edge from a vertex to itself is zero, so that it counts as balanced.
     balance = np.bincount(index.ravel(), np.sign(end - start))
     return np.stack([key // size, key % size], axis=1)[balance != 0]
 
 
 def is_closed(faces: Int64Array) -> bool:
-    """Whether every directed edge of faces (F, 3) is met by exactly one in the other direction."""
+    """Whether every directed edge of faces (F, 3) occurs once, and once in the other direction."""
     directed = faces.ravel() * (int(faces.max(initial=0)) + 1) + np.roll(faces, -1, axis=1).ravel()
     return len(np.unique(directed)) == len(directed) and not len(open_edges(faces))
 
 
 def connected_parts(triangles: AnyArray) -> Int64Array:
-    """(N,) number of the part of each triangle, in order of first appearance; triangles that share a corner position
-    belong to one part.
-
-    Args:
-        triangles: (N, 3, 3) corner positions.
-    """
+    """(N,) number of the part of each triangle (N, 3, 3), in order of first appearance; triangles with a common corner
+    position belong to one part."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -130,7 +125,7 @@ def connected_parts(triangles: AnyArray) -> Int64Array:
 
 
 def corner_angles(triangles: AnyArray) -> Float64Array:
-    """(N, 3) interior angles in radians; zero at a corner whose edge has no length."""
+    """(N, 3) interior angles of triangles (N, 3, 3) in radians; zero beside an edge without length."""
     corners = np.asarray(triangles, np.float64)
     forward = np.roll(corners, -1, axis=1) - corners
     backward = np.roll(corners, 1, axis=1) - corners
@@ -142,12 +137,12 @@ def corner_angles(triangles: AnyArray) -> Float64Array:
 def smooth_normals(
     triangles: AnyArray, crease: float = CREASE_DEGREES, corners: Int64Array | None = None
 ) -> Float32Array:
-    """Unit vertex normals, averaged by angle over the faces that meet at a corner without a crease between them.
+    """Unit vertex normals: the mean, weighted by angle, over the faces around a corner that no crease separates.
 
     Args:
         triangles: (N, 3, 3) corner positions, counter-clockwise seen from outside, any units.
-        crease: edges where the face normals differ by this many degrees or more stay sharp.
-        corners: (N, 3) number of the position at each corner, see `merge_corners`, if already known.
+        crease: edges between face normals that differ by this many degrees or more stay sharp.
+        corners: (N, 3) vertex at each corner; None takes `merge_corners`.
 
     Returns:
         (N, 3, 3) float32; zeros at a triangle without area that has no smooth neighbour.
@@ -162,13 +157,13 @@ def smooth_normals(
     face = face_normals(points)
 
     start, end = corners.ravel(), np.roll(corners, -1, axis=1).ravel()
-    one, two, _ = half_edges(corners)
-    # Neighbours that agree about the outside list their edge in opposite order.
-    cosine = (face[one // 3] * face[two // 3]).sum(-1)
-    joined = (cosine > np.cos(np.radians(crease))) & (start[one] == end[two])
-    one, two = one[joined], two[joined]
-    one_next, two_next = 3 * (one // 3) + (one + 1) % 3, 3 * (two // 3) + (two + 1) % 3
-    links = np.concatenate([one, one_next]), np.concatenate([two_next, two])
+    first, second, _ = half_edges(corners)
+    cosine = (face[first // 3] * face[second // 3]).sum(-1)
+    # Consistently oriented neighbours run along their edge in opposite directions.
+    joined = (cosine > np.cos(np.radians(crease))) & (start[first] == end[second])
+    first, second = first[joined], second[joined]
+    first_next, second_next = 3 * (first // 3) + (first + 1) % 3, 3 * (second // 3) + (second + 1) % 3
+    links = np.concatenate([first, first_next]), np.concatenate([second_next, second])
     graph = coo_matrix((np.ones(len(links[0]), np.int8), links), shape=(3 * count, 3 * count))
     fan = connected_components(graph, directed=False)[1]
 

@@ -1,4 +1,4 @@
-"""Data sets of format 2, whose shards are uncompressed npz, written again in the present format."""
+"""Conversion of data sets of format 2, whose shards are uncompressed npz, to the current format."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ OLD_FORMAT = 2
 def convert_set(
     source: str | os.PathLike[str], folder: str | os.PathLike[str], progress: Progress = silent
 ) -> dict[str, int]:
-    """Write a data set of format 2 as one of the present format, with the same arrays to the bit.
+    """Convert a data set of format 2 to the current format; the arrays stay the same to the bit.
 
     Args:
-        source: the folder of format 2, which stays as it is.
-        folder: made if it does not exist; one that holds a part of the converted set is completed.
+        source: folder of format 2; not changed.
+        folder: created if missing; a partly converted set is completed.
         progress: called with ("shards", done, total).
 
     Returns:
-        Counts: `shards` in all, and how many of them were `converted` now.
+        Counts: `shards` in total, and those `converted` by this call.
 
     Raises:
-        InputError: `source` is no data set of format 2 or has a shard that is damaged, or `folder` holds another set.
+        InputError: `source` is no data set of format 2 or has a damaged shard, or `folder` holds another set.
     """
     source, folder = Path(source), Path(folder)
     old = _read_old(source)

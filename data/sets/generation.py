@@ -1,7 +1,7 @@
-"""Makes data sets: procedural scenes, path-traced, shard by shard, by any number of processes and machines.
+"""Generation of data sets: path-traced procedural scenes, by any number of processes and machines.
 
-A shard is made from its index, the recipe and the user's meshes alone. So processes and machines can share a folder,
-and a run that was killed goes on where it was.
+A shard depends only on its index, the recipe and the user's meshes. So processes and machines can share a folder, and
+a stopped run can continue.
 """
 
 from __future__ import annotations
@@ -30,24 +30,25 @@ from renderformer.data.sets.shards import (
 from renderformer.data.sets.user_meshes import UserMesh
 from renderformer.data.sets.workers import run_jobs
 
-# A picture is left out at a pixel where it exceeds the mean of the others by this much (see `robust_mean`).
+# At each pixel, a picture above FIREFLY_FACTOR * (mean of the others) + FIREFLY_OFFSET is left out (`robust_mean`).
 FIREFLY_FACTOR, FIREFLY_OFFSET = 2.0, 0.1
-# What scenes and pictures depend on, beside this package, whose tests hold it to the same scenes.
+# Packages whose versions scenes and pictures depend on. The version of this package may change: its tests make sure
+# that the scenes of a seed do not.
 PACKAGES = ("numpy", "mitsuba", "manifold3d", "scikit-image", "fast-simplification")
 
-# The user's meshes, sent to each worker process once at its start.
+# The user's meshes; each worker process receives them once, at its start.
 _process_meshes: tuple[UserMesh, ...] = ()
 
 
 def robust_mean(batches: Float32Array) -> Float32Array:
-    """The average over independent pictures, leaving out per pixel the brightest one where it is a firefly.
+    """The mean of independent pictures without, at each pixel, the brightest one where it is a firefly.
 
     Caustics of small bright lights put a few samples of enormous weight into single pixels. Measured on 12 scenes at
-    64 x 64 and 4 x 16 samples against 1280: 37.7 dB instead of 37.2 for the plain average, up to 2.5 dB on single
-    scenes, worse on none by more than 0.1; it loses 0.5 % of the light.
+    64 x 64 and 4 x 16 samples against 1280 samples: 37.7 dB instead of 37.2 for the plain mean, up to 2.5 dB better on
+    single scenes and at most 0.1 worse; 0.5 % of the light is lost.
 
     Args:
-        batches: (K, H, W, 3) linear radiance; with K < 3 this is the plain average.
+        batches: (K, H, W, 3) linear radiance; K < 3 gives the plain mean.
 
     Returns:
         (H, W, 3) float32.
@@ -63,13 +64,13 @@ def robust_mean(batches: Float32Array) -> Float32Array:
 
 
 def make_shard(recipe: Recipe, index: int, meshes: Sequence[UserMesh] = ()) -> Arrays:
-    """The arrays of one shard (see `renderformer.data.sets.shards`), made in this process.
+    """The arrays of one shard (see `renderformer.data.sets.shards`).
 
     Raises:
         InputError: the extra `reference` is not installed.
     """
     from renderformer.data.sets.mitsuba import ReferenceScene
-    from renderformer.data.sets.procedural import procedural_scene
+    from renderformer.data.sets.procedural_scenes import procedural_scene
 
     first = recipe.seed + index * recipe.scenes_per_shard
     size, share = recipe.resolution, recipe.spp // recipe.batches
@@ -97,25 +98,24 @@ def generate(
     meshes: Sequence[UserMesh] = (),
     progress: Progress = silent,
 ) -> list[int]:
-    """Write the shards that hold `scenes` scenes; those that exist are kept, so a stopped run goes on.
+    """Write the missing shards of a data set with `scenes` scenes.
 
     Args:
-        folder: made if it does not exist; must hold the same recipe if it holds one.
+        folder: created if missing; a manifest in it must hold the same recipe, meshes and package versions.
         scenes: rounded up to whole shards.
-        recipe: None takes the folder's own, or the default in a new folder.
+        recipe: None takes the folder's recipe, or the default in a new folder.
         workers: processes, each single-threaded.
-        machine: (k, n) makes only the k-th of every n shards (1 <= k <= n), for sharing the work of one folder.
-        meshes: of the user, a share of the objects (see `procedural_scene`); the same as before in a folder that has
-            a manifest.
-        progress: called with ("shards", done, total), those that were there already counted as done.
+        machine: (k, n) makes only the k-th of every n shards (1 <= k <= n), so that n machines share a folder.
+        meshes: of the user, for a share of the objects (see `procedural_scene`).
+        progress: called with ("shards", done, total); existing shards count as done.
 
     Returns:
         Indices of the shards that this call made.
 
     Raises:
-        InputError: counts that are not positive, seeds that run into those of another kind of set, another recipe,
-            other meshes or other versions of the packages in the folder, a damaged shard, a folder that cannot be
-            written, or the extra `reference` is not installed.
+        InputError: counts that are not positive, seeds of more than one kind of set, another recipe, other meshes or
+            other package versions in the folder, a damaged shard, a folder that cannot be written, or the extra
+            `reference` is not installed.
     """
     number, machines = machine
     if scenes < 1 or workers < 1 or not 1 <= number <= machines:
@@ -125,29 +125,31 @@ def generate(
             "expected at least 1 of each, and no machine beyond the last",
         )
     folder = Path(folder)
-    recipe = _settle(folder, recipe, meshes, scenes)
+    recipe = _settle_recipe(folder, recipe, meshes, scenes)
     share = range(number - 1, -(-scenes // recipe.scenes_per_shard), machines)
     missing = [index for index in share if not shard_path(folder, index).exists()]
     present = [shard_path(folder, index) for index in share if index not in missing]
-    # Those of a killed run have no hash yet; they are read once, so that a damaged one is noticed.
+    # The manifest has no hashes of shards from a killed run, so these are read to check them.
     manifest = read_manifest(folder)
     hashes = {path.name: check_shard(path, manifest)[0] for path in present if path.name not in manifest.shards}
     remove_leftovers(folder)
-    made: list[int] = []
+    indices: list[int] = []
     try:
         progress("shards", len(present), len(share))
         jobs = [(folder, recipe, index) for index in missing]
-        for index, digest in run_jobs(_make, jobs, workers, functools.partial(_receive_meshes, tuple(meshes))):
-            made.append(index)
+        for index, digest in run_jobs(
+            _make_and_write, jobs, workers, functools.partial(_receive_meshes, tuple(meshes))
+        ):
+            indices.append(index)
             hashes[shard_path(folder, index).name] = digest
-            progress("shards", len(present) + len(made), len(share))
+            progress("shards", len(present) + len(indices), len(share))
     finally:
         record_hashes(folder, hashes)
-    return sorted(made)
+    return sorted(indices)
 
 
-def _settle(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], scenes: int) -> Recipe:
-    """The recipe to use; the manifest of a new folder is written, that of an old one compared."""
+def _settle_recipe(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], scenes: int) -> Recipe:
+    """The recipe to use; writes the manifest of a new folder, compares with the manifest of an existing one."""
     hashes = {mesh.name: mesh.digest for mesh in meshes}
     path = folder / MANIFEST_FILE
     if not path.exists():
@@ -158,11 +160,11 @@ def _settle(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], sce
     manifest = read_manifest(folder)
     _check_range(folder, manifest.recipe, scenes)
     if recipe is not None and recipe != manifest.recipe:
-        before, now = manifest.recipe.model_dump(), recipe.model_dump()
-        key = next(key for key in now if now[key] != before[key])
+        stored, requested = manifest.recipe.model_dump(), recipe.model_dump()
+        key = next(key for key in requested if requested[key] != stored[key])
         raise InputError(
             path,
-            f"the folder holds another recipe, {key} is {before[key]} there and {now[key]} here",
+            f"the folder holds another recipe, {key} is {stored[key]} there and {requested[key]} here",
             "use the same values or another folder",
         )
     names = sorted(set(manifest.meshes) | set(hashes))
@@ -171,12 +173,12 @@ def _settle(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], sce
     return manifest.recipe
 
 
-def _check_same(path: Path, label: str, names: Sequence[str], before: dict[str, str], now: dict[str, str]) -> None:
+def _check_same(path: Path, label: str, names: Sequence[str], stored: dict[str, str], new: dict[str, str]) -> None:
     for name in names:
-        if before.get(name) != now.get(name):
+        if stored.get(name) != new.get(name):
             raise InputError(
                 path,
-                f"{label} {name} is {before.get(name, 'none')[:16]} there and {now.get(name, 'none')[:16]} here, so "
+                f"{label} {name} is {stored.get(name, 'none')[:16]} there and {new.get(name, 'none')[:16]} here, so "
                 "scenes would not be the same",
                 "use the same or another folder",
             )
@@ -189,7 +191,6 @@ def _check_range(folder: Path, recipe: Recipe, scenes: int) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """Versions of everything that a scene or picture depends on."""
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
@@ -201,8 +202,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _make(folder: Path, recipe: Recipe, index: int) -> tuple[int, str]:
-    """Make and write one shard of scenes with the meshes of this process; returns its index and hash."""
+def _make_and_write(folder: Path, recipe: Recipe, index: int) -> tuple[int, str]:
+    """Make and write one shard; returns its index and hash."""
     return index, write_shard(shard_path(folder, index), make_shard(recipe, index, _process_meshes))
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a data set: the recipe of its scenes, versions of packages, hashes of its shards."""
+"""The manifest of a data set: recipe, package versions, hashes of meshes and shards."""
 
 from __future__ import annotations
 
@@ -17,34 +17,32 @@ from renderformer.data.files import atomic_path
 
 FORMAT: Literal[3] = 3
 MANIFEST_FILE = "manifest.json"
-# Training scenes have seeds below the first of these, held-out ones from there on; imported ones, which have no seed,
-# are numbered from the second. `Recipe.check_range` holds every folder to its own range.
+# Training scenes have seeds below the first number, held-out scenes have seeds from there to the second. Imported
+# scenes have no seed and are numbered from the second. `Recipe.check_range` keeps each set within its range.
 HELD_OUT_SEED, IMPORTED_SEED = 1_000_000_000, 2_000_000_000
-# Of a recipe; 0 in that of imported scenes.
-UNKNOWN_OF_IMPORTED = ("spp", "batches", "depth", "max_triangles")
+# Fields of a recipe that are 0 for imported scenes.
+UNKNOWN_IF_IMPORTED = ("spp", "batches", "depth", "max_triangles")
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 
 
 class Recipe(Declared):
-    """What determines the content of every shard, apart from user meshes, whose hashes the manifest holds.
+    """The parameters that, with the user's meshes, determine the content of every shard.
 
     Attributes:
         seed: of the first scene; scene k of the folder has seed + k.
         views: cameras per scene.
-        resolution: pixels on a side of the square pictures.
-        spp: samples per pixel, in `batches` pictures of equal share that are combined robustly
-            (`generation.robust_mean`).
-        batches: 1 gives the plain average.
+        resolution: pixels per side of the square pictures.
+        spp: samples per pixel over all batches.
+        batches: pictures of spp / batches samples that `generation.robust_mean` combines; 1 or 2 give the plain mean.
         depth: longest light path in segments (see `ReferenceScene`).
-        scenes_per_shard: scenes in one file; the last file of an imported set may have fewer.
+        scenes_per_shard: scenes per file; the last file of an imported set may have fewer.
         max_triangles: of a scene, stage and lights included.
-        imported: the scenes were made elsewhere (`renderformer data import`); then spp, batches, depth and
-            max_triangles are 0, not known.
+        imported: rendered elsewhere (`renderformer data import`); spp, batches, depth and max_triangles are unknown, 0.
 
     Raises:
-        InputError: a count that is not allowed, or samples that do not split into square numbers.
+        InputError: a count out of range, or spp / batches is not a square number.
     """
 
     declared_place: ClassVar[str] = "data set"
@@ -60,7 +58,7 @@ class Recipe(Declared):
 
     @model_validator(mode="after")
     def _check_samples(self) -> Self:
-        for key in UNKNOWN_OF_IMPORTED:
+        for key in UNKNOWN_IF_IMPORTED:
             value = getattr(self, key)
             if self.imported and value:
                 raise InputError("", f"{key} is {value}", "expected 0 (not known) for an imported set")
@@ -68,28 +66,28 @@ class Recipe(Declared):
                 raise InputError("", f"{key} is {value}", "expected a whole number at least 1")
         if self.imported:
             return self
-        share, rest = divmod(self.spp, self.batches)
-        if rest:
+        share, remainder = divmod(self.spp, self.batches)
+        if remainder:
             raise InputError("", f"spp {self.spp} does not split into {self.batches} batches", "give a multiple")
         if math.isqrt(share) ** 2 != share:
-            # Mitsuba's multijitter sampler would round it up, and the manifest would tell less than was spent.
+            # Mitsuba's multijitter sampler would round it up, and the manifest would understate the samples.
             raise InputError("", f"{self.spp} spp in {self.batches} batches are {share} each", "give a square number")
         return self
 
     @property
     def digest(self) -> str:
         """Short hash of the recipe."""
-        # The key `imported` is younger than the hashes that prepared inputs are found by.
-        known = {key: value for key, value in self.model_dump().items() if key != "imported" or value}
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+        # Existing manifests and prepared features have digests without the key `imported`.
+        content = {key: value for key, value in self.model_dump().items() if key != "imported" or value}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def held_out(self) -> bool:
-        """Whether the scenes have seeds that training must not use."""
+        """Whether the seeds are those of held-out scenes, which training must not use."""
         return HELD_OUT_SEED <= self.seed < IMPORTED_SEED
 
     def check_range(self, scenes: int) -> None:
-        """Raise InputError where that many scenes would run into the seeds of another kind of set."""
+        """Raise InputError if the seeds of that many scenes are not all of one kind of set."""
         end = self.seed + scenes
         limit = next((limit for limit in (HELD_OUT_SEED, IMPORTED_SEED) if self.seed < limit), None)
         if self.imported == (limit is not None) or (limit is not None and end > limit):
@@ -106,9 +104,9 @@ class Manifest(Declared):
 
     Attributes:
         digest: of the recipe.
-        versions: of the packages that scenes and pictures depend on, by name.
-        meshes: the user's meshes: name and SHA-256 of the triangles.
-        shards: file name and SHA-256 of the finished shards, as far as recorded.
+        versions: package name to version, of those that scenes and pictures depend on.
+        meshes: name of a user's mesh to the SHA-256 of its triangles.
+        shards: file name of a finished shard to its SHA-256; some may be missing.
     """
 
     format: Literal[3] = FORMAT
@@ -122,12 +120,12 @@ class Manifest(Declared):
     def _check_digest(self) -> Self:
         if self.digest != self.recipe.digest:
             remedy = "a key of the recipe is missing or was edited, make the data set again"
-            raise InputError("", f"digest is {self.digest}, that of its recipe is {self.recipe.digest}", remedy)
+            raise InputError("", f"digest is {self.digest}, but its recipe has {self.recipe.digest}", remedy)
         return self
 
 
 def parse_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The keys and values of a folder's manifest, of any format and not checked.
+    """The unchecked content of a folder's manifest, in any format.
 
     Raises:
         InputError: no manifest, or one that is not a JSON object.
@@ -162,10 +160,10 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
 def write_manifest(
     folder: str | os.PathLike[str], recipe: Recipe, versions: dict[str, str], meshes: dict[str, str] | None = None
 ) -> None:
-    """The manifest of a new folder, which is made where it does not exist.
+    """Write the manifest of a new data set; creates the folder if it is missing.
 
     Raises:
-        InputError: the folder cannot be made or written.
+        InputError: the folder cannot be created or written.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -175,9 +173,9 @@ def write_manifest(
 
 
 def record_hashes(folder: str | os.PathLike[str], hashes: dict[str, str]) -> None:
-    """Add shards (file name: SHA-256) to the manifest.
+    """Add hashes of shards (file name to SHA-256) to the manifest.
 
-    Machines that do this at the same time may lose each other's entries; `shards.verify` adds what is missing.
+    Machines that do this at the same time may lose each other's entries; `shards.verify` adds missing ones.
     """
     manifest = read_manifest(folder)
     if not hashes.items() <= manifest.shards.items():

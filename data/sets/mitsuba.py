@@ -1,10 +1,10 @@
-"""Reference pictures by path tracing with Mitsuba 3 (optional: `pip install renderformer[reference]`).
+"""Path-traced reference pictures with Mitsuba 3 (optional: `pip install renderformer[reference]`).
 
-The reflection model is the one that the released models were trained on (spec training.md): diffuse plus GGX without
-Fresnel, alpha = roughness squared, emission is radiance. Light is one-sided in Mitsuba, so light triangles are turned
-to face the middle of the objects; a closed emitting object keeps its outside.
+The reflection model is that of the released models' training data (spec training.md): diffuse plus GGX without Fresnel,
+alpha = roughness squared, emission is radiance. Mitsuba's emitters are one-sided, so light triangles are flipped to
+face the middle of the objects; closed emitting objects shine outward.
 
-Shapes: N triangles, h x w pixels. Mitsuba's camera has +X left and looks along +Z, ours +X right and along -Z.
+Shapes: N triangles. Mitsuba's camera has +X left and looks along +Z, ours has +X right and looks along -Z.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import area_vectors
 from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 
-# Below this a GGX lobe is a mirror that no light triangle is ever hit through at these sample counts.
+# A GGX lobe below this is a mirror, in which too few samples hit a light triangle.
 MIN_ALPHA = 1e-3
-# Largest sum of diffuse and specular that still counts as 1 after float16 rounding.
+# Diffuse plus specular may exceed 1 by this much, because of float16 rounding.
 ENERGY_SLACK = 1e-3
 
 
 def load_mitsuba(threads: int = 1) -> Any:
-    """The mitsuba module, set to `scalar_rgb`, which for small pictures is as fast as LLVM and needs nothing else.
+    """The mitsuba module with the variant `scalar_rgb`, which needs no LLVM and is as fast for small pictures.
 
     Raises:
         InputError: Mitsuba is not installed.
@@ -39,7 +39,7 @@ def load_mitsuba(threads: int = 1) -> Any:
         raise InputError("reference pictures", "Mitsuba 3 is not installed", remedy) from error
     if mitsuba.variant() != "scalar_rgb":
         mitsuba.set_variant("scalar_rgb")
-    # Rounded sample counts are documented; a line for each picture would drown everything else.
+    # Mitsuba logs a line per picture about rounded sample counts, which `render` documents.
     mitsuba.set_log_level(mitsuba.LogLevel.Error)
     import drjit
 
@@ -50,21 +50,21 @@ def load_mitsuba(threads: int = 1) -> Any:
 def render_reference(
     scene: Scene, camera: Camera, width: int = 64, height: int = 64, spp: int = 64, depth: int = 5, seed: int = 0
 ) -> Float32Array:
-    """One path-traced picture; see `ReferenceScene.render`, which is cheaper for several cameras of one scene."""
+    """One path-traced picture, see `ReferenceScene.render`; use that class for several cameras of one scene."""
     return ReferenceScene(scene, depth).render(camera, width, height, spp, seed)
 
 
 class ReferenceScene:
-    """A scene as Mitsuba holds it, ready for any number of cameras.
+    """A scene in Mitsuba, for any number of cameras.
 
     Args:
         scene: world space, Z up; uniform materials (one row per triangle).
         depth: longest path in segments: 1 shows only emission, 2 adds direct light, and so on.
-        threads: of this process; one by default, since whole processes scale better (spec training.md).
+        threads: of this process; one by default, since processes scale better (spec training.md).
 
     Raises:
-        InputError: Mitsuba is not installed, the scene has texture patches, a material reflects more than all light,
-            or depth is not positive.
+        InputError: Mitsuba is not installed, the scene has texture patches, a material's diffuse + specular is more
+            than 1, or depth is not positive.
     """
 
     def __init__(self, scene: Scene, depth: int = 5, threads: int = 1) -> None:
@@ -86,8 +86,9 @@ class ReferenceScene:
         """Path trace one view.
 
         Args:
-            camera: `fov` is vertical; pixel centres lie at +0.5, each pixel is the plain average of its samples.
-            spp: samples per pixel; the sampler works in grids and rounds up what is no product of two near numbers.
+            camera: `fov` is vertical; pixel centres lie at +0.5, each pixel is the mean of its samples.
+            width, height: pixels.
+            spp: samples per pixel; the sampler uses a grid and rounds up other numbers than near-square products.
             seed: of the sampler; the same seed gives the same picture.
 
         Returns:
@@ -102,15 +103,11 @@ class ReferenceScene:
     def guides(
         self, camera: Camera, width: int = 64, height: int = 64, spp: int = 4, seed: int = 0
     ) -> tuple[Float32Array, Float32Array]:
-        """What a denoiser wants to know beside the picture, of the first surface that each sample meets.
-
-        Args:
-            as in `render`.
+        """Albedo and normal of the first hit surface, as guides for a denoiser; arguments as in `render`.
 
         Returns:
-            Albedo and shading normal (world space), averaged over the samples: (height, width, 3) float32 each, zero
-            where nothing is met. Mitsuba's albedo of glossy surfaces goes up to 2; it is clamped to [0, 1], which
-            denoisers expect.
+            Albedo and shading normal (world space), mean over the samples: (height, width, 3) float32 each, zero
+            without a hit. Mitsuba's albedo of glossy surfaces reaches 2; it is clamped to [0, 1] as denoisers expect.
 
         Raises:
             InputError: a size or sample count that is not positive.
@@ -146,21 +143,18 @@ class ReferenceScene:
         )
 
     def _shapes(self, mesh: Mesh, centre: Float64Array) -> list[Any]:
-        """Mitsuba meshes of one object: one where only the diffuse colour varies, else one per distinct material."""
+        """Mitsuba meshes of one object: one if only the diffuse colour varies, else one per distinct material."""
         rows = mesh.materials
-        rest = np.delete(rows, np.r_[DIFFUSE], axis=1)
-        if not mesh.emits and (rest == rest[0]).all() and not (rows == rows[0]).all():
+        others = np.delete(rows, np.r_[DIFFUSE], axis=1)
+        if not mesh.emits and (others == others[0]).all() and not (rows == rows[0]).all():
             return [self._shape(mesh, np.arange(len(mesh)), colours=rows[:, DIFFUSE])]
         distinct, group = np.unique(rows, axis=0, return_inverse=True)
         return [self._shape(mesh, np.flatnonzero(group.ravel() == i), centre) for i in range(len(distinct))]
 
     def _shape(
-        self,
-        mesh: Mesh,
-        index: AnyArray,
-        centre: Float64Array | None = None,
-        colours: Float32Array | None = None,
+        self, mesh: Mesh, index: AnyArray, centre: Float64Array | None = None, colours: Float32Array | None = None
     ) -> Any:
+        """One Mitsuba mesh of the triangles `index` of an object, lights turned to `centre`."""
         row = mesh.materials[index[0]]
         triangles, normals = mesh.triangles[index], mesh.normals[index]
         emission = row[EMISSION]
@@ -168,7 +162,7 @@ class ReferenceScene:
         properties["bsdf"] = self._mi.load_dict(_bsdf(row, colours))
         if emission.max() > 0:
             assert centre is not None
-            triangles, normals = _turned(triangles, normals, centre)
+            triangles, normals = _facing(triangles, normals, centre)
             properties["emitter"] = self._mi.load_dict({"type": "area", "radiance": _colour(emission)})
         shape = self._mi.Mesh(mesh.name, 3 * len(index), len(index), has_vertex_normals=True, props=properties)
         if colours is not None:
@@ -191,11 +185,11 @@ def _check_energy(mesh: Mesh) -> None:
         )
 
 
-def _turned(triangles: Float32Array, normals: Float32Array, centre: Float64Array) -> tuple[Float32Array, Float32Array]:
-    """Triangles and normals with the corners swapped where the front does not face `centre`, unless they are closed."""
+def _facing(triangles: Float32Array, normals: Float32Array, centre: Float64Array) -> tuple[Float32Array, Float32Array]:
+    """Triangles and normals, flipped where the front does not face `centre`; a closed surface does not change."""
     corners = triangles.astype(np.float64)
     face = area_vectors(corners)
-    # The vector areas of a closed surface add up to nothing.
+    # The area vectors of a closed surface add up to zero.
     if np.linalg.norm(face.sum(axis=0)) < 1e-3 * np.linalg.norm(face, axis=1).sum():
         return triangles, normals
     away = np.einsum("nk,nk->n", face, centre - corners.mean(axis=1)) < 0
@@ -205,10 +199,10 @@ def _turned(triangles: Float32Array, normals: Float32Array, centre: Float64Array
 
 
 def _reflectance(row: Float32Array, colours: Float32Array) -> Float64Array:
-    """(…, 3) reflectance of the diffuse lobe inside the blend, weighted by the specular albedo (spec training.md)."""
-    rest = 1 - float(row[SPECULAR].max())
-    # Half floats may round a material that keeps exactly all energy to slightly more.
-    return np.minimum(colours.astype(np.float64) / rest, 1.0) if rest > ENERGY_SLACK else np.zeros(colours.shape)
+    """(…, 3) reflectance of the diffuse lobe, which the blend weights by 1 - specular (spec training.md)."""
+    weight = 1 - float(row[SPECULAR].max())
+    # Rounding to half floats may make diffuse + specular slightly more than 1.
+    return np.minimum(colours.astype(np.float64) / weight, 1.0) if weight > ENERGY_SLACK else np.zeros(colours.shape)
 
 
 def _bsdf(row: Float32Array, colours: Float32Array | None) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""Scenes that were rendered elsewhere as a data set: scene JSON or H5 files with EXR pictures of their cameras.
+"""Import of scenes that were rendered elsewhere: scene JSON or H5 files with EXR pictures of their cameras.
 
-The original program writes the picture of camera i of `room.h5` to `room_view_i.exr`, which is what is looked for;
-`room.exr` will do for a scene of one camera.
+Camera i of `room.h5` has the picture `room_view_i.exr`, as in the original program; a single camera also `room.exr`.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from renderformer.data.scene import EMISSION, Scene
 from renderformer.data.sets.manifest import IMPORTED_SEED, Recipe, record_hashes, write_manifest
 from renderformer.data.sets.shards import HALF_MAX, STAGES, pack_scenes, shard_path, write_shard
 
-# Called with the name of a scene or picture that is not used, and the reason.
+# Called with the name of a rejected scene or picture, and the reason.
 Reject = Callable[[str, str], None]
 SCENES_PER_SHARD = 32
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A scene file, and the pictures of its cameras in their order; None where none can be used."""
+    """A scene file and the picture of each camera; None where there is no usable picture."""
 
     path: Path
     pictures: tuple[Path | None, ...]
@@ -46,21 +45,21 @@ def import_scenes(
     """Write a data set of scenes that were rendered elsewhere.
 
     Args:
-        sources: scene JSON or H5 files, or folders of them; of two with one name in a folder, the H5 is taken.
-        folder: new, or empty.
+        sources: scene JSON or H5 files, or folders of them; where a folder has both of one name, the H5 file is used.
+        folder: new or empty.
         pictures: folder of the EXR files; None looks beside each scene.
-        views: cameras of a stored scene. None takes the smallest number of pictures that a scene has. A scene with more
-            is stored several times, with other cameras each time.
-        reject: called with the name of a scene or picture that is not used, and the reason: it cannot be read, holds
-            texture patches or light that half floats cannot hold, has no picture, or one that is not square, of
-            another size than the others, or not finite; or its scene has fewer cameras left than `views`.
-        progress: called with the stage and the numbers of scenes done and in all.
+        views: cameras of a stored scene; None takes the smallest number of pictures of a scene. A scene with more is
+            stored several times, with other cameras each time.
+        reject: called with the name of a rejected scene or picture and the reason: unreadable; a scene with texture
+            patches, without pictures, or with light above the range of half floats; a picture that is not square or
+            finite, or has another size than the first one; cameras left over that are fewer than `views`.
+        progress: called with (stage, scenes done, scenes in total).
 
     Returns:
         Counts: source `scenes` used, `views`, and `stored scenes`.
 
     Raises:
-        InputError: the folder is not empty, a source does not exist, or nothing can be used.
+        InputError: the folder is not empty, a source does not exist, or nothing is usable.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -72,10 +71,10 @@ def import_scenes(
         try:
             scene = _usable_scene(path)
             files = _pictures_of(path, len(scene.cameras), None if pictures is None else Path(pictures))
-            checked, size = _usable_pictures(files, size, reject)
-            if not any(checked):
+            accepted, size = _usable_pictures(files, size, reject)
+            if not any(accepted):
                 raise InputError(path, f"has no usable picture, such as {path.stem}_view_0.exr", "give their folder")
-            usable.append(_Source(path, checked))
+            usable.append(_Source(path, accepted))
         except InputError as error:
             reject(str(path), error.problem)
         progress("looking", done, len(paths))
@@ -95,7 +94,7 @@ def _scene_files(source: Path, reject: Reject) -> list[Path]:
     binary = {path.with_suffix("") for path in paths if path.suffix.lower() != ".json"}
     for path in paths:
         if path.suffix.lower() == ".json" and path.with_suffix("") in binary:
-            reject(str(path), "is there as H5 too, which is taken")
+            reject(str(path), "the H5 file of the same name is used")
     return [path for path in paths if path.suffix.lower() != ".json" or path.with_suffix("") not in binary]
 
 
@@ -107,22 +106,22 @@ def _usable_scene(path: Path) -> Scene:
     if scene.patches is not None:
         raise InputError(path, "has texture patches, which shards do not hold", "give it uniform materials")
     if not scene.cameras:
-        raise InputError(path, "has no cameras", "give it those of its pictures")
+        raise InputError(path, "has no cameras", "add the cameras of its pictures")
     if brightest > HALF_MAX:
         raise InputError(path, f"emits {brightest:g}, more than {HALF_MAX:g}", "scale its light down")
     return scene
 
 
 def _pictures_of(path: Path, cameras: int, pictures: Path | None) -> list[Path]:
-    """Where the pictures of a scene's cameras should be."""
-    beside = path.parent if pictures is None else pictures
-    files = [beside / f"{path.stem}_view_{i}.exr" for i in range(cameras)]
-    single = beside / f"{path.stem}.exr"
+    """Paths of the pictures of a scene's cameras, which may not exist."""
+    folder = path.parent if pictures is None else pictures
+    files = [folder / f"{path.stem}_view_{i}.exr" for i in range(cameras)]
+    single = folder / f"{path.stem}.exr"
     return [single] if cameras == 1 and single.is_file() and not files[0].is_file() else files
 
 
 def _usable_pictures(files: list[Path], size: int | None, reject: Reject) -> tuple[tuple[Path | None, ...], int | None]:
-    """The pictures that can be used, and the size of all; the first one sets it."""
+    """The usable pictures, and their common size; the first usable picture sets it."""
     usable: list[Path | None] = []
     for file in files:
         try:
@@ -161,22 +160,22 @@ def _read_picture(path: Path) -> Float32Array:
 
 
 def _groups(sources: list[_Source], views: int, reject: Reject) -> Iterator[tuple[_Source, list[int]]]:
-    """Each scene as often as it has `views` pictures, with the numbers of the cameras."""
+    """Each scene with the numbers of `views` of its cameras, once per full group of cameras."""
     for source in sources:
         cameras = [i for i, picture in enumerate(source.pictures) if picture is not None]
-        whole = len(cameras) // views * views
-        if len(cameras) > whole:
-            rest = ", ".join(map(str, cameras[whole:]))
-            reject(str(source.path), f"cameras {rest} do not make {views} views more")
-        for start in range(0, whole, views):
+        count = len(cameras) // views * views
+        if len(cameras) > count:
+            unused = ", ".join(map(str, cameras[count:]))
+            reject(str(source.path), f"cameras {unused} are fewer than {views} views and are left out")
+        for start in range(0, count, views):
             yield source, cameras[start : start + views]
 
 
 def _write(
     folder: Path, sources: list[_Source], size: int, views: int, reject: Reject, progress: Progress
 ) -> dict[str, int]:
-    rows = list(_groups(sources, views, reject))
-    if not rows:
+    groups = list(_groups(sources, views, reject))
+    if not groups:
         raise InputError(folder, f"no scene has {views} pictures, nothing written", "lower --views")
     recipe = Recipe(
         seed=IMPORTED_SEED, views=views, resolution=size, spp=0, batches=0, depth=0, max_triangles=0,
@@ -184,8 +183,8 @@ def _write(
     )  # fmt: skip
     write_manifest(folder, recipe, {"renderformer": version("renderformer")})
     hashes = {}
-    for start in range(0, len(rows), SCENES_PER_SHARD):
-        part = rows[start : start + SCENES_PER_SHARD]
+    for start in range(0, len(groups), SCENES_PER_SHARD):
+        part = groups[start : start + SCENES_PER_SHARD]
         scenes, pictures = [], []
         for number, (source, cameras) in enumerate(part, start):
             scene = _usable_scene(source.path)
@@ -194,7 +193,7 @@ def _write(
             pictures.append(np.stack([_read_picture(file) for i in cameras if (file := source.pictures[i])]))
         path = shard_path(folder, start // SCENES_PER_SHARD)
         hashes[path.name] = write_shard(path, pack_scenes(scenes, pictures))
-        progress("writing", start + len(part), len(rows))
+        progress("writing", start + len(part), len(groups))
     record_hashes(folder, hashes)
-    used = {source.path for source, _ in rows}
-    return {"scenes": len(used), "views": views * len(rows), "stored scenes": len(rows)}
+    used = {source.path for source, _ in groups}
+    return {"scenes": len(used), "views": views * len(groups), "stored scenes": len(groups)}

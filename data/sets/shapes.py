@@ -1,7 +1,8 @@
-"""Random watertight shapes for training scenes: primitives, superquadrics, CSG, SDFs, extrusions, blobs, rocks, knots.
+"""Random closed shapes for procedural scenes: primitives, superquadrics, CSG, SDFs, extrusions, blobs, rocks, knots.
 
-A shape is (vertices (V, 3) float64, faces (F, 3) int64), closed, counter-clockwise seen from outside, about unit-sized,
-with at most as many faces as asked for. Needs the extra `reference` (manifold3d, scikit-image).
+A shape is (vertices (V, 3) float64, faces (F, 3) int64), counter-clockwise seen from outside, about unit-sized. Needs
+the extra `reference` (manifold3d, scikit-image). A seed must give the same shape to the bit: keep the order of random
+draws.
 """
 
 from __future__ import annotations
@@ -15,30 +16,30 @@ import numpy as np
 from renderformer.data.arrays import AnyArray, Float64Array, Int64Array
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.decimation import decimate_closed
-from renderformer.data.geometry.subdivide import quartered
+from renderformer.data.geometry.subdivide import quarter
 from renderformer.data.geometry.triangles import is_closed
 
 Shape = tuple[Float64Array, Int64Array]
 Maker = Callable[[np.random.Generator, int], Shape]
 
-# Of the objects, where the user gives meshes.
+# Share of the user's meshes among the shapes, if there are any.
 MESH_SHARE = 1 / 3
-# Of a face of a unit-sized shape; smaller ones have no normal in float32.
+# Smallest area of a face; smaller ones have no normal in float32.
 MIN_AREA = 1e-7
-# Coordinates are rounded to this, so that the last bits of sines and roots, which differ between platforms, vanish
-# before anything is decided by them.
+# Coordinates are rounded to multiples of this. The last bits of sines and roots differ between platforms and must not
+# influence a decision.
 GRID = 2.0**-20
 
 
 def random_shape(
     rng: np.random.Generator, budget: int, meshes: Sequence[Callable[[int], Shape | None]] = ()
 ) -> tuple[str, Shape]:
-    """The family's name and a closed shape of at most `budget` (at least 12) faces.
-
-    A shape that does not come out closed within the budget is drawn again.
+    """Draw shapes until one is closed and has at most `budget` faces; returns its family's name and the shape.
 
     Args:
-        meshes: the user's, each a function of the budget; a third of the draws takes one, of the family "mesh".
+        rng: source of all draws.
+        budget: number of faces, at least 12.
+        meshes: the user's meshes as functions of the budget, drawn as the family "mesh" for a share of `MESH_SHARE`.
 
     Raises:
         InputError: the extra `reference` is not installed.
@@ -46,19 +47,19 @@ def random_shape(
     names = list(FAMILIES)
     weights = np.array([FAMILIES[name][1] for name in names])
     for _ in range(50):
-        # Without meshes nothing is drawn here, so that a seed gives the same scene as ever.
+        # No draw without meshes, so that the scene of a seed stays the same.
         if meshes and rng.random() < MESH_SHARE:
-            found = meshes[int(rng.integers(len(meshes)))](budget)
-            if found is None:
+            shape = meshes[int(rng.integers(len(meshes)))](budget)
+            if shape is None:
                 continue
-            name, vertices, faces = "mesh", on_grid(found[0]), found[1]
+            name, vertices, faces = "mesh", on_grid(shape[0]), shape[1]
         else:
             name = names[rng.choice(len(names), p=weights / weights.sum())]
             vertices, faces = FAMILIES[name][0](rng, budget)
             vertices, faces = decimate_closed(on_grid(vertices), faces, budget)
-        # Coarse shapes are cut finer half of the time, so that flat sides of many triangles occur as well.
+        # Cut half of the coarse shapes finer, so that flat sides of many triangles occur too.
         while 0 < 4 * len(faces) <= budget and rng.random() < 0.5:
-            vertices, faces = quartered(vertices, faces)
+            vertices, faces = quarter(vertices, faces)
         if not 4 <= len(faces) <= budget or not is_closed(faces):
             continue
         if volume(vertices, faces) > 1e-4 and _smallest_area(vertices, faces) > MIN_AREA:
@@ -67,7 +68,7 @@ def random_shape(
 
 
 def on_grid(vertices: Float64Array) -> Float64Array:
-    """Coordinates rounded to multiples of `GRID`; every number below 8 of them is a float32."""
+    """Coordinates rounded to multiples of `GRID`; those below 8 are exact in float32."""
     return np.asarray(np.round(vertices / GRID) * GRID, np.float64)
 
 
@@ -97,13 +98,13 @@ def _from_manifold(solid: Any) -> Shape:
 
 
 def _segments(rng: np.random.Generator, budget: int, low: int = 6) -> int:
-    """Sides of something round: more where the budget is large."""
+    """Random number of sides of a round shape, larger for a larger budget."""
     return int(np.clip(rng.integers(low, 28 + budget // 40), 3, max(4, budget // 6)))
 
 
 def _box(rng: np.random.Generator, budget: int) -> Shape:
     cube = _manifold3d().Manifold.cube(tuple(rng.uniform(0.35, 1.0, 3)), True)
-    # Cut edges keep triangles similar in size, which the models like.
+    # Cut edges give triangles of similar size, as the models need.
     cuts = int(rng.integers(1, 4 + math.isqrt(budget // 100)))
     return _from_manifold(cube.refine(cuts) if 12 * cuts**2 <= budget else cube)
 
@@ -218,7 +219,7 @@ def _add() -> Any:
     return _manifold3d().OpType.Add
 
 
-# Outlines in a unit square, counter-clockwise; letters and signs have corners of both signs, which blobs lack.
+# Outlines in the unit square, counter-clockwise. Letters and signs have convex and concave corners.
 OUTLINES: dict[str, list[tuple[float, float]]] = {
     "L": [(0, 0), (0.7, 0), (0.7, 0.25), (0.25, 0.25), (0.25, 1), (0, 1)],
     "T": [(0.37, 0), (0.63, 0), (0.63, 0.75), (1, 0.75), (1, 1), (0, 1), (0, 0.75), (0.37, 0.75)],
@@ -268,7 +269,7 @@ def _extrusion(rng: np.random.Generator, _budget: int) -> Shape:
         float(rng.uniform(-90, 90)) if twisted else 0.0,
         (taper, taper),
     )
-    # Half of them stand up like a sign, the others lie.
+    # Some stand upright like a sign.
     return _from_manifold(solid.rotate((90.0, 0.0, 0.0)) if not twisted and rng.random() < 0.6 else solid)
 
 
@@ -292,13 +293,13 @@ def _blob(rng: np.random.Generator, budget: int) -> Shape:
 
 
 def _terrain(rng: np.random.Generator, budget: int) -> Shape:
-    """A height field on a plinth."""
+    """A height field on a base."""
     n = max(1, math.isqrt(budget // 12))
     plate = _manifold3d().Manifold.cube((1.0, 1.0, 0.1), True).refine(n)
     vertices, faces = _from_manifold(plate)
     flat = vertices * [1, 1, 0]
     height = 0.25 + 0.35 * _waves(rng, flat, 3, rng.uniform(2.0, 5.0))
-    # From the flat base to the field at the top, so that the rows of the sides stay apart.
+    # Scale each column from the flat base to its height, so that the rows of the sides stay separate.
     vertices[:, 2] = (vertices[:, 2] + 0.05) / 0.1 * np.maximum(height, 0.03)
     return vertices, faces
 
@@ -347,7 +348,7 @@ def _knot(rng: np.random.Generator, budget: int) -> Shape:
 
     centre, tangent = curve(t), curve(t + 1e-4) - curve(t - 1e-4)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    # The direction away from the axis, made orthogonal to the tangent, closes without a twist.
+    # Horizontal and orthogonal to the tangent, so that the tube closes without a twist.
     side = np.cross(tangent, [0.0, 0.0, 1.0])
     side /= np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-6)
     other = np.cross(side, tangent)
@@ -369,7 +370,7 @@ def _oriented(vertices: Float64Array, faces: Int64Array) -> Shape:
     return (vertices, faces if volume(vertices, faces) > 0 else faces[:, ::-1])
 
 
-# Each family with its share.
+# Each family with its function and weight.
 FAMILIES: dict[str, tuple[Maker, float]] = {
     "box": (_box, 1.2),
     "cylinder": (_cylinder, 1.2),

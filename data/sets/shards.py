@@ -1,15 +1,15 @@
-"""Data set shards: scenes with their path-traced pictures, many to a file.
+"""Data set shards: files of many scenes with their path-traced pictures.
 
-A folder holds `manifest.json` (see `manifest`) and `shard_00000.safetensors` and so on, with the arrays
+A data set folder holds `manifest.json` (see `manifest`) and `shard_00000.safetensors` and so on, with the arrays
 
     triangles (T, 3, 3) f32 · normals (T, 3, 3) f16 · materials (T, 13) f16 · offsets (S + 1,) i64
     sizes (O,) i32 · size_offsets (S + 1,) i64 · stages (S,) i8
     c2w (S, V, 4, 4) f32 · fov (S, V) f32 · hdr (S, V, H, W, 3) f16 · seeds (S,) i64
 
-S scenes, V views, T triangles and O objects of all scenes. Scene i owns triangles offsets[i] to offsets[i + 1], which
-are its objects one after the other, with the numbers of triangles sizes[size_offsets[i]] to sizes[size_offsets[i + 1]];
-stages[i] is an index into `STAGES`. Half floats cost at most 2^-11 of a value, far less than the noise of the pictures;
-light sources (up to 6000) fit. A 64 x 64 picture takes 24 KiB. Shards are made by `generation` and `rendered_scenes`.
+S scenes, V views, T triangles and O objects of all scenes. Scene i has the triangles offsets[i] to offsets[i + 1], one
+object after the other; sizes[size_offsets[i]] to sizes[size_offsets[i + 1]] are the triangle counts of its objects, and
+stages[i] is an index into `STAGES`. Half floats have a relative error of at most 2^-11, far less than the noise of the
+pictures, and hold the emission of lights (up to 6000). `generation` and `rendered_scenes` make shards.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Mesh, Scene
 from renderformer.data.sets.manifest import Manifest, Recipe, read_manifest, record_hashes
 
-# What a scene stands on; "other" for scenes that were not made here.
+# Kinds of stage; "other" for imported scenes.
 STAGES = ("none", *STAGE_KINDS, "other")
-# Radiance above this would be infinite in float16.
+# Largest stored radiance, just below the largest float16.
 HALF_MAX = 65000.0
 # Types of the arrays, as safetensors names them.
 TYPES = {
@@ -47,15 +47,15 @@ TYPES = {
 }  # fmt: skip
 _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int64): "I64",
                np.dtype(np.int32): "I32", np.dtype(np.int8): "I8"}  # fmt: skip
-# Arrays with a number or two per scene.
+# Arrays with one number per scene, or one more.
 _SMALL = ("offsets", "size_offsets", "stages", "seeds")
-# A temporary file of this age, in seconds, is left over from a run that was killed.
+# Temporary files older than this, in seconds, are left over from killed runs.
 STALE = 3600.0
 Arrays = dict[str, AnyArray]
 
 
 def shard_path(folder: str | os.PathLike[str], index: int) -> Path:
-    """Where shard `index` of a folder lies."""
+    """Path of shard `index` of a folder."""
     return Path(folder) / f"shard_{index:05d}.safetensors"
 
 
@@ -65,7 +65,7 @@ def shard_paths(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def seed_range(folder: str | os.PathLike[str]) -> range:
-    """The seeds of a folder's scenes, with those of shards that are missing before the last.
+    """The seeds of a folder's scenes, including those of missing shards before the last one.
 
     Raises:
         InputError: no or a damaged manifest.
@@ -80,7 +80,7 @@ def _index_of(path: Path) -> int:
 
 
 def write_shard(path: Path, arrays: Arrays) -> str:
-    """Write a shard, whole or not at all.
+    """Write a shard, completely or not at all.
 
     Returns:
         The SHA-256 of the file; the same arrays give the same bytes.
@@ -128,42 +128,42 @@ def file_hash(path: str | os.PathLike[str]) -> str:
 def check_shard(
     path: Path, manifest: Manifest, read: Callable[[Path, Recipe], Arrays] | None = None
 ) -> tuple[str, Arrays]:
-    """The SHA-256 and the arrays of a shard, as `read` (`read_shard`) reads them.
+    """The SHA-256 and the arrays of a shard; `read` replaces `read_shard` for another file format.
 
     Raises:
-        InputError: it is damaged, does not fit the recipe, or has another hash than the manifest.
+        InputError: the shard is damaged, does not fit the recipe, or has another hash than in the manifest.
     """
     try:
         digest = file_hash(path)
     except OSError as error:
         raise unreadable(path, error) from None
     if manifest.shards.get(path.name, digest) != digest:
-        raise InputError(path, "is not the file that the manifest has recorded", "delete it and make it again")
+        raise InputError(path, "has another hash than in the manifest", "delete it and make it again")
     return digest, (read or read_shard)(path, manifest.recipe)
 
 
 def check_complete(folder: Path, manifest: Manifest, paths: Sequence[Path]) -> None:
-    """Raise InputError where a shard that the manifest has recorded is not among `paths`."""
-    lost = sorted(set(manifest.shards) - {path.name for path in paths})
-    if lost:
-        raise InputError(folder / lost[0], "recorded in the manifest but not there", "make it again")
+    """Raise InputError if a shard that is recorded in the manifest is not among `paths`."""
+    missing = sorted(set(manifest.shards) - {path.name for path in paths})
+    if missing:
+        raise InputError(folder / missing[0], "recorded in the manifest, but missing", "make it again")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of runs that were killed."""
+    """Delete the temporary files of killed runs."""
     for leftover in folder.glob(".shard_*.tmp.safetensors"):
         if time.time() - leftover.stat().st_mtime > STALE:
             leftover.unlink(missing_ok=True)
 
 
 def verify(folder: str | os.PathLike[str], progress: Progress = silent) -> dict[str, int]:
-    """Read every shard of a folder, compare it with its hash in the manifest, and record those that have none.
+    """Read every shard of a folder, compare it with its hash in the manifest, and record missing hashes.
 
     Returns:
-        Counts: `shards`, `scenes`, how many hashes were `recorded` now, and `missing` shards below the last.
+        Counts: `shards`, `scenes`, hashes `recorded` by this call, and `missing` shards before the last one.
 
     Raises:
-        InputError: a shard that is damaged, does not fit the manifest, or is not the one that was recorded.
+        InputError: a shard that is damaged, does not fit the recipe, or has another hash than in the manifest.
     """
     manifest, paths = read_manifest(folder), shard_paths(folder)
     new, scenes = {}, 0
@@ -187,12 +187,12 @@ class SceneArrays:
         triangles: (N, 3, 3) float32 world space.
         normals: (N, 3, 3) float16.
         materials: (N, 13) float16 rows, see `Material.row`.
-        sizes: (O,) int32 triangles of each object, in their order.
+        sizes: (O,) int32 number of triangles of each object.
         stage: one of `STAGES`.
         c2w: (V, 4, 4) float32.
         fov: (V,) float32 degrees.
         hdr: (V, H, W, 3) float16 linear radiance.
-        seed: of `procedural_scene`; from `IMPORTED_SEED` on the number of an imported scene.
+        seed: of `procedural_scene`, or `IMPORTED_SEED` plus the number of an imported scene.
     """
 
     triangles: Float32Array
@@ -206,7 +206,7 @@ class SceneArrays:
     seed: int
 
     def to_scene(self) -> Scene:
-        """The scene with its objects and cameras, as a renderer takes it."""
+        """The scene with its objects and cameras."""
         normals, materials = self.normals.astype(np.float32), self.materials.astype(np.float32)
         ends = np.cumsum(self.sizes)
         objects = tuple(
@@ -221,29 +221,25 @@ class SceneArrays:
 
 
 def scene_of(arrays: Mapping[str, Any], index: int) -> SceneArrays:
-    """One scene of a shard's arrays, which may be slices that are read from the file when they are indexed."""
-    a, scene = arrays, slice(index, index + 1)
-    rows = slice(int(a["offsets"][index]), int(a["offsets"][index + 1]))
-    objects = slice(int(a["size_offsets"][index]), int(a["size_offsets"][index + 1]))
+    """One scene of a shard's arrays, which may be safetensors slices that read the file when indexed."""
+    rows = slice(*map(int, arrays["offsets"][index : index + 2]))
+    objects = slice(*map(int, arrays["size_offsets"][index : index + 2]))
+    # safetensors documents slices only, no bare index.
+    scene = slice(index, index + 1)
     return SceneArrays(
-        triangles=a["triangles"][rows],
-        normals=a["normals"][rows],
-        materials=a["materials"][rows],
-        sizes=a["sizes"][objects],
-        stage=STAGES[int(a["stages"][index])],
-        c2w=a["c2w"][scene][0],
-        fov=a["fov"][scene][0],
-        hdr=a["hdr"][scene][0],
-        seed=int(a["seeds"][index]),
+        **{key: arrays[key][rows] for key in ("triangles", "normals", "materials")},
+        sizes=arrays["sizes"][objects],
+        stage=STAGES[int(arrays["stages"][index])],
+        **{key: arrays[key][scene][0] for key in ("c2w", "fov", "hdr")},
+        seed=int(arrays["seeds"][index]),
     )
 
 
 class ShardReader:
     """The scenes of a data set folder, in the order of their seeds.
 
-    Reads a scene's part of a file when asked for it and keeps nothing: a folder may be far larger than the memory, and
-    any number of processes may read it. Checks shapes, offsets and that the pictures are finite; `verify` finds a
-    changed bit. `paths` are the shards.
+    Reads only the requested scene from its file and caches nothing, so a folder may be larger than the memory. Checks
+    shapes, offsets and that the pictures are finite, but not the hash; see `verify`. `paths` are the shards.
 
     Args:
         folder: with a manifest; may still be growing, see `refresh`.
@@ -260,11 +256,11 @@ class ShardReader:
         self.refresh()
 
     def refresh(self) -> int:
-        """Look for new shards; returns the number of scenes. Indices of scenes may shift where a gap was filled."""
+        """Look for new shards; returns the number of scenes. A new shard before others shifts the later scenes."""
         self.paths = shard_paths(self.folder)
         self._count = len(self.paths) * self.recipe.scenes_per_shard
         if self.recipe.imported and self.paths:
-            # Only the last shard of an imported set may be short.
+            # The last shard of an imported set may have fewer scenes.
             with _opened(self.paths[-1], self.recipe) as stored:
                 self._count += len(stored["seeds"]) - self.recipe.scenes_per_shard
         return self._count
@@ -291,7 +287,7 @@ class ShardReader:
 
 @contextmanager
 def _opened(path: Path, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """The arrays of a shard: `_SMALL` whole, of the others slices that are read when they are indexed."""
+    """The arrays of an open shard: `_SMALL` in memory, the others as slices that read the file when indexed."""
     try:
         with safe_open(path, "np") as file:
             stored: dict[str, Any] = {key: file.get_slice(key) for key in TYPES}
@@ -308,7 +304,7 @@ def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> Arrays:
     """All arrays of a shard, checked against the recipe.
 
     Raises:
-        InputError: the file is missing, truncated, or has other shapes than the recipe says.
+        InputError: the file is missing or truncated, or has other shapes than those of the recipe.
     """
     path = Path(path)
     try:
@@ -321,7 +317,7 @@ def read_shard(path: str | os.PathLike[str], recipe: Recipe) -> Arrays:
 
 
 def check_arrays(path: Path, arrays: Arrays, recipe: Recipe) -> None:
-    """Raise InputError where the arrays of a shard, read from `path`, do not fit the recipe or each other."""
+    """Raise InputError if the arrays of the shard at `path` do not fit the recipe or each other."""
     types = {key: _TYPE_NAMES.get(array.dtype, str(array.dtype)) for key, array in arrays.items()}
     _check_layout(path, {key: array.shape for key, array in arrays.items()}, types, recipe)
     _check_offsets(path, arrays, len(arrays["triangles"]), len(arrays["sizes"]))
@@ -365,7 +361,6 @@ def _check_offsets(path: Path, arrays: Arrays, triangles: int, objects: int) -> 
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """What is raised for a file that is no shard."""
     return InputError(path, f"not a readable shard ({error})", "delete it and make it again")
 
 

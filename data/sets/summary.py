@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers."""
+"""Statistics of a data set."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from renderformer.data.arrays import AnyArray, Float16Array
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
-from renderformer.data.sets.manifest import UNKNOWN_OF_IMPORTED, read_manifest
+from renderformer.data.sets.manifest import UNKNOWN_IF_IMPORTED, read_manifest
 from renderformer.data.sets.shards import ShardReader
 
 GAMMA = 2.2
 
 
 def encoding_error(hdr: Float16Array) -> float:
-    """Mean square error that rounding to half floats is expected to have cost, on clamp(x, 0, 1)^(1/2.2).
+    """Expected mean square error of clamp(x, 0, 1)^(1/2.2) from rounding x to half floats.
 
-    A number was anywhere within half a step of what is stored, with equal chances.
+    Assumes that x is uniformly distributed within half a step of the stored number.
 
     Args:
         hdr: linear radiance, any shape.
     """
     value = hdr.astype(np.float64)
-    # No light at all is stored exactly.
+    # Zero is stored exactly.
     half = np.where(hdr == 0, 0, np.spacing(np.abs(hdr)).astype(np.float64) / 2)
     low, high = (np.clip(v, 0, 1) ** (1 / GAMMA) for v in (value - half, value + half))
     return float(((high - low) ** 2).mean() / 12)
 
 
 def summary(folder: str | os.PathLike[str], progress: Progress = silent) -> dict[str, Any]:
-    """Read all scenes of a folder.
+    """Statistics of all scenes of a data set folder.
 
     Returns:
-        Names with numbers, [lowest, highest] of ranges in the units of `Scene`, and dicts of counts; ready for JSON.
+        Numbers, ranges [lowest, highest] in the units of `Scene`, and dicts of counts by name; can be written as JSON.
 
     Raises:
         InputError: no data set, no shard, or a damaged one.
     """
     reader, manifest = ShardReader(folder), read_manifest(folder)
     if not len(reader):
-        raise InputError(folder, "no finished shard here", "make some with `renderformer data generate`")
+        raise InputError(folder, "has no finished shard", "make some with `renderformer data generate`")
     recipe = manifest.recipe
-    unknown = UNKNOWN_OF_IMPORTED if recipe.imported else ()
+    unknown = UNKNOWN_IF_IMPORTED if recipe.imported else ()
     views, size = len(reader) * recipe.views, sum(path.stat().st_size for path in reader.paths)
     return {
         "source": "imported" if recipe.imported else "held out" if recipe.held_out else "training",
@@ -64,7 +64,7 @@ def summary(folder: str | os.PathLike[str], progress: Progress = silent) -> dict
 
 
 def _scan(reader: ShardReader, progress: Progress) -> dict[str, Any]:
-    """What only the scenes themselves tell."""
+    """The statistics that need the scenes' arrays."""
     stages: Counter[str] = Counter()
     lights: Counter[int] = Counter()
     ranges: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""Meshes of the user as objects of procedural scenes: closed ones from a folder, welded, of at most 3,000 triangles."""
+"""The user's meshes as objects of procedural scenes: closed, welded, of at most 3,000 triangles."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Mesh
 from renderformer.data.sets.shapes import Shape, volume
 
-# What a scene may have; more detail than this is never used.
+# Triangles of the largest scene, so that no object needs more.
 MAX_TRIANGLES = 3000
 
 
 @dataclass(frozen=True, eq=False)
 class UserMesh:
-    """A closed mesh, outside out, centred, with a bounding box of 1 on its longest side.
+    """A closed mesh with outward faces, centred, with a bounding box whose longest side is 1.
 
     Attributes:
-        name: its path in the folder, with slashes.
-        digest: SHA-256 of the triangles as they were read.
+        name: path of the file relative to the folder, with slashes.
+        digest: SHA-256 of the triangles in the file.
         triangles: (N, 3, 3) float32.
     """
 
@@ -36,7 +36,7 @@ class UserMesh:
     triangles: Float32Array
 
     def shape(self, budget: int) -> Shape | None:
-        """Welded vertices and faces of at most `budget` triangles; None where simplifying does not keep it closed."""
+        """Welded vertices and faces of at most `budget` triangles; None if the simplified mesh is not closed."""
         from renderformer.data.geometry.simplify import simplify
 
         return _closed(simplify(Mesh(self.name, self.triangles), budget)[0].triangles, budget)
@@ -45,18 +45,17 @@ class UserMesh:
 def load_user_meshes(
     folder: str | os.PathLike[str], reject: Callable[[str, str], None], progress: Progress = silent
 ) -> list[UserMesh]:
-    """The usable mesh files of a folder and the folders in it, in the order of their names.
+    """Load the usable mesh files of a folder and its subfolders, in the order of their names.
 
     Args:
-        folder: with .obj, .ply, .stl, .off, .glb, .gltf or .3mf files; others are left alone. The objects of a file are
-            taken together as one; Z is up (glTF is turned).
-        reject: called with the name of a file that is not used and the reason: it cannot be read, is not closed
-            (watertight, every edge between two faces that agree about the outside), or stops being so when it is
-            simplified.
-        progress: called with ("meshes", files done, files in all).
+        folder: with files of `MESH_FORMATS`; others are ignored. All objects of a file become one mesh; Z is up (glTF
+            is rotated).
+        reject: called with the name of a rejected file and the reason: it is unreadable, or not closed (every edge
+            between two faces of consistent orientation) before or after simplification.
+        progress: called with ("meshes", files done, files in total).
 
     Raises:
-        InputError: no such folder, or no usable mesh in it.
+        InputError: the folder does not exist or has no usable mesh.
     """
     from renderformer.data.formats import MESH_FORMATS
     from renderformer.data.formats.mesh_file import load_mesh_file
@@ -85,7 +84,7 @@ def _user_mesh(name: str, triangles: Float32Array) -> UserMesh:
     points = ((triangles - (low + high) / 2) / (high - low).max()).astype(np.float32)
     welded = _closed(points, len(points))
     if welded is None:
-        raise InputError("", "is not closed, or its faces do not agree about the outside", "repair it")
+        raise InputError("", "is not closed, or its faces are not consistently oriented", "repair it")
     if volume(*welded) < 0:
         points = points[:, ::-1]
     mesh = UserMesh(name, digest, np.ascontiguousarray(points))
@@ -98,6 +97,6 @@ def _user_mesh(name: str, triangles: Float32Array) -> UserMesh:
 
 
 def _closed(triangles: Float32Array, budget: int) -> Shape | None:
-    """Vertices (V, 3) and faces of a soup whose equal corners are one; None unless it is closed and in the budget."""
+    """The triangles (N, 3, 3), welded; None unless they are closed and at most `budget`."""
     vertices, faces = weld(triangles)
-    return None if len(faces) > budget or not is_closed(faces) else (vertices, faces)
+    return (vertices, faces) if len(faces) <= budget and is_closed(faces) else None

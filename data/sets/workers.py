@@ -1,4 +1,4 @@
-"""Processes that share a list of jobs."""
+"""Worker processes that share a list of jobs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ T = TypeVar("T")
 def run_jobs(
     work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, start: Callable[[], None] | None = None
 ) -> Iterator[T]:
-    """What `work` returns for the arguments of each job, in the order in which they are done.
+    """Results of `work(*job)` for each job, in order of completion.
 
     Args:
-        work: a function of a module, as its name travels to other processes.
-        workers: processes; one, or a single job, is worked on in this process.
-        start: called once in each process, this one included, before its first job.
+        work: a function at the top level of a module, so that other processes can import it.
+        jobs: the arguments of each call.
+        workers: number of processes; with one worker or one job, this process does the work.
+        start: called once in each process that does work, before its first job.
     """
     if workers == 1 or len(jobs) < 2:
         if start is not None:
@@ -40,7 +41,7 @@ def run_jobs(
 
 
 def _start(start: Callable[[], None] | None) -> None:
-    """Start a worker that ends when its parent is killed, instead of waiting for work for ever."""
+    """Initialise a worker process, which ends when its parent is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -46,7 +46,7 @@ def test_white_furnace_shows_the_albedo(material: Material, expected: tuple[floa
 
 
 def lambert_irradiance(point: Array, corners: Array) -> float:
-    """Lambert's closed form for a polygon of radiance 1 above a surface that looks up."""
+    """Lambert's closed form for a polygon of radiance 1 above an upward surface."""
     toward = corners - point
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
     total = 0.0
@@ -69,7 +69,7 @@ def test_direct_light_is_lamberts_form_factor() -> None:
 
 
 def contour_form_factor(source: Array, target: Array) -> float:
-    """Form factor from one triangle (3, 3) to another that see each other whole, by the closed form over the contours:
+    """Form factor between two triangles (3, 3) that are fully visible to each other, as an integral over the contours:
     F = 1 / (2 pi A) of the double line integral of ln r ds.dt (Stokes applied to both areas)."""
     nodes, weights = np.polynomial.legendre.leggauss(24)
     nodes, weights = (nodes + 1) / 2, weights / 2
@@ -89,10 +89,12 @@ def test_light_between_two_triangles_is_their_form_factor() -> None:
     radiance, albedo = 7.0, 0.6
     lamp = Mesh("lamp", light[None], materials=Material(0.0, emission=(radiance,) * 3).row())
     lit, glowing = (
-        render_reference(Scene((Mesh("receiver", facing[None], materials=own.row()), *others)), DOWN, 24, 24, 1024, d)
-        for own, others, d in (
+        render_reference(
+            Scene((Mesh("receiver", facing[None], materials=material.row()), *others)), DOWN, 24, 24, 1024, d
+        )
+        for material, others, d in (
             (Material(albedo), (lamp,), 2),
-            # How much of each pixel the receiver covers.
+            # The share of each pixel that the receiver covers.
             (Material(0.0, emission=(1.0, 1.0, 1.0)), (), 1),
         )
     )
@@ -106,23 +108,23 @@ def test_pixels_are_where_our_features_have_them_to_a_tenth(width: int, height: 
     target = box(0.5, Material((0.0, 0.0, 0.0), emission=(1.0, 1.0, 1.0)))
     camera = Camera.look_at((0.3, -1.6, 0.4), (-0.1, 0.05, -0.15), fov=fov)
     picture = ReferenceScene(Scene((target,)), depth=1).render(camera, width, height, spp=256)[..., 0]
-    # Without a light, on which the mask does not depend.
+    # The mask does not depend on lights, so there is none.
     ours = RayCaster(target.triangles, target.normals, np.zeros_like(target.materials))
     features = ours.features(camera, width, height, antialias=16, refine=1)[..., RGB.mask][..., 0]
     assert np.abs(picture - features).max() < 0.1
-    # The shift that turns one picture into the other, by least squares over the edges.
+    # The shift from one picture to the other, by least squares over the edges.
     down, right = np.gradient(features)
     slopes = np.stack([right.ravel(), down.ravel()], axis=1)
     shift, *_ = np.linalg.lstsq(slopes, (features - picture).ravel(), rcond=None)
     assert np.abs(shift).max() < 0.02
-    # One that there is would be found.
+    # The method measures a known shift.
     aside = ours.features(turned(camera, 0.1, height), width, height, antialias=16, refine=1)[..., RGB.mask][..., 0]
-    found, *_ = np.linalg.lstsq(slopes, (features - aside).ravel(), rcond=None)
-    assert abs(found[0]) == pytest.approx(0.1, rel=0.3)
+    measured, *_ = np.linalg.lstsq(slopes, (features - aside).ravel(), rcond=None)
+    assert abs(measured[0]) == pytest.approx(0.1, rel=0.3)
 
 
 def turned(camera: Camera, pixels: float, height: int) -> Camera:
-    """The camera turned about its own vertical axis by so many pixels of the picture's middle."""
+    """The camera, turned about its vertical axis by this many pixels at the centre of the picture."""
     angle = np.arctan(pixels * 2 / height * np.tan(np.radians(camera.fov) / 2))
     turn = np.eye(4, dtype=np.float32)
     turn[0, 0] = turn[2, 2] = np.cos(angle)
@@ -149,8 +151,8 @@ def ggx_and_diffuse(rows: Array, normal: Array, to: Array, out: Array) -> Array:
 
 
 def traced_mean(scene: Scene, camera: Camera, samples: int, depth: int) -> Array:
-    """(3,) mean radiance of a square picture, by a path tracer that has nothing in common with Mitsuba's: a random
-    point of the one light at every hit, the next direction cosine-distributed, no weights between the two."""
+    """(3,) mean radiance of a square picture by a path tracer independent of Mitsuba's: it samples a random point of
+    the only light at every hit and a cosine-distributed next direction, without multiple importance sampling."""
     from trimesh import Trimesh
     from trimesh.ray.ray_pyembree import RayMeshIntersector
 
@@ -213,7 +215,7 @@ def test_energy_is_that_of_a_second_integrator(depth: int) -> None:
     block = box(0.4, Material((0.5, 0.5, 0.1), (0.3, 0.3, 0.3), 0.6)).transformed(
         [[0.8, -0.6, 0, 0.1], [0.6, 0.8, 0, 0], [0, 0, 1, -0.29], [0, 0, 0, 1]]
     )
-    # Near and bright: half of the light comes by way of other surfaces.
+    # Near and bright, so that half of the light is indirect.
     light = Light((0.1, -0.7, 0.9), size=0.5, emission=20.0)
     scene = Scene((*stage_meshes("box", materials=walls), block, light.mesh()))
     camera = Camera.look_at((0.2, -1.6, 0.5), (0.0, 0.0, -0.15), fov=36)
@@ -302,7 +304,7 @@ def test_vertex_normals_decide_the_shading() -> None:
     assert smooth / flat == pytest.approx(0.8, rel=0.02)
 
 
-def test_guides_are_the_colour_and_the_normal_of_what_is_seen() -> None:
+def test_guides_are_the_albedo_and_the_normal_of_the_first_surface() -> None:
     wall = Mesh("wall", FLOOR.triangles, materials=Material((0.6, 0.3, 0.1)).row())
     scene = Scene((wall, Light((0.0, 0.0, 2.0)).mesh()))
     camera = Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, -0.5), up=(0.0, 1.0, 0.0), fov=60)
@@ -315,7 +317,7 @@ def test_guides_are_the_colour_and_the_normal_of_what_is_seen() -> None:
     assert ReferenceScene(Scene((mirror,))).guides(camera, 8, 8)[0].max() <= 1
 
 
-def test_what_cannot_be_traced_is_refused() -> None:
+def test_unsupported_scenes_are_refused() -> None:
     patches = np.zeros((1, 13, 32, 32), np.float16)
     varying = replace(FLOOR, patches=patches, patch_index=np.zeros(len(FLOOR), np.int32))
     with pytest.raises(InputError, match="texture patches"):
@@ -328,7 +330,7 @@ def test_what_cannot_be_traced_is_refused() -> None:
         render_reference(Scene((FLOOR,)), DOWN, 0, 8)
 
 
-def test_missing_mitsuba_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_command_that_installs_mitsuba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mitsuba", None)
     with pytest.raises(InputError, match=r"pip install 'renderformer\[reference\]'"):
         render_reference(Scene((FLOOR,)), DOWN)

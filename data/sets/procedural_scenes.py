@@ -1,7 +1,9 @@
-"""Random stage scenes for training, each made from its seed alone, inside the range of spec scenes.md.
+"""Procedural scenes for training: random objects on a stage, within the range of spec scenes.md.
 
 World frame: right-handed, Z up, scene units, everything but lights and cameras inside [-0.5, 0.5]^3. The stage is open
 toward -Y; lights stand in front of it or above, and face it. Shapes: N triangles, M points.
+
+A seed must give the same scene to the bit: keep the order of random draws.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from renderformer.data.sets.shapes import Shape, on_grid, random_shape
 from renderformer.data.sets.user_meshes import UserMesh
 from renderformer.data.trained_range import TrainedRange
 
-# Sizes and distances are those of the released models, so that one set serves every model.
+# The range of the released models, so that one data set serves every model.
 TRAINED = TrainedRange()
 assert TRAINED.light_distance is not None
 assert TRAINED.light_edge is not None
@@ -34,9 +36,9 @@ LIGHT_ELEVATION = (25.0, 90.0)
 TOTAL_EMISSION = (1000.0, 4000.0)
 # Shares of the scenes with 1, 2, ... lights.
 LIGHT_COUNTS = (0.38, 0.22, 0.14, 0.08, 0.06, 0.04, 0.04, 0.04)
-# Irradiance / pi, the picture's level at albedo 1, averaged over the objects: outside it they are black or burnt out.
+# Range of the objects' mean irradiance / pi (the radiance at albedo 1); outside it, they are black or overexposed.
 LEVEL = (0.4, 3.0)
-# Gap under a resting object: without one its base and the floor would share a plane.
+# Gap under a resting object, so that its base and the floor do not lie in one plane.
 REST_GAP = 5e-4
 GREY_WALL = (0.3, 0.8)
 WALL_COLOURS = ((0.63, 0.06, 0.05), (0.14, 0.45, 0.09), (0.09, 0.16, 0.6), (0.6, 0.42, 0.08), (0.4, 0.1, 0.5))
@@ -44,7 +46,7 @@ WALL_COLOURS = ((0.63, 0.06, 0.05), (0.14, 0.45, 0.09), (0.09, 0.16, 0.6), (0.6,
 
 @dataclass(frozen=True)
 class _Stage:
-    """A stage with the walls that can hide things: (axis, coordinate) of each plane."""
+    """A stage, and the planes of its walls as (axis, coordinate)."""
 
     meshes: list[Mesh]
     floor_height: float
@@ -52,13 +54,14 @@ class _Stage:
     walls: tuple[tuple[int, float], ...]
 
     def hidden(self, points: Float64Array, eye: Float64Array) -> BoolArray:
-        """(M,) whether a wall stands between each of the points (M, 3) and `eye` (3,)."""
+        """(M,) whether a wall is between each of the points (M, 3) and `eye` (3,)."""
         blocked = np.zeros(len(points), bool)
         for axis, value in self.walls:
             span = eye[axis] - points[:, axis]
             t = np.divide(value - points[:, axis], span, out=np.full(len(points), -1.0), where=np.abs(span) > 1e-9)
-            at = points + t[:, None] * (eye - points)
-            inside = (np.abs(at[:, 1 - axis]) < HALF) & (at[:, 2] > self.floor_height) & (at[:, 2] < self.wall_top)
+            hits = points + t[:, None] * (eye - points)
+            height = hits[:, 2]
+            inside = (np.abs(hits[:, 1 - axis]) < HALF) & (height > self.floor_height) & (height < self.wall_top)
             blocked |= (t > 1e-4) & (t < 1) & inside
         return blocked
 
@@ -66,14 +69,14 @@ class _Stage:
 def procedural_scene(
     seed: int, views: int = 4, max_triangles: int = MAX_TRIANGLES, meshes: Sequence[UserMesh] = ()
 ) -> Scene:
-    """A scene of 1 to 3 objects on a stage, 1 to 8 lights and `views` cameras, of 40 triangles or more.
+    """A scene of 1 to 3 objects on a stage, 1 to 8 lights and `views` cameras, with at least 40 triangles.
 
     Args:
         seed: the same seed gives the same scene (with the same versions of NumPy, manifold3d, scikit-image and
             fast-simplification, and the same meshes).
         views: number of cameras.
-        max_triangles: in total, stage and lights included; how many a scene has is about log-uniform below it.
-        meshes: of the user, a third of the objects.
+        max_triangles: stage and lights included; the number of triangles is about log-uniform up to it.
+        meshes: of the user, for a third of the objects.
 
     Returns:
         A Scene whose objects are the stage's walls, the objects and the lights, in this order.
@@ -92,9 +95,9 @@ def procedural_scene(
     light_count = 1 + int(rng.choice(len(LIGHT_COUNTS), p=LIGHT_COUNTS))
     while True:
         stage = _stage(rng, total - light_count)
-        around = sum(len(mesh) for mesh in stage.meshes) + light_count
-        objects = _objects(rng, stage, total - around, meshes)
-        if objects and around + sum(len(mesh) for mesh in objects) >= MIN_TRIANGLES:
+        surroundings = sum(len(mesh) for mesh in stage.meshes) + light_count
+        objects = _objects(rng, stage, total - surroundings, meshes)
+        if objects and surroundings + sum(len(mesh) for mesh in objects) >= MIN_TRIANGLES:
             break
     points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
     normals = np.concatenate([mesh.normals.reshape(-1, 3) for mesh in objects]).astype(np.float64)
@@ -148,7 +151,7 @@ def _wall_material(rng: np.random.Generator, name: str) -> Material:
 
 
 def _tiled(rng: np.random.Generator, mesh: Mesh) -> Mesh:
-    """Rarely, a wall whose triangles differ in colour."""
+    """The wall, rarely with triangles of different brightness."""
     if rng.random() > 0.05:
         return mesh
     rows = mesh.materials.copy()
@@ -157,7 +160,7 @@ def _tiled(rng: np.random.Generator, mesh: Mesh) -> Mesh:
 
 
 def _colour(rng: np.random.Generator) -> Float64Array:
-    """(3,) linear albedo: grey, pastel or saturated, dark and light."""
+    """(3,) linear albedo: grey, pastel or saturated."""
     value = rng.uniform(0.3, 0.92)
     choice = rng.random()
     if choice < 0.25:
@@ -174,7 +177,7 @@ def _material(colour: Float64Array, specular: float, roughness: float) -> Materi
 
 
 def _object_rows(rng: np.random.Generator, centres: Float64Array) -> Float32Array:
-    """(N, 13) material rows for triangles with the given centres (N, 3)."""
+    """(N, 13) material rows of an object's triangles with these centres (N, 3)."""
     specular, roughness = 0.0, float(rng.uniform(0.6, 1.0))
     if rng.random() < 0.5:
         specular = float(rng.uniform(0.5, 0.95) if rng.random() < 0.25 else rng.uniform(0.04, 0.5))
@@ -185,7 +188,7 @@ def _object_rows(rng: np.random.Generator, centres: Float64Array) -> Float32Arra
         if rng.random() < 0.5:
             palette = np.array(colours)[rng.integers(4, size=len(centres))]
         else:
-            # Bands of colour: neighbours agree, so that triangles read as parts.
+            # Bands of colour, as if the object had parts.
             height = centres @ rng.normal(size=3)
             rank = np.argsort(np.argsort(height, kind="stable")) / max(1, len(centres))
             palette = np.array(colours)[np.minimum((rank * 4).astype(int), 3)]
@@ -198,11 +201,11 @@ def _objects(rng: np.random.Generator, stage: _Stage, budget: int, user_meshes: 
     count = max(1, min(count, budget // 12))
     shares = rng.dirichlet(np.full(count, 4.0))
     meshes: list[Mesh] = []
-    placed: list[tuple[float, float, float]] = []
+    circles: list[tuple[float, float, float]] = []
     for i in range(count):
         share = max(12, int(shares[i] * (budget - 12 * count)) + 12)
         family, shape = random_shape(rng, share, [mesh.shape for mesh in user_meshes])
-        vertices = _placed(rng, stage, shape, count, placed)
+        vertices = _place(rng, stage, shape, count, circles)
         if vertices is None:
             continue
         crease = float(rng.choice([0.0, 30.0, 60.0], p=[0.35, 0.25, 0.4]))
@@ -220,7 +223,7 @@ def _objects(rng: np.random.Generator, stage: _Stage, budget: int, user_meshes: 
 
 
 def _rotation(rng: np.random.Generator) -> Float64Array:
-    """About the vertical axis; a quarter of the objects tilt as well, half of those in any direction."""
+    """(3, 3) about the vertical axis; 14 % of the objects are also tilted, 14 % turned in any direction."""
     angle = rng.uniform(0, 2 * math.pi)
     c, s = math.cos(angle), math.sin(angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
@@ -235,10 +238,11 @@ def _rotation(rng: np.random.Generator) -> Float64Array:
     return q if np.linalg.det(q) > 0 else q[:, [1, 0, 2]]
 
 
-def _placed(
-    rng: np.random.Generator, stage: _Stage, shape: Shape, count: int, placed: list[tuple[float, float, float]]
+def _place(
+    rng: np.random.Generator, stage: _Stage, shape: Shape, count: int, circles: list[tuple[float, float, float]]
 ) -> Float64Array | None:
-    """Vertices (V, 3) on the stage, clear of the circles (x, y, radius) in `placed`, which grows; None if full."""
+    """Vertices (V, 3) of a shape on the stage outside the `circles` (x, y, radius), to which its own is added; None if
+    there is no room."""
     vertices = shape[0] @ _rotation(rng).T
     vertices = vertices - (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     room = HALF - stage.floor_height
@@ -251,8 +255,8 @@ def _placed(
         radius = float(np.linalg.norm(vertices[:, :2], axis=1).max())
         spread = (HALF - radius) * (0.5 if count == 1 else 0.95)
         x, y = rng.uniform(-spread, spread, 2)
-        if all(math.hypot(x - a, y - b) > radius + r for a, b, r in placed):
-            placed.append((x, y, radius))
+        if all(math.hypot(x - a, y - b) > radius + r for a, b, r in circles):
+            circles.append((x, y, radius))
             base = stage.floor_height + REST_GAP
             if rng.random() < 0.12:
                 base += rng.uniform(0, max(0.0, 0.95 * room - np.ptp(vertices[:, 2])))
@@ -263,7 +267,7 @@ def _placed(
 def _lights(
     rng: np.random.Generator, stage: _Stage, count: int, points: Float64Array, normals: Float64Array
 ) -> list[Mesh]:
-    """Light triangles that no wall hides, with a total emission that lights `points` (M, 3) to a usable level."""
+    """Light triangles that walls rarely hide, with a total emission that lights `points` (M, 3) within `LEVEL`."""
     lights: list[Light] = []
     shares = rng.dirichlet(np.full(count, 4.0))
     total = _log_uniform(rng, *TOTAL_EMISSION)
@@ -274,10 +278,10 @@ def _lights(
         for position, share, size in zip(positions, shares, sizes, strict=True):
             area = math.sqrt(3) / 4 * size**2
             level += share * total * area * float(_irradiance(stage, position, points, normals).mean()) / math.pi
-        # A level that is off by little is set right by the emission itself; else other positions are drawn.
-        wanted = float(np.clip(level, *LEVEL))
-        if attempt == 39 or 0.3 < wanted / max(level, 1e-9) < 3:
-            total = float(np.clip(total * wanted / max(level, 1e-9), 0.5 * TOTAL_EMISSION[0], 1.5 * TOTAL_EMISSION[1]))
+        # Scale the emission if the level is almost right, else draw other positions.
+        target = float(np.clip(level, *LEVEL))
+        if attempt == 39 or 0.3 < target / max(level, 1e-9) < 3:
+            total = float(np.clip(total * target / max(level, 1e-9), 0.5 * TOTAL_EMISSION[0], 1.5 * TOTAL_EMISSION[1]))
             break
     for i, (position, share, size) in enumerate(zip(positions, shares, sizes, strict=True)):
         x, y, z = (float(v) for v in position)
@@ -289,7 +293,7 @@ def _light_position(rng: np.random.Generator, stage: _Stage, points: Float64Arra
     reach = 90.0 if stage.walls else 180.0
     position = LIGHT_DISTANCE[0] * direction(0, 60)
     for _ in range(40):
-        # Uniform over the sphere, not over the angle, so that the zenith is not overfull.
+        # Uniform over the sphere, not over the angle, which would favour the zenith.
         low, high = (math.sin(math.radians(e)) for e in LIGHT_ELEVATION)
         elevation = math.degrees(math.asin(rng.uniform(low, high)))
         position = rng.uniform(*LIGHT_DISTANCE) * direction(rng.uniform(-reach, reach), elevation)
@@ -299,17 +303,17 @@ def _light_position(rng: np.random.Generator, stage: _Stage, points: Float64Arra
 
 
 def _irradiance(stage: _Stage, position: Float64Array, points: Float64Array, normals: Float64Array) -> Float64Array:
-    """(M,) irradiance per radiance and area of a small light that faces the origin; walls hide, objects do not."""
-    toward = position - points
-    squared = np.einsum("nk,nk->n", toward, toward)
-    outward = toward / np.sqrt(squared)[:, None]
-    facing = np.clip(outward @ (position / np.linalg.norm(position)), 0, None)
-    cosine = np.clip(np.einsum("nk,nk->n", outward, normals), 0, None)
+    """(M,) irradiance per radiance and area of a small light that faces the origin; only walls cast shadows."""
+    offset = position - points
+    squared = np.einsum("nk,nk->n", offset, offset)
+    to_light = offset / np.sqrt(squared)[:, None]
+    facing = np.clip(to_light @ (position / np.linalg.norm(position)), 0, None)
+    cosine = np.clip(np.einsum("nk,nk->n", to_light, normals), 0, None)
     return np.where(stage.hidden(points, position), 0.0, cosine * facing / squared)
 
 
 def _camera(rng: np.random.Generator, stage: _Stage, objects: list[Mesh], name: str) -> Camera:
-    """Looks near an object, from where no wall stands before the objects or the middle of the stage."""
+    """A camera that looks near an object or the middle of all, from where walls hide almost nothing."""
     reach = 75.0 if stage.walls else 180.0
     corners = HALF * np.array([[x, y] for x in (-1.0, 1.0) for y in (-1.0, 1.0)])
     floor = np.concatenate([0.9 * corners, np.full((4, 1), stage.floor_height)], axis=1)
@@ -322,6 +326,6 @@ def _camera(rng: np.random.Generator, stage: _Stage, objects: list[Mesh], name: 
             break
     else:
         position = 1.75 * direction(0, 20)
-    one = objects[rng.integers(len(objects))].bounds.mean(axis=0)
-    target = (middle if rng.random() < 0.7 else one) * rng.uniform(0.3, 1.0) + rng.normal(size=3) * 0.04
+    centre = objects[rng.integers(len(objects))].bounds.mean(axis=0)
+    target = (middle if rng.random() < 0.7 else centre) * rng.uniform(0.3, 1.0) + rng.normal(size=3) * 0.04
     return Camera.look_at(position.tolist(), target.tolist(), fov=float(rng.uniform(*FOV)), name=name)

@@ -21,13 +21,13 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh
 pytest.importorskip("manifold3d", reason="procedural scenes need manifold3d: pip install renderformer[reference]")
 pytest.importorskip("skimage", reason="procedural scenes need scikit-image: pip install renderformer[reference]")
 
-from renderformer.data.sets.procedural import ROUGHNESS_RANGE, _object_rows, procedural_scene
+from renderformer.data.sets.procedural_scenes import ROUGHNESS_RANGE, _object_rows, procedural_scene
 from renderformer.data.sets.shapes import FAMILIES, random_shape, volume
 from renderformer.data.sets.user_meshes import load_user_meshes
 
-# The last three have 6, 7 and 8 lights, of which the others have up to 5.
+# The last three have 6, 7 and 8 lights; the others have at most 5.
 SEEDS = (*range(60), 78, 126, 105)
-# Of what a shard keeps of a scene. Seeds of a range that people have data of must keep these for ever.
+# Hashes of the stored arrays by seed. They must not change: users have data sets of these seeds.
 DIGESTS = {
     0: "af8dc3087c019cae",
     1: "a62bdd75a3fa560a",
@@ -46,7 +46,7 @@ def scenes() -> list[Scene]:
 
 
 def digest(scene: Scene) -> str:
-    """Hash of a scene as a shard keeps it."""
+    """Hash of a scene as a shard stores it."""
     halves = (scene.normals.astype("<f2"), scene.materials.astype("<f2"))
     cameras = [np.append(camera.c2w.ravel(), np.float32(camera.fov)).astype("<f4") for camera in scene.cameras]
     content = b"".join(np.ascontiguousarray(a).tobytes() for a in (scene.triangles.astype("<f4"), *halves, *cameras))
@@ -66,21 +66,21 @@ def test_the_seed_alone_decides(scenes: list[Scene]) -> None:
     assert not np.array_equal(scenes[3].cameras[0].c2w, scenes[4].cameras[0].c2w)
 
 
-def test_a_seed_gives_the_scene_that_it_always_gave() -> None:
+def test_scenes_of_known_seeds_have_their_recorded_hashes() -> None:
     assert {seed: digest(procedural_scene(seed)) for seed in DIGESTS} == DIGESTS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the switches are those of glibc and x86 Linux")
 def test_the_processor_does_not_matter(scenes: list[Scene]) -> None:
-    """NumPy, BLAS and the C library choose other code on other processors, with other last bits and other orders of
-    equal numbers; here they are told that this one is twenty years old."""
+    """NumPy, BLAS and the C library use other code on other processors, with other last bits and other orders of equal
+    numbers; this restricts them to the instructions of an old processor."""
     old = {
         "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
         "OPENBLAS_CORETYPE": "Prescott",
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F",
     }
     program = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from test_procedural import *; "
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from test_procedural_scenes import *; "
         "print(json.dumps([digest(procedural_scene(seed)) for seed in range(12)]))"
     )
     output = subprocess.check_output(
@@ -138,12 +138,12 @@ def test_objects_are_closed_and_apart_and_above_the_floor(scenes: list[Scene]) -
         for i, (middle, points) in enumerate(circles):
             for other, others in circles[:i]:
                 axis = (other - middle) / np.linalg.norm(other - middle)
-                # Objects in circles that do not touch are parted by a plane across the line of the centres.
+                # A plane across the line between the centres separates objects in disjoint circles.
                 assert (points @ axis).max() < (others @ axis).min() + 1e-6
 
 
 class Tracer:
-    """Which triangle of a scene's stage and objects a ray hits first, by embree."""
+    """First triangle of a scene's stage and objects that each ray hits, by Embree."""
 
     def __init__(self, scene: Scene) -> None:
         from trimesh import Trimesh
@@ -172,7 +172,7 @@ def test_light_reaches_the_objects_and_cameras_see_them(scenes: list[Scene]) -> 
             toward = centre - points
             lit |= (np.einsum("nk,nk->n", toward, normals) > 0) & ~tracer.rays.intersects_any(points, toward)
             assert tracer.behind_walls(centre, points) < 0.35, scene.name
-        # Shadows of other objects leave something lit.
+        # Shadows of other objects do not cover everything.
         assert lit.mean() > 0.1, scene.name
         for camera in scene.cameras:
             assert tracer.behind_walls(camera.position.astype(float), points) < 0.1, scene.name
@@ -243,7 +243,7 @@ def test_meshes_of_a_folder_become_a_third_of_the_objects(tmp_path: Path) -> Non
         assert 4 <= len(faces) <= 200
         assert is_closed(faces)
         assert volume(vertices, faces) > 0
-    # The ball's 20,480 triangles are now fewer, and still a ball.
+    # The ball of 20,480 triangles was simplified and is still a ball.
     assert volume(*meshes[0].shape(3000)) == pytest.approx(np.pi / 6, rel=0.02)
 
     mixed = [procedural_scene(seed, 1, meshes=meshes) for seed in range(40)]
@@ -278,7 +278,7 @@ def test_each_family_is_closed_within_its_budget(family: str) -> None:
         budget = int(rng.integers(40, 300))
         vertices, faces = decimate_closed(*maker(rng, budget), budget)
         good += 0 < len(faces) <= budget and is_closed(faces) and volume(vertices, faces) > 0
-    # The few that fail are drawn again by `random_shape`.
+    # `random_shape` draws again for the few that fail.
     assert good >= 15
 
 
@@ -296,7 +296,7 @@ def test_wrong_arguments_are_refused(arguments: dict[str, int]) -> None:
         procedural_scene(**arguments)
 
 
-def test_missing_manifold3d_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_command_that_installs_manifold3d(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "manifold3d", None)
     with pytest.raises(InputError, match=r"pip install 'renderformer\[reference\]'"):
         procedural_scene(1)
