@@ -142,6 +142,6 @@ def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for message, change in changes.items():
         assert message in hopper.refusal(dataclasses.replace(quantised, **change), gpu)
     hopper.version = lambda _: "3.6.0"  # type: ignore[attr-defined]
-    assert "needs Triton 3.7 or later, here is 3.6.0" in hopper.refusal(quantised, gpu)
+    assert "needs Triton 3.7 or later, 3.6.0 is installed" in hopper.refusal(quantised, gpu)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (10, 0))
     assert "not a Hopper GPU" in hopper.refusal(quantised, gpu)
