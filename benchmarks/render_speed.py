@@ -31,7 +31,7 @@ def main() -> None:
     renderer = rf.Renderer.from_pretrained()
     reference = ReferenceScene(scene, threads=len(os.sched_getaffinity(0)))
     pictures = renderer.render(scene, 64, camera)[0].hdr, reference.render(camera, 64, 64, 1024)
-    decibels = float(psnr(*(torch.from_numpy(picture)[None] for picture in pictures)))
+    decibels = float(psnr(*(torch.tensor(picture)[None] for picture in pictures)))
     print(f"{options.scene}: {len(scene):,} triangles, {decibels:.1f} dB from 1024 spp at 64 px")
     if decibels < 25:
         sys.exit("error: the picture is too far from the path-traced one; nothing was timed")
