@@ -263,7 +263,7 @@ def auto_backend(device: torch.device, dtype: torch.dtype) -> str:
             choices.append(name)
             break
         elif (threshold := entry.threshold(device)) is None:
-            reasons.append(f"{name} has no measurement on this GPU; it can be chosen by name")
+            reasons.append(f"{name} was not measured to be faster on this GPU; it can be chosen by name")
         else:
             choices.append(f"{name} from {threshold} keys on")
     return ", below that ".join(choices) + (f" ({'; '.join(reasons)})" if reasons else "")

@@ -94,7 +94,10 @@ def test_auto_is_sdpa_here_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("on_hopper")
 def test_without_a_measurement_auto_is_sdpa_on_a_gpu() -> None:
-    assert auto_backend(GPU, torch.bfloat16) == "sdpa (sage has no measurement on this GPU; it can be chosen by name)"
+    assert (
+        auto_backend(GPU, torch.bfloat16)
+        == "sdpa (sage was not measured to be faster on this GPU; it can be chosen by name)"
+    )
 
 
 @pytest.mark.usefixtures("on_hopper", "measured")
