@@ -1,10 +1,10 @@
-"""Quantised attention on this GPU beside what PyTorch offers: flash, cuDNN and memory-efficient SDPA in bfloat16.
+"""Compare quantised attention on this GPU with PyTorch's flash, cuDNN and memory-efficient SDPA in bfloat16.
 
     python benchmarks/attention.py [--lengths 1024 4096 8192 16384 65536] [--heads 6 8] [--batches 1 8]
 
 Times the main loop alone and with its prologue, medians of CUDA events, head_dim 128. TOPS counts 4 B H N^2 D
-operations. Refuses to time a shape whose result is further from float64 (a sample of the queries) than the method's
-bound. The length from which speedup_with_prologue stays above 1 goes into `fast_from_keys` of kernels/backends.py.
+operations. Exits with an error if a result is further from float64 (for a sample of the queries) than BOUND. Put the
+length from which speedup_with_prologue stays above 1 into `fast_from_keys` of kernels/backends.py.
 Needs an NVIDIA GPU; writes benchmarks/results/attention.csv.
 """
 
@@ -26,7 +26,7 @@ from renderformer.kernels.sage.launch import TILES, attend_quantised
 from renderformer.kernels.sage.naive import exact_attention
 from renderformer.kernels.sage.quantise import quantise_heads
 
-# Relative L1 error against float64; .0385 is expected for N(0, 1).
+# Largest relative L1 error against float64; .0385 is expected for N(0, 1).
 BOUND = 0.05
 HEAD_DIM = 128
 SDPA = {

@@ -1,9 +1,9 @@
-"""Correctness of the quantised attention on this GPU, to be run before any timing; ends with 1 if a case is wrong.
+"""Check the quantised attention on this GPU before any timing; exits with 1 if a case is wrong.
 
     python benchmarks/attention_check.py
     compute-sanitizer python benchmarks/attention_check.py --short
 
-Every case is compared with float64 (relative L1) and held to twice the error of the same arithmetic in plain torch.
+The error of a case, relative L1 to float64, may be at most twice that of the same arithmetic in plain torch.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run(shape: tuple[int, ...], dtype: torch.dtype, loud: bool, **options: Any) 
     q, k, v = (heads_first(x, layout) for x in (q, k, v))
     mode = pv_mode(options.get("pv_accum", "auto"), capability(q.device))
     reference = naive_sageattn(q, k, v, **options | {"pv_accum": mode})
-    # Freshly allocated memory that held NaN shows what the kernels fail to write.
+    # Memory that held NaN shows elements that the kernels do not write.
     torch.full((64 * 2**20,), torch.nan, device="cuda")
     ours, plain = (relative_error(heads_first(x, layout), exact) for x in (sageattn(q, k, v, **options), reference))
     return ours, plain
@@ -73,19 +73,19 @@ def main() -> None:
     options = parser.parse_args()
     require_gpu()
     torch.manual_seed(0)
-    wrong = done = 0
+    wrong = count = 0
     for case in cases(options.short):
         try:
             ours, plain = run(**case)
-        except ValueError as problem:
+        except ValueError as error:
             # A GPU without E4M3 refuses some of the accumulators.
-            print(f"skipped {case}: {problem}")
+            print(f"skipped {case}: {error}")
             continue
-        done += 1
+        count += 1
         if not ours < 2 * plain + 0.003:
             wrong += 1
             print(f"WRONG {case}: {ours:.4f}, plain torch {plain:.4f}")
-    print(f"{done} cases, {wrong} wrong, on {torch.cuda.get_device_name()}")
+    print(f"{count} cases, {wrong} wrong, on {torch.cuda.get_device_name()}")
     sys.exit(wrong > 0)
 
 

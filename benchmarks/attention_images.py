@@ -1,12 +1,12 @@
-"""What quantised attention in the triangle stage does to pictures: log-HDR PSNR against fp32, on the CPU.
+"""Effect of quantised attention in the triangle stage on pictures: log-HDR PSNR against fp32, on the CPU.
 
     python benchmarks/attention_images.py [--resolution 128] [scene.json …]
 
 The embedded model draws each scene with exact attention and with the kernels' arithmetic emulated in plain torch
 (inputs rounded to bfloat16 as on a GPU), also with E4M3 linear layers in the triangle stage (a scale for each token and
-each output channel). 45 dB is the gate; ends with 1 below it. log-HDR is log10(x + 1), its peak that of fp32.
-For information, the same for the random-weight checkpoints of tests/goldens at their own sizes; their pictures mean
-nothing, so they are no gate.
+each output channel). Exits with 1 below 45 dB. log-HDR is log10(x + 1), with the peak of the fp32 picture.
+The same follows for the random-weight checkpoints of tests/goldens at their own sizes; as their pictures show nothing,
+they have no bound.
 """
 
 from __future__ import annotations
@@ -36,42 +36,42 @@ sys.path.append(str(ROOT / "tests"))
 from helpers.goldens import unpack  # noqa: E402
 
 GATE = 45.0
-# What differs between GPUs and settings: score type, accumulator of P V.
+# By GPU or setting: score type, accumulator of P V.
 KINDS = {
     "int8, fp16 chains (sm_89, sm_120)": ("int8", "fp32+fp16"),
     "int8, fp32 chains (sm_90, sm_100)": ("int8", "fp32+fp32"),
     "int8, fp16 P V (sm_80)": ("int8", "fp16"),
     "fp8, fp32 chains": ("fp8", "fp32+fp32"),
 }
-# What a GPU runs without any of this; 8-bit linear layers alone, and beside the attention that suits a Hopper.
+# Without 8-bit products; with 8-bit linear layers only; with these and the attention of a Hopper.
 BF16 = "bf16 autocast, exact attention"
 LINEARS = "fp8 linears, exact attention"
 BOTH = "fp8 linears, int8, fp32 chains (sm_90, sm_100)"
 CONTROL = "no attention (control)"
-# Small checkpoints with the inputs and pictures that the original program made of them.
+# Small checkpoints of tests/goldens and their inputs.
 CASES = [("base_like", "golden_64"), ("swin_like", "golden_64"), ("base_p32", "golden_64")]
 Attend = Callable[..., Tensor]
 
 
 def emulated(qk_dtype: str, pv_accum: str, exact: Attend) -> Attend:
-    """In place of `attention` for self-attention of triangles; everything else stays exact."""
+    """A replacement of `attention` that emulates self-attention of triangles and leaves other calls exact."""
 
     def run(
         q: Tensor, k: Tensor, v: Tensor, *, key_mask_BS: Tensor | None = None, key_lengths_B: Tensor | None = None,
-        pair_mask_BTS: Tensor | None = None, **rest: object,
+        pair_mask_BTS: Tensor | None = None, **options: object,
     ) -> Tensor:  # fmt: skip
         holes, lengths = (None, key_lengths_B) if key_mask_BS is None else key_padding(key_mask_BS)
         if q.shape[2] != k.shape[2] or pair_mask_BTS is not None or holes is not None:
             masks = {"key_mask_BS": key_mask_BS, "key_lengths_B": key_lengths_B, "pair_mask_BTS": pair_mask_BTS}
-            return exact(q, k, v, **masks, **rest)
+            return exact(q, k, v, **masks, **options)
         q, k, v = (x.bfloat16().float() for x in (q, k, v))
         return naive_sageattn(q, k, v, kv_lengths=lengths, qk_dtype=qk_dtype, pv_accum=pv_accum)
 
     return run
 
 
-def silent(q: Tensor, *_: Tensor, **__: object) -> Tensor:
-    """The control: triangles that learn nothing of each other. A model that this does not hurt passes any gate."""
+def zero_attention(q: Tensor, *_: Tensor, **__: object) -> Tensor:
+    """The control: attention that returns zeros. If it leaves a model's pictures alike, the gate shows nothing."""
     return torch.zeros_like(q)
 
 
@@ -81,14 +81,14 @@ def log_hdr_psnr(ours: np.ndarray, expected: np.ndarray) -> float:
 
 
 def in_e4m3(x: Tensor) -> Tensor:
-    """x as E4M3 holds it with a scale for each row."""
+    """x rounded to E4M3 with a scale for each row."""
     scale = (x.abs().amax(-1, keepdim=True) / E4M3_MAX).clamp(min=1e-12)
     return to_e4m3(x / scale) * scale
 
 
 @contextmanager
 def triangle_stage(model: RenderFormer, attend: Attend, precision: str) -> Iterator[None]:
-    """Inside, layers call `attend`, and the triangle stage has E4M3 linears where the precision is "fp8"."""
+    """Let layers call `attend`, and the triangle stage use E4M3 linears if the precision is "fp8"."""
     linears = [module for module in model.transformer.modules() if isinstance(module, nn.Linear)]
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(layers, "attention", attend))
@@ -103,17 +103,17 @@ def triangle_stage(model: RenderFormer, attend: Attend, precision: str) -> Itera
         yield
 
 
-def ways() -> dict[str, tuple[Attend, str]]:
+def variants() -> dict[str, tuple[Attend, str]]:
     """Attention and precision of the linears, by name."""
     exact = layers.attention
     emulations = {name: (emulated(*kind, exact), "fp32") for name, kind in KINDS.items()}
     both = emulated(*KINDS["int8, fp32 chains (sm_90, sm_100)"], exact)
-    others = {BF16: (exact, "bf16"), LINEARS: (exact, "fp8"), BOTH: (both, "fp8"), CONTROL: (silent, "fp32")}
+    others = {BF16: (exact, "bf16"), LINEARS: (exact, "fp8"), BOTH: (both, "fp8"), CONTROL: (zero_attention, "fp32")}
     return emulations | others
 
 
 def example_rows(paths: list[Path], resolution: int) -> list[dict[str, Any]]:
-    """The embedded model's pictures, with each way in its triangle stage only."""
+    """The embedded model's pictures with each variant of the triangle stage."""
     renderer = rf.Renderer.from_pretrained(device="cpu", precision="fp32")
     rows = []
     for path in paths:
@@ -130,7 +130,7 @@ def example_rows(paths: list[Path], resolution: int) -> list[dict[str, Any]]:
 
 
 def golden_rows(goldens: Path) -> list[dict[str, Any]]:
-    """The random-weight checkpoints' pictures of their own inputs."""
+    """The pictures of the random-weight checkpoints."""
     rows = []
     for case, name in CASES:
         model = load_model(goldens / case).eval()
@@ -158,9 +158,9 @@ def compare(draw: Callable[[Attend, str], np.ndarray], scene: str, triangles: in
             "scene": scene,
             "triangles": triangles,
             "arithmetic": name,
-            "log_hdr_db": f"{log_hdr_psnr(draw(*way), expected):.1f}",
+            "log_hdr_db": f"{log_hdr_psnr(draw(*variant), expected):.1f}",
         }
-        for name, way in ways().items()
+        for name, variant in variants().items()
     ]
 
 
@@ -171,8 +171,8 @@ def main() -> None:
     options = parser.parse_args()
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         rows = example_rows(options.scenes, options.resolution)
-        information = golden_rows(unpack(Path(folder)))
-    report("attention_images", rows + information)
+        random_rows = golden_rows(unpack(Path(folder)))
+    report("attention_images", rows + random_rows)
     sys.exit(any(float(row["log_hdr_db"]) < GATE for row in rows if row["arithmetic"] != CONTROL))
 
 

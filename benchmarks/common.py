@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing, error, a CSV row with the machine, and the command line's table."""
+"""Shared by the benchmarks: timing, error, and rows with the machine, printed and appended to a CSV file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def relative_error(ours: Tensor, exact: Tensor) -> float:
 
 
 def require_gpu() -> None:
-    """End the program with one line where the quantised kernels cannot run."""
+    """Exit with an error if the quantised kernels cannot run."""
     import torch
 
     from renderformer.kernels.sage.device import unsupported
@@ -71,7 +71,9 @@ def machine() -> dict[str, str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
-    names = [line for line in _cpuinfo() if line.startswith("model name")]
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line for line in lines if line.startswith("model name")]
     row = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         "commit": commit or "unknown",
@@ -84,11 +86,6 @@ def machine() -> dict[str, str]:
         except PackageNotFoundError:
             row[package] = "-"
     return row
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def report(name: str, rows: list[dict[str, Any]]) -> None:

@@ -1,17 +1,17 @@
-"""How much more the pictures of a model change from view to view than those of a path tracer.
+"""Flicker: how much more a model's pictures change from view to view than those of a path tracer.
 
     python benchmarks/flicker.py [--model runs/mine/model] [--scenes 5] [--views 48] [--resolution 64]
 
-A camera goes around held-out procedural scenes, once about the compass where no wall is in the way, else through the
-150 degrees from which walls do not hide the scene. With m the model's pictures, r the references' (both as display
-values, clamp(x, 0, 1)^(1/2.2)) and d the step from one view to the next:
+A camera goes around held-out procedural scenes: a full turn if there are no walls, else the 150 degrees from which
+walls do not hide the scene. m is the model's picture, r the reference's (display values, clamp(x, 0, 1)^(1/2.2)), d the
+difference of neighbouring views:
 
     motion   mean |d r|
-    flicker  mean |d m - d r| / motion, of the model; of ray casting plus a constant ambient light in `unlearned`
-    noise    what `flicker` would be of a perfect picture, since the references are noisy: half of
-             mean |d r1 - d r2| / motion, for two references with independent seeds, whose mean r is
+    flicker  mean |d m - d r| / motion of the model; `unlearned`: the same of ray casting plus a constant ambient light
+    noise    flicker of a perfect picture, since references are noisy: half of mean |d r1 - d r2| / motion, for two
+             references with independent seeds, whose mean is r
 
-References take 64 samples twice, 5 x 48 x 2 pictures; they are kept in datasets/flicker and made only once.
+References have 64 samples a pixel; they are made once and stored in datasets/flicker.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from renderformer.data.sets.mitsuba import ReferenceScene
 from renderformer.data.sets.procedural_scenes import procedural_scene
 from renderformer.evaluation.metrics import display, unlearned
 
-# Beyond the seeds of the held-out sets.
+# Not used by the held-out sets.
 FIRST_SEED = HELD_OUT_SEED + 500_000
 SPP, DEPTH, AMBIENT = 64, 5, 0.1
 WITHOUT_WALLS = ("none", "floor")
@@ -43,7 +43,7 @@ Frames = npt.NDArray[np.float32]
 
 
 def cameras(scene: rf.Scene, views: int) -> list[rf.Camera]:
-    """A turn around the scene, as far as its walls allow."""
+    """Views on a circle around the scene, as far as its walls allow."""
     if stage_of(scene) in WITHOUT_WALLS:
         return rf.Camera.orbit(views, elevation=25, fov=40)
     return rf.Camera.orbit(views, elevation=25, fov=40, start=-75, sweep=150)
@@ -54,15 +54,15 @@ def stage_of(scene: rf.Scene) -> str:
 
 
 def references(scene: rf.Scene, path: list[rf.Camera], size: int, file: Path) -> Frames:
-    """(2, V, h, w, 3) path-traced views with independent seeds, from `file` or made and kept there."""
+    """(2, V, h, w, 3) path-traced views with two seeds, read from `file`, or made and written to it."""
     if not file.exists():
         tracer = ReferenceScene(scene, DEPTH)
         pictures = [[tracer.render(camera, size, size, SPP, seed) for camera in path] for seed in (0, 1)]
         with atomic_path(file) as temporary:
             np.save(temporary, np.array(pictures, np.float16))
-    kept = np.load(file, allow_pickle=False).astype(np.float32)
-    assert kept.shape == (2, len(path), size, size, 3), f"{file} is of another run, delete it"
-    return kept
+    frames = np.load(file, allow_pickle=False).astype(np.float32)
+    assert frames.shape == (2, len(path), size, size, 3), f"{file} has another shape, delete it"
+    return frames
 
 
 def steps(frames: Frames) -> Frames:
@@ -76,8 +76,8 @@ def measure(renderer: rf.Renderer, scene: rf.Scene, path: list[rf.Camera], truth
     lit = renderer.encode(scene)
     model = np.stack([image.hdr for image in renderer.render(lit, size, path)])
     caster = lit.caster or RayCaster(scene.triangles, scene.normals, scene.materials)
-    seen = np.stack([caster.features(camera, size, size) for camera in path])
-    plain = unlearned(torch.from_numpy(seen), AMBIENT).numpy()
+    features = np.stack([caster.features(camera, size, size) for camera in path])
+    plain = unlearned(torch.from_numpy(features), AMBIENT).numpy()
     first, second = steps(truth[0]), steps(truth[1])
     mean = (first + second) / 2
     motion = float(np.abs(mean).mean())
@@ -110,11 +110,11 @@ def main() -> None:
         print(f"{seed}: {results[-1]}", file=sys.stderr)
     rows.append({"scene": "mean", "stage": "", "triangles": ""})
     results.append({key: float(np.mean([result[key] for result in results])) for key in results[0]})
-    same = {"model": renderer.name, "views": options.views, "pixels": options.resolution}
+    settings = {"model": renderer.name, "views": options.views, "pixels": options.resolution}
     report(
         "flicker",
         [
-            {**row, **same, **{key: f"{value:.4f}" for key, value in result.items()}}
+            {**row, **settings, **{key: f"{value:.4f}" for key, value in result.items()}}
             for row, result in zip(rows, results, strict=True)
         ],
     )

@@ -1,10 +1,10 @@
-"""The experimental Gluon main loop on this Hopper GPU: is it right, and is it faster than the plain Triton one?
+"""Check and time the experimental Gluon main loop beside the plain Triton one, on a Hopper GPU.
 
     python benchmarks/hopper.py [--lengths 1024 4096 16384] [--heads 6]
 
-First every case is held to twice the error of the same arithmetic in plain torch and to 1.1 times the error of the
-plain main loop (relative L1 to float64); ends with 1 if one is wrong. Then both are timed, the Gluon one with rings of
-several lengths. Writes benchmarks/results/hopper.csv.
+The error of a case, relative L1 to float64, may be at most twice that of the same arithmetic in plain torch and 1.1
+times that of the plain main loop; exits with 1 if a case is wrong. Then times both, the Gluon one with rings of several
+lengths. Writes benchmarks/results/hopper.csv.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ STAGES = (2, 3, 4, 6, 8)
 
 
 def is_right(shape: tuple[int, ...], qk_dtype: str, lengths: bool, splits: int | None) -> bool:
-    """Whether one case keeps its bounds; prints its errors if not."""
+    """Whether the errors of a case are within their bounds; prints them if not."""
     from renderformer.kernels.experimental.hopper import attend_hopper
 
     batch, heads, key_heads, tokens, keys, width = shape
     q = torch.randn(batch, heads, tokens, width, device="cuda").bfloat16()
     k, v = torch.randn(2, batch, key_heads, keys, width, device="cuda").bfloat16()
     kv_lengths = torch.linspace(keys, keys // 3, batch).int().cuda() if lengths else None
-    same: dict[str, Any] = {"qk_dtype": qk_dtype, "pv_accum": "fp32+fp32", "kv_lengths": kv_lengths}
+    options: dict[str, Any] = {"qk_dtype": qk_dtype, "pv_accum": "fp32+fp32", "kv_lengths": kv_lengths}
     exact, _ = exact_attention(q, k, v, kv_lengths=kv_lengths)
-    naive = relative_error(naive_sageattn(q, k, v, **same), exact)
+    naive = relative_error(naive_sageattn(q, k, v, **options), exact)
     quantised = quantise_heads(q, k, v, sm_scale=width**-0.5, lengths=kv_lengths, qk_dtype=qk_dtype, pv="fp32+fp32")
     errors, lse = [], []
     for main_loop in (attend_hopper, attend_quantised):
@@ -51,7 +51,7 @@ def is_right(shape: tuple[int, ...], qk_dtype: str, lengths: bool, splits: int |
     same_lse = torch.allclose(*lse, rtol=0, atol=1e-3)
     right = errors[0] < 2 * naive + 0.003 and errors[0] < 1.1 * errors[1] + 0.001 and same_lse
     if not right:
-        print(f"WRONG {shape} {same}: {errors[0]:.4f}, Triton {errors[1]:.4f}, plain torch {naive:.4f}, {same_lse=}")
+        print(f"WRONG {shape} {options}: {errors[0]:.4f}, Triton {errors[1]:.4f}, plain torch {naive:.4f}, {same_lse=}")
     return right
 
 
@@ -64,7 +64,7 @@ def rows_of(tokens: int, heads: int) -> list[dict[str, Any]]:
     times = {"triton": device_milliseconds(lambda: attend_quantised(quantised, out))}
     for stages in STAGES:
         tiles = replace(TILES, stages=stages)
-        # Long rings may need more shared memory than there is.
+        # Long rings may need too much shared memory.
         try:
             times[f"gluon, {stages} stages"] = device_milliseconds(
                 lambda: attend_hopper(quantised, out, tiles=tiles)  # noqa: B023

@@ -1,11 +1,11 @@
-"""What leaving the trained range costs the embedded model: a pair of pictures for every warning of `check_scene`.
+"""Loss of the embedded model outside the trained range: a pair of pictures for every warning of `check_scene`.
 
     python benchmarks/trained_range.py
 
-Each row changes one thing of the same scenes so that one warning of the released models' range appears, and compares
-the model with a path-traced reference: PSNR of display values in dB, inside and outside the range, both exposed to the
-same median. The gain is over ray casting plus the ambient light that suits each view best, so a row whose PSNR falls
-while its gain stays is a harder scene, not a worse model. Nothing is written.
+Each row changes one property of the same scenes, so that a warning about the released models' range appears, and gives
+the PSNR (dB) of display values against a path-traced reference, exposed to the same median inside and outside the
+range. The gain is over ray casting plus the best ambient light of each view: if the PSNR falls but the gain does not,
+the scene is harder, not the model worse. Prints a table and writes no file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import trimesh
 import renderformer as rf
 from renderformer.check import check_scene
 from renderformer.data.geometry.stages import stage_meshes
+from renderformer.data.geometry.subdivide import quartered
+from renderformer.data.geometry.triangles import weld
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.sets.mitsuba import ReferenceScene
 from renderformer.evaluation.metrics import psnr, unlearned
 
-# Of the mean direct light.
+# Candidates of the ambient light, as shares of the mean direct light.
 AMBIENT_LEVELS = np.linspace(0, 1.5, 31)
 # Median radiance to which both pictures of a pair are exposed.
 MEDIAN = 0.3
@@ -99,18 +101,14 @@ def flat_stage(scene: rf.Scene) -> rf.Scene:
 
 
 def holed(mesh: rf.Mesh) -> rf.Mesh:
-    kept = mesh.triangles.mean(axis=1)[:, 2] < np.quantile(mesh.triangles.mean(axis=1)[:, 2], 0.7)
-    return rf.Mesh(mesh.name, mesh.triangles[kept], mesh.normals[kept], mesh.materials[kept])
+    height = mesh.triangles.mean(axis=1)[:, 2]
+    lower = height < np.quantile(height, 0.7)
+    return rf.Mesh(mesh.name, mesh.triangles[lower], mesh.normals[lower], mesh.materials[lower])
 
 
 def fine(mesh: rf.Mesh) -> rf.Mesh:
-    corners = mesh.triangles
-    for _ in range(2):
-        a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-        ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
-        quarters = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
-        corners = np.concatenate([np.stack(q, axis=1) for q in quarters])
-    return rf.Mesh(mesh.name, corners).with_material(rf.Material((0.5, 0.4, 0.3)))
+    vertices, faces = quartered(*quartered(*weld(mesh.triangles)))
+    return rf.Mesh(mesh.name, vertices[faces].astype(np.float32)).with_material(rf.Material((0.5, 0.4, 0.3)))
 
 
 def around(count: int) -> list[rf.Light]:
@@ -160,9 +158,9 @@ def measure(renderer: rf.Renderer, scene: rf.Scene, size: int, spp: int) -> tupl
         def decibels(drawn: np.ndarray, truth: np.ndarray = truth, exposure: float = exposure) -> float:
             return float(psnr(*(torch.from_numpy(image * exposure)[None] for image in (drawn, truth))))
 
-        unlit = [decibels(unlearned(pixels, float(a * level))[0].numpy()) for a in AMBIENT_LEVELS]
+        baselines = [decibels(unlearned(pixels, float(a * level))[0].numpy()) for a in AMBIENT_LEVELS]
         ours = decibels(picture.hdr)
-        scores.append((ours, ours - max(unlit)))
+        scores.append((ours, ours - max(baselines)))
     return float(np.mean([s[0] for s in scores])), float(np.mean([s[1] for s in scores]))
 
 
@@ -170,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--spp", type=int, default=256)
-    parser.add_argument("--only", help="rows whose name holds this")
+    parser.add_argument("--only", help="only rows whose name contains this")
     options = parser.parse_args()
     renderer = rf.Renderer.from_pretrained(device="cpu")
     scenes = base_scenes()
@@ -182,8 +180,8 @@ def main() -> None:
             continue
         changed = [change(scene) for scene in scenes]
         outside = np.mean([measure(renderer, scene, options.size, options.spp) for scene in changed], axis=0)
-        warned = [bool(check_scene(changed[0])), bool(renderer.check(changed[0]))]
-        marks = " | ".join("yes" if w else "no" for w in warned)
+        warnings = [bool(check_scene(changed[0])), bool(renderer.check(changed[0]))]
+        marks = " | ".join("yes" if warning else "no" for warning in warnings)
         print(
             f"| {name} | {outside[0]:.1f} dB | {inside[0] - outside[0]:.1f} dB | {outside[1]:+.1f} dB | {marks} |",
             flush=True,

@@ -1,10 +1,11 @@
-"""The whole triangle stage of the V1 models on this GPU: attention, prologue, compiler, CUDA graph, 8-bit linears.
+"""Time the triangle stage of the V1 models on this GPU: attention, prologue, compiler, CUDA graph, 8-bit linears.
 
     python benchmarks/triangle_stage.py [--configs base large] [--triangles 1024 4096 8192 16384] [--variants sage …]
 
-Random weights, with QK norms that make attention look at a few tokens only, so that a wrong attention shows. Medians of
-CUDA events, as a ratio to the first line (eager, bfloat16 autocast, the fastest SDPA), and the tokens' relative L1
-error against float32. Nothing is reported if an error passes a third of what leaving attention out would cost.
+Weights are random, with QK norms that let a query attend to a few tokens only, so that a wrong attention shows. Gives
+medians of CUDA events, the speed relative to the first line (eager, bfloat16 autocast, the fastest SDPA), and the
+relative L1 error of the tokens against float32. Exits with an error if that exceeds a third of the error without
+attention.
 torch.compile (Inductor) fuses the norms, residuals and SwiGLU, layer by layer.
 Needs an NVIDIA GPU; writes benchmarks/results/triangle_stage.csv.
 """
@@ -40,16 +41,16 @@ CONFIGS = {
         latent_dim=1024, num_heads=8, dim_feedforward=4096, num_register_tokens=32, rope_double_max_freq=True
     ),
 }
-# Largest error, as a share of that of a stage without attention (which is .39 for the base model at 1024 triangles,
-# where bfloat16 costs .006 and E4M3 linears .07).
+# Largest error, as a share of the error without attention (.39 for the base model at 1024 triangles, where the error of
+# bfloat16 is .006 and that of E4M3 linears .07).
 BOUND = 1 / 3
-# Of the norms of Q and K: logits with a deviation of about their square.
+# Weight of the norms of Q and K; the deviation of the logits is about its square.
 QK_WEIGHT = 3**0.5
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the stage.
+    """A way to run the stage.
 
     Attributes:
         attention: "sdpa"; "plain", sage after norm and rotation in PyTorch; "sage", with both fused.
@@ -140,18 +141,18 @@ def set_attention(stage: TriangleTransformer, backend: str) -> None:
 
 @contextmanager
 def attending(kind: str, sdpa: SDPBackend | None) -> Iterator[None]:
-    """Where SDPA takes one backend, and "plain" fuses nothing."""
+    """Let SDPA use one backend, and "plain" fuse nothing."""
     with ExitStack() as stack:
         if sdpa is not None:
             stack.enter_context(sdpa_kernel(sdpa))
         if kind == "plain":
-            # A compiler looks into a function, not into a mock.
+            # torch.compile can trace a function, not a mock.
             stack.enter_context(mock.patch.object(layers, "projected_attention", fuse_nothing))
         yield
 
 
 def fuse_nothing(*_: Any, **__: Any) -> None:
-    """In place of `projected_attention`."""
+    """A `projected_attention` without a fused backend."""
 
 
 def prepare(
@@ -160,7 +161,6 @@ def prepare(
     """A call that runs the variant and returns its tokens; call it within `attending`."""
     torch.compiler.reset()
     device = inputs[0].device.type
-    # With other linears it is a copy; compiling must not stay with the stage either.
     stage = with_linears(stage, variant.linears)
     set_attention(stage, "sdpa" if variant.attention == "sdpa" else "sage")
     run_layers: list[Callable[..., Tensor]] = list(stage.layers)
@@ -168,7 +168,7 @@ def prepare(
         run_layers = [torch.compile(layer, fullgraph=True, dynamic=False, backend=compiler) for layer in stage.layers]
 
     def run() -> Tensor:
-        # The cache of autocast would outlive the capture of a graph.
+        # Autocast's cache would outlive the capture of a graph.
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, cache_enabled=False):
             rotation = None if stage.rope_emb is None else stage.rope_emb(inputs[1])
             x_BTD = inputs[0]
@@ -199,13 +199,13 @@ def graphed(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def expected_tokens(stage: TriangleTransformer, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
-    """The tokens in float32, and how far from them those are of a stage whose attention gives nothing."""
+    """The tokens in float32, and the relative error of the tokens of a stage without attention."""
     set_attention(stage, "sdpa")
     with torch.no_grad():
         exact = stage(*inputs)
         with mock.patch.object(layers, "attention", lambda q, *_, **__: torch.zeros_like(q)):
-            silent = stage(*inputs)
-    return exact, relative_error(silent, exact)
+            without_attention = stage(*inputs)
+    return exact, relative_error(without_attention, exact)
 
 
 def fastest_sdpa(
@@ -235,10 +235,10 @@ def measure(
     """One row a variant.
 
     Raises:
-        ValueError: a result further from float32 than the bound.
+        ValueError: the error of a variant exceeds the bound.
     """
     stage, inputs = random_stage(config, device), random_inputs(config, triangles, device)
-    exact, silent = expected_tokens(stage, inputs)
+    exact, error_without_attention = expected_tokens(stage, inputs)
     sdpa = fastest_sdpa(stage, inputs, time)
     rows: list[dict[str, Any]] = []
     first = float("nan")
@@ -247,8 +247,8 @@ def measure(
         with attending(variant.attention, sdpa):
             run = prepare(variant, stage, inputs, compiler)
             distance = relative_error(run(), exact)
-            if not distance < BOUND * silent:
-                errors = f"relative error {distance:.3f}, without attention {silent:.3f}"
+            if not distance < BOUND * error_without_attention:
+                errors = f"relative error {distance:.3f}, without attention {error_without_attention:.3f}"
                 raise ValueError(f"{name}, {triangles} triangles, {label}: {errors}; not reported")
             milliseconds = time(run)
         first = milliseconds if label == "sdpa" else first
@@ -262,14 +262,14 @@ def measure(
                 "ms": f"{milliseconds:.3f}",
                 "speedup": f"{first / milliseconds:.2f}",
                 "error": f"{distance:.4f}",
-                "error_without_attention": f"{silent:.3f}",
+                "error_without_attention": f"{error_without_attention:.3f}",
             }
         )
     return rows
 
 
 def on_cpu(run: Callable[[], Any]) -> float:
-    """Milliseconds by the clock; for the test that runs all this without a GPU."""
+    """Wall-clock milliseconds, for the tests that run without a GPU."""
     start = perf_counter()
     run()
     return 1000 * (perf_counter() - start)
@@ -288,8 +288,8 @@ def main() -> None:
         for triangles in options.triangles:
             try:
                 rows += measure(name, CONFIGS[name], triangles, device, device_milliseconds, options.variants)
-            except ValueError as wrong:
-                sys.exit(f"error: {wrong}")
+            except ValueError as error:
+                sys.exit(f"error: {error}")
     report("triangle_stage", rows)
 
 

@@ -3,8 +3,8 @@
     python benchmarks/tune_attention.py [--lengths 1024 4096 16384] [--heads 6]
 
 Prints the candidates by speed at each length; put the best into `TILES` with GPU, date and figure, then run
-benchmarks/attention.py. A candidate whose result is further from float64 than the method's bound is reported as wrong
-and not timed.
+benchmarks/attention.py. A candidate whose result is further from float64 than the bound is reported as wrong and not
+timed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def rows_of(tokens: int, heads: int, splits: int) -> list[dict[str, Any]]:
     for tiles in CANDIDATES:
         out = torch.empty_like(q)
         quantised = quantise_heads(q, k, v, sm_scale=HEAD_DIM**-0.5, pv=mode, tile=tiles.keys)
-        # A candidate may need more shared memory than there is.
+        # A candidate may need too much shared memory.
         try:
             attend_quantised(quantised, out, tiles=tiles, splits=splits)
         except Exception as problem:

@@ -1,9 +1,9 @@
-"""How fast the viewer answers: coarse pictures a second while the camera moves, time from a move to its picture, time
-to the full picture once it is still, and memory over a thousand moves; through the controller, without a window.
+"""Measure the viewer's session, without a window: coarse pictures a second while the camera moves, time from a move to
+its picture, time from the last move to the full picture, and growth of memory over a thousand moves.
 
     python benchmarks/viewer_latency.py [--scene examples/knot_room.json] [--resolutions 128 1024] [--moves 1000]
 
-The load of the machine is told before and after: other programs take from the same cores.
+Prints the load of the machine before and after, as other programs slow it down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import renderformer as rf
 from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.session import RESOLUTIONS, Session
 
-# Of the pointer, as a browser or a window reports it.
+# Rate at which a browser or a window reports pointer moves.
 MOVES_PER_SECOND = 60.0
 
 
@@ -30,17 +30,17 @@ def main() -> None:
     parser.add_argument("--scene", default=str(ROOT / "examples" / "knot_room.json"))
     parser.add_argument("--model", default=None)
     parser.add_argument("--resolutions", type=int, nargs="+", default=RESOLUTIONS)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of movement per resolution")
-    parser.add_argument("--moves", type=int, default=1000, help="for the memory")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of the movement at each resolution")
+    parser.add_argument("--moves", type=int, default=1000, help="moves of the memory measurement; 0 for none")
     options = parser.parse_args()
     scene, renderer = rf.Scene.load(options.scene), rf.Renderer.from_pretrained(options.model)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     rows = [measure(scene, renderer, side, options.seconds) for side in options.resolutions]
     report("viewer_latency", rows)
     if options.moves:
-        grown = memory(scene, renderer, options.moves)
+        growth = memory(scene, renderer, options.moves)
         print(f"load {os.getloadavg()[0]:.1f}")
-        print(f"largest memory grew by {grown:.0f} MB over {options.moves} moves after {options.moves} to warm up")
+        print(f"largest memory grew by {growth:.0f} MB over {options.moves} moves after {options.moves} to warm up")
 
 
 def measure(scene: rf.Scene, renderer: rf.Renderer, side: int, seconds: float) -> dict[str, Any]:
@@ -55,15 +55,17 @@ def measure(scene: rf.Scene, renderer: rf.Renderer, side: int, seconds: float) -
         started = time.monotonic()
         move(session, seconds)
         stopped = time.monotonic()
-        moved, spent = list(frames), stopped - started
+        moving_frames, duration = list(frames), stopped - started
         session.scheduler.wait()
-        latencies = sorted(frame.latency for frame in moved)
+        latencies = sorted(frame.latency for frame in moving_frames)
         return {
             "side": side,
-            "pictures/s": f"{len(moved) / spent:.1f}",
-            "coarse side": statistics.mode(min(f.image.width, f.image.height) for f in moved) if moved else "-",
-            "latency ms": f"{1000 * statistics.median(latencies):.0f}" if moved else "-",
-            "95% ms": f"{1000 * latencies[int(0.95 * len(latencies))]:.0f}" if moved else "-",
+            "pictures/s": f"{len(moving_frames) / duration:.1f}",
+            "coarse side": statistics.mode(min(f.image.width, f.image.height) for f in moving_frames)
+            if latencies
+            else "-",
+            "latency ms": f"{1000 * statistics.median(latencies):.0f}" if latencies else "-",
+            "95% ms": f"{1000 * latencies[int(0.95 * len(latencies))]:.0f}" if latencies else "-",
             "full after ms": f"{1000 * (time.monotonic() - stopped):.0f}",
         }
     finally:
@@ -78,7 +80,7 @@ def move(session: Session, seconds: float) -> None:
 
 
 def memory(scene: rf.Scene, renderer: rf.Renderer, moves: int) -> float:
-    """MB by which the largest resident size grows in the second half of twice as many moves."""
+    """Growth of the peak resident size, in MB, over a number of moves after as many to warm up."""
     session = Session(scene, renderer, 64)
     peaks = []
     try:

@@ -1,8 +1,8 @@
 """Attention behind one function; no knowledge of scenes. Imports torch, and triton where a kernel is launched.
 
 attention             from heads, by any backend
-projected_attention   from projections, with norm and rotation fused, where a backend does that
-sageattn              SageAttention's call
+projected_attention   from projections, with norm and rotation fused, by backends that support it
+sageattn              quantised attention with the signature of SageAttention
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["BACKENDS", "Projection", "attention", "projected_attention", "sageat
 
 
 def __getattr__(name: str) -> Any:
-    # Registering the operator costs time that most programs need not spend.
+    # Registering the operator takes time, so only its users import it.
     if name == "sageattn":
         from renderformer.kernels.sage.operator import sageattn
 

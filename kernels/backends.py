@@ -1,7 +1,6 @@
 """Scaled dot-product attention with a choice of backend.
 
-Every backend is one entry of `REGISTRY`: add one there, and `attention`, "auto", the refusals and
-`renderformer info --device` know it.
+`REGISTRY` has one entry per backend; `attention`, "auto", the error messages and `renderformer info --device` read it.
 
 Shape suffixes: B batch, H heads, T query tokens, S key tokens, D head width, W = H D.
 """
@@ -22,13 +21,13 @@ from renderformer.kernels.sage.quantise import PLAIN, Projection
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What decides which backend runs a call. With the defaults: what is known before there are tensors.
+    """The properties of a call that decide which backend runs it.
 
     Attributes:
         device, dtype: of queries, keys and values.
-        head_dim, queries, keys: D, T and S; None: not known.
+        head_dim, queries, keys: D, T and S; None: not known yet.
         gradients: whether any are needed.
-        key_mask, key_lengths, pair_mask: (B, S), (B,) and (B, T, S), as of `attention`.
+        key_mask, key_lengths, pair_mask: (B, S), (B,) and (B, T, S), see `attention`.
     """
 
     device: torch.device
@@ -43,12 +42,12 @@ class Call:
 
     @property
     def has_holes(self) -> bool:
-        """Whether the key mask has padding elsewhere than at the end; with a mask it waits for the GPU."""
+        """Whether the key mask has padding before a real key. Reading the mask waits for the GPU."""
         return self.key_mask is not None and self._padding[0] is not None
 
     @property
     def lengths(self) -> Tensor | None:
-        """Real keys of each sample, (B,) int32, of a mask without holes too; None: all are real."""
+        """Number of real keys of each sample, (B,) int32, given or from a mask without holes; None: all are real."""
         return self.key_lengths if self.key_mask is None else self._padding[1]
 
     @cached_property
@@ -62,14 +61,14 @@ class Backend:
     """One way to compute attention.
 
     Attributes:
-        refusal: why it cannot run a call; "" where it can.
-        priority: "auto" takes the backend of the highest priority among those that are fast and can run the call.
+        refusal: the reason why it cannot run a call; "" if it can.
+        priority: "auto" takes the backend of the highest priority that is fast for the call and can run it.
         attend: (q_BHTD, k_BHSD, v_BHSD, call) to (B, H, T, D).
         attend_projected: the same from projections, with norm and rotation fused, without gradients: (q_BTW, k_BTW,
-            v_BTW, heads, q_projection, k_projection, call) to (B, T, W). None: nothing is fused.
-        fast_from_keys: fewest keys from which "auto" may take it, by compute capability. An entry needs a measurement
-            (benchmarks/attention.py: right on that GPU, and faster than SDPA with the prologue). None: any device,
-            any length.
+            v_BTW, heads, q_projection, k_projection, call) to (B, T, W). None: not supported.
+        fast_from_keys: the number of keys from which "auto" may take it, by compute capability. An entry needs a
+            measurement (benchmarks/attention.py: right on that GPU, and faster than SDPA with the prologue included).
+            None: any device, any length.
     """
 
     refusal: Callable[[Call], str]
@@ -79,7 +78,7 @@ class Backend:
     fast_from_keys: dict[tuple[int, int], int] | None = field(default_factory=dict)
 
     def is_fast(self, call: Call) -> bool:
-        """Whether it was measured to win: on this GPU, for self-attention of so many keys, without gradients."""
+        """Whether it was measured to be fast on this GPU: self-attention of so many keys, without gradients."""
         if self.fast_from_keys is None:
             return True
         # Cheap tests first: most calls end here.
@@ -119,12 +118,14 @@ def _sage(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, call: Call) -> Tensor:
 
 
 def _sage_projected(
-    q_BTW: Tensor, k_BTW: Tensor, v_BTW: Tensor, heads: int, q_with: Projection, k_with: Projection, call: Call
-) -> Tensor:
+    q_BTW: Tensor, k_BTW: Tensor, v_BTW: Tensor, heads: int, q_projection: Projection, k_projection: Projection,
+    call: Call,
+) -> Tensor:  # fmt: skip
     from renderformer.kernels.sage.operator import sageattn_projected
 
     return sageattn_projected(
-        q_BTW, k_BTW, v_BTW, heads, q_projection=q_with, k_projection=k_with, kv_lengths=call.lengths
+        q_BTW, k_BTW, v_BTW, heads, q_projection=q_projection, k_projection=k_projection,
+        kv_lengths=call.lengths,
     )  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def _sdpa(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, call: Call) -> Tensor:
 
 REGISTRY = {
     "sdpa": Backend(lambda _: "", 0, _sdpa, fast_from_keys=None),
-    # No speed was measured, so "auto" does not take it: fast_from_keys is empty.
+    # No speed was measured, so fast_from_keys is empty and "auto" does not take it.
     "sage": Backend(_sage_refusal, 1, _sage, _sage_projected, fast_from_keys={}),
 }
 # Names that `attention` takes.
@@ -162,19 +163,19 @@ def attention(
 
     Args:
         q_BHTD, k_BHSD, v_BHSD: queries, keys and values of one floating dtype.
-        key_mask_BS: bool, True where a key is real; a padded key gets no weight. None: every key is real. To find out
-            whether padding stands at the end only, "sage" waits for the GPU; `key_padding` does so once for all layers.
-        key_lengths_B: in place of a mask, how many keys of each sample are real, (B,) int32; padding follows them.
+        key_mask_BS: bool, True where a key is real; a padded key gets no weight. None: every key is real. "sage" waits
+            for the GPU to check that padding stands at the end only; `key_padding` does so once for all layers.
+        key_lengths_B: in place of a mask, the number of real keys of each sample, (B,) int32; padding follows them.
         pair_mask_BTS: bool, True where a query may see a key (shifted windows). None: all pairs.
-        backend: "sdpa" (torch), "sage" (quantised, see `sageattn`), or "auto": the first by priority that was measured
-            to win on this GPU and can run the call; "sdpa" can run any.
+        backend: "sdpa" (torch, runs every call), "sage" (quantised, see `sageattn`), or "auto": the backend of the
+            highest priority that was measured to be faster on this GPU and can run the call.
 
     Returns:
         (B, H, T, D), the dtype of v.
 
     Raises:
-        ValueError: an unknown backend, both kinds of key mask, or why the named backend cannot run the call; a named
-            backend never falls back.
+        ValueError: the backend is unknown or cannot run the call (a named backend never falls back), or both a mask and
+            lengths are given.
     """
     call = Call(
         q_BHTD.device, q_BHTD.dtype, q_BHTD.shape[-1], q_BHTD.shape[2], k_BHSD.shape[2],
@@ -196,19 +197,19 @@ def projected_attention(
     pair_mask_BTS: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor | None:
-    """Self-attention from projections, with norm, heads and rotation inside: `attention` where a backend fuses them.
+    """Self-attention from projections, with norm, head split and rotation fused into it.
 
     Args:
-        q_BTW, k_BTW, v_BTW: projections of one dtype, before norm and rotation; chunks of one need no copy.
+        q_BTW, k_BTW, v_BTW: projections of one dtype, before norm and rotation; chunks of one tensor need no copy.
         q_projection, k_projection: norm and rotation of the queries and keys.
-        The others: as of `attention`.
+        The others: see `attention`.
 
     Returns:
-        (B, T, W); None where the backend fuses nothing or gradients are needed: norm, split and rotate, and call
-        `attention`.
+        (B, T, W). None if the backend does not support it or gradients are needed; then norm, split and rotate, and
+        call `attention`.
 
     Raises:
-        ValueError: as of `attention`.
+        ValueError: as in `attention`.
     """
     parameters = [x for p in (q_projection, k_projection) for x in (p.weight, p.bias) if x is not None]
     call = Call(
@@ -222,14 +223,10 @@ def projected_attention(
 
 
 def choose(backend: str, call: Call) -> Backend:
-    """The backend that runs a call.
-
-    Raises:
-        ValueError: as of `attention`.
-    """
+    """The backend that runs a call; raises ValueError as `attention` does."""
     check_backend(backend)
     if call.key_mask is not None and call.key_lengths is not None:
-        raise ValueError("key_mask_BS and key_lengths_B say the same in two ways; give one of them")
+        raise ValueError("key_mask_BS and key_lengths_B are both given; give one of them")
     if backend != "auto":
         reason = REGISTRY[backend].refusal(call)
         if reason:
@@ -240,7 +237,7 @@ def choose(backend: str, call: Call) -> Backend:
 
 
 def by_priority() -> list[tuple[str, Backend]]:
-    """Names and backends in the order in which "auto" asks them."""
+    """Names and backends in the order in which "auto" tries them."""
     return sorted(REGISTRY.items(), key=lambda item: -item[1].priority)
 
 
@@ -251,44 +248,45 @@ def check_backend(backend: str) -> None:
 
 
 def refusal(backend: str, device: torch.device, dtype: torch.dtype, head_dim: int | None = None) -> str:
-    """Why a backend of `BACKENDS` cannot run on a device in a precision (with heads of a width); "" where it can."""
+    """Why a backend of `BACKENDS` cannot run on a device in a dtype, with heads of a width if given; "" if it can."""
     return "" if backend == "auto" else REGISTRY[backend].refusal(Call(device, dtype, head_dim))
 
 
 def auto_backend(device: torch.device, dtype: torch.dtype) -> str:
-    """What `backend="auto"` takes for self-attention on a device in a precision, and why, in words."""
-    taken, others = [], []
+    """The backend that "auto" takes for self-attention on a device in a dtype, and the reasons, for a person."""
+    choices, reasons = [], []
     for name, entry in by_priority():
         reason = entry.refusal(Call(device, dtype))
         if reason:
-            others.append(f"no {name}: {reason}")
+            reasons.append(f"no {name}: {reason}")
         elif entry.fast_from_keys is None:
-            taken.append(name)
+            choices.append(name)
             break
         elif (threshold := entry.threshold(device)) is None:
-            others.append(f"{name} was not measured to win on this GPU; it can be named")
+            reasons.append(f"{name} was not measured to be faster on this GPU; it can be chosen by name")
         else:
-            taken.append(f"{name} from {threshold} keys on")
-    return ", below that ".join(taken) + (f" ({'; '.join(others)})" if others else "")
+            choices.append(f"{name} from {threshold} keys on")
+    return ", below that ".join(choices) + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
 def key_padding(mask_BS: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """What to pass as key_mask_BS and key_lengths_B for a mask. Waits for the GPU, so call it once for all layers.
+    """The simplest key_mask_BS and key_lengths_B for a mask. Waits for the GPU, so call it once for all layers.
 
     Returns:
-        Two times None where every key is real; the lengths, (B,) int32, where padding stands at the end; else the mask.
+        (None, None) if every key is real; (None, lengths), (B,) int32, if padding stands at the end only; else
+        (mask, None).
     """
     lengths_B = mask_BS.sum(dim=1, dtype=torch.int32)
     prefix_BS = torch.arange(mask_BS.shape[1], device=mask_BS.device) < lengths_B[:, None]
-    whole, at_end = torch.stack([mask_BS.all(), (prefix_BS == mask_BS).all()]).tolist()
-    if whole:
+    all_real, at_end = torch.stack([mask_BS.all(), (prefix_BS == mask_BS).all()]).tolist()
+    if all_real:
         return None, None
     return (None, lengths_B) if at_end else (mask_BS, None)
 
 
 @torch.compiler.assume_constant_result
 def _sage_device_refusal(device: torch.device) -> str:
-    """A compiler need not look inside."""
+    """`unsupported` as a constant for torch.compile."""
     return unsupported(device)
 
 

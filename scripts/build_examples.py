@@ -1,13 +1,14 @@
-"""Build the example assets and scenes; the same versions of the libraries give the same bytes.
+"""Build the example assets and scenes, byte for byte the same with the same versions of the libraries.
 
     python scripts/build_examples.py [FOLDER]
 
-Everything here is computed, nothing is downloaded. Needs the extra `reference` (manifold3d, scikit-image).
+Downloads nothing. Needs the extra `reference` (manifold3d, scikit-image).
 All bodies are closed surfaces, Z up, of about unit size; GLB files are Y up, as glTF asks.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -46,7 +47,7 @@ def knot(along: int = 112, across: int = 16) -> Body:
 
     tangent = path(t + 1e-5) - path(t - 1e-5)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    # The direction away from the core circle of the torus never is parallel to the knot, so it makes a frame.
+    # The direction away from the torus's core circle is never parallel to the knot, so both span a frame.
     core = 0.32 * np.stack([np.cos(2 * t), np.sin(2 * t), np.zeros_like(t)], axis=-1)
     side = np.cross(tangent, path(t) - core)
     side /= np.linalg.norm(side, axis=1, keepdims=True)
@@ -73,8 +74,10 @@ def gear(teeth: int = 14, steps: int = 6) -> Body:
 
 
 def revolved(rings: list[Array]) -> Body:
-    """Closed surface through rings (M, 3) of equal length, the last joined to the first; counter-clockwise rings that
-    start at the bottom outside face outward."""
+    """Closed surface through rings (M, 3) of equal length, the last joined to the first.
+
+    Counter-clockwise rings that start at the bottom of the outside make faces that point outward.
+    """
     size, count = len(rings[0]), len(rings)
     i, j = np.meshgrid(np.arange(count), np.arange(size), indexing="ij")
     a, b = i * size + j, i * size + (j + 1) % size
@@ -90,7 +93,7 @@ def pawn(segments: int = 24) -> Body:
     angle = np.linspace(0, 2 * math.pi, segments, endpoint=False)
     rings = [np.column_stack([r * np.cos(angle), r * np.sin(angle), np.full(segments, z)]) for r, z in profile + head]
     vertices, faces = revolved(rings)
-    # Instead of joining top and bottom by a tube through the middle, both are closed by a fan.
+    # Close top and bottom by fans instead of the tube that joins the last ring to the first.
     faces = faces[: -2 * segments]
     bottom, top, last = len(vertices), len(vertices) + 1, len(vertices) - segments
     j, k = np.arange(segments), (np.arange(segments) + 1) % segments
@@ -124,22 +127,20 @@ def _field(points: Array) -> Array:
 
 
 def sign(lines: tuple[str, ...] = ("REN", "DER")) -> tuple[Body, Body]:
-    """Letters with round strokes, and the board behind them on its foot; the letters touch nothing."""
+    """Letters with round strokes, and a board with a foot behind them, which they do not touch."""
     from manifold3d import CrossSection, FillRule, Manifold
 
     def capsule(a: tuple[float, float], b: tuple[float, float], width: float = 0.085) -> Any:
         dots = [CrossSection.circle(width, 16).translate(p) for p in (a, b)]
         return CrossSection.batch_hull(dots)
 
-    parts = []
+    outline = CrossSection()
     for row, line in enumerate(lines):
         for place, letter in enumerate(line):
             for stroke in STROKES[letter]:
-                moved = [(x + 0.86 * place, y + 1.35 * (len(lines) - 1 - row)) for x, y in stroke]
-                parts += [capsule(a, b) for a, b in zip(moved, moved[1:], strict=False)]
-    outline = CrossSection()
-    for part in parts:
-        outline = outline + part
+                points = [(x + 0.86 * place, y + 1.35 * (len(lines) - 1 - row)) for x, y in stroke]
+                for a, b in itertools.pairwise(points):
+                    outline = outline + capsule(a, b)
     width, height = 0.86 * (len(lines[0]) - 1) + 0.6, 1.35 * len(lines)
     polygons = outline.simplify(2e-3).to_polygons()
     letters = Manifold.extrude(CrossSection(polygons, FillRule.Positive), 0.16)
@@ -156,7 +157,7 @@ def _upright(solid: Any, width: float) -> Body:
 
 
 def box(size: tuple[float, float, float]) -> Body:
-    """A box that stands on z = 0, each side of it cut in eight."""
+    """A box that stands on z = 0, with eight triangles a side."""
     mesh = trimesh.creation.box(size).subdivide()
     return np.asarray(mesh.vertices) + [0, 0, size[2] / 2], np.asarray(mesh.faces)
 
@@ -188,7 +189,7 @@ def gltf_mesh(body: Body, color: RGB, metallic: float, roughness: float, smooth:
             name="paint", baseColorFactor=[*color, 1.0], metallicFactor=metallic, roughnessFactor=roughness
         )
     )
-    # Asked for here, so that the file has them.
+    # Computed here, so that the file contains them.
     _ = mesh.vertex_normals
     return mesh
 
@@ -247,7 +248,7 @@ def write_assets(folder: Path) -> None:
         write_obj(folder / "stage" / f"{name}.obj", {name: (body, "")}, {})
     corners = np.radians([90.0, 210.0, 330.0])
     triangle = np.column_stack([np.cos(corners), np.sin(corners), 0 * corners]) / math.sqrt(3)
-    # Edge 1, front downward.
+    # Edges of length 1; the front faces down.
     write_obj(folder / "stage" / "light.obj", {"light": ((triangle, np.array([[0, 2, 1]])), "")}, {})
 
 
@@ -328,7 +329,7 @@ def scenes() -> dict[str, dict[str, Any]]:
     def standing(
         mesh: str, x: float, y: float, turn: float, scale: float, color: RGB, gloss: tuple[float, float], smooth: bool
     ) -> dict[str, Any]:
-        """An entry that rests on the stage, a hair above the floor; gloss is (specular, roughness)."""
+        """An entry that stands 0.0005 above the floor; gloss is (specular, roughness)."""
         z = round(-0.4995 - scale * float(floor[mesh]), 5)
         return entry(mesh, color, *gloss, smooth, (x, y, z), (0, 0, turn), scale)
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Training on a machine without network: what to call there, after scripts/pack_offline_training.sh made the parts here.
+# Trains on a machine without network, from the parts that scripts/pack_offline_training.sh makes.
 #
-#   offline_training.sh unpack PART...        take in parts, all or some at a time; with the last one, install
-#   offline_training.sh generate OPTIONS...   renderformer data generate with a process per core; stops in time
-#   offline_training.sh train OPTIONS...      renderformer train; stops in time
-#   offline_training.sh collect RUN DIR       the run's weights in files of at most 16 MB; `collect --state` the whole run,
-#                                             for going on on a machine that does not have it any more
+#   offline_training.sh unpack PART...        store parts, all or some at a time; install when all are there
+#   offline_training.sh generate OPTIONS...   renderformer data generate with a process per core, for MINUTES
+#   offline_training.sh train OPTIONS...      renderformer train, for MINUTES
+#   offline_training.sh collect RUN DIR       the run's weights in files of at most 16 MB; `collect --state RUN DIR`: the
+#                                             whole run, to continue it on another machine
 #   offline_training.sh join DIR RUN          the inverse of collect
 #
-# Whatever stops in time, after MINUTES (9), goes on when it is called again. Everything lies in WORK (/tmp/renderformer),
-# where paths in the options start. The machine needs python3 with torch.
+# generate and train stop after MINUTES (9) and continue when they are called again. All files are in WORK
+# (/tmp/renderformer); relative paths in the options start there. The machine needs python3 with torch.
 set -euo pipefail
 
 work=${WORK:-/tmp/renderformer}
@@ -29,18 +29,18 @@ unpack() {
   local total=${parts[0]##*_of_}
   [ "${#parts[@]}" -eq "$total" ] || { echo "${#parts[@]} of $total parts are here"; return; }
   rm -rf "$work/site" "$work/wheels"
-  cat $(printf '%s\n' "${parts[@]}" | sort -V) | tar -x -C "$work" || fail "the parts do not fit together; carry them again"
-  (cd "$work" && sha256sum --quiet --strict -c SHA256SUMS) || fail "the parts are damaged; carry them again"
+  cat $(printf '%s\n' "${parts[@]}" | sort -V) | tar -x -C "$work" || fail "the parts do not fit together; copy them again"
+  (cd "$work" && sha256sum --quiet --strict -c SHA256SUMS) || fail "the parts are damaged; copy them again"
   python3 -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --target "$work/site" "$work"/wheels/*.whl
   renderformer --version
 }
 
 generate() {
-  # Killed at any moment it goes on where it was, so there is nothing to wait for.
+  # A killed run continues where it was, so SIGKILL does no harm.
   local code=0
   (export OMP_NUM_THREADS=1; cd "$work"; PYTHONPATH="$work/site" timeout -s KILL "${minutes}m" \
     python3 -c 'from renderformer.cli.main import main; main()' data generate --workers "$(nproc)" "$@") || code=$?
-  [ "$code" -eq 137 ] && { echo "stopped in time; call it again to go on"; return; }
+  [ "$code" -eq 137 ] && { echo "stopped after $minutes minutes; call it again to continue"; return; }
   return "$code"
 }
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Packs what a GPU machine without network needs for training into parts of at most 60 MB:
+# Packs all that a GPU machine without network needs for training into parts of at most 60 MB:
 #
 #   pack_offline_training.sh DIR [DATASET...]
 #
-# This package with its weights, configs/, the wheels of everything that training and data generation need but torch, and the
-# data sets given (without any, make them there: a scene is a function of its seed). DIR gets the parts and
-# offline_training.sh, which says what to call there. Run it in the repository, with the .venv of `make test`.
+# The parts hold this package with its weights, configs/, the wheels that training and data generation need except torch, and
+# the data sets (generate them there if none is given: a scene is a function of its seed). DIR gets the parts and
+# offline_training.sh, which explains its commands. Run it in the repository, with the .venv of `make test`.
 #
-#   PYTHON_VERSION=3.12   of the machine (Linux, x86-64)
-#   LEAVE_OUT="a b"       packages that the machine has; --no-deps installs, so nothing is looked for
-#   PART_BYTES=60000000
+#   PYTHON_VERSION=3.12   the machine's (Linux, x86-64)
+#   LEAVE_OUT="a b"       packages that the machine has; pip does not look for them
+#   PART_BYTES=60000000   largest part
 set -euo pipefail
 
 [ $# -ge 1 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -22,7 +22,7 @@ shift
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
-# What renderformer[train] asks for, and what that asks for, in the versions that are installed here.
+# The requirements of renderformer[train], recursively, in the versions that are installed here.
 LEAVE_OUT="${LEAVE_OUT:-} torch triton imageio-ffmpeg" "$python" - "$version" "$root/pyproject.toml" >"$stage/requirements" <<'PYTHON'
 import os, sys, tomllib
 from importlib.metadata import PackageNotFoundError, distribution
@@ -41,17 +41,17 @@ todo = [(line, "") for line in project["dependencies"] + extras["train"] + extra
 versions = {}
 while todo:
     line, extra = todo.pop()
-    need = Requirement(line)
-    name = canonicalize_name(need.name)
-    wanted = need.marker is None or need.marker.evaluate({**target, "extra": extra})
-    if not wanted or name in leave_out or name == "renderformer" or name in versions:
+    requirement = Requirement(line)
+    name = canonicalize_name(requirement.name)
+    needed = requirement.marker is None or requirement.marker.evaluate({**target, "extra": extra})
+    if not needed or name in leave_out or name == "renderformer" or name in versions:
         continue
     try:
-        found = distribution(name)
+        package = distribution(name)
     except PackageNotFoundError:
         sys.exit(f"error: {name} is not installed here, so its version is not known; pip install -e '.[train]'")
-    versions[name] = found.version
-    todo += [(line, own) for line in found.requires or [] for own in ("", *need.extras)]
+    versions[name] = package.version
+    todo += [(line, extra) for line in package.requires or [] for extra in ("", *requirement.extras)]
 for name in sorted(versions):
     print(f"{name}=={versions[name]}")
 PYTHON
@@ -62,7 +62,7 @@ platforms+=(--platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --pl
 mkdir "$stage/wheels"
 "$python" -m pip download -qq --disable-pip-version-check --no-deps --only-binary=:all: --python-version "$version" \
   --implementation cp "${platforms[@]}" -d "$stage/wheels" -r "$stage/requirements"
-# From a copy: in the repository, what an earlier build left would go into the wheel.
+# Built from a copy: files of earlier builds in the repository would get into the wheel.
 mkdir "$stage/source"
 (cd "$root" && git ls-files -z | tar -c --null -T -) | tar -x -C "$stage/source"
 "$python" -m pip wheel -qq --disable-pip-version-check --no-deps -w "$stage/wheels" "$stage/source"

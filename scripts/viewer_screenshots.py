@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 from helpers.browser import Page, until  # noqa: E402
 
-# What a page needs to draw what it was sent, on software rendering.
+# Time for a page to draw a picture with software rendering.
 WEB_SECONDS = 10.0
 OUT = ROOT / "docs" / "viewer"
 
@@ -42,7 +42,7 @@ def main() -> None:
     if options.only != "web":
         window(Session(scene, renderer, options.resolution))
     sys.stdout.flush()
-    # Open3D may crash while Python takes its objects down.
+    # Open3D may crash while Python destroys its objects.
     os._exit(0)
 
 
@@ -73,37 +73,37 @@ def window(session: Session) -> None:
 
     app = gui.Application.instance
     app.initialize()
-    shown = Window(session, 1200, 800)
+    viewer = Window(session, 1200, 800)
 
     def settle(condition: Callable[[], bool] = lambda: True) -> None:
         end = time.monotonic() + 6
         while time.monotonic() < end or not (session.scheduler.wait(0) and condition()):
             app.run_one_tick()
-        # What the worker posted last reaches the screen some ticks later.
         while session.frame is None or not session.frame.final:
             app.run_one_tick()
+        # The worker's last picture reaches the screen some ticks later.
         for _ in range(30):
             app.run_one_tick()
 
     settle()
     session.save(OUT / "reference.exr")
     for kind in ("neural", "preview", "split"):
-        shown._apply("view", lambda kind=kind: shown.panel.show(kind))
+        viewer._apply("view", lambda kind=kind: viewer.panel.show(kind))
         settle()
         shot(kind)
-    shown.panel.open(OUT / "reference.exr")
-    shown._apply("diffuse", lambda: shown.panel.set_material(diffuse=(0.1, 0.3, 0.8)))
+    viewer.panel.open(OUT / "reference.exr")
+    viewer._apply("diffuse", lambda: viewer.panel.set_material(diffuse=(0.1, 0.3, 0.8)))
     settle()
     shot("difference")
-    shown._apply("view", lambda: shown.panel.show("neural"))
+    viewer._apply("view", lambda: viewer.panel.show("neural"))
     settle()
     shot("edited")
-    shown.show_help()
+    viewer.show_help()
     settle()
     shot("help")
-    shown._end_dialog()
+    viewer._end_dialog()
     session.size = 512, 512
-    shown.save(Path(tempfile.mkdtemp()) / "turn.mp4", 4.0)
+    viewer.save(Path(tempfile.mkdtemp()) / "turn.mp4", 4.0)
     while (activity := session.activity()) is None or activity[1] < 0.02:
         app.run_one_tick()
     for _ in range(10):

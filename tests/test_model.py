@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from renderformer.checkpoints import load_model
 from renderformer.config import ModelConfig
 from renderformer.data.errors import InputError
-from renderformer.kernels import attention
+from renderformer.kernels import attention, backends
 from renderformer.model import Encoded, RenderFormer
 from renderformer.model.encodings import (
     TriangleRope,
@@ -354,9 +354,11 @@ def test_attention_agrees_with_the_formula(queries: int, keys: int, width: int) 
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_attention_backends_that_are_not_there_are_refused() -> None:
+def test_attention_backends_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a GPU, where the device is no reason to refuse.
+    monkeypatch.setattr(backends, "unsupported", lambda _: "")
     q = torch.randn(1, 1, 2, 8)
-    with pytest.raises(ValueError, match='"sage" cannot run this: (it takes fp16 or bf16, not float32|device .cpu)'):
+    with pytest.raises(ValueError, match='"sage" cannot run this: it takes fp16 or bf16, not float32'):
         attention(q, q, q, backend="sage")
     with pytest.raises(ValueError, match="'flash' is unknown"):
         attention(q, q, q, backend="flash")
@@ -364,7 +366,7 @@ def test_attention_backends_that_are_not_there_are_refused() -> None:
     with pytest.raises(ValueError, match="'flash' is unknown"):
         model.set_attention_backend("flash")
     model.set_attention_backend("sage")
-    with pytest.raises(ValueError, match='"sage" cannot run this: (it takes fp16 or bf16, not float32|device .cpu)'):
+    with pytest.raises(ValueError, match='"sage" cannot run this: it takes fp16 or bf16, not float32'):
         draw(model, small_scene())
 
 

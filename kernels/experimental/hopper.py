@@ -2,18 +2,18 @@
 """Experiment: the main loop of the quantised attention for Hopper (sm_90) in Gluon. It has never run on a GPU.
 
 No part of the package imports this and the wheel does not hold it. benchmarks/hopper.py checks and times it. It reads
-what the prologue writes and computes what `sage.main_loop.attend` computes, for int8 and E4M3 scores, head_dim 64 and
+the tensors of the prologue and computes the same as `sage.main_loop.attend`, for int8 and E4M3 scores, head_dim 64 and
 128, lengths, split keys and LSE; not for causal attention. The softmax of a tile runs while products are in flight:
 
 A block has one warp that loads by TMA and two warpgroups of 64 queries each. In every round a warpgroup starts two
 products, weights x values of the tile before and scores of the tile after, computes the weights of its tile meanwhile,
-and then waits for both: a product that is in flight from one round to the next makes ptxas wait for every single one.
+and then waits for both: if a product is in flight from one round to the next, ptxas waits for each product singly.
 The tile with the ragged tail comes first, and is the only one with a mask.
 
 Barriers: `full` rings say that a buffer of K or V has arrived, `empty` rings that both warpgroups are done with it; use
 i of a ring is slot i % STAGES in its phase i // STAGES.
 
-Left to do: P goes through about 90 byte shuffles (PRMT, LOP3) a tile, because Triton carries it from round to round as
+To do: P goes through about 90 byte shuffles (PRMT, LOP3) a tile, because Triton carries it from round to round as
 bytes; carrying it in fp32 removes them but spills at head_dim 128. Rows are summed across threads in every tile. Blocks
 are not persistent.
 """
@@ -58,7 +58,7 @@ def attend_hopper(
     """`sage.launch.attend_quantised` by this main loop.
 
     Raises:
-        ValueError: why it cannot run this.
+        ValueError: it cannot run this, with the reason.
     """
     reason = refusal(quantised, out_BHTD.device)
     if reason:
@@ -67,7 +67,7 @@ def attend_hopper(
         splits = choose_splits(quantised, tiles, out_BHTD.shape[0] * out_BHTD.shape[1], out_BHTD.device)
 
     def launch(out_sBHTD: Tensor, lse_sBHT: Tensor, lse_needed: bool) -> None:
-        # Four warps of a warpgroup; the kernel itself adds those of the other and of the loads.
+        # Four warps of one warpgroup; the kernel adds those of the other and of the loads.
         attend[grid(out_sBHTD, tiles)](
             *descriptors(quantised, tiles.keys), *arguments(quantised, out_sBHTD, lse_sBHT),
             **constants(out_sBHTD.shape[-1], tiles),
@@ -78,12 +78,12 @@ def attend_hopper(
 
 
 def refusal(quantised: Quantised, device: torch.device) -> str:
-    """Why this main loop cannot run; "" where it can."""
+    """Why this main loop cannot run; "" if it can."""
     width = quantised.q.shape[-1]
     if device.type != "cuda" or capability(device) != (9, 0):
         return f"device {str(device)!r} is not a Hopper GPU (compute capability 9.0)"
     if tuple(int(part) for part in version("triton").split(".")[:2]) < TRITON:
-        return f"it needs Triton {'.'.join(map(str, TRITON))} or later, here is {version('triton')}"
+        return f"it needs Triton {'.'.join(map(str, TRITON))} or later, {version('triton')} is installed"
     if width not in (64, 128):
         return f"head_dim {width} is not 64 or 128"
     if quantised.pv != "fp32+fp32":
@@ -106,7 +106,7 @@ def constants(width: int, tiles: Tiles) -> dict[str, int | float]:
 
 
 def descriptors(quantised: Quantised, tile: int) -> list[Any]:
-    """Q, K and V as `attend` takes them: matrices whose rows are tokens (channels of V), in boxes of one load."""
+    """TMA descriptors of Q, K and V: matrices whose rows are tokens (of V: channels), in boxes of one load."""
     width = quantised.q.shape[-1]
     matrices = quantised.q.flatten(0, 2), quantised.k.flatten(0, 2), quantised.v.flatten(0, 2)
     boxes = [64, width], [tile, width], [width, tile]
@@ -116,7 +116,7 @@ def descriptors(quantised: Quantised, tile: int) -> list[Any]:
 
 @gluon.jit
 def tile_of(use, low, last):
-    """The tile of a use of the rings: the last first, then from the front."""
+    """The tile of a use of the rings: the last tile first, then the others from the front."""
     return gl.where(use == 0, last, low + use - 1)
 
 
@@ -131,7 +131,7 @@ def load_tiles(
         tma.async_copy_global_to_shared(q_desc, [q_row + 64 * half, 0], q_full, q_tile.index(half))
     for use in range(uses):
         slot = use % STAGES
-        # The other phase: the first round of a ring waits for nobody.
+        # The opposite phase: the first use of a slot does not wait.
         free = use // STAGES % 2 ^ 1
         start = tile_of(use, low, last) * BN
         mbarrier.wait(k_empty.index(slot), free)
@@ -144,7 +144,7 @@ def load_tiles(
 
 @gluon.jit
 def start_scores(q, k_ring, k_full, use, zero, STAGES: gl.constexpr):
-    """Q K of a use, in flight."""
+    """Start Q K of a use; returns it in flight."""
     slot = use % STAGES
     mbarrier.wait(k_full.index(slot), use // STAGES % 2)
     return warpgroup_mma(q, k_ring.index(slot).permute((1, 0)), zero, use_acc=False, is_async=True)
@@ -152,7 +152,7 @@ def start_scores(q, k_ring, k_full, use, zero, STAGES: gl.constexpr):
 
 @gluon.jit
 def start_values(p, v_ring, v_full, use, zero, STAGES: gl.constexpr):
-    """P V of a use, in flight: a chain of its own, which the caller adds to the fp32 sums."""
+    """Start P V of a use; returns it in flight: a chain that the caller adds to the fp32 sums."""
     slot = use % STAGES
     mbarrier.wait(v_full.index(slot), use // STAGES % 2)
     return warpgroup_mma(p, v_ring.index(slot).permute((1, 0)), zero, use_acc=False, is_async=True)
@@ -160,7 +160,7 @@ def start_values(p, v_ring, v_full, use, zero, STAGES: gl.constexpr):
 
 @gluon.jit
 def operand(p, layout: gl.constexpr):
-    """P in E4M3 as the tensor core reads it. In V's order of keys (`stored_order`) no data moves between threads."""
+    """P in E4M3 as a tensor-core operand. With V's order of keys (`stored_order`) no data moves between threads."""
     BN: gl.constexpr = p.shape[1]
     p8 = p.to(gl.float8e4nv).reshape([p.shape[0], BN // 16, 2, 4, 2]).permute((0, 1, 3, 2, 4))
     return gl.convert_layout(p8.reshape([p.shape[0], BN]), layout, assert_trivial=True)
@@ -169,7 +169,7 @@ def operand(p, layout: gl.constexpr):
 @gluon.jit
 def attend_rows(
     q_tile, k_ring, v_ring, q_full, k_full, k_empty, v_full, v_empty,
-    Q_SCALE, K_SCALE, V_SCALE, OUT, LSE, o_t, o_d, row, tokens, low, last, uses, limit, spoilt,
+    Q_SCALE, K_SCALE, V_SCALE, OUT, LSE, o_t, o_d, row, tokens, low, last, uses, limit, poison,
     HALF: gl.constexpr, D: gl.constexpr, BN: gl.constexpr, STAGES: gl.constexpr, Q_GROUP: gl.constexpr,
     P_LOG2: gl.constexpr, WITH_LSE: gl.constexpr,
 ):  # fmt: skip
@@ -190,13 +190,13 @@ def attend_rows(
     scores = start_scores(q, k_ring, k_full, 0, no_scores, STAGES)
     s = warpgroup_mma_wait(0, deps=[scores])
     mbarrier.arrive(k_empty.index(0), count=1)
-    # Where there is no next tile the scores of the last are computed again and not used: products under a branch would
-    # be waited for one by one.
+    # If there is no next tile, the scores of the last are computed again and not used: ptxas would wait for products
+    # under a branch one by one.
     following = gl.minimum(1, uses - 1)
     scores = start_scores(q, k_ring, k_full, following, no_scores, STAGES)
 
     keys = last * BN + gl.arange(0, BN, layout=gl.SliceLayout(0, score_layout))
-    # A NaN stays one: it must show.
+    # A NaN score stays NaN, so that it shows in the result.
     s = gl.where((keys < limit)[None, :], s.to(gl.float32) * (q_scale * k_scale)[:, None], float("-inf"))
     k_scale = gl.load(K_SCALE + tile_of(following, low, last))
     top = gl.max(s, axis=1)
@@ -231,8 +231,8 @@ def attend_rows(
     chain = warpgroup_mma_wait(0, deps=[values])
     acc = acc * gl.convert_layout(alpha, gl.SliceLayout(1, out_layout))[:, None] + chain
 
-    # Padded queries are not stored. A row without keys is 0; a total of NaN stays.
-    inverse = gl.where(total == 0.0, 0.0, 1.0 / total) + spoilt
+    # A row without keys becomes 0; a total of NaN stays NaN.
+    inverse = gl.where(total == 0.0, 0.0, 1.0 / total) + poison
     channels = gl.arange(0, D, layout=gl.SliceLayout(0, out_layout))
     acc = acc * gl.convert_layout(inverse, gl.SliceLayout(1, out_layout))[:, None]
     acc = acc * gl.load(V_SCALE + channels)[None, :]
@@ -264,15 +264,15 @@ def attend(
     q_line = batch * heads + head
     k_line = batch * key_heads + head // (heads // key_heads)
     count = keys
-    spoilt = 0.0
+    poison = 0.0
     if HAS_LENGTHS:
-        # A length that is not one must show: checking it on the host would wait for the GPU.
+        # A length out of range makes the result NaN; a check on the host would wait for the GPU.
         length = gl.load(LENGTHS + batch).to(gl.int32)
-        spoilt = gl.where((length < 0) | (length > keys), float("nan"), 0.0)
+        poison = gl.where((length < 0) | (length > keys), float("nan"), 0.0)
         count = gl.minimum(gl.maximum(length, 0), keys)
     span = gl.cdiv(gl.cdiv(keys, BN), splits)
     low = split * span
-    # A split without keys goes through one tile with everything masked.
+    # A split without keys runs one tile with all keys masked.
     tiles = gl.minimum(low + span, gl.cdiv(count, BN)) - low
     uses = gl.maximum(tiles, 1)
     limit = gl.where(tiles > 0, count, 0)
@@ -306,7 +306,7 @@ def attend(
                 attend_rows,
                 (
                     q_tile, k_ring, v_ring, q_full, k_full, k_empty, v_full, v_empty,
-                    Q_SCALE, K_SCALE, V_SCALE, OUT, LSE, o_t, o_d, row, tokens, low, last, uses, limit, spoilt,
+                    Q_SCALE, K_SCALE, V_SCALE, OUT, LSE, o_t, o_d, row, tokens, low, last, uses, limit, poison,
                     0, D, BN, STAGES, Q_GROUP, P_LOG2, WITH_LSE,
                 ),
             ),
@@ -314,7 +314,7 @@ def attend(
                 attend_rows,
                 (
                     q_tile, k_ring, v_ring, q_full, k_full, k_empty, v_full, v_empty,
-                    Q_SCALE, K_SCALE, V_SCALE, OUT, LSE, o_t, o_d, row, tokens, low, last, uses, limit, spoilt,
+                    Q_SCALE, K_SCALE, V_SCALE, OUT, LSE, o_t, o_d, row, tokens, low, last, uses, limit, poison,
                     1, D, BN, STAGES, Q_GROUP, P_LOG2, WITH_LSE,
                 ),
             ),

@@ -1,4 +1,4 @@
-"""What the quantised kernels can run on: GPUs, types and head widths."""
+"""GPUs, types and head widths that the quantised kernels support."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DTYPES = (torch.float16, torch.bfloat16)
 HEAD_DIMS = (64, 96, 128)
 QK_DTYPES = ("int8", "fp8")
 PV_ACCUMS = ("auto", "fp32", "fp32+fp16", "fp32+fp32")
-# The tests compile the kernels for these architectures or for their nearest relative.
+# The tests compile the kernels for these architectures or for a close relative.
 CAPABILITIES = ((8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1))
-# The GPU that Triton's interpreter stands for on the CPU.
+# The GPU whose arithmetic Triton's interpreter follows on the CPU.
 INTERPRETED_CAPABILITY = (8, 9)
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter stands in for a GPU; Triton reads the variable when a kernel is first imported."""
+    """Whether Triton's interpreter runs the kernels; Triton reads the variable when a kernel is first imported."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -37,7 +37,7 @@ def on_device(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def unsupported(device: torch.device) -> str:
-    """Why the kernels cannot run on a device; "" where they can."""
+    """Why the kernels cannot run on a device; "" if they can."""
     if find_spec("triton") is None:
         return "Triton is not installed (pip install triton)"
     if device.type == "cpu" and interpreted():
@@ -55,7 +55,7 @@ def pv_mode(pv_accum: str, device_capability: tuple[int, int]) -> str:
     """The key of `naive.RANGES` for a public `pv_accum` on a GPU.
 
     Raises:
-        ValueError: an unknown value, or one that the GPU does not have.
+        ValueError: the value is unknown, or the GPU does not support it.
     """
     if pv_accum not in PV_ACCUMS:
         raise ValueError(f"pv_accum {pv_accum!r} is unknown; use one of {', '.join(PV_ACCUMS)}")

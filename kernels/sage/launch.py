@@ -20,7 +20,7 @@ from renderformer.kernels.sage.quantise import Quantised
 
 @dataclass(frozen=True)
 class Tiles:
-    """How the main loop is cut: queries and keys of a tile, warps, and stages of the load pipeline."""
+    """Sizes of the main loop: queries and keys of a tile, warps, and stages of the load pipeline."""
 
     queries: int
     keys: int
@@ -28,10 +28,10 @@ class Tiles:
     stages: int
 
 
-# By major compute capability. Chosen from the compiled code (registers, no spills); no speed was measured.
-# benchmarks/tune_attention.py times the candidates.
+# By major compute capability. Chosen from the compiled code (registers, no spills), not by speed;
+# benchmarks/tune_attention.py times candidates.
 TILES = {8: Tiles(128, 64, 8, 3), 9: Tiles(128, 64, 8, 3), 10: Tiles(128, 64, 8, 3), 12: Tiles(128, 64, 8, 3)}
-# With fewer blocks than processors the queries go in smaller tiles, then the keys are split. Not measured.
+# If there are fewer blocks than processors, tiles take fewer queries, then the keys are split. Not measured.
 SMALL_QUERIES = 64
 SMALL_WARPS = 4
 MAX_SPLITS = 16
@@ -51,14 +51,14 @@ def attend_quantised(
 
     Args:
         quantised: from `quantise.quantise_heads` or `quantise.quantise_qkv`.
-        tiles, splits: for tuning; None chooses (with tiles given: one split).
+        tiles, splits: for tuning; None: chosen for the GPU (one split if tiles are given).
 
     Returns:
         (B, H, T) float32, base-2 logarithms of the sums of exponentials of the smoothed logits; empty unless
         `with_lse`.
 
     Raises:
-        ValueError: tiles of other keys than V was quantised for.
+        ValueError: V was quantised for tiles of another number of keys.
     """
     best_splits = 1
     if tiles is None:
@@ -83,11 +83,11 @@ def in_splits(out_BHTD: Tensor, splits: int, with_lse: bool, launch: Callable[[T
     """Launch a main loop over splits of the keys and join them in `out_BHTD`.
 
     Args:
-        launch: called with the results of the splits (s, B, H, T, D), their LSE (s, B, H, T), and whether the LSE is
-            to be written.
+        launch: called with the outputs of the splits (s, B, H, T, D), their LSE (s, B, H, T), and whether to write the
+            LSE.
 
     Returns:
-        As `attend_quantised`.
+        The LSE as `attend_quantised` returns it.
     """
     device, (batch, heads, tokens, width) = out_BHTD.device, out_BHTD.shape
     lse_BHT = torch.empty((batch, heads, tokens) if with_lse else (0,), device=device)
@@ -112,7 +112,7 @@ def choose_tiles(quantised: Quantised, lines: int, device: torch.device) -> tupl
     """Tiles and splits of the keys, so that every processor has a block; `lines` is B H."""
     tiles = TILES[capability(device)[0]]
     if device.type != "cuda":
-        # The interpreter runs one block after the other.
+        # The interpreter runs the blocks one after the other, so splits do not help.
         return Tiles(SMALL_QUERIES, quantised.tile, SMALL_WARPS, 1), 1
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     if -(-quantised.tokens // tiles.queries) * lines < 2 * processors:
@@ -137,7 +137,7 @@ def grid(out_sBHTD: Tensor, tiles: Tiles) -> tuple[int, int, int]:
 
 def arguments(quantised: Quantised, out_sBHTD: Tensor, lse_sBHT: Tensor) -> tuple[Any, ...]:
     """Run-time arguments of a main loop after Q, K and V."""
-    # A kernel takes a tensor for every argument; without lengths this one is not read.
+    # A kernel needs a tensor for every argument; without lengths it does not read this one.
     lengths = quantised.q_scale if quantised.lengths is None else quantised.lengths
     splits, _, heads, tokens, _ = out_sBHTD.shape
     return (
@@ -150,7 +150,7 @@ def constants(width: int, pv: str, tiles: Tiles, fp8: bool) -> dict[str, int | f
     """The compile-time constants of the main loop that follow from the arithmetic."""
     return {
         "D": width,
-        # Tensor sizes are powers of two; 96 goes as 64 + 32.
+        # Tensor sizes in Triton are powers of two; 96 is split into 64 + 32.
         "DA": 64 if width == 96 else width,
         "DB": 32 if width == 96 else 0,
         "BM": tiles.queries,

@@ -32,7 +32,7 @@ def attend_tile(
     P_LOG2: tl.constexpr, PV: tl.constexpr, IMPRECISE: tl.constexpr, FP8: tl.constexpr, CAUSAL: tl.constexpr,
     MASKED: tl.constexpr,
 ):  # fmt: skip
-    """One tile of keys: scores, online softmax in base 2, P V. Heads of 96 go as 64 + 32 (DA and DB)."""
+    """One tile of keys: scores, online softmax in base 2, P V. Heads of 96 are split into DA = 64 and DB = 32."""
     keys = start + tl.arange(0, BN)
     k_a = tl.load(K + keys[None, :] * D + tl.arange(0, DA)[:, None])
     s = tl.dot(q_a, k_a) if FP8 else tl.dot(q_a, k_a, out_dtype=tl.int32)
@@ -47,7 +47,7 @@ def attend_tile(
         seen = (keys < count)[None, :]
         if CAUSAL:
             seen = seen & (keys[None, :] <= rows[:, None])
-        # A NaN stays one: it must show.
+        # A NaN score stays NaN, so that it shows in the result.
         s = tl.where(seen, s, float("-inf"))
     new = tl.maximum(top, tl.max(s, axis=1))
     floor = new
@@ -60,8 +60,9 @@ def attend_tile(
     if PV == "fp16":
         p8 = p.to(tl.float16)
     else:
-        # A thread of the tensor core has keys (2t, 2t + 1, 8 + 2t, 9 + 2t) of every 16 as a result, and four neighbours
-        # as an operand; in V's order (see prologue.stored_order) these are the same, and no data moves between threads.
+        # Of every 16 keys a thread of the tensor core holds (2t, 2t + 1, 8 + 2t, 9 + 2t) of a result, but four
+        # neighbours of an operand. In V's order (prologue.stored_order) both are the same keys, so that no data moves
+        # between threads.
         p8 = tl.reshape(p.to(tl.float8e4nv), [p.shape[0], BN // 16, 2, 4, 2])
         p8 = tl.reshape(tl.permute(p8, [0, 1, 3, 2, 4]), [p.shape[0], BN])
     v_a = tl.load(V + tl.arange(0, DA)[None, :] * padded + keys[:, None])
@@ -126,10 +127,10 @@ def attend(
             D, DA, DB, BN, K_GROUP, P_LOG2, PV, IMPRECISE, FP8, CAUSAL, True,
         )  # fmt: skip
 
-    # Padded queries are not stored. A row without keys is 0; a total of NaN stays.
+    # A row without keys becomes 0; a total of NaN stays NaN.
     inverse = tl.where(total == 0.0, 0.0, 1.0 / total)
     if HAS_LENGTHS:
-        # A length that is not one must show: checking it on the host would wait for the GPU.
+        # A length out of range makes the result NaN; a check on the host would wait for the GPU.
         length = tl.load(LENGTHS + batch).to(tl.int32)
         inverse = tl.where((length < 0) | (length > keys), float("nan"), inverse)
     o_at = OUT + split.to(tl.int64) * o_s + batch.to(tl.int64) * o_b + head.to(tl.int64) * o_h
@@ -173,7 +174,7 @@ def combine(
         weight = tl.exp2(tl.load(PART_LSE + place, mask=real, other=float("-inf")) - floor)
         acc += weight[:, None] * tl.load(PART + place[:, None] * D + dims[None, :], mask=mask, other=0.0)
         total += weight
-    # 0 / 1 where no key was seen; acc may still carry the NaN of a wrong length.
+    # A row without keys is 0 / 1; acc may still hold the NaN of a wrong length.
     out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
     at = OUT + batch * o_b + head.to(tl.int64) * o_h + rows.to(tl.int64)[:, None] * o_t + dims[None, :] * o_d
     tl.store(at, out.to(OUT.dtype.element_ty), mask=mask)

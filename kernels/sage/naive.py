@@ -1,4 +1,4 @@
-"""What the kernels are held to, in plain torch: attention in float64, and the same quantised arithmetic.
+"""References for the kernels in plain torch: attention in float64, and the same quantised arithmetic.
 
 Sources: SageAttention (2410.02367), SageAttention2 (2411.10958), SageAttention2++ (2505.21136).
 
@@ -50,7 +50,7 @@ def exact_attention(
         q_BHTD, k_BGSD, v_BGSD: any floating dtype; H is a multiple of G, neighbouring query heads share a key head.
         is_causal: query i sees keys 0 … i (aligned at the first token, like torch).
         sm_scale: None is 1 / sqrt(D).
-        kv_lengths: (B,) how many keys of a sample are real; None: all.
+        kv_lengths: (B,) number of real keys of each sample; None: all.
 
     Returns:
         (B, H, T, D) float64 and the natural logarithm of the sum of exponentials, (B, H, T) float64. A query that
@@ -58,7 +58,7 @@ def exact_attention(
     """
     q_BHTD, (k_BHSD, v_BHSD) = q_BHTD.double(), _spread(q_BHTD, k_BGSD.double(), v_BGSD.double())
     seen_BHTS = visible(q_BHTD.shape[2], k_BHSD.shape[2], is_causal, kv_lengths, q_BHTD.device)
-    # What padding holds does not matter, even NaN.
+    # Padding may hold NaN.
     real_B1S1 = seen_BHTS.any(dim=2)[..., None]
     k_BHSD, v_BHSD = k_BHSD.where(real_B1S1, 0.0), v_BHSD.where(real_B1S1, 0.0)
     scale = 1 / math.sqrt(q_BHTD.shape[-1]) if sm_scale is None else sm_scale
@@ -83,26 +83,24 @@ def naive_sageattn(
     *,
     tile: int = 64,
 ) -> Any:
-    """`operator.sageattn` rounding by rounding, from any float type, in float32. Nothing is checked.
+    """`operator.sageattn` with the same roundings, in float32, from any float type, without checks.
 
     Args:
         pv_accum: a key of `RANGES`. "fp32": P V in one chain over all keys; "fp32+fp32", "fp32+fp16": a chain for each
             tile, with an inner accumulator of that type, promoted to fp32; "fp16": fp16 operands and one fp32 chain
             (sm_80).
         tile: keys of one tile, 64 or 128.
-        The others: as of `operator.sageattn`.
+        The others, and the result: see `operator.sageattn`.
 
-    Returns:
-        As `operator.sageattn`: the result, with `return_lse` a tuple of it and the LSE.
-
-    The tensor core's fp32 accumulator of 8-bit floating-point products keeps 13 bits of mantissa (2411.10958,
-    section 3.2), and is emulated so.
+    The fp32 accumulator of 8-bit floating-point products is emulated with the 13 bits of mantissa that the tensor core
+    keeps (2411.10958, section 3.2).
     """
     q_BHTD, k_BGSD, v_BGSD = (heads_first(x.float(), tensor_layout) for x in (q, k, v))
     k_BHSD, v_BHSD = _spread(q_BHTD, k_BGSD, v_BGSD)
     tokens, keys = q_BHTD.shape[2], k_BHSD.shape[2]
-    lengths_B = torch.full((q_BHTD.shape[0],), keys) if kv_lengths is None else kv_lengths.to(q_BHTD.device)
-    real_B1S1 = (torch.arange(keys, device=q_BHTD.device) < lengths_B.to(q_BHTD.device)[:, None])[:, None, :, None]
+    device = q_BHTD.device
+    lengths_B = torch.full((q_BHTD.shape[0],), keys, device=device) if kv_lengths is None else kv_lengths.to(device)
+    real_B1S1 = (torch.arange(keys, device=device) < lengths_B[:, None])[:, None, :, None]
     k_BHSD, v_BHSD = k_BHSD.where(real_B1S1, 0.0), v_BHSD.where(real_B1S1, 0.0)
     mean_BH1D = k_BHSD.sum(2, keepdim=True) / real_B1S1.sum(2, keepdim=True).clamp(min=1)
     mean_BH1D = mean_BH1D if smooth_k else torch.zeros_like(mean_BH1D)
@@ -113,7 +111,7 @@ def naive_sageattn(
     v_scale_BH1D = v_BHSD.abs().amax(2, keepdim=True) / v_max
     v_scale_BH1D = v_scale_BH1D.where(v_scale_BH1D > 0, 1.0)
     v8_BHSD = narrow(v_BHSD / v_scale_BH1D, pv_accum)
-    seen_BHTS = visible(tokens, keys, is_causal, lengths_B, q_BHTD.device)
+    seen_BHTS = visible(tokens, keys, is_causal, lengths_B, device)
 
     top_BHT1 = torch.full_like(q_scale_BHT1, -math.inf)
     total_BHT1, acc_BHTD = torch.zeros_like(top_BHT1), torch.zeros_like(q_BHTD)
@@ -145,7 +143,7 @@ def heads_first(x: Tensor, layout: str) -> Tensor:
 def visible(
     tokens: int, keys: int, is_causal: bool, lengths_B: Tensor | None, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Which keys a query may see, bool, broadcastable to (B, H, T, S) with T and S in full."""
+    """True where a query may see a key; broadcastable to (B, H, T, S), T and S in full."""
     seen_BHTS = torch.ones(1, 1, tokens, keys, dtype=torch.bool, device=device)
     if is_causal:
         seen_BHTS = seen_BHTS.tril()
@@ -155,7 +153,7 @@ def visible(
 
 
 def quantise_rows(x_BHTD: Tensor, group: int, kind: str) -> tuple[Tensor, Tensor]:
-    """Values as the 8-bit type holds them (in float32), and the scale of each row, (B, H, T, 1), one per group."""
+    """Values rounded to the 8-bit type, in float32, and the scale of each row, (B, H, T, 1); a group shares one."""
     tokens = x_BHTD.shape[2]
     padded = torch.nn.functional.pad(x_BHTD, (0, 0, 0, -tokens % group)).unflatten(2, (-1, group))
     scale = padded.abs().amax((-1, -2), keepdim=True) / (INT8_MAX if kind == "int8" else E4M3_MAX)
@@ -170,12 +168,12 @@ def to_e4m3(x: Tensor) -> Tensor:
 
 
 def narrow(x: Tensor, pv_accum: str) -> Tensor:
-    """P or V as the tensor core gets them, in float32."""
+    """P or V rounded to the tensor core's operand type, in float32."""
     return x.half().float() if pv_accum == "fp16" else to_e4m3(x)
 
 
 def accumulate(acc_BHTD: Tensor, p_BHTN: Tensor, v_BHND: Tensor, pv_accum: str) -> Tensor:
-    """acc + p v with the inner accumulator's rounding after every MMA_KEYS keys."""
+    """acc + p v, rounding the inner accumulator after every MMA_KEYS keys."""
     if pv_accum == "fp16":
         return acc_BHTD + p_BHTN @ v_BHND
     chain = acc_BHTD if pv_accum == "fp32" else torch.zeros_like(acc_BHTD)

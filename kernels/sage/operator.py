@@ -1,6 +1,6 @@
 """Quantised attention as torch operators, with gradients: INT8 or E4M3 products for Q K, E4M3 for P V.
 
-`naive.naive_sageattn` is the same arithmetic in plain torch. docs/kernels.md says what was measured.
+`naive.naive_sageattn` is the same arithmetic in plain torch. Measurements are in docs/kernels.md.
 
 Shape suffixes: B batch, H query heads, G key heads, T query tokens, S key tokens, D head width, W = H D.
 """
@@ -51,12 +51,12 @@ def sageattn(
         tensor_layout: "HND" or "NHD", of q, k, v and the result.
         is_causal: query i sees keys 0 … i, aligned at the first token, like torch.
         sm_scale: factor of the logits; None is 1 / sqrt(D).
-        kv_lengths: (B,) integers, how many keys of each sample are real, 0 … S; what the others hold does not
-            matter. A tensor on the GPU is not checked, as that would wait for it: a sample whose length is outside
-            0 … S comes out as NaN.
-        smooth_k: subtract K's mean, which costs little and keeps the error small when channels of K have a bias.
+        kv_lengths: (B,) integers, the number of real keys of each sample, 0 … S; padding after them may hold anything.
+            A tensor on the GPU is not checked, as that would wait for the GPU: the result of a sample whose length is
+            outside 0 … S is NaN.
+        smooth_k: subtract K's mean, which keeps the error small if channels of K have a bias.
         qk_dtype: "int8", or "fp8" (E4M3), which is less exact.
-        pv_accum: accumulator of P V: "fp32"; "fp32+fp32" and "fp32+fp16" promote short chains; "auto" by GPU.
+        pv_accum: accumulator of P V: "fp32"; "fp32+fp32" and "fp32+fp16" promote short chains; "auto": by GPU.
         return_lse: also return the natural logarithm of each row's sum of exponentials, (B, H, T) float32.
 
     Returns:
@@ -64,7 +64,7 @@ def sageattn(
         attention (SDPA in the input's precision); lse has none.
 
     Raises:
-        ValueError: anything else, naming the value.
+        ValueError: a value is not supported; the message names it.
     """
     _check(q, k, v, tensor_layout, kv_lengths, qk_dtype, pv_accum)
     scale = 1 / math.sqrt(q.shape[-1]) if sm_scale is None else float(sm_scale)
@@ -139,7 +139,7 @@ def _sage(
     pv_accum: str,
     with_lse: bool,
 ) -> tuple[Tensor, Tensor]:
-    """`sageattn` after its checks; lse is empty unless asked for."""
+    """`sageattn` after its checks; the LSE is empty unless `with_lse`."""
     _check_device(q.device, qk_dtype)
     q_BHTD, k_BGSD, v_BGSD = (heads_first(x, layout) for x in (q, k, v))
     gpu = capability(q.device)
@@ -178,7 +178,7 @@ def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...], out
 
 
 def _gradients(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _lse: Tensor) -> tuple[Tensor | None, ...]:
-    """Those of exact attention, recomputed in the precision of the input."""
+    """Gradients of exact attention, recomputed in the precision of the input."""
     q, k, v, lengths = ctx.saved_tensors  # type: ignore[attr-defined]
     layout, is_causal, scale = ctx.settings  # type: ignore[attr-defined]
     with torch.enable_grad():
@@ -195,13 +195,13 @@ _sage.register_autograd(_gradients, setup_context=_save)
 def exact_in_torch(
     q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, lengths: Tensor | None, is_causal: bool, scale: float
 ) -> Tensor:
-    """SDPA with what `sageattn` promises: padding does not matter, and a query without keys gets 0."""
+    """SDPA that ignores what padding holds and gives 0 for a query without keys, as `sageattn` does."""
     mask = None
     if lengths is not None:
         tokens, keys = q_BHTD.shape[2], k_BGSD.shape[2]
         mask = visible(tokens, keys, is_causal, lengths, q_BHTD.device)
         real_BS = torch.arange(keys, device=q_BHTD.device) < lengths[:, None]
-        # A sample without keys looks at the first key, so that softmax is finite; its result is set to 0 below.
+        # A sample without keys sees the first key, so that the softmax is finite; its result is set to 0 below.
         empty_B = lengths == 0
         mask = mask | (empty_B[:, None, None, None] & (torch.arange(keys, device=q_BHTD.device) == 0))
         k_BGSD, v_BGSD = (x.where(real_BS[:, None, :, None], 0.0) for x in (k_BGSD, v_BGSD))
@@ -226,16 +226,16 @@ def sageattn_projected(
     """`sageattn` from projections: norm, head split, rotation and quantisation in one, without gradients.
 
     Args:
-        q_BTW, k_BSW, v_BSW: float16 or bfloat16, W = heads x head_dim; chunks of one projection need no copy.
+        q_BTW, k_BSW, v_BSW: float16 or bfloat16, W = heads x head_dim; chunks of one tensor need no copy.
         heads: of queries and keys.
         q_projection, k_projection: norm and rotation, see `quantise.Projection`.
-        kv_lengths: as of `sageattn`.
+        kv_lengths: see `sageattn`.
 
     Returns:
         (B, T, W), the type of q, contiguous.
 
     Raises:
-        ValueError: what is not supported, named; also where gradients are needed, as there are none.
+        ValueError: a value is not supported (the message names it), or an input needs gradients.
     """
     shapes = tuple(q_BTW.shape), tuple(k_BSW.shape), tuple(v_BSW.shape)
     if q_BTW.ndim != 3 or 0 in shapes[0] + shapes[1] or shapes[1] != shapes[2] or shapes[0][::2] != shapes[1][::2]:
@@ -274,7 +274,7 @@ def _sage_projected(
     k_cos: Tensor | None,
     k_sin: Tensor | None,
 ) -> Tensor:
-    """`sageattn_projected` after its checks; an operator takes no dataclass."""
+    """`sageattn_projected` after its checks; an operator cannot take a dataclass."""
     _check_device(q.device, "int8")
     quantised = quantise_qkv(
         q, k, v, heads, kv_lengths=lengths, tile=TILES[capability(q.device)[0]].keys,

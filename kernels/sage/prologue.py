@@ -3,14 +3,14 @@
 
 Imports triton at the top, so import it inside functions only.
 
-What the prologue writes and the main loop reads, contiguous, with zeros after the real tokens:
+The prologue writes these for the main loop, contiguous, with zeros after the real tokens:
 
     Q  (B, H, T rounded up to TILE, D)
     K  (B, G, S rounded up to TILE, D)
     V  (B, G, D, S rounded up to TILE)
 
-V is transposed because the 8-bit products of Hopper take V with the keys side by side. In E4M3 the keys of every 16 are
-in the order of `stored_order`. The main loop therefore loads without masks; only the scores of a ragged tail need one.
+V is transposed because Hopper's 8-bit products need the keys of V side by side. In E4M3 every 16 keys are in the order
+of `stored_order`. The padding lets the main loop load without masks; only the scores of a ragged tail need one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import triton.language as tl
 
 @triton.jit
 def load_pairs(X, rows, real, head, pair, valid, x_h, x_t, x_d, D: tl.constexpr):
-    """Channels pair and pair + D/2 of heads (one, or one for each channel), which a rotation turns, in float32.
+    """Channels pair and pair + D/2, which a rotation combines, in float32; head is a number or one per channel.
 
-    Rows that are not real and channels that are not valid are 0, whatever memory holds.
+    Rows that are not real and channels that are not valid are 0.
     """
     at = X + rows.to(tl.int64)[:, None] * x_t + (tl.cast(head, tl.int64) * x_h + pair * x_d)[None, :]
     mask = real[:, None] & valid[None, :]
@@ -49,7 +49,7 @@ def project(
     first, second, mean, rstd, WEIGHT, BIAS, COS, SIN, rows, real, head, pair, valid, row_base,
     D: tl.constexpr, NORM: tl.constexpr, BIASED: tl.constexpr, ROPE: tl.constexpr,
 ):  # fmt: skip
-    """Norm and rotation of what `load_pairs` gave; COS and SIN hold D/2 numbers a row, from row_base on."""
+    """Norm and rotation of pairs from `load_pairs`; COS and SIN hold D/2 numbers a row, from row_base on."""
     if NORM:
         channel = head * D + pair
         first = (first - mean[:, None]) * rstd[:, None] * tl.load(WEIGHT + channel, mask=valid, other=0.0)[None, :]
@@ -71,7 +71,7 @@ def project(
 
 @triton.jit
 def real_tokens(LENGTHS, batch, tokens, HAS_LENGTHS: tl.constexpr):
-    """How many tokens of a sample are real, within the tensor whatever LENGTHS says."""
+    """Number of real tokens of a sample, clamped to 0 … tokens."""
     count = tokens
     if HAS_LENGTHS:
         count = tl.minimum(tl.maximum(tl.load(LENGTHS + batch).to(tl.int32), 0), tokens)
@@ -147,7 +147,7 @@ def value_maxima(
     head, pair, valid = channels_of(chunk, heads, D, HEADS, PAIRS)
     max_first = tl.zeros([BLOCK, PAIRS], tl.float32)
     max_second = tl.zeros([BLOCK, PAIRS], tl.float32)
-    # Maxima leave NaN out; these are NaN where a value is not finite, so that it shows in the result.
+    # A maximum ignores NaN. These sums are NaN if a value is not finite, so that it shows in the result.
     poison_first = tl.zeros([BLOCK, PAIRS], tl.float32)
     poison_second = tl.zeros([BLOCK, PAIRS], tl.float32)
     for start in tl.range(low, high, BLOCK, num_stages=2):
@@ -175,10 +175,10 @@ def statistics(
     SMOOTH: tl.constexpr, Q_NORM: tl.constexpr, Q_CENTRE: tl.constexpr, NORM: tl.constexpr, CENTRE: tl.constexpr,
     BIASED: tl.constexpr, ROPE: tl.constexpr,
 ):  # fmt: skip
-    """The first of the prologue's two launches: everything that depends on all keys or on a whole row.
+    """The first launch of the prologue: statistics over all keys or over whole rows.
 
-    Program (part, job, batch) reads one span of tokens: of a chunk of K's heads, of a chunk of V's, or of Q where it
-    has a norm. WEIGHT, BIAS, COS and SIN are K's. K_SUM and V_MAX are (B, G, parts, D), Q_ROWS and K_ROWS (2, B, T).
+    Program (part, job, batch) reads one span of tokens: of a chunk of K's heads, of a chunk of V's, or of Q if it has
+    a norm. WEIGHT, BIAS, COS and SIN are K's. K_SUM and V_MAX are (B, G, parts, D), Q_ROWS and K_ROWS (2, B, T).
     """
     part, job, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     low = part * k_span
@@ -254,7 +254,7 @@ def quantise_rows(
     at = OUT + (line * padded + rows)[:, None] * D + pair[None, :]
     tl.store(at, to_eight_bits(first, each, FP8), mask=valid[None, :])
     tl.store(at + D // 2, to_eight_bits(second, each, FP8), mask=valid[None, :])
-    # See value_maxima: a value that is not finite must not end as a plausible number.
+    # As in value_maxima: a value that is not finite makes the scale NaN.
     poison = tl.sum(first * 0.0, axis=1) + tl.sum(second * 0.0, axis=1)
     scale += tl.sum(tl.reshape(poison, [BLOCK // GROUP, GROUP]), axis=1)
     group = block * (BLOCK // GROUP) + tl.arange(0, BLOCK // GROUP)
@@ -263,7 +263,7 @@ def quantise_rows(
 
 @triton.jit
 def stored_order(place):
-    """Which key stands at a place of the stored V: within every 16, place 4t + 2b + c holds key 8b + 2t + c."""
+    """Index of the key at a place of the stored V: of every 16, place 4t + 2b + c holds key 8b + 2t + c."""
     return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
 
 
@@ -301,9 +301,9 @@ def quantise(
     Q_NORM: tl.constexpr, Q_BIASED: tl.constexpr, Q_ROPE: tl.constexpr,
     NORM: tl.constexpr, BIASED: tl.constexpr, ROPE: tl.constexpr,
 ):  # fmt: skip
-    """The second of the prologue's two launches: program (block, job, batch) has 64 tokens of a head of K, V or Q.
+    """The second launch of the prologue: program (block, job, batch) quantises 64 tokens of a head of K, V or Q.
 
-    WEIGHT, BIAS, COS and SIN are K's. K and V come first, while the L2 cache may still hold them.
+    WEIGHT, BIAS, COS and SIN are K's. K and V come first, as the L2 cache may still hold them.
     """
     block, job, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     count = real_tokens(LENGTHS, batch, keys, HAS_LENGTHS)

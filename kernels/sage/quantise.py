@@ -1,7 +1,7 @@
 """The prologue: Q, K and V to 8 bits in the layout that the main loop reads. `prologue.py` holds its Triton kernels.
 
-Shape suffixes: B batch, H query heads, G key heads, T query tokens, S key tokens, D head width, W = H D or G D,
-P pairs = D / 2, padded tokens are named T' and S'.
+Shape suffixes: B batch, H query heads, G key heads, T query tokens, S key tokens, T' and S' padded tokens,
+D head width, W = H D or G D, P pairs = D / 2.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from renderformer.kernels.sage.naive import K_GROUP, Q_GROUP, RANGES
 
 # Quantised tensors end at a multiple of this many tokens; every tile of the main loop divides it.
 TILE = 128
-# Sums of K and maxima of V are taken over at most so many spans of tokens, a power of two: more of them keep more
-# processors busy and cost every block of K and V more reading. Not measured yet.
+# Most spans of tokens for the sums of K and the maxima of V, a power of two. More spans keep more processors busy, but
+# every block of K and V reads more. Not measured.
 PARTS = 64
-# A span is a multiple of this many tokens, and no shorter than four of them.
+# A span is a multiple of this many tokens, at least four times as long.
 SPAN = 16
-# Channels of all heads, or of a chunk of them, that one program of the statistics has side by side.
+# Most channels that one program of `statistics` takes side by side: of all heads, or of a chunk of them.
 CHUNK = 1024
-# Pairs of channels, over tokens and heads, that one step of the statistics takes: 4096 spill on sm_120.
+# Pairs of channels, over tokens and heads, in one step of `statistics`: 4096 spill on sm_120.
 PAIRS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """What the main loop reads. Tokens beyond the real ones are zeros.
+    """The input of the main loop. Padded tokens are zeros.
 
     Attributes:
         q, k: (B, H, T', D) and (B, G, S', D), int8 or float8_e4m3fn; sm_scale and log2(e) are part of Q's scale.
@@ -60,14 +60,13 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Projection:
-    """How rows of a projection become those of heads; the plain entry uses none of it.
+    """Norm and rotation of a projection; with the defaults, none.
 
     Attributes:
         kind: "none", "rms_norm" or "layer_norm", over the whole width W.
         weight, bias: (W,) of the norm.
         eps: of the norm.
-        cos, sin: (B, T, P) float32, the rotation of the pairs (i, i + D/2), as `model.encodings.TriangleRope` makes
-            it for the nine coordinates of a triangle; None: no rotation.
+        cos, sin: (B, T, P) float32, the rotation of the pairs (i, i + D/2); None: no rotation.
     """
 
     kind: str = "none"
@@ -95,7 +94,7 @@ def quantise_heads(
     q_projection: Projection = PLAIN,
     k_projection: Projection = PLAIN,
 ) -> Quantised:
-    """Quantise heads that may lie anywhere in memory; `lengths` is (B,) int32 on their device."""
+    """Quantise heads of any strides; `lengths` is (B,) int32 on their device."""
     batch, heads, tokens, width = q_BHTD.shape
     key_heads, keys = k_BGSD.shape[1:3]
     q_padded, k_padded = _round_up(tokens), _round_up(keys)
@@ -139,20 +138,17 @@ def quantise_qkv(
     pv_accum: str = "auto",
     tile: int = 64,
 ) -> Quantised:
-    """Norm over the whole width, split into heads, rotation and quantisation, from the projections as they are.
+    """Norm over the whole width, head split, rotation and quantisation of projections.
 
     Args:
         q_BTW, k_BSW, v_BSW: float16 or bfloat16, or float32; views (chunks of one projection) need no copy.
         heads, key_heads: H and G; None is H.
         q_projection, k_projection: norm and rotation.
-        sm_scale, kv_lengths, smooth_k, qk_dtype, pv_accum: as of `operator.sageattn`.
+        sm_scale, kv_lengths, smooth_k, qk_dtype, pv_accum: see `operator.sageattn`.
         tile: keys of one tile of the main loop, 64 or 128.
 
-    Returns:
-        What `launch.attend_quantised` reads.
-
     Raises:
-        ValueError: a shape or value that is not supported, named.
+        ValueError: a shape or value is not supported; the message names it.
     """
     key_heads = heads if key_heads is None else key_heads
     for name, x, count in (("q", q_BTW, heads), ("k", k_BSW, key_heads), ("v", v_BSW, key_heads)):
@@ -185,7 +181,7 @@ def _round_up(tokens: int, multiple: int = TILE) -> int:
 
 
 def _span(tokens: int) -> int:
-    """Tokens of one of at most PARTS spans."""
+    """Tokens of a span, so that there are at most PARTS spans."""
     return max(4 * SPAN, _round_up(-(-tokens // PARTS), SPAN))
 
 
@@ -193,7 +189,7 @@ def _check_projection(name: str, projection: Projection, x_BTW: Tensor, head_dim
     if projection.kind not in ("none", "rms_norm", "layer_norm"):
         raise ValueError(f"{name}.kind {projection.kind!r} is unknown; use none, rms_norm or layer_norm")
     if (projection.weight is None) != (projection.kind == "none"):
-        raise ValueError(f"{name}.kind {projection.kind!r} and a weight of {projection.weight}: a norm has a weight")
+        raise ValueError(f"{name}.kind {projection.kind!r} and weight {projection.weight} do not fit: a norm has one")
     for part, vector in (("weight", projection.weight), ("bias", projection.bias)):
         if vector is not None and vector.shape != x_BTW.shape[-1:]:
             raise ValueError(f"{name}.{part} has shape {tuple(vector.shape)}, expected {tuple(x_BTW.shape[-1:])}")
@@ -202,7 +198,7 @@ def _check_projection(name: str, projection: Projection, x_BTW: Tensor, head_dim
         if table is not None and (tuple(table.shape) != expected or table.dtype != torch.float32):
             raise ValueError(f"{name}.{part} is {table.dtype} {tuple(table.shape)}, expected float32 {expected}")
     if (projection.cos is None) != (projection.sin is None):
-        raise ValueError(f"{name}: cos and sin go together")
+        raise ValueError(f"{name} has only one of cos and sin; give both or none")
 
 
 def _launch_prologue(
@@ -212,10 +208,10 @@ def _launch_prologue(
     factor: float,
     smooth_k: bool,
 ) -> None:
-    """Two launches: statistics that take all keys or a whole row to know, then Q, K and V in 8 bits.
+    """Launch `statistics` over all keys and whole rows, then `quantise`.
 
-    K and V are read twice, since no key can be written before the mean of all of them is known; Q as well where it
-    has a norm. The second reading finds in the L2 cache what fits there.
+    K and V are read twice, since K's mean and V's scales are needed before a token can be written; Q too if it has a
+    norm. The second time the L2 cache holds what fits there.
     """
     from renderformer.kernels.sage import prologue as kernels
 
@@ -223,7 +219,7 @@ def _launch_prologue(
     batch, heads, tokens, width = q_BHTD.shape
     key_heads, keys = k_BGSD.shape[1:3]
     normed, k_normed = (projection.weight is not None for projection in projections)
-    # A kernel takes a tensor for every argument; those that a switch turns off are never read.
+    # A kernel needs a tensor for every argument; it does not read those that a switch turns off.
     unused = q_BHTD
     lengths = unused if result.lengths is None else result.lengths
     q_rows = torch.empty((2, batch, tokens), device=q_BHTD.device) if normed else unused
@@ -239,17 +235,17 @@ def _launch_prologue(
     parts = result.k_sum.shape[2]
     switches = {"HAS_LENGTHS": result.lengths is not None, "SMOOTH": smooth_k, **k_switches}
 
-    # Moments take whole rows, the rest any heads.
+    # Moments need all heads of a row; sums and maxima may take a chunk of heads.
     chunk = min(key_heads, max(1, CHUNK // width))
-    at_once = {"Q": heads, "K": key_heads if k_normed else chunk, "V": chunk}
-    pairs = {name: _power_of_two(count * width // 2) for name, count in at_once.items()}
-    k_jobs, v_jobs = (-(-key_heads // at_once[name]) for name in "KV")
+    program_heads = {"Q": heads, "K": key_heads if k_normed else chunk, "V": chunk}
+    pairs = {name: _power_of_two(count * width // 2) for name, count in program_heads.items()}
+    k_jobs, v_jobs = (-(-key_heads // program_heads[name]) for name in "KV")
     spans = max(parts, -(-tokens // _span(tokens))) if normed else parts
     kernels.statistics[(spans, k_jobs + v_jobs + normed, batch)](
         q_BHTD, k_BGSD, v_BGSD, q_rows, k_rows, result.k_sum, v_max, lengths, *k_tensors, *strides,
         heads, key_heads, tokens, keys, _span(tokens), _span(keys), parts, k_jobs, v_jobs,
         projections[0].eps, projections[1].eps, D=width,
-        **{f"{name}_HEADS": count for name, count in at_once.items()},
+        **{f"{name}_HEADS": count for name, count in program_heads.items()},
         **{f"{name}_PAIRS": count for name, count in pairs.items()},
         **{f"{name}_BLOCK": max(1, PAIRS_AT_ONCE // count) for name, count in pairs.items()},
         Q_NORM=normed, Q_CENTRE=projections[0].kind == "layer_norm", CENTRE=projections[1].kind == "layer_norm",
@@ -264,11 +260,11 @@ def _launch_prologue(
         D=width, WIDTH=_power_of_two(width), BLOCK=K_GROUP, Q_GROUP=Q_GROUP, K_GROUP=K_GROUP, PARTS=PARTS,
         FP8=result.q.dtype != torch.int8, HALF=result.v.dtype == torch.float16,
         **{f"Q_{name}": on for name, on in q_switches.items()}, **switches, num_warps=8,
-        # Left alone, the assembler that goes with Triton 3.6 spills rather than take more than 80 (sm_80).
+        # Without a limit, the assembler of Triton 3.6 spills instead of using more than 80 registers (sm_80).
         maxnreg=128,
     )  # fmt: skip
 
 
 def _power_of_two(count: int) -> int:
-    """The next one."""
+    """The smallest power of two that is not below `count`."""
     return 1 << (count - 1).bit_length()

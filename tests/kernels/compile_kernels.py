@@ -1,4 +1,4 @@
-"""Compile kernels for GPUs that are not there, and count what the machine code holds; run by test_compiled_kernels.py.
+"""Compile kernels without a GPU and count the instructions; run by test_compiled_kernels.py.
 
 python tests/kernels/compile_kernels.py '[["attend", 90, {"D": 128}], …]'    # prints one JSON line a kernel
 """
@@ -28,7 +28,7 @@ from renderformer.kernels.sage.launch import Tiles, constants
 from renderformer.kernels.sage.quantise import PAIRS_AT_ONCE
 
 BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-# Integer arguments that are multiples of 16 in practice: strides of the layouts we make, padded lengths.
+# Integer arguments that are multiples of 16 in practice: strides of the model's layouts, padded lengths.
 ALIGNED = {f"{tensor}_{axis}" for tensor in "qkvo" for axis in "sbht"} | {"q_padded", "k_padded"}
 FLOATS = {"factor", "q_eps", "k_eps", "largest"}
 
@@ -95,7 +95,7 @@ def arguments(name: str, settings: dict[str, Any]) -> tuple[dict[str, str], dict
 
 
 def inspect(compiled: Any) -> dict[str, Any]:
-    """What the tools of the Triton package say about a compiled kernel."""
+    """Instructions, registers, spills and shared memory of a compiled kernel, by the tools in the Triton package."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(compiled.asm["cubin"])
@@ -130,7 +130,7 @@ def answer(compile_one: Callable[[str, int, dict[str, Any]], dict[str, Any]]) ->
             line |= result
         except Exception as error:
             line["error"] = f"{type(error).__name__}: {error}"
-        print(json.dumps(line), flush=True)  # noqa: T201 - the answer to the test
+        print(json.dumps(line), flush=True)  # noqa: T201 - the test reads it
 
 
 if __name__ == "__main__":

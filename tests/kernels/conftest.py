@@ -1,10 +1,10 @@
-"""Kernels without a GPU: Triton's interpreter, with its conversions to 8 and 16 bits and its loops put right."""
+"""Run the kernels without a GPU, in Triton's interpreter with corrected conversions and loops."""
 
 from __future__ import annotations
 
 import os
 
-# Read when a kernel is decorated, so before anything imports the kernels.
+# Triton reads it when a kernel is decorated, so set it before the kernels are imported.
 os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
@@ -16,7 +16,7 @@ def _exact_conversions(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         from triton.runtime import interpreter
     except ImportError:
-        # The tests that need it skip themselves.
+        # Tests that need Triton are skipped.
         return
     monkeypatch.setattr(interpreter, "_convert_float", convert_float)
     monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_tensor(interpreter._patch_lang_tensor))

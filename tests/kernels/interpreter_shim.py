@@ -1,4 +1,4 @@
-"""What is wrong in Triton's interpreter, put right: conversions to 8 and 16 bits; run-time bounds of loops in 3.6."""
+"""Corrections of Triton's interpreter: conversions to 8 and 16 bits; run-time bounds of loops in Triton 3.6."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def torch_types() -> dict[Any, torch.dtype]:
 
 
 def convert_float(x: np.ndarray, source: Any, target: Any, _rounding: Any) -> np.ndarray:
-    """In place of the interpreter's own, which does not carry into the exponent and does not saturate.
+    """Replaces the interpreter's conversion, which neither carries into the exponent nor saturates.
 
-    Conversions to E4M3 saturate like the GPU's (cvt.rn.satfinite); the others are torch's.
+    Conversions to E4M3 saturate as on a GPU (cvt.rn.satfinite); the others are torch's.
     """
     types = torch_types()
     bits = {8: torch.uint8, 16: torch.int16, 32: torch.int32}
@@ -36,9 +36,9 @@ def convert_float(x: np.ndarray, source: Any, target: Any, _rounding: Any) -> np
 
 
 def patch_tensor(original: Callable[..., None]) -> Callable[..., None]:
-    """The interpreter's preparation of tensors, and then an integer of one element is one.
+    """Let the interpreter's tensors of one element convert to integers.
 
-    Scalars are arrays of one element there, which NumPy 2.4 and later refuse to take for numbers (Triton 3.6).
+    Scalars are arrays of one element in Triton 3.6, which NumPy 2.4 and later do not convert to numbers.
     """
 
     def patch(tensor: Any, scope: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which attention runs: a named backend does what it says or raises; "auto" takes sage only where it was measured."""
+"""The choice of backend: a named one runs or raises; "auto" takes sage only on a GPU where it was measured."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_sage_by_name_never_falls_back() -> None:
         attention(x, x, x, key_mask_BS=holes, backend="sage")
     with pytest.raises(ValueError, match=r"no pair mask \(got one of shape \(2, 70, 70\)\)"):
         attention(x, x, x, pair_mask_BTS=torch.ones(2, 70, 70, dtype=torch.bool), backend="sage")
-    with pytest.raises(ValueError, match="say the same in two ways"):
+    with pytest.raises(ValueError, match="are both given"):
         attention(x, x, x, key_mask_BS=holes, key_lengths_B=torch.tensor([70, 33]))
     with pytest.raises(ValueError, match="head_dim 32"):
         attention(x[..., :32], x[..., :32], x[..., :32], backend="sage")
 
 
-def test_lengths_are_the_mask_they_stand_for() -> None:
+def test_lengths_equal_their_mask() -> None:
     x = heads()
     lengths = torch.tensor([70, 33], dtype=torch.int32)
     mask = torch.arange(70) < lengths[:, None]
@@ -55,7 +55,7 @@ def test_lengths_are_the_mask_they_stand_for() -> None:
         assert torch.equal(by_lengths, attention(x, x, x, key_mask_BS=mask, backend=backend))
 
 
-def test_key_padding_is_nothing_lengths_or_a_mask() -> None:
+def test_key_padding_returns_nothing_lengths_or_the_mask() -> None:
     mask = torch.arange(5) < torch.tensor([5, 2, 0])[:, None]
     assert key_padding(mask[:1]) == (None, None)
     none, lengths = key_padding(mask)
@@ -94,7 +94,10 @@ def test_auto_is_sdpa_here_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("on_hopper")
 def test_without_a_measurement_auto_is_sdpa_on_a_gpu() -> None:
-    assert auto_backend(GPU, torch.bfloat16) == "sdpa (sage was not measured to win on this GPU; it can be named)"
+    assert (
+        auto_backend(GPU, torch.bfloat16)
+        == "sdpa (sage was not measured to be faster on this GPU; it can be chosen by name)"
+    )
 
 
 @pytest.mark.usefixtures("on_hopper", "measured")

@@ -1,6 +1,6 @@
-"""The kernels compiled for GPUs that are not there: which instructions, how many registers, no spills.
+"""The kernels compiled without a GPU: instructions, registers, no spills.
 
-Numbers hold for Triton 3.7.1; the limits leave room for other versions.
+The numbers are for Triton 3.7.1; the limits leave room for other versions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHARED = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 9
 
 
 def compile_all(jobs: list[tuple[str, int, dict[str, Any]]], script: Path = SCRIPT) -> list[dict[str, Any]]:
-    """In a process of their own: in this one the kernels belong to the interpreter."""
+    """Run `script` in another process, since in this one the kernels belong to the interpreter."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(SCRIPT.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     run = subprocess.run(
@@ -46,7 +46,7 @@ def check_fits(result: dict[str, Any]) -> None:
 
 # --- the main loop on every architecture, as `sageattn` launches it by default ---
 
-# Triton 3.7 does not take the fifth generation's own unit for INT8 on sm_100.
+# Triton 3.7 does not use the fifth generation's unit for INT8 on sm_100.
 SCORES = {80: "IMMA.16832.S8", 89: "IMMA.16832.S8", 90: "IGMMA", 100: "IMMA.16832.S8", 120: "IMMA.16832.S8"}
 VALUES = {80: "HMMA.16816.F32", 89: "QMMA.16832.F16.E4M3", 90: "QGMMA", 100: "UTCQMMA", 120: "QMMA.16832.F16.E4M3"}
 PV = {80: "fp16", 89: "fp32+fp16", 90: "fp32+fp32", 100: "fp32+fp32", 120: "fp32+fp16"}
@@ -70,7 +70,7 @@ def test_the_main_loop_uses_the_8_bit_tensor_cores(default_kernels: dict[int, di
 
 @pytest.mark.parametrize("arch", [89, 90, 120])
 def test_p_goes_from_result_to_operand_within_a_thread(default_kernels: dict[int, dict[str, Any]], arch: int) -> None:
-    # Only the maxima and sums of rows go between threads.
+    # Only maxima and sums of rows move between threads.
     assert not count(default_kernels[arch], "SHFL.IDX")
     assert not count(default_kernels[arch], "PRMT")
 

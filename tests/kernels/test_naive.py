@@ -29,7 +29,7 @@ def tokens() -> tuple[Tensor, ...]:
     """q, k, v of N(0, 1), k with a bias of +-10 in some channels, and float64's result of both; one head of 128."""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 1, 2048, 128, generator=generator) for _ in range(3))
-    # In five channels: the notes do not say in how many, and their unsmoothed E4M3 error fits that.
+    # In five channels, which fits the unsmoothed E4M3 error in the notes; they do not give the number.
     bias = torch.zeros(128)
     bias[::28] = torch.tensor([10.0, -10.0, 10.0, -10.0, 10.0])
     biased = k + bias
@@ -63,7 +63,7 @@ def test_fp16_accumulators_cannot_overflow() -> None:
     for (mode, keys), (p_max, v_max) in RANGES.items():
         if mode == "fp32+fp16":
             assert p_max * v_max * keys <= 65504
-    # The worst case itself: every weight and every value at its largest.
+    # The worst case: every weight and every value at its largest.
     q, k, v = torch.zeros(1, 1, 1, 64), torch.zeros(1, 1, 256, 64), torch.full((1, 1, 256, 64), 3e4)
     for tile in (64, 128):
         out = naive_sageattn(q, k, v, pv_accum="fp32+fp16", tile=tile)

@@ -19,7 +19,7 @@ from renderformer.kernels.sage.naive import exact_attention, heads_first, naive_
 from renderformer.kernels.sage.quantise import quantise_qkv
 
 pytest.importorskip("triton", reason="Triton is not installed")
-# NumPy speaks up where a GPU computes on with infinities.
+# NumPy warns about infinities, a GPU does not.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 # Relative L1 error of INT8 and of E4M3 scores on N(0, 1) (the notes' table: .0385 and .0529), with room for short rows.
@@ -47,9 +47,9 @@ def relative(ours: Tensor, exact: Tensor) -> float:
 
 @pytest.fixture(autouse=True)
 def _poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every buffer the kernels are to fill holds NaN (or 85) first."""
+    """Fill every new buffer with NaN (or 85), which the kernels must overwrite."""
     real = torch.empty
-    # Torch looks up once which functions `with torch.device(...)` concerns; it must not find the stand-in.
+    # Torch collects the functions that `with torch.device(...)` changes once; this must happen before the patch.
     with torch.device("cpu"):
         real(0)
 
@@ -146,7 +146,7 @@ def test_causal(tokens: int, keys: int, width: int) -> None:
 def test_lengths_of_a_batch(causal: bool) -> None:
     q, k, v = inputs(70, 200, 64, heads=4, key_heads=2, batch=5)
     lengths = torch.tensor([200, 1, 64, 0, 129])
-    # What padding holds does not matter; 64 leaves whole tiles masked.
+    # Padding may hold NaN; a length of 64 leaves whole tiles masked.
     padding = (torch.arange(200) >= lengths[:, None])[:, None, :, None]
     k, v = k.masked_fill(padding, math.nan), v.masked_fill(padding, math.inf)
     check(q, k, v, kv_lengths=lengths, is_causal=causal)
@@ -156,7 +156,7 @@ def test_lengths_of_a_batch(causal: bool) -> None:
 @pytest.mark.parametrize(("splits", "causal"), [(2, True), (3, False), (7, True)])
 def test_split_keys_are_joined(splits: int, causal: bool) -> None:
     q, k, v = inputs(70, 300, 96, heads=1, key_heads=1, batch=3)
-    # Some splits hold no key of the second sample, none holds any of the third.
+    # Some splits have no key of the second sample, all have none of the third.
     lengths = torch.tensor([300, 40, 0], dtype=torch.int32)
     quantised = quantise.quantise_heads(q, k, v, sm_scale=0.1, lengths=lengths, smooth_k=False)
     out = torch.empty(q.shape)
@@ -165,7 +165,7 @@ def test_split_keys_are_joined(splits: int, causal: bool) -> None:
     )  # fmt: skip
     same: dict[str, Any] = {"is_causal": causal, "sm_scale": 0.1, "kv_lengths": lengths}
     exact, exact_lse = exact_attention(q, k, v, **same)
-    # Within a split P is rounded relative to the split's own maximum, so the error is of another draw.
+    # P is rounded relative to the maximum of its split, so the errors differ from those without splits.
     assert relative(out, exact) < BOUNDS["int8"]
     torch.testing.assert_close(lse.double() * math.log(2), exact_lse, rtol=0, atol=0.05)
     assert not out[2].any()
@@ -192,7 +192,7 @@ def test_layouts_and_strides() -> None:
 
 def test_outliers() -> None:
     q, k, v = inputs(70, 150, 128, dtype=torch.float32)
-    # A bias of K's channels, a loud query, a loud channel and a loud value.
+    # A bias of K's channels; a query, a channel of V and a value that are large.
     k = k + 10 * torch.sign(draw(128, dtype=torch.float32))
     q[:, :, 5] *= 4
     v[..., 7] *= 1000
@@ -213,7 +213,7 @@ def test_values_near_the_end_of_the_range() -> None:
 
 @pytest.mark.parametrize("where", [0, 1, 2])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_not_finite_shows(where: int, value: float) -> None:
+def test_non_finite_inputs_show(where: int, value: float) -> None:
     tensors = inputs(40, 140, 64)
     tensors[where][0, 1, 33, 5] = value
     out = sageattn(*tensors)
@@ -221,7 +221,7 @@ def test_what_is_not_finite_shows(where: int, value: float) -> None:
     assert not bool(out[0, 1].isfinite().all())
 
 
-def test_a_scale_of_ones_own() -> None:
+def test_other_scales() -> None:
     check(*inputs(40, 70, 64), sm_scale=0.3)
     check(*inputs(40, 70, 64), sm_scale=0.0)
 
@@ -333,7 +333,7 @@ def test_a_projection_that_does_not_fit_is_refused() -> None:
         quantise_qkv(x, x, x, 3, q_projection=Projection(cos=torch.ones(1, 10, 5), sin=torch.ones(1, 10, 5)))
 
 
-# --- what is refused ---
+# --- refusals ---
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_a_projection_that_does_not_fit_is_refused() -> None:
         ({"k": draw(1, 2, 0, 64), "v": draw(1, 2, 0, 64)}, r"k has shape \(1, 2, 0, 64\)"),
     ],
 )
-def test_what_is_not_supported_is_named(change: dict[str, Any], message: str) -> None:
+def test_unsupported_values_are_named(change: dict[str, Any], message: str) -> None:
     x = draw(1, 2, 10, 64)
     with pytest.raises(ValueError, match=message):
         sageattn(**({"q": x, "k": x, "v": x} | change))

@@ -1,4 +1,4 @@
-"""benchmarks/triangle_stage.py without a GPU: every variant is built and right, a wrong one is not reported."""
+"""benchmarks/triangle_stage.py without a GPU: every variant runs and is right, a wrong one is not reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_variant_is_right(bench: Any) -> None:
     assert [row["variant"] for row in rows] == list(bench.VARIANTS)
     errors = {row["variant"]: float(row["error"]) for row in rows}
     assert rows[0]["speedup"] == "1.00"
-    # 8-bit attention and 8-bit linears each show.
+    # 8-bit attention and 8-bit linears each raise the error.
     assert errors["sdpa"] < errors["sage"] < errors["sage, fp8, compiled, graph"]
     assert errors["sage"] != errors["plain"]
 

@@ -23,7 +23,7 @@ LENGTHS = torch.tensor([40, 23])
 
 
 def stage(**changes: Any) -> TriangleTransformer:
-    """Two layers with three heads of 64, norms and biases away from their first values."""
+    """Two layers with three heads of 64, and random norms and biases."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"latent_dim": 192, "num_heads": 3, "num_layers": 2, "dim_feedforward": 64}
     transformer = TriangleTransformer(ModelConfig(**sizes | {"vertex_pe_num_freqs": 6} | changes)).eval()
@@ -57,7 +57,7 @@ def relative(ours: Tensor, expected: Tensor) -> float:
 
 @pytest.fixture
 def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Projection, Projection]]:
-    """The projections of every call that was fused."""
+    """The projections of every fused call."""
     from renderformer.kernels.sage import operator
 
     calls: list[tuple[Projection, Projection]] = []
@@ -100,7 +100,7 @@ def test_fused_is_unfused_within_rounding(
             unfused = run(transformer, "sage", padding)
         exact = run(transformer, "sdpa", padding)
     assert len(fused_calls) == 2
-    # Each differs from exact attention by its own roundings, and from the other by no more than twice that.
+    # Each differs from exact attention by its roundings, so they differ by at most twice that.
     error = relative(unfused, exact)
     assert 0 < relative(fused, exact) < 1.5 * error
     assert relative(fused, unfused) < 2 * error
@@ -143,29 +143,29 @@ def test_auto_fuses_where_it_wins(
 @pytest.mark.parametrize("backend", ["sage", "sdpa", "auto"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_stage_compiles_into_one_graph(backend: str, padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    # So that "auto" looks at the device.
+    # With an entry, "auto" reads the capability of the device.
     measured = replace(backends.REGISTRY["sage"], fast_from_keys={(9, 0): 1})
     monkeypatch.setitem(backends.REGISTRY, "sage", measured)
     transformer, padding = stage(), key_padding(mask()) if padded else (None, None)
     with torch.no_grad():
         plain = run(transformer, backend, padding)
         transformer.compile(fullgraph=True, backend="aot_eager")
-        # A compiler keeps no bfloat16 between element-wise operations.
+        # Compiled code does not round to bfloat16 between element-wise operations.
         assert relative(run(transformer, backend, padding), plain) < 0.01
 
 
-def test_encoding_looks_at_the_mask_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look waits for the GPU."""
+def test_encoding_reads_the_mask_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading waits for the GPU."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"latent_dim": 192, "num_heads": 3, "num_layers": 2, "dim_feedforward": 64}
     sizes |= {"vertex_pe_num_freqs": 6, "texture_encode_patch_size": 1, "use_dpt_decoder": False}
     model = RenderFormer(ModelConfig(**sizes, view_transformer_n_layers=1)).eval()
     model.set_attention_backend("sage")
-    looks = []
+    reads = []
 
     def count(name: str) -> None:
         real = getattr(Tensor, name)
-        monkeypatch.setattr(Tensor, name, lambda x, *args: (looks.append(name), real(x, *args))[1])
+        monkeypatch.setattr(Tensor, name, lambda x, *args: (reads.append(name), real(x, *args))[1])
 
     inputs = torch.rand(2, 20, 3, 3), torch.rand(2, 20, 13), torch.arange(20) < torch.tensor([[20], [9]])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -174,7 +174,7 @@ def test_encoding_looks_at_the_mask_once(monkeypatch: pytest.MonkeyPatch) -> Non
         for name in ("__bool__", "item", "tolist"):
             count(name)
         model.encode(*inputs, torch.rand(2, 20, 3, 3))
-    assert looks == ["tolist"]
+    assert reads == ["tolist"]
 
 
 def test_projections_that_do_not_fit_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Compile the Gluon main loop for Hopper without a GPU, and see what overlaps; run by test_compiled_hopper.py."""
+"""Compile the Gluon main loop for Hopper without a GPU and find what overlaps; run by test_compiled_hopper.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from renderformer.kernels.experimental import hopper
 
 
 def compile_hopper(_name: str, arch: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """What `compile_kernels.inspect` says, and what runs at the same time.
+    """The result of `compile_kernels.inspect`, and which products and exponentials overlap.
 
     Args:
         settings: D, fp8, lengths, lse; "ones" are the integers that are 1 at launch and so constants.
@@ -36,7 +36,7 @@ def compile_hopper(_name: str, arch: int, settings: dict[str, Any]) -> dict[str,
 
 
 def source_of(settings: dict[str, Any]) -> Any:
-    """Types and constants of a launch."""
+    """The kernel with types and constants of a launch, as `triton.compile` reads it."""
     width, keys = settings["D"], hopper.TILES.keys
     fixed: dict[str, Any] = hopper.constants(width, hopper.TILES)
     fixed |= {"HAS_LENGTHS": settings["lengths"], "WITH_LSE": settings["lse"], "o_d": 1}
@@ -57,7 +57,7 @@ def source_of(settings: dict[str, Any]) -> Any:
 
 
 def notes_of_ptxas(ptx: str) -> str:
-    """What ptxas says about a kernel, for example that it waits for every single product of a warpgroup."""
+    """The messages of ptxas about a kernel, for example that it waits for each product of a warpgroup."""
     with tempfile.TemporaryDirectory() as folder:
         assembly = Path(folder) / "kernel.ptx"
         assembly.write_text(ptx)
@@ -67,7 +67,7 @@ def notes_of_ptxas(ptx: str) -> str:
 
 
 def overlaps(order: list[str]) -> list[tuple[int, int]]:
-    """For every wait of a warpgroup: products under way, exponentials between the start of the last and the wait."""
+    """For every wait of a warpgroup: products in flight, exponentials between the start of the last and the wait."""
     waits = []
     products = exponentials = 0
     for name in order:
@@ -82,7 +82,7 @@ def overlaps(order: list[str]) -> list[tuple[int, int]]:
 
 
 def overwritten(code: str) -> list[str]:
-    """Instructions that write to registers from which a product of a warpgroup under way may still read."""
+    """Instructions that write to registers which a product in flight may still read."""
     writes = []
     reading: set[int] = set()
     for name, operands in re.findall(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?(\S+) ?([^;]*);", code, re.MULTILINE):

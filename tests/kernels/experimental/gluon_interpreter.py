@@ -1,10 +1,10 @@
-"""Runs the source of `kernels/experimental/hopper.py` without a GPU: Triton's interpreter does not know Gluon.
+"""An interpreter for `kernels/experimental/hopper.py`, as Triton's interpreter does not support Gluon.
 
-Tensors are torch tensors and layouts are ignored. Partitions of a block run as threads, one at a time, and a seeded
-draw decides at every barrier, copy and product who goes on. Copies arrive at any moment between their start and the
-completion of their barrier; until then their target holds rubbish. A product reads its operands until it is waited for:
-if one of them changes before, that is an error, and so is a block in which nobody can go on. What this does not show:
-whether the compiler keeps to the program, and what the hardware does.
+Tensors are torch tensors and layouts are ignored. Partitions of a block run as threads, one at a time; at every
+barrier, copy and product a seeded draw chooses the next partition. A copy arrives at a random moment between its start
+and the completion of its barrier; until then its target holds rubbish. A product reads its operands until the wait for
+it. It is an error if an operand changes before, or if no partition can continue. Errors of the compiler or the hardware
+do not show.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ RUBBISH = 0x7F
 
 
 class DeadlockError(AssertionError):
-    """Every partition waits, and no copy is under way."""
+    """Every partition waits, and no copy is in flight."""
 
 
 class RaceError(AssertionError):
-    """Memory changed while it was being read, or was written twice at once."""
+    """Memory changed while a product read it, or two copies wrote to it."""
 
 
 class Stopped(BaseException):
@@ -40,7 +40,7 @@ class Stopped(BaseException):
 
 
 class Partition(threading.Thread):
-    """One partition of a block; runs only while the scheduler has handed over to it."""
+    """One partition of a block; runs only during its turn."""
 
     def __init__(self, block: Block, run: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         super().__init__(daemon=True)
@@ -66,7 +66,7 @@ class Partition(threading.Thread):
         self.block.turn.release()
 
     def hand_over(self, ready: Callable[[], bool] = lambda: True) -> None:
-        """Let others go on, until it is this partition's turn again and `ready` holds."""
+        """End this turn; return at the next turn after `ready` holds."""
         self.ready = ready
         self.block.turn.release()
         self.go.acquire()
@@ -90,10 +90,10 @@ class Block:
             partition.start()
         try:
             while not all(partition.done for partition in self.partitions):
-                able = [x for x in self.partitions if not x.done and x.ready()]
-                if not able and not self.copies:
-                    raise DeadlockError("every partition waits, and no copy is under way")
-                chosen = self.draw.choice([*able, *self.copies])
+                ready = [x for x in self.partitions if not x.done and x.ready()]
+                if not ready and not self.copies:
+                    raise DeadlockError("every partition waits, and no copy is in flight")
+                chosen = self.draw.choice([*ready, *self.copies])
                 if isinstance(chosen, Copy):
                     self.copies.remove(chosen)
                     chosen.arrive()
@@ -116,7 +116,7 @@ def partition() -> Partition:
 
 
 class Barrier:
-    """An mbarrier: its phase ends when all have arrived and all bytes have."""
+    """An mbarrier: its phase ends when all arrivals and all bytes are there."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -174,7 +174,7 @@ class Copy:
 
 
 class Product:
-    """A product in flight; not a number before it has been waited for."""
+    """A product in flight; its value may be read after `retire`."""
 
     def __init__(self, a: Tensor | Shared, b: Shared, kind: torch.dtype) -> None:
         self.memory = [x.data for x in (a, b) if isinstance(x, Shared)]
@@ -194,7 +194,7 @@ class Product:
 
 
 class Pointer:
-    """Elements of a flat memory; any number of them."""
+    """Addresses in a flat memory: one or a tensor of them."""
 
     def __init__(self, memory: Tensor, at: int | Tensor = 0) -> None:
         self.memory, self.at = memory, at
@@ -210,7 +210,7 @@ class Pointer:
 
 
 class Descriptor:
-    """In place of Gluon's TensorDescriptor."""
+    """Replaces Gluon's TensorDescriptor."""
 
     def __init__(self, matrix: Tensor, box: list[int], layout: Any) -> None:
         self.matrix, self.layout, self.dtype = matrix, layout, matrix.dtype
@@ -224,7 +224,7 @@ class Descriptor:
 
 
 class Kernel:
-    """In place of a compiled function: callable from another one, and over a grid from outside."""
+    """Replaces a compiled function: callable from another one, and over a grid from the host."""
 
     def __init__(self, function: Callable[..., Any], machine: Machine) -> None:
         self.function, self.machine = function, machine
@@ -247,7 +247,7 @@ class Kernel:
 
 
 class Machine:
-    """What `gl` and its submodules are while `kernels/experimental/hopper.py` is read."""
+    """Replaces `gl` and its submodules for `kernels/experimental/hopper.py`."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -292,7 +292,7 @@ class Machine:
             NVMMASharedLayout=layout, NVMMADistributedLayout=layout, DotOperandLayout=layout, SliceLayout=layout,
             BlockedLayout=layout, static_range=range, where=where, load=load, store=store,
             exp2=torch.exp2, log2=torch.log2,
-            # The GPU's maximum and minimum leave NaN out.
+            # The GPU's maximum and minimum ignore NaN.
             minimum=fold(torch.minimum), maximum=fold(torch.fmax),
             max=lambda x, axis: x.nan_to_num(-torch.inf, torch.inf, -torch.inf).amax(axis), sum=torch.sum,
             arange=lambda start, end, layout: torch.arange(start, end),
@@ -351,7 +351,7 @@ def wait_products(outstanding: int, deps: list[Any]) -> Any:
 
 
 def interpreted_hopper(seed: int = 0, source: str | None = None) -> ModuleType:
-    """`kernels/experimental/hopper.py`, or a changed `source` of it, read as a program for this interpreter."""
+    """`kernels/experimental/hopper.py`, or a changed `source` of it, as a module that runs in this interpreter."""
     machine = Machine(seed)
     gl = machine.language()
     gluon = SimpleNamespace(jit=lambda function: Kernel(function, machine), language=gl)

@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).with_name("compile_hopper.py")
         {"D": 64, "lengths": True, "lse": True},
     ],
 )
-def test_it_computes_weights_while_products_are_under_way(settings: dict[str, Any]) -> None:
+def test_weights_are_computed_while_products_are_in_flight(settings: dict[str, Any]) -> None:
     (result,) = compile_all([("hopper", 90, settings)], SCRIPT)
     assert result["spills"] == 0
     # Three groups of four warps share the registers: two of 240 and the loads' of 24.
@@ -36,8 +36,8 @@ def test_it_computes_weights_while_products_are_under_way(settings: dict[str, An
     assert count(result, scores) >= 2 * 3 * settings["D"] // 32
     assert count(result, f"QGMMA.64x{settings['D']}x32.F32.E4M3") >= 2 * 2 * 2
     assert not any(count(result, slow) for slow in ("HMMA", "IMMA", "HGMMA", "QMMA"))
-    # In the loop of each warpgroup two products are under way while at least half of a tile's 32 exponentials a thread
-    # are computed, and P stays where a product reads it.
+    # In the loop of each warpgroup at least half of a tile's 32 exponentials a thread are computed while two products
+    # are in flight, and nothing overwrites the P that a product reads.
     assert not result["serialised"]
     assert not result["overwritten"]
     assert sum(products == 2 and exponentials >= 16 for products, exponentials in result["overlaps"]) == 2

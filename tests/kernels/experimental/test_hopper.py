@@ -1,4 +1,4 @@
-"""The Gluon main loop for Hopper: its source, run by `gluon_interpreter` in random orders."""
+"""The source of the Gluon main loop for Hopper, run by `gluon_interpreter` in random orders."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def distance(ours: Tensor, exact: Tensor) -> float:
 
 
 def check(tokens: int, keys: int, **options: Any) -> Tensor:
-    """Like the plain kernel, but for the order of the tiles: P is rounded relative to another running maximum."""
-    how = {name: options.pop(name) for name in ("seed", "stages", "splits") if name in options}
+    """Compare with the plain kernel, whose roundings of P differ as it takes the tiles in another order."""
+    order = {name: options.pop(name) for name in ("seed", "stages", "splits") if name in options}
     quantised, (q, k, v) = quantised_inputs(tokens, keys, **options)
-    out, lse = attend(quantised, q.shape, **how)
+    out, lse = attend(quantised, q.shape, **order)
     plain = torch.full(q.shape, math.nan)
-    plain_lse = attend_quantised(quantised, plain, with_lse=True, splits=how.get("splits"))
+    plain_lse = attend_quantised(quantised, plain, with_lse=True, splits=order.get("splits"))
     exact, _ = exact_attention(q, k, v, kv_lengths=options.get("lengths"))
     assert distance(out.double(), exact) < distance(plain.double(), exact) * 1.1 + 1e-4
     torch.testing.assert_close(lse, plain_lse, rtol=0, atol=1e-4)
@@ -110,7 +110,7 @@ def test_broken_protocols_are_found(change: tuple[str, str]) -> None:
         in_many_orders()
 
 
-def test_a_length_that_cannot_be_checked_and_what_is_not_finite_show() -> None:
+def test_wrong_lengths_and_non_finite_inputs_show() -> None:
     quantised, (q, k, v) = quantised_inputs(10, 70, batch=2, lengths=torch.tensor([70, 71], dtype=torch.int32))
     for splits in (1, 2):
         out, _ = attend(quantised, q.shape, splits=splits)
@@ -118,8 +118,8 @@ def test_a_length_that_cannot_be_checked_and_what_is_not_finite_show() -> None:
         assert bool(out[1].isnan().all())
     for x in (q, k, v):
         x[1, 0, 3, 5] = math.inf
-        spoilt = quantise_heads(q, k, v, sm_scale=0.1, pv="fp32+fp32")
-        out, _ = attend(spoilt, q.shape)
+        quantised = quantise_heads(q, k, v, sm_scale=0.1, pv="fp32+fp32")
+        out, _ = attend(quantised, q.shape)
         x[1, 0, 3, 5] = 1
         assert bool(out[0].isfinite().all())
         assert not bool(out[1].isfinite().all())
@@ -142,6 +142,6 @@ def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for message, change in changes.items():
         assert message in hopper.refusal(dataclasses.replace(quantised, **change), gpu)
     hopper.version = lambda _: "3.6.0"  # type: ignore[attr-defined]
-    assert "needs Triton 3.7 or later, here is 3.6.0" in hopper.refusal(quantised, gpu)
+    assert "needs Triton 3.7 or later, 3.6.0 is installed" in hopper.refusal(quantised, gpu)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (10, 0))
     assert "not a Hopper GPU" in hopper.refusal(quantised, gpu)
