@@ -287,7 +287,7 @@ def end():
         os.kill(os.getpid(), signal.SIGINT)
     else:
         # As Open3D calls back for the button of the window.
-        windows[0]._post(windows[0]._asked_to_close)
+        windows[0]._post(windows[0]._on_close)
 
 threading.Thread(target=end, daemon=True).start()
 scene = a_scene()
