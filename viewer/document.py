@@ -291,8 +291,8 @@ class SceneDocument:
             mesh = replace(mesh, materials=rows)
         if position is not None or size is not None:
             mesh = _moved_light(mesh, position, size)
-        changed = [key for key, value in (("move", position), ("resize", size), ("dim", strength)) if value is not None]
-        self._replace(f"{', '.join(changed)} {name}", Item(mesh, visible=item.visible), merge=True)
+        verbs = [verb for verb, value in (("move", position), ("resize", size), ("dim", strength)) if value is not None]
+        self._replace(f"{', '.join(verbs)} {name}", Item(mesh, visible=item.visible), merge=True)
 
     def add_light(self, light: Light | None = None) -> str:
         """Add a light; returns its name."""
@@ -379,13 +379,12 @@ def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mes
     light = light_of(mesh)
     if size is not None and not (math.isfinite(size) and size > 0):
         raise InputError(f"light {mesh.name!r}", f"size is {size}", "expected a positive number")
+    if position is not None and not all(map(math.isfinite, position)):
+        raise InputError(f"light {mesh.name!r}", f"position is {position}", "expected three finite numbers")
+    position, size = position or light.position, size or light.size
     if len(mesh) == 1:
-        if position is not None and not all(map(math.isfinite, position)):
-            raise InputError(f"light {mesh.name!r}", f"position is {position}", "expected three finite numbers")
-        moved = replace(light, position=position or light.position, size=size or light.size).mesh()
-        return replace(moved, materials=mesh.materials)
-    shift = np.subtract(position, light.position) if position is not None else np.zeros(3)
-    placement = Placement(vector(shift), scale=1.0 if size is None else size / light.size)
+        return replace(replace(light, position=position, size=size).mesh(), materials=mesh.materials)
+    placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
     return mesh.transformed(placement.matrix(light.position))
 
 

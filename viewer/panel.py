@@ -48,7 +48,7 @@ class Panel:
         self.sides = sorted({*RESOLUTIONS, min(session.size)})
         self._clock = clock
         self._object = self._light = self._bookmark = ""
-        self._turned: float | None = None
+        self._turntable_time: float | None = None
         self._playing_since: float | None = None
 
     def show(self, kind: str) -> None:
@@ -70,7 +70,7 @@ class Panel:
         """Whether the preview fills the view, by choice or in place of a late picture."""
         return self.kind == "preview" or (self.kind == "neural" and self.late)
 
-    def judge(self) -> bool:
+    def update_late(self) -> bool:
         """Update `late`; returns whether it changed."""
         before, self.late = self.late, self.session.is_late()
         return self.late != before
@@ -111,12 +111,12 @@ class Panel:
 
     @property
     def turning(self) -> bool:
-        return self._turned is not None
+        return self._turntable_time is not None
 
     def turn(self, on: bool) -> None:
         """Start or stop the turntable."""
         self._playing_since = None
-        self._turned = self._clock() if on else None
+        self._turntable_time = self._clock() if on else None
 
     @property
     def playing(self) -> bool:
@@ -130,14 +130,14 @@ class Panel:
         """
         if on and len(self.session.key_frames.keys) < 2:
             raise InputError("key frames", "there are fewer than two", "add some")
-        self._turned = None
+        self._turntable_time = None
         self._playing_since = self._clock() if on else None
 
     def tick(self) -> bool:
         """Move the camera for turntable or playback; returns whether it moved."""
         now, path = self._clock(), self.session.key_frames
-        if self._turned is not None:
-            step, self._turned = now - self._turned, now
+        if self._turntable_time is not None:
+            step, self._turntable_time = now - self._turntable_time, now
             self.session.move(lambda orbit: orbit.turntable(step))
             return True
         if self._playing_since is None:

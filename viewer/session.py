@@ -79,7 +79,7 @@ class Task:
         try:
             notes = self._work(self._progress, self._cancelled.is_set)
         except Cancelled:
-            problem = "given up"
+            problem = "cancelled"
         except Exception as error:
             problem = describe(error)
         self._finished(self, notes, problem)
@@ -96,7 +96,7 @@ class Session:
         renderer: draws the pictures.
         resolution: pixels on a side, or (width, height), of pictures on the screen and in files.
         tone_map, exposure: see `set_display`.
-        clock, budget: see `RenderScheduler`.
+        clock: of the scheduler.
 
     Attributes:
         document, orbit, key_frames: scene, camera, camera path. Change them through `edit` and `move`, which lock and
@@ -116,7 +116,6 @@ class Session:
         tone_map: str = "agx",
         exposure: float = 0.0,
         clock: Clock | None = None,
-        budget: float | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self.renderer = renderer
@@ -142,8 +141,7 @@ class Session:
         # Each with the fingerprint of its scene.
         self._scene_warnings: tuple[str, list[str]] = ("", [])
         self._picker: tuple[str, Picker] | None = None
-        options = {} if budget is None else {"budget": budget}
-        self.scheduler = RenderScheduler(renderer, self._framed, self._failed, self._progressed, clock=clock, **options)
+        self.scheduler = RenderScheduler(renderer, self._framed, self._failed, self._progressed, clock)
 
     def set_display(self, tone_map: str | None = None, exposure: float | None = None) -> None:
         """Change tone map and exposure (stops); nothing is rendered again.
@@ -245,8 +243,7 @@ class Session:
             triangles = sum(len(item.base) for item in self.document.items if item.visible)
             facts["triangles"] = f"{triangles:,}"
         if frame is not None:
-            image = frame.image
-            facts["picture"] = f"{image.width} x {image.height}" + ("" if frame.final else " (coarse)")
+            facts["picture"] = f"{frame.image.width} x {frame.image.height}" + ("" if frame.final else " (coarse)")
             facts["times"] = f"scene {self._encode_seconds:.2f} s, view {frame.seconds:.2f} s"
             facts["latency"] = f"{frame.latency:.2f} s"
         return facts
@@ -290,12 +287,11 @@ class Session:
             Cancelled: `cancel` returned True.
         """
         path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             check_place(path)
             tone_map, exposure = self.tone_map, self.exposure
             return self.render(progress, cancel).save(path, tone_map=tone_map, exposure=exposure)
-        if suffix == ".mp4":
+        if path.suffix.lower() == ".mp4":
             return self._save_video(path, turn, progress, cancel)
         return self._save_scene(path)
 

@@ -234,7 +234,7 @@ class WebViewer:
         while not self.done.wait(TICK_SECONDS):
             if self.panel.tick():
                 self._refresh()
-            if self.panel.judge():
+            if self.panel.update_late():
                 self._draw()
             self._show_activity()
 

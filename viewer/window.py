@@ -191,7 +191,7 @@ class Window:
 
     def _tick(self) -> bool:
         self._show_activity()
-        if self.panel.judge() or (self._redraw_time is not None and time.monotonic() > self._redraw_time):
+        if self.panel.update_late() or (self._redraw_time is not None and time.monotonic() > self._redraw_time):
             self._redraw_time = None
             self._place_image()
             return True
@@ -253,7 +253,7 @@ class Window:
             self.window.post_redraw()
 
     def _framed(self) -> None:
-        self.panel.judge()
+        self.panel.update_late()
         self._draw()
         self._show_status()
 
