@@ -1,4 +1,4 @@
-"""What the commands say and how they fail: lines on stderr, results on stdout, progress, exit codes."""
+"""Output and failure of the commands: lines on stderr, results on stdout, progress, exit codes."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from renderformer.data.errors import InputError
 
 FAILED = 1
-# A bar that flashes by is noise.
+# Seconds before a progress bar appears: shorter tasks show none.
 PROGRESS_DELAY = 1.0
 
 
 def say(line: str) -> None:
-    """One line for the person, on stderr; stdout is for results."""
+    """Print a line on stderr; stdout is for results."""
     typer.echo(line, err=True)
 
 
 def say_all(label: str, lines: Iterable[str]) -> None:
-    """Lines on stderr, each with its label."""
+    """Print lines on stderr, each with a label."""
     for line in lines:
         say(f"{label}: {line}")
 
 
 def emit_json(result: dict[str, Any]) -> None:
-    """One result as one line of JSON on stdout, in ASCII whatever its encoding, flushed so that a reader can follow."""
+    """Print a result as one line of ASCII JSON on stdout, flushed for a reader that follows."""
     typer.echo(json.dumps(result, allow_nan=False))
     sys.stdout.flush()
 
 
 def explain(error: BaseException) -> InputError:
-    """Any exception as one line with a remedy; an InputError as it is."""
+    """The InputError for any exception; an InputError is returned as it is."""
     from renderformer.data.errors import InputError, one_line
 
     if isinstance(error, InputError):
@@ -50,7 +50,7 @@ def explain(error: BaseException) -> InputError:
         remedy = "lower --resolution or --budget, render fewer cameras at once, or choose another --device"
         return InputError("", "out of memory", f"{remedy} ({text or 'no details'})")
     if isinstance(error, OSError):
-        # Without a name it is stdout; files are written and read by functions that name them.
+        # Every file operation names its file, so an OSError without a name is about stdout.
         place = error.filename or ("stdout" if error.strerror else "")
         return InputError(place, error.strerror or text or type(error).__name__)
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("renderformer"):
@@ -61,8 +61,8 @@ def explain(error: BaseException) -> InputError:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    # By name, since torch need not have been loaded. Its CPU allocator raises a plain RuntimeError, which only the
-    # text tells from others.
+    # The class name serves, since torch may not be loaded. Its CPU allocator raises a plain RuntimeError, which differs
+    # from others by its text only.
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and (type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "alloc" in str(error))
@@ -70,23 +70,23 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted (RENDERFORMER_DEBUG=1)."""
+    """Whether errors show tracebacks (RENDERFORMER_DEBUG=1)."""
     return os.environ.get("RENDERFORMER_DEBUG", "") not in ("", "0")
 
 
 def run(app: Callable[[], Any]) -> None:
-    """Run a Typer app; turn what escapes it into one line on stderr and exit code 1.
+    """Run a Typer app; an exception becomes one line on stderr and exit code 1.
 
-    Typer itself ends with 2 on wrong usage and with 130 on Ctrl-C.
+    Typer itself exits with 2 on wrong usage and with 130 on Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Names may hold what is not text, and a terminal may know ASCII only; neither is a reason to stop.
+        # File names may not be valid text, and a terminal may be limited to ASCII; neither must fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except BrokenPipeError:
-        # The reader of stdout went away; give Python nothing to flush there when it ends.
+        # The reader of stdout is gone; without this, Python's flush at exit would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except Exception as error:
@@ -97,9 +97,9 @@ def run(app: Callable[[], Any]) -> None:
 
 
 class Stages:
-    """Times the stages of one task and shows a bar for them on a terminal once the task takes over a second.
+    """A context that times the stages of a task and shows a progress bar on a terminal after a second.
 
-    Use as a context manager; `update` has the signature of the engine's progress callbacks.
+    `update` has the signature of the engine's progress callbacks.
     """
 
     def __init__(self, title: str, show: bool = True) -> None:
@@ -124,10 +124,12 @@ class Stages:
                 TimeRemainingColumn,
             )
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            # A step may take minutes, so the speed is that of the last hour.
+            # A step may take minutes, so the speed is averaged over the last hour.
             self._bar = Progress(
-                *columns,
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
@@ -140,7 +142,7 @@ class Stages:
         return self
 
     def update(self, stage: str, done: int = 0, total: int = 0) -> None:
-        """Enter `stage`, or report `done` of `total` steps in it."""
+        """Enter a stage, or report `done` of `total` steps."""
         if stage != self._current:
             self._close_stage()
             self._current = stage

@@ -43,7 +43,7 @@ def convert(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Convert a mesh or scene to scene JSON or scene H5, and tell what the format cannot hold.
+    """Convert a mesh or scene to scene JSON or scene H5, and list what the format cannot hold.
 
     A bare mesh is set on a stage as in render.
     """

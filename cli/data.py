@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 Out = Annotated[Path, typer.Option("--output", "-o", help="The data set's folder.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.", show_default=False)]
-# A log that is not a terminal gets a line this often, in seconds.
+# Seconds between two lines of progress in a log.
 LOG_EVERY = 30.0
 
 
@@ -38,22 +38,23 @@ def _machine(text: str) -> tuple[int, int]:
 
 
 class _Logged(console.Stages):
-    """Stages that write a line now and then where there is no terminal to draw a bar on."""
+    """Stages that write lines of progress if stderr is not a terminal."""
 
     def __init__(self, title: str, show: bool) -> None:
         super().__init__(title, show)
         self._log = show and not sys.stderr.isatty()
         self._start = self._last_line = time.monotonic()
-        self._done_before: int | None = None
+        # Steps that were done when this run began.
+        self._first: int | None = None
 
     def update(self, stage: str, done: int = 0, total: int = 0) -> None:
         super().update(stage, done, total)
-        if self._done_before is None:
-            self._done_before = done
-        now, steps = time.monotonic(), done - self._done_before
+        if self._first is None:
+            self._first = done
+        now, steps = time.monotonic(), done - self._first
         if self._log and steps > 0 and (now - self._last_line > LOG_EVERY or done == total):
-            left = (now - self._start) * (total - done) / steps
-            console.say(f"{stage} {done} of {total}, {_duration(now - self._start)} gone, {_duration(left)} left")
+            remaining = (now - self._start) * (total - done) / steps
+            console.say(f"{stage} {done} of {total}, {_duration(now - self._start)} gone, {_duration(remaining)} left")
             self._last_line = now
 
 
@@ -87,7 +88,7 @@ def generate(
 ) -> None:
     """Make random scenes and path trace them with Mitsuba 3 (pip install 'renderformer\\[reference]').
 
-    A scene is a function of its seed. Stopped or killed, the same command goes on where it was.
+    A scene is a function of its seed. After an interruption, the same command goes on where it stopped.
     """
     from renderformer.data.sets import generation
     from renderformer.data.sets.manifest import HELD_OUT_SEED, Recipe
@@ -106,16 +107,16 @@ def generate(
     user_meshes = [] if meshes is None else _load_meshes(meshes, quiet)
     try:
         with _Logged("generate", not quiet) as stages:
-            made = generation.generate(out, scenes, recipe, workers, share, user_meshes, stages.update)
+            shards = generation.generate(out, scenes, recipe, workers, share, user_meshes, stages.update)
     except KeyboardInterrupt:
-        console.say(f"stopped; finished shards are kept in {out}, the same command goes on")
+        console.say(f"stopped; finished shards are in {out}, the same command goes on")
         raise typer.Exit(130) from None
     if not quiet:
-        console.say(f"{out}: made {len(made)} shards of {recipe.scenes_per_shard} scenes x {views} views")
+        console.say(f"{out}: made {len(shards)} shards of {recipe.scenes_per_shard} scenes x {views} views")
 
 
 def _load_meshes(folder: Path, quiet: bool) -> list[UserMesh]:
-    """The usable meshes of a folder; names what is not used, and why."""
+    """The usable meshes of a folder; prints the others with the reason."""
     from renderformer.data.sets.user_meshes import load_user_meshes
 
     rejected: dict[str, str] = {}
@@ -143,8 +144,8 @@ def import_(
 ) -> None:
     """Make a data set of other people's scenes and pictures.
 
-    The picture of camera 0 of room.h5 or room.json is room_view_0.exr, as the original program names it; room.exr will
-    do where there is one camera. All pictures are square and of one size.
+    The picture of camera 0 of room.h5 or room.json is room_view_0.exr, as the original program names it, or room.exr
+    for a scene with one camera. All pictures are square and of one size.
     """
     from renderformer.data.sets.rendered_scenes import import_scenes
 
@@ -153,15 +154,15 @@ def import_(
         counts = import_scenes(sources, out, pictures, views, rejected.__setitem__, stages.update)
     if not quiet:
         console.say_all("not used", (f"{name}: {reason}" for name, reason in rejected.items()))
-        kept = ", ".join(f"{number} {name}" for name, number in counts.items())
-        console.say(f"{out}: {kept}; {len(rejected)} files not used")
+        facts = ", ".join(f"{number} {name}" for name, number in counts.items())
+        console.say(f"{out}: {facts}; {len(rejected)} files not used")
 
 
 @app.command(epilog="Example: renderformer data convert datasets/old -o datasets/train")
 def convert(folder: Folder, out: Out, quiet: options.Quiet = False) -> None:
-    """Write a data set of format 2 (npz) again in the present format (safetensors), and check its hashes.
+    """Convert a data set of format 2 (npz) to the present format (safetensors), and check its hashes.
 
-    Stopped or killed, the same command goes on where it was. The old folder stays.
+    After an interruption, the same command goes on where it stopped. The old folder stays.
     """
     from renderformer.data.sets.conversion import convert_set
 
@@ -173,7 +174,7 @@ def convert(folder: Folder, out: Out, quiet: options.Quiet = False) -> None:
 
 @app.command()
 def info(folder: Folder, as_json: options.Json = False) -> None:
-    """Tell what a data set holds: scenes, bytes per view, what half floats cost, ranges of everything."""
+    """Summarise a data set: scenes, bytes per view, the error of half floats, the range of every array."""
     from renderformer.data.sets.summary import summary
 
     with console.Stages("reading") as stages:
@@ -182,14 +183,14 @@ def info(folder: Folder, as_json: options.Json = False) -> None:
         console.emit_json(facts)
         return
     for key, value in facts.items():
-        typer.echo(f"{key:24}{_shown(value)}")
+        typer.echo(f"{key:24}{_text(value)}")
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(part)}" for key, part in value.items())
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
     if isinstance(value, list):
-        return " … ".join(map(_shown, value))
+        return " … ".join(map(_text, value))
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -200,9 +201,9 @@ def verify(folder: Folder) -> None:
 
     with console.Stages("verify") as stages:
         counts = verify(folder, stages.update)
-    gaps = f", {counts['missing']} shards are still missing" if counts["missing"] else ""
-    new = f", {counts['recorded']} hashes were new" if counts["recorded"] else ""
-    typer.echo(f"{folder}: {counts['shards']} shards with {counts['scenes']} scenes are sound{new}{gaps}")
+    missing = f", {counts['missing']} shards are still missing" if counts["missing"] else ""
+    recorded = f", {counts['recorded']} hashes were new" if counts["recorded"] else ""
+    typer.echo(f"{folder}: {counts['shards']} shards with {counts['scenes']} scenes are sound{recorded}{missing}")
 
 
 if __name__ == "__main__":

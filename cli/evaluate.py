@@ -21,24 +21,19 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Folder or Hub id.", show_default="the embedded one")] = None,
     html: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="HTML page with the tables and pictures; needs nothing but itself.",
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="Self-contained HTML page with the tables and pictures."),
     ] = None,
     compare_mitsuba: Annotated[
         bool,
         typer.Option("--compare-mitsuba", help="Race Mitsuba, with and without OIDN, on the first view of each scene."),
     ] = False,
-    goals: Annotated[bool, typer.Option("--goals", help="Say which goals of the embedded model are met.")] = False,
+    goals: Annotated[bool, typer.Option("--goals", help="List the goals of the embedded model that are met.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use at most this many scenes.")] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """PSNR, SSIM, FLIP and relative MSE over held-out scenes with 95 % confidence, beside what needs no model.
+    """Measure PSNR, SSIM, FLIP and relative MSE over held-out scenes with 95 % confidence, beside simple baselines.
 
     Needs the extra 'metrics' of the package; to compare with Mitsuba also 'reference' and 'denoise'.
     """

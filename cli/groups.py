@@ -1,4 +1,4 @@
-"""Groups of options: a command takes a dataclass, its fields are the options that the user sees."""
+"""Groups of options: a command takes a dataclass, whose fields are options of the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def expand(command: Callable[..., None]) -> Callable[..., None]:
-    """A command for Typer in which every parameter annotated with a dataclass stands as the fields of that class.
+    """A command for Typer in which the fields of a dataclass replace the parameter of that class.
 
     Each field carries its `typer.Option` in `Annotated` and has a default:
 
@@ -24,7 +24,7 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
         app.command()(expand(draw))  # draw NAME --width 64
 
     Raises:
-        TypeError: two parameters of one name.
+        TypeError: two parameters with the same name.
     """
     hints = typing.get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}

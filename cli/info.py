@@ -1,4 +1,4 @@
-"""`renderformer info`: what a mesh, a scene, a checkpoint or this machine is."""
+"""`renderformer info`: facts about a mesh, a scene, a checkpoint or this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ renderformer info path/to/checkpoint --json
 
 renderformer info --device cuda
 """
-# More objects than this are counted, not listed; --json has them all.
+# Most entries of a list; --json has them all.
 LISTED = 20
 
 
@@ -32,16 +32,16 @@ def info(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of this machine, which attention runs there: auto, cpu, cuda, cuda:1 or mps.",
+            help="Device of this machine to report attention for: auto, cpu, cuda, cuda:1 or mps.",
             show_default="all",
         ),
     ] = None,
     format_in: options.Format = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
-    """Tell counts, bounds, materials, lights, cameras, configuration, and what leaves the trained range.
+    """Print counts, bounds, materials, lights, cameras, configuration, and warnings about the trained range.
 
-    Without a file: versions, devices, which attention each stage takes there and why, and the embedded model.
+    Without a file: versions, devices, the attention of each stage with the reason, and the embedded model.
     """
     if device is not None and source is not None:
         raise options.wrong("is about this machine; leave out the file", "--device")
@@ -70,7 +70,7 @@ def _scene(source: str, form: str | None) -> dict[str, Any]:
         raise InputError("stdin", "info reads scene JSON and H5 from stdin", "save a mesh to a file first")
     with console.Stages(source) as stages:
         stages.update("load")
-        # As the file has it; a scene has no stage.
+        # A mesh without the stage of render.
         scene = inputs.load(source, form, stage="raw")
         stages.update("stage")
         rendered = scene if kind == "scene" else inputs.load(source)
@@ -98,7 +98,6 @@ def _checkpoint(source: str) -> dict[str, Any]:
 
 
 def _show(facts: dict[str, Any], indent: str = "") -> None:
-    """The same facts for a person."""
     for key, value in facts.items():
         label = indent + key.replace("_", " ")
         if isinstance(value, dict):
@@ -114,8 +113,8 @@ def _show(facts: dict[str, Any], indent: str = "") -> None:
 def _show_entries(entries: list[Any], indent: str) -> None:
     for entry in entries[:LISTED]:
         if isinstance(entry, dict):
-            rest = ", ".join(f"{name} {_text(value)}" for name, value in entry.items() if name != "name" and value)
-            typer.echo(f"{indent}{entry['name'] or '(no name)'}: {rest}")
+            text = ", ".join(f"{name} {_text(value)}" for name, value in entry.items() if name != "name" and value)
+            typer.echo(f"{indent}{entry['name'] or '(no name)'}: {text}")
         else:
             typer.echo(f"{indent}{entry}")
     if len(entries) > LISTED:

@@ -1,4 +1,4 @@
-"""Reading what a command is given: a path, or - for stdin."""
+"""Inputs of the commands: a path, or - for stdin."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def scene_format(source: str, form: str | None = None) -> str | None:
-    """The name of the scene format of an input, None for a bare mesh; `form` is the suffix of what stdin brings."""
+    """The scene format of an input, None for a bare mesh; `form` is the suffix of stdin."""
     from renderformer.data.formats import SCENE_FORMATS
 
     return SCENE_FORMATS.get(f".{form.lstrip('.')}".lower() if form else Path(source).suffix.lower())
 
 
 def load(source: str, form: str | None = None, of_mesh: Mapping[str, Any] | None = None, **options: Any) -> Scene:
-    """`load_scene` of a path, or of stdin with the format `form`.
+    """Load a path, or stdin with the suffix `form`.
 
     Args:
-        of_mesh: arguments of `load_scene` that apply to bare meshes.
-        options: its other arguments.
+        of_mesh: arguments of `load_scene` for bare meshes.
+        options: other arguments of `load_scene`.
 
     Raises:
-        InputError: as `load_scene`; `of_mesh` for a scene file, which brings its own stage.
+        InputError: as `load_scene`; or `of_mesh` together with a scene file.
     """
     from renderformer.data.errors import InputError
     from renderformer.data.formats import load_scene
@@ -47,10 +47,10 @@ def load(source: str, form: str | None = None, of_mesh: Mapping[str, Any] | None
         try:
             return load_scene(path, **options)
         except InputError as error:
-            # What follows the path, for example the name of an object, stays.
+            # Keeps the part after the path, for example the name of an object.
             raise error.at(error.place.removeprefix(str(path)).lstrip(": ")).within("stdin") from None
 
 
 def name_of(source: str) -> str:
-    """An input as errors and templates call it."""
+    """The name of an input in errors and templates."""
     return "stdin" if source == "-" else str(Path(source))

@@ -1,7 +1,7 @@
-"""The options of render, view and convert in groups, and how their values are read; a wrong value is wrong usage.
+"""The options of render, view and convert in groups, and the parsing of their values; a wrong value is wrong usage.
 
-This file is imported for `--help`, so it must not import NumPy or torch; `tests/test_cli.py` compares the choices here
-with those of the engine.
+`--help` imports this file, so it must not import NumPy or torch; `tests/test_cli.py` compares the choices here with
+those of the engine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PICTURE, MODEL, CAMERA, OUTPUT = "Picture", "Model", "Camera", "Output"
 STAGE, TRIANGLES = "Stage (for bare meshes)", "Triangles"
 MAX_SIDE = 16384
 TRAINED = TrainedRange()
-# For the context of a command: spellings that are understood and not shown.
+# For the context of a command: hidden spellings of --output.
 OUT_IS_OUTPUT = {"token_normalize_func": lambda name: "output" if name == "out" else name}
 HTML_IS_OUTPUT = {"token_normalize_func": lambda name: "output" if name == "html" else name}
 
@@ -92,13 +92,13 @@ _picture, _model, _camera, _stage, _triangles, _output = (
 
 
 def _span(values: Span | None) -> str:
-    """A span of the trained range for a help text, such as "1.5 … 2"."""
+    """A span of the trained range as text, such as "1.5 … 2"."""
     return "anything" if values is None else f"{round(values[0], 2):g} … {round(values[1], 2):g}"
 
 
 Resolution = Annotated[str, _picture("--resolution", "-r", metavar="N|WxH", help="Pixels.")]
 Format = Annotated[
-    str | None, typer.Option("--format", metavar="SUFFIX", help="Of an input that is - (stdin): glb, obj, ply, json …")
+    str | None, typer.Option("--format", metavar="SUFFIX", help="Of the input - (stdin): glb, obj, ply, json …")
 ]
 Overwrite = Annotated[bool, _output("--overwrite", help="Replace files that exist; else they are an error.")]
 Quiet = Annotated[bool, _output("--quiet", "-q", help="Only errors on stderr; no progress, notes, warnings.")]
@@ -107,7 +107,7 @@ Json = Annotated[bool, _output("--json", help="One line of JSON per input on std
 
 @dataclass(frozen=True)
 class StageFlags:
-    """How a file becomes a scene; the fields are arguments of `load_scene`."""
+    """Arguments of `load_scene`."""
 
     stage: Annotated[
         Stage | None,
@@ -159,19 +159,22 @@ class StageFlags:
     subdivide: Annotated[bool, _triangles("--subdivide", help="Cut large triangles into smaller ones.")] = False
 
     def of_mesh(self) -> dict[str, Any]:
-        """Arguments of `load_scene` that apply to bare meshes: those that were given, so that its defaults stand."""
-        given = {name: value for name, value in vars(self).items() if name not in ("budget", "subdivide")}
-        given = {name: value for name, value in given.items() if value is not None}
-        given |= {name: given[name].value for name in ("stage", "up") if name in given}
+        """The options for bare meshes as arguments of `load_scene`, without those that were left out."""
+        values = {name: value for name, value in vars(self).items() if name not in ("budget", "subdivide")}
+        arguments = {
+            name: value.value if isinstance(value, enum.Enum) else value
+            for name, value in values.items()
+            if value is not None
+        }
         if self.light_position is not None:
-            given["light_position"] = read_numbers(self.light_position, "--light-position")
+            arguments["light_position"] = read_numbers(self.light_position, "--light-position")
         if self.material is not None:
-            given["material"] = read_material(self.material)
-        check_stage(given)
-        return given
+            arguments["material"] = read_material(self.material)
+        check_stage(arguments)
+        return arguments
 
     def of_every_file(self) -> dict[str, Any]:
-        """Arguments of `load_scene` that apply to meshes and scene files, as far as they were given."""
+        """The options for meshes and scene files as arguments of `load_scene`, without those that were left out."""
         return ({"budget": self.budget} if self.budget else {}) | ({"subdivide": True} if self.subdivide else {})
 
 
@@ -232,7 +235,7 @@ class PictureFlags:
     full_float: Annotated[bool, _picture("--full-float", help="32-bit floats in exr; else 16.")] = False
 
     def settings(self, files: Sequence[str]) -> SaveSettings:
-        """How pictures are saved to `files`; an unknown format and an option that no file follows are wrong usage."""
+        """The settings for `files`; an unknown format, or an option that applies to no file, is wrong usage."""
         from renderformer.data.errors import InputError
         from renderformer.image import FORMATS, SaveSettings, check_output
 
@@ -246,12 +249,12 @@ class PictureFlags:
                 check_output(Path(file), settings)
         except InputError as error:
             raise refused(error, f"-o {error.place}") from None
-        followed = {option for file in files for option in FORMATS[Path(file).suffix.lower()].options}
-        for option, name, given in (
+        applicable = {option for file in files for option in FORMATS[Path(file).suffix.lower()].options}
+        for option, name, requested in (
             ("--bit-depth", "bit_depth", self.bit_depth != BitDepth.EIGHT),
             ("--full-float", "half", self.full_float),
         ):
-            if given and name not in followed:
+            if requested and name not in applicable:
                 suffixes = ", ".join(suffix for suffix, form in FORMATS.items() if name in form.options)
                 raise wrong(f"is for {suffixes} files, and none is written", option)
         return settings
@@ -259,7 +262,7 @@ class PictureFlags:
 
 @dataclass(frozen=True)
 class CameraFlags:
-    """Which cameras are rendered."""
+    """The cameras to render."""
 
     camera: Annotated[
         list[str] | None,
@@ -279,7 +282,7 @@ class CameraFlags:
     orbit: Annotated[int | None, _camera(min=1, max=10_000, metavar="N", help="N pictures around the object.")] = None
 
     def choice(self) -> CameraChoice:
-        """The cameras; names together with what makes new cameras are wrong usage."""
+        """The choice; names together with options for new cameras are wrong usage."""
         from renderformer.cameras import CameraChoice
 
         names = ("azimuth", "elevation", "distance", "fov")
@@ -292,7 +295,7 @@ class CameraFlags:
 
 @dataclass(frozen=True)
 class OutputFlags:
-    """What is written and printed."""
+    """Files and messages."""
 
     output: Annotated[
         list[str] | None,
@@ -365,7 +368,7 @@ def read_material(text: str) -> Material:
 
 
 def check_stage(arguments: Mapping[str, Any]) -> None:
-    """Values that no stage can have are wrong usage."""
+    """Raise wrong usage for values that no stage can have."""
     from renderformer.data.errors import InputError
     from renderformer.data.staging import StageOptions
 
@@ -376,15 +379,15 @@ def check_stage(arguments: Mapping[str, Any]) -> None:
 
 
 def flag(name: str) -> str:
-    """How the option for an argument of the engine is spelt."""
+    """The option for an argument of the engine."""
     return "--" + name.replace("_", "-")
 
 
 def check_format(text: str | None, has_stdin: bool) -> None:
-    """--format belongs to stdin and stdin needs it."""
+    """Raise wrong usage for stdin without --format, and for --format without stdin."""
     if has_stdin and not text:
-        raise wrong("an input that is - needs the format of what comes, for example --format glb", "--format")
+        raise wrong("the input - (stdin) needs a format, for example --format glb", "--format")
     if text and not has_stdin:
-        raise wrong("applies to an input that is - (stdin); the suffix tells it for a file", "--format")
+        raise wrong("applies to the input - (stdin); the suffix of a file is its format", "--format")
     if text and not re.fullmatch(r"\.?[A-Za-z0-9]{1,8}", text):
         raise wrong(f"{text!r} is not a format such as glb", "--format")

@@ -16,12 +16,12 @@ FIELDS = ("stem", "camera", "index")
 
 
 def is_stdout(template: str) -> bool:
-    """Whether it names stdout with a format, like `-.png`."""
+    """Whether a template is stdout with a format, such as `-.png`."""
     return re.fullmatch(r"-\.[A-Za-z]+", template) is not None
 
 
 def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bool) -> None:
-    """Refuse, as wrong usage, what is wrong whatever the inputs hold."""
+    """Raise wrong usage for templates that cannot work, before any input is read."""
     for template in templates:
         fields = _fields(template)
         unknown = sorted(fields - set(FIELDS))
@@ -37,20 +37,20 @@ def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bo
 
 
 def expand(template: str, source: str, camera: str, index: int) -> Path:
-    """The file for one input and camera. A camera without a name is called by its index."""
+    """The file for an input and a camera; a camera without a name goes by its index."""
     if is_stdout(template):
         return Path(template)
-    # A camera's name comes from the file and must not lead into another folder.
+    # A camera's name comes from a file and must not lead into another folder.
     safe = re.sub(r"[^\w.+-]+", "_", camera).strip(".") or str(index)
     return Path(template.format(stem=Path(name_of(source)).stem, camera=safe, index=index))
 
 
 def check_paths(paths: Sequence[Path], taken: set[Path], overwrite: bool, skip_existing: bool) -> None:
-    """Fail before any rendering where writing would fail or two pictures would meet in one file.
+    """Check before rendering that the pictures of an input can be written.
 
     Args:
-        paths: of all pictures of one input.
-        taken: the paths of earlier inputs of this call; `paths` are added.
+        paths: of all pictures of the input.
+        taken: paths of earlier inputs; `paths` are added.
 
     Raises:
         InputError: a path that is taken, cannot be written, or exists.
@@ -67,10 +67,13 @@ def check_paths(paths: Sequence[Path], taken: set[Path], overwrite: bool, skip_e
 
 
 def check_file(path: Path, overwrite: bool, flags: str = "--overwrite") -> None:
-    """Fail before any work where a file could not be written, or exists and may not be replaced.
+    """Check before any work that a file can be written.
+
+    Args:
+        flags: options that the remedy names.
 
     Raises:
-        InputError: with the remedy, one of the options `flags` among it.
+        InputError: the file cannot be written, or exists and may not be replaced.
     """
     from renderformer.data.errors import InputError
     from renderformer.data.files import check_place
@@ -81,7 +84,7 @@ def check_file(path: Path, overwrite: bool, flags: str = "--overwrite") -> None:
 
 
 def check_scene_file(path: Path, overwrite: bool, option: str) -> None:
-    """`check_file` for a scene; a suffix of no scene format is wrong usage of `option`."""
+    """`check_file` for a scene; another suffix is wrong usage of `option`."""
     from renderformer.data.formats import SCENE_FORMATS
 
     if path.suffix.lower() not in SCENE_FORMATS:
@@ -90,10 +93,11 @@ def check_scene_file(path: Path, overwrite: bool, option: str) -> None:
 
 
 def write_stdout(data: bytes) -> None:
-    """Bytes of one picture, for a pipe.
+    """Write the bytes of a picture to stdout.
 
     Raises:
-        InputError: they cannot be written, but for a reader that went away (BrokenPipeError).
+        InputError: writing fails.
+        BrokenPipeError: the reader is gone.
     """
     from renderformer.data.errors import InputError
 
@@ -112,7 +116,7 @@ def _fields(template: str) -> set[str]:
         parsed = list(string.Formatter().parse(template))
     except ValueError:
         raise wrong(f"{template}: a brace is not closed; write {{stem}}, {{camera}} or {{index}}", "-o") from None
-    # {index:03d} may say how to write the number, nothing else may.
+    # Only {index} may have a format, such as {index:03d}.
     for _, name, spec, conversion in parsed:
         if name is not None and (conversion or (spec and not (name == "index" and re.fullmatch(r"0?\d?d?", spec)))):
             raise wrong(f"{template}: only {{index:03d}} and the like may carry a format", "-o")

@@ -75,7 +75,7 @@ def render(
 
 
 class ModelError(Exception):
-    """The model cannot be loaded, so that no input can be rendered; its cause says why."""
+    """The model cannot be loaded; the cause is chained."""
 
 
 def _load_model(flags: options.TriangleStageFlags) -> Renderer:
@@ -88,7 +88,7 @@ def _load_model(flags: options.TriangleStageFlags) -> Renderer:
 
 
 def _explain(problem: Exception, source: str) -> str:
-    """One line that tells which of several inputs it is about, unless it is about the model."""
+    """The error as one line, with the name of the input unless it is about the model."""
     if isinstance(problem, ModelError):
         return str(console.explain(problem.__cause__ or problem))
     return str(console.explain(problem).within(inputs.name_of(source)))
@@ -96,7 +96,7 @@ def _explain(problem: Exception, source: str) -> str:
 
 @dataclass
 class Result:
-    """The outcome for one input; --json prints these attributes, except those that are None, as one line."""
+    """The outcome for an input; --json prints the attributes that are not None."""
 
     input: str
     status: str = "ok"
@@ -112,7 +112,7 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def summary(self, stages: str) -> str:
-        """One line for the person; `stages` are the times of the stages."""
+        """One line for the person; `stages` are the times of the stages as text."""
         if self.status == "skipped":
             return f"{self.input}: nothing to do"
         names = [entry["path"] for entry in self.outputs]
@@ -124,7 +124,7 @@ class Result:
 
 @dataclass
 class Job:
-    """What applies to every input of one call."""
+    """The settings for all inputs of a call."""
 
     templates: list[str]
     output: options.OutputFlags
@@ -138,10 +138,10 @@ class Job:
     taken: set[Path] = field(default_factory=set)
 
     def run(self, source: str) -> bool:
-        """Render one input and report on it; False when it failed.
+        """Render an input and print the result; returns whether it succeeded.
 
         Raises:
-            typer.Exit: no model, so that there is no use in going on.
+            typer.Exit: the model cannot be loaded.
         """
         started = time.perf_counter()
         result = Result(source)
@@ -201,7 +201,7 @@ class Job:
             stages.update("render")
 
     def _load(self, source: str) -> tuple[Scene, list[tuple[int, Camera]]]:
-        """The scene of one input, and the cameras to render with their indices."""
+        """The scene of an input, and the cameras to render with their indices."""
         form = self.format_in if source == "-" else None
         name = inputs.name_of(source)
         if inputs.scene_format(source, form):
@@ -213,16 +213,16 @@ class Job:
     def _views(
         self, source: str, cameras: list[tuple[int, Camera]], result: Result
     ) -> list[tuple[int, Camera, list[Path]]]:
-        """Index, camera and files of every picture to write; those that exist are left out where that is asked for."""
+        """Index, camera and files of every picture to write, without existing files for --skip-existing."""
         views = [
             (number, camera, [outputs.expand(template, source, camera.name, number) for template in self.templates])
             for number, camera in cameras
         ]
-        every = [path for _, _, paths in views for path in paths]
-        outputs.check_paths(every, self.taken, self.output.overwrite, self.output.skip_existing)
+        files = [path for _, _, paths in views for path in paths]
+        outputs.check_paths(files, self.taken, self.output.overwrite, self.output.skip_existing)
         if not self.output.skip_existing:
             return views
-        result.notes += [f"{path}: exists already, skipped" for path in every if path.exists()]
+        result.notes += [f"{path}: exists already, skipped" for path in files if path.exists()]
         views = [(number, camera, [path for path in paths if not path.exists()]) for number, camera, paths in views]
         return [view for view in views if view[2]]
 

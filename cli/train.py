@@ -1,4 +1,4 @@
-"""`renderformer train`: fit a model to folders of shards; resumes where it stopped."""
+"""`renderformer train`: fit a model to folders of shards, and resume a training."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from renderformer.cli import console, options
 EXAMPLES = "Example: renderformer train --config configs/embedded.yaml --data datasets/train -o runs/mine"
 
 DATA = (
-    "Folder of shards from `renderformer data generate`; may be given several times. Sets of a larger resolution than "
-    "the smallest join in late (larger_from in the configuration)."
+    "Folder of shards from `renderformer data generate`; may be repeated. Sets of a larger resolution than "
+    "the smallest are used later in the training (larger_from in the configuration)."
 )
 BUDGET = (
-    "Minutes that the whole training may take, over all its chunks: warm-up and decay of the learning rate follow the "
-    "clock instead of the steps."
+    "Minutes of the whole training over all its calls: warm-up and decay of the learning rate follow the clock instead "
+    "of the steps."
 )
 OVERFIT = (
-    "Test of the whole: train on so many scenes without augmentation until their own views are drawn at 35 dB, and say "
-    "how long it took; fails if they never are."
+    "Self-test: train on so many scenes without augmentation until their views reach 35 dB, and print the time; fails "
+    "if they never do."
 )
 WORKERS = "Processes that cast the rays of shards; one per thread by default; 0 takes only what is ready."
 LOADERS = "Processes that prepare batches; by default none on a CPU, 8 on a GPU."
@@ -30,14 +30,16 @@ LOADERS = "Processes that prepare batches; by default none on a CPU, 8 on a GPU.
 def train(
     config: Annotated[Path, typer.Option(help="Training configuration (YAML), see configs/.")],
     data: Annotated[list[Path], typer.Option(help=DATA)],
-    out: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; a run that is there is continued.")],
-    held_out: Annotated[Path | None, typer.Option(help="Folder of shards that are only measured on.")] = None,
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; an existing run is continued.")],
+    held_out: Annotated[Path | None, typer.Option(help="Folder of shards for measurements only.")] = None,
     init: Annotated[str | None, typer.Option(help="Model to start from: a folder or Hub id.")] = None,
     steps: Annotated[int | None, typer.Option(help="Override the number of steps.", min=1)] = None,
     budget: Annotated[float | None, typer.Option(help=BUDGET, min=0.01)] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Stop this call after so long; the same command goes on. Changes no schedule.", min=0),
+        typer.Option(
+            help="Stop this call after so many minutes; the same command goes on. Changes no schedule.", min=0
+        ),
     ] = None,
     overfit: Annotated[int | None, typer.Option(help=OVERFIT, min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most this many scenes of each folder.", min=1)] = None,

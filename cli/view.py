@@ -44,7 +44,7 @@ def view(
     model: options.ModelFlags,
     stage: options.StageFlags,
 ) -> None:
-    """Turn the camera, edit materials and lights, and see the light change; save what you made.
+    """Turn the camera, edit materials and lights, see the light change, and save the scene.
 
     A window where there is a display, a browser page with --web.
     """
@@ -54,7 +54,7 @@ def view(
     from renderformer.renderer import Renderer
     from renderformer.viewer import launch
 
-    # Before the model is loaded, which takes a while.
+    # Checked before the slow loading of the model.
     launch.check_front_end(web)
     scene = inputs.load(source, of_mesh=of_mesh, **stage.of_every_file())
     console.say_all("note", scene.notes)

@@ -15,13 +15,13 @@ from renderformer.data.scene import Scene
 
 @dataclass(frozen=True)
 class CameraChoice:
-    """Which cameras to render.
+    """The cameras to render.
 
     Attributes:
-        names: names or indices of the scene's cameras; all of them when empty.
-        angles: azimuth, elevation, distance, fov, as in `Camera.from_angles`; any of them makes one new camera, with
-            what is not given from the scene's first camera.
-        orbit: this many new cameras on a circle; starts at the azimuth of `angles`.
+        names: names or indices of the scene's cameras; all of them if empty.
+        angles: azimuth, elevation, distance, fov, as in `Camera.from_angles`. Any of them makes a new camera; the first
+            camera of the scene provides the others.
+        orbit: number of new cameras on a circle that starts at the azimuth of `angles`.
     """
 
     names: tuple[str, ...] = ()
@@ -29,12 +29,12 @@ class CameraChoice:
     orbit: int | None = None
 
     def stage_options(self) -> dict[str, Any]:
-        """Options of `load_scene` for a bare mesh; its stage makes the camera that `of_stage` starts from."""
+        """Options of `load_scene` for a bare mesh; they give the stage's camera the angles."""
         # Walls would hide the mesh from half of an orbit.
         return {**({"stage": "floor"} if self.orbit else {}), **self.angles}
 
     def of_stage(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
-        """`of_scene`, for a scene that was staged with `stage_options`, whose camera has the angles already."""
+        """`of_scene` for a scene that was loaded with `stage_options`."""
         return replace(self, angles={}).of_scene(scene, place)
 
     def of_scene(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
@@ -60,12 +60,12 @@ class CameraChoice:
         return list(enumerate(scene.cameras))
 
     def _view(self, scene: Scene) -> tuple[dict[str, float], list[float]]:
-        """Azimuth, elevation, distance and fov, and (3,) target of the first camera, changed by the given angles."""
+        """Angles, distance and fov with the changes of `angles`, and the (3,) target, of the first camera."""
         view, target = {"azimuth": 0.0, "elevation": 20.0, "distance": 1.75, "fov": 37.5}, np.zeros(3)
         if scene.cameras:
             camera = scene.cameras[0]
             position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
-            # The camera turns about the point of its line of sight nearest to the vertical axis, if in front of it.
+            # The target is the point of the line of sight nearest to the vertical axis, if it lies in front.
             axes = slice(0, 2) if abs(forward[2]) < 0.999 else slice(0, 3)
             depth = -float(position[axes] @ forward[axes] / (forward[axes] @ forward[axes]))
             if depth > 1e-3:
@@ -81,5 +81,5 @@ def _find(scene: Scene, place: str, name: str) -> tuple[int, Camera]:
             return index, camera
     if name.isdecimal() and int(name) < len(scene.cameras):
         return int(name), scene.cameras[int(name)]
-    known = ", ".join(f"{index} {camera.name}".rstrip() for index, camera in enumerate(scene.cameras)) or "none"
-    raise InputError(place, f"no camera {name!r}", f"it has: {known}")
+    names = ", ".join(f"{index} {camera.name}".rstrip() for index, camera in enumerate(scene.cameras)) or "none"
+    raise InputError(place, f"no camera {name!r}", f"it has: {names}")

@@ -343,7 +343,7 @@ def test_the_rest_is_rendered_after_a_failure(run: Run, fake: Fake, mesh: Path) 
         (("-o", "{0}.png"), "unknown field {0}"),
         (("-o", "-"), "stdout needs a format"),
         (("-o", "-.png", "--json"), "stdout takes one picture"),
-        (("--format", "glb"), "applies to an input that is -"),
+        (("--format", "glb"), "applies to the input - (stdin)"),
         (("-", "--format", "a/b"), "'a/b' is not a format such as glb"),
         (("--overwrite", "--skip-existing"), "cannot be combined"),
         (("--camera", "0", "--orbit", "3"), "cannot be combined"),

@@ -23,10 +23,10 @@ from renderformer.viewer.display import (
     Rect,
     Reference,
     difference,
+    display_values,
     letterbox,
     margins,
     right_of_bar,
-    shown,
     split_depth,
 )
 from renderformer.viewer.document import Placement, SceneDocument, fingerprint, light_of
@@ -287,7 +287,7 @@ def test_an_edit_after_undo_forgets_what_could_be_redone() -> None:
     document.set_visible("soup", False)
     document.undo()
     document.set_visible("floor", False)
-    assert document.redo_label == ""
+    assert document.redo() == ""
     assert [mesh.name for mesh in document.scene.objects] == ["soup", "light"]
 
 
@@ -523,10 +523,10 @@ def test_references_follow_the_display_only_if_they_are_linear(tmp_path: Path) -
     for name in ("a.exr", "a.npy", "a.png"):
         image.save(tmp_path / name)
     for name in ("a.exr", "a.npy"):
-        reference = Reference.load(tmp_path / name).shown("filmic", 1.0)
-        assert np.abs(reference.astype(int) - shown(image, "filmic", 1.0)).max() <= 1
+        reference = Reference.load(tmp_path / name).display_values("filmic", 1.0)
+        assert np.abs(reference.astype(int) - display_values(image, "filmic", 1.0)).max() <= 1
     png = Reference.load(tmp_path / "a.png")
-    assert (png.shown("none", 3.0) == shown(image, "agx", 0.0)).all()
+    assert (png.display_values("none", 3.0) == display_values(image, "agx", 0.0)).all()
     (tmp_path / "bad.png").write_bytes(b"x")
     for name, message in (("bad.png", "cannot read"), ("a.txt", "give a .png"), ("none.exr", "no such file")):
         with pytest.raises(InputError, match=message):

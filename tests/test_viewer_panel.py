@@ -118,16 +118,16 @@ def test_the_difference_needs_a_reference_and_the_view_stays_without(panel: Pane
 
 def test_the_turntable_turns_by_time_and_playback_follows_the_key_frames(panel: Panel) -> None:
     start = panel.session.orbit.view.azimuth
-    panel.switch_turntable()
+    panel.turn(not panel.turning)
     NOW[0] += 2.0
     assert panel.tick()
     assert panel.session.orbit.view.azimuth == pytest.approx(start + 60.0)
     with pytest.raises(InputError, match="fewer than two"):
-        panel.switch_playback()
+        panel.play(not panel.playing)
     panel.session.add_key()
     panel.session.move(lambda orbit: orbit.orbit(20.0, 0.0))
     panel.session.add_key()
-    panel.switch_playback()
+    panel.play(not panel.playing)
     assert not panel.turning
     NOW[0] += 1.0
     assert panel.tick()

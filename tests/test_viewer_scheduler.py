@@ -474,7 +474,7 @@ def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> N
             session.start("another", endless)
         task.cancel()
         until(lambda: session.task is None)
-        assert told.pop() == "saving a.mp4: given up"
+        assert told.pop() == "saving a.mp4: cancelled"
         session.start("b", lambda progress, cancel: ["note"])
         until(lambda: told)
         assert told.pop() == "b: done; note"

@@ -211,7 +211,7 @@ saved(folder / "a.json")
 assert len(Scene.load(folder / "a.json")) == len(session.document.scene)
 assert not session.document.unsaved
 
-# A video is saved while the window lives, and given up without a file.
+# A video is saved while the window lives, and cancelled without a file.
 session.size = 256, 256
 window.save(folder / "turn.mp4", 4.0)
 until(lambda: window._cancel.visible and "turn.mp4" in window._busy.text, "progress is shown")
@@ -222,7 +222,7 @@ for _ in range(5):
     app.run_one_tick()
 click(*middle(window._cancel))
 window.window.set_focus_widget(window.image)
-until(lambda: session.task is None and "given up" in window.message, "the video is given up")
+until(lambda: session.task is None and "cancelled" in window.message, "the video is cancelled")
 assert sorted(item.name for item in folder.iterdir() if "mp4" in item.name) == []
 session.size = 96, 96
 
@@ -287,7 +287,7 @@ def end():
         os.kill(os.getpid(), signal.SIGINT)
     else:
         # As Open3D calls back for the button of the window.
-        windows[0]._post(windows[0]._asked_to_close)
+        windows[0]._post(windows[0]._on_close)
 
 threading.Thread(target=end, daemon=True).start()
 scene = a_scene()

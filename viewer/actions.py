@@ -1,7 +1,4 @@
-"""Menu entries and keys, in one table that the window and the page follow.
-
-An action is added by one entry in `ACTIONS`.
-"""
+"""Menu entries and keys, in one table for the window and the page. One entry in `ACTIONS` adds an action."""
 
 from __future__ import annotations
 
@@ -15,18 +12,21 @@ from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.panel import EXPOSURE_STEP, Panel
 from renderformer.viewer.session import TURN_SECONDS, VIEWS, Session
 
-# Degrees of one press of an arrow; factor of distance of one step of the wheel or press of + or -.
+# Degrees per press of an arrow key; factor of the distance per step of the wheel or press of + or -.
 ARROW_DEGREES, DOLLY_STEP = 5.0, 1.1
 
 
 @dataclass(frozen=True)
 class Save:
-    """Something that can be saved.
+    """A kind of file that the viewer saves.
 
     Attributes:
-        name: after "save"; label: in the menu; suffixes: that a person may choose; files: that a page offers.
-        turn: seconds of a full turn of the camera, 0 for anything but a turntable.
-        along_keys: whether it follows the key frames.
+        name: of the action, after "save".
+        label: of the menu entry.
+        suffixes: of files from the window.
+        files: names of files from a page.
+        turn: seconds of a turntable, else 0.
+        along_keys: whether it is a video along the key frames.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Save:
     along_keys: bool = False
 
     def check(self, session: Session) -> None:
-        """Refuse at once what could not be saved.
+        """Check that the file can be made.
 
         Raises:
-            InputError: there are too few key frames for a video.
+            InputError: too few key frames for a video.
         """
         if self.along_keys:
             session.key_frames.cameras(1.0)
@@ -55,7 +55,7 @@ SAVES = (
 
 
 class Dialogs(Protocol):
-    """What a front end asks a person."""
+    """The dialogs of a front end."""
 
     def ask_open(self, title: str, suffixes: Iterable[str]) -> None: ...
 
@@ -68,16 +68,16 @@ class Dialogs(Protocol):
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a key or a menu entry does.
+    """The action of a key or a menu entry.
 
     Attributes:
-        name: a word or two, before the line that `run` may return for the person.
-        run: what it does, called with the panel; or None.
-        ask: the dialog that it opens, called with the front end; or None.
-        keys: as they are shown; a press without Ctrl does as well, unless `needs_ctrl`.
-        menu, label: the menu that it stands in and its entry; empty for keys without one.
-        help: beside its keys in the help; actions with the same text share a line.
-        hotkey: whether a page listens to its first key.
+        name: one or two words; stands before the line that `run` may return for the person.
+        run: called with the panel, or None.
+        keys: their names for the person; Ctrl is optional unless `needs_ctrl`.
+        menu, label: menu and entry; empty for an action without one.
+        help: text beside the keys in the help; actions with the same text share a line.
+        ask: opens a dialog, called with the front end, or None.
+        hotkey: whether a page listens to the first key.
     """
 
     name: str
@@ -89,10 +89,6 @@ class Action:
     ask: Callable[[Dialogs], object] | None = None
     needs_ctrl: bool = False
     hotkey: bool = False
-
-    def answers(self, key: str, ctrl: bool) -> bool:
-        """Whether a press of a key, with or without Ctrl, asks for it."""
-        return (ctrl or not self.needs_ctrl) and key in [name.removeprefix("Ctrl ") for name in self.keys]
 
 
 def _save(save: Save) -> Action:
@@ -134,10 +130,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("redo", Panel.redo, ("Ctrl Y", "R"), "Edit", "Redo (Ctrl Y)", "undo, redo", hotkey=True),
     Action("keys", None, (), "Help", "Mouse and keys", ask=lambda dialogs: dialogs.show_help()),
     Action("home", lambda panel: panel.session.move(OrbitCamera.home), ("H",), help="home", hotkey=True),
-    Action("turntable", Panel.switch_turntable, ("T",), help="turntable, on and off", hotkey=True),
+    Action(
+        "turntable", lambda panel: panel.turn(not panel.turning), ("T",), help="turntable, on and off", hotkey=True
+    ),
     Action("bookmark", Panel.add_bookmark, ("B",), help="bookmark", hotkey=True),
     Action("add key frame", lambda panel: panel.session.add_key(), ("K",), help=_KEY_FRAMES, hotkey=True),
-    Action("play key frames", Panel.switch_playback, ("P",), help=_KEY_FRAMES, hotkey=True),
+    Action("play key frames", lambda panel: panel.play(not panel.playing), ("P",), help=_KEY_FRAMES, hotkey=True),
     Action("turn left", _orbit(-1, 0), ("Left",), help="turn"),
     Action("turn right", _orbit(1, 0), ("Right",), help="turn"),
     Action("turn up", _orbit(0, 1), ("Up",), help="turn"),
@@ -149,7 +147,7 @@ ACTIONS: tuple[Action, ...] = (
     *(_show(number, kind) for number, kind in enumerate(VIEWS, 1)),
 )  # fmt: skip
 
-# Movements of the mouse by what they do.
+# Movements of the mouse by their effects.
 MOUSE = {
     "turn": "Left drag",
     "pan": "Right drag, Shift and left drag",
@@ -158,22 +156,25 @@ MOUSE = {
     "choose the object under the pointer": "Click",
 }
 NOTES = """Keys act after a click on the picture. Exposure and tone map need no
-new picture. To drop files use renderformer view --web: Open3D does not
-tell Python of drops on a window."""
+new picture. Open3D does not support dropping files on a window; use
+renderformer view --web."""
 
 PAGE_NOTES = """Drag turns, right drag or Ctrl drag pans, the wheel moves nearer, a click picks an object.
 {keys}.
-Drop a mesh, a scene (.h5, or the .zip that was saved) or a picture to compare with anywhere on this page.
+Drop a mesh, a scene (.h5, or a saved .zip) or a picture to compare with anywhere on this page.
 Exposure and tone map need no new picture."""
 
 
 def find(key: str, ctrl: bool) -> Action | None:
-    """The action that a press of a key asks for."""
-    return next((action for action in ACTIONS if action.answers(key, ctrl)), None)
+    """The action of a key, with or without Ctrl; None if there is none."""
+    for action in ACTIONS:
+        if (ctrl or not action.needs_ctrl) and key in [name.removeprefix("Ctrl ") for name in action.keys]:
+            return action
+    return None
 
 
 def help_table() -> dict[str, str]:
-    """Mouse movements and keys, and what they do; those of the same help share an entry."""
+    """Texts of the help by mouse movements and keys."""
     by_help = {text: [movement] for text, movement in MOUSE.items()}
     for action in ACTIONS:
         if action.help:
@@ -183,6 +184,6 @@ def help_table() -> dict[str, str]:
 
 
 def page_help() -> str:
-    """Mouse and keys of a page, in Markdown."""
+    """The help of a page, in Markdown."""
     keys = ", ".join(f"**{action.keys[0]}** {action.name}" for action in ACTIONS if action.hotkey)
     return PAGE_NOTES.format(keys=keys)

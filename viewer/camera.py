@@ -1,4 +1,4 @@
-"""The camera of the viewer: it turns about a target, stays where the models were trained, and remembers views.
+"""The camera of the viewer: it orbits a target, stays in the trained range, and stores bookmarks.
 
 World frame: right-handed, Z up, scene units; angles in degrees, as in `Camera.from_angles`.
 """
@@ -12,26 +12,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from renderformer.data.arrays import AnyArray
 from renderformer.data.camera import Camera, angles, direction
 from renderformer.data.errors import InputError
 from renderformer.data.trained_range import TrainedRange
 
-_V1 = TrainedRange()
-BOX, CAMERA_DISTANCE, FOV = _V1.box, _V1.camera_distance, _V1.fov
 Vector = tuple[float, float, float]
-# What `check_scene` forgives, too: room for coordinates that went through a text file.
+# Tolerance of the trained range, as in `check_scene`: room for coordinates that were rounded in a text file.
 _SLACK = 0.01
 _ROUNDING = 1e-9
-# Differences of cameras that nobody made: in scene units, and of the field of view in degrees.
+# Tolerances within which two views count as equal: scene units, and degrees of the field of view.
 NEAR_UNITS, NEAR_DEGREES = 2e-3, 0.05
-# Where the camera may go when it is free: distance from its target in scene units, field of view in degrees.
+# Limits of a free camera: distance from its target in scene units, field of view in degrees.
 FREE_DISTANCE = (1e-3, 1e3)
 FREE_FOV = (1.0, 170.0)
 
 
 @dataclass(frozen=True)
 class View:
-    """Where a camera on a sphere around `target` stands; see `Camera.from_angles`. `fov` is vertical, in degrees."""
+    """A camera on a sphere around `target`; see `Camera.from_angles`. `fov` is vertical, in degrees."""
 
     azimuth: float = 0.0
     elevation: float = 20.0
@@ -40,32 +39,31 @@ class View:
     fov: float = 37.5
 
     def camera(self, name: str = "") -> Camera:
-        """The camera that stands there."""
+        """The camera of this view."""
         return Camera.from_angles(self.azimuth, self.elevation, self.distance, self.target, self.fov, name)
 
     def near(self, other: View) -> bool:
-        """Whether both show the same up to what is lost when a browser reports a camera back."""
+        """Whether both views are equal up to the rounding of a camera that a browser reports."""
         first, second = self.camera().c2w, other.camera().c2w
         return bool(np.abs(first - second).max() < NEAR_UNITS and abs(self.fov - other.fov) < NEAR_DEGREES)
 
     @property
     def direction(self) -> Vector:
         """(3,) unit world direction from the target to the camera."""
-        x, y, z = direction(self.azimuth, self.elevation).tolist()
-        return x, y, z
+        return vector(direction(self.azimuth, self.elevation))
 
     @property
     def origin_distance(self) -> float:
-        """Of the camera from the world's origin; models are trained on a range of it."""
+        """Distance of the camera from the world's origin."""
         return math.dist((0, 0, 0), [t + self.distance * d for t, d in zip(self.target, self.direction, strict=True)])
 
     @classmethod
     def of(cls, camera: Camera, depth: float = 0.0) -> View:
-        """The view of any camera; its roll is dropped.
+        """The view of a camera, without its roll.
 
         Args:
-            depth: how far ahead the target is. By default it is the point of the line of sight nearest to the origin,
-                or one unit ahead if that lies behind.
+            depth: distance of the target. By default the target is the point of the line of sight nearest to the
+                origin, or one unit ahead if that lies behind.
         """
         position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
         depth = depth or -float(position @ forward)
@@ -76,19 +74,18 @@ class View:
             # Straight up or down, the azimuth is where the top of the picture points.
             up = camera.c2w[:3, 1].astype(np.float64)
             azimuth = math.degrees(math.atan2(-up[0] * math.copysign(1.0, elevation), up[1]))
-        return cls(azimuth, elevation, depth, (float(target[0]), float(target[1]), float(target[2])), camera.fov)
+        return cls(azimuth, elevation, depth, vector(target), camera.fov)
 
 
 class OrbitCamera:
-    """A view that mouse and keys move. Not safe to use from several threads at once.
+    """A view that mouse and keys move. Not thread-safe.
 
     Args:
-        trained: what the model was trained on.
+        trained: the trained range of the model.
 
     Attributes:
-        limited: whether the camera is kept in the range that the model was trained on: its distance from the origin,
-            its target inside the box of the scene, its field of view. It starts as off for a camera that stands
-            outside.
+        limited: whether the camera stays in the trained range: its distance from the origin, its target and its field
+            of view. By default off for a camera that starts outside the range.
         bookmarks: named views.
     """
 
@@ -125,7 +122,11 @@ class OrbitCamera:
 
     @property
     def view(self) -> View:
-        """Where the camera stands; setting it clamps."""
+        """The present view; a new value is clamped.
+
+        Raises:
+            InputError: values that are not finite.
+        """
         return self._view
 
     @view.setter
@@ -133,7 +134,6 @@ class OrbitCamera:
         numbers = (view.azimuth, view.elevation, view.distance, *view.target, view.fov)
         if not all(map(math.isfinite, numbers)):
             raise InputError("camera", f"{view} holds values that are not finite")
-        # A free camera may look straight down, too, but not turn over.
         free = replace(
             view,
             azimuth=math.remainder(view.azimuth, 360.0),
@@ -148,34 +148,30 @@ class OrbitCamera:
 
     @property
     def camera(self) -> Camera:
-        """The camera; until it is moved, exactly the one that was given, roll and all."""
+        """The camera of the view; until the first move, the start camera itself with its roll."""
         if self._camera is None:
             self._camera = self._view.camera("view")
         return self._camera
 
     @property
     def warning(self) -> str:
-        """One line about the limits: what the last move was held at, or where a free camera leaves the trained range;
-        empty inside."""
-        if self._limited:
-            return self._clamped
-        return "; ".join(outside(self._view, self._trained))
+        """One line: how the last move was clamped, or how a free camera leaves the trained range; empty inside."""
+        return self._clamped if self._limited else "; ".join(outside(self._view, self._trained))
 
     def orbit(self, azimuth: float, elevation: float) -> None:
         """Turn by degrees about the target."""
-        self.view = replace(
-            self._view, azimuth=self._view.azimuth + azimuth, elevation=self._view.elevation + elevation
-        )
+        view = self._view
+        self.view = replace(view, azimuth=view.azimuth + azimuth, elevation=view.elevation + elevation)
 
     def pan(self, right: float, up: float) -> None:
         """Move camera and target in the plane of the picture, by fractions of the picture's height at the target."""
         height = 2 * self._view.distance * math.tan(math.radians(self._view.fov) / 2)
         axes = self._view.camera().c2w[:3, :2].astype(np.float64)
-        moved = np.asarray(self._view.target) + height * (right * axes[:, 0] + up * axes[:, 1])
-        self.view = replace(self._view, target=(float(moved[0]), float(moved[1]), float(moved[2])))
+        target = np.asarray(self._view.target) + height * (right * axes[:, 0] + up * axes[:, 1])
+        self.view = replace(self._view, target=vector(target))
 
     def dolly(self, factor: float) -> None:
-        """Multiply the distance from the target; below 1 is nearer."""
+        """Multiply the distance from the target by a positive factor."""
         if not factor > 0:
             raise InputError("camera", f"dolly factor is {factor}", "expected a positive number")
         self.view = replace(self._view, distance=self._view.distance * factor)
@@ -185,18 +181,18 @@ class OrbitCamera:
         self.view = replace(self._view, fov=self._view.fov + degrees)
 
     def turntable(self, seconds: float, degrees_per_second: float = 30.0) -> None:
-        """Turn as far as a turntable does in this time."""
+        """Turn by the angle of a turntable in this time."""
         self.orbit(seconds * degrees_per_second, 0.0)
 
     def home(self) -> None:
-        """Back to where it started."""
+        """Return to the start."""
         view, exact = self._home
         self.view = view
         if self._view == view:
             self._camera = exact
 
     def bookmark(self, name: str = "") -> str:
-        """Remember the view; the name that it was given."""
+        """Store the view; returns the name of the bookmark."""
         if not name:
             name = next(f"view {n}" for n in itertools.count(1) if f"view {n}" not in self.bookmarks)
         self.bookmarks[name] = self._view
@@ -204,22 +200,27 @@ class OrbitCamera:
 
     def recall(self, name: str) -> None:
         """Go to a bookmark."""
-        self.view = self._marked(name)
+        self.view = self._bookmarked(name)
 
     def forget(self, name: str) -> None:
         """Delete a bookmark."""
-        self._marked(name)
+        self._bookmarked(name)
         del self.bookmarks[name]
 
-    def _marked(self, name: str) -> View:
+    def _bookmarked(self, name: str) -> View:
         if name not in self.bookmarks:
-            known = ", ".join(self.bookmarks) or "none"
-            raise InputError("camera", f"no bookmark {name!r}", f"there are: {known}")
+            names = ", ".join(self.bookmarks) or "none"
+            raise InputError("camera", f"no bookmark {name!r}", f"there are: {names}")
         return self.bookmarks[name]
 
 
+def vector(values: AnyArray) -> Vector:
+    """The (3,) values as floats."""
+    return float(values[0]), float(values[1]), float(values[2])
+
+
 def outside(view: View, trained: TrainedRange) -> list[str]:
-    """Lines that tell where a view leaves the trained range; empty inside."""
+    """One line for each value of a view outside the trained range."""
     lines = []
     distance, (near, far), (narrow, wide) = view.origin_distance, trained.camera_distance, trained.fov
     if not _within(distance, trained.camera_distance):
@@ -241,28 +242,28 @@ def _into_range(view: View, trained: TrainedRange) -> View:
     moved = replace(view, target=target, fov=_clip(view.fov, *trained.fov))
     low, high = trained.camera_distance
     if moved.origin_distance < low - _ROUNDING:
-        return replace(moved, distance=_reach(target, view.direction, low))
+        return replace(moved, distance=_distance_to_sphere(target, view.direction, low))
     if moved.origin_distance > high + _ROUNDING:
-        return replace(moved, distance=_reach(target, view.direction, high))
+        return replace(moved, distance=_distance_to_sphere(target, view.direction, high))
     return moved
 
 
-def _reach(target: Sequence[float], direction: Sequence[float], radius: float) -> float:
-    """How far from a target inside the sphere about the origin its surface is in a unit direction."""
+def _distance_to_sphere(target: Sequence[float], direction: Sequence[float], radius: float) -> float:
+    """Distance from a target inside a sphere about the origin to its surface in a unit direction."""
     along = sum(t * d for t, d in zip(target, direction, strict=True))
     return -along + math.sqrt(along**2 + radius**2 - sum(t**2 for t in target))
 
 
 def _clamped_text(free: View, clamped: View, trained: TrainedRange) -> str:
-    """One line about what the trained range changed of a view; empty if nothing."""
-    held = []
+    """One line that names the clamped values; empty if there are none."""
+    changes = []
     if free.target != clamped.target:
-        held.append(f"target inside ±{trained.box:g}")
+        changes.append(f"target inside ±{trained.box:g}")
     elif free.distance != clamped.distance:
-        held.append(f"distance from the origin at {clamped.origin_distance:.3g}")
+        changes.append(f"distance from the origin at {clamped.origin_distance:.3g}")
     if free.fov != clamped.fov:
-        held.append(f"fov at {clamped.fov:g} degrees")
-    return f"held in the trained range: {', '.join(held)}; free the camera to go on" if held else ""
+        changes.append(f"fov at {clamped.fov:g} degrees")
+    return f"held in the trained range: {', '.join(changes)}; free the camera to go on" if changes else ""
 
 
 def _clip(value: float, low: float, high: float) -> float:

@@ -1,7 +1,7 @@
-"""Every control of the viewer's panel, in one table that the window and the page draw.
+"""Every control of the viewer's panel, in one table for the window and the page.
 
-A control is added by one entry in `CONTROLS`. A front end draws the entries in order, each by its `kind`; it calls
-`set` when a person changes a control, and writes `value` into all controls afterwards.
+One entry in `CONTROLS` adds a control. A front end draws the entries in order, each by its `kind`; it calls `set` when
+a person changes a control, and then writes `value` into all controls.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from renderformer.viewer.panel import Panel
 from renderformer.viewer.session import VIEWS
 
 Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text"]
-# Titles of the parts of the panel in order, and which of them are unfolded when a front end opens.
+# Titles of the sections in order, and those that are unfolded at the start.
 SECTIONS = ("Picture", "Camera", "Bookmarks and key frames", "Object", "Light")
 UNFOLDED = {"window": ("Picture", "Camera"), "page": ("Picture",)}
 MAX_EMISSION = 60000.0
@@ -30,18 +30,18 @@ class Control:
     """One control of the panel.
 
     Attributes:
-        section: the part of the panel that it belongs to.
-        label: beside it, or on it; one of its kind in its section.
-        kind: what it looks like and what its value is: "choice" str, "slider" and "number" float, "vector" three
-            floats, "colour" three display values 0 … 255, "check" and "toggle" (a button that stays down) bool, "text"
-            str, "button" None.
-        get: its value, None where nothing has one; called with the panel.
+        section: title of its section.
+        label: beside the control or on it; unique in its section.
+        kind: its look and the type of its value: "choice" str, "slider" and "number" float, "vector" three floats,
+            "colour" three display values 0 … 255, "check" and "toggle" (a button that stays down) bool, "text" str,
+            "button" None.
+        get: called with the panel; returns the value, or None.
         set: called with the panel and a new value; may return a line for the person.
-        tooltip: what it does.
-        low, high, step: of numbers.
-        choices: the entries of a choice; called with the panel.
-        shown: whether it is there at the moment; called with the panel.
-        page_only: the window has other means for it.
+        tooltip: text under the pointer.
+        low, high, step: range and step of numbers.
+        choices: called with the panel; returns the entries of a choice.
+        shown: called with the panel; returns whether the control is visible.
+        page_only: whether the window leaves it out.
     """
 
     section: str
@@ -63,15 +63,11 @@ class Control:
         return f"{self.section} {self.label}".lower()
 
     def value(self, panel: Panel) -> Any:
-        """What the control should show; numbers inside its range. None where nothing has a value."""
+        """The value to show, clamped to the range for numbers; None if there is none."""
         value = self.get(panel)
         if value is None or self.kind not in ("slider", "number"):
             return value
         return min(max(float(value), self.low), self.high)
-
-
-def _nothing(panel: Panel) -> None:
-    """The value of a button."""
 
 
 def _of_item(get: Callable[[Any], Any]) -> Callable[[Panel], Any]:
@@ -90,16 +86,16 @@ def _view(field: str) -> dict[str, Any]:
 
 
 def _button(section: str, label: str, action: Callable[[Panel], object], tooltip: str) -> Control:
-    return Control(section, label, "button", _nothing, lambda panel, value: action(panel), tooltip)
+    return Control(section, label, "button", lambda panel: None, lambda panel, value: action(panel), tooltip)
 
 
 PICTURE, CAMERA, PATH, OBJECT, LIGHT = SECTIONS
 CONTROLS: tuple[Control, ...] = (
     Control(
-        PICTURE, "view", "choice", lambda p: p.kind, Panel.show, "what fills the view", choices=lambda p: VIEWS
+        PICTURE, "view", "choice", lambda p: p.kind, Panel.show, "content of the view", choices=lambda p: VIEWS
     ),
     Control(
-        PICTURE, "bar", "slider", lambda p: p.bar, Panel.set_bar, "where the preview ends and the picture begins",
+        PICTURE, "bar", "slider", lambda p: p.bar, Panel.set_bar, "border between preview and picture",
         step=0.005, shown=lambda p: p.kind == "split", page_only=True,
     ),
     Control(
@@ -127,9 +123,9 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         CAMERA, "keep in the trained range", "check", lambda p: p.session.orbit.limited, Panel.set_limited,
-        "where the model's pictures can be trusted",
+        "the range in which the model's pictures can be trusted",
     ),
-    _button(CAMERA, "home", lambda p: p.session.move(OrbitCamera.home), "back to where the camera started"),
+    _button(CAMERA, "home", lambda p: p.session.move(OrbitCamera.home), "back to the start"),
     Control(CAMERA, "turntable", "toggle", lambda p: p.turning, Panel.turn, "turn about the target"),
     Control(
         PATH, "bookmark", "choice", lambda p: p.bookmark, Panel.recall, "go to a view",
@@ -153,7 +149,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         OBJECT, "move", "vector", _of_item(lambda item: item.placement.translation),
-        lambda p, value: p.place(translation=value), "from where it stood, in scene units",
+        lambda p, value: p.place(translation=value), "from its original place, in scene units",
     ),
     Control(
         OBJECT, "turn", "vector", _of_item(lambda item: item.placement.rotation),
@@ -165,7 +161,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         OBJECT, "diffuse", "colour", _of_item(lambda item: to_srgb(item.material.diffuse)),
-        lambda p, colour: p.set_material(diffuse=from_srgb(colour)), "colour of light that is scattered",
+        lambda p, colour: p.set_material(diffuse=from_srgb(colour)), "colour of scattered light",
     ),
     Control(
         OBJECT, "specular", "slider", _of_item(lambda item: float(np.mean(item.material.specular))),

@@ -1,4 +1,4 @@
-"""What the window asks a person, without the drawing: file names, and whether to replace or to close."""
+"""The contents of the window's dialogs: file names, questions before replacing and closing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from renderformer.viewer.session import Session
 
 @dataclass(frozen=True)
 class Question:
-    """Lines over buttons, and above them a table of two columns.
+    """A dialog of a table with two columns, text and buttons.
 
     Attributes:
-        answers: what each button does; the dialog is closed before.
+        answers: the action of each button; the dialog is closed first.
     """
 
     title: str
@@ -25,10 +25,10 @@ class Question:
 
 @dataclass(frozen=True)
 class FileRequest:
-    """A file that a person is asked for.
+    """A dialog that asks for a file.
 
     Attributes:
-        suffixes: of the files on offer; a name without one of its own gets the first.
+        suffixes: of the files on offer; a name without a suffix gets the first.
         done: called with the file.
         saving: whether the file will be written.
     """
@@ -40,9 +40,9 @@ class FileRequest:
 
     @property
     def filters(self) -> list[tuple[str, str]]:
-        """Suffixes and text of each entry that narrows a file dialog.
+        """Suffixes and text of each filter of the dialog.
 
-        When saving, each suffix has an entry: the dialog appends the last suffix of the entry to a name without one.
+        When saving, each suffix has its own filter: Open3D appends the last suffix of a filter to a name without one.
         """
         if self.saving:
             return [*((suffix, f"{suffix[1:].upper()} (*{suffix})") for suffix in self.suffixes), ("", "All files")]
@@ -50,12 +50,12 @@ class FileRequest:
         return [(" ".join(self.suffixes), f"{self.title} ({names})"), ("", "All files")]
 
     def path(self, name: str) -> Path:
-        """The file of a name that was typed or chosen."""
+        """The file for a name from the dialog."""
         path = Path(name)
         return path if path.suffix else path.with_suffix(self.suffixes[0])
 
     def replacing(self, path: Path) -> Question | None:
-        """What to ask before a file is written; None where nothing would be lost."""
+        """The question before a file is replaced; None if there is no such file."""
         if not (self.saving and path.exists()):
             return None
         answers = {"Replace": lambda: self.done(path), "Cancel": lambda: None}
@@ -63,10 +63,11 @@ class FileRequest:
 
 
 def closing(session: Session, save: Callable[[], object], leave: Callable[[], object]) -> Question | None:
-    """What to ask before the viewer closes; None where nothing would be lost.
+    """The question before the viewer closes; None if nothing would be lost.
 
     Args:
-        save: asks where to save the scene; leave: closes without asking again.
+        save: asks for a file name and saves the scene.
+        leave: closes the viewer.
     """
     losses = ["Edits of the scene are not in a file yet."] if session.document.unsaved else []
     answers: dict[str, Callable[[], object]] = {"Save scene": save} if losses else {}

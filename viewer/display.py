@@ -1,6 +1,6 @@
-"""From linear pictures to what a window shows: tone mapping, letterbox, split, difference.
+"""From linear pictures to the display: tone mapping, letterbox, split view, difference.
 
-Pictures on the display are (h, w, 3) uint8, row 0 at the top.
+Display values are (h, w, 3) uint8, row 0 at the top.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.image import LINEAR_SUFFIXES, Image
 
-# A difference of this share of the full range is drawn white.
+# Factor of the absolute difference of display values.
 DIFFERENCE_GAIN = 4.0
 # Width of the bar of the split view: in pixels of a window, and as a share of the picture.
 BAR_PIXELS, BAR_SHARE = 3, 0.004
-# Depths behind and before everything, in scene units.
+# Depths behind and in front of the whole scene, in scene units.
 FAR, NEAR = 160.0, 0.0
 
 
@@ -34,14 +34,14 @@ class Rect:
     height: int
 
     def inside(self, x: float, y: float) -> tuple[float, float] | None:
-        """A point of the window as a share (0 … 1) of the rectangle's width and height, None outside."""
+        """A point of the window in shares (0 … 1) of width and height; None outside the rectangle."""
         u, v = (x - self.x) / max(self.width, 1), (y - self.y) / max(self.height, 1)
         return (u, v) if 0 <= u < 1 and 0 <= v < 1 else None
 
 
 def letterbox(width: int, height: int, aspect: float) -> Rect:
     """The largest rectangle of an aspect ratio (width over height) in the middle of a window."""
-    # The side that limits is filled exactly; rounding both, one after the other, left a border of two pixels.
+    # The limiting side is filled exactly; rounding both sides would leave a border.
     if width > height * aspect:
         w, h = max(1, min(width, round(height * aspect))), height
     else:
@@ -50,7 +50,7 @@ def letterbox(width: int, height: int, aspect: float) -> Rect:
 
 
 def margins(area: Rect, box: Rect) -> tuple[Rect, Rect, Rect, Rect]:
-    """What an area leaves above, below, left and right of a box inside it; parts may be empty."""
+    """The parts of an area above, below, left and right of a box inside it; they may be empty."""
     right, bottom = box.x + box.width, box.y + box.height
     return (
         Rect(area.x, area.y, area.width, box.y - area.y),
@@ -60,13 +60,13 @@ def margins(area: Rect, box: Rect) -> tuple[Rect, Rect, Rect, Rect]:
     )
 
 
-def shown(image: Image, tone_map: str, exposure: float) -> UInt8Array:
-    """The picture for the display; rounded as `Image.save` does for a PNG."""
+def display_values(image: Image, tone_map: str, exposure: float) -> UInt8Array:
+    """Display values of a picture, rounded as in a PNG of `Image.save`."""
     return np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8)
 
 
 def resized(picture: UInt8Array, width: int, height: int) -> UInt8Array:
-    """Bilinear; the picture itself where the size is right."""
+    """The picture at another size, bilinear; the same array if it has that size."""
     from PIL import Image as Pillow
 
     if picture.shape[:2] == (height, width):
@@ -75,35 +75,35 @@ def resized(picture: UInt8Array, width: int, height: int) -> UInt8Array:
 
 
 def right_of_bar(picture: UInt8Array, width: int, height: int, column: int) -> UInt8Array:
-    """The picture at a size from a column on, behind a white bar; what is left of it belongs to the preview."""
-    part = resized(picture, width, height)[:, column:].copy()
-    part[:, :BAR_PIXELS] = 255
-    return part
+    """The columns from `column` on of the resized picture, with a white bar at the left."""
+    columns = resized(picture, width, height)[:, column:].copy()
+    columns[:, :BAR_PIXELS] = 255
+    return columns
 
 
 def split_depth(picture: UInt8Array, bar: float) -> tuple[UInt8Array, Float32Array]:
-    """The picture before the preview right of a bar (0 … 1), black behind it on the left, for a background with depth.
+    """A background with depth: right of a bar (0 … 1) the picture in front of the preview, left of it black behind it.
 
     Returns:
-        (h, w, 3) the picture with the bar, and (h, w) depths in scene units.
+        (h, w, 3) display values with the bar, and (h, w) depths in scene units.
     """
     height, width, _ = picture.shape
-    column, thick = round(bar * width), max(1, round(BAR_SHARE * width))
-    both, depth = picture.copy(), np.full((height, width), NEAR, np.float32)
-    both[:, :column], depth[:, :column] = 0, FAR
-    both[:, column : column + thick] = 255
-    return both, depth
+    column, thickness = round(bar * width), max(1, round(BAR_SHARE * width))
+    background, depth = picture.copy(), np.full((height, width), NEAR, np.float32)
+    background[:, :column], depth[:, :column] = 0, FAR
+    background[:, column : column + thickness] = 255
+    return background, depth
 
 
 def difference(picture: UInt8Array, reference: UInt8Array, gain: float = DIFFERENCE_GAIN) -> UInt8Array:
-    """Absolute difference of display values, times `gain`; the reference is brought to the picture's size."""
-    other = resized(reference, picture.shape[1], picture.shape[0])
-    return np.clip(np.abs(picture.astype(np.float32) - other) * gain, 0, 255).astype(np.uint8)
+    """Absolute difference of display values, times `gain`; the reference is resized to the picture."""
+    reference = resized(reference, picture.shape[1], picture.shape[0])
+    return np.clip(np.abs(picture.astype(np.float32) - reference) * gain, 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A picture to compare with: linear light, which follows exposure and tone map, or display values as they are."""
+    """A picture to compare with: linear light, which follows tone map and exposure, or fixed display values."""
 
     linear: Image | None
     display: UInt8Array | None
@@ -128,16 +128,16 @@ class Reference:
         except (OSError, ValueError, Pillow.DecompressionBombError) as error:
             raise InputError(path, f"cannot read the picture ({_reason(error)})", "check the file") from None
 
-    def shown(self, tone_map: str, exposure: float) -> UInt8Array:
-        """For the display."""
+    def display_values(self, tone_map: str, exposure: float) -> UInt8Array:
+        """Display values."""
         if self.linear is not None:
-            return shown(self.linear, tone_map, exposure)
+            return display_values(self.linear, tone_map, exposure)
         assert self.display is not None
         return self.display
 
 
 def _reason(error: Exception) -> str:
-    """Why a picture cannot be read, without its path, which stands before the reason."""
+    """Why a picture cannot be read, without its path."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
@@ -146,7 +146,7 @@ def _reason(error: Exception) -> str:
 
 
 def to_srgb(linear: tuple[float, float, float]) -> tuple[int, int, int]:
-    """A linear colour in 0 … 1 as a colour picker shows it, 0 … 255."""
+    """A linear colour (0 … 1) as display values (0 … 255)."""
     encoded = np.rint(linear_to_srgb(np.clip(np.asarray(linear, np.float32), 0, 1)) * 255)
     return int(encoded[0]), int(encoded[1]), int(encoded[2])
 

@@ -1,16 +1,17 @@
-"""The scene that is being edited: objects with a placement, materials, lights, and undo of every edit.
+"""The scene that a person edits: objects with a placement, materials, lights, and undo of every edit.
 
-World frame: right-handed, Z up, scene units. Shapes: N triangles of an object.
+World frame: right-handed, Z up, scene units.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from renderformer.data.arrays import AnyArray, Float64Array
+from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import (
@@ -32,9 +33,9 @@ from renderformer.data.scene import (
     Mesh,
     Scene,
 )
+from renderformer.viewer.camera import Vector, vector
 
-Vector = tuple[float, float, float]
-# Edits of one value that follow each other within this many seconds, as from a slider, are one step of undo.
+# Successive edits of one value within this many seconds, as from a slider, are one step of undo.
 MERGE_SECONDS = 1.0
 _CHANNELS = {
     "diffuse": DIFFUSE,
@@ -46,10 +47,12 @@ _CHANNELS = {
 
 @dataclass(frozen=True)
 class Placement:
-    """How an object is moved from where its mesh stands: scaled and turned about the centre of its bounds, then moved.
+    """How an object is moved: scaled and rotated about the centre of its bounds, then translated.
 
     Attributes:
-        translation: scene units; rotation: degrees about X, then Y, then Z; scale: one factor, positive.
+        translation: in scene units.
+        rotation: degrees about X, then Y, then Z.
+        scale: positive factor.
     """
 
     translation: Vector = (0.0, 0.0, 0.0)
@@ -57,22 +60,26 @@ class Placement:
     scale: float = 1.0
 
     def matrix(self, centre: npt.ArrayLike) -> Float64Array:
-        """(4, 4) world to world."""
+        """(4, 4) matrix, world to world; `centre` is (3,).
+
+        Raises:
+            InputError: the scale is not a positive number.
+        """
         from scipy.spatial.transform import Rotation
 
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InputError("placement", f"scale is {self.scale}", "expected a positive number")
-        middle = np.asarray(centre, np.float64)
+        pivot = np.asarray(centre, np.float64)
         linear = self.scale * Rotation.from_euler("xyz", self.rotation, degrees=True).as_matrix()
         matrix = np.eye(4)
         matrix[:3, :3] = linear
-        matrix[:3, 3] = middle - linear @ middle + np.asarray(self.translation)
+        matrix[:3, 3] = pivot - linear @ pivot + np.asarray(self.translation)
         return matrix
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """An object of the document: its mesh before placement, the placement, and whether it is shown."""
+    """An object of the document: its mesh before placement, its placement and its visibility."""
 
     base: Mesh
     placement: Placement = Placement()
@@ -84,19 +91,19 @@ class Item:
 
     @cached_property
     def mesh(self) -> Mesh:
-        """The object where it stands now; the base itself, byte for byte, where it was not moved."""
+        """The placed mesh; `base` itself if it was not moved."""
         if self.placement == Placement():
             return self.base
         return self.base.transformed(self.placement.matrix(self.base.bounds.mean(axis=0)))
 
     @cached_property
     def material(self) -> Material:
-        """The mean material of the object, for the panel."""
+        """The mean material of the object."""
         return Material.from_row(self.base.materials.mean(axis=0, dtype=np.float64).clip(0, None))
 
     @cached_property
     def light(self) -> Light:
-        """Position, size and emission of an object that emits, see `light_of`."""
+        """The object as a light, see `light_of`; only for objects that emit."""
         return light_of(self.mesh)
 
 
@@ -106,9 +113,9 @@ class _State:
     cameras: tuple[Camera, ...]
     name: str
     notes: tuple[str, ...]
-    # The scene as it was given, while nothing differs from it.
-    given: Scene | None = None
-    # Whether another scene was opened over edits that were not saved.
+    # The opened scene, None after an edit.
+    original: Scene | None = None
+    # Whether the scene that was open before has unsaved edits.
     left_unsaved: bool = False
 
     @classmethod
@@ -116,33 +123,42 @@ class _State:
         items = tuple(Item(mesh) for mesh in scene.objects)
         return cls(items, scene.cameras, scene.name, scene.notes, scene, left_unsaved)
 
+    @cached_property
+    def scene(self) -> Scene:
+        if self.original is not None:
+            return self.original
+        meshes = tuple(item.mesh for item in self.items if item.visible)
+        if not meshes:
+            raise InputError(f"scene {self.name!r}", "all objects are hidden", "show one")
+        return Scene(meshes, self.cameras, self.name, self.notes)
+
 
 class SceneDocument:
-    """A scene with undo and redo. Every edit makes a new state that shares what it did not change.
+    """A scene with undo and redo. Every edit makes a new state that shares all unchanged parts with the old one.
 
-    Not safe to use from several threads at once.
+    Not thread-safe.
 
     Args:
-        scene: what to edit; it is not changed.
-        clock: seconds, to tell a drag of a slider from two edits.
+        scene: the scene to edit; it is not changed.
+        clock: seconds; decides whether two edits are one drag of a slider.
     """
 
     def __init__(self, scene: Scene, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._past: list[tuple[str, _State]] = []
         self._future: list[tuple[str, _State]] = []
+        # Label and time of the last edit, if the next one may be merged with it.
         self._merge: tuple[str, float] | None = None
         self._state = _State.of(scene)
         self._saved: object = None
-        self._scene: tuple[_State, Scene] | None = None
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """All objects, hidden ones too, in order."""
+        """All objects in order, including hidden ones."""
         return self._state.items
 
     def __getitem__(self, name: str) -> Item:
-        for item in self._state.items:
+        for item in self.items:
             if item.name == name:
                 return item
         names = ", ".join(item.name for item in self.items)
@@ -150,64 +166,52 @@ class SceneDocument:
 
     @property
     def scene(self) -> Scene:
-        """What is shown: the visible objects where they stand. The scene that was given, itself, if nothing differs.
+        """The visible objects in their places; the opened scene itself if nothing was edited.
 
         Raises:
-            InputError: everything is hidden.
+            InputError: all objects are hidden.
         """
-        if self._state.given is not None:
-            return self._state.given
-        if self._scene is None or self._scene[0] is not self._state:
-            shown = tuple(item.mesh for item in self._state.items if item.visible)
-            if not shown:
-                raise InputError(f"scene {self._state.name!r}", "all objects are hidden", "show one")
-            self._scene = self._state, Scene(shown, self._state.cameras, self._state.name, self._state.notes)
-        return self._scene[1]
+        return self._state.scene
 
     @property
     def lights(self) -> tuple[Item, ...]:
         """The objects that emit."""
-        return tuple(item for item in self._state.items if item.base.emits)
+        return tuple(item for item in self.items if item.base.emits)
 
     @property
     def undo_label(self) -> str:
-        """What undo would take back; empty at the beginning."""
+        """Label of the edit that `undo` would revert; empty if there is none."""
         return self._past[-1][0] if self._past else ""
 
     @property
-    def redo_label(self) -> str:
-        """What redo would do again; empty at the end."""
-        return self._future[-1][0] if self._future else ""
-
-    @property
     def edited(self) -> bool:
-        """Whether anything differs from what was given."""
-        return self._state.given is None
+        """Whether the scene differs from the opened one."""
+        return self._state.original is None
 
     @property
     def unsaved(self) -> bool:
-        """Whether closing now would lose edits: since they were saved, or before another scene was opened."""
+        """Whether closing now would lose edits, of this scene or of one that was open before."""
         return (self.edited and self._state is not self._saved) or self._state.left_unsaved
 
     @property
     def version(self) -> object:
-        """The same object exactly as long as nothing is edited."""
+        """A token of the present state, for `mark_saved`; every edit changes it."""
         return self._state
 
     def mark_saved(self, version: object) -> None:
-        """What was shown at `version` is in a file."""
+        """Record that the state `version` was saved to a file."""
         self._saved = version
 
     def open(self, scene: Scene) -> None:
-        """Show another scene; undo goes back to this one."""
+        """Replace the scene; undo restores the old one."""
         self._push(f"open {scene.name or 'a scene'}", _State.of(scene, left_unsaved=self.unsaved))
 
     def undo(self) -> str:
-        """Take the last edit back; its label, empty if there was none."""
+        """Revert the last edit; returns its label, empty if there was none."""
         return self._step(self._past, self._future)
 
     def redo(self) -> str:
-        """Do the edit again that was taken back last; its label, empty if there was none."""
+        """Repeat the edit that was reverted last; returns its label, empty if there was none."""
         return self._step(self._future, self._past)
 
     def _step(self, source: list[tuple[str, _State]], target: list[tuple[str, _State]]) -> str:
@@ -220,59 +224,57 @@ class SceneDocument:
         return label
 
     def seal(self) -> None:
-        """The next edit is a step of its own: a slider was let go."""
+        """Make the next edit a separate step of undo."""
         self._merge = None
 
     def set_visible(self, name: str, visible: bool) -> None:
         """Show or hide an object."""
-        self._change(f"{'show' if visible else 'hide'} {name}", replace(self[name], visible=visible))
+        self._replace(f"{'show' if visible else 'hide'} {name}", replace(self[name], visible=visible))
 
     def place(self, name: str, placement: Placement) -> None:
-        """Move, turn and scale an object, counted from where its mesh stood."""
-        item = replace(self[name], placement=placement)
-        # Made here, so that a placement that cannot be is refused before it becomes a state.
-        _ = item.mesh
-        self._change(f"move {name}", item, merge=True)
+        """Place an object relative to its base mesh.
 
-    def set_material(
-        self,
-        name: str,
-        *,
-        diffuse: Any = None,
-        specular: Any = None,
-        roughness: float | None = None,
-        emission: Any = None,
-    ) -> None:
-        """Give all triangles of an object new values of the properties that are named; the others stay as they are,
-        textures among them.
+        Raises:
+            InputError: an invalid placement.
+        """
+        item = replace(self[name], placement=placement)
+        # Computed here, so that an invalid placement raises before it becomes a state.
+        _ = item.mesh
+        self._replace(f"move {name}", item, merge=True)
+
+    def set_material(self, name: str, **properties: Any) -> None:
+        """Set properties of all triangles of an object; other properties and their textures stay.
+
+        Args:
+            properties: fields of `Material`.
 
         Raises:
             InputError: a value out of range, see `Material`.
         """
-        wanted = {"diffuse": diffuse, "specular": specular, "roughness": roughness, "emission": emission}
-        given = {key: value for key, value in wanted.items() if value is not None}
-        if not given:
+        if not properties:
             return
-        row = Material(**given).row()
+        row = Material(**properties).row()
         item = self[name]
         rows = item.base.materials.copy()
         patches = None if item.base.patches is None else item.base.patches.copy()
         inside = np.add.outer(np.arange(PATCH_SIZE), np.arange(PATCH_SIZE)) <= PATCH_SIZE
-        for key in given:
+        for key in properties:
             channels = _CHANNELS[key]
             rows[:, channels] = row[channels]
             if patches is not None:
                 patches[:, channels] = row[channels, None, None] * inside
         mesh = replace(item.base, materials=rows, patches=patches)
-        self._change(f"{', '.join(given)} of {name}", replace(item, base=mesh), merge=True)
+        self._replace(f"{', '.join(properties)} of {name}", replace(item, base=mesh), merge=True)
 
     def set_light(
         self, name: str, *, position: Vector | None = None, size: float | None = None, strength: float | None = None
     ) -> None:
-        """Move, resize or dim a light. A single triangle keeps facing its target; others are moved and scaled.
+        """Move, resize or dim a light. A single triangle keeps facing its target; other lights keep their rotation.
 
         Args:
-            position: of its centre. size: longest edge. strength: largest channel of its radiance; the hue stays.
+            position: world position of the centre.
+            size: longest edge in scene units.
+            strength: largest channel of the radiance; the hue stays.
 
         Raises:
             InputError: not a light, or a value out of range.
@@ -289,18 +291,21 @@ class SceneDocument:
             mesh = replace(mesh, materials=rows)
         if position is not None or size is not None:
             mesh = _moved_light(mesh, position, size)
-        changed = [key for key, value in (("move", position), ("resize", size), ("dim", strength)) if value is not None]
-        self._change(f"{', '.join(changed)} {name}", Item(mesh, visible=item.visible), merge=True)
+        verbs = [verb for verb, value in (("move", position), ("resize", size), ("dim", strength)) if value is not None]
+        self._replace(f"{', '.join(verbs)} {name}", Item(mesh, visible=item.visible), merge=True)
 
     def add_light(self, light: Light | None = None) -> str:
-        """Add a light; the name that it was given."""
+        """Add a light; returns its name."""
         light = light or Light()
-        mesh = replace(light, name=self._unique(light.name)).mesh()
-        self._commit(f"add {mesh.name}", (*self.items, Item(mesh)))
+        mesh = replace(light, name=self._unique(light.name, self.items)).mesh()
+        self._commit(f"add {mesh.name}", items=(*self.items, Item(mesh)))
         return mesh.name
 
     def add_file(self, path: str | os.PathLike[str], budget: int | None = None) -> list[str]:
-        """Add the objects of a mesh file, scaled to half a unit and set on the middle of the floor; their names.
+        """Add the objects of a mesh file, scaled to half a unit, in the middle of the floor; returns their names.
+
+        Args:
+            budget: most triangles of the file.
 
         Raises:
             InputError: as `load_scene`.
@@ -314,46 +319,40 @@ class SceneDocument:
         floor = float(min(item.mesh.bounds[0, 2] for item in self.items))
         matrix = np.diag([scale, scale, scale, 1.0])
         matrix[:3, 3] = [-scale * (low[0] + high[0]) / 2, -scale * (low[1] + high[1]) / 2, floor - scale * low[2]]
-        items, names = list(self.items), []
+        items = list(self.items)
         for mesh in meshes:
-            name = self._unique(mesh.name, {item.name for item in items})
-            items.append(Item(replace(mesh.transformed(matrix), name=name)))
-            names.append(name)
-        self._commit(f"add {os.path.basename(path)}", tuple(items))
-        return names
+            items.append(Item(replace(mesh.transformed(matrix), name=self._unique(mesh.name, items))))
+        self._commit(f"add {os.path.basename(path)}", items=tuple(items))
+        return [item.name for item in items[-len(meshes) :]]
 
     def remove(self, name: str) -> None:
         """Delete an object."""
-        gone = self[name]
+        removed = self[name]
         if len(self.items) == 1:
             raise InputError(f"object {name!r}", "is the last one", "a scene needs one")
-        self._commit(f"remove {name}", tuple(item for item in self.items if item is not gone))
+        self._commit(f"remove {name}", items=tuple(item for item in self.items if item is not removed))
 
     def set_cameras(self, cameras: tuple[Camera, ...]) -> None:
         """Replace the cameras that are saved with the scene."""
-        self._commit("change the cameras", self.items, cameras)
+        self._commit("change the cameras", cameras=cameras)
 
-    def _unique(self, name: str, taken: set[str] | None = None) -> str:
-        taken = {item.name for item in self.items} if taken is None else taken
-        number, unique = 2, name
-        while unique in taken:
-            unique, number = f"{name}_{number}", number + 1
-        return unique
+    @staticmethod
+    def _unique(name: str, items: Sequence[Item]) -> str:
+        taken = {item.name for item in items}
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        return next(candidate for candidate in candidates if candidate not in taken)
 
-    def _change(self, label: str, item: Item, merge: bool = False) -> None:
-        items = tuple(item if old.name == item.name else old for old in self.items)
-        self._commit(label, items, merge=merge)
+    def _replace(self, label: str, item: Item, merge: bool = False) -> None:
+        """Put an item in the place of the one of the same name."""
+        self._commit(label, merge, items=tuple(item if old.name == item.name else old for old in self.items))
 
-    def _commit(
-        self, label: str, items: tuple[Item, ...], cameras: tuple[Camera, ...] | None = None, merge: bool = False
-    ) -> None:
-        cameras = self._state.cameras if cameras is None else cameras
-        self._push(label, replace(self._state, items=items, cameras=cameras, given=None), merge)
+    def _commit(self, label: str, merge: bool = False, **changes: Any) -> None:
+        self._push(label, replace(self._state, original=None, **changes), merge)
 
     def _push(self, label: str, state: _State, merge: bool = False) -> None:
         now = self._clock()
-        joins = merge and self._merge is not None and self._merge[0] == label and now - self._merge[1] < MERGE_SECONDS
-        if not joins:
+        merges = merge and self._merge is not None and self._merge[0] == label and now - self._merge[1] < MERGE_SECONDS
+        if not merges:
             self._past.append((label, self._state))
         self._future.clear()
         self._state = state
@@ -361,45 +360,40 @@ class SceneDocument:
 
 
 def light_of(mesh: Mesh) -> Light:
-    """Position, target, size and emission of a light; of a single triangle exactly, of others its centre and extent.
+    """The light of a mesh that emits: exact for a single triangle, else with its centre and longest edge.
 
-    The target is the point in front of it that is nearest to the origin.
+    The target is the point in front of the light nearest to the origin.
     """
     corners = mesh.triangles[(mesh.materials[:, EMISSION] > 0).any(axis=1)].astype(np.float64)
     centre = corners.mean(axis=(0, 1))
     edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
     normal = np.cross(corners[0, 1] - corners[0, 0], corners[0, 2] - corners[0, 0])
     normal /= max(float(np.linalg.norm(normal)), 1e-30)
-    reach = float(-centre @ normal)
-    target = centre + normal * (reach if reach > 1e-3 else 1.0)
+    distance = float(-centre @ normal)
+    target = centre + normal * (distance if distance > 1e-3 else 1.0)
     emission = mesh.materials[:, EMISSION].max(axis=0)
-    return Light(_vector(centre), _vector(target), float(edges.max()), _vector(emission), mesh.name)
+    return Light(vector(centre), vector(target), float(edges.max()), vector(emission), mesh.name)
 
 
 def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mesh:
     light = light_of(mesh)
     if size is not None and not (math.isfinite(size) and size > 0):
         raise InputError(f"light {mesh.name!r}", f"size is {size}", "expected a positive number")
+    if position is not None and not all(map(math.isfinite, position)):
+        raise InputError(f"light {mesh.name!r}", f"position is {position}", "expected three finite numbers")
+    position, size = position or light.position, size or light.size
     if len(mesh) == 1:
-        if position is not None and not all(map(math.isfinite, position)):
-            raise InputError(f"light {mesh.name!r}", f"position is {position}", "expected three finite numbers")
-        moved = replace(light, position=position or light.position, size=size or light.size).mesh()
-        return replace(moved, materials=mesh.materials)
-    shift = np.subtract(position, light.position) if position is not None else np.zeros(3)
-    placement = Placement(_vector(shift), scale=1.0 if size is None else size / light.size)
+        return replace(replace(light, position=position, size=size).mesh(), materials=mesh.materials)
+    placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
     return mesh.transformed(placement.matrix(light.position))
 
 
-def _vector(values: AnyArray) -> Vector:
-    return float(values[0]), float(values[1]), float(values[2])
-
-
-# The digest of each mesh that is alive; meshes never change.
+# The digest of each live mesh; meshes never change.
 _DIGESTS: weakref.WeakKeyDictionary[Mesh, bytes] = weakref.WeakKeyDictionary()
 
 
 def fingerprint(scene: Scene) -> str:
-    """A hash of all that the view-independent stage sees: equal exactly for the same triangles and materials."""
+    """A hash of the input of the view-independent stage: triangles, normals, materials and textures."""
     total = hashlib.blake2b(digest_size=16)
     for mesh in scene.objects:
         digest = _DIGESTS.get(mesh)

@@ -1,4 +1,4 @@
-"""Camera paths: views at points in time and a smooth curve through them.
+"""Camera paths: key frames and a smooth curve through them.
 
 Angles in degrees, times in seconds.
 """
@@ -20,16 +20,17 @@ MAX_FRAMES = 100_000
 
 @dataclass(frozen=True)
 class Key:
-    """A view that the camera passes at a time."""
+    """A view at a time."""
 
     time: float
     view: View
 
 
 class CameraPath:
-    """Key frames in order of time, joined by a monotone cubic curve (PCHIP) in azimuth, elevation, distance, target
-    and fov: it never swings beyond two neighbouring keys, so a path between trained views does not dive into objects.
-    Azimuths turn the short way from key to key.
+    """Key frames in order of time, joined by a monotone cubic curve (PCHIP) of the fields of `View`.
+
+    The curve stays between neighbouring keys, so a path between trained views does not overshoot into objects. Azimuths
+    turn the short way from key to key.
     """
 
     def __init__(self, keys: Sequence[Key] = ()) -> None:
@@ -53,18 +54,20 @@ class CameraPath:
         return key
 
     def remove(self, index: int) -> None:
-        """Delete a key."""
         del self.keys[index]
 
     def clear(self) -> None:
-        """Delete all keys."""
         self.keys = []
 
     def views(self, times: Sequence[float]) -> list[View]:
-        """Where the camera is at these times; before the first key and after the last it stands still."""
+        """The views at some times; times before the first key and after the last are clamped.
+
+        Raises:
+            InputError: no keys.
+        """
         if not self.keys:
             raise InputError("camera path", "has no keys", "add some")
-        at = np.array([key.time for key in self.keys])
+        knots = np.array([key.time for key in self.keys])
         views = [key.view for key in self.keys]
         rows = np.array([[v.azimuth, v.elevation, v.distance, *v.target, v.fov] for v in views])
         rows[:, 0] = np.unwrap(rows[:, 0], period=360.0)
@@ -73,11 +76,15 @@ class CameraPath:
         else:
             from scipy.interpolate import PchipInterpolator
 
-            values = PchipInterpolator(at, rows)(np.clip(times, at[0], at[-1]))
+            values = PchipInterpolator(knots, rows)(np.clip(times, knots[0], knots[-1]))
         return [View(a, e, d, (x, y, z), fov) for a, e, d, x, y, z, fov in values.tolist()]
 
     def cameras(self, fps: float) -> list[Camera]:
-        """A camera for each frame of a video, from the first key to the last."""
+        """A camera for each frame of a video, from the first key to the last.
+
+        Raises:
+            InputError: fewer than two keys, an invalid frame rate, or too many frames.
+        """
         if len(self.keys) < 2:
             raise InputError("camera path", f"has {len(self.keys)} keys, a video needs two or more", "add some")
         if not (math.isfinite(fps) and fps > 0):
@@ -90,8 +97,8 @@ class CameraPath:
 
 
 def turntable(view: View, frames: int) -> list[Camera]:
-    """Cameras of one full turn that starts at a view; the first is not repeated."""
+    """Cameras of one full turn from a view; the first is not repeated at the end."""
     if not 1 <= frames <= MAX_FRAMES:
         raise InputError("turntable", f"{frames} frames", f"expected 1 … {MAX_FRAMES:,}")
-    turns = [replace(view, azimuth=view.azimuth + 360 * i / frames) for i in range(frames)]
-    return [turned.camera(f"turn_{i:04d}") for i, turned in enumerate(turns)]
+    views = [replace(view, azimuth=view.azimuth + 360 * i / frames) for i in range(frames)]
+    return [view.camera(f"turn_{i:04d}") for i, view in enumerate(views)]

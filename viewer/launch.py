@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'renderformer[viewer]'"
 PACKAGES = "libgl1 libegl1 libgomp1 (Open3D 0.19), libegl1 libusb-1.0-0 libvulkan1 mesa-vulkan-drivers (0.20)"
-# Opens a small window and draws once. In a process of its own, since Open3D may abort where the driver is missing.
+# Opens a small window and draws once, in its own process, since Open3D may abort without a driver.
 _PROBE = """
 import open3d.visualization.gui as gui
 app = gui.Application.instance
@@ -51,19 +51,19 @@ def view(
     """Open the viewer, wait until it is closed, and return the edited scene.
 
     Args:
-        scene: what to show, or a file that `Scene.load` reads; it is not changed. Its first camera is where the viewer
-            starts.
+        scene: a scene, which is not changed, or a file for `Scene.load`. The viewer starts at its first camera.
         renderer: the embedded model by default.
-        web: in a browser, for machines without a display: a server on 127.0.0.1 only.
-        port: of the server, the next free one if it is taken; 0 takes any.
+        web: in a browser, for machines without a display; the server listens on 127.0.0.1 only.
+        port: of the server; the next free one if it is in use, any free one for 0.
         resolution: pixels on a side, or (width, height).
-        say: told where the page is; printed by default.
+        tone_map, exposure: at the start.
+        say: called with a line that names the page; by default the line goes to stderr.
 
     Returns:
-        The scene as it was shown last; the same object if nothing was edited. Bookmarked views become cameras.
+        The edited scene with bookmarks as cameras; the same object if nothing was edited or bookmarked.
 
     Raises:
-        InputError: no display, a package that is missing, a port out of range, or what `Scene.load` raises.
+        InputError: no display, a missing package, a port out of range, or as `Scene.load`.
     """
     if not 0 <= port <= MAX_PORT:
         raise InputError("view", f"port is {port}", f"expected a number from 0 to {MAX_PORT}")
@@ -92,25 +92,25 @@ def view(
 
 @contextlib.contextmanager
 def on_interrupt(action: Callable[[], object]) -> Iterator[None]:
-    """While open, Ctrl-C calls an action instead of raising KeyboardInterrupt, which a callback from C++ cannot.
+    """A context in which Ctrl-C calls an action, since a KeyboardInterrupt cannot pass through callbacks from C++.
 
-    Python allows that on the main thread only; on others nothing changes.
+    Python allows signal handlers on the main thread only; on other threads the context does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda number, frame: action())
+    handler = signal.signal(signal.SIGINT, lambda number, frame: action())
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
 
 
 def check_front_end(web: bool) -> None:
-    """Find out whether the viewer can open, in a browser or in a window; opens one in another process, once.
+    """Check that the viewer can open in a browser or in a window; another process opens a window, once.
 
     Raises:
-        InputError: no display, or a package that is missing; the line names the remedy.
+        InputError: no display, or a missing package.
     """
     if web:
         if not importlib.util.find_spec("viser"):
@@ -122,23 +122,23 @@ def check_front_end(web: bool) -> None:
     remedy = f"use --web (web=True), or a display and the system packages {PACKAGES}"
     if not display and sys.platform not in ("win32", "darwin"):
         raise InputError("view", "this machine has no display (DISPLAY is not set)", remedy)
-    problem = _probed(sys.executable, display)
+    problem = _window_problem(sys.executable, display)
     if problem:
         raise InputError("view", problem, remedy)
 
 
 @functools.cache
-def _probed(python: str, display: str | None) -> str:
-    """Why a window cannot be opened on a display; empty if it can."""
+def _window_problem(python: str, display: str | None) -> str:
+    """Why no window can be opened on a display; empty if one can."""
     try:
-        done = subprocess.run(
+        probe = subprocess.run(
             [python, "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         return f"opening a window took more than {_PROBE_SECONDS:g} s"
-    if done.returncode == 0:
+    if probe.returncode == 0:
         return ""
-    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+    lines = [line for line in probe.stderr.splitlines() if line.strip()] or [f"exit code {probe.returncode}"]
     return f"a window cannot be opened here ({one_line(lines[-1])[:120]})"
 
 

@@ -1,11 +1,12 @@
-"""What a person has chosen in one front end, over a session: view, object, light, bookmark, turntable.
+"""The choices of a person in one front end: view, object, light, bookmark, turntable.
 
-The table of controls and the table of actions work on a `Panel`; a front end draws both and calls `tick` regularly.
-Methods that return text return a line for the person, empty where there is nothing to tell.
+The tables of controls and actions call a `Panel`; a front end draws both and calls `tick` regularly. Text that a
+method returns is a line for the person, or empty.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from renderformer.data.arrays import UInt8Array
     from renderformer.viewer.document import Item, SceneDocument
 
-# Stops of exposure of one press of a key.
+# Stops of exposure per press of a key.
 EXPOSURE_STEP = 0.5
-# Width over height of a picture, or its inverse; longer pictures than this are not drawn.
+# Largest ratio of the sides of a picture.
 MAX_ASPECT = 4.0
-# The longer side follows the shape of a page in steps of pixels: pages report shapes that differ in the last digits.
+# Step in pixels of the longer side: pages report shapes that differ in the last digits.
 ASPECT_PIXELS = 8
 
 
@@ -33,9 +34,9 @@ class Panel:
         clock: seconds, for the turntable and the playback of key frames.
 
     Attributes:
-        kind: which view is shown, one of `VIEWS`.
-        bar: where the split view is divided, as a share (0 … 1) of the width.
-        late: whether the newest picture shows too old a camera; see `judge`.
+        kind: the present view, one of `VIEWS`.
+        bar: position of the bar of the split view as a share (0 … 1) of the width.
+        late: whether the newest picture shows too old a camera, see `Session.is_late`.
         sides: shorter sides of pictures on offer, in pixels.
     """
 
@@ -47,54 +48,51 @@ class Panel:
         self.sides = sorted({*RESOLUTIONS, min(session.size)})
         self._clock = clock
         self._object = self._light = self._bookmark = ""
-        self._turned: float | None = None
+        self._turntable_time: float | None = None
         self._playing_since: float | None = None
-
-    # Picture
 
     def show(self, kind: str) -> None:
         """Show another view.
 
         Raises:
-            InputError: the difference to a reference picture, while there is none.
+            InputError: the difference without a reference picture.
         """
         if kind == "difference" and self.session.reference is None:
             raise InputError("difference", "no reference picture", "open one first")
         self.kind = kind
 
     def picture(self) -> UInt8Array | None:
-        """(h, w, 3) display values of the newest picture in this view; None while there is none."""
+        """(h, w, 3) display values of the newest picture in this view, or None."""
         return self.session.picture("difference" if self.kind == "difference" else "neural")
 
     @property
     def preview_only(self) -> bool:
-        """Whether the preview fills the view: it was chosen, or it stands in for a picture that is late."""
+        """Whether the preview fills the view, by choice or in place of a late picture."""
         return self.kind == "preview" or (self.kind == "neural" and self.late)
 
-    def judge(self) -> bool:
-        """Find out whether the picture is late; whether that changed."""
+    def update_late(self) -> bool:
+        """Update `late`; returns whether it changed."""
         before, self.late = self.late, self.session.is_late()
         return self.late != before
 
     def set_bar(self, share: float) -> None:
-        """Divide the split view at a share of its width; values outside 0 … 1 are clamped."""
+        """Move the bar of the split view to a share of the width, clamped to 0 … 1."""
         self.bar = min(max(share, 0.0), 1.0)
 
     def expose(self, stops: float) -> None:
-        """Make the display brighter by this many stops."""
+        """Raise the exposure by some stops."""
         self.session.set_display(exposure=self.session.exposure + stops)
 
     def set_side(self, side: int) -> None:
-        """Draw pictures whose shorter side has this many pixels, in the shape they have."""
+        """Set the shorter side of pictures in pixels; their shape stays."""
         width, height = self.session.size
         factor = side / min(width, height)
         self._resize((round(width * factor), round(height * factor)))
 
     def set_aspect(self, aspect: float) -> None:
-        """Draw pictures of this width over height, with the shorter side they have."""
+        """Set width over height of pictures; their shorter side stays."""
         side = min(self.session.size)
-        shape = min(max(aspect, 1 / aspect), MAX_ASPECT)
-        longer = round(side * shape / ASPECT_PIXELS) * ASPECT_PIXELS
+        longer = round(side * min(max(aspect, 1 / aspect), MAX_ASPECT) / ASPECT_PIXELS) * ASPECT_PIXELS
         size = (longer, side) if aspect >= 1 else (side, longer)
         if size != self.session.view_size:
             self._resize(size)
@@ -103,55 +101,43 @@ class Panel:
         self.session.size = size
         self.session.resize(size)
 
-    # Camera
-
     def set_view(self, **values: Any) -> None:
-        """Move the camera to new values of the fields of `View` that are named."""
+        """Change fields of `View`."""
         self.session.move(lambda orbit: setattr(orbit, "view", replace(orbit.view, **values)))
 
     def set_limited(self, on: bool) -> None:
-        """Keep the camera in the trained range, or free it."""
+        """Limit the camera to the trained range, or free it."""
         self.session.move(lambda orbit: setattr(orbit, "limited", on))
 
     @property
     def turning(self) -> bool:
-        """Whether the turntable turns."""
-        return self._turned is not None
+        return self._turntable_time is not None
 
     def turn(self, on: bool) -> None:
         """Start or stop the turntable."""
         self._playing_since = None
-        self._turned = self._clock() if on else None
-
-    def switch_turntable(self) -> None:
-        """Start the turntable, or stop it."""
-        self.turn(not self.turning)
+        self._turntable_time = self._clock() if on else None
 
     @property
     def playing(self) -> bool:
-        """Whether the camera follows the key frames."""
         return self._playing_since is not None
 
     def play(self, on: bool) -> None:
-        """Follow the key frames from the first one, or stop.
+        """Start or stop the playback of the key frames.
 
         Raises:
-            InputError: there are fewer than two.
+            InputError: fewer than two key frames.
         """
         if on and len(self.session.key_frames.keys) < 2:
             raise InputError("key frames", "there are fewer than two", "add some")
-        self._turned = None
+        self._turntable_time = None
         self._playing_since = self._clock() if on else None
 
-    def switch_playback(self) -> None:
-        """Follow the key frames, or stop."""
-        self.play(not self.playing)
-
     def tick(self) -> bool:
-        """Move the camera as turntable and playback ask; whether it moved."""
+        """Move the camera for turntable or playback; returns whether it moved."""
         now, path = self._clock(), self.session.key_frames
-        if self._turned is not None:
-            step, self._turned = now - self._turned, now
+        if self._turntable_time is not None:
+            step, self._turntable_time = now - self._turntable_time, now
             self.session.move(lambda orbit: orbit.turntable(step))
             return True
         if self._playing_since is None:
@@ -164,21 +150,19 @@ class Panel:
         self.session.move(lambda orbit: setattr(orbit, "view", view))
         return True
 
-    # Bookmarks and key frames
-
     @property
     def bookmark(self) -> str:
-        """The chosen bookmark, empty while there is none."""
+        """Name of the chosen bookmark, empty if there is none."""
         names = list(self.session.orbit.bookmarks)
         return self._bookmark if self._bookmark in names else next(iter(names), "")
 
     def add_bookmark(self) -> str:
-        """Remember the view; the name of the bookmark."""
+        """Store the view; returns the name of the bookmark."""
         self._bookmark = self.session.move(lambda orbit: orbit.bookmark())
         return self._bookmark
 
     def recall(self, name: str) -> None:
-        """Choose a bookmark and go there."""
+        """Choose a bookmark and go to it."""
         self.session.move(lambda orbit: orbit.recall(name))
         self._bookmark = name
 
@@ -192,32 +176,28 @@ class Panel:
             self.session.key_frames.remove(-1)
 
     def key_frame_text(self) -> str:
-        """How many key frames there are, and how long they play."""
+        """Number and duration of the key frames."""
         path = self.session.key_frames
         return f"{len(path.keys)} key frames, {path.duration:g} s"
 
-    # Objects and lights
-
     @property
     def item(self) -> Item | None:
-        """The chosen object; the first one where the chosen one is gone."""
+        """The chosen object, or else the first one."""
         return _named(self.session.document.items, self._object)
 
     @property
     def light(self) -> Item | None:
-        """The chosen light; None in a scene without lights."""
+        """The chosen light, or else the first one; None in a scene without lights."""
         return _named(self.session.document.lights, self._light)
 
     def choose_object(self, name: str) -> None:
-        """Choose an object for the controls."""
         self._object = name
 
     def choose_light(self, name: str) -> None:
-        """Choose a light for the controls."""
         self._light = name
 
     def pick(self, u: float, v: float) -> str:
-        """Choose the object under a point of the view: shares (0 … 1) of width and height from the upper left."""
+        """Choose the object at a point of the view in shares (0 … 1) of width and height from the upper left."""
         width, height = self.session.view_size
         pick = self.session.pick(u * width, v * height, width, height)
         if pick is None:
@@ -226,27 +206,27 @@ class Panel:
         return f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} away"
 
     def edit_object(self, change: Callable[[SceneDocument, str], object]) -> None:
-        """Edit the scene; `change` gets the document and the name of the chosen object."""
+        """Edit the scene; `change` is called with the document and the name of the chosen object."""
         self._edit(self.item, "object", change)
 
     def set_material(self, **values: Any) -> None:
-        """Give the chosen object new values of the properties that are named; see `SceneDocument.set_material`."""
+        """Change the material of the chosen object, see `SceneDocument.set_material`."""
         self.edit_object(lambda document, name: document.set_material(name, **values))
 
     def place(self, **values: Any) -> None:
-        """Move, turn or scale the chosen object: new values of the fields of `Placement` that are named."""
+        """Change fields of the `Placement` of the chosen object."""
         self.edit_object(lambda document, name: document.place(name, replace(document[name].placement, **values)))
 
     def edit_light(self, change: Callable[[SceneDocument, str], object]) -> None:
-        """Edit the scene; `change` gets the document and the name of the chosen light."""
+        """Edit the scene; `change` is called with the document and the name of the chosen light."""
         self._edit(self.light, "light", change)
 
     def set_light(self, **values: Any) -> None:
-        """Give the chosen light new values of the properties that are named; see `SceneDocument.set_light`."""
+        """Change the chosen light, see `SceneDocument.set_light`."""
         self.edit_light(lambda document, name: document.set_light(name, **values))
 
     def add_light(self) -> str:
-        """Add a light and choose it; its name."""
+        """Add a light and choose it; returns its name."""
         self._light = self.session.edit(lambda document: document.add_light())
         return self._light
 
@@ -256,16 +236,16 @@ class Panel:
         self.session.edit(lambda document: change(document, item.name))
 
     def undo(self) -> str:
-        """Take the last edit back; its label."""
+        """Revert the last edit; returns its label."""
         return self.session.undo() or "nothing left"
 
     def redo(self) -> str:
-        """Do it again; its label."""
+        """Repeat the edit that was reverted last; returns its label."""
         return self.session.redo() or "nothing left"
 
-    def open(self, *arguments: Any, **options: Any) -> None:
-        """`Session.open`, and the view that shows what was opened."""
-        self.show(self.session.open(*arguments, **options))
+    def open(self, path: str | os.PathLike[str]) -> None:
+        """Open a file, see `Session.open`, and switch to the view that shows it."""
+        self.show(self.session.open(path))
 
 
 def _named(items: tuple[Item, ...], name: str) -> Item | None:

@@ -1,4 +1,4 @@
-"""What presses, drags, clicks and the wheel do over the picture of the window; positions in pixels of the window."""
+"""Mouse input over the picture of the window; positions in pixels of the window."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from renderformer.viewer.actions import DOLLY_STEP
 from renderformer.viewer.display import Rect
 from renderformer.viewer.panel import Panel
 
-# Degrees of orbit of a drag over the height of the picture.
+# Degrees of orbit per drag over the height of the picture.
 ORBIT_DEGREES = 180.0
-# Share of the width from the bar of the split view within which a press takes hold of it.
+# Distance from the bar of the split view within which a press grabs it, as a share of the width.
 BAR_REACH = 0.02
-# Movement of the pointer in pixels up to which a press counts as a click.
+# Largest movement in pixels between press and release of a click.
 CLICK_PIXELS = 3
 
 
@@ -20,7 +20,7 @@ class Pointer:
     """Moves the camera and the bar of the split view, and picks objects.
 
     Args:
-        rectangle: where the picture is.
+        rectangle: returns the rectangle of the picture.
     """
 
     def __init__(self, panel: Panel, rectangle: Callable[[], Rect]) -> None:
@@ -30,13 +30,13 @@ class Pointer:
         self._on_bar = False
 
     def press(self, x: int, y: int) -> None:
-        """A button went down."""
+        """Handle a button that goes down."""
         self._pressed = self._last = (x, y)
-        at = self._rectangle().inside(x, y)
-        self._on_bar = self._panel.kind == "split" and at is not None and abs(at[0] - self._panel.bar) < BAR_REACH
+        point = self._rectangle().inside(x, y)
+        self._on_bar = self._panel.kind == "split" and point is not None and abs(point[0] - self._panel.bar) < BAR_REACH
 
     def drag(self, x: int, y: int, pan: bool) -> None:
-        """The pointer moved while a button is down: it drags the bar, pans, or turns the camera."""
+        """Move the bar, pan or orbit, while a button is down."""
         dx, dy = x - self._last[0], y - self._last[1]
         self._last = (x, y)
         box, session = self._rectangle(), self._panel.session
@@ -49,15 +49,15 @@ class Pointer:
             session.move(lambda orbit: orbit.orbit(-dx * step, dy * step))
 
     def release(self, x: int, y: int) -> str:
-        """The button went up: where it went down, that picks; a line for the person."""
+        """Handle a button that goes up; a click picks an object and returns a line for the person."""
         pressed, self._pressed = self._pressed, None
         if pressed is None or max(abs(x - pressed[0]), abs(y - pressed[1])) > CLICK_PIXELS:
             return ""
-        at = self._rectangle().inside(x, y)
-        return "" if at is None else self._panel.pick(*at)
+        point = self._rectangle().inside(x, y)
+        return "" if point is None else self._panel.pick(*point)
 
     def wheel(self, steps: float, zoom: bool) -> None:
-        """The wheel turned by steps, away from the person is positive: nearer, or a narrower field of view."""
+        """Move nearer, or narrow the field of view, by steps of the wheel; away from the person is positive."""
         session = self._panel.session
         if zoom:
             session.move(lambda orbit: orbit.zoom(-steps))

@@ -1,7 +1,7 @@
-"""The fast preview: colours at the corners of triangles, drawn by whatever rasterises them.
+"""The fast preview: colours at the corners of triangles, for a rasteriser.
 
-Direct light of the scene's own lights without shadows, and an even light that stands for what comes by way of other
-surfaces. It does not depend on the camera, so a camera move costs nothing here.
+The colours hold the direct light of the scene's lights without shadows, and an even light in place of indirect light.
+They do not depend on the camera.
 Legend: V corners of an object's pieces.
 """
 
@@ -22,33 +22,33 @@ from renderformer.data.rays.vectors import normalised
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Mesh
 from renderformer.image import Image
 
-# Light between the corners of a triangle is interpolated, so larger edges than this are cut.
+# Longest edge after subdivision, since light is interpolated between the corners of a triangle; in scene units.
 EDGE = 0.2
-# Corners up to which a mesh is worth cutting.
+# Most corners of a mesh that is subdivided.
 CUT_CORNERS = 100_000
-# Light triangles that are looked at; more are stood for by a sample.
+# Most light triangles; of more, a sample is used.
 LIGHTS = 4
-# Even light as a share of what a white surface in the middle of the scene gets; alone, where there is no light.
+# Even light: as a share of the light at the middle of the scene, and as radiance in a scene without lights.
 EVEN, ALONE = 0.15, 0.5
-# Of the light that falls on the back of a surface.
+# Factor of light on the back of a surface; meshes that are inside out show their shape, too.
 BEHIND = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Lighting:
-    """What lights all objects of a scene: light triangles, and even light as (3,) linear radiance."""
+    """The lighting of all objects of a scene: light triangles, and even light as (3,) linear radiance."""
 
     lights: Lights
     even: Float64Array
 
     @classmethod
     def of(cls, meshes: Sequence[Mesh]) -> Lighting:
-        """The lighting of meshes in world space, about whose origin the scene stands."""
+        """The light of emitting meshes in world space; the middle of the scene is the origin."""
         parts = [Lights.from_triangles(mesh.triangles, mesh.materials[:, EMISSION]) for mesh in meshes if mesh.emits]
         fields = ("triangle", "corners", "radiance", "area", "normal", "chance", "weight")
         if not sum(map(len, parts)):
-            none = np.zeros((0, 3, 3), np.float32)
-            return cls(Lights.from_triangles(none, none[:, 0]), np.full(3, ALONE))
+            empty = np.zeros((0, 3, 3), np.float32)
+            return cls(Lights.from_triangles(empty, empty[:, 0]), np.full(3, ALONE))
         lights = Lights(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields)).drawn(LIGHTS)
         distance2 = np.maximum((lights.corners.mean(axis=1) ** 2).sum(axis=1), 0.1)
         power = lights.radiance * (lights.area * lights.weight / distance2)[:, None]
@@ -58,16 +58,15 @@ class Lighting:
 def coloured(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Float64Array, Float64Array]:
     """(V, 3) positions and (V, 3) display colours 0 … 1 of a mesh; each three corners are a triangle."""
     if 3 * len(mesh) < CUT_CORNERS:
-        # An object far larger than a scene cannot be cut so finely; its corners must do.
+        # `subdivide` refuses objects that are far too large; they keep their triangles.
         with contextlib.suppress(InputError):
             mesh, _ = subdivide(mesh, EDGE)
     points, normals = mesh.triangles.reshape(-1, 3), normalised(mesh.normals.reshape(-1, 3))
     light = np.tile(lighting.even, (len(points), 1))
     lights = lighting.lights
     for corners, radiance in zip(lights.corners, lights.radiance * lights.weight[:, None], strict=True):
-        # Light from behind counts a little, so that meshes that are inside out show their shape, too.
-        behind = BEHIND * triangle_form_factor(points, -normals, corners)
-        factor = triangle_form_factor(points, normals, corners) + behind
+        factor = triangle_form_factor(points, normals, corners)
+        factor = factor + BEHIND * triangle_form_factor(points, -normals, corners)
         light += factor[:, None] * radiance
     rows = mesh.materials.astype(np.float64)
     reflected = np.minimum(rows[:, DIFFUSE] + rows[:, SPECULAR] / 2, 1)

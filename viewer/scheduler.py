@@ -1,12 +1,13 @@
-"""Renders the newest camera, coarse while it moves and finer when it is still, on one worker thread.
+"""Renders the newest camera on one worker thread, coarse while it moves and finer when it is still.
 
-A request is a scene, a camera and a size. The worker draws it first at the largest size that measured speed promises
-within the time budget, and once no newer request has come for a moment, at larger ones up to the full size. The
-view-independent stage is kept by a hash of the scene, so that a camera move runs the view stage alone.
+A request is a scene, a camera and a size. The worker first draws it at the largest size that fits the time budget at
+the measured speed. If no newer request arrives for a moment, it draws larger sizes up to the full one. The result of
+the view-independent stage is cached by a hash of the scene, so that a camera move runs the view stage alone.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
@@ -25,21 +26,21 @@ if TYPE_CHECKING:
     from renderformer.image import Image
     from renderformer.renderer import Cancel, LitScene, Progress
 
-# Shorter side in pixels of what may be drawn on the way to the full size; multiples of 32, so that no model pads.
+# Shorter sides in pixels of coarse pictures; multiples of 32, so that no model pads.
 LADDER = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-# Seconds: of one picture while the camera moves; without a request, until it counts as still; that a picture of an old
-# scene may take before a newer one stops it.
+# Seconds: budget of one picture while the camera moves; time without a request after which the camera is still; time
+# after which a newer scene cancels the picture of an old one.
 BUDGET, SETTLE, PATIENCE = 0.08, 0.15, 2.0
-# Each finer picture may take this many times longer than the one before.
+# Factor from the budget of one picture to that of the next finer one.
 GROWTH = 6.0
-# Scenes whose view-independent stage is kept: what undo and redo go back and forth between.
+# Number of scenes in the cache, for undo and redo.
 KEPT = 4
-# Sizes whose speed is remembered; a window that is resized has many.
+# Number of sizes with a measured speed; a window that is resized has many.
 MEASURED = 256
 
 
 class Engine(Protocol):
-    """What the scheduler needs of a `Renderer`."""
+    """The part of `Renderer` that the scheduler uses."""
 
     def encode(self, scene: Scene, progress: Progress | None = None, cancel: Cancel | None = None) -> LitScene: ...
 
@@ -54,30 +55,32 @@ class Engine(Protocol):
 
 
 class Clock:
-    """Time as the scheduler sees it; tests put their own in its place."""
+    """The time of a scheduler; tests replace it."""
 
     def now(self) -> float:
         """Seconds."""
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait on a condition that is held, until notified or for some time."""
+        """Wait on an acquired condition until it is notified, at most for some seconds."""
         condition.wait(seconds)
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A picture that became ready.
+    """A finished picture.
 
     Attributes:
-        request: number of the request, growing.
-        camera, size: what was asked for; the picture may be smaller than `size`.
-        scene: its fingerprint.
+        request: number of the request; newer requests have larger numbers.
+        camera, size: of the request; the picture may be smaller than `size`.
+        scene: fingerprint of the scene.
         final: whether the picture has the full size.
-        encode_seconds: of the view-independent stage, 0 when it was kept from before; seconds: of the view stage.
+        encode_seconds: of the view-independent stage, 0 if it was cached.
+        seconds: of the view stage.
+        requested: time of the request by the scheduler's clock.
+        latency: seconds from the request to the picture.
         notes: of the view-independent stage.
-        requested: when, by the scheduler's clock; latency: seconds from then to this picture.
-        tag: what was given to `submit`.
+        tag: of the request.
     """
 
     image: Image
@@ -109,12 +112,14 @@ class RenderScheduler:
     """See the module. `submit`, `wait` and `close` may be called from any thread.
 
     Args:
-        engine: a `Renderer`, or anything like it.
-        on_frame: called on the worker thread with each Frame, in the order of the requests, coarse before fine.
-        on_error: called on the worker thread with what a render raised; the worker goes on with the next request.
-        on_progress: called on the worker thread with (stage, done, total).
-        clock: of the scheduler; for tests.
+        engine: a `Renderer`.
+        on_frame: called with each Frame in the order of the requests, coarse before fine.
+        on_error: called with the exception of a failed request; the worker goes on with the next one.
+        on_progress: called with (stage, done, total).
         budget: seconds for a picture while the camera moves.
+        settle: seconds without a request after which the camera is still.
+
+    All callbacks run on the worker thread.
     """
 
     def __init__(
@@ -128,13 +133,14 @@ class RenderScheduler:
         settle: float = SETTLE,
     ) -> None:
         self._engine, self._clock = engine, clock or Clock()
-        self._on_frame, self._on_error, self._on_progress = on_frame, on_error, on_progress
+        self._on_frame, self._on_error = on_frame, on_error
+        self._progress = functools.partial(self._report, on_progress)
         self.budget, self.settle = budget, settle
         self._condition = threading.Condition()
         self._newest: _Request | None = None
         self._done = 0
         self._closed = False
-        # Whether what is being drawn now should be given up.
+        # Whether to cancel the picture in progress.
         self._stop: Callable[[], bool] = lambda: False
         self._lit: OrderedDict[str, LitScene] = OrderedDict()
         # Seconds of the view stage by size.
@@ -143,10 +149,11 @@ class RenderScheduler:
         self._thread.start()
 
     def submit(self, scene: Scene, camera: Camera, size: tuple[int, int], tag: Any = None) -> int:
-        """Ask for a picture; older requests are dropped. The number of the request, 0 after `close`.
+        """Request a picture in place of older requests; returns the number of the request, 0 after `close`.
 
         Args:
             size: full (width, height) in pixels.
+            tag: passed on to the frames.
         """
         key = fingerprint(scene)
         with self._condition:
@@ -158,30 +165,28 @@ class RenderScheduler:
             return number
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the newest request is drawn in full, or failed; False when that takes longer than `timeout`
-        seconds of real time, or the scheduler was closed."""
+        """Wait until the newest request is drawn in full or has failed; False after `timeout` seconds or `close`."""
         with self._condition:
-            self._condition.wait_for(self._idle, timeout)
+            self._condition.wait_for(lambda: self._closed or self._newest_done(), timeout)
             return not self._closed and self._newest_done()
-
-    def _idle(self) -> bool:
-        return self._closed or self._newest_done()
 
     def _newest_done(self) -> bool:
         return self._newest is None or self._done >= self._newest.number
 
     def age(self, frame: Frame) -> float:
-        """Seconds since a picture was asked for."""
+        """Seconds since the request of a picture."""
         return self._clock.now() - frame.requested
 
     def lit(self, scene: Scene) -> LitScene | None:
-        """The view-independent stage of a scene, if it is kept."""
+        """The lit scene from the cache, if it is there."""
         with self._condition:
             return self._lit.get(fingerprint(scene))
 
     def close(self, timeout: float | None = 10.0) -> bool:
-        """Stop; what is being drawn is abandoned. Whether the worker has ended. May be called again, and from a
-        callback, where it does not wait."""
+        """Cancel the picture in progress and stop; returns whether the worker has ended.
+
+        May be called again, and from a callback, where it does not wait.
+        """
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -208,10 +213,10 @@ class RenderScheduler:
             return None if self._closed else self._newest
 
     def _serve(self, request: _Request) -> None:
-        """Draw one request, coarse to fine; raises Cancelled once a newer one is there."""
+        """Draw one request, coarse to fine; raises Cancelled if a newer request replaces it."""
         sizes = self._sizes(request.size)
-        # What the camera sees while it moves is finished even when a newer one is there: if every move stopped the
-        # picture of the last one, none would appear. Only what takes long for an old scene is stopped.
+        # The coarse picture is finished although the camera has moved on: else no picture would appear during a move.
+        # Only a slow picture of an old scene is cancelled.
         started = self._clock.now()
         self._stop = lambda: self._newer(request, other_scene=True) and self._clock.now() - started > PATIENCE
         lit, encode_seconds = self._light(request)
@@ -226,14 +231,14 @@ class RenderScheduler:
             self._draw(request, lit, size, 0.0)
 
     def _settle(self, request: _Request) -> None:
-        """Wait until the camera counts as still."""
+        """Wait until the camera is still."""
         with self._condition:
             while True:
-                left = request.time + self.settle - self._clock.now()
+                remaining = request.time + self.settle - self._clock.now()
                 self._check_running()
-                if left <= 0:
+                if remaining <= 0:
                     return
-                self._clock.wait(self._condition, left)
+                self._clock.wait(self._condition, remaining)
 
     def _light(self, request: _Request) -> tuple[LitScene, float]:
         with self._condition:
@@ -254,7 +259,7 @@ class RenderScheduler:
         image = self._engine.render(lit, size, request.camera, self._progress, self._cancelled)[0]
         now = self._clock.now()
         seconds = now - started
-        self._measured(size, max(seconds, 1e-6))
+        self._measure(size, max(seconds, 1e-6))
         self._check_running()
         final = size == request.size
         frame = Frame(
@@ -263,25 +268,26 @@ class RenderScheduler:
         )  # fmt: skip
         self._report(self._on_frame, frame)
 
-    def _measured(self, size: tuple[int, int], seconds: float) -> None:
-        """Learn from one picture. What slows one size down, such as another scene, slows down all in proportion."""
+    def _measure(self, size: tuple[int, int], seconds: float) -> None:
+        """Update the speed of all sizes in proportion: a new scene slows all of them down alike."""
         if len(self._speed) > MEASURED:
             self._speed.clear()
         factor = (1 + seconds / self._speed.setdefault(size, seconds)) / 2
-        self._speed = {known: factor * value for known, value in self._speed.items()}
+        self._speed = {key: factor * value for key, value in self._speed.items()}
 
     @staticmethod
     def _sizes(full: tuple[int, int]) -> list[tuple[int, int]]:
-        """What may be drawn of one size, coarse to fine; the last one is the size itself."""
+        """The sizes of the pictures of one request, coarse to fine, with the full size at the end."""
         shorter = min(full)
-        rungs = [side for side in LADDER if side < 0.8 * shorter]
-        return [(max(1, round(full[0] * s / shorter)), max(1, round(full[1] * s / shorter))) for s in rungs] + [full]
+        sides = [side for side in LADDER if side < 0.8 * shorter]
+        return [(max(1, round(full[0] * s / shorter)), max(1, round(full[1] * s / shorter))) for s in sides] + [full]
 
     def _affordable(self, sizes: list[tuple[int, int]], budget: float) -> tuple[int, int]:
-        """The largest size that takes no longer than `budget`, by what was measured; the smallest if none does.
+        """The largest size that the measured speed allows in `budget` seconds; the smallest if there is none.
 
-        A size that was never drawn is judged from the next smaller one, by its pixels. Fixed costs make that too
-        careful, never too bold; so a size that was measured above it had met some hindrance, and gets another chance.
+        The time per pixel of a size is at most that of any smaller size, since fixed costs weigh less in larger
+        pictures. So a size without a measurement takes the value of a smaller one, and so does a size whose own
+        measurement was slower, for example because the machine was busy.
         """
         best, per_pixel = sizes[0], math.inf
         for size in sizes:
@@ -298,19 +304,15 @@ class RenderScheduler:
         return not other_scene or newest.key != request.key
 
     def _cancelled(self) -> bool:
-        """Whether the worker should leave what it draws; the engine asks between layers and between chunks of rays."""
+        """Whether to cancel the picture in progress; the engine asks between layers and between chunks of rays."""
         return self._closed or self._stop()
 
     def _check_running(self) -> None:
         if self._cancelled():
             raise Cancelled
 
-    def _progress(self, stage: str, done: int, total: int) -> None:
-        if self._on_progress is not None:
-            self._report(self._on_progress, stage, done, total)
-
     def _report(self, callback: Callable[..., None] | None, *values: Any) -> None:
-        """Call back; what a callback raises must not end the worker."""
+        """Call a callback; its exceptions must not end the worker."""
         try:
             if callback is not None:
                 callback(*values)

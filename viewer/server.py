@@ -1,7 +1,7 @@
-"""A viser server that answers only to pages of its own.
+"""A viser server that answers only its own pages.
 
-A page of another site can open a connection to 127.0.0.1, too, and one whose name is made to lead to 127.0.0.1 even
-reads the answers. Browsers tell in `Origin` and `Host` what they take the two sides for.
+Pages of other sites can connect to 127.0.0.1, too, and read the answers if their host name resolves to 127.0.0.1 (DNS
+rebinding). The headers `Origin` and `Host` of a browser identify both sides.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import viser
 import viser.infra
 import websockets.asyncio.server
 
-# Gets the `Host` and the `Origin` headers of a request; whether to answer it.
+# Called with the `Host` and `Origin` headers of a request; returns whether to answer it.
 Rule = Callable[[list[str], list[str]], bool]
 
 
 def own_pages(hosts: list[str], origins: list[str]) -> bool:
-    """Whether a request with these headers comes from a page of this machine's server, or from no browser."""
+    """Whether a request comes from a page of this machine's server, or from a program other than a browser."""
     if len(hosts) != 1 or len(origins) > 1:
         return False
     host = hosts[0]
@@ -32,25 +32,24 @@ def own_pages(hosts: list[str], origins: list[str]) -> bool:
 
 
 class Server(viser.ViserServer):
-    """A viser server on this machine that asks a rule before it answers any request, of HTTP or of a web socket.
+    """A viser server that applies a rule to every request, of HTTP and of web sockets.
 
     Raises:
-        RuntimeError: viser took no notice of the rule, so that the server was stopped.
+        RuntimeError: viser does not apply the rule; the server was stopped.
     """
 
     def __init__(self, host: str, port: int, label: str, rule: Rule = own_pages) -> None:
         self._rule, self._guarded = rule, False
-        # viser greets and says goodbye on stdout, which is for results.
+        # viser prints to stdout, which is for results.
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(host=host, port=port, label=label, verbose=False)
         if not self._guarded:
             self.stop()
             raise RuntimeError("this version of viser starts its server in a way that cannot be guarded")
-        # Whatever a page asks for, nothing goes out to a public address.
+        # A page could ask viser to share the scene at a public address.
         self.request_share_url = lambda verbose=True: None
 
     def stop(self) -> None:
-        """End the server."""
         with contextlib.redirect_stdout(io.StringIO()):
             super().stop()
 
@@ -60,10 +59,10 @@ class Server(viser.ViserServer):
 
     @_websock_server.setter
     def _websock_server(self, server: viser.infra.WebsockServer) -> None:
-        """Guard the server that the constructor of viser makes, before it starts it.
+        """Guard the server that viser's constructor makes, before it starts.
 
-        viser offers no hook for requests. It calls `websockets.asyncio.server.serve` in one method, and this one
-        server gets a copy of that method in whose globals the call leads to `_serve`; no module is changed.
+        viser has no hook for requests. It calls `websockets.asyncio.server.serve` in one method. This server gets a
+        copy of that method whose globals replace `serve` by `_serve`; no module is changed.
         """
         method: Any = server._background_worker
         library: Any = SimpleNamespace(**vars(websockets))
@@ -77,7 +76,7 @@ class Server(viser.ViserServer):
         self._guarded_server = server
 
     def _serve(self, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
-        """`websockets.asyncio.server.serve` that refuses what the rule refuses."""
+        """`websockets.asyncio.server.serve` with the rule."""
         self._guarded = True
 
         def answer(connection: Any, request: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The controller that every front end drives: scene, camera, scheduler, display and files of one open viewer.
+"""The controller of both front ends: scene, camera, scheduler, display and files of one open viewer.
 
-All methods may be called from any thread. What a front end passes in as callbacks runs on the worker thread.
+All methods may be called from any thread. Callbacks of a front end run on the worker thread.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import check_place
-from renderformer.data.trained_range import TrainedRange
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.renderer import Cancelled
-from renderformer.viewer.camera import OrbitCamera, View
-from renderformer.viewer.display import Reference, difference, shown
+from renderformer.viewer.camera import OrbitCamera
+from renderformer.viewer.display import Reference, difference, display_values
 from renderformer.viewer.document import SceneDocument, fingerprint
 from renderformer.viewer.keyframes import CameraPath, turntable
 from renderformer.viewer.picker import Pick, Picker
@@ -31,26 +30,30 @@ if TYPE_CHECKING:
     from renderformer.renderer import Cancel, Progress, Renderer
 
 T = TypeVar("T")
-# Gets `progress` and `cancel` as `Renderer.render` does; returns notes for the person.
+# Called with `progress` and `cancel` as of `Renderer.render`; returns notes for the person.
 Work: TypeAlias = "Callable[[Progress, Cancel], list[str]]"
-# Seconds of a video of a full turn, and pictures a second of every video.
+# Seconds of a video of a full turn, and frames per second of every video.
 TURN_SECONDS, FPS = 4.0, 24.0
-# Sides of pictures that front ends offer, in pixels, and what they can show.
+# Shorter sides of pictures on offer, in pixels.
 RESOLUTIONS = (128, 192, 256, 384, 512, 768, 1024)
 VIEWS = ("neural", "preview", "split", "difference")
-# A picture of where the camera was longer ago than this gives way to the preview.
+# Age of a picture of an old camera at which the preview replaces it.
 LATE_SECONDS = 0.3
-# What takes no longer than this is not worth a progress bar.
+# Work shorter than this gets no progress bar.
 BUSY_SECONDS = 0.4
-# What one work on a thread of its own may take to notice that it was given up.
+# Time for a task to stop after it was cancelled.
 CANCEL_SECONDS = 30.0
 
 
 class Task:
-    """Something long, such as a video, on a thread of its own: it tells how far it is, and can be cancelled.
+    """Long work on its own thread, such as saving a video, with progress and cancellation.
+
+    Args:
+        finished: called at the end with the task, the notes and the problem, empty after success.
 
     Attributes:
-        label: what is being done; stage, done, total: how far it is.
+        label: names the work.
+        stage, done, total: the progress.
     """
 
     def __init__(self, label: str, work: Work, finished: Callable[[Task, list[str], str], None]) -> None:
@@ -62,11 +65,11 @@ class Task:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Ask it to stop; it leaves no file behind."""
+        """Ask the work to stop; it leaves no file."""
         self._cancelled.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end; whether it came."""
+        """Wait for the end; returns whether the work has ended."""
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -76,7 +79,7 @@ class Task:
         try:
             notes = self._work(self._progress, self._cancelled.is_set)
         except Cancelled:
-            problem = "given up"
+            problem = "cancelled"
         except Exception as error:
             problem = describe(error)
         self._finished(self, notes, problem)
@@ -89,16 +92,20 @@ class Session:
     """One open viewer.
 
     Args:
-        scene: what to show; its first camera is where the viewer starts.
+        scene: the scene to show; the viewer starts at its first camera.
         renderer: draws the pictures.
-        resolution: pixels on a side, or (width, height), of pictures on the screen and of those that are saved.
+        resolution: pixels on a side, or (width, height), of pictures on the screen and in files.
+        tone_map, exposure: see `set_display`.
+        clock: of the scheduler.
 
     Attributes:
         document, orbit, key_frames: scene, camera, camera path. Change them through `edit` and `move`, which lock and
-            ask for a new picture.
+            request a new picture.
+        size, view_size: (width, height) of pictures in files and on the screen.
+        tone_map, exposure: of the display and of saved pictures; change them through `set_display`.
         on_frame, on_error, on_done: set by the front end; called on a worker thread.
-        drawing: stage, steps done and steps in all of the picture that is being drawn; None while nothing is.
-        task: what is being saved; None while nothing is.
+        drawing: stage, steps done and all steps of the picture in progress; None when idle.
+        task: the save in progress; None when idle.
     """
 
     def __init__(
@@ -109,7 +116,6 @@ class Session:
         tone_map: str = "agx",
         exposure: float = 0.0,
         clock: Clock | None = None,
-        budget: float | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self.renderer = renderer
@@ -128,37 +134,31 @@ class Session:
         self.task: Task | None = None
         self._late = True
         self._busy_since: float | None = None
-        # Of the view-independent stage when it ran last.
+        # Of the last run of the view-independent stage.
         self._encode_seconds = 0.0
-        self._tone_map, self._exposure = "", 0.0
+        self.tone_map, self.exposure = "", 0.0
         self.set_display(tone_map, exposure)
-        self._warned: tuple[str, list[str]] = ("", [])
+        # Each with the fingerprint of its scene.
+        self._scene_warnings: tuple[str, list[str]] = ("", [])
         self._picker: tuple[str, Picker] | None = None
-        options = {} if budget is None else {"budget": budget}
-        self.scheduler = RenderScheduler(renderer, self._framed, self._failed, self._progressed, clock=clock, **options)
-
-    @property
-    def tone_map(self) -> str:
-        """Of the display and of saved pictures."""
-        return self._tone_map
-
-    @property
-    def exposure(self) -> float:
-        """In stops."""
-        return self._exposure
+        self.scheduler = RenderScheduler(renderer, self._framed, self._failed, self._progressed, clock)
 
     def set_display(self, tone_map: str | None = None, exposure: float | None = None) -> None:
-        """Change how linear light is shown; nothing is rendered again."""
-        tone_map = self._tone_map if tone_map is None else tone_map
-        exposure = self._exposure if exposure is None else float(exposure)
+        """Change tone map and exposure (stops); nothing is rendered again.
+
+        Raises:
+            InputError: an unknown tone map, or an exposure out of range.
+        """
+        tone_map = self.tone_map if tone_map is None else tone_map
+        exposure = self.exposure if exposure is None else float(exposure)
         if tone_map not in TONE_MAPS:
             raise InputError("viewer", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
         if not abs(exposure) <= 32:
             raise InputError("viewer", f"exposure is {exposure}", "expected stops between -32 and 32")
-        self._tone_map, self._exposure = tone_map, exposure
+        self.tone_map, self.exposure = tone_map, exposure
 
     def request(self, tag: Any = None) -> int:
-        """Ask for a picture of what is shown now."""
+        """Request a picture of the present scene and view; returns the number of the request, 0 if it failed."""
         with self.lock:
             try:
                 scene = self.document.scene
@@ -168,58 +168,62 @@ class Session:
             return self.scheduler.submit(scene, self.orbit.camera, self.view_size, tag)
 
     def move(self, change: Callable[[OrbitCamera], T], tag: Any = None) -> T:
-        """Change the camera and ask for a picture."""
+        """Change the camera and request a picture; returns the result of `change`."""
         with self.lock:
             result = change(self.orbit)
             self.request(tag)
             return result
 
     def edit(self, change: Callable[[SceneDocument], T]) -> T:
-        """Change the scene and ask for a picture. What the change raises leaves the scene as it was."""
+        """Change the scene and request a picture; returns the result of `change`."""
         with self.lock:
             result = change(self.document)
             self.request()
             return result
 
     def undo(self) -> str:
-        """Take the last edit back; its label."""
-        return self.edit(lambda document: document.undo())
+        """Revert the last edit; returns its label, empty if there was none."""
+        return self.edit(SceneDocument.undo)
 
     def redo(self) -> str:
-        """Do it again; its label."""
-        return self.edit(lambda document: document.redo())
+        """Repeat the edit that was reverted last; returns its label, empty if there was none."""
+        return self.edit(SceneDocument.redo)
 
     def resize(self, size: tuple[int, int]) -> None:
-        """Draw pictures on the screen in this (width, height)."""
+        """Set the (width, height) of pictures on the screen and request one."""
         with self.lock:
             self.view_size = max(1, size[0]), max(1, size[1])
             self.request()
 
     def picture(self, kind: str = "neural") -> UInt8Array | None:
-        """The newest picture as the display shows it, or its difference to the reference; None while there is none."""
+        """(h, w, 3) display values of the newest picture, or of its difference to the reference; None without one.
+
+        Raises:
+            InputError: a difference without a reference.
+        """
         frame = self.frame
         if frame is None:
             return None
-        picture = shown(frame.image, self.tone_map, self.exposure)
-        if kind == "difference":
-            if self.reference is None:
-                raise InputError("difference", "no reference picture", "open one first")
-            return difference(picture, self.reference.shown(self.tone_map, self.exposure))
-        return picture
+        picture = display_values(frame.image, self.tone_map, self.exposure)
+        if kind != "difference":
+            return picture
+        if self.reference is None:
+            raise InputError("difference", "no reference picture", "open one first")
+        return difference(picture, self.reference.display_values(self.tone_map, self.exposure))
 
     def pick(self, x: float, y: float, width: float, height: float) -> Pick | None:
-        """What lies under a point of a picture of `width` by `height`."""
+        """The surface at a point of a picture of `width` by `height`, see `Picker.pick`."""
         with self.lock:
             scene, camera = self.document.scene, self.orbit.camera
             key = fingerprint(scene)
             if self._picker is None or self._picker[0] != key:
                 lit = self.scheduler.lit(scene)
-                # The scene of a kept stage may be another object with the same content; names may differ, rays do not.
+                # The lit scene may be another object with the same triangles, so its caster fits; names may differ.
                 self._picker = key, Picker(scene, None if lit is None else lit.caster)
             return self._picker[1].pick(camera, x, y, width, height)
 
     def warnings(self) -> list[str]:
-        """Where scene or camera leave the trained range, and what the camera was held at; one line each."""
+        """One line for each way in which scene or camera leave the trained range, and how the camera was clamped."""
         with self.lock:
             lines = [self.orbit.warning] if self.orbit.warning else []
             try:
@@ -227,27 +231,25 @@ class Session:
             except InputError as error:
                 return [*lines, str(error)]
             key = fingerprint(scene)
-            if self._warned[0] != key:
-                self._warned = key, self.renderer.check(scene.replace(cameras=()))
-            return [*lines, *self._warned[1]]
+            if self._scene_warnings[0] != key:
+                self._scene_warnings = key, self.renderer.check(scene.replace(cameras=()))
+            return [*lines, *self._scene_warnings[1]]
 
     def facts(self) -> dict[str, str]:
-        """What the panel tells about the model and the last picture."""
+        """Facts about the model, the scene and the newest picture, for the panel."""
         frame = self.frame
         facts = {"model": f"{self.renderer.name} on {self.renderer.device}, {self.renderer.precision}"}
         with self.lock:
-            shown_count = sum(len(item.base) for item in self.document.items if item.visible)
-            facts["triangles"] = f"{shown_count:,}"
+            triangles = sum(len(item.base) for item in self.document.items if item.visible)
+            facts["triangles"] = f"{triangles:,}"
         if frame is not None:
-            image = frame.image
-            facts["picture"] = f"{image.width} x {image.height}" + ("" if frame.final else " (coarse)")
+            facts["picture"] = f"{frame.image.width} x {frame.image.height}" + ("" if frame.final else " (coarse)")
             facts["times"] = f"scene {self._encode_seconds:.2f} s, view {frame.seconds:.2f} s"
             facts["latency"] = f"{frame.latency:.2f} s"
         return facts
 
     def activity(self) -> tuple[str, float] | None:
-        """What is being saved, or drawn for longer than is hardly noticed, and how much of it is done (0 … 1); None
-        while nothing is."""
+        """Label and progress (0 … 1) of the save, or of the drawing that takes long; None when idle."""
         task, drawing, now = self.task, self.drawing, time.monotonic()
         self._busy_since = None if drawing is None else self._busy_since or now
         if task is not None:
@@ -258,13 +260,11 @@ class Session:
         return {"encode": "lighting the scene", "cast rays": "casting rays"}.get(stage, stage), done / max(total, 1)
 
     def result(self) -> Scene:
-        """The edited scene; the one that was given, itself, if nothing was edited. Bookmarks become cameras."""
+        """The edited scene with bookmarks as cameras; the opened scene itself if nothing was edited or bookmarked."""
         with self.lock:
             scene = self.document.scene
-            if not self.orbit.bookmarks:
-                return scene
-            marks = tuple(view.camera(name) for name, view in self.orbit.bookmarks.items())
-            return scene.replace(cameras=(*scene.cameras, *marks))
+            cameras = tuple(view.camera(name) for name, view in self.orbit.bookmarks.items())
+            return scene.replace(cameras=(*scene.cameras, *cameras)) if cameras else scene
 
     def save(
         self,
@@ -273,26 +273,25 @@ class Session:
         cancel: Cancel | None = None,
         turn: float = 0.0,
     ) -> list[str]:
-        """Write what is shown now: the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy),
-        or a video (.mp4) along the key frames, or, with `turn` seconds, of one full turn from where the camera is.
+        """Save the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy) or a video (.mp4).
 
         Args:
-            progress, cancel: as for `Renderer.render`; what is stopped leaves no file.
+            progress, cancel: as of `Renderer.render`; a cancelled save leaves no file.
+            turn: seconds of a video of one full turn; 0 for a video along the key frames.
 
         Returns:
-            Lines that tell what the format could not hold.
+            One line for each loss in the file's format.
 
         Raises:
-            InputError: another suffix, a place that cannot be written, everything is hidden, or too few key frames.
+            InputError: an unknown suffix, a place that cannot be written, no visible object, or too few key frames.
             Cancelled: `cancel` returned True.
         """
         path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             check_place(path)
             tone_map, exposure = self.tone_map, self.exposure
             return self.render(progress, cancel).save(path, tone_map=tone_map, exposure=exposure)
-        if suffix == ".mp4":
+        if path.suffix.lower() == ".mp4":
             return self._save_video(path, turn, progress, cancel)
         return self._save_scene(path)
 
@@ -301,8 +300,8 @@ class Session:
             document, version = self.document, self.document.version
             scene, camera = self.result(), self.orbit.camera
             hidden = sum(not item.visible for item in document.items)
-        own = [c for c in scene.cameras if c is not camera]
-        notes = scene.replace(cameras=(camera, *own)).save(path)
+        others = [other for other in scene.cameras if other is not camera]
+        notes = scene.replace(cameras=(camera, *others)).save(path)
         if hidden:
             return [*notes, f"{hidden} hidden objects were left out"]
         with self.lock:
@@ -318,26 +317,19 @@ class Session:
         return write_video(path, self.renderer, lit, cameras, size, FPS, tone_map, exposure, progress, cancel)
 
     def render(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Image:
-        """The picture in the resolution for saving, of what is shown now; drawn on the calling thread unless the
-        newest one is it."""
+        """The picture in the resolution of files: the newest one, or else drawn on the calling thread."""
         with self.lock:
             scene, camera, frame, size = self.document.scene, self.orbit.camera, self.frame, self.size
-        is_it = (
-            frame is not None
-            and frame.final
-            and frame.size == size
-            and frame.camera is camera
-            and frame.scene == fingerprint(scene)
-        )
-        if is_it and frame is not None:
+        current = frame is not None and frame.final and (frame.size, frame.camera) == (size, camera)
+        if frame is not None and current and frame.scene == fingerprint(scene):
             return frame.image
         return self.renderer.render(self.scheduler.lit(scene) or scene, size, camera, progress, cancel)[0]
 
     def start(self, label: str, work: Work) -> Task:
-        """Do something long on a thread of its own; at the end `on_done` gets a line, `on_error` one if it fails.
+        """Start long work on its own thread; at the end `on_done` or `on_error` gets a line.
 
         Raises:
-            InputError: another one is not done yet.
+            InputError: another task is not done yet.
         """
         with self.lock:
             if self.task is not None:
@@ -346,7 +338,7 @@ class Session:
             return self.task
 
     def cancel_task(self) -> None:
-        """Ask what is being saved to stop, if anything is."""
+        """Ask the save in progress to stop, if there is one."""
         task = self.task
         if task is not None:
             task.cancel()
@@ -360,13 +352,13 @@ class Session:
             self.on_done("; ".join([f"{task.label}: done", *notes]))
 
     def open(self, path: str | os.PathLike[str]) -> str:
-        """Show another scene or mesh, or compare with a picture. What is open stays if that fails.
+        """Open a scene or mesh, or a picture to compare with.
 
         Returns:
-            The view that shows it: "neural" for a scene, "difference" for a picture.
+            The view to show: "neural" for a scene, "difference" for a picture.
 
         Raises:
-            InputError: what `load_scene` and `Reference.load` raise.
+            InputError: as `load_scene` and `Reference.load`; nothing is changed.
         """
         from renderformer.data.formats import load_scene
 
@@ -383,11 +375,10 @@ class Session:
         return "neural"
 
     def _orbit_of(self, scene: Scene) -> OrbitCamera:
-        """A camera that starts where the scene's first one stands, and knows what the model was trained on."""
-        return OrbitCamera(scene.cameras[0] if scene.cameras else None, trained=_trained(self.renderer))
+        return OrbitCamera(scene.cameras[0] if scene.cameras else None, trained=self.renderer.config.trained)
 
     def close(self) -> bool:
-        """Give up what is being saved and stop rendering; whether all threads have ended."""
+        """Cancel the save in progress and stop rendering; returns whether all threads have ended."""
         task = self.task
         if task is not None:
             task.cancel()
@@ -395,9 +386,9 @@ class Session:
         return self.scheduler.close() and (task is None or task.join(0))
 
     def is_late(self) -> bool:
-        """Whether the newest picture shows too old a place of the camera, so that the preview should stand in for it.
+        """Whether the newest picture shows too old a camera, so that the preview should replace it.
 
-        Once late it stays so until there is one of where the camera is, lest preview and picture take turns.
+        Once late, it stays late until a picture of the present camera arrives: else the two would alternate.
         """
         with self.lock:
             frame = self.frame
@@ -410,16 +401,9 @@ class Session:
             return self._late
 
     def add_key(self) -> None:
-        """Make the view a key frame."""
+        """Add the present view to the key frames."""
         with self.lock:
             self.key_frames.add(self.orbit.view)
-
-    def follow(self, view: View, tag: Any = None) -> bool:
-        """Go where a front end moved the camera by itself; whether the limits held it somewhere else."""
-        with self.lock:
-            self.orbit.view = view
-            self.request(tag)
-            return self.orbit.view != view
 
     def _framed(self, frame: Frame) -> None:
         self.frame, self.error, self.drawing = frame, "", None
@@ -436,13 +420,8 @@ class Session:
         self.drawing = stage, done, total
 
 
-def _trained(renderer: Renderer) -> TrainedRange:
-    """What the model was trained on; the released models' range where its configuration does not tell."""
-    return getattr(renderer.config, "trained", TrainedRange())
-
-
 def describe(error: Exception) -> str:
-    """One line for a person."""
+    """An error as one line for a person."""
     if isinstance(error, InputError):
         return str(error)
     return f"{type(error).__name__}: {one_line(next(iter(str(error).splitlines()), ''))}"

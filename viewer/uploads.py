@@ -1,4 +1,4 @@
-"""Files that a page of the viewer sends and gets."""
+"""Uploads and downloads of the viewer's page."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from renderformer.renderer import Cancel, Progress
     from renderformer.viewer.session import Session
 
-# Bytes that a scene may unpack to.
+# Most bytes of an unpacked archive.
 MAX_UNPACKED = 2 << 30
-# What is dropped on the page goes the way of the upload button, whose input is the first one of the page. An `onload`,
-# since a script in a page's text does not run.
+# Passes a dropped file to the upload button, whose input is the first one of the page. The code is in `onload`, since
+# browsers do not run scripts in inserted HTML.
 DROP = """<img hidden alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" onload="
 window.ondragover = event => event.preventDefault();
 window.ondrop = event => {
@@ -38,25 +38,23 @@ window.ondrop = event => {
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A temporary folder. An InputError that passes through gives its place inside the folder, whose name means nothing
-    to a person."""
+    """A temporary folder; the place of an InputError becomes relative to it."""
     with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
         try:
             yield Path(folder)
         except InputError as error:
-            # Places go from the outside in, so that they begin with the path.
             raise error.at(error.place.removeprefix(folder + os.sep)) from None
 
 
 @contextlib.contextmanager
 def received(name: str, content: bytes) -> Iterator[Path]:
-    """A file that a page sent, on disk as long as the context is open; of an archive the scene JSON in it.
+    """An uploaded file on disk while the context is open; for an archive, the scene JSON in it.
 
     Args:
-        name: by the page; only its suffix and harmless letters of it are used.
+        name: from the page; only its suffix and harmless characters are used.
 
     Raises:
-        InputError: the archive is damaged, holds no or several scenes, or too much.
+        InputError: as `unzipped`.
     """
     safe = re.sub(r"[^\w.-]+", "_", Path(name).name)[-100:].lstrip(".") or "upload"
     with private_folder() as folder:
@@ -68,10 +66,7 @@ def received(name: str, content: bytes) -> Iterator[Path]:
 def saved(
     session: Session, name: str, turn: float = 0.0, progress: Progress | None = None, cancel: Cancel | None = None
 ) -> tuple[str, bytes, list[str]]:
-    """What `Session.save` writes, for a page that can be sent one file: its name, its content, and notes.
-
-    Scene JSON, which has its meshes beside it, becomes an archive.
-    """
+    """Name, content and notes of a file that `Session.save` writes; scene JSON becomes an archive with its meshes."""
     with private_folder() as folder:
         path = folder / name
         notes = [note.replace(f"{path}: ", "") for note in session.save(path, progress, cancel, turn)]
@@ -90,10 +85,10 @@ def zipped(folder: Path) -> bytes:
 
 
 def unzipped(path: Path) -> Path:
-    """The scene JSON of an archive as `zipped` makes it, unpacked beside the archive.
+    """The scene JSON of an archive by `zipped`, unpacked beside the archive.
 
     Raises:
-        InputError: it is damaged, holds no or several scenes, or too much.
+        InputError: the archive is damaged, too large, or does not hold exactly one scene.
     """
     folder = path.with_suffix("")
     try:
@@ -103,7 +98,7 @@ def unzipped(path: Path) -> Path:
             scenes = [name for name in archive.namelist() if re.fullmatch(r"[^/\\]+\.json", name)]
             if len(scenes) != 1:
                 raise InputError(path, f"holds {len(scenes)} scene JSON files, expected one", "send its .glb or .h5")
-            # zipfile drops what would lead out of the folder.
+            # zipfile removes path components that lead out of the folder.
             archive.extractall(folder)
     except InputError:
         raise

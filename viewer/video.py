@@ -33,14 +33,14 @@ def write_video(
     """Render a picture for each camera into an MP4 (H.264), whole or not at all.
 
     Args:
-        progress: called with ("video", frames done, frames in all); what it raises ends the work and leaves no file.
-        cancel: as for `Renderer.render`; a video that is stopped leaves no file.
+        progress: called with ("video", frames done, all frames); an exception in it ends the work and leaves no file.
+        cancel: as of `Renderer.render`; a cancelled video leaves no file.
 
     Returns:
-        Lines that tell what the format could not hold: H.264 takes even sizes only, so a column or a row is cut.
+        A note if a column or a row was cut, since H.264 takes even sizes only.
 
     Raises:
-        InputError: another suffix than .mp4, a place that cannot be written, no cameras, or what `render` raises.
+        InputError: another suffix than .mp4, a place that cannot be written, no cameras, or as `Renderer.render`.
         Cancelled: `cancel` returned True.
     """
     path = Path(path)
@@ -58,16 +58,16 @@ def write_video(
         try:
             done = 0
 
-            def tell(*stage: object) -> None:
-                # Called within a picture, too: one may take minutes.
+            def report(*stage: object) -> None:
+                # Also called within a picture, which may take minutes.
                 if progress is not None:
                     progress("video", done, len(cameras))
 
-            for image in renderer.iterate(scene, (width, height), cameras, tell, cancel):
+            for image in renderer.iterate(scene, (width, height), cameras, report, cancel):
                 display = image.tone_mapped(tone_map, exposure)
                 writer.append_data(np.rint(display[: even[1], : even[0]] * 255).astype(np.uint8))
                 done += 1
-                tell()
+                report()
         finally:
             writer.close()
     if even == (width, height):

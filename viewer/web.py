@@ -1,7 +1,7 @@
-"""The viewer in a browser, for machines without a display: viser, bound to this machine, one port.
+"""The viewer in a browser, for machines without a display: a viser server on this machine.
 
-One camera is shared by all pages that are open; whoever moves it last drives. Nothing is rendered in the browser but
-the preview: the picture is the background of viser's scene, or, right of the bar of the split view, in front of it.
+All open pages share one camera. The browser renders only the preview; the picture is the background of viser's scene
+or, in the split view, in front of it right of the bar.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from renderformer.viewer.session import Session, describe
 from renderformer.viewer.uploads import DROP, received, saved
 
 HOST = "127.0.0.1"
-# Seconds between two looks at turntable, progress and the age of the picture.
+# Seconds between two updates of turntable, progress and the age of the picture.
 TICK_SECONDS = 0.05
-# Quality of the pictures that a page gets as JPEG: while they are coarse, and in full size.
+# JPEG quality of coarse pictures and of those in full size.
 COARSE_QUALITY, FULL_QUALITY = 80, 95
-# Digits after the point of numbers that a page shows.
+# Decimals of numbers on a page.
 DIGITS = 4
-# The entry of a choice without any.
+# The entry of an empty dropdown.
 NOTHING = "(none)"
 
 
@@ -43,19 +43,19 @@ class WebViewer:
     """A session in a browser; it serves from construction to `close`.
 
     Args:
-        port: of the server; the next free one is taken if it is in use.
+        port: of the server; the next free one if it is in use.
     """
 
     def __init__(self, session: Session, port: int = 8080) -> None:
         self.session, self.panel = session, Panel(session)
         self.done = threading.Event()
-        # Position and target of each page's camera before it was put anywhere.
-        self._strangers: dict[int, Float64Array] = {}
+        # The pose of each page's camera when the page was opened.
+        self._initial_poses: dict[int, Float64Array] = {}
         self._meshes: dict[str, tuple[Mesh, Any]] = {}
-        # What the pages show, and where their cameras are.
+        # The state of the picture on the pages, and the view of their cameras.
         self._drawn: tuple[Any, ...] = ()
-        self._put: View | None = None
-        self._asked_to_close = False
+        self._page_view: View | None = None
+        self._close_warned = False
         # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
         self.server = Server(HOST, port, "RenderFormer")
@@ -67,7 +67,7 @@ class WebViewer:
         self._build()
         session.on_frame, session.on_error, session.on_done = self._framed, self._failed, self._done
         self.server.on_client_connect(self._guarded(self._connected))
-        self.server.on_client_disconnect(lambda client: self._strangers.pop(client.client_id, None))
+        self.server.on_client_disconnect(lambda client: self._initial_poses.pop(client.client_id, None))
         self.server.scene.on_click()(self._guarded(self._clicked))
         self._ticking = threading.Thread(target=self._tick, name="renderformer-tick", daemon=True)
         self._ticking.start()
@@ -76,7 +76,7 @@ class WebViewer:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         return f"http://{HOST}:{self.server.get_port()}"
 
     def close(self) -> None:
@@ -86,8 +86,6 @@ class WebViewer:
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.session.close()
         self.server.stop()
-
-    # Building
 
     def _build(self) -> None:
         gui = self.server.gui
@@ -111,10 +109,11 @@ class WebViewer:
                 for name in save.files:
                     self._button(f"save {name}", functools.partial(self._download, save, name))
             self._button("close the viewer", self._close_asked)
-        hotkeys = [action for action in ACTIONS if action.hotkey]
         gui.add_markdown(page_help())
         gui.add_html(DROP)
-        for action in hotkeys:
+        for action in ACTIONS:
+            if not action.hotkey:
+                continue
             key: Any = action.keys[0].removeprefix("Ctrl ")
             command = gui.add_command(action.name, hotkey=key, modifier=None if key == action.keys[0] else "cmd/ctrl")
             command.on_trigger(self._with_client(functools.partial(self._perform, action)))
@@ -154,7 +153,7 @@ class WebViewer:
         return self._guarded(lambda event: action(event.client))
 
     def _guarded(self, action: Callable[[Any], object]) -> Callable[[Any], None]:
-        """A callback whose errors become a notification on the page that caused it."""
+        """A callback whose errors become a notification on the page of the event."""
 
         def run(event: Any) -> None:
             try:
@@ -165,7 +164,7 @@ class WebViewer:
         return run
 
     def _changed(self, event: Any, control: Control) -> None:
-        """A control has another value; what the program writes comes without a client."""
+        """Apply the new value of a control; changes by the program have no client."""
         if event.client is not None and event.target.value != NOTHING:
             self._change(event.client, control, event.target.value)
 
@@ -178,7 +177,7 @@ class WebViewer:
             self._apply(client, action.name, lambda: run(self.panel))
 
     def _apply(self, client: Any, title: str, action: Callable[[], object]) -> None:
-        """Do what a person asked for, tell the line that it returns, and show what is true afterwards."""
+        """Run an action, refresh the pages, and notify the client of the line that the action returns."""
         try:
             line = action()
         finally:
@@ -191,42 +190,39 @@ class WebViewer:
         for target in targets:
             target.add_notification(title, line, auto_close_seconds=8.0, color="red" if title == "failed" else "blue")
 
-    # The camera
-
     def _connected(self, client: viser.ClientHandle) -> None:
-        self._strangers[client.client_id] = _pose(client.camera)
+        self._initial_poses[client.client_id] = _pose(client.camera)
         self._put_camera(client.camera)
         client.camera.on_update(self._guarded(lambda camera: self._camera_moved(client)))
-        self._draw(anew=True)
+        self._draw(force=True)
 
     def _camera_moved(self, client: viser.ClientHandle) -> None:
         camera = client.camera
         position, target = np.asarray(camera.position, float), np.asarray(camera.look_at, float)
         self.panel.set_aspect(camera.aspect)
         depth = float(np.linalg.norm(position - target))
-        seen = View.of(Camera.look_at(position, target, fov=math.degrees(camera.fov)), depth)
-        if seen.near(self.session.orbit.view):
+        view = View.of(Camera.look_at(position, target, fov=math.degrees(camera.fov)), depth)
+        if view.near(self.session.orbit.view):
             return
-        # A busy page misses where it was put and tells again where its own camera stood when it was opened.
-        if np.allclose(_pose(camera), self._strangers.get(client.client_id, math.inf), atol=NEAR_UNITS):
+        # A busy page may miss the first `_put_camera` and report its initial pose instead.
+        if np.allclose(_pose(camera), self._initial_poses.get(client.client_id, math.inf), atol=NEAR_UNITS):
             self._put_camera(camera)
             return
-        self.session.follow(seen)
-        if seen.near(self.session.orbit.view):
-            self._put = self.session.orbit.view
+        self.session.move(lambda orbit: setattr(orbit, "view", view))
+        if view.near(self.session.orbit.view):
+            self._page_view = self.session.orbit.view
         self._refresh()
 
     def _put_camera(self, camera: Any) -> None:
         view = self.session.orbit.view
-        reach = zip(view.target, view.direction, strict=True)
-        # In this order: viser moves the target along with the position.
-        camera.position = tuple(t + view.distance * d for t, d in reach)
+        # The position first: viser moves the target along with it.
+        camera.position = tuple(t + view.distance * d for t, d in zip(view.target, view.direction, strict=True))
         camera.look_at = view.target
         camera.fov = math.radians(view.fov)
 
     def _put_cameras(self) -> None:
-        """Bring all pages, and those that will be opened, to where the camera is."""
-        self._put = self.session.orbit.view
+        """Move the cameras of all open and future pages."""
+        self._page_view = self.session.orbit.view
         self._put_camera(self.server.initial_camera)
         for client in self.server.get_clients().values():
             self._put_camera(client.camera)
@@ -234,20 +230,18 @@ class WebViewer:
     def _clicked(self, event: Any) -> None:
         self._apply(event.client, "object", lambda: self.panel.pick(*event.screen_pos))
 
-    # What the pages show
-
     def _tick(self) -> None:
         while not self.done.wait(TICK_SECONDS):
             if self.panel.tick():
                 self._refresh()
-            if self.panel.judge():
+            if self.panel.update_late():
                 self._draw()
             self._show_activity()
 
     def _show_activity(self) -> None:
         activity, saving = self.session.activity(), self.session.task is not None
-        shown = activity is not None
-        for handle, visible in ((self._busy, shown), (self._progress, shown), (self._cancel, saving)):
+        busy = activity is not None
+        for handle, visible in ((self._busy, busy), (self._progress, busy), (self._cancel, saving)):
             _set(handle, visible, "visible")
         if activity is not None:
             _set(self._busy, activity[0], "content")
@@ -265,11 +259,11 @@ class WebViewer:
         self._tell(None, "done", line)
 
     def _refresh(self) -> None:
-        """Write what is true into controls, cameras and picture of all pages."""
+        """Update controls, cameras, picture and status of all pages."""
         with self._filling, self.session.lock:
             for control in CONTROLS:
                 self._fill(control, self.controls[control.name])
-        if self.session.orbit.view != self._put:
+        if self.session.orbit.view != self._page_view:
             self._put_cameras()
         self._draw()
         self._show_status()
@@ -285,14 +279,14 @@ class WebViewer:
         if control.kind != "button" and value is not None:
             _set(handle, value, "content" if control.kind == "text" else "value")
 
-    def _draw(self, anew: bool = False) -> None:
-        """Show what the view asks for in all pages, where it differs from what they show, or `anew`."""
+    def _draw(self, force: bool = False) -> None:
+        """Update picture and preview of all pages; the picture if its state has changed, or with `force`."""
         with self._filling:
             panel, session = self.panel, self.session
             frame, split = session.frame, panel.kind == "split"
             display = (session.tone_map, session.exposure, session.reference)
             drawn = (frame, panel.kind, panel.bar, panel.preview_only, *display)
-            if anew or drawn != self._drawn:
+            if force or drawn != self._drawn:
                 self._drawn = drawn
                 picture = None if panel.preview_only else panel.picture()
                 depth = None
@@ -307,19 +301,19 @@ class WebViewer:
             self._show_meshes(split or panel.preview_only)
 
     def _show_meshes(self, visible: bool) -> None:
-        """Bring the preview up to date with the scene, or take it away."""
-        shown = {item.name: item for item in self.session.document.items if visible and item.visible}
+        """Update the meshes of the preview, or remove them."""
+        items = {item.name: item for item in self.session.document.items if visible and item.visible}
         for name, (mesh, handle) in list(self._meshes.items()):
-            if name not in shown or shown[name].mesh is not mesh:
+            if name not in items or items[name].mesh is not mesh:
                 handle.remove()
                 del self._meshes[name]
-        for name in set(shown) - set(self._meshes):
-            mesh = shown[name].mesh
+        for name in set(items) - set(self._meshes):
+            mesh = items[name].mesh
             handle = self.server.scene.add_mesh_simple(
                 f"/preview/{abs(hash(name))}",
                 mesh.triangles.reshape(-1, 3),
                 np.arange(3 * len(mesh)).reshape(-1, 3),
-                color=to_srgb(shown[name].material.diffuse),
+                color=to_srgb(items[name].material.diffuse),
                 flat_shading=True,
                 side="double",
             )
@@ -330,8 +324,6 @@ class WebViewer:
         warnings = [f"⚠ {line}" for line in self.session.warnings()]
         error = [f"**error** {self.session.error}"] if self.session.error else []
         self._status.content = "  \n".join([*facts, *error, *warnings])
-
-    # Files
 
     def _download(self, save: Save, name: str, client: Any) -> None:
         save.check(self.session)
@@ -344,26 +336,26 @@ class WebViewer:
         self.session.start(f"saving {name}", work)
 
     def _uploaded(self, event: Any) -> None:
-        """Open a file that a page sent."""
+        """Open an uploaded file."""
         file = event.target.value
         with received(file.name, file.content) as path:
             self._apply(event.client, "open", lambda: self.panel.open(path))
 
     def _close_asked(self, client: Any) -> None:
-        if self.session.document.unsaved and not self._asked_to_close:
-            self._asked_to_close = True
+        if self.session.document.unsaved and not self._close_warned:
+            self._close_warned = True
             self._tell(client, "close", "edits of the scene are not in a file yet; press once more to close")
         else:
             self.done.set()
 
 
 def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None = None) -> None:
-    """Serve a session until the page's close button, or Ctrl-C."""
+    """Serve a session until a page closes the viewer, or Ctrl-C."""
     viewer = WebViewer(session, port)
     try:
         if say is not None:
             say(f"open {viewer.url} in a browser of this machine; Ctrl-C ends")
-        # A wait without a limit would not let Ctrl-C through on every platform.
+        # Ctrl-C does not interrupt a wait without a limit on every platform.
         while not viewer.done.wait(0.5):
             pass
     except KeyboardInterrupt:
@@ -378,17 +370,17 @@ def _pose(camera: Any) -> Float64Array:
 
 
 def _names(choices: Iterable[object]) -> tuple[str, ...]:
-    """Entries of a dropdown, which needs one at least."""
+    """Entries of a dropdown, which needs at least one."""
     return tuple(map(str, choices)) or (NOTHING,)
 
 
 def _entry(value: object) -> str:
-    """The entry of a dropdown that stands for a value."""
+    """The entry of a dropdown for a value."""
     return NOTHING if value in (None, "") else str(value)
 
 
 def _set(handle: Any, value: Any, field: str = "value") -> None:
-    """Write a field of a control where it differs, since every write goes to all pages."""
+    """Write a field of a control if it differs, since every write goes to all pages."""
     before = getattr(handle, field)
     numbers = field == "value" and not isinstance(value, str)
     if not (np.allclose(before, value, atol=1e-6) if numbers else before == value):

@@ -27,16 +27,17 @@ class ControlWidgets:
     """A widget for each control of the table, in sections that fold.
 
     Args:
-        column: what the sections are added to; em: height of the font in pixels.
-        change: called with a control and a new value when a person changes it.
-        guard: makes a callback that never raises.
+        column: the layout that holds the sections.
+        em: height of the font in pixels.
+        change: called with a control and its new value when a person changes it.
+        guard: wraps a callback so that it never raises.
     """
 
     def __init__(
         self, panel: Panel, column: Any, em: int, change: Callable[[Control, Any], object], guard: Guard
     ) -> None:
         self._panel, self._em, self._change, self._guard = panel, em, change, guard
-        # Whether the program writes into widgets, which call back as if a person did.
+        # Whether the program writes into widgets, which then call back as if a person did.
         self._filling = False
         self._widgets: dict[str, Any] = {}
         self._controls = [control for control in CONTROLS if not control.page_only]
@@ -51,7 +52,7 @@ class ControlWidgets:
         return self._widgets[name]
 
     def fill(self) -> None:
-        """Write what is true into all widgets."""
+        """Write the present values into all widgets."""
         self._filling = True
         try:
             for control in self._controls:
@@ -60,21 +61,21 @@ class ControlWidgets:
             self._filling = False
 
     def _build_section(self, section: Any, controls: list[Control]) -> None:
-        """Buttons beside each other; checks and texts alone; labels before other controls, in two columns."""
-        kind, holder = "", section
+        """Buttons in a row; checks and texts on lines of their own; other controls in a column beside their labels."""
+        arrangement, layout = "", section
         for control in controls:
             widget = self._widgets[control.name] = self._widget(control)
             if control.tooltip:
                 widget.tooltip = control.tooltip
-            before, kind = kind, _arrangement(control)
-            if kind == "alone":
-                holder = section
-            elif kind != before:
-                holder = gui.Horiz(0.4 * self._em) if kind == "row" else gui.VGrid(2, 0.3 * self._em)
-                section.add_child(holder)
-            if kind == "columns":
-                holder.add_child(gui.Label(control.label))
-            holder.add_child(widget)
+            previous, arrangement = arrangement, _arrangement(control)
+            if arrangement == "line":
+                layout = section
+            elif arrangement != previous:
+                layout = gui.Horiz(0.4 * self._em) if arrangement == "row" else gui.VGrid(2, 0.3 * self._em)
+                section.add_child(layout)
+            if arrangement == "columns":
+                layout.add_child(gui.Label(control.label))
+            layout.add_child(widget)
 
     def _changed(self, control: Control, value: Any) -> None:
         if not self._filling:
@@ -88,8 +89,8 @@ class ControlWidgets:
                 widget = gui.Combobox()
                 widget.set_on_selection_changed(lambda text, index: changed(text))
             case "slider" | "number":
-                slides = control.kind == "slider"
-                widget = gui.Slider(gui.Slider.DOUBLE) if slides else gui.NumberEdit(gui.NumberEdit.DOUBLE)
+                slider = control.kind == "slider"
+                widget = gui.Slider(gui.Slider.DOUBLE) if slider else gui.NumberEdit(gui.NumberEdit.DOUBLE)
                 widget.set_limits(control.low, control.high)
                 widget.set_on_value_changed(changed)
             case "vector":
@@ -113,7 +114,7 @@ class ControlWidgets:
     def _fill(self, control: Control, widget: Any) -> None:
         value = control.value(self._panel)
         if control.kind == "choice":
-            _offer(widget, [str(choice) for choice in control.choices(self._panel)])
+            _set_entries(widget, [str(choice) for choice in control.choices(self._panel)])
         if value is None or value == "":
             return
         match control.kind:
@@ -140,28 +141,28 @@ class PreviewScene:
         self._widget = widget
         widget.scene = rendering.Open3DScene(renderer)
         widget.scene.set_background([0, 0, 0, 1])
-        # On software rendering these cost six times the rest.
+        # With software rendering, these take six times as long as all else.
         widget.scene.view.set_post_processing(False)
         widget.scene.view.set_shadowing(False)
-        # Objects as they were drawn, with what lit them.
+        # The drawn objects with their lighting.
         self._drawn: dict[str, tuple[Item, Any]] = {}
 
     def update(self, session: Session, aspect: float) -> None:
-        """Draw the objects that changed or whose light did, and move the camera; aspect is width over height."""
+        """Draw the objects that changed or whose lighting did, and move the camera; aspect is width over height."""
         scene = self._widget.scene
         visible = [item for item in session.document.items if item.visible]
         lamps = tuple(item.mesh for item in visible if item.base.emits)
         light = (lamps, session.tone_map, session.exposure)
-        shown = {item.name: (item, light) for item in visible}
-        for name in [name for name, drawn in self._drawn.items() if shown.get(name) != drawn]:
+        objects = {item.name: (item, light) for item in visible}
+        for name in [name for name, drawn in self._drawn.items() if objects.get(name) != drawn]:
             scene.remove_geometry(name)
             del self._drawn[name]
-        missing = set(shown) - set(self._drawn)
+        missing = set(objects) - set(self._drawn)
         if missing:
             lighting = Lighting.of(lamps)
             for name in missing:
-                scene.add_geometry(name, *_geometry(shown[name][0], lighting, session.tone_map, session.exposure))
-                self._drawn[name] = shown[name]
+                scene.add_geometry(name, *_geometry(objects[name][0], lighting, session.tone_map, session.exposure))
+                self._drawn[name] = objects[name]
         camera = session.orbit.camera
         scene.camera.set_projection(camera.fov, aspect, NEAR, FAR, rendering.Camera.FovType.Vertical)
         scene.camera.look_at(camera.position + camera.forward, camera.position, camera.c2w[:3, 1])
@@ -169,7 +170,7 @@ class PreviewScene:
 
 
 def file_dialog(request: FileRequest, folder: Path, theme: Any) -> Any:
-    """A dialog that lets a person choose or name a file."""
+    """A dialog that asks for a file."""
     mode = gui.FileDialog.SAVE if request.saving else gui.FileDialog.OPEN
     dialog = gui.FileDialog(mode, request.title, theme)
     dialog.set_path(str(folder))
@@ -179,7 +180,7 @@ def file_dialog(request: FileRequest, folder: Path, theme: Any) -> Any:
 
 
 def question_dialog(question: Question, em: int, pressed: Callable[[str], object]) -> Any:
-    """A dialog of lines over buttons; `pressed` gets the label of the button."""
+    """A dialog of text over buttons; `pressed` is called with the label of the button."""
     dialog, column = gui.Dialog(question.title), gui.Vert(0.6 * em, gui.Margins(em, em, em, em))
     if question.table:
         grid = gui.VGrid(2, 0.1 * em)
@@ -202,21 +203,20 @@ def question_dialog(question: Question, em: int, pressed: Callable[[str], object
 def _arrangement(control: Control) -> str:
     if control.kind in ("button", "toggle"):
         return "row"
-    return "alone" if control.kind in ("check", "text") else "columns"
+    return "line" if control.kind in ("check", "text") else "columns"
 
 
 def _geometry(item: Item, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Any, Any]:
     points, colours = coloured(item.mesh, lighting, tone_map, exposure)
     faces = o3d.utility.Vector3iVector(np.arange(len(points), dtype=np.int32).reshape(-1, 3))
-    drawn = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(points), faces)
-    drawn.vertex_colors = o3d.utility.Vector3dVector(colours)
+    mesh = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(points), faces)
+    mesh.vertex_colors = o3d.utility.Vector3dVector(colours)
     material = rendering.MaterialRecord()
     material.shader = "defaultUnlit"
-    return drawn, material
+    return mesh, material
 
 
-def _offer(box: Any, names: list[str]) -> None:
-    """Make names the entries of a box."""
+def _set_entries(box: Any, names: list[str]) -> None:
     if [box.get_item(i) for i in range(box.number_of_items)] != names:
         box.clear_items()
         for name in names:

@@ -1,9 +1,8 @@
 """The viewer in a window: Open3D over a `Session`.
 
-The fast preview (SceneWidget) and the picture (ImageWidget) share one letterboxed rectangle; a panel is on the right.
-While the picture comes late, because the model is slow or the scene large, the preview shows where the camera is.
-Everything here runs on the main thread, but for what the worker posts to it. Open3D ends its loop, or crashes, when a
-callback raises, so every callback goes through `_guarded`.
+The fast preview (SceneWidget) and the picture (ImageWidget) share one letterboxed rectangle; the panel is on the right.
+While the picture is late, the preview replaces it. Everything runs on the main thread; the worker posts its callbacks
+to it. An exception in a callback ends or crashes Open3D's loop, so every callback goes through `_guarded`.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialo
 
 TITLE = "RenderFormer"
 PANEL_EM = 22
-# A picture is put on the screen once more after this: of two updates between two redraws Open3D may lose the second.
+# The picture is drawn again after this time: Open3D may lose the second of two updates between two redraws.
 SETTLE_SECONDS = 0.3
 WARNING_COLOUR = (1.0, 0.7, 0.2)
 KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
-# Open3D's keys by the names of the table of actions.
+# Names of Open3D's keys in the table of actions.
 KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     KEY.ONE: "1", KEY.TWO: "2", KEY.THREE: "3", KEY.FOUR: "4", KEY.PLUS: "+", KEY.EQUALS: "=", KEY.MINUS: "-",
     KEY.LEFT_BRACKET: "[", KEY.RIGHT_BRACKET: "]", KEY.LEFT: "Left", KEY.RIGHT: "Right", KEY.UP: "Up", KEY.DOWN: "Down",
@@ -44,7 +43,7 @@ KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
 class Window:
-    """One open window; `Session` callbacks are taken over until it closes."""
+    """One open window; it sets the callbacks of the session until it closes."""
 
     def __init__(self, session: Session, width: int = 1200, height: int = 800) -> None:
         self.session, self.panel = session, Panel(session)
@@ -53,12 +52,12 @@ class Window:
         self.dialog: Any = None
         self.message = ""
         self._ctrl = False
-        # Whether the window system asked to close, which Open3D does for Escape, too, before it reports that key.
-        self._close_asked = False
-        # When the picture is put on the screen once more.
-        self._settle: float | None = None
+        # Whether a close request waits for an answer. Open3D sends one for Escape, too, before it reports the key.
+        self._close_requested = False
+        # Time of the second drawing of the picture.
+        self._redraw_time: float | None = None
         self._folder = Path.cwd()
-        # What the picture was drawn from.
+        # The state that the picture shows.
         self._drawn: tuple[Any, ...] = ()
         self._picture: UInt8Array | None = None
         self.window = gui.Application.instance.create_window(TITLE, width, height)
@@ -66,8 +65,8 @@ class Window:
         self._build_panel()
         self._build_menu()
         self.window.set_on_layout(self._guarded(self._layout))
-        self.window.set_on_close(self._asked_to_close)
-        self.window.set_on_key(self._guarded(self._note_key, False))
+        self.window.set_on_close(self._on_close)
+        self.window.set_on_key(self._guarded(self._window_key, False))
         self.window.set_on_tick_event(self._guarded(self._tick, False))
         session.on_frame = lambda frame: self._post(self._framed)
         session.on_error = session.on_done = lambda line: self._post(lambda: self._say(line))
@@ -76,7 +75,7 @@ class Window:
         session.request()
 
     def _guarded(self, action: Callable[..., Any], result: Any = None) -> Callable[..., Any]:
-        """A callback that never raises: errors become the status line."""
+        """A callback that never raises; errors go to the status line."""
 
         def run(*values: Any) -> Any:
             if self.closed:
@@ -91,17 +90,15 @@ class Window:
         return run
 
     def _post(self, action: Callable[[], None]) -> None:
-        """Run on the main thread; touching a widget after the loop has ended would crash."""
+        """Run on the main thread, unless the window is closed: using a widget after the loop has ended would crash."""
         if not self.closed:
             gui.Application.instance.post_to_main_thread(self.window, self._guarded(action))
-
-    # Building
 
     def _build_view(self) -> None:
         self.scene, self.image = gui.SceneWidget(), gui.ImageWidget()
         self.preview = PreviewScene(self.scene, self.window.renderer)
-        # What no widget covers is never cleared, and a dialog would leave its edges there. One widget behind both would
-        # come to the front at a press.
+        # Open3D never clears an area without a widget, so four widgets cover the margins. A single widget behind the
+        # others would come to the front at a press.
         self._margins = [gui.Vert() for _ in range(4)]
         for margin in self._margins:
             margin.background_color = gui.Color(0, 0, 0)
@@ -109,7 +106,7 @@ class Window:
             self.window.add_child(widget)
         for widget in (self.scene, self.image):
             widget.set_on_mouse(self._guarded(self._mouse, CONSUMED))
-            # Keys go to the widget in focus, so that what is typed into a field does nothing else.
+            # Keys go to the focused widget, so that typing into a field triggers no action.
             widget.set_on_key(self._guarded(self._key, CONSUMED))
 
     def _build_panel(self) -> None:
@@ -120,7 +117,7 @@ class Window:
         self._column.add_child(self._status)
         self._column.add_child(self._warnings)
         self.controls = ControlWidgets(self.panel, self._column, em, self._change, self._guarded)
-        # What is going on, at the foot of the panel, while something is.
+        # Activity at the foot of the panel.
         self._busy, self._progress, self._cancel = gui.Label(""), gui.ProgressBar(), gui.Button("cancel")
         self._cancel.vertical_padding_em = 0
         self._cancel.set_on_clicked(self._guarded(self.session.cancel_task))
@@ -139,10 +136,8 @@ class Window:
             bar.add_menu(title, menu)
         gui.Application.instance.menubar = bar
 
-    # What a person does
-
     def perform(self, action: Action) -> None:
-        """Do what a key or a menu entry asks for."""
+        """Perform the action of a key or a menu entry."""
         run, ask = action.run, action.ask
         if run is not None:
             self._apply(action.name, lambda: run(self.panel))
@@ -153,7 +148,7 @@ class Window:
         self._apply(control.label, lambda: control.set(self.panel, value))
 
     def _apply(self, title: str, action: Callable[[], object]) -> None:
-        """Do what a person asked for, tell the line that it returns, and show what is true afterwards."""
+        """Run an action, show the line that it returns, and refresh the window."""
         self.message = ""
         try:
             line = action()
@@ -178,10 +173,10 @@ class Window:
             self._refresh()
         return CONSUMED
 
-    def _note_key(self, event: Any) -> bool:
-        """Watch the keys that matter wherever the focus is."""
+    def _window_key(self, event: Any) -> bool:
+        """Handle Escape and Ctrl, whatever widget has the focus."""
         if event.key == KEY.ESCAPE:
-            self._close_asked = False
+            self._close_requested = False
             if event.type == gui.KeyEvent.Type.DOWN and self.dialog is not None:
                 self._end_dialog()
         if event.key in (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL):
@@ -196,18 +191,16 @@ class Window:
 
     def _tick(self) -> bool:
         self._show_activity()
-        if self.panel.judge() or (self._settle is not None and time.monotonic() > self._settle):
-            self._settle = None
+        if self.panel.update_late() or (self._redraw_time is not None and time.monotonic() > self._redraw_time):
+            self._redraw_time = None
             self._place_image()
             return True
         if self.panel.tick():
             self._refresh()
         return self.panel.turning or self.panel.playing
 
-    # Layout and drawing
-
     def rectangle(self) -> Rect:
-        """Where preview and picture are, in pixels of the window."""
+        """The rectangle of preview and picture in pixels of the window."""
         area = self.window.content_rect
         width = max(1, area.width - self._panel_width())
         box = letterbox(width, area.height, self.session.view_size[0] / self.session.view_size[1])
@@ -233,7 +226,7 @@ class Window:
         self._place_image()
 
     def _place_image(self) -> None:
-        """The picture over the preview: all of it, or in the split view what is right of the bar."""
+        """Draw the picture over the preview; in the split view, its part right of the bar."""
         box, panel = self.rectangle(), self.panel
         split = panel.kind == "split"
         column = min(round(panel.bar * box.width), box.width - 1) if split else 0
@@ -242,13 +235,13 @@ class Window:
         if self._picture is not None and self.image.visible:
             picture = np.zeros_like(self._picture) if split and panel.late else self._picture
             if split:
-                shown = right_of_bar(picture, box.width, box.height, column)
+                picture = right_of_bar(picture, box.width, box.height, column)
             else:
-                shown = np.array(resized(picture, box.width, box.height))
-            self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(shown)))
+                picture = np.array(resized(picture, box.width, box.height))
+            self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(picture)))
 
     def _draw(self) -> None:
-        """Put the picture on the screen where it differs from what is there."""
+        """Draw the picture if its state has changed."""
         panel, session = self.panel, self.session
         display = (session.tone_map, session.exposure, session.reference, session.view_size)
         drawn = (session.frame, panel.kind, panel.bar, panel.late, *display)
@@ -256,16 +249,16 @@ class Window:
             self._drawn = drawn
             self._picture = panel.picture()
             self._place_image()
-            self._settle = time.monotonic() + SETTLE_SECONDS
+            self._redraw_time = time.monotonic() + SETTLE_SECONDS
             self.window.post_redraw()
 
     def _framed(self) -> None:
-        self.panel.judge()
+        self.panel.update_late()
         self._draw()
         self._show_status()
 
     def _refresh(self) -> None:
-        """Write what is true into all controls, the preview and the picture."""
+        """Update controls, preview, picture and status."""
         box = self.rectangle()
         self.controls.fill()
         self.preview.update(self.session, box.width / box.height)
@@ -296,9 +289,9 @@ class Window:
 
     def _show_activity(self) -> None:
         activity, saving = self.session.activity(), self.session.task is not None
-        shown = activity is not None
-        if (shown, saving) != (self._busy.visible, self._cancel.visible):
-            self._busy.visible = self._progress.visible = shown
+        busy = activity is not None
+        if (busy, saving) != (self._busy.visible, self._cancel.visible):
+            self._busy.visible = self._progress.visible = busy
             self._cancel.visible = saving
             self.window.set_needs_layout()
         if activity is not None:
@@ -308,20 +301,18 @@ class Window:
                 self._busy.text, self._progress.value = text, share
                 self.window.post_redraw()
 
-    # Dialogs and files
-
     def ask_open(self, title: str, suffixes: Iterable[str]) -> None:
-        """Let a person choose a file to open."""
+        """Ask for a file and open it."""
         self._ask_file(FileRequest(title, tuple(suffixes), self.panel.open))
 
     def ask_save(self, save: Save) -> None:
-        """Let a person name a file, and save there."""
+        """Ask for a file name and save there."""
         save.check(self.session)
         title = f"Save {save.name}"
         self._ask_file(FileRequest(title, save.suffixes, lambda path: self.save(path, save.turn), saving=True))
 
     def ask_close(self) -> None:
-        """Close the window; a person is asked where something would be lost."""
+        """Close the window, after a question if something would be lost."""
         save = next(action for action in ACTIONS if action.name == "save scene")
         question = closing(self.session, lambda: self.perform(save), self._leave)
         if question is None:
@@ -371,26 +362,26 @@ class Window:
         self.window.close_dialog()
         self.window.post_redraw()
 
-    def _asked_to_close(self) -> bool:
-        """Whether the window may close at once; else it asks after this event, unless Escape caused it."""
-        self._close_asked = not self.closed
+    def _on_close(self) -> bool:
+        """Whether the window may close at once; else `ask_close` runs after this event, unless Escape caused it."""
+        self._close_requested = not self.closed
         self._post(self._answer_close)
         return self.closed
 
     def _answer_close(self) -> None:
-        if self._close_asked:
-            self._close_asked = False
+        if self._close_requested:
+            self._close_requested = False
             self.ask_close()
 
     def _leave(self) -> None:
-        """Close, and touch nothing of the window from here on."""
+        """Close the window; no callback touches it afterwards."""
         self.closed = True
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.window.close()
 
 
 def run(session: Session) -> None:
-    """Open a window on a session and wait until it is closed, or Ctrl-C."""
+    """Open a window and wait until it is closed, or Ctrl-C."""
     app = gui.Application.instance
     app.initialize()
     window = Window(session)
