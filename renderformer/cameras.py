@@ -1,4 +1,4 @@
-"""Which cameras of a scene to render: its own, one named by angles, or an orbit."""
+"""The choice of cameras to render: those of the scene, one given by angles, or an orbit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from renderformer.data.scene import Scene
 
 @dataclass(frozen=True)
 class CameraChoice:
-    """Which cameras to render.
+    """The cameras to render.
 
     Attributes:
         names: names or indices of the scene's cameras; all of them when empty.
-        angles: azimuth, elevation, distance, fov, as in `Camera.from_angles`; any of them makes one new camera, with
-            what is not given from the scene's first camera.
-        orbit: this many new cameras on a circle; starts at the azimuth of `angles`.
+        angles: azimuth, elevation, distance, fov, as in `Camera.from_angles`; any of them makes one new camera, which
+            takes the others from the scene's first camera.
+        orbit: count of new cameras on a circle, from the azimuth of `angles` on.
     """
 
     names: tuple[str, ...] = ()
@@ -29,22 +29,22 @@ class CameraChoice:
     orbit: int | None = None
 
     def stage_options(self) -> dict[str, Any]:
-        """Options of `load_scene` for a bare mesh; its stage makes the camera that `of_stage` starts from."""
+        """Options of `load_scene` for a bare mesh; staging makes the first camera for `of_stage`."""
         # Walls would hide the mesh from half of an orbit.
         return {**({"stage": "floor"} if self.orbit else {}), **self.angles}
 
     def of_stage(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
-        """`of_scene`, for a scene that was staged with `stage_options`, whose camera has the angles already."""
+        """`of_scene` for a scene that `stage_options` staged: its first camera has the angles already."""
         return replace(self, angles={}).of_scene(scene, place)
 
     def of_scene(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
         """The chosen cameras, each with its index in the scene or the orbit.
 
         Args:
-            place: names the scene in errors.
+            place: the scene's name in errors.
 
         Raises:
-            InputError: no such camera, or none at all.
+            InputError: an unknown camera, or a scene without cameras.
         """
         if self.orbit is not None:
             view, target = self._view(scene)
@@ -60,12 +60,12 @@ class CameraChoice:
         return list(enumerate(scene.cameras))
 
     def _view(self, scene: Scene) -> tuple[dict[str, float], list[float]]:
-        """Azimuth, elevation, distance and fov, and (3,) target of the first camera, changed by the given angles."""
+        """Azimuth, elevation, distance and fov of the first camera, replaced by `angles`, and its (3,) target."""
         view, target = {"azimuth": 0.0, "elevation": 20.0, "distance": 1.75, "fov": 37.5}, np.zeros(3)
         if scene.cameras:
             camera = scene.cameras[0]
             position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
-            # The camera turns about the point of its line of sight nearest to the vertical axis, if in front of it.
+            # The target is the point on the camera's axis nearest to the vertical axis, where that is in front of it.
             axes = slice(0, 2) if abs(forward[2]) < 0.999 else slice(0, 3)
             depth = -float(position[axes] @ forward[axes] / (forward[axes] @ forward[axes]))
             if depth > 1e-3:

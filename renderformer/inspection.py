@@ -1,4 +1,4 @@
-"""Facts about a scene and about this machine, as keys and values for `renderformer info` and for programs."""
+"""Facts about a scene and about this machine, as data for `renderformer info` and for programs."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def _rounded(values: list[float]) -> list[float]:
 
 
 def inspect_machine(device: str | None = None) -> dict[str, Any]:
-    """Versions, devices, which attention each stage takes there and why, and where the embedded model is.
+    """Versions, devices with the attention of each stage, and the folder of the embedded model.
 
     Args:
-        device: the only device to report attention for; every device of the machine by default.
+        device: to report attention for; every device of the machine by default.
 
     Raises:
-        InputError: a device that is not there.
+        InputError: an unavailable device.
     """
     import torch
 

@@ -27,8 +27,9 @@ from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
 from renderformer.viewer.video import write_video
 
 if TYPE_CHECKING:
+    from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
-    from renderformer.renderer import Cancel, Progress, Renderer
+    from renderformer.renderer import Cancel, Renderer
 
 T = TypeVar("T")
 # Gets `progress` and `cancel` as `Renderer.render` does; returns notes for the person.

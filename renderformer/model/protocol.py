@@ -5,8 +5,8 @@
     inputs = model.look(prepared.caster, camera, width, height)
     picture = model.view(encoded, c2w, fov, height, width, **inputs)
 
-`prepare` and `look` return NumPy arrays, which the caller passes to `encode` and `view` as tensors of the same names. Training stores these arrays beside the
-pictures and passes those that `scene_inputs` and `view_inputs` name.
+`prepare` and `look` return NumPy arrays, which the caller passes to `encode` and `view` as tensors of the same names.
+Training stores them beside the pictures and passes those that `scene_inputs` and `view_inputs` name.
 
 Shape suffixes: B scenes, N triangles, R registers, T = R + N tokens, D width, V views, h x w pixels.
 """
