@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from renderformer.data.arrays import Float32Array, Float64Array, UInt8Array
 from renderformer.data.errors import InputError
@@ -27,7 +26,7 @@ from renderformer.data.scene import Scene
 from renderformer.data.sets.manifest import Recipe
 from renderformer.data.sets.mitsuba import ReferenceScene, load_mitsuba
 from renderformer.data.sets.shards import ShardReader
-from renderformer.evaluation.metrics import display, flip, psnr, ssim
+from renderformer.evaluation.metrics import display_bytes, flip, psnr, ssim
 from renderformer.renderer import Renderer
 
 T = TypeVar("T")
@@ -152,7 +151,7 @@ def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progr
 
 def _contest(views: int, scenes: list[dict[str, _Entry]], references: Float32Array) -> Contest:
     truth = torch.from_numpy(references)
-    results, pictures = {}, {"reference": _display_bytes(truth)}
+    results, pictures = {}, {"reference": display_bytes(truth)}
     for method in scenes[0]:
         entries = [scene[method] for scene in scenes]
         drawn = torch.from_numpy(np.stack([entry.picture for entry in entries]))
@@ -163,12 +162,8 @@ def _contest(views: int, scenes: list[dict[str, _Entry]], references: Float32Arr
             "ssim": ssim(drawn, truth).double().numpy(),
             "flip": flip(drawn, truth).mean(axis=(1, 2), dtype=np.float64),
         }
-        pictures[method] = _display_bytes(drawn)
+        pictures[method] = display_bytes(drawn)
     return Contest(views, results, pictures)
-
-
-def _display_bytes(radiance: Tensor) -> UInt8Array:
-    return (display(radiance) * 255).round().byte().numpy()
 
 
 @dataclass(frozen=True)

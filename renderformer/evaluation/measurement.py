@@ -22,7 +22,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.sets.shards import SceneArrays, ShardReader
-from renderformer.evaluation.metrics import display, flat, flip, psnr, relative_mse, ssim, unlearned
+from renderformer.evaluation.metrics import display_bytes, flat, flip, psnr, relative_mse, ssim, unlearned
 from renderformer.model import Model
 from renderformer.renderer import Renderer
 from renderformer.training.dataset import Batch, Example, TrainingSet, collate
@@ -192,7 +192,7 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         if pictures:
             for method, picture in {"reference": reference, **drawings}.items():
                 if method in shown:
-                    shown[method].append((display(picture) * 255).round().byte().numpy())
+                    shown[method].append(display_bytes(picture))
         progress("evaluate", i + 1, len(data))
     reader = ShardReader(data.folder)
     return Measurement(

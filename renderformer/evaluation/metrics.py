@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from renderformer.data.arrays import Float32Array
+from renderformer.data.arrays import Float32Array, UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.rays.channels import RGB
 
@@ -25,6 +25,11 @@ OUTLIERS = 0.001
 def display(radiance: Tensor) -> Tensor:
     """clamp(x, 0, 1)^(1/2.2)."""
     return radiance.clamp(0, 1) ** (1 / 2.2)
+
+
+def display_bytes(radiance: Tensor) -> UInt8Array:
+    """Display values as uint8, 0 … 255."""
+    return (display(radiance) * 255).round().byte().numpy()
 
 
 def psnr(picture: Tensor, reference: Tensor) -> Tensor:

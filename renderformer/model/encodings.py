@@ -81,7 +81,7 @@ def log_emission(texture: Tensor, channel_dim: int) -> Tensor:
 
 
 class TextureEncoder(nn.Linear):
-    """Materials to (B, N, D), a product with the flattened patch; `log_light` first takes `log_emission` of it."""
+    """One linear layer for materials, uniform or in patches; with `log_light` it takes the logarithm of emission."""
 
     def __init__(self, channels: int, patch: int, width: int, log_light: bool) -> None:
         super().__init__(channels * patch**2, width)
@@ -91,9 +91,13 @@ class TextureEncoder(nn.Linear):
         """Encode the materials of B scenes.
 
         Args:
-            texture: (B, N, C, P, P), any size when P is 1, whose [0, 0] entry counts; or (B, N, C) uniform materials.
+            texture: (B, N, C) uniform materials, or (B, N, C, P, P) patches; a model with P = 1 takes patches of any
+                size and reads their entry [0, 0].
             patches: (K, C, P, P) patches that replace some of the uniform materials.
             patch_index: (B, N) integers, the patch of each triangle; -1 for its uniform material.
+
+        Returns:
+            (B, N, D).
 
         Raises:
             InputError: patches of another size than P x P.
@@ -109,9 +113,9 @@ class TextureEncoder(nn.Linear):
         return torch.where(patch_index[..., None] >= 0, patch_KD[patch_index.clamp(min=0)], hidden_BND)
 
     def uniform_weight(self) -> Tensor:
-        """(D, C) the weight summed over the entries of a triangle, i + j <= P, where alone a uniform patch is not zero.
+        """(D, C) sum of the weight over the entries i + j <= P of a patch; a uniform patch is zero elsewhere.
 
-        It costs less than a thousandth of encoding 4096 triangles, so it is not stored beside the weight.
+        It costs less than a thousandth of encoding 4096 triangles, so it is not stored.
         """
         index = torch.arange(self.patch, device=self.weight.device)
         inside = (index[:, None] + index[None, :] <= self.patch).to(self.weight.dtype).flatten()
@@ -127,7 +131,7 @@ class TextureEncoder(nn.Linear):
 
 
 def zero_padding(x: Tensor, mask_BN: Tensor) -> Tensor:
-    """(B, N, ...) with zeros in the padding, whose NaN would survive a product with a weight of zero."""
+    """`x` (B, N, ...) with zeros in the padding, where a NaN would survive a product with a weight of zero."""
     return x.masked_fill(~mask_BN.reshape(*mask_BN.shape, *[1] * (x.ndim - 2)), 0.0)
 
 

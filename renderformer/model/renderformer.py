@@ -149,16 +149,19 @@ class RenderFormer(Network):
         """
         batch, views = c2w.shape[:2]
         c2w_M44, fov_M = c2w.float().flatten(0, 1), fov.float().reshape(-1)
+
         positions_MT9 = encoded.positions_world.repeat_interleave(views, dim=0)
         if self.config.turn_to_cam_coord:
             positions_MT9 = to_camera_space(positions_MT9, c2w_M44)
             c2w_M44 = torch.eye(4, device=c2w.device).expand_as(c2w_M44)
+
         multiple = self.config.size_multiple
         padded = -(-height // multiple) * multiple, -(-width // multiple) * multiple
         rays_Mhw3 = ray_directions(c2w_M44, fov_M, (height, width), padded)
         raw_MChw = self.view_transformer(
             rays_Mhw3, c2w_M44[:, :3, 3], encoded.tokens, positions_MT9, encoded.mask, before_layer
         )
+
         picture_MChw = F.elu(raw_MChw.float()[..., :height, :width], alpha=_ELU_ALPHA)
         if not self.config.use_ldr:
             picture_MChw = 10.0**picture_MChw - 1.0

@@ -92,15 +92,7 @@ class Trainer:
         # Augmentation permutes the colour channels, so one of separate channels is a random sample at a third of the
         # cost.
         one_channel = self.model.separate_channels and config.augment
-        # No weight decay for gains, biases and tokens.
-        matrices = [p for p in self.model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
-        others = [p for p in self.model.parameters() if p.ndim < 2 or p.shape[0] == 1]
-        self.adam = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.adam = _adamw(self.model, config)
         self.objective, self.optimizer = self.accelerator.prepare(
             Objective(self.model, config.loss, one_channel), self.adam
         )
@@ -197,15 +189,8 @@ class Trainer:
         smallest = self.data[0].resolution
         sets = [part for part in self.data if all_sizes or part.resolution == smallest]
         config, accelerator = self.config, self.accelerator
-        steps = Steps(
-            sets,
-            config.seed,
-            config.batch,
-            config.views,
-            config.augment,
-            accelerator.process_index,
-            accelerator.num_processes,
-        )
+        process, processes = accelerator.process_index, accelerator.num_processes
+        steps = Steps(sets, config.seed, config.batch, config.views, config.augment, process, processes)
         on_gpu = accelerator.device.type == "cuda"
         # A run with a budget of time has no last step.
         numbers = range(self.step, self.step + (1 << 40))
@@ -364,6 +349,14 @@ def make_accelerator(precision: str) -> Accelerator:
             fast = torch.backends.cpu.get_cpu_capability() == "AVX512"
         precision = "bf16" if fast else "fp32"
     return Accelerator(mixed_precision={"bf16": "bf16", "fp32": "no"}[precision])
+
+
+def _adamw(model: RenderFormer | ShadingModel, config: TrainingConfig) -> torch.optim.AdamW:
+    """The optimizer, without weight decay for gains, biases and tokens."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
+    others = [p for p in model.parameters() if p.ndim < 2 or p.shape[0] == 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def _decaying(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
