@@ -171,7 +171,7 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
     """
     ambient = AMBIENT_LEVELS[int(_ambient_decibels(data, progress).mean(axis=0).argmax())]
     scores: dict[str, dict[str, list[Float64Array]]] = {m: {k: [] for k in METRICS} for m in METHODS}
-    shown: dict[str, list[UInt8Array]] = {"reference": [], "model": [], "best_ambient": []}
+    images: dict[str, list[UInt8Array]] = {"reference": [], "model": [], "best_ambient": []}
     errors: dict[str, list[Float16Array]] = {"model": [], "best_ambient": []}
     for i in range(len(data)):
         batch = collate([data[i]])
@@ -191,8 +191,8 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
                 errors[method].append(maps.astype(np.float16))
         if pictures:
             for method, picture in {"reference": reference, **drawings}.items():
-                if method in shown:
-                    shown[method].append(display_bytes(picture))
+                if method in images:
+                    images[method].append(display_bytes(picture))
         progress("evaluate", i + 1, len(data))
     reader = ShardReader(data.folder)
     return Measurement(
@@ -201,7 +201,7 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         scenes=tuple(SceneFacts.of(reader.scene(i)) for i in range(len(data))),
         ambient=ambient,
         scores={m: {k: np.stack(values) for k, values in by_metric.items()} for m, by_metric in scores.items()},
-        pictures={m: np.stack(values) for m, values in shown.items() if values},
+        pictures={m: np.stack(values) for m, values in images.items() if values},
         errors={m: np.stack(values) for m, values in errors.items() if values},
     )
 

@@ -78,7 +78,7 @@ class RenderFormer(Network):
         height: int,
         width: int,
     ) -> Tensor:
-        """`view` of `encode`; shapes as there."""
+        """Both stages in one call; arguments as in `encode` and `view`."""
         return self.view(self.encode(triangles, texture, mask, vn), c2w, fov, height, width)
 
     def encode(

@@ -12,7 +12,7 @@ from torch import Tensor
 from renderformer.data.rays.channels import MONOCHROME
 
 # The network draws at least this many pixels on the shorter side. Its predictions are smooth except at edges, which the
-# feature images hold in full resolution (docs/embedded-model.md has what is lost and gained).
+# feature images hold in full resolution (docs/embedded-model.md measures the loss and the gain).
 NETWORK_SIDE = 128
 # How fast the weight of a coarse value falls with its distance from the pixel's surface (relative to the distance of
 # the camera) and with the angle between their normals.
