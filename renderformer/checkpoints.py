@@ -17,7 +17,7 @@ from torch import Tensor
 
 from renderformer.config import Config, ShadingConfig, config_from_dict
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
+from renderformer.data.files import atomic_path, make_folder
 from renderformer.model import RenderFormer, ShadingModel
 
 CONFIG_FILE = "config.json"
@@ -133,10 +133,7 @@ def save_model(
     if dtype not in _DTYPES:
         raise ValueError(f"dtype {dtype} cannot be stored; use one of {', '.join(map(str, _DTYPES))}")
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(folder, f"cannot make the folder, {error.strerror or error}") from None
+    make_folder(folder)
     tensors = {}
     for name, tensor in model.state_dict().items():
         stored = tensor.detach().to("cpu", torch.float32 if name.endswith("rope_emb.freqs") else dtype)

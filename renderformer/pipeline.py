@@ -6,7 +6,6 @@ Shape suffixes: B scenes, N triangles (padded), V views, h x w pixels, C colour 
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -85,18 +84,15 @@ class RenderFormerRenderingPipeline:
             InputError: a wrong shape, dtype or resolution.
         """
         self._check(triangles, texture, mask, vn, c2w, fov, resolution, torch_dtype)
+        device = self.device.type
+        exact = torch_dtype == torch.float32 or (torch_dtype == torch.float16 and device == "cpu")
         with torch.no_grad():
-            with self._triangle_stage(torch_dtype):
+            with torch.autocast(device, torch_dtype, enabled=not exact):
                 encoded = self.model.encode(triangles, texture, mask, vn)
-            with torch.autocast(self.device.type, enabled=False):
+            with torch.autocast(device, enabled=False):
                 return self.model.view(encoded, c2w, fov, resolution, resolution)
 
     __call__ = render
-
-    def _triangle_stage(self, dtype: torch.dtype) -> AbstractContextManager[object]:
-        if dtype == torch.float32 or (dtype == torch.float16 and self.device.type == "cpu"):
-            return torch.autocast(self.device.type, enabled=False)
-        return torch.autocast(self.device.type, dtype=dtype)
 
     def _check(
         self,

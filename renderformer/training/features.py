@@ -24,7 +24,7 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float16Array, Float32Array
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
+from renderformer.data.files import atomic_path, make_folder
 from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.tokens import lit_tokens
@@ -138,10 +138,7 @@ def prepared_shards(
     """
     name = f"features-{FEATURE_VERSION}-{token_triangles}" if rays else f"pictures-{FEATURE_VERSION}"
     cache = folder / name
-    try:
-        cache.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(cache, f"cannot make this folder, {error.strerror or error}") from None
+    make_folder(cache)
     paths = [path for path in shard_paths(folder) if path.stem not in known][:limit]
     caches = [cache / f"{path.stem}.npz" for path in paths]
     ready: dict[Path, PreparedShard] = {}

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from renderformer.checkpoints import build_model, save_model
 from renderformer.config import Config, config_from_dict
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
+from renderformer.data.files import atomic_path, make_folder
 from renderformer.evaluation.measurement import baselines, evaluate
 from renderformer.model import RenderFormer, ShadingModel
 from renderformer.training.config import TrainingConfig
@@ -78,10 +78,7 @@ class Trainer:
             )
         self.config, self.held_out, self.out, self.loaders = config, held_out, out, loaders
         self.data = sorted(data, key=lambda part: part.resolution)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(out, f"cannot make this folder, {error.strerror or error}") from None
+        make_folder(out)
         torch.manual_seed(config.seed)
         self.model = build_model(config_from_dict(config.model, "model"))
         if init is not None:
