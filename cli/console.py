@@ -42,11 +42,12 @@ def emit_json(result: dict[str, Any]) -> None:
 def explain(error: BaseException) -> InputError:
     """The InputError for any exception; an InputError is returned as it is."""
     from renderformer.data.errors import InputError, one_line
+    from renderformer.memory import is_out_of_memory
 
     if isinstance(error, InputError):
         return error
     text = one_line(str(error))[:160]
-    if _out_of_memory(error):
+    if is_out_of_memory(error):
         remedy = "lower --resolution or --budget, render fewer cameras at once, or choose another --device"
         return InputError("", "out of memory", f"{remedy} ({text or 'no details'})")
     if isinstance(error, OSError):
@@ -58,15 +59,6 @@ def explain(error: BaseException) -> InputError:
         return InputError("", f"the package {error.name} is not installed", remedy)
     remedy = "set RENDERFORMER_DEBUG=1 to see where, and report it"
     return InputError("", f"internal error, {type(error).__name__}: {text}", remedy)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # The class name serves, since torch may not be loaded. Its CPU allocator raises a plain RuntimeError, which differs
-    # from others by its text only.
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and (type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "alloc" in str(error))
-    )
 
 
 def debugging() -> bool:

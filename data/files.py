@@ -110,3 +110,11 @@ def swapped(temporary: Path, folder: Path) -> Iterator[None]:
             os.replace(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents where they are missing; raise InputError where that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(folder, f"cannot make this folder, {error.strerror or error}") from None

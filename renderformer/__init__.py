@@ -1,7 +1,7 @@
 """RenderFormer: a triangle mesh in, a globally lit picture out (arXiv 2505.21925).
 
-The names below are the whole public interface. They resolve lazily (PEP 562), so importing the package, or one part of
-it, does not load the others, and never opens the network.
+The names below are the whole public interface. They resolve lazily (PEP 562): an import loads no other part of the
+package and never opens the network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ _HOME = {
     "RenderFormerRenderingPipeline": "renderformer.pipeline",
     "Renderer": "renderformer.renderer",
     "Scene": "renderformer.data.scene",
-    # The viewer is a floor above; only its name is known here.
     "view": "renderformer.viewer.launch",
 }
 

@@ -1,4 +1,4 @@
-"""Which cameras of a scene to render: its own, one named by angles, or an orbit."""
+"""The choice of cameras to render: those of the scene, one given by angles, or an orbit."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class CameraChoice:
         """The chosen cameras, each with its index in the scene or the orbit.
 
         Args:
-            place: names the scene in errors.
+            place: the scene's name in errors.
 
         Raises:
-            InputError: no such camera, or none at all.
+            InputError: an unknown camera, or a scene without cameras.
         """
         if self.orbit is not None:
             view, target = self._view(scene)

@@ -1,7 +1,4 @@
-"""Where a scene leaves the range that a model was trained on, and what to do about it.
-
-World frame: right-handed, Z up, scene units. Shapes: N triangles, L light triangles.
-"""
+"""Checks of a scene against the trained range of a model, in scene units, Z up."""
 
 from __future__ import annotations
 
@@ -17,20 +14,17 @@ from renderformer.data.geometry.triangles import open_edges
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 from renderformer.data.trained_range import Span, TrainedRange
 
-# Room for float16 materials and for coordinates that went through a text file.
+# Tolerance for the rounding of float16 materials and of coordinates in text files.
 _SLACK = 0.01
 
 
 def check_scene(scene: Scene, trained: TrainedRange = V1) -> list[str]:
-    """Warnings, one line each with the value and the remedy, for what a model was not trained on.
+    """Warnings where a scene leaves the trained range, one line each, with the value and the remedy.
 
-    Cameras are checked too; a scene without any is not a fault, since they can be given to `render`.
+    A scene without cameras is no fault, since `render` takes cameras too.
 
     Args:
-        trained: what the model was trained on (`Renderer.config.trained`); the released models' by default.
-
-    Returns:
-        Empty when the scene lies inside the trained range.
+        trained: of the model, `Renderer.config.trained`; by default that of the released models.
     """
     lights = np.isin(np.arange(len(scene)), scene.light_triangles)
     geometry = scene.triangles[~lights]
@@ -45,16 +39,16 @@ def check_scene(scene: Scene, trained: TrainedRange = V1) -> list[str]:
 
 
 def _check_geometry(count: int, geometry: Float32Array, trained: TrainedRange) -> Iterator[str]:
-    most = trained.triangles
-    if most is not None and count > 2 * most:
-        yield f"{count} triangles, trained on up to {most}; lower --budget or simplify the meshes"
-    elif most is not None and count > most:
+    limit = trained.triangles
+    if limit is not None and count > 2 * limit:
+        yield f"{count} triangles, trained on up to {limit}; lower --budget or simplify the meshes"
+    elif limit is not None and count > limit:
         yield (
-            f"{count} triangles, trained on up to {most} (twice that usually works); "
+            f"{count} triangles, trained on up to {limit} (twice that usually works); "
             "lower --budget if the picture shows faults"
         )
     if not len(geometry):
-        yield "only lights and nothing to light; add an object"
+        yield "lights only, without an object; add one"
         return
     low, high = geometry.min((0, 1)), geometry.max((0, 1))
     if max(-low.min(), high.max()) > trained.box + _SLACK:
@@ -76,15 +70,15 @@ def _check_geometry(count: int, geometry: Float32Array, trained: TrainedRange) -
 def _check_closed(scene: Scene, trained: TrainedRange) -> Iterator[str]:
     if not trained.watertight:
         return
-    # Stages are planes in the training too, so only bodies count.
+    # Training scenes have stages of open planes.
     counts = {
         mesh.name: _open_edges(mesh, trained.box) for mesh in scene.objects if not mesh.emits and not _is_flat(mesh)
     }
-    opened = {name: count for name, count in counts.items() if count}
-    if opened:
-        name, count = max(opened.items(), key=lambda item: item[1])
+    open_objects = {name: count for name, count in counts.items() if count}
+    if open_objects:
+        name, count = max(open_objects.items(), key=lambda item: item[1])
         yield (
-            f"{len(opened)} of {len(counts)} objects are not watertight (most in {name!r}: {count} open edges), "
+            f"{len(open_objects)} of {len(counts)} objects are not watertight (most in {name!r}: {count} open edges), "
             "trained on closed objects; close the holes if the picture shows faults there"
         )
 
@@ -96,14 +90,14 @@ def _is_flat(mesh: Mesh) -> bool:
 
 
 def _open_edges(mesh: Mesh, box: float) -> int:
-    """Edges that are not run through equally often in both directions, but for those on the border of the box."""
+    """Count of open edges (`geometry.triangles.open_edges`) off the border of the box."""
     low, high = mesh.bounds.astype(np.float64)
     # Corners closer than a millionth of the object are one vertex.
     scale = 1e6 / max(float((high - low).max()), 1e-12)
     grid = np.round((mesh.triangles.reshape(-1, 3) - low) * scale).astype(np.int64)
     vertices, corners = np.unique(grid, axis=0, return_inverse=True)
     rims = open_edges(corners.reshape(-1, 3))
-    # A stage baked into the object ends on the border of the box.
+    # A stage that is part of the object ends on the border of the box.
     on_border = (np.abs(np.abs(vertices[rims] / scale + low) - box) < 1e-4).any(axis=2).all(axis=1)
     return int((~on_border).sum())
 
@@ -162,7 +156,7 @@ def _check_lights(
             "channels of the picture"
         )
     total = float(emission.max(axis=1).sum())
-    if trained.emission is not None and not _holds(trained.emission, total):
+    if trained.emission is not None and not _within(trained.emission, total):
         yield (
             f"the emission of all lights sums to {total:.4g}, trained on {_span(trained.emission)}; scale it into that "
             "range and the picture back by the same factor"
@@ -192,16 +186,16 @@ def _inside(points: Float32Array, geometry: Float32Array) -> BoolArray:
     return np.asarray(inside.all(axis=1))
 
 
-def _holds(span: Span, values: npt.ArrayLike) -> BoolArray:
+def _within(span: Span, values: npt.ArrayLike) -> BoolArray:
     return (np.asarray(values) >= span[0] * (1 - _SLACK)) & (np.asarray(values) <= span[1] * (1 + _SLACK))
 
 
-def _outside_range(values: npt.NDArray[np.floating], span: Span | None, what: str, remedy: str) -> Iterator[str]:
-    if span is None or _holds(span, values).all():
+def _outside_range(values: npt.NDArray[np.floating], span: Span | None, subject: str, remedy: str) -> Iterator[str]:
+    if span is None or _within(span, values).all():
         return
-    outside = values[~_holds(span, values)]
+    outside = values[~_within(span, values)]
     extreme = outside[np.argmax(np.abs(outside - sum(span) / 2))]
-    yield f"{len(outside)} of {len(values)} {what.format(f'{extreme:.3g}')}, trained on {_span(span)}; {remedy}"
+    yield f"{len(outside)} of {len(values)} {subject.format(f'{extreme:.3g}')}, trained on {_span(span)}; {remedy}"
 
 
 def _span(span: Span) -> str:

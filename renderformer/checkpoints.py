@@ -1,7 +1,6 @@
-"""Loading and saving of models: a folder with `config.json` and `model.safetensors`.
+"""Models as folders with `config.json` and `model.safetensors`: the format of the released checkpoints.
 
-The format is that of the released checkpoints (spec/model.md, "Checkpoint files"). Names and shapes are strict both
-ways: a tensor that is missing, extra or of the wrong shape is an error, never a random or ignored weight.
+A missing, extra or misshapen tensor is an error. Source: spec/model.md, "Checkpoint files".
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from renderformer.config import Config, ShadingConfig, config_from_dict
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
+from renderformer.data.files import atomic_path, make_folder
 from renderformer.model import RenderFormer, ShadingModel
 
 CONFIG_FILE = "config.json"
@@ -28,11 +27,11 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What the files of a checkpoint hold.
+    """The content of a checkpoint.
 
     Attributes:
-        config: the content of `config.json`, with the defaults of what it leaves out.
-        parameters: numbers in all tensors; tensors: how many there are; types: as safetensors names them.
+        config: of `config.json`, with defaults for missing keys.
+        parameters: count of numbers in all tensors; tensors: count of tensors; types: safetensors' names.
         bytes: size of the weights' file.
     """
 
@@ -52,11 +51,11 @@ def load_model(
         source: a folder with `config.json` and `model.safetensors`; or the id of a Hugging Face repository
             ("owner/name"); or None for the model that is part of this package.
         revision: branch, tag or commit of the repository; only with an id.
-        offline: use only files that were downloaded before; also when the variable HF_HUB_OFFLINE is 1.
+        offline: use only downloaded files, as with the environment variable HF_HUB_OFFLINE=1.
 
     Raises:
-        InputError: the source does not exist or cannot be reached, a file is missing or damaged, the configuration asks
-            for a feature that is not supported, or the tensors are not exactly those of the configuration.
+        InputError: the source does not exist or cannot be reached, a file is missing or damaged, the configuration has
+            an unsupported feature, or the tensors do not match the configuration.
     """
     folder = find_checkpoint(source, revision=revision, offline=offline)
     config = read_config(folder)
@@ -67,7 +66,7 @@ def load_model(
     except RuntimeError as error:
         raise InputError(folder / CONFIG_FILE, f"asks for an impossible size ({_one_line(error)})") from None
     _check_names_and_shapes(model.state_dict(), tensors, folder / WEIGHTS_FILE)
-    # The tensors become the parameters: a second copy of a large model is never made.
+    # `assign` makes the tensors the parameters, so that a large model is in memory once.
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     return model.eval()
 
@@ -80,7 +79,7 @@ def build_model(config: Config) -> RenderFormer | ShadingModel:
 def find_checkpoint(
     source: str | os.PathLike[str] | None = None, *, revision: str | None = None, offline: bool = False
 ) -> Path:
-    """The folder of a checkpoint, downloaded if need be; arguments and errors as in `load_model`."""
+    """The folder of a checkpoint, downloaded if necessary; arguments and errors as in `load_model`."""
     if source is None:
         folder = Path(str(importlib.resources.files("renderformer"))) / "weights" / "embedded"
         if not folder.is_dir():
@@ -100,7 +99,7 @@ def read_config(folder: Path) -> Config:
     """The configuration of a checkpoint folder.
 
     Raises:
-        InputError: no file, not JSON, or what `config_from_dict` refuses.
+        InputError: no file, not JSON, or refused by `config_from_dict`.
     """
     path = folder / CONFIG_FILE
     try:
@@ -119,12 +118,12 @@ def save_model(
 ) -> None:
     """Write `config.json` and `model.safetensors`, each whole or not at all.
 
-    A V1 model saved in float32 is what the original program loads; its configuration has no key that program lacks.
+    The original program loads a V1 model that is saved in float32.
 
     Args:
-        model: the model to write.
-        folder: made when it does not exist; files of these names in it are replaced.
-        dtype: the stored type: float32 (also None), float16 or bfloat16. RoPE frequencies stay float32.
+        model: to be written.
+        folder: made if missing; its files of these names are replaced.
+        dtype: the stored type, float32 (also None), float16 or bfloat16. RoPE frequencies stay float32.
 
     Raises:
         InputError: the folder cannot be made or written, or a weight is not finite in `dtype`.
@@ -134,10 +133,7 @@ def save_model(
     if dtype not in _DTYPES:
         raise ValueError(f"dtype {dtype} cannot be stored; use one of {', '.join(map(str, _DTYPES))}")
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(folder, f"cannot make the folder, {error.strerror or error}") from None
+    make_folder(folder)
     tensors = {}
     for name, tensor in model.state_dict().items():
         stored = tensor.detach().to("cpu", torch.float32 if name.endswith("rope_emb.freqs") else dtype)
@@ -151,14 +147,14 @@ def save_model(
 
     with atomic_path(folder / WEIGHTS_FILE) as path:
         save_file(tensors, path, metadata={"format": "pt"})
-        # safetensors makes files that only their owner can read, which a shared or packaged model is not meant to be.
+        # safetensors makes files that only their owner can read; others read a shared or packaged model.
         path.chmod(0o644)
     with atomic_path(folder / CONFIG_FILE) as path:
         path.write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def inspect_checkpoint(folder: Path) -> CheckpointFacts:
-    """What a checkpoint folder holds, from the headers of its files.
+    """The facts of a checkpoint folder, without reading its tensors.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -235,12 +231,12 @@ def _download(repository: str, revision: str | None, offline: bool) -> Path:
     where = f"{repository} @ {revision}" if revision else repository
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise InputError(repository, "no such folder, and not a Hub id of the form owner/name")
-    # Its warnings about every retry would bury the one line that counts.
+    # The Hub's warnings about each retry would bury the error message.
     verbosity = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()
     try:
         folder = Path(hf_hub_download(repository, CONFIG_FILE, revision=revision, local_files_only=offline)).parent
-        # The folder is named after the commit; asking for that one keeps the two files together.
+        # The folder is named after the commit, which the weights must share.
         hf_hub_download(repository, WEIGHTS_FILE, revision=folder.name, local_files_only=offline)
     except LocalEntryNotFoundError as error:
         if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
@@ -270,6 +266,6 @@ def _download(repository: str, revision: str | None, offline: bool) -> Path:
 
 
 def _one_line(error: BaseException) -> str:
-    """An error's message, short enough for a line of ours."""
-    text = " ".join(str(error).split())
-    return text[:160] or type(error).__name__
+    """The message of an error of another library, short enough to quote."""
+    message = " ".join(str(error).split())
+    return message[:160] or type(error).__name__

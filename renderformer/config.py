@@ -1,8 +1,7 @@
-"""The configuration of each model: the flat keys of `config.json`, checked when made.
+"""The configurations of the models, as the flat keys of `config.json`.
 
-`ModelConfig` is the paper's model, `ShadingConfig` this package's extension of it (docs/embedded-model.md);
-`config_from_dict` chooses between them. Source of the keys, their meaning and their defaults (RenderFormer V1 base):
-spec/model.md.
+`ModelConfig` is the paper's model, `ShadingConfig` this package's extension of it (docs/embedded-model.md). Source of
+the keys and of their defaults (RenderFormer V1 base): spec/model.md.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from renderformer.data.rays.channels import RGB
 from renderformer.data.trained_range import TrainedRange
 
 V1 = TrainedRange()
-# The embedded model: rays see geometry and direct light exactly, and the picture scales exactly with each colour of the
-# light. docs/embedded-model.md has what leaving each rule costs; benchmarks/trained_range.py measures it.
+# Ray casting makes geometry and direct light exact, and the picture is linear in each colour of the light.
+# docs/embedded-model.md has the cost of leaving each range; benchmarks/trained_range.py measures it.
 EMBEDDED = TrainedRange(
     triangles=None,
     light_distance=None,
@@ -37,14 +36,14 @@ EMBEDDED = TrainedRange(
 
 
 def _trained_range(value: object) -> object:
-    """A TrainedRange of the object that `config.json` holds."""
+    """The TrainedRange of an object in `config.json`."""
     if not isinstance(value, Mapping):
         return value
     unknown = value.keys() - {field.name for field in dataclasses.fields(TrainedRange)}
     if unknown:
         raise InputError("", f"{min(unknown)} is not a known key", "use the attributes of TrainedRange")
     try:
-        # In JSON a list stands for a tuple and an object for a dataclass, also where types are strict.
+        # Strict types accept a list as a tuple only in JSON.
         return TypeAdapter(TrainedRange).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -52,21 +51,21 @@ def _trained_range(value: object) -> object:
 
 
 Size: TypeAlias = Annotated[int, Field(ge=1, le=65536)]
-# The bound keeps a damaged file from building for hours.
+# A damaged file must not build a model for hours.
 Layers: TypeAlias = Annotated[int, Field(ge=1, le=1024)]
 Frequencies: TypeAlias = Annotated[int, Field(ge=0, le=64)]
 Norm: TypeAlias = Literal["rms_norm", "layer_norm"]
 
 
 class TransformerConfig(Declared):
-    """What the two models have in common: sizes and switches of the triangle stage and of the view stage's layers.
+    """Sizes and switches of the triangle stage and of the view stage's layers, which both models have.
 
     Raises:
-        InputError: a value of the wrong type, out of range, or a combination that no model can have.
+        InputError: a value of the wrong type or out of range, or an impossible combination.
     """
 
     declared_place: ClassVar[str] = "config"
-    # Channels of the feature images that the model takes, 0 for none.
+    # Channels of the feature images, 0 for a model without them.
     pixel_channels: ClassVar[int] = 0
     # Keys of `config.json` that name the model, with their values.
     file_keys: ClassVar[dict[str, Any]] = {}
@@ -114,12 +113,12 @@ class TransformerConfig(Declared):
 
     @property
     def view_rope_num_freqs(self) -> int:
-        """RoPE frequencies times two per coordinate in the view stage, whose heads may be narrower."""
+        """`vertex_pe_num_freqs` for the view stage, whose heads may be narrower."""
         return min(self.vertex_pe_num_freqs, 2 * (self.view_head_dim // 18))
 
     @property
     def size_multiple(self) -> int:
-        """Height and width on which the view stage works are multiples of this, in pixels."""
+        """The view stage draws multiples of this height and width, in pixels."""
         return self.patch_size * (8 if self.view_transformer_use_swin_attn else 1)
 
     @model_validator(mode="after")
@@ -172,14 +171,14 @@ class TransformerConfig(Declared):
 
     @classmethod
     def from_dict(cls, data: object, where: str = "config") -> Self:
-        """Make a config from the content of a `config.json`.
+        """The configuration that the content of a `config.json` describes.
 
-        An unknown key is accepted when its value means "off" (None, False, 0, "", "none", an empty list or object),
-        since newer files carry keys for features that a model does not use.
+        An unknown key may have a value that means "off" (None, False, 0, "", "none", an empty list or object), since
+        newer files have keys of features that a model does not use.
 
         Args:
-            data: key to value; missing keys take the defaults.
-            where: what to call the source in an error, for example the path of the file.
+            data: keys and values; missing keys take the defaults.
+            where: the source in an error, for example the path of the file.
 
         Raises:
             InputError: not a mapping, an unknown key that is on, or a value that this class refuses.
@@ -198,7 +197,7 @@ class TransformerConfig(Declared):
         return cls.read({key: value for key, value in data.items() if key in cls.model_fields}, where)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of `config.json`; the trained range appears only where it is not the class's own."""
+        """The content of `config.json`, with the trained range only where it is not the class's default."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in self if key != "trained"}
         if self.trained != type(self).model_fields["trained"].default:
             values["trained"] = json.loads(json.dumps(dataclasses.asdict(self.trained)))
@@ -211,7 +210,7 @@ class ModelConfig(TransformerConfig):
     token_triangles: ClassVar[int] = 0
 
     texture_encode_patch_size: Annotated[int, Field(ge=1, le=1024)] = 32
-    # Emission takes the last three.
+    # The last three are emission.
     texture_channels: Annotated[int, Field(ge=3, le=1024)] = 13
     include_alpha: bool = False
     use_dpt_decoder: bool = True
@@ -244,11 +243,11 @@ class ModelConfig(TransformerConfig):
 
 
 class ShadingConfig(TransformerConfig):
-    """The extension whose rays see what they hit and whose network predicts the light that came by other surfaces.
+    """The extension: ray casting for direct light, a network for indirect light.
 
     Attributes:
-        token_triangles: most triangles that the model was trained to encode; the tokens of a larger scene stand for a
-            simplified copy of it, while its rays see every triangle. 0: no limit.
+        token_triangles: largest number of triangles to encode; of a larger scene the model encodes a simplified copy,
+            while rays hit every triangle. 0: no limit.
     """
 
     pixel_channels: ClassVar[int] = RGB.total

@@ -1,4 +1,4 @@
-"""Rendered pictures: linear light, exposure, tone mapping, and files."""
+"""Rendered pictures in linear light: exposure, tone mapping, files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from renderformer.data.colour import linear_to_srgb
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import atomic_path
 
-# Our names for the views of the OpenColorIO configuration that simple-ocio brings (Blender's); "none" is done here.
+# Views of the OpenColorIO configuration in simple-ocio (Blender's) by our names.
 _OCIO_VIEWS = {"agx": "AgX", "filmic": "Filmic", "pbr-neutral": "Khronos PBR Neutral"}
 TONE_MAPS = ("none", *_OCIO_VIEWS)
 # Beyond this, 2 ** exposure leaves the range of float32 for ordinary pictures.
 MAX_EXPOSURE = 32.0
 MAX_HALF = 65504.0
 _PREFIX = "renderformer."
-# ITU-R BT.709 primaries and D65, as the `chromaticities` attribute of OpenEXR wants them.
+# ITU-R BT.709 primaries and D65, for the `chromaticities` attribute of OpenEXR.
 _BT709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 
 
@@ -40,12 +40,12 @@ class Image:
 
     Attributes:
         hdr: (height, width, 3) float32, linear RGB radiance (BT.709 primaries), row 0 at the top.
-        camera: what it was seen by, if known; goes into the EXR header.
-        metadata: what made it (model, resolution …), strings and numbers; goes into the EXR header.
+        camera: of the picture, if known; for the EXR header.
+        metadata: model, precision and the like, strings and numbers; for the EXR header.
 
     Raises:
-        InputError: wrong shape or type. Pixels that are NaN or infinite are allowed here, so that they can be looked
-            at, and refused by `tone_mapped` and `save`.
+        InputError: wrong shape or type. NaN and infinite pixels are allowed, but refused by `exposed`, `tone_mapped`
+            and `save`.
     """
 
     hdr: Float32Array
@@ -58,7 +58,7 @@ class Image:
             raise InputError("image", f"hdr has shape {hdr.shape}", "expected (height, width, 3)")
         if hdr.dtype.kind != "f":
             raise InputError("image", f"hdr is of type {hdr.dtype}", "expected floats (linear light, not 0 … 255)")
-        # In rows of pixels: a model's picture comes in planes, and OpenEXR ignores strides.
+        # A model's picture is in planes; OpenEXR ignores strides.
         hdr = hdr.astype(np.float32, order="C")
         hdr.setflags(write=False)
         object.__setattr__(self, "hdr", hdr)
@@ -81,14 +81,14 @@ class Image:
             exposure: stops (photographic: +1 doubles the light), in -32 … 32.
 
         Raises:
-            InputError: exposure out of range, or pixels that are NaN or infinite (with their count).
+            InputError: exposure out of range, or NaN or infinite pixels.
         """
         _check_exposure(exposure)
-        bad = int((~np.isfinite(self.hdr)).any(axis=2).sum())
-        if bad:
+        count = int((~np.isfinite(self.hdr)).any(axis=2).sum())
+        if count:
             raise InputError(
                 "image",
-                f"{bad} of {self.width * self.height} pixels are NaN or infinite",
+                f"{count} of {self.width * self.height} pixels are NaN or infinite",
                 "render in fp32, and check that the scene and the model fit together",
             )
         return self.hdr * np.float32(2.0**exposure)
@@ -98,21 +98,21 @@ class Image:
 
         Args:
             tone_map: "none" (clip to 0 … 1, then the sRGB curve), "agx", "filmic" or "pbr-neutral" (Blender's views,
-                through OpenColorIO; they compress highlights instead of clipping them).
-            exposure: stops, applied before.
+                which compress highlights, by OpenColorIO).
+            exposure: stops, applied first.
 
         Returns:
             (height, width, 3) float32 display-encoded values in [0, 1].
 
         Raises:
-            InputError: an unknown tone map, exposure out of range, or pixels that are NaN or infinite.
+            InputError: an unknown tone map, exposure out of range, or NaN or infinite pixels.
         """
         _check_tone_map(tone_map)
-        # The model's decoding may undershoot zero by rounding; there is no negative light to show.
+        # A model's output may lie slightly below zero.
         linear = np.maximum(self.exposed(exposure), 0)
         if tone_map == "none":
             return linear_to_srgb(np.minimum(linear, 1))
-        # No view tells values above this from white, and infinities from +32 stops would become NaN.
+        # All views show 1e6 as white; an infinity from +32 stops would become NaN.
         return np.asarray(_tone_mapper(tone_map).hdr_to_ldr(np.minimum(linear, 1e6)), np.float32)
 
     def save(
@@ -127,8 +127,8 @@ class Image:
     ) -> list[str]:
         """Write the picture whole or not at all; the suffix chooses the format.
 
-        .png and .jpg hold the tone-mapped picture; .exr and .npy hold linear light and are never tone mapped, so
-        `tone_map` does not apply to them. `exposure` applies to every format and is recorded in the EXR header.
+        .png and .jpg hold the tone-mapped picture, .exr and .npy linear light. `exposure` applies to every format and
+        is recorded in the EXR header.
 
         Args:
             path: ends in .png, .jpg, .jpeg, .exr or .npy.
@@ -140,11 +140,11 @@ class Image:
             overwrite: whether an existing file may be replaced.
 
         Returns:
-            Lines that tell what the format could not hold (clipped pixels), with counts.
+            Warnings about clipped pixels, with counts.
 
         Raises:
-            InputError: an unknown suffix, a value out of range, an existing file, a place that cannot be written,
-                or pixels that are NaN or infinite.
+            InputError: an unknown suffix, a value out of range, an existing file, an unwritable path, or NaN or
+                infinite pixels.
         """
         path = Path(path)
         if not overwrite and path.exists():
@@ -159,14 +159,14 @@ class Image:
         return [f"{path}: {note}" for note in notes]
 
     def to_bytes(self, suffix: str, settings: SaveSettings | None = None) -> tuple[bytes, list[str]]:
-        """What `save` would write to a file that ends in `suffix`, and the lines that it would return, without a path.
+        """The bytes of the file that `save` writes for `suffix`, and its warnings.
 
         Raises:
             InputError: as `save`.
         """
         settings = settings or SaveSettings()
         check_output(Path(f"picture{suffix}"), settings)
-        # OpenEXR writes to a path only.
+        # OpenEXR writes only to a path.
         with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
             path = Path(folder) / f"picture{suffix}"
             notes = FORMATS[suffix.lower()].write(self, path, settings)
@@ -174,12 +174,12 @@ class Image:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Image:
-        """Read linear light from an .exr (with camera and metadata, where this program wrote them) or .npy file.
+        """Read linear light from an .exr (with the camera and metadata that `save` wrote) or .npy file.
 
-        An exposure in the EXR header stays applied; it is found in `metadata["exposure"]`.
+        The exposure of an EXR stays applied and is in `metadata["exposure"]`.
 
         Raises:
-            InputError: a missing or damaged file, or one that does not hold linear light (PNG, JPEG).
+            InputError: a missing or damaged file, or a format without linear light (PNG, JPEG).
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -200,7 +200,7 @@ class Image:
 
 @dataclass(frozen=True)
 class SaveSettings:
-    """How a picture becomes a file; the attributes are the arguments of `Image.save`.
+    """Settings of a picture's file; the attributes are the arguments of `Image.save`.
 
     Raises:
         InputError: a value out of range.
@@ -227,8 +227,8 @@ class Format:
 
     Attributes:
         name: for messages.
-        write: writes an image to a path; returns lines that tell what the format could not hold.
-        options: the attributes of `SaveSettings` that it follows; every format follows `exposure`.
+        write: writes an image to a path; returns warnings about clipped pixels.
+        options: the attributes of `SaveSettings` that it uses, besides `exposure`.
         read: reads linear light from a path; None for a format of display values.
     """
 
@@ -239,7 +239,7 @@ class Format:
 
 
 def check_output(path: Path, settings: SaveSettings) -> None:
-    """Raise InputError where `Image.save` could not write to `path` whatever the picture is (costs no rendering)."""
+    """Raise InputError where no picture can be saved to `path` with these settings, before it is rendered."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise InputError(path, f"unknown picture format {suffix!r}", f"end the name in {', '.join(FORMATS)}")
@@ -267,7 +267,7 @@ def _tone_mapper(tone_map: str) -> Any:
 
 
 def _linear_pixels(image: Image, exposure: float, half: bool) -> tuple[AnyArray, list[str]]:
-    """(height, width, 3) linear light as a file holds it, float16 if `half` else float32, and notes on clipping."""
+    """(height, width, 3) linear light, float16 if `half` else float32, and warnings about clipped pixels."""
     linear = image.exposed(exposure)
     if not half:
         return linear, []
@@ -277,7 +277,7 @@ def _linear_pixels(image: Image, exposure: float, half: bool) -> tuple[AnyArray,
 
 
 def _display_pixels(image: Image, tone_map: str, exposure: float, bit_depth: int = 8) -> tuple[AnyArray, list[str]]:
-    """(height, width, 3) display values, uint8 or for 16 bits uint16, and notes on clipping."""
+    """(height, width, 3) display values, uint8 or uint16, and warnings about clipped pixels."""
     levels = (1 << bit_depth) - 1
     display = image.tone_mapped(tone_map, exposure)
     pixels = np.rint(display * levels).astype(np.uint8 if bit_depth == 8 else np.uint16)
@@ -292,7 +292,7 @@ def _display_pixels(image: Image, tone_map: str, exposure: float, bit_depth: int
 def _exr_header(image: Image, exposure: float) -> dict[str, Any]:
     """Camera, metadata and exposure as attributes of an EXR file."""
     header: dict[str, Any] = {_PREFIX + key: value for key, value in image.metadata.items() if key != "exposure"}
-    # A loaded picture may carry an exposure already.
+    # A loaded picture may have an exposure already.
     header["exposure"] = float(image.metadata.get("exposure", 0.0)) + float(exposure)
     if image.camera is not None:
         header["cameraToWorld"] = np.array(image.camera.c2w)
@@ -316,14 +316,14 @@ def _write_jpeg(image: Image, path: Path, settings: SaveSettings) -> list[str]:
     import imageio.v3 as iio
 
     pixels, notes = _display_pixels(image, settings.tone_map, settings.exposure)
-    # Full chroma resolution: the default halves it, and saturated edges on a plain wall show that.
+    # The default halves the chroma resolution, which shows at saturated edges.
     iio.imwrite(path, pixels, plugin="pillow", quality=settings.quality, subsampling=0)
     return notes
 
 
 def _write_npy(image: Image, path: Path, settings: SaveSettings) -> list[str]:
     pixels, notes = _linear_pixels(image, settings.exposure, half=False)
-    # Given a path, NumPy would add .npy to a name in capitals.
+    # To a path that ends in .NPY, NumPy would add .npy.
     with path.open("wb") as file:
         np.save(file, pixels, allow_pickle=False)
     return notes
@@ -358,7 +358,7 @@ def _write_exr(image: Image, path: Path, settings: SaveSettings) -> list[str]:
         with OpenEXR.File({**_exr_header(image, settings.exposure), **storage}, {"RGB": pixels}) as file:
             file.write(str(path))
     except RuntimeError as error:
-        # OpenEXR reports a full disk and the like this way; atomic_path turns an OSError into one line.
+        # OpenEXR reports a full disk this way; atomic_path turns an OSError into an InputError.
         raise OSError(str(error)) from None
     return notes
 
@@ -380,7 +380,7 @@ def _read_exr(path: Path) -> Image:
         camera = None
         if "cameraToWorld" in header and "cameraFov" in header:
             camera = Camera(header["cameraToWorld"], header["cameraFov"], str(header.get("cameraName", "")))
-        # Made inside the block, since closing the file clears the header and the channels.
+        # Inside the block, since closing the file clears the header and the channels.
         return Image(pixels, camera, metadata)
 
 

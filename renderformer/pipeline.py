@@ -1,4 +1,4 @@
-"""The tensor-level interface of the original `renderformer` package, so that scripts written for it run unchanged.
+"""The tensor interface of the original `renderformer` package, for scripts that were written for it.
 
 Shape suffixes: B scenes, N triangles (padded), V views, h x w pixels, C colour channels.
 """
@@ -6,7 +6,6 @@ Shape suffixes: B scenes, N triangles (padded), V views, h x w pixels, C colour 
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class RenderFormerRenderingPipeline:
-    """A model with the calls of the original package; new code finds `renderformer.Renderer` more comfortable.
+    """A V1 model with the methods of the original package. New code uses `renderformer.Renderer`.
 
     Unlike the original, rendering does not change its inputs.
     """
@@ -29,7 +28,7 @@ class RenderFormerRenderingPipeline:
         if not isinstance(model, RenderFormer):
             raise InputError(
                 "model",
-                f"it is a {type(model).__name__}, which casts rays at the scene and takes more than these tensors",
+                f"a {type(model).__name__} needs ray casting, which this interface lacks",
                 "use renderformer.Renderer with this model",
             )
         self.model = model
@@ -75,8 +74,8 @@ class RenderFormerRenderingPipeline:
             c2w: (B, V, 4, 4) camera to world, Blender's convention.
             fov: (B, V, 1) or (B, V) degrees.
             resolution: height and width of the square pictures, any positive number.
-            torch_dtype: float32, float16 or bfloat16. The last two autocast the triangle stage; the view stage stays
-                float32. A CPU has no fast float16 and runs it as float32.
+            torch_dtype: of the triangle stage, float32, float16 or bfloat16. The view stage is always float32. A CPU
+                has no fast float16 and runs it as float32.
 
         Returns:
             (B, V, resolution, resolution, C) float32 linear HDR on the model's device.
@@ -85,18 +84,15 @@ class RenderFormerRenderingPipeline:
             InputError: a wrong shape, dtype or resolution.
         """
         self._check(triangles, texture, mask, vn, c2w, fov, resolution, torch_dtype)
+        device = self.device.type
+        exact = torch_dtype == torch.float32 or (torch_dtype == torch.float16 and device == "cpu")
         with torch.no_grad():
-            with self._triangle_stage(torch_dtype):
+            with torch.autocast(device, torch_dtype, enabled=not exact):
                 encoded = self.model.encode(triangles, texture, mask, vn)
-            with torch.autocast(self.device.type, enabled=False):
+            with torch.autocast(device, enabled=False):
                 return self.model.view(encoded, c2w, fov, resolution, resolution)
 
     __call__ = render
-
-    def _triangle_stage(self, dtype: torch.dtype) -> AbstractContextManager[object]:
-        if dtype == torch.float32 or (dtype == torch.float16 and self.device.type == "cpu"):
-            return torch.autocast(self.device.type, enabled=False)
-        return torch.autocast(self.device.type, dtype=dtype)
 
     def _check(
         self,

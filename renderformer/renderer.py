@@ -1,14 +1,12 @@
-"""Scenes to pictures: the object layer over the model.
-
-Two stages, as in the paper: `Renderer.encode` lights the triangles once, `Renderer.render` draws them for many cameras.
-"""
+"""Scenes to pictures: `Renderer.encode` lights a scene once, `Renderer.render` draws it from many cameras."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,36 +18,37 @@ from renderformer.config import Config
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Scene
 from renderformer.image import Image
 from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
+from renderformer.memory import is_out_of_memory
 from renderformer.model import Encoded, Model
 
 if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
 
-Progress = Callable[[str, int, int], None]
 Cancel = Callable[[], bool]
 MAX_SIDE = 16384
-# Views are decoded together up to this estimate of working memory.
+# Working memory of the views that are drawn together.
 DECODE_BYTES = 1 << 30
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error
-    """Work that the caller's `cancel` stopped."""
+    """The caller's `cancel` stopped the work."""
 
 
 @dataclass(frozen=True, eq=False)
 class LitScene:
-    """A scene after the view-independent stage; any number of cameras can be rendered from it.
+    """A scene after the view-independent stage, for any number of cameras.
 
     Attributes:
-        scene: what was encoded; its cameras are the default ones.
+        scene: the encoded scene; its cameras are the default ones.
         encoded: the model's triangle tokens, a batch of one.
-        caster: casts rays at the scene, where the model needs them.
-        notes: what encoding changed, with counts (for example, that the model's tokens stand for a simplified mesh).
+        caster: casts rays at the scene; None for a model without feature images.
+        notes: changes that the model made to the scene, with counts.
     """
 
     scene: Scene
@@ -64,13 +63,13 @@ class Renderer:
     Attributes:
         model: the network, in evaluation mode; its weights stay float32.
         device: "cpu", "cuda" or "mps", as a torch.device.
-        precision: "fp32", "bf16" or "fp16", of the triangle stage; the view stage is always fp32 (spec model.md), as
+        precision: of the triangle stage, "fp32", "bf16" or "fp16". The view stage is always fp32 (spec/model.md), since
             lower precision visibly hurts it.
-        attention: "auto", "sdpa" (exact) or "sage" (8-bit products on NVIDIA GPUs, docs/kernels.md), of the triangle
-            stage; the view stage is always exact. Set in the model.
+        attention: of the triangle stage, "auto", "sdpa" (exact) or "sage" (8-bit products on NVIDIA GPUs,
+            docs/kernels.md). The view stage is always exact.
 
     Raises:
-        InputError: a device that is not there, a precision or attention that is unknown, or "sage" where it cannot run.
+        InputError: an unavailable device, an unknown precision or attention, or "sage" where it cannot run.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Renderer:
         return self.model.config
 
     def check(self, scene: Scene) -> list[str]:
-        """Lines that say where a scene leaves the range that this model was trained on, each with the remedy."""
+        """Warnings where a scene leaves the trained range of this model, each with the remedy."""
         return check_scene(scene, self.config.trained)
 
     @torch.inference_mode()
@@ -123,13 +122,13 @@ class Renderer:
 
         Args:
             progress: called with (stage, done, total).
-            cancel: asked between layers and between chunks of rays whether to stop; True raises Cancelled.
+            cancel: called between layers and between chunks of rays; True raises Cancelled.
 
         Raises:
             InputError: the scene is too large for the memory of the device.
             Cancelled: `cancel` returned True.
         """
-        report, check = progress or _silent, _check_of(cancel)
+        report, check = progress or silent, _canceller(cancel)
         report("encode", 0, 1)
         prepared = self.model.prepare(scene, lambda done, total: check())
         inputs = {name: self._tensor(array) for name, array in prepared.inputs.items()}
@@ -149,12 +148,11 @@ class Renderer:
         """Draw a scene, one Image per camera.
 
         Args:
-            scene: a scene, or what `encode` returned for it.
-            resolution: pixels on a side, or (width, height); any size from 1 to 16384. The field of view is vertical.
-            cameras: the scene's own by default.
+            scene: a scene, or its result of `encode`.
+            resolution: pixels on a side, or (width, height), from 1 to 16384. The field of view is vertical.
+            cameras: the scene's cameras by default.
             progress: called with (stage, done, total).
-            cancel: asked between views, between layers and between chunks of rays whether to stop; True raises
-                Cancelled.
+            cancel: called between views, between layers and between chunks of rays; True raises Cancelled.
 
         Raises:
             InputError: no cameras, a size out of range, or too little memory.
@@ -170,7 +168,7 @@ class Renderer:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> Iterator[Image]:
-        """`render`, one picture after the other as they become ready."""
+        """As `render`, but yields each picture when it is ready."""
         width, height = _size(resolution)
         if not isinstance(scene, Scene | LitScene):
             raise InputError("", f"scene is {str(scene)[:80]!r}", "expected a Scene; read a file with Scene.load")
@@ -180,15 +178,15 @@ class Renderer:
             raise InputError(f"scene {source.name!r}", "has no cameras", "give some, for example Camera.from_angles()")
         self._check_memory(width, height)
         lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress, cancel)
-        report, check = progress or _silent, _check_of(cancel)
-        step = self._views_at_once(width, height)
+        report, check = progress or silent, _canceller(cancel)
+        views_at_once = self._views_at_once(width, height)
         report("render", 0, len(views))
-        for start in range(0, len(views), step):
-            chunk = views[start : start + step]
+        for start in range(0, len(views), views_at_once):
+            chunk = views[start : start + views_at_once]
             check()
-            seen = self._look(lit.caster, chunk, width, height, report, check)
+            inputs = self._look(lit.caster, chunk, width, height, report, check)
             report("render", start, len(views))
-            pictures = self._draw(lit.encoded, chunk, width, height, seen, check)
+            pictures = self._draw(lit.encoded, chunk, width, height, inputs, check)
             for camera, hdr in zip(chunk, pictures, strict=True):
                 yield Image(hdr, camera, {"model": self.name, "precision": self.precision})
             report("render", start + len(chunk), len(views))
@@ -202,7 +200,7 @@ class Renderer:
         report: Progress,
         check: Callable[[], None],
     ) -> dict[str, Tensor]:
-        """What the model takes of V cameras beyond their frames: its arguments by name, (1, V, ...)."""
+        """The inputs of `Model.view` for V cameras, by name, each (1, V, ...)."""
 
         def step(done: int, total: int) -> None:
             check()
@@ -210,7 +208,7 @@ class Renderer:
 
         with _memory(f"{width} x {height} pixels"):
             views = [self.model.look(caster, camera, width, height, step) for camera in cameras]
-            # One view's features may be gigabytes, so they are not copied.
+            # The features of one view may be gigabytes, so a single view is not copied.
             stacks = {k: np.stack([v[k] for v in views]) if len(views) > 1 else views[0][k][None] for k in views[0]}
             return {name: self._tensor(array[None]) for name, array in stacks.items()}
 
@@ -221,30 +219,27 @@ class Renderer:
         cameras: Sequence[Camera],
         width: int,
         height: int,
-        seen: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
         check: Callable[[], None],
     ) -> Float32Array:
         """(V, height, width, 3) pictures of V cameras."""
         c2w = self._tensor(np.stack([camera.c2w for camera in cameras])[None])
         fov = self._tensor(np.array([[[camera.fov] for camera in cameras]], np.float32))
         with _memory(f"{width} x {height} pixels"):
-            hdr = self.model.view(encoded, c2w, fov, height, width, **seen, before_layer=check)
-            # A model with alpha draws it as a fourth channel; the picture is the first three.
+            hdr = self.model.view(encoded, c2w, fov, height, width, **inputs, before_layer=check)
+            # A model with alpha draws it as a fourth channel.
             picture: Float32Array = hdr[0, ..., :3].float().cpu().numpy()
             return picture
 
     def _views_at_once(self, width: int, height: int) -> int:
-        """How many views fit the budget, by the widest activations of the decoder.
-
-        One on a CPU: it gains nothing from more, and its matrix products round differently by their size, so that a
-        picture would depend on its company in the last digits.
-        """
+        """How many views fit in DECODE_BYTES."""
+        # A CPU gains nothing from more views, and it rounds by batch size: a picture would depend on the other views.
         if self.device.type == "cpu":
             return 1
         return max(1, int(DECODE_BYTES // self.model.bytes_per_view(width, height)))
 
     def _check_memory(self, width: int, height: int) -> None:
-        """Refuse what cannot fit: Linux grants the memory, and ends the process when it is used."""
+        """Raise InputError for a picture larger than the memory; Linux would end the process without a message."""
         try:
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, OSError, ValueError):
@@ -259,7 +254,7 @@ class Renderer:
             )
 
     def _tensor(self, array: AnyArray) -> Tensor:
-        """On the device; on a CPU it shares the memory of an array that may be written."""
+        """The array on the device; on a CPU a writeable array shares its memory."""
         return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)
 
     def _autocast(self) -> torch.autocast:
@@ -267,50 +262,37 @@ class Renderer:
 
 
 def attention_report(device: str = "auto") -> dict[str, str]:
-    """Which attention each stage takes on a device when nothing is named, and why.
+    """The default precision and attention of each stage on a device, with the reason.
 
     Returns:
         "device", "triangle_stage" and "view_stage", in words.
 
     Raises:
-        InputError: a device that is not there.
+        InputError: an unavailable device.
     """
-    chosen = _device(device)
-    precision = _precision("auto", chosen)
+    selected = _device(device)
+    precision = _precision("auto", selected)
     return {
-        "device": str(chosen),
-        "triangle_stage": f"{precision}, {auto_backend(chosen, _DTYPES[precision])}",
+        "device": str(selected),
+        "triangle_stage": f"{precision}, {auto_backend(selected, _DTYPES[precision])}",
         "view_stage": "fp32, sdpa (always exact)",
     }
 
 
-class _memory:  # noqa: N801 - used as a context manager, named like contextlib's
-    """Turn running out of memory into one line that says what was too large."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> Literal[False]:
-        # Torch reports a failed allocation on the CPU as a plain RuntimeError.
-        short = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-            isinstance(error, RuntimeError) and "alloc" in str(error).lower()
-        )
-        if short:
-            raise InputError(
-                "", f"out of memory with {self.what}", "use a smaller resolution, fewer triangles or another device"
-            ) from error
-        return False
+@contextmanager
+def _memory(subject: str) -> Iterator[None]:
+    """Raise InputError where memory runs out, with the subject that was too large."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = "use a smaller resolution, fewer triangles or another device"
+        raise InputError("", f"out of memory with {subject}", remedy) from error
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
-
-
-def _check_of(cancel: Cancel | None) -> Callable[[], None]:
-    """What raises Cancelled once `cancel` returns True."""
+def _canceller(cancel: Cancel | None) -> Callable[[], None]:
+    """A function that raises Cancelled once `cancel` returns True."""
 
     def check() -> None:
         if cancel is not None and cancel():
@@ -329,18 +311,18 @@ def _size(resolution: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _device(name: str) -> torch.device:
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device("cuda" if present["cuda"] else "mps" if present["mps"] else "cpu")
+        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         raise InputError("", f"device {name!r} is unknown", "use auto, cpu, cuda or mps") from None
-    if device.type not in present:
+    if device.type not in available:
         raise InputError("", f"device {name!r} is not supported", "use auto, cpu, cuda or mps")
-    if not present[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        available = ", ".join(kind for kind, usable in present.items() if usable)
-        raise InputError("", f"device {name!r} is not available on this machine", f"available: {available}")
+    if not available[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        names = ", ".join(kind for kind, usable in available.items() if usable)
+        raise InputError("", f"device {name!r} is not available on this machine", f"available: {names}")
     return device
 
 
@@ -349,7 +331,7 @@ def _precision(name: str, device: torch.device) -> str:
         raise InputError("", f"precision {name!r} is unknown", f"use one of {', '.join(PRECISIONS)}")
     if name != "auto":
         return name
-    # bf16 has the range of float32; on CPUs and MPS the gain is small and support varies.
+    # bf16 has the range of float32. On CPUs and MPS it gains little and is not always supported.
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 

@@ -63,7 +63,7 @@ def translated(mesh: Mesh, *by: float) -> Mesh:
         (scene(box(material=Material(roughness=0.001))), "roughness below 0.01 (down to 0.001)"),
         (scene(replace(box(), materials=np.float32([0.5] * 6 + [1.5] + [0] * 6))), "roughness above 1 (up to 1.5)"),
         (scene(Mesh("half", box().triangles[:6])), "1 of 1 objects are not watertight (most in 'half'"),
-        (Scene((Light().mesh(),)), "only lights and nothing to light"),
+        (Scene((Light().mesh(),)), "lights only, without an object"),
     ],
 )
 def test_each_limit_is_told(made: Scene, line: str) -> None:

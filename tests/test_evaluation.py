@@ -455,7 +455,7 @@ def test_goals_are_said_to_be_met_or_missed_and_by_how_much() -> None:
         "over Mitsuba + OIDN in equal time, one picture: -1.50 dB, goal 0 dB, missed by 1.50 dB",
     ]
     # The goal of speed is for 256 pixels, and other sizes have no goal in decibels.
-    assert [goal.what for goal in report.goals(scores(96, 33.0, 29.0, 0.96), races)] == [
+    assert [goal.name for goal in report.goals(scores(96, 33.0, 29.0, 0.96), races)] == [
         "SSIM", "over direct + ambient",
     ]  # fmt: skip
 

@@ -145,5 +145,5 @@ def test_wrong_arguments_are_named(
 def test_a_model_that_needs_the_scene_is_refused_by_name() -> None:
     with torch.device("meta"):
         model = ShadingModel(ShadingConfig())
-    with pytest.raises(InputError, match=r"ShadingModel, which casts rays.*renderformer\.Renderer"):
+    with pytest.raises(InputError, match=r"ShadingModel needs ray casting.*renderformer\.Renderer"):
         RenderFormerRenderingPipeline(model)

@@ -22,9 +22,10 @@ from renderformer.viewer.document import fingerprint
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
+    from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
     from renderformer.image import Image
-    from renderformer.renderer import Cancel, LitScene, Progress
+    from renderformer.renderer import Cancel, LitScene
 
 # Shorter sides in pixels of coarse pictures; multiples of 32, so that no model pads.
 LADDER = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)

@@ -26,8 +26,9 @@ from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
 from renderformer.viewer.video import write_video
 
 if TYPE_CHECKING:
+    from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
-    from renderformer.renderer import Cancel, Progress, Renderer
+    from renderformer.renderer import Cancel, Renderer
 
 T = TypeVar("T")
 # Called with `progress` and `cancel` as of `Renderer.render`; returns notes for the person.

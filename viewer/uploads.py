@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from renderformer.data.errors import InputError
 
 if TYPE_CHECKING:
-    from renderformer.renderer import Cancel, Progress
+    from renderformer.data.progress import Progress
+    from renderformer.renderer import Cancel
     from renderformer.viewer.session import Session
 
 # Most bytes of an unpacked archive.

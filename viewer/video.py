@@ -14,8 +14,9 @@ from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path, check_place
 
 if TYPE_CHECKING:
+    from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
-    from renderformer.renderer import Cancel, LitScene, Progress, Renderer
+    from renderformer.renderer import Cancel, LitScene, Renderer
 
 
 def write_video(

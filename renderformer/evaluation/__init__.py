@@ -1,1 +1,1 @@
-"""How good a model's pictures are, and against what."""
+"""Evaluation of models: metrics, comparison with ray casting and path tracing, reports."""

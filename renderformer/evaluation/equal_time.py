@@ -1,12 +1,11 @@
-"""A model beside path tracing that is given the same time, with and without a denoiser.
+"""A model compared with path tracing in equal time, with and without a denoiser.
 
-Time is CPU time of this process with one thread for everything (torch, ray casting, Mitsuba, OIDN): on a machine with
-nothing else to do it is the time that one waits for, and on a busy one it does not count what others do. Loading the
-programs and the weights is left out; preparing the scene counts, for both.
+Time is the CPU time of this process, with one thread for torch, ray casting, Mitsuba and OIDN. So other processes on a
+busy machine do not count. The time to prepare the scene counts, the time to load programs and weights does not.
 
-Mitsuba runs as `scalar_rgb` with the sampler and the path length of the references and with other seeds, since the same
-ones would repeat a part of the reference, noise and all. Its sample count is the nearest to the model's time that its
-sampler takes; the time that it then really took is reported beside the model's.
+Mitsuba runs as `scalar_rgb` with the sampler and the path length of the references. It has other seeds, since equal
+seeds would repeat the noise of the reference. Its sample count is the nearest valid one to the model's time; the report
+shows the measured time.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from renderformer.data.arrays import Float32Array, Float64Array, UInt8Array
 from renderformer.data.errors import InputError
@@ -28,31 +26,31 @@ from renderformer.data.scene import Scene
 from renderformer.data.sets.manifest import Recipe
 from renderformer.data.sets.mitsuba import ReferenceScene, load_mitsuba
 from renderformer.data.sets.shards import ShardReader
-from renderformer.evaluation.metrics import display, flip, psnr, ssim
+from renderformer.evaluation.metrics import display_bytes, flip, psnr, ssim
 from renderformer.renderer import Renderer
 
 T = TypeVar("T")
 
-# A scene is prepared once for so many pictures: for one, and for a short camera move.
+# Pictures per preparation of the scene: one, and a short camera move.
 VIEWS = (1, 8)
-# Samples of the denoiser's albedo and normals, a pass of their own: Mitsuba is three times as slow when it makes them
-# along with the picture. Fewer were no better than none at all (one scene at 256 px).
+# Samples of the denoiser's albedo and normals, a separate pass, since Mitsuba is three times as slow when it makes them
+# with the picture. Fewer samples gave no gain (one scene at 256 px).
 GUIDE_SPP = 4
 PILOT_SPP = 4
-# Seeds of references are small.
+# The references have small seeds.
 SEED = 1000
 RIVALS = ("mitsuba", "mitsuba_oidn", "mitsuba_oidn_guided")
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What one picture costs and how good it is, in a sequence of `views` pictures of one scene.
+    """Cost and quality of one picture, for S scenes.
 
     Attributes:
         views: pictures that share the preparation of the scene.
-        results: (S,) for "model" and every one of RIVALS: "seconds" of CPU time per picture, "spp" (0 for the model),
+        results: (S,) for "model" and each of RIVALS: "seconds" of CPU time per picture, "spp" (0 for the model),
             "psnr", "ssim" and "flip".
-        pictures: (S, h, w, 3) uint8 display values of "reference", "model" and every one of RIVALS.
+        pictures: (S, h, w, 3) uint8 display values of "reference", "model" and each of RIVALS.
     """
 
     views: int
@@ -64,7 +62,7 @@ class Denoiser:
     """Intel's Open Image Denoise, on one thread of the CPU.
 
     Raises:
-        InputError: pyoidn is not installed, or refuses to work on this machine.
+        InputError: pyoidn is not installed, or fails on this machine.
     """
 
     def __init__(self) -> None:
@@ -76,27 +74,27 @@ class Denoiser:
         self._oidn = pyoidn
         self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
         self._device.set_int("numThreads", 1)
-        # Else it binds the calling thread to a core for good.
+        # By default OIDN binds the calling thread to a core.
         self._device.set_bool("setAffinity", False)
         self._device.commit()
         self._check()
 
     def __call__(self, picture: Float32Array, guides: tuple[Float32Array, Float32Array] | None = None) -> Float32Array:
-        """The picture (h, w, 3), linear radiance, without its noise; `guides` are its albedo and normals."""
+        """Denoise a picture (h, w, 3) of linear radiance; `guides` are its albedo and normals, (h, w, 3) each."""
         oidn = self._oidn
-        clean = np.zeros_like(picture, order="C")
-        images = {oidn.OIDN_IMAGE_COLOR: picture, oidn.OIDN_IMAGE_OUTPUT: clean}
+        denoised = np.zeros_like(picture, order="C")
+        images = {oidn.OIDN_IMAGE_COLOR: picture, oidn.OIDN_IMAGE_OUTPUT: denoised}
         if guides is not None:
             images |= {oidn.OIDN_IMAGE_ALBEDO: guides[0], oidn.OIDN_IMAGE_NORMAL: guides[1]}
         images = {name: np.ascontiguousarray(image, np.float32) for name, image in images.items()}
-        with oidn.Filter(self._device, oidn.OIDN_FILTER_TYPE_RT) as filtered:
+        with oidn.Filter(self._device, oidn.OIDN_FILTER_TYPE_RT) as denoiser:
             for name, image in images.items():
-                filtered.set_image(name, image, oidn.OIDN_FORMAT_FLOAT3)
-            filtered.set_bool("hdr", True)
-            filtered.commit()
-            filtered.execute()
+                denoiser.set_image(name, image, oidn.OIDN_FORMAT_FLOAT3)
+            denoiser.set_bool("hdr", True)
+            denoiser.commit()
+            denoiser.execute()
         self._check()
-        return clean
+        return denoised
 
     def _check(self) -> None:
         error = self._device.get_error()
@@ -105,37 +103,39 @@ class Denoiser:
 
 
 def timed(run: Callable[[], T]) -> tuple[T, float]:
-    """What a call returns, and the CPU seconds of this process that it took."""
+    """The result of a call, and its CPU seconds."""
     start = time.process_time()
     result = run()
     return result, time.process_time() - start
 
 
 def samples_for(seconds: float, per_sample: float) -> int:
-    """Of the counts that Mitsuba's multijitter sampler takes as they are, products of two near numbers, the one that is
-    nearest to lasting `seconds`; at least 1."""
-    wanted = max(1.0, seconds / max(per_sample, 1e-9))
-    rows = math.isqrt(int(wanted))
+    """The sample count nearest to `seconds`, at least 1, among the products of two near numbers that Mitsuba's
+    multijitter sampler does not round."""
+    ideal = max(1.0, seconds / max(per_sample, 1e-9))
+    rows = math.isqrt(int(ideal))
     counts = (rows**2, rows * (rows + 1), rows * (rows + 2), (rows + 1) ** 2)
-    return min(counts, key=lambda count: abs(math.log(count / wanted)))
+    return min(counts, key=lambda count: abs(math.log(count / ideal)))
 
 
 def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progress = silent) -> list[Contest]:
-    """Race the model on the first view of each of the first `count` scenes, at the resolution of the data; one Contest
-    for each of VIEWS.
+    """Compare methods on the first view of the first `count` scenes, at the resolution of the data.
+
+    Returns:
+        A Contest for each of VIEWS.
 
     Raises:
         InputError: Mitsuba or OIDN is not installed.
     """
     load_mitsuba()
-    # How long the paths of pictures from elsewhere are is not known.
+    # Imported data has no path length.
     depth = reader.recipe.depth or Recipe().depth
     denoise, size = Denoiser(), reader.recipe.resolution
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     races, references = [], []
     try:
-        # The first picture of a process pays for what later ones find ready.
+        # The first picture of a process takes longer.
         scene = reader.scene(0).to_scene()
         _race(renderer, denoise, scene, 16, depth)
         renderer.render(scene, size, scene.cameras[0])
@@ -149,30 +149,26 @@ def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progr
     return [_contest(views, [race[views] for race in races], np.stack(references)) for views in VIEWS]
 
 
-def _contest(views: int, entries: list[dict[str, _Entry]], references: Float32Array) -> Contest:
+def _contest(views: int, scenes: list[dict[str, _Entry]], references: Float32Array) -> Contest:
     truth = torch.from_numpy(references)
-    results, pictures = {}, {"reference": _shown(truth)}
-    for method in entries[0]:
-        own = [entry[method] for entry in entries]
-        drawn = torch.from_numpy(np.stack([entry.picture for entry in own]))
+    results, pictures = {}, {"reference": display_bytes(truth)}
+    for method in scenes[0]:
+        entries = [scene[method] for scene in scenes]
+        drawn = torch.from_numpy(np.stack([entry.picture for entry in entries]))
         results[method] = {
-            "seconds": np.array([entry.seconds for entry in own]),
-            "spp": np.array([float(entry.spp) for entry in own]),
+            "seconds": np.array([entry.seconds for entry in entries]),
+            "spp": np.array([float(entry.spp) for entry in entries]),
             "psnr": psnr(drawn, truth).double().numpy(),
             "ssim": ssim(drawn, truth).double().numpy(),
             "flip": flip(drawn, truth).mean(axis=(1, 2), dtype=np.float64),
         }
-        pictures[method] = _shown(drawn)
+        pictures[method] = display_bytes(drawn)
     return Contest(views, results, pictures)
-
-
-def _shown(radiance: Tensor) -> UInt8Array:
-    return (display(radiance) * 255).round().byte().numpy()
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One picture of one method, with what it cost."""
+    """One picture of one method, with its cost."""
 
     picture: Float32Array
     seconds: float
@@ -180,7 +176,7 @@ class _Entry:
 
 
 class _PathTracer:
-    """Mitsuba with one scene and camera, and how long its parts take."""
+    """Mitsuba with one scene and its first camera, and the CPU seconds of its parts."""
 
     def __init__(self, scene: Scene, depth: int, size: int, denoise: Denoiser) -> None:
         self._camera, self._size, self._denoise = scene.cameras[0], size, denoise
@@ -194,7 +190,7 @@ class _PathTracer:
         return self._scene.render(self._camera, self._size, self._size, spp, SEED)
 
     def entry(self, rival: str, budget: float, views: int) -> _Entry:
-        """The best that one of RIVALS makes of `budget` CPU seconds per picture."""
+        """The picture of one of RIVALS in about `budget` CPU seconds per picture."""
         fixed = self._loading / views
         if rival == "mitsuba":
             spp = samples_for(budget - fixed, self._per_sample)

@@ -1,7 +1,7 @@
-"""How well a model draws scenes that it was not trained on, beside what ray casting gives without it.
+"""Scores of a model on a data set, beside those of ray casting without a model.
 
-Scenes, not views, are the independent samples, since views of one scene share its light; so means and confidence are
-over scenes, each standing for the mean of its views.
+Views of one scene share its light, so scenes are the independent samples: means and confidence intervals are over the
+per-scene means.
 
 Shapes: S scenes, V views of a scene, h x w pixels.
 """
@@ -22,16 +22,16 @@ from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.sets.shards import SceneArrays, ShardReader
-from renderformer.evaluation.metrics import display, flat, flip, psnr, relative_mse, ssim, unlearned
+from renderformer.evaluation.metrics import display_bytes, flat, flip, psnr, relative_mse, ssim, unlearned
 from renderformer.model import Model
 from renderformer.renderer import Renderer
 from renderformer.training.dataset import Batch, Example, TrainingSet, collate
 
 Scores = dict[str, Float64Array]
-# A picture without a model, of feature images and a level.
+# Draws feature images without a model, with a level of light.
 Drawing = Callable[[Tensor, float | Tensor], Tensor]
 
-# What the unlearned pictures choose from: the ambient radiance, and the number that stands for all light on the albedo.
+# The levels of the pictures without a model: ambient radiance, and the factor of the albedo.
 AMBIENT_LEVELS = tuple(0.02 * i for i in range(26))
 FLAT_LEVELS = tuple(0.02 * 1.2**i for i in range(32))
 METHODS = ("model", "ambient", "best_ambient", "albedo")
@@ -39,18 +39,18 @@ METRICS = ("psnr", "ssim", "flip", "relative_mse")
 
 
 def predict(model: Model, batch: Batch) -> Tensor:
-    """(B, V, h, w, C) pictures of a batch: C colour channels: as many as the batch has light of in a
-    model of separate channels, else three; after them alpha, where the model draws it."""
-    inputs = {name: getattr(batch, name) for name in model.scene_inputs}
-    seen = {name: getattr(batch, name) for name in model.view_inputs}
-    encoded = model.encode(batch.triangles, batch.materials, batch.mask, batch.normals, **inputs)
+    """(B, V, h, w, C) pictures of a batch: the channels of its light in a model of separate channels, else three; then
+    alpha, where the model draws it."""
+    scene_inputs = {name: getattr(batch, name) for name in model.scene_inputs}
+    view_inputs = {name: getattr(batch, name) for name in model.view_inputs}
+    encoded = model.encode(batch.triangles, batch.materials, batch.mask, batch.normals, **scene_inputs)
     height, width = batch.hdr.shape[2:4]
-    return model.view(encoded, batch.c2w, batch.fov, height, width, **seen)
+    return model.view(encoded, batch.c2w, batch.fov, height, width, **view_inputs)
 
 
 @torch.inference_mode()
 def evaluate(model: Model, data: Sequence[Example], progress: Progress = silent) -> Scores:
-    """What changes while a model is trained: (S V,) arrays `psnr` (dB) and `ssim` of its pictures."""
+    """Scores of a model: (S V,) arrays `psnr` (dB) and `ssim`."""
     psnrs, ssims = [], []
     for i in range(len(data)):
         batch = collate([data[i]]).to(model.device)
@@ -63,28 +63,27 @@ def evaluate(model: Model, data: Sequence[Example], progress: Progress = silent)
 
 @torch.inference_mode()
 def baselines(data: Sequence[Example], progress: Progress = silent) -> Scores:
-    """What does not: scores of ray casting without a model; the data needs ray features.
+    """Scores of ray casting without a model; the data needs feature images.
 
     Returns:
-        (S V,) arrays: `ambient` (dB) and `ambient_ssim`, of ray casting plus the constant ambient light that suits the
-        whole set best; `best_unlearned` (dB), of ray casting plus the ambient light that suits each view best, which
-        only somebody who has the reference can choose.
+        (S V,) arrays: `ambient` (dB) and `ambient_ssim`, of ray casting plus the best constant ambient light of the
+        whole set; `best_unlearned` (dB), plus the best ambient light of each view, chosen with the reference.
     """
     decibels = _ambient_decibels(data, progress)
     best = int(decibels.mean(axis=0).argmax())
     batches = (collate([data[i]]) for i in range(len(data)))
-    similar = [ssim(unlearned(batch.pixels[0], AMBIENT_LEVELS[best]), batch.hdr[0]) for batch in batches]
-    return {"ambient": decibels[:, best], "ambient_ssim": _joined(similar), "best_unlearned": decibels.max(axis=1)}
+    ssims = [ssim(unlearned(batch.pixels[0], AMBIENT_LEVELS[best]), batch.hdr[0]) for batch in batches]
+    return {"ambient": decibels[:, best], "ambient_ssim": _joined(ssims), "best_unlearned": decibels.max(axis=1)}
 
 
 def _joined(parts: list[Tensor]) -> Float64Array:
     return torch.cat(parts).double().cpu().numpy()
 
 
-def _decibels(make: Drawing, levels: Sequence[float], batch: Batch) -> Float64Array:
-    """(V, L) PSNR of the pictures that `make` gives for each level."""
+def _decibels(draw: Drawing, levels: Sequence[float], batch: Batch) -> Float64Array:
+    """(V, L) PSNR of the drawing at each level."""
     pixels, reference = batch.pixels[0], batch.hdr[0]
-    return torch.stack([psnr(make(pixels, level), reference) for level in levels], dim=1).double().numpy()
+    return torch.stack([psnr(draw(pixels, level), reference) for level in levels], dim=1).double().numpy()
 
 
 def _ambient_decibels(data: Sequence[Example], progress: Progress) -> Float64Array:
@@ -97,12 +96,14 @@ def _ambient_decibels(data: Sequence[Example], progress: Progress) -> Float64Arr
 
 @dataclass(frozen=True)
 class SceneFacts:
-    """What scenes are grouped by.
+    """The properties by which scenes are grouped.
 
     Attributes:
-        seed: of the scene; stage: what it stands on.
-        lights: number of light triangles; triangles: number of all.
-        roughness: of the shiniest surface, None where nothing is specular.
+        seed: of the scene.
+        stage: name of its surroundings.
+        lights: number of light triangles.
+        triangles: number of all triangles.
+        roughness: of the shiniest surface, None in a scene without specular surfaces.
     """
 
     seed: int
@@ -121,16 +122,17 @@ class SceneFacts:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Everything that was measured on one set of scenes.
+    """The results on one set of scenes.
 
     Attributes:
-        folder: of the set; resolution: pixels on a side.
+        folder: of the set.
+        resolution: pixels on a side.
         scenes: facts of the S scenes.
-        ambient: the ambient radiance that suits the whole set best.
-        scores: (S, V) for every one of METHODS and METRICS: of the model; of ray casting plus `ambient`; of ray
-            casting plus the ambient light that suits each view best; of the albedo times the number that does.
-        pictures: (S, V, h, w, 3) uint8 display values of "reference", "model" and "best_ambient", or nothing.
-        errors: (S, V, h, w) FLIP maps of "model" and "best_ambient", likewise.
+        ambient: best ambient radiance of the whole set.
+        scores: (S, V) for each of METHODS and METRICS: of the model; of ray casting plus `ambient`; of ray casting plus
+            the best ambient light of each view; of the albedo times the best factor of each view.
+        pictures: (S, V, h, w, 3) uint8 display values of "reference", "model" and "best_ambient"; may be empty.
+        errors: (S, V, h, w) FLIP maps of "model" and "best_ambient"; may be empty.
     """
 
     folder: Path
@@ -143,7 +145,7 @@ class Measurement:
 
     @property
     def views(self) -> int:
-        """Of each scene."""
+        """Number of views per scene."""
         return self.scores["model"]["psnr"].shape[1]
 
     def per_scene(self, method: str, metric: str) -> Float64Array:
@@ -151,24 +153,25 @@ class Measurement:
         return self.scores[method][metric].mean(axis=1)
 
     def gain(self) -> Float64Array:
-        """(S,) decibels of the model over ray casting plus the best constant ambient light."""
+        """(S,) PSNR of the model minus that of ray casting plus `ambient`, dB."""
         return self.per_scene("model", "psnr") - self.per_scene("ambient", "psnr")
 
 
 @torch.inference_mode()
 def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: Progress = silent) -> Measurement:
-    """Score a model and the pictures without a model on every view.
+    """Score a model and the methods without a model on each view.
 
     Args:
-        model: on the CPU; data: with ray features, whatever the model takes.
-        pictures: keep them, which takes 11 bytes per pixel and view.
+        model: on the CPU.
+        data: with feature images, also for a model without them.
+        pictures: whether to return pictures and error maps, 11 bytes per pixel and view.
 
     Raises:
         InputError: flip-evaluator is not installed, or the model gives values that are not finite.
     """
     ambient = AMBIENT_LEVELS[int(_ambient_decibels(data, progress).mean(axis=0).argmax())]
     scores: dict[str, dict[str, list[Float64Array]]] = {m: {k: [] for k in METRICS} for m in METHODS}
-    kept: dict[str, list[UInt8Array]] = {"reference": [], "model": [], "best_ambient": []}
+    images: dict[str, list[UInt8Array]] = {"reference": [], "model": [], "best_ambient": []}
     errors: dict[str, list[Float16Array]] = {"model": [], "best_ambient": []}
     for i in range(len(data)):
         batch = collate([data[i]])
@@ -177,8 +180,8 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         if not drawn.isfinite().all():
             place = f"{data.folder}: scene {i}"
             raise InputError(place, "the model's picture is not finite", "give a model with usable weights")
-        made = {"model": drawn, **_unlearned_pictures(batch, ambient)}
-        for method, picture in made.items():
+        drawings = {"model": drawn, **_unlearned_pictures(batch, ambient)}
+        for method, picture in drawings.items():
             maps = flip(picture, reference)
             scores[method]["psnr"].append(psnr(picture, reference).double().numpy())
             scores[method]["ssim"].append(ssim(picture, reference).double().numpy())
@@ -187,9 +190,9 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
             if pictures and method in errors:
                 errors[method].append(maps.astype(np.float16))
         if pictures:
-            for method, picture in {"reference": reference, **made}.items():
-                if method in kept:
-                    kept[method].append((display(picture) * 255).round().byte().numpy())
+            for method, picture in {"reference": reference, **drawings}.items():
+                if method in images:
+                    images[method].append(display_bytes(picture))
         progress("evaluate", i + 1, len(data))
     reader = ShardReader(data.folder)
     return Measurement(
@@ -198,7 +201,7 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         scenes=tuple(SceneFacts.of(reader.scene(i)) for i in range(len(data))),
         ambient=ambient,
         scores={m: {k: np.stack(values) for k, values in by_metric.items()} for m, by_metric in scores.items()},
-        pictures={m: np.stack(values) for m, values in kept.items() if values},
+        pictures={m: np.stack(values) for m, values in images.items() if values},
         errors={m: np.stack(values) for m, values in errors.items() if values},
     )
 
@@ -206,10 +209,10 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
 def measure_folder(
     renderer: Renderer, folder: Path, limit: int | None, pictures: bool, progress: Progress = silent
 ) -> Measurement:
-    """Measure a renderer's model on at most `limit` scenes of a data set, and cast what rays were not cast before.
+    """Measure a renderer's model on at most `limit` scenes of a data set, and cast missing rays.
 
     Raises:
-        InputError: as `measure`, or the data set cannot be read.
+        InputError: as `measure`, or an unreadable data set.
     """
     workers, tokens = torch.get_num_threads(), renderer.config.token_triangles
     scenes = TrainingSet(folder, workers, limit, token_triangles=tokens, progress=progress)
@@ -217,9 +220,9 @@ def measure_folder(
 
 
 def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:
-    def best(make: Drawing, levels: Sequence[float]) -> Tensor:
-        chosen = np.asarray(levels)[_decibels(make, levels, batch).argmax(axis=1)]
-        return make(batch.pixels[0], torch.from_numpy(chosen).float()[:, None, None, None])
+    def best(draw: Drawing, levels: Sequence[float]) -> Tensor:
+        best_levels = np.asarray(levels)[_decibels(draw, levels, batch).argmax(axis=1)]
+        return draw(batch.pixels[0], torch.from_numpy(best_levels).float()[:, None, None, None])
 
     return {
         "ambient": unlearned(batch.pixels[0], ambient),
@@ -229,8 +232,7 @@ def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:
 
 
 def interval(values: Float64Array) -> tuple[float, float | None]:
-    """Mean of independent values and half the width of its 95 % confidence interval (Student's t), None for a single
-    value."""
+    """Mean of independent values and half its 95 % confidence interval (Student's t), None for a single value."""
     mean = float(values.mean())
     if len(values) < 2:
         return mean, None
@@ -247,8 +249,8 @@ NO_GLOSS = "nothing glossy"
 
 
 def groups(scenes: Sequence[SceneFacts]) -> dict[str, dict[str, list[int]]]:
-    """Indices of the scenes by stage, light count, roughness of the shiniest surface, and triangle count; groups that
-    are empty are left out."""
+    """Indices of the scenes by stage, light count, roughness of the shiniest surface, and triangle count, without empty
+    groups."""
 
     def named(value: float, ends: Sequence[tuple[float, str]]) -> str:
         return next(name for end, name in ends if value <= end)

@@ -1,8 +1,7 @@
-"""How good a picture is, and the best pictures without a network.
+"""Metrics of pictures, and pictures from ray casting without a network.
 
-PSNR and SSIM are of display values, clamp(x, 0, 1)^(1/2.2), as in every figure of docs/training.md; FLIP is of the
-clamped radiance, which it brings to a screen itself; relative MSE is of the radiance.
-Shapes: V views, h x w pixels.
+PSNR and SSIM are of display values, clamp(x, 0, 1)^(1/2.2), as in docs/training.md; FLIP is of the clamped radiance,
+which it converts for a screen itself; relative MSE is of the radiance. Shapes: V views, h x w pixels.
 """
 
 from __future__ import annotations
@@ -12,20 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from renderformer.data.arrays import Float32Array
+from renderformer.data.arrays import Float32Array, UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.rays.channels import RGB
 
 # Keeps the relative error of black pixels finite.
 RELATIVE_EPSILON = 0.01
-# Share of the pixels, those of the largest error, that the relative MSE leaves out: a light's edge or one firefly would
-# weigh more than the picture (Rousselle et al. 2011 leave out the same share).
+# Share of the pixels, of the largest errors, that the relative MSE excludes: the edge of a light or one firefly would
+# dominate it (as in Rousselle et al. 2011).
 OUTLIERS = 0.001
 
 
 def display(radiance: Tensor) -> Tensor:
     """clamp(x, 0, 1)^(1/2.2)."""
     return radiance.clamp(0, 1) ** (1 / 2.2)
+
+
+def display_bytes(radiance: Tensor) -> UInt8Array:
+    """Display values as uint8, 0 … 255."""
+    return (display(radiance) * 255).round().byte().numpy()
 
 
 def psnr(picture: Tensor, reference: Tensor) -> Tensor:
@@ -35,8 +39,8 @@ def psnr(picture: Tensor, reference: Tensor) -> Tensor:
 
 
 def ssim(picture: Tensor, reference: Tensor) -> Tensor:
-    """(V,) structural similarity of display values (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5; smaller
-    in pictures of fewer pixels."""
+    """(V,) structural similarity of display values (Wang et al. 2004), with a Gaussian window of at most 11 pixels,
+    sigma 1.5."""
     x, y = (display(image).movedim(-1, 1) for image in (picture, reference))
     side = min(11, x.shape[2], x.shape[3])
     taps = torch.exp(-(torch.arange(side, dtype=x.dtype, device=x.device) - (side - 1) / 2).square() / (2 * 1.5**2))
@@ -58,15 +62,16 @@ def relative_mse(picture: Tensor, reference: Tensor) -> Tensor:
     """(V,) mean of (p - r)^2 / (r^2 + 0.01) over the channels and over the pixels but the worst 0.1 %, for
     (V, h, w, 3) radiance."""
     error = ((picture - reference).square() / (reference.square() + RELATIVE_EPSILON)).mean(dim=-1).flatten(1)
-    kept = error.shape[1] - int(OUTLIERS * error.shape[1])
-    return error.double().sort(dim=1).values[:, :kept].mean(dim=1)
+    count = error.shape[1] - int(OUTLIERS * error.shape[1])
+    return error.double().sort(dim=1).values[:, :count].mean(dim=1)
 
 
 def flip(picture: Tensor, reference: Tensor) -> Float32Array:
     """(V, h, w) error maps of LDR-FLIP (Andersson et al. 2020), 0 … 1, for (V, h, w, 3) radiance at exposure 0. The
     mean of a map is the FLIP of the picture.
 
-    It is seen at 67 pixels per degree, the default of its authors: a monitor 0.7 m wide of 3840 pixels, 0.7 m away.
+    The viewing distance is the default of the authors, 67 pixels per degree: a monitor of 3840 pixels, 0.7 m wide and
+    0.7 m away.
 
     Raises:
         InputError: flip-evaluator is not installed.
@@ -78,22 +83,23 @@ def flip(picture: Tensor, reference: Tensor) -> Float32Array:
         raise InputError("FLIP", "flip-evaluator is not installed", remedy) from None
     truths, pictures = (image.clamp(0, 1).float().contiguous().numpy() for image in (reference, picture))
     maps = [
-        flip_evaluator.evaluate(truth, own, "LDR", inputsRGB=False, applyMagma=False, computeMeanError=False)[0]
-        for truth, own in zip(truths, pictures, strict=True)
+        flip_evaluator.evaluate(truth, drawn, "LDR", inputsRGB=False, applyMagma=False, computeMeanError=False)[0]
+        for truth, drawn in zip(truths, pictures, strict=True)
     ]
     return np.stack(maps)[..., 0]
 
 
 def unlearned(pixels: Tensor, ambient: float | Tensor) -> Tensor:
-    """What ray casting alone gives: emission, direct light, highlight, reflection, and a constant ambient light.
+    """Ray casting without a network: emission, direct light, highlight, reflection, and a constant ambient light.
 
     Args:
-        pixels: (V, h, w, 29) feature images; ambient: radiance, one number or anything that broadcasts.
+        pixels: (V, h, w, 29) feature images.
+        ambient: radiance, one number or broadcast over the pixels.
     """
-    known = pixels[..., RGB.emission] + pixels[..., RGB.direct] + pixels[..., RGB.highlight]
-    return known + pixels[..., RGB.reflection] + pixels[..., RGB.diffuse] * ambient
+    cast = pixels[..., RGB.emission] + pixels[..., RGB.direct] + pixels[..., RGB.highlight]
+    return cast + pixels[..., RGB.reflection] + pixels[..., RGB.diffuse] * ambient
 
 
 def flat(pixels: Tensor, level: float | Tensor) -> Tensor:
-    """Colours without any light: the diffuse albedo times one number, and what emits."""
+    """Emission, and the diffuse albedo times one number."""
     return pixels[..., RGB.emission] + pixels[..., RGB.diffuse] * level

@@ -1,7 +1,4 @@
-"""What was measured, as tables for a terminal, as plain data, and as a page that holds its pictures.
-
-The page needs nothing but itself: no network, no scripts.
-"""
+"""Measurements as tables for a terminal, as data for JSON, and as a self-contained HTML page with pictures."""
 
 from __future__ import annotations
 
@@ -38,20 +35,20 @@ RIVAL_NAMES = {
 # Goals of issue 3 for the embedded model.
 PSNR_GOALS = {64: 32.0, 128: 32.0, 256: 31.0}
 SSIM_GOAL, GAIN_GOAL, EQUAL_TIME_RESOLUTION = 0.95, 5.0, 256
-# FLIP that is drawn white.
+# The FLIP that is white in error maps.
 ERROR_SCALE = 0.3
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the names of the columns, and rows of as many cells."""
+    """A title, the names of the columns, and rows of cells."""
 
     title: str
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
 
     def text(self) -> str:
-        """Aligned for a terminal: the first column to the left, the others to the right."""
+        """The table for a terminal, the first column aligned to the left, the others to the right."""
         lines = [self.header, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
         padded = [
@@ -62,7 +59,7 @@ class Table:
 
 
 def method_names(measurement: Measurement) -> dict[str, str]:
-    """What METHODS are called."""
+    """The names of METHODS in reports."""
     return {
         "model": "model",
         "ambient": f"ray casting + ambient {measurement.ambient:g}",
@@ -72,7 +69,7 @@ def method_names(measurement: Measurement) -> dict[str, str]:
 
 
 def heading(measurement: Measurement) -> str:
-    """The set in one line."""
+    """One line about the data set."""
     scenes, views, size = len(measurement.scenes), measurement.views, measurement.resolution
     return f"{measurement.folder}: {scenes} scenes, {scenes * views} views of {size} x {size} px"
 
@@ -83,7 +80,7 @@ def _spread(values: Float64Array, digits: int) -> str:
 
 
 def tables(measurement: Measurement, contests: Sequence[Contest] = ()) -> list[Table]:
-    """Means with 95 % confidence over scenes: of all methods, of the model by group, and at equal time."""
+    """Means over scenes with 95 % confidence: of all methods, of the model by group, and at equal time."""
     names = method_names(measurement)
     whole = Table(
         "Mean over scenes ± 95 % confidence",
@@ -114,9 +111,9 @@ def tables(measurement: Measurement, contests: Sequence[Contest] = ()) -> list[T
 
 def _contest_table(contest: Contest) -> Table:
     count = len(contest.results["model"]["psnr"])
-    what = "a single picture of a scene" if contest.views == 1 else f"each of {contest.views} pictures of a scene"
+    subject = "a single picture of a scene" if contest.views == 1 else f"each of {contest.views} pictures of a scene"
     return Table(
-        f"At equal time on one CPU thread: {what}, {count} scenes",
+        f"At equal time on one CPU thread: {subject}, {count} scenes",
         ("", "CPU s", "spp", "PSNR, dB", "SSIM", "FLIP", "model ahead, dB"),
         [
             (
@@ -133,32 +130,32 @@ def _contest_table(contest: Contest) -> Table:
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that was wanted and what it came to, both in `unit`."""
+    """A target for a figure, and the figure's value, both in `unit`."""
 
-    what: str
-    wanted: float
-    got: float
+    name: str
+    target: float
+    value: float
     unit: str = ""
 
     @property
     def state(self) -> str:
         """Whether it is "met" or "missed"."""
-        return "met" if self.got >= self.wanted else "missed"
+        return "met" if self.value >= self.target else "missed"
 
     @property
-    def value(self) -> str:
-        """What it came to, with its unit."""
-        return self._with_unit(self.got)
+    def value_text(self) -> str:
+        """The value with its unit."""
+        return self._with_unit(self.value)
 
     @property
-    def limit(self) -> str:
-        """What was wanted, with its unit."""
-        return f"{self.wanted:g}{self.unit}"
+    def target_text(self) -> str:
+        """The target with its unit."""
+        return f"{self.target:g}{self.unit}"
 
     def __str__(self) -> str:
         verdict = "met, by" if self.state == "met" else "missed by"
-        distance = self._with_unit(abs(self.got - self.wanted))
-        return f"{self.what}: {self.value}, goal {self.limit}, {verdict} {distance}"
+        distance = self._with_unit(abs(self.value - self.target))
+        return f"{self.name}: {self.value_text}, goal {self.target_text}, {verdict} {distance}"
 
     def _with_unit(self, number: float) -> str:
         return f"{number:.{2 if self.unit else 4}f}{self.unit}"
@@ -166,19 +163,19 @@ class Goal:
 
 def goals(measurement: Measurement, contests: Sequence[Contest] = ()) -> list[Goal]:
     """The goals of the embedded model that apply to this set."""
-    applying = []
+    result = []
     if measurement.resolution in PSNR_GOALS:
-        wanted = PSNR_GOALS[measurement.resolution]
-        applying.append(Goal("PSNR", wanted, float(measurement.per_scene("model", "psnr").mean()), " dB"))
-    applying.append(Goal("SSIM", SSIM_GOAL, float(measurement.per_scene("model", "ssim").mean())))
-    applying.append(Goal("over direct + ambient", GAIN_GOAL, float(measurement.gain().mean()), " dB"))
+        target = PSNR_GOALS[measurement.resolution]
+        result.append(Goal("PSNR", target, float(measurement.per_scene("model", "psnr").mean()), " dB"))
+    result.append(Goal("SSIM", SSIM_GOAL, float(measurement.per_scene("model", "ssim").mean())))
+    result.append(Goal("over direct + ambient", GAIN_GOAL, float(measurement.gain().mean()), " dB"))
     if measurement.resolution == EQUAL_TIME_RESOLUTION:
         for contest in contests:
             best = max(contest.results[rival]["psnr"].mean() for rival in RIVALS if rival != "mitsuba")
-            what = "one picture" if contest.views == 1 else f"each of {contest.views} pictures"
+            subject = "one picture" if contest.views == 1 else f"each of {contest.views} pictures"
             gain = float(contest.results["model"]["psnr"].mean() - best)
-            applying.append(Goal(f"over Mitsuba + OIDN in equal time, {what}", 0.0, gain, " dB"))
-    return applying
+            result.append(Goal(f"over Mitsuba + OIDN in equal time, {subject}", 0.0, gain, " dB"))
+    return result
 
 
 def as_text(measurement: Measurement, contests: Sequence[Contest], with_goals: bool) -> str:
@@ -190,7 +187,7 @@ def as_text(measurement: Measurement, contests: Sequence[Contest], with_goals: b
 
 
 def as_data(measurement: Measurement, contests: Sequence[Contest], model: str) -> dict[str, Any]:
-    """Everything but the pictures, for `json.dumps`."""
+    """All results except the pictures, for `json.dumps`."""
 
     def summary(values: Float64Array) -> dict[str, float | None]:
         mean, half = interval(values)
@@ -221,20 +218,21 @@ def as_data(measurement: Measurement, contests: Sequence[Contest], model: str) -
             for contest in contests
         ],
         "goals": [
-            {"goal": g.what, "wanted": g.wanted, "got": g.got, "met": g.state == "met"}
+            {"goal": g.name, "wanted": g.target, "got": g.value, "met": g.state == "met"}
             for g in goals(measurement, contests)
         ],
     }
 
 
 def write_page(path: Path, measured: Sequence[tuple[Measurement, Sequence[Contest]]], model: str) -> None:
-    """Write the HTML page: tables and pictures of every set.
+    """Write the HTML page with the tables and pictures of each set.
 
     Args:
-        measured: with pictures; model: its name.
+        measured: measurements with pictures.
+        model: its name.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: an unwritable file.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -252,12 +250,13 @@ def write_page(path: Path, measured: Sequence[tuple[Measurement, Sequence[Contes
 
 
 def _section(measurement: Measurement, contests: Sequence[Contest]) -> dict[str, Any]:
-    """What the template shows of one set."""
-    whole, *rest = tables(measurement, contests)
-    by_group, races = rest[: len(rest) - len(contests)], rest[len(rest) - len(contests) :]
+    """The variables of the template for one set."""
+    whole, *others = tables(measurement, contests)
+    split = len(others) - len(contests)
+    by_group, races = others[:split], others[split:]
     order = np.argsort(measurement.scores["model"]["psnr"].ravel(), kind="stable")
     middle = len(order) // 2
-    chosen = {
+    selections = {
         "Worst views": order[:2],
         "Best views": order[::-1][:2],
         "Views in the middle": order[max(0, middle - 1) : middle + 1],
@@ -265,7 +264,7 @@ def _section(measurement: Measurement, contests: Sequence[Contest]) -> dict[str,
     }
     views = [
         (title, [_row(measurement, *divmod(i, measurement.views)) for i in indices.tolist()])
-        for title, indices in chosen.items()
+        for title, indices in selections.items()
     ]
     for contest in contests:
         title = "the only picture of a scene" if contest.views == 1 else f"one of {contest.views} pictures of a scene"
@@ -301,7 +300,7 @@ def _row(measurement: Measurement, scene: int, view: int) -> dict[str, Any]:
 
 
 def _race(contest: Contest, index: int, scene: SceneFacts) -> dict[str, Any]:
-    """Reference, model, and what each rival makes of the same time."""
+    """Reference, model, and each rival in the model's time."""
     cells = [("reference", "path traced", contest.pictures["reference"][index])]
     for method, scores in contest.results.items():
         spp = "" if method == "model" else f"{scores['spp'][index]:.0f} spp, "
@@ -311,7 +310,7 @@ def _race(contest: Contest, index: int, scene: SceneFacts) -> dict[str, Any]:
 
 
 def _figures(scene: SceneFacts, view: int, cells: Sequence[tuple[str, str, UInt8Array]]) -> dict[str, Any]:
-    """A row of pictures (h, w, 3) of one size; small ones are enlarged and show their pixels."""
+    """A row of pictures (h, w, 3) of one size; the page enlarges small ones without interpolation."""
     gloss = "nothing glossy" if scene.roughness is None else f"roughness from {scene.roughness:.2f}"
     lights = f"{scene.lights} light{'s' * (scene.lights != 1)}"
     title = f"scene {scene.seed}, view {view}: {scene.stage}, {lights}, {scene.triangles:,} triangles, {gloss}"

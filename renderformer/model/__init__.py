@@ -1,4 +1,4 @@
-"""The networks: the paper's model, this package's extension of it, and the protocol that both answer."""
+"""The paper's model, this package's extension of it, and the protocol of both."""
 
 from renderformer.model.protocol import Encoded, Model
 from renderformer.model.renderformer import RenderFormer

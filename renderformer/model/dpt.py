@@ -24,7 +24,7 @@ class ResidualUnit(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """Adds a finer level to what comes from below and doubles the resolution; the deepest level has nothing to add."""
+    """Adds a finer level to the coarser result and resizes the sum; the deepest block starts from one level alone."""
 
     def __init__(self, channels: int, deepest: bool) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class FusionBlock(nn.Module):
 
 
 class Scratch(nn.Module):
-    """The part of the decoder whose weights live under the name `scratch` in a checkpoint."""
+    """The part of the decoder that a checkpoint names `scratch`."""
 
     def __init__(self, level_channels: tuple[int, ...], features: int, out_channels: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Scratch(nn.Module):
         )
 
     def forward(self, levels: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Four levels, finest first, to (B, C, *size)."""
+        """Fuse four levels, finest first, to (B, C, *size)."""
         levels = [self.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(levels, start=1)]
         height, width = levels[0].shape[-2:]
         sizes = [(2 * height, 2 * width), *((x.shape[-2], x.shape[-1]) for x in levels[:3])]
@@ -64,7 +64,7 @@ class Scratch(nn.Module):
 
 
 class DPT(nn.Module):
-    """Tokens after four view layers to an image, (B, T, D) x 4 -> (B, C, h patch, w patch)."""
+    """Tokens after four view layers, (B, T, D) each, to an image (B, C, h patch, w patch)."""
 
     def __init__(
         self, width: int, level_channels: tuple[int, ...], features: int, out_channels: int, patch_size: int
@@ -85,7 +85,7 @@ class DPT(nn.Module):
 
     def forward(self, features_BTD: list[Tensor], grid: tuple[int, int]) -> Tensor:
         levels = [
-            up(project(x_BTD.transpose(1, 2).unflatten(2, grid)))
-            for x_BTD, project, up in zip(features_BTD, self.projects, self.resize_layers, strict=True)
+            resize_layer(project(x_BTD.transpose(1, 2).unflatten(2, grid)))
+            for x_BTD, project, resize_layer in zip(features_BTD, self.projects, self.resize_layers, strict=True)
         ]
         return self.scratch(levels, (grid[0] * self.patch_size, grid[1] * self.patch_size))

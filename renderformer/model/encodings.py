@@ -1,7 +1,8 @@
-"""Positions and directions as numbers a transformer can use, and images as sequences of patches.
+"""Encodings of positions, directions and materials, and images as sequences of patches.
 
-Shape suffixes: B batch, H heads, N triangles, R registers, T = R + N tokens, D width, K coordinates, F frequencies,
-M images, h x w pixels, C channels. Cameras are Blender's: +X right, +Y up, looking along -Z.
+Shape suffixes: B batch, H heads, N triangles, R registers, T = R + N tokens, D width, K coordinates or patches,
+F frequencies, M images, h x w pixels, C channels, P x P texture patch.
+Cameras are Blender's: +X right, +Y up, looking along -Z.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from renderformer.data.errors import InputError
 
 # The last channels of a material.
 _EMISSION_CHANNELS = 3
@@ -41,7 +45,7 @@ def nerf_encoding(x: Tensor, num_freqs: int) -> Tensor:
 class TriangleRope(nn.Module):
     """RoPE on the nine coordinates of a triangle (spec/model.md, "Relative position").
 
-    The frequencies are part of the checkpoint and are never recomputed from the configuration after loading.
+    The frequencies are a tensor of the checkpoint, which replaces the one made here.
     """
 
     freqs: Tensor
@@ -54,14 +58,14 @@ class TriangleRope(nn.Module):
         self.register_buffer("freqs", 2.0 ** torch.linspace(0.0, highest, count))
 
     def forward(self, positions_BT9: Tensor) -> Rotation:
-        """The rotation of each token; float32 under any autocast, since only element-wise operations are used."""
+        """The rotation of each token, float32 under any autocast."""
         angles_BTP = (positions_BT9.float()[..., None] * self.freqs.float()).flatten(-2)
-        angles_B1TP = nn.functional.pad(angles_BTP, (0, self.pad))[:, None]
+        angles_B1TP = F.pad(angles_BTP, (0, self.pad))[:, None]
         return Rotation(angles_B1TP.cos(), angles_B1TP.sin())
 
 
 def rotate(x_BHTD: Tensor, rotation: Rotation | None) -> Tensor:
-    """Apply a rotation to queries or keys, in float32; None leaves them as they are."""
+    """Rotate queries or keys, in float32; None is no rotation."""
     if rotation is None:
         return x_BHTD
     first, second = x_BHTD.float().chunk(2, dim=-1)
@@ -71,9 +75,64 @@ def rotate(x_BHTD: Tensor, rotation: Rotation | None) -> Tensor:
 
 def log_emission(texture: Tensor, channel_dim: int) -> Tensor:
     """A copy with log10(x + 1) in the last three channels."""
-    rest = texture.shape[channel_dim] - _EMISSION_CHANNELS
-    surface, emission = texture.split([rest, _EMISSION_CHANNELS], dim=channel_dim)
+    surface_channels = texture.shape[channel_dim] - _EMISSION_CHANNELS
+    surface, emission = texture.split([surface_channels, _EMISSION_CHANNELS], dim=channel_dim)
     return torch.cat([surface, torch.log10(emission + 1)], dim=channel_dim)
+
+
+class TextureEncoder(nn.Linear):
+    """One linear layer for materials, uniform or in patches; with `log_light` it takes the logarithm of emission."""
+
+    def __init__(self, channels: int, patch: int, width: int, log_light: bool) -> None:
+        super().__init__(channels * patch**2, width)
+        self.patch, self.log_light = patch, log_light
+
+    def forward(self, texture: Tensor, patches: Tensor | None = None, patch_index: Tensor | None = None) -> Tensor:
+        """Encode the materials of B scenes.
+
+        Args:
+            texture: (B, N, C) uniform materials, or (B, N, C, P, P) patches; a model with P = 1 takes patches of any
+                size and reads their entry [0, 0].
+            patches: (K, C, P, P) patches that replace some of the uniform materials.
+            patch_index: (B, N) integers, the patch of each triangle; -1 for its uniform material.
+
+        Returns:
+            (B, N, D).
+
+        Raises:
+            InputError: patches of another size than P x P.
+        """
+        if self.patch == 1 and texture.ndim == 5:
+            texture = texture[..., 0, 0]
+        if texture.ndim == 5:
+            return super().forward(self._inputs(texture, channel_dim=2).flatten(2))
+        hidden_BND = F.linear(self._inputs(texture, channel_dim=2), self.uniform_weight(), self.bias)
+        if patches is None or patch_index is None:
+            return hidden_BND
+        patch_KD = super().forward(self._inputs(patches, channel_dim=1).flatten(1)).to(hidden_BND.dtype)
+        return torch.where(patch_index[..., None] >= 0, patch_KD[patch_index.clamp(min=0)], hidden_BND)
+
+    def uniform_weight(self) -> Tensor:
+        """(D, C) sum of the weight over the entries i + j <= P of a patch; a uniform patch is zero elsewhere.
+
+        It costs less than a thousandth of encoding 4096 triangles, so it is not stored.
+        """
+        index = torch.arange(self.patch, device=self.weight.device)
+        inside = (index[:, None] + index[None, :] <= self.patch).to(self.weight.dtype).flatten()
+        with torch.autocast(self.weight.device.type, enabled=False):
+            return self.weight.unflatten(1, (-1, self.patch**2)) @ inside
+
+    def _inputs(self, texture: Tensor, channel_dim: int) -> Tensor:
+        size = tuple(texture.shape[channel_dim + 1 :])
+        if size not in ((), (self.patch, self.patch)):
+            raise InputError("", f"texture patches are {size}, this model takes {(self.patch, self.patch)}")
+        texture = texture.float()
+        return log_emission(texture, channel_dim) if self.log_light else texture
+
+
+def zero_padding(x: Tensor, mask_BN: Tensor) -> Tensor:
+    """`x` (B, N, ...) with zeros in the padding, where a NaN would survive a product with a weight of zero."""
+    return x.masked_fill(~mask_BN.reshape(*mask_BN.shape, *[1] * (x.ndim - 2)), 0.0)
 
 
 def with_registers(
@@ -88,7 +147,7 @@ def with_registers(
     x_BTD = torch.cat([registers_1RD.expand(batch, -1, -1), token_BND], dim=1)
     positions_BR9 = register_positions(triangles_BN33, mask_BN)[:, None].expand(-1, registers, -1)
     positions_BT9 = torch.cat([positions_BR9, triangles_BN33.flatten(2)], dim=1)
-    return x_BTD, positions_BT9, nn.functional.pad(mask_BN, (registers, 0), value=True)
+    return x_BTD, positions_BT9, F.pad(mask_BN, (registers, 0), value=True)
 
 
 def register_positions(triangles_BN33: Tensor, mask_BN: Tensor) -> Tensor:
@@ -99,30 +158,30 @@ def register_positions(triangles_BN33: Tensor, mask_BN: Tensor) -> Tensor:
 
 
 def to_camera_space(positions_MT9: Tensor, c2w_M44: Tensor) -> Tensor:
-    """Three world points per token to the space of each view's camera."""
+    """Three world points per token, in the space of each view's camera."""
     w2c_M44 = torch.linalg.inv(c2w_M44)
     points = positions_MT9.unflatten(-1, (3, 3))
     return (torch.einsum("mij,mtkj->mtki", w2c_M44[:, :3, :3], points) + w2c_M44[:, None, None, :3, 3]).flatten(2)
 
 
-def ray_directions(c2w_M44: Tensor, fov_M: Tensor, size: tuple[float, float], covering: tuple[int, int]) -> Tensor:
-    """Unit directions through the pixel centres of each view, in the space that `c2w_M44` leads to.
+def ray_directions(c2w_M44: Tensor, fov_M: Tensor, size: tuple[float, float], padded: tuple[int, int]) -> Tensor:
+    """Unit directions through the pixel centres of each view.
 
     Args:
-        c2w_M44: camera to that space.
+        c2w_M44: camera space to the space of the directions.
         fov_M: vertical fields of view in degrees.
         size: height and width of the picture; its centre lies on the camera's axis.
-        covering: rows and columns to make, which may reach beyond the picture below and to the right.
+        padded: rows and columns of rays, the further ones below and to the right of the picture.
 
     Returns:
-        (M, *covering, 3) float32.
+        (M, *padded, 3) float32.
     """
     focal_M11 = (size[0] / 2) / torch.tan(torch.deg2rad(fov_M) / 2)[:, None, None]
-    y_h = torch.arange(covering[0], device=fov_M.device) + (0.5 - size[0] / 2)
-    x_w = torch.arange(covering[1], device=fov_M.device) + (0.5 - size[1] / 2)
+    y_h = torch.arange(padded[0], device=fov_M.device) + (0.5 - size[0] / 2)
+    x_w = torch.arange(padded[1], device=fov_M.device) + (0.5 - size[1] / 2)
     y_Mhw, x_Mhw = torch.broadcast_tensors(-y_h[:, None] / focal_M11, x_w / focal_M11)
     camera_Mhw3 = torch.stack([x_Mhw, y_Mhw, -torch.ones_like(x_Mhw)], dim=-1)
-    return nn.functional.normalize(torch.einsum("mij,mhwj->mhwi", c2w_M44[:, :3, :3], camera_Mhw3), dim=-1)
+    return F.normalize(torch.einsum("mij,mhwj->mhwi", c2w_M44[:, :3, :3], camera_Mhw3), dim=-1)
 
 
 def to_patches(image_MhwC: Tensor, patch: int) -> Tensor:

@@ -18,25 +18,25 @@ from renderformer.kernels import Projection, attention, projected_attention
 from renderformer.kernels.backends import check_backend
 from renderformer.model.encodings import Rotation, TriangleRope, rotate
 
-# Every norm inside a transformer layer uses this; the encoders' norms use the framework's default.
+# Of the norms inside a transformer layer; the encoders' norms use the framework's default.
 LAYER_EPS = 1e-6
 WINDOW = 8
 # Called before each layer; an exception from it stops the stage.
 BeforeLayer = Callable[[], None]
-# Of the image tokens and of the triangle tokens they look at.
+# Of the image tokens and of the triangle tokens.
 Rotations = tuple[Rotation | None, Rotation | None]
 
 
 def run_layer(layer: nn.Module, recompute: bool, *inputs: object) -> Tensor:
-    """`layer(*inputs)`; with `recompute`, its activations are not kept for the backward pass but made again there."""
+    """`layer(*inputs)`; with `recompute`, the backward pass computes its activations again (gradient checkpointing)."""
     if not recompute:
         return layer(*inputs)
-    # There is nothing random in a layer.
+    # A layer draws no random numbers.
     return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 class RMSNorm(nn.RMSNorm):
-    """In float32 under any autocast, where torch has no fused kernel and takes the epsilon of the lower precision."""
+    """RMS norm in float32; under autocast, torch's has no fused kernel and takes the epsilon of the low precision."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float())
@@ -52,7 +52,7 @@ def make_norm(kind: str, width: int, eps: float | None = None) -> nn.Module:
 
 
 def projection_of(norm: nn.Module, rotation: Rotation | None) -> Projection:
-    """The norm of queries or keys and their rotation, for attention that does both itself."""
+    """The norm of queries or keys and their rotation, as arguments of a fused attention kernel."""
     cos, sin = (None, None) if rotation is None else (rotation.cos.squeeze(1), rotation.sin.squeeze(1))
     if isinstance(norm, nn.RMSNorm):
         assert norm.eps is not None
@@ -83,7 +83,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, qk_norm: bool, config: TransformerConfig) -> None:
         super().__init__()
         self.heads = heads
-        # The view stage stays exact: it runs in float32, since lower precision visibly hurts it.
+        # The view stage stays exact, since lower precision visibly hurts it.
         self.backend = "sdpa"
         self.out_proj = nn.Linear(width, width, bias=config.bias)
         self.q_norm = make_norm(config.norm_type if qk_norm else "none", width, LAYER_EPS)
@@ -136,10 +136,10 @@ class CrossAttention(Attention):
         self.v_proj = nn.Linear(context_width, width, bias=config.bias)
 
     def forward(self, x_BTD: Tensor, context: Tensor, rotations: Rotations, key_mask_BS: Tensor | None) -> Tensor:
-        """`context` holds one row per scene; B is a multiple of its length, the views of a scene side by side."""
+        """`context` has one row per scene, `x_BTD` one per view, the views of a scene side by side."""
         views = x_BTD.shape[0] // context.shape[0]
         q_BHTD = self.split(self.q_norm(self.q_proj(x_BTD)))
-        # Keys and values do not depend on the view until they are rotated, so they are projected once per scene.
+        # Before their rotation, keys and values are the same for all views, so they are projected once per scene.
         k_BHSD = self.split(self.k_norm(self.k_proj(context))).repeat_interleave(views, dim=0)
         v_BHSD = self.split(self.v_proj(context)).repeat_interleave(views, dim=0)
         return self.attend(rotate(q_BHTD, rotations[0]), rotate(k_BHSD, rotations[1]), v_BHSD, key_mask_BS=key_mask_BS)
@@ -166,7 +166,7 @@ class TriangleLayer(nn.Module):
 
 
 class ViewLayer(nn.Module):
-    """One layer of the view stage: image tokens look at the triangles, then at each other."""
+    """One layer of the view stage: image tokens attend to the triangles, then to each other."""
 
     def __init__(self, config: TransformerConfig, index: int) -> None:
         super().__init__()
@@ -215,10 +215,9 @@ class TriangleTransformer(nn.Module):
         key_lengths_B: Tensor | None = None,
         before_layer: BeforeLayer | None = None,
     ) -> Tensor:
-        """The tokens after all layers.
+        """The tokens after all layers; key mask and lengths as `kernels.backends.key_padding` returns them.
 
-        Padding comes as `kernels.attention.key_padding` returns it: a mask, lengths, or neither. Nothing here waits for
-        the GPU, so the stage compiles into one graph and can be captured in a CUDA graph.
+        Nothing here waits for the GPU, so the stage compiles into one graph and can be captured in a CUDA graph.
         """
         rotation = None if self.rope_emb is None else self.rope_emb(positions_BT9)
         for layer in self.layers:
@@ -261,7 +260,8 @@ class ViewDecoder(nn.Module):
 
         Args:
             context: (B, S, D) triangle tokens, or (M, S, D) where they differ between the views of a scene.
-            ray_positions: (M, 1, 9) or (M, T, 9) where the image tokens stand; positions_MS9: the triangle tokens.
+            ray_positions: (M, 1, 9) or (M, T, 9) positions of the image tokens.
+            positions_MS9: positions of the triangle tokens.
         """
         rotations: Rotations = (None, None)
         if self.rope_emb is not None:
@@ -290,10 +290,7 @@ def from_windows(windows: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def shifted_window_mask(grid: tuple[int, int], shift: int, device: torch.device) -> Tensor:
-    """Which pairs inside each window of a rolled grid may see each other, (W, 64, 64) bool.
-
-    Rolling brings tokens from opposite borders into one window; those must not.
-    """
+    """(W, 64, 64) bool, False for the pairs in a window that rolling brings together from opposite borders."""
 
     def regions(size: int) -> Tensor:
         index = torch.arange(size, device=device)
@@ -305,7 +302,7 @@ def shifted_window_mask(grid: tuple[int, int], shift: int, device: torch.device)
 
 
 class Network(nn.Module):
-    """What both models answer alike of `renderformer.model.protocol.Model`."""
+    """The part of `renderformer.model.protocol.Model` that both models share."""
 
     tri_token: nn.Parameter
     transformer: TriangleTransformer

@@ -1,8 +1,8 @@
-"""Coloured scenes and feature images as one monochrome scene per colour channel, relative to the light of each.
+"""Coloured scenes and feature images as one monochrome scene per colour channel, relative to its light level.
 
-Light of one colour never turns into another, so the extension's network is monochrome. And light is linear: everything
-radiometric is divided by the mean direct light before the network and multiplied back after it. So a scene under twice
-as much red light has exactly twice as much red in its picture.
+Light keeps its colour channel, so the extension's network is monochrome. Light is linear, so radiance is divided by the
+mean direct light before the network and multiplied by it after: twice the red light gives exactly twice the red in the
+picture.
 
 Shapes: B scenes, C colour channels, S = B C monochrome scenes, N triangles, V views, M = S V monochrome images,
 h x w pixels, p = patch size, gh x gw = h/p x w/p patches.
@@ -17,58 +17,58 @@ from torch import Tensor
 from renderformer.data.rays.channels import MONOCHROME, RGB
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
 
-# The network is not given `direct`, which is irradiance times diffuse.
+# The network does not take `direct`, the product of irradiance and diffuse.
 NETWORK_CHANNELS = MONOCHROME.total - 1
 # Direct light on front and back, area, centroid.
 TRIANGLE_CHANNELS = 6
-# The middle of the trained camera distances: centres the depth of the hits.
+# The middle of the trained camera distances, which centres the depth of the hits.
 MIDDLE_DISTANCE = 1.75
-# Stands for the light level of a scene in which nothing is lit, where radiance is divided by it.
+# The least divisor of radiance, for a scene without light.
 DARK = 1e-8
 
 
 def monochrome_rows(texture_BNC: Tensor, colours: int) -> Tensor:
     """Material rows (B, N, 13) -> (S, N, 13), whose diffuse, specular and emission are those of one channel."""
 
-    def of(channel: int) -> Tensor:
+    def rows_of(channel: int) -> Tensor:
         rows = texture_BNC.clone()
         for part in (DIFFUSE, SPECULAR, EMISSION):
             rows[..., part] = texture_BNC[..., part.start + channel, None]
         return rows
 
-    return torch.stack([of(channel) for channel in range(colours)], dim=1).flatten(0, 1)
+    return torch.stack([rows_of(channel) for channel in range(colours)], dim=1).flatten(0, 1)
 
 
 def monochrome_pixels(pixels_BVhwC: Tensor, colours: int) -> Tensor:
-    """Feature images of the layout RGB (B, V, h, w, 29) -> of MONOCHROME (M, h, w, 15), per colour channel and view."""
+    """Feature images (B, V, h, w, 29) in the layout RGB -> (M, h, w, 15) in the layout MONOCHROME."""
 
-    def of(channel: int) -> Tensor:
+    def pixels_of(channel: int) -> Tensor:
         order: list[int] = []
         for part in RGB:
             order += [part.start + channel] if part in RGB.by_colour else range(part.start, part.stop)
         return pixels_BVhwC[..., order]
 
-    return torch.stack([of(channel) for channel in range(colours)], dim=1).flatten(0, 2)
+    return torch.stack([pixels_of(channel) for channel in range(colours)], dim=1).flatten(0, 2)
 
 
 def plane(pixels_MhwC: Tensor, part: slice) -> Tensor:
-    """(M, h, w) a quantity that has one channel."""
+    """(M, h, w) of a quantity with one channel."""
     return pixels_MhwC[..., part].squeeze(-1)
 
 
 def compress(radiance: Tensor) -> Tensor:
-    """Bring non-negative radiance with a mean near 1 into a range that suits a network."""
+    """A logarithmic curve for non-negative radiance with a mean near 1."""
     return torch.log1p(4 * radiance)
 
 
 def relative(radiance: Tensor, level: Tensor) -> Tensor:
-    """Radiance (S, ...) over the light level (S,) of its scene; finite where nothing is lit."""
+    """Radiance (S, ...) over the light level (S,) of its scene; finite in the dark."""
     return radiance / level.clamp_min(DARK).reshape(-1, *[1] * (radiance.ndim - 1))
 
 
 def light_level(triangles_SN33: Tensor, triangle_light_SN2: Tensor, mask_SN: Tensor, emission_SN: Tensor) -> Tensor:
-    """(S,) area-weighted mean direct light (both sides) over the triangles that do not emit; 0 where there is none, so
-    that what nothing lights stays black."""
+    """(S,) area-weighted mean direct light (both sides) over the triangles that do not emit; 0 in the dark, so that an
+    unlit scene stays black."""
     weight_SN = areas(triangles_SN33) * mask_SN * (emission_SN <= 0)
     return (triangle_light_SN2.sum(2) * weight_SN).sum(1) / weight_SN.sum(1).clamp_min(1e-12)
 
@@ -92,19 +92,16 @@ def pixel_inputs(pixels_MhwC: Tensor, level_M: Tensor) -> Tensor:
     position[..., 2] += MIDDLE_DISTANCE * plane(pixels_MhwC, MONOCHROME.mask)
     lights = (MONOCHROME.emission, MONOCHROME.irradiance, MONOCHROME.highlight, MONOCHROME.reflection)
     light = compress(relative(torch.cat([pixels_MhwC[..., part] for part in lights], dim=-1), level_M))
-    before, after = (
-        (MONOCHROME.mask, MONOCHROME.normal),
-        (MONOCHROME.diffuse, MONOCHROME.specular, MONOCHROME.roughness),
-    )
-    parts = [*(pixels_MhwC[..., part] for part in before), position, *(pixels_MhwC[..., part] for part in after), light]
+    geometry = [pixels_MhwC[..., part] for part in (MONOCHROME.mask, MONOCHROME.normal)]
+    materials = (MONOCHROME.diffuse, MONOCHROME.specular, MONOCHROME.roughness)
+    parts = [*geometry, position, *(pixels_MhwC[..., part] for part in materials), light]
     return torch.cat(parts, dim=-1).movedim(-1, 1)
 
 
 def hit_positions(pixels_MhwC: Tensor, patch: int) -> Tensor:
-    """(M, gh * gw, 9) mean camera-space hit of each ray bundle, three times over: its place in the relative position
-    encoding. A bundle without a hit stands at the camera."""
+    """(M, gh * gw, 9) mean camera-space hit of each patch, three times, for RoPE; the camera's centre without a hit."""
     mask = pixels_MhwC[..., MONOCHROME.mask]
     hits = (pixels_MhwC[..., MONOCHROME.position] * mask).movedim(-1, 1)
-    share = F.avg_pool2d(mask.movedim(-1, 1), patch)
-    mean = F.avg_pool2d(hits, patch) / share.clamp_min(1e-6)
+    hit_share = F.avg_pool2d(mask.movedim(-1, 1), patch)
+    mean = F.avg_pool2d(hits, patch) / hit_share.clamp_min(1e-6)
     return mean.flatten(2).transpose(1, 2).repeat(1, 1, 3)

@@ -1,12 +1,12 @@
-"""What rendering, training and evaluation need of a model, whichever it is.
+"""The interface of a model for rendering, training and evaluation.
 
-    given = model.prepare(scene)                                # NumPy: what the model takes of a scene
-    encoded = model.encode(**given.inputs)                      # the view-independent stage, as tensors
-    seen = model.look(given.caster, camera, width, height)      # NumPy: what it takes of a camera
-    picture = model.view(encoded, c2w, fov, height, width, **seen)
+    prepared = model.prepare(scene)
+    encoded = model.encode(**prepared.inputs)
+    inputs = model.look(prepared.caster, camera, width, height)
+    picture = model.view(encoded, c2w, fov, height, width, **inputs)
 
-`prepare` and `look` name their arrays as `encode` and `view` name their arguments. Training keeps such arrays of a
-scene beside its pictures and hands over those that `scene_inputs` and `view_inputs` name.
+`prepare` and `look` return NumPy arrays, which the caller passes to `encode` and `view` as tensors of the same names.
+Training stores them beside the pictures and passes those that `scene_inputs` and `view_inputs` name.
 
 Shape suffixes: B scenes, N triangles, R registers, T = R + N tokens, D width, V views, h x w pixels.
 """
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
     from renderformer.data.scene import Scene
 
-# Called with parts done and parts in all; an exception from it stops the work.
+# Called with (done, total); an exception from it stops the work.
 Step = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch of lit scenes; any number of views can be drawn from it.
+    """A batch of lit scenes, for any number of views.
 
     Attributes:
         tokens: (B, T, D) float32, registers first.
-        positions_world: (B, T, 9) float32, three vertices of each triangle in scene units; registers stand at the
-            mean of their scene.
+        positions_world: (B, T, 9) float32, three vertices of each triangle in scene units; the mean vertex of the
+            scene for a register.
         mask: (B, T) bool, True for registers and real triangles.
     """
 
@@ -50,12 +50,12 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A scene as a model takes it.
+    """The inputs of a model for one scene.
 
     Attributes:
         inputs: arguments of `encode` by name, for a batch of one.
-        caster: casts the rays of the scene's cameras, where the model needs them.
-        notes: what preparing changed, with counts.
+        caster: casts rays at the scene, for `look`; None for a model without feature images.
+        notes: changes that the model made to the scene, with counts.
     """
 
     inputs: Mapping[str, AnyArray]
@@ -64,7 +64,7 @@ class Prepared:
 
     @property
     def token_count(self) -> int:
-        """Triangles that the tokens stand for."""
+        """Number of triangle tokens."""
         return int(self.inputs["triangles"].shape[1])
 
 
@@ -72,10 +72,10 @@ class Model(Protocol):
     """See the module. Every implementation is an `nn.Module`.
 
     Attributes:
-        scene_inputs, view_inputs: names of the arguments that `encode` and `view` take beyond the geometry, the
-            materials and the cameras.
-        separate_channels: whether each colour channel is drawn on its own, so that training may draw one of them. The
-            picture then has the channels of the direct light that `encode` is given.
+        scene_inputs: arguments of `encode` beyond geometry, mask and materials.
+        view_inputs: arguments of `view` beyond the encoded scenes, the cameras and the size.
+        separate_channels: whether the model draws each colour channel on its own. The picture then has the channels of
+            the direct light that `encode` takes, and training may draw one of them.
     """
 
     @property
@@ -94,37 +94,36 @@ class Model(Protocol):
     def device(self) -> torch.device: ...
 
     def set_attention_backend(self, backend: str) -> None:
-        """Choose what `renderformer.kernels.backends` runs in the triangle stage: "auto", "sdpa" or "sage".
+        """Choose the attention of the triangle stage: "auto", "sdpa" or "sage" (`renderformer.kernels.backends`).
 
-        The view stage is always exact (SDPA); it runs in float32.
+        The view stage always runs SDPA in float32.
 
         Raises:
             ValueError: an unknown name.
         """
 
     def set_recompute(self, on: bool) -> None:
-        """Whether training makes the layers' activations again in the backward pass instead of keeping them (gradient
-        checkpointing): less memory for a third more time."""
+        """Switch gradient checkpointing: less memory and a third more time in training."""
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
-        """What `encode` takes of a scene; `step` is called between parts of the work."""
+        """The inputs of `encode` for a scene; `step` is called between parts of the work."""
         ...
 
-    # The arguments after the common ones differ between the models; `scene_inputs` and `view_inputs` name them.
+    # Properties, since the models differ in the arguments that `scene_inputs` and `view_inputs` name.
     @property
     def encode(self) -> Callable[..., Encoded]:
         """The view-independent stage: (triangles, texture, mask, vn, **inputs, before_layer) -> Encoded."""
 
     @property
     def view(self) -> Callable[..., Tensor]:
-        """The view-dependent stage: (encoded, c2w, fov, height, width, **seen, before_layer) -> (B, V, h, w, C)."""
+        """The view-dependent stage: (encoded, c2w, fov, height, width, **inputs, before_layer) -> (B, V, h, w, C)."""
 
     def look(
         self, caster: RayCaster | None, camera: Camera, width: int, height: int, step: Step | None = None
     ) -> Mapping[str, Float32Array]:
-        """What `view` takes of a camera, one view, by name; `step` is called between parts of the work."""
+        """The inputs of `view` for one camera, by name; `step` is called between parts of the work."""
         ...
 
     def bytes_per_view(self, width: int, height: int) -> float:
-        """An estimate of the working memory of one view of so many pixels, from the widest activations."""
+        """Estimated working memory of one view, from the widest activations."""
         ...

@@ -1,9 +1,10 @@
-"""RenderFormer: a transformer that draws globally lit pictures of triangle meshes (arXiv 2505.21925).
+"""RenderFormer: a transformer that draws globally lit pictures of triangle meshes (arXiv 2505.21925, spec/model.md).
 
-Two stages: `encode` lights the triangles of a scene, once; `view` draws them for any number of cameras.
+`encode` turns the triangles of a scene into lit tokens, once. `view` draws these tokens from any number of cameras.
 
-Shape suffixes: B scenes, N triangles (padded), R registers, T = R + N tokens, D width, C texture channels,
-P x P texture patch, K triangles with a patch of their own, V views, M = B V images, h x w pixels.
+Geometry is in scene units, the scene inside [-0.5, 0.5]^3, Z up. Cameras are Blender's: +X right, +Y up, looking along
+-Z. Shape suffixes: B scenes, N triangles (padded), R registers, T = R + N tokens, D width, C texture channels,
+P x P texture patch, K patches, V views, M = B V images, h x w pixels.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from torch.nn import functional as F
 
 from renderformer.config import ModelConfig
 from renderformer.data.arrays import AnyArray, Float32Array
-from renderformer.data.errors import InputError
 from renderformer.kernels.backends import key_padding
 from renderformer.model.dpt import DPT
 from renderformer.model.encodings import (
+    TextureEncoder,
     from_patches,
-    log_emission,
     nerf_encoding,
     ray_directions,
     to_camera_space,
     to_patches,
     with_registers,
+    zero_padding,
 )
 from renderformer.model.layers import BeforeLayer, Network, TriangleTransformer, ViewDecoder, make_norm
 from renderformer.model.protocol import Encoded, Prepared, Step
@@ -41,11 +42,7 @@ _ELU_ALPHA = 1e-3
 
 
 class RenderFormer(Network):
-    """The paper's model. Parameter names are those of the released checkpoints.
-
-    Geometry is in scene units, the scene inside [-0.5, 0.5]^3, Z up; cameras are Blender's (+X right, +Y up, looking
-    along -Z). Source: spec/model.md.
-    """
+    """The paper's model. Parameter names are those of the released checkpoints."""
 
     scene_inputs: tuple[str, ...] = ()
     view_inputs: tuple[str, ...] = ()
@@ -63,10 +60,26 @@ class RenderFormer(Network):
         if config.use_vn_encoder:
             self.vn_encoding_proj = nn.Linear(9 * (1 + 2 * config.vn_pe_num_freqs), width)
             self.vn_encoder_norm = make_norm(config.vn_encoder_norm_type, width)
-        self.texture_encoder = nn.Linear(config.texture_channels * config.texture_encode_patch_size**2, width)
+        self.texture_encoder = TextureEncoder(
+            config.texture_channels, config.texture_encode_patch_size, width, log_light=not config.use_ldr
+        )
         self.texture_encoder_norm = make_norm(config.texture_encoder_norm_type, width)
         self.transformer = TriangleTransformer(config)
         self.view_transformer = ViewTransformer(config)
+
+    def forward(
+        self,
+        triangles: Tensor,
+        texture: Tensor,
+        mask: Tensor,
+        vn: Tensor,
+        c2w: Tensor,
+        fov: Tensor,
+        height: int,
+        width: int,
+    ) -> Tensor:
+        """Both stages in one call; arguments as in `encode` and `view`."""
+        return self.view(self.encode(triangles, texture, mask, vn), c2w, fov, height, width)
 
     def encode(
         self,
@@ -83,33 +96,31 @@ class RenderFormer(Network):
 
         Args:
             triangles: (B, N, 3, 3) vertex positions.
-            texture: (B, N, C, P, P) patches (any size when P is 1: their [0, 0] entry counts); or (B, N, C) rows of
-                uniform materials, for any P. Emission, the last three channels, is linear radiance.
-            mask: (B, N) bool, True for a real triangle. What padding holds does not matter.
+            texture: (B, N, C) material rows or (B, N, C, P, P) patches, see `TextureEncoder.forward`. Emission, the
+                last three channels, is linear radiance.
+            mask: (B, N) bool, True for a real triangle. Padding may hold any values.
             vn: (B, N, 3, 3) unit vertex normals.
             patches: (K, C, P, P) patches of the triangles whose material varies, beside rows in `texture`.
-            patch_index: (B, N) integers, which patch a triangle has; -1 for the row.
+            patch_index: (B, N) integers, the patch of each triangle; -1 for its row.
             before_layer: called before each layer; an exception from it stops the stage.
 
         Raises:
             InputError: patches of another size than the model's.
         """
         mask_BN = mask.bool()
-        # Padding may hold anything, even NaN, which would survive a product with a weight of zero.
-        triangles_BN33 = triangles.float().masked_fill(~mask_BN[..., None, None], 0.0)
-        vn_BN33 = vn.float().masked_fill(~mask_BN[..., None, None], 0.0)
+        triangles_BN33, vn_BN33 = zero_padding(triangles.float(), mask_BN), zero_padding(vn.float(), mask_BN)
 
-        token_BND = self.tri_token + self._texture_tokens(texture, patches, patch_index)
+        token_BND = self.tri_token + self.texture_encoder_norm(self.texture_encoder(texture, patches, patch_index))
         if self.config.use_vn_encoder:
             encoding = nerf_encoding(vn_BN33.flatten(2), self.config.vn_pe_num_freqs)
             token_BND = token_BND + self.vn_encoder_norm(self.vn_encoding_proj(encoding))
         if self.config.pe_type == "nerf":
             encoding = nerf_encoding(triangles_BN33.flatten(2), self.config.vertex_pe_num_freqs)
             token_BND = token_BND + self.tri_encoding_norm(self.tri_encoding_proj(encoding))
-        token_BND = token_BND.masked_fill(~mask_BN[..., None], 0.0)
+        token_BND = zero_padding(token_BND, mask_BN)
 
         x_BTD, positions_BT9, mask_BT = with_registers(self.reg_tokens, token_BND, triangles_BN33, mask_BN)
-        # The only wait for the GPU in this stage.
+        # This call alone waits for the GPU, so the transformer itself can be compiled.
         key_mask_BT, key_lengths_B = key_padding(mask_BT)
         tokens_BTD = self.transformer(x_BTD, positions_BT9, key_mask_BT, key_lengths_B, before_layer).float()
         return Encoded(tokens_BTD, positions_BT9, mask_BT)
@@ -124,73 +135,37 @@ class RenderFormer(Network):
         *,
         before_layer: BeforeLayer | None = None,
     ) -> Tensor:
-        """The view-dependent stage.
-
-        Any size is drawn on the covering grid of patches (of windows, where the model has them) and cropped.
+        """The view-dependent stage. Draws the next multiples of `config.size_multiple` and crops them.
 
         Args:
-            encoded: what `encode` returned for B scenes.
+            encoded: B scenes.
             c2w: (B, V, 4, 4) camera to world.
             fov: (B, V, 1) or (B, V) vertical field of view, degrees.
-            height, width: the picture in pixels.
+            height, width: of the picture, pixels.
             before_layer: as in `encode`.
 
         Returns:
-            (B, V, height, width, 3), linear HDR radiance; 4 channels when the model draws alpha; LDR when `use_ldr`.
+            (B, V, height, width, 3) linear HDR radiance; LDR with `use_ldr`; a fourth channel with `include_alpha`.
         """
         batch, views = c2w.shape[:2]
         c2w_M44, fov_M = c2w.float().flatten(0, 1), fov.float().reshape(-1)
+
         positions_MT9 = encoded.positions_world.repeat_interleave(views, dim=0)
         if self.config.turn_to_cam_coord:
             positions_MT9 = to_camera_space(positions_MT9, c2w_M44)
             c2w_M44 = torch.eye(4, device=c2w.device).expand_as(c2w_M44)
-        step = self.config.size_multiple
-        covering = -(-height // step) * step, -(-width // step) * step
-        rays_Mhw3 = ray_directions(c2w_M44, fov_M, (height, width), covering)
+
+        multiple = self.config.size_multiple
+        padded = -(-height // multiple) * multiple, -(-width // multiple) * multiple
+        rays_Mhw3 = ray_directions(c2w_M44, fov_M, (height, width), padded)
         raw_MChw = self.view_transformer(
             rays_Mhw3, c2w_M44[:, :3, 3], encoded.tokens, positions_MT9, encoded.mask, before_layer
         )
+
         picture_MChw = F.elu(raw_MChw.float()[..., :height, :width], alpha=_ELU_ALPHA)
         if not self.config.use_ldr:
             picture_MChw = 10.0**picture_MChw - 1.0
         return picture_MChw.permute(0, 2, 3, 1).unflatten(0, (batch, views))
-
-    def forward(
-        self,
-        triangles: Tensor,
-        texture: Tensor,
-        mask: Tensor,
-        vn: Tensor,
-        c2w: Tensor,
-        fov: Tensor,
-        height: int,
-        width: int,
-    ) -> Tensor:
-        """`encode` and `view` in one; shapes as there."""
-        return self.view(self.encode(triangles, texture, mask, vn), c2w, fov, height, width)
-
-    def _texture_tokens(self, texture: Tensor, patches: Tensor | None, patch_index: Tensor | None) -> Tensor:
-        """(B, N, D) what the triangles' materials add to their tokens; arguments as in `encode`."""
-        encoder, patch = self.texture_encoder, self.config.texture_encode_patch_size
-        texture = texture.float()
-        if patch == 1 and texture.ndim == 5:
-            texture = texture[..., 0, 0]
-        for image in (texture if texture.ndim == 5 else None, patches):
-            if image is not None and tuple(image.shape[-2:]) != (patch, patch):
-                raise InputError(
-                    "", f"texture patches are {tuple(image.shape[-2:])}, this model takes {(patch, patch)}"
-                )
-        if not self.config.use_ldr:
-            texture = log_emission(texture, channel_dim=2)
-        if texture.ndim == 5:
-            return self.texture_encoder_norm(encoder(texture.flatten(2)))
-        hidden_BND = F.linear(texture, uniform_texture_weight(encoder.weight, patch), encoder.bias)
-        if patches is not None and patch_index is not None:
-            patches = patches.float() if self.config.use_ldr else log_emission(patches.float(), channel_dim=1)
-            patch_KD = encoder(patches.flatten(1)).to(hidden_BND.dtype)
-            patch_BND = patch_KD[patch_index.clamp(min=0)]
-            hidden_BND = torch.where(patch_index[..., None] >= 0, patch_BND, hidden_BND)
-        return self.texture_encoder_norm(hidden_BND)
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
         """See `renderformer.model.protocol.Model`."""
@@ -207,7 +182,7 @@ class RenderFormer(Network):
     def look(
         self, caster: RayCaster | None, camera: Camera, width: int, height: int, step: Step | None = None
     ) -> dict[str, Float32Array]:
-        """See `renderformer.model.protocol.Model`; this model takes nothing but the camera."""
+        """See `renderformer.model.protocol.Model`; the camera is all that `view` takes."""
         return {}
 
     def bytes_per_view(self, width: int, height: int) -> float:
@@ -218,7 +193,7 @@ class RenderFormer(Network):
 
 
 class ViewTransformer(nn.Module):
-    """The view stage: rays become image tokens, look at the lit triangles, and are decoded to pixels."""
+    """Rays become image tokens, attend to the triangle tokens and to each other, and are decoded to pixels."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -249,24 +224,26 @@ class ViewTransformer(nn.Module):
         """Draw M = B V views.
 
         Args:
-            rays_Mhw3: unit directions, in the space of `positions_MT9`; h and w multiples of `config.size_multiple`.
+            rays_Mhw3: unit directions in the space of `positions_MT9`; h and w multiples of `config.size_multiple`.
             ray_origins_M3: camera centres in that space.
-            tokens_BTD, mask_BT: the encoded scenes.
-            positions_MT9: triangle positions as each view sees them.
+            tokens_BTD, mask_BT: of the encoded scenes.
+            positions_MT9: vertices of the triangles in each view's space.
 
         Returns:
             (M, channels, h, w), before the output activation.
         """
         patch = self.config.patch_size
         grid = rays_Mhw3.shape[1] // patch, rays_Mhw3.shape[2] // patch
-        bundles = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), patch)
-        image_tokens = self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(bundles))
+        rays = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), patch)
+        image_tokens = self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(rays))
+        # Like a triangle, an image token has three points: three times the camera's centre.
         ray_positions_M19 = ray_origins_M3.repeat(1, 3)[:, None]
         context = tokens_BTD
         if self.config.pe_type == "nerf":
             image_tokens = image_tokens + self._position_tokens(ray_positions_M19)
             views = image_tokens.shape[0] // tokens_BTD.shape[0]
             context = tokens_BTD.repeat_interleave(views, dim=0) + self._position_tokens(positions_MT9)
+
         features = self.transformer(
             image_tokens, context, grid, ray_positions_M19, positions_MT9, mask_BT, before_layer
         )
@@ -277,16 +254,3 @@ class ViewTransformer(nn.Module):
     def _position_tokens(self, positions: Tensor) -> Tensor:
         encoding = nerf_encoding(positions, self.config.vertex_pe_num_freqs)
         return self.token_pos_pe_norm(self.pe_token_proj(encoding))
-
-
-def uniform_texture_weight(weight: Tensor, patch: int) -> Tensor:
-    """The texture encoder's weight (D, C P P) summed over the entries of a triangle, i + j <= P: (D, C).
-
-    A uniform patch is one row of C numbers times that mask, so this product gives the same token. Summed at every
-    encoding: that is less than a thousandth of the work for a scene of 4096 triangles, and a stored sum would have to
-    follow every change of the weight.
-    """
-    index = torch.arange(patch, device=weight.device)
-    inside = (index[:, None] + index[None, :] <= patch).to(weight.dtype).flatten()
-    with torch.autocast(weight.device.type, enabled=False):
-        return weight.unflatten(1, (-1, patch * patch)) @ inside

@@ -1,5 +1,4 @@
-"""Large pictures from a network that draws smaller ones: averages of feature images, and values brought back up to
-pixels along the surfaces that rays hit.
+"""Large pictures from a network that draws small ones: downsampled feature images and edge-aware upsampling.
 
 Shapes: C colour channels, V views, M monochrome images, h x w pixels, h' x w' coarse pixels.
 """
@@ -12,34 +11,33 @@ from torch import Tensor
 
 from renderformer.data.rays.channels import MONOCHROME
 
-# A picture of at least twice this many pixels on its shorter side is drawn smaller by the network: what that predicts
-# is smooth but for edges, which the hits know (docs/embedded-model.md has what is lost and gained).
+# The network draws at least this many pixels on the shorter side. Its predictions are smooth except at edges, which the
+# feature images hold in full resolution (docs/embedded-model.md measures the loss and the gain).
 NETWORK_SIDE = 128
-# Of a coarse value's weight at a pixel: how fast it falls with the distance from the pixel's surface, over that of the
-# camera, and with the angle between their normals.
+# How fast the weight of a coarse value falls with its distance from the pixel's surface (relative to the distance of
+# the camera) and with the angle between their normals.
 PLANE_FALLOFF, NORMAL_FALLOFF = 60.0, 8
 
 
 def coarsening(height: int, width: int) -> int:
-    """How many pixels on a side one value of the network stands for: the power of two that leaves its picture at least
-    `NETWORK_SIDE` pixels high and wide, or 1."""
+    """Pixels per coarse pixel, on a side: the largest power of two that leaves `NETWORK_SIDE` coarse pixels, or 1."""
     return 1 << max(0, (min(height, width) // NETWORK_SIDE).bit_length() - 1)
 
 
-def coarser(pixels: Tensor, factor: int, step: int) -> Tensor:
-    """Monochrome feature images (M, h, w, 15) averaged over squares of `factor` pixels: (M, h', w', 15), h' and w'
-    multiples of `step`, with misses below and to the right."""
+def coarser(pixels: Tensor, factor: int, multiple: int) -> Tensor:
+    """Monochrome feature images (M, h, w, 15) averaged over squares of `factor` pixels: (M, h', w', 15), padded to
+    multiples of `multiple` with misses below and to the right."""
     if factor == 1:
         return pixels
-    mask, rest = MONOCHROME.mask, slice(MONOCHROME.emission.start, None)
-    short = [-size % (factor * step) for size in pixels.shape[1:3]]
-    images = F.pad(pixels.movedim(-1, 1), (0, short[1], 0, short[0]))
+    mask, light = MONOCHROME.mask, slice(MONOCHROME.emission.start, None)
+    bottom, right = (-size % (factor * multiple) for size in pixels.shape[1:3])
+    images = F.pad(pixels.movedim(-1, 1), (0, right, 0, bottom))
     mean = F.avg_pool2d(images, factor)
-    # Geometry and roughness are averaged over what is hit, as in the feature images themselves.
+    # Geometry and roughness are averages over the hits, as in the feature images themselves.
     hits = F.avg_pool2d(images * images[:, mask], factor) / mean[:, mask].clamp_min(1e-6)
     parts = [
         mean[:, mask], hits[:, MONOCHROME.normal], hits[:, MONOCHROME.position], mean[:, MONOCHROME.diffuse],
-        mean[:, MONOCHROME.specular], hits[:, MONOCHROME.roughness], mean[:, rest],
+        mean[:, MONOCHROME.specular], hits[:, MONOCHROME.roughness], mean[:, light],
     ]  # fmt: skip
     return torch.cat(parts, dim=1).movedim(1, -1)
 
@@ -47,9 +45,11 @@ def coarser(pixels: Tensor, factor: int, step: int) -> Tensor:
 def finer(
     predicted: tuple[Tensor, Tensor, Tensor], coarse: Tensor, pixels: Tensor, factor: int, colours: int, views: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the network predicts for `coarse` images (M, h', w', 15), at every pixel (M, h, w): interpolated between the
-    four nearest values, of which those on another surface than the pixel's hardly count (joint bilateral upsampling,
-    Kopf et al. 2007)."""
+    """Predictions for `coarse` images (M, h', w', 15) at every pixel (M, h, w).
+
+    Bilinear interpolation with a small weight for values on another surface than the pixel's (joint bilateral
+    upsampling, Kopf et al. 2007).
+    """
     if factor == 1:
         return predicted
     mask, normals, positions = MONOCHROME.mask, MONOCHROME.normal, MONOCHROME.position
@@ -59,24 +59,27 @@ def finer(
     padded = F.pad(torch.cat([low[:, : positions.stop], values], dim=1), (1, 1, 1, 1), mode="replicate")
     normal, position = high[:, normals], high[:, positions]
     scale = PLANE_FALLOFF / position.norm(dim=1, keepdim=True).clamp_min(0.1)
-    (row, down), (column, right) = (_neighbours(size, factor, pixels.device) for size in pixels.shape[1:3])
+    (row, row_fraction), (column, column_fraction) = (
+        _neighbours(size, factor, pixels.device) for size in pixels.shape[1:3]
+    )
     total, weights = torch.zeros((), device=pixels.device), torch.zeros((), device=pixels.device)
     for dy in (0, 1):
         for dx in (0, 1):
-            near = padded[:, :, row + dy + 1][..., column + dx + 1]
-            nearness = (down if dy else 1 - down)[:, None] * (right if dx else 1 - right)
-            off_plane = ((near[:, positions] - position) * normal).sum(1, keepdim=True).abs()
-            alike = (near[:, normals] * normal).sum(1, keepdim=True).clamp(0, 1) ** NORMAL_FALLOFF
-            # Never quite zero, so that a pixel unlike all four takes their mean.
-            weight = nearness * torch.exp(-scale * off_plane) * (alike + 1e-3) * (near[:, mask] + 1e-3)
-            total, weights = total + weight * near[:, positions.stop :], weights + weight
+            neighbour = padded[:, :, row + dy + 1][..., column + dx + 1]
+            row_weight = row_fraction if dy else 1 - row_fraction
+            bilinear = row_weight[:, None] * (column_fraction if dx else 1 - column_fraction)
+            plane_distance = ((neighbour[:, positions] - position) * normal).sum(1, keepdim=True).abs()
+            alignment = (neighbour[:, normals] * normal).sum(1, keepdim=True).clamp(0, 1) ** NORMAL_FALLOFF
+            # Above zero, so that a pixel unlike all four neighbours takes their mean.
+            weight = bilinear * torch.exp(-scale * plane_distance) * (alignment + 1e-3) * (neighbour[:, mask] + 1e-3)
+            total, weights = total + weight * neighbour[:, positions.stop :], weights + weight
     smooth = (total / weights.clamp_min(1e-12)).unflatten(0, (-1, views)).unflatten(2, (colours, 3)).movedim(1, 2)
     irradiance, gloss, gate = smooth.flatten(0, 2).unbind(1)
     return irradiance, gloss, gate
 
 
 def _neighbours(size: int, factor: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(size,) the coarse value before each pixel centre, -1 at the border, and how far past it that is, 0 to 1."""
-    place = (torch.arange(size, device=device) + 0.5) / factor - 0.5
-    before = place.floor()
-    return before.long(), place - before
+    """(size,) index of the coarse pixel before each pixel centre, from -1, and the fraction of the way to the next."""
+    position = (torch.arange(size, device=device) + 0.5) / factor - 0.5
+    before = position.floor()
+    return before.long(), position - before

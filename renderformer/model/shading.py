@@ -1,8 +1,8 @@
-"""The extension of the paper's model: ray bundles that see what they hit (docs/embedded-model.md).
+"""The extension of the paper's model: a transformer for indirect light on top of ray casting (docs/embedded-model.md).
 
-Ray casting (data/rays) gives every pixel its exact primary hit and direct light, and every triangle its direct light;
-the transformer predicts what is left: light by way of other surfaces. A coloured scene is encoded and drawn as one
-monochrome scene per colour channel (`renderformer.model.monochrome`).
+Ray casting (data/rays) gives every pixel its exact primary hit and direct light, and every triangle its direct light.
+The transformer predicts the indirect light. A coloured scene is encoded and drawn as one monochrome scene per colour
+channel (`renderformer.model.monochrome`).
 
 Shape suffixes: B scenes, C colour channels, S = B C monochrome scenes, N triangles (padded), R registers,
 T = R + N tokens, D width, V views, M = S V monochrome images, h x w pixels, p = patch size, gh x gw patches.
@@ -30,6 +30,7 @@ from renderformer.model.encodings import (
     to_camera_space,
     to_patches,
     with_registers,
+    zero_padding,
 )
 from renderformer.model.layers import BeforeLayer, Network, TriangleTransformer, ViewDecoder, make_norm
 from renderformer.model.monochrome import (
@@ -58,7 +59,7 @@ class LitScenes(Encoded):
     """S = B C monochrome scenes, the colour channels of each scene side by side.
 
     Attributes:
-        light_level: (S,) mean direct light that radiance is relative to.
+        light_level: (S,) mean direct light, the unit of radiance in the network.
         colours: C.
     """
 
@@ -104,18 +105,16 @@ class ShadingModel(Network):
         Args:
             triangles: (B, N, 3, 3) vertex positions.
             texture: (B, N, 13) material rows. Emission, the last three channels, is linear radiance.
-            mask: (B, N) bool, True for a real triangle. What padding holds does not matter.
+            mask: (B, N) bool, True for a real triangle. Padding may hold any values.
             vn: (B, N, 3, 3) unit vertex normals.
-            triangle_light: (B, N, 2, C) direct light on front and back (`RayCaster.triangle_light`). The first C
-                colour channels are drawn, at most 3.
+            triangle_light: (B, N, 2, C) direct light on front and back (`RayCaster.triangle_light`), in the channels to
+                draw.
             before_layer: called before each layer; an exception from it stops the stage.
         """
         colours = triangle_light.shape[-1]
         mask_SN = mask.bool().repeat_interleave(colours, dim=0)
-        # Padding may hold anything, even NaN, which would survive a product with a weight of zero.
         triangles_SN33, vn_SN33 = (
-            x.float().repeat_interleave(colours, dim=0).masked_fill(~mask_SN[..., None, None], 0.0)
-            for x in (triangles, vn)
+            zero_padding(x.float().repeat_interleave(colours, dim=0), mask_SN) for x in (triangles, vn)
         )
         light_SN2 = triangle_light.float().movedim(-1, 1).flatten(0, 1)
         rows_SNC = monochrome_rows(texture.float(), colours)
@@ -129,10 +128,10 @@ class ShadingModel(Network):
         if self.config.use_vn_encoder:
             encoding = nerf_encoding(vn_SN33.flatten(2), self.config.vn_pe_num_freqs)
             token_SND = token_SND + self.vn_encoder_norm(self.vn_encoding_proj(encoding))
-        token_SND = token_SND.masked_fill(~mask_SN[..., None], 0.0)
+        token_SND = zero_padding(token_SND, mask_SN)
 
         x_STD, positions_ST9, mask_ST = with_registers(self.reg_tokens, token_SND, triangles_SN33, mask_SN)
-        # The only wait for the GPU in this stage.
+        # This call alone waits for the GPU, so the transformer itself can be compiled.
         key_mask_ST, key_lengths_S = key_padding(mask_ST)
         tokens_STD = self.transformer(x_STD, positions_ST9, key_mask_ST, key_lengths_S, before_layer).float()
         return LitScenes(tokens_STD, positions_ST9, mask_ST, level_S, colours)
@@ -151,10 +150,10 @@ class ShadingModel(Network):
         """The view-dependent stage.
 
         Args:
-            encoded: what `encode` returned for B scenes.
+            encoded: B scenes.
             c2w: (B, V, 4, 4) camera to world.
             fov: (B, V, 1) or (B, V) vertical field of view, degrees.
-            height, width: the picture in pixels.
+            height, width: of the picture, pixels.
             pixels: (B, V, H, W, 29) feature images (`RayCaster.features`), H x W the next multiples of
                 `config.size_multiple`.
             before_layer: as in `encode`.
@@ -171,9 +170,9 @@ class ShadingModel(Network):
 
         factor = coarsening(height, width)
         coarse_MhwC = coarser(pixels_MhwC, factor, self.config.size_multiple)
-        covering = coarse_MhwC.shape[1], coarse_MhwC.shape[2]
+        padded = coarse_MhwC.shape[1], coarse_MhwC.shape[2]
         camera_space_M44 = torch.eye(4, device=c2w.device).expand_as(c2w_M44)
-        rays_Mhw3 = ray_directions(camera_space_M44, fov_M, (height / factor, width / factor), covering)
+        rays_Mhw3 = ray_directions(camera_space_M44, fov_M, (height / factor, width / factor), padded)
         predicted = self.view_transformer(
             rays_Mhw3,
             encoded.tokens,
@@ -188,17 +187,17 @@ class ShadingModel(Network):
         return picture_Mhw.unflatten(0, (batch, colours, views)).movedim(1, -1)
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
-        """See `renderformer.model.protocol.Model`. Of a scene of more triangles than `token_triangles`, a simplified
-        copy is encoded; rays see every triangle."""
+        """See `renderformer.model.protocol.Model`. Above `token_triangles` triangles, the tokens are those of a
+        simplified copy; rays hit every triangle."""
         from renderformer.data.rays.tokens import lit_tokens
 
         caster, tokens, light = lit_tokens(scene, self.config.token_triangles, step)
         notes: tuple[str, ...] = ()
         if tokens is not scene:
-            notes = (f"{len(scene):,} triangles are seen by rays, a copy of {len(tokens):,} lights the scene",)
+            notes = (f"rays hit all {len(scene):,} triangles, a simplified copy of {len(tokens):,} lights the scene",)
         if caster.light_count > len(caster.lights):
-            few = f"{len(caster.lights)} of {caster.light_count:,} light triangles, drawn by power"
-            notes += (f"shadow rays go to {few}",)
+            count = f"{len(caster.lights)} of {caster.light_count:,} light triangles"
+            notes += (f"shadow rays go to {count}, drawn by power",)
         inputs = {
             "triangles": tokens.triangles[None],
             "texture": tokens.materials[None],
@@ -217,16 +216,16 @@ class ShadingModel(Network):
 
     def bytes_per_view(self, width: int, height: int) -> float:
         """See `renderformer.model.protocol.Model`."""
-        # Three monochrome pictures and their feature images: 750 numbers per pixel that the network draws, and 205 per
-        # pixel that it is brought up to, measured on a CPU with pictures of 512 x 512.
-        shrunk = coarsening(height, width) ** 2
-        channels = 205 + 750 / shrunk if shrunk > 1 else 750.0
-        tokens = width * height // shrunk / self.config.patch_size**2 * self.config.view_transformer_ffn_hidden_dim
+        # Three monochrome pictures and their feature images: 750 numbers per pixel of the network, and 205 per pixel of
+        # an upsampled picture, measured on a CPU at 512 x 512.
+        ratio = coarsening(height, width) ** 2
+        channels = 205 + 750 / ratio if ratio > 1 else 750.0
+        tokens = width * height // ratio / self.config.patch_size**2 * self.config.view_transformer_ffn_hidden_dim
         return 4 * (width * height * channels + 3 * tokens)
 
 
 class ShadingView(nn.Module):
-    """The view stage: bundles of rays with their hits become tokens, look at the lit triangles, and are decoded."""
+    """Rays and their hits become image tokens, attend to the triangle tokens, and are decoded to indirect light."""
 
     def __init__(self, config: ShadingConfig) -> None:
         super().__init__()
@@ -250,11 +249,12 @@ class ShadingView(nn.Module):
         inputs_MChw: Tensor,
         before_layer: BeforeLayer | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What ray bundles that see their hits still lack.
+        """Predict the indirect light of M = S V monochrome images.
 
         Args:
-            rays_Mhw3: unit directions, camera space; positions_MT9: the triangles there.
-            tokens_STD, mask_ST: the encoded scenes.
+            rays_Mhw3: unit directions, camera space.
+            tokens_STD, mask_ST: of the encoded scenes.
+            positions_MT9: vertices of the triangles, camera space.
             pixels_MhwC: monochrome feature images; inputs_MChw: `pixel_inputs` of them.
 
         Returns:
@@ -262,21 +262,21 @@ class ShadingView(nn.Module):
         """
         patch = self.config.patch_size
         grid = rays_Mhw3.shape[1] // patch, rays_Mhw3.shape[2] // patch
-        bundles = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), patch)
-        rays = self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(bundles))
-        hits = self.ray_feature_encoder(to_patches(inputs_MChw.movedim(1, -1), patch))
-        image_tokens = rays + self.ray_feature_encoder_norm(hits)
+        rays = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), patch)
+        hits = to_patches(inputs_MChw.movedim(1, -1), patch)
+        image_tokens = self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(rays))
+        image_tokens = image_tokens + self.ray_feature_encoder_norm(self.ray_feature_encoder(hits))
         ray_positions = hit_positions(pixels_MhwC, patch)
         features = self.transformer(image_tokens, tokens_STD, grid, ray_positions, positions_MT9, mask_ST, before_layer)
         return self.out_shading(features[-1].transpose(1, 2).unflatten(2, grid), inputs_MChw)
 
 
 class ShadingHead(nn.Module):
-    """Decode ray tokens to indirect irradiance and gloss at full resolution.
+    """Decode image tokens to indirect irradiance and gloss at full resolution.
 
-    The tokens are interpolated to pixels, so that no patch can show; there they scale and shift what a small network
-    makes of the pixel's inputs, so that edges, normals and shadows stay as sharp as the hits are. In equal time it
-    trained better than a convolutional decoder, a matrix per patch and DPT (docs/training.md).
+    The tokens are interpolated to pixels, which hides the patches. There they scale and shift the features that a small
+    network makes of the pixel's inputs, which keeps edges, normals and shadows sharp. In equal time it trained better
+    than a convolutional decoder, a matrix per patch and DPT (docs/training.md).
     """
 
     HIDDEN = 48
@@ -297,18 +297,17 @@ class ShadingHead(nn.Module):
     def forward(self, tokens: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (M, D, gh, gw) and network inputs (M, 14, h, w) -> irradiance, gloss (relative to the light level) and
         the gate of the reflection, each (M, h, w)."""
-        joined = self.project(tokens)
-        joined = F.interpolate(joined, scale_factor=self.patch_size, mode="bilinear", align_corners=False)
-        shift, gain = joined.chunk(2, dim=1)
-        x = F.silu(shift + (1 + gain) * self.own(inputs.to(joined.dtype)))
+        modulation = F.interpolate(self.project(tokens), scale_factor=self.patch_size, mode="bilinear")
+        shift, gain = modulation.chunk(2, dim=1)
+        x = F.silu(shift + (1 + gain) * self.own(inputs.to(modulation.dtype)))
         irradiance, gloss, gate = self.out(F.silu(self.middle(x))).float().unbind(1)
         return F.softplus(irradiance), F.softplus(gloss), 2 * torch.sigmoid(gate)
 
 
 def shade(pixels_MhwC: Tensor, level_M: Tensor, predicted: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The monochrome picture (M, h, w), linear radiance: what ray casting knows plus what the network predicts."""
+    """The monochrome picture (M, h, w), linear radiance: ray casting plus the predicted indirect light."""
     irradiance, gloss, gate = predicted
     indirect = plane(pixels_MhwC, MONOCHROME.diffuse) * irradiance + plane(pixels_MhwC, MONOCHROME.specular) * gloss
-    known = plane(pixels_MhwC, MONOCHROME.emission) + plane(pixels_MhwC, MONOCHROME.direct)
-    known = known + plane(pixels_MhwC, MONOCHROME.highlight) + gate * plane(pixels_MhwC, MONOCHROME.reflection)
-    return known + level_M[:, None, None] * indirect
+    cast = plane(pixels_MhwC, MONOCHROME.emission) + plane(pixels_MhwC, MONOCHROME.direct)
+    cast = cast + plane(pixels_MhwC, MONOCHROME.highlight) + gate * plane(pixels_MhwC, MONOCHROME.reflection)
+    return cast + level_M[:, None, None] * indirect

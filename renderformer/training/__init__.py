@@ -1,1 +1,1 @@
-"""Training: datasets with ray features, augmentation, the loop. Imported by the command line only."""
+"""Training: data sets with ray features, augmentation, the loop."""

@@ -1,4 +1,4 @@
-"""What the files in `configs/` hold."""
+"""The training configuration, which the files in `configs/` hold."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainingConfig(Declared):
-    """How to train a model.
+    """Settings of a training run.
 
     Attributes:
         model: keys of a model's configuration (`renderformer.config`).
-        steps: optimizer steps in all.
-        budget: minutes in all, over all chunks of a run; not 0, it takes the place of `steps`.
-        batch: scenes a step, over all processes; views: of each scene a step, at the smallest resolution.
-        learning_rate: after a warm-up over the share `warmup` of the training; falls to zero at its end (cosine).
+        steps: optimizer steps of the run.
+        budget: minutes of the run, over all calls; replaces `steps` unless 0.
+        batch: scenes per step, over all processes.
+        views: per scene and step, at the smallest resolution.
+        learning_rate: peak, after a linear warm-up and before a cosine decay to zero.
+        warmup: share of the run.
         loss: a key of `renderformer.training.objective.LOSSES`.
-        clip: largest gradient norm; ema: decay of the averaged weights.
-        larger_from: the share of the training after which sets of a larger resolution join in.
-        augment: whether scenes are turned, mirrored and recoloured.
-        evaluate_every, save_every: in steps. refresh_every: look for new shards.
-        sample_every: write a sheet of held-out views, in steps; 0 for never.
-        checkpointing: make activations again in the backward pass instead of keeping them; less memory, more time.
-        precision: "bf16" (autocast), "fp32", or "auto": bf16 where the device computes in it, see `make_accelerator`.
+        clip: largest gradient norm.
+        ema: decay of the averaged weights.
+        larger_from: share of the run after which the sets of larger resolutions are used too.
+        augment: rotate, mirror and recolour scenes.
+        evaluate_every, save_every: in steps.
+        sample_every: steps between sheets of held-out views; 0 for none.
+        refresh_every: steps between searches for new shards.
+        checkpointing: gradient checkpointing, less memory for more time.
+        precision: "bf16" (autocast), "fp32", or "auto", see `make_accelerator`.
     """
 
     declared_place = "training configuration"
@@ -64,7 +68,7 @@ def load_config(path: str | os.PathLike[str]) -> TrainingConfig:
     """The training configuration in a YAML file.
 
     Raises:
-        InputError: the file cannot be read, has an unknown key, or a value of the wrong type or range.
+        InputError: an unreadable file, an unknown key, or a value of the wrong type or range.
     """
     try:
         values = yaml.safe_load(Path(path).read_text())

@@ -1,7 +1,6 @@
 """Training scenes and the batch of every step.
 
-A batch is a function of the seed and the step, so that it does not matter which process makes it, and a run that was
-stopped goes on as if it had not been.
+A batch is a function of the seed and the step: every process makes the same one, and a resumed run continues exactly.
 
 Shapes: B scenes, N triangles (padded), V views, h x w pixels.
 """
@@ -28,15 +27,15 @@ from renderformer.data.sets.manifest import read_manifest
 from renderformer.data.sets.shards import HALF_MAX
 from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, PreparedShard, prepared_shards
 
-# Batches among which scenes are sorted by size. Of 640 scenes of 255 tokens in the mean (63 to 384), a batch of 8 is
-# padded to 272 with it and to 383 without.
+# Batches whose scenes are sorted by size together. A batch of 8 out of 640 scenes of 63 to 384 tokens, 255 in the mean,
+# is padded to 272 tokens in the mean, without sorting to 383.
 POOL = 8
 
 
 @dataclass(frozen=True)
 class Example:
-    """One scene. triangles, normals (N, 3, 3), materials (N, 13), triangle_light (N, 2, 3) float32; c2w (V, 4, 4),
-    fov (V,) float32; pixels (V, h, w, 29) and hdr (V, h, w, 3) float16. Without rays, pixels has 0 channels."""
+    """One scene: triangles, normals (N, 3, 3), materials (N, 13), triangle_light (N, 2, 3), c2w (V, 4, 4), fov (V,),
+    float32; pixels (V, h, w, 29), or 0 channels without ray casting, and hdr (V, h, w, 3), float16."""
 
     triangles: Float32Array
     normals: Float32Array
@@ -64,33 +63,31 @@ class Batch:
     hdr: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """On that device; half floats become float32 there."""
+        """The batch on a device, half floats as float32."""
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         return Batch(**{name: t.float() if t.dtype == torch.float16 else t for name, t in moved.items()})
 
     def pin_memory(self) -> Batch:
-        """In memory from which a GPU copies on its own; called by the DataLoader."""
+        """The batch in pinned memory; the DataLoader calls this."""
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
     def first_channel(self) -> Batch:
-        """With the light and the pictures of the first colour channel alone."""
+        """The batch with the light and the pictures of the first colour channel only."""
         return replace(self, triangle_light=self.triangle_light[..., :1], hdr=self.hdr[..., :1])
 
 
 class TrainingSet(Sequence[Example]):
-    """All scenes of a folder of shards, with what a model is given of them; on disk until they are used.
+    """The scenes of a folder of shards with the inputs of a model, read from disk on use.
 
     Args:
-        folder: as written by `renderformer data generate`; more shards may appear in it while training runs, see
-            `refresh`.
-        workers: processes that make what is missing (see `renderformer.training.features`); 0 leaves out what is not
-            ready, for the processes of a run that wait for the first one to make it.
-        limit: use at most this many scenes.
+        folder: written by `renderformer data generate`; `refresh` finds shards that appear later.
+        workers: processes that make missing inputs (`renderformer.training.features`); 0 skips shards without inputs.
+        limit: largest number of scenes.
         token_triangles: of the model's configuration.
-        rays: whether to cast rays; a V1 model needs them only to be measured beside ray casting.
+        rays: whether to cast rays; a V1 model needs them only for the comparison with ray casting.
 
     Raises:
-        InputError: no shard in the folder, or one that cannot be read.
+        InputError: no shard in the folder, or an unreadable one.
     """
 
     def __init__(
@@ -121,21 +118,21 @@ class TrainingSet(Sequence[Example]):
 
     @property
     def resolution(self) -> int:
-        """Pixels on a side of the pictures."""
+        """Pixels on a side."""
         return self.recipe.resolution
 
     @property
     def token_counts(self) -> Int64Array:
-        """(scenes,) triangles that the tokens of each scene stand for."""
+        """(scenes,) triangle tokens of each scene."""
         return self._counts[: len(self)]
 
     def refresh(self, progress: Progress = silent) -> int:
-        """Take in the shards that have appeared since; returns how many scenes they added."""
+        """Add new shards; returns the number of new scenes."""
         before = len(self)
-        most = None if self.limit is None else -(-(self.limit - before) // self.recipe.scenes_per_shard)
+        shards = None if self.limit is None else -(-(self.limit - before) // self.recipe.scenes_per_shard)
         known = {shard.path.stem for shard in self._shards}
         self._shards += prepared_shards(
-            self.folder, self.recipe, known, self.token_triangles, self.rays, self.workers, most, progress
+            self.folder, self.recipe, known, self.token_triangles, self.rays, self.workers, shards, progress
         )
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         self._counts = np.concatenate([np.diff(shard.offsets) for shard in self._shards] or [self._counts])
@@ -161,17 +158,17 @@ class TrainingSet(Sequence[Example]):
 
 
 class Steps(Dataset[Batch]):
-    """The batches of a training run: item k is that of step k.
+    """The batches of a training run; item k is the batch of step k.
 
-    A step takes its scenes from one of the sets, drawn in proportion to their sizes, and from as many views of each
-    scene as bring it to about the pixels of a step at the first set's resolution. No scene repeats within one pass over
-    a set.
+    A step draws its scenes from one set, chosen in proportion to the sizes of the sets. At a larger resolution than the
+    first set's it draws fewer views, for about equal pixels per step. No scene repeats within one pass over a set.
 
     Args:
-        sets: of scenes; the first one's resolution is what `views` refers to.
-        batch: scenes a step, over all processes; views: of each scene.
-        augmented: whether scenes are changed in ways that keep them exact (`augment`); else all their views are taken.
-        process, processes: which part of the scenes of a step are made here.
+        sets: of scenes.
+        batch: scenes per step, over all processes.
+        views: per scene, at the first set's resolution.
+        augmented: whether to `augment` scenes and choose views; else a batch has all views.
+        process, processes: index of this process and their number; each makes its part of a batch.
     """
 
     def __init__(
@@ -188,45 +185,43 @@ class Steps(Dataset[Batch]):
         self.process, self.processes = process, processes
 
     def __getitem__(self, step: int) -> Batch:
-        sizes = np.array([len(part) for part in self.sets])
-        chosen = int(np.random.default_rng([self.seed, 2, step]).choice(len(sizes), p=sizes / sizes.sum()))
-        scenes = self.sets[chosen]
+        sizes = np.array([len(scenes) for scenes in self.sets])
+        index = int(np.random.default_rng([self.seed, 2, step]).choice(len(sizes), p=sizes / sizes.sum()))
+        scenes = self.sets[index]
         rows = self._rows(scenes.token_counts, step)
-        places = range(self.process, self.batch, self.processes)
-        examples = [scenes[int(rows[k])] for k in places]
+        slots = range(self.process, self.batch, self.processes)
+        examples = [scenes[int(rows[k])] for k in slots]
         if self.augmented:
             share = (self.sets[0][0].hdr.shape[1] / examples[0].hdr.shape[1]) ** 2
             views = max(1, round(self.views * share))
-            # Each scene has its own random numbers, whichever process it falls to.
+            # The random numbers of a scene do not depend on the process.
             examples = [
                 augment(example, np.random.default_rng([self.seed, 4, step, k]), views)
-                for k, example in zip(places, examples, strict=True)
+                for k, example in zip(slots, examples, strict=True)
             ]
         return collate(examples, np.float16)
 
     def _rows(self, counts: Int64Array, step: int) -> Int64Array:
-        """(batch,) scenes of a step. A pass goes over a shuffled order; of each stretch of POOL batches, scenes of like
-        numbers of tokens are put together, so that little is padded."""
-        in_pass = max(1, len(counts) // self.batch)
-        number, place = divmod(step, in_pass)
+        """(batch,) scenes of a step, in a shuffled order in which each POOL of batches is sorted by token count."""
+        steps_per_pass = max(1, len(counts) // self.batch)
+        number, position = divmod(step, steps_per_pass)
         order = np.random.default_rng([self.seed, 1, number]).permutation(len(counts))
         if len(order) < self.batch:
             return np.resize(order, self.batch)
-        pool, place = divmod(place, POOL)
-        start, end = pool * POOL * self.batch, min((pool + 1) * POOL, in_pass) * self.batch
+        pool, position = divmod(position, POOL)
+        start, end = pool * POOL * self.batch, min((pool + 1) * POOL, steps_per_pass) * self.batch
         rows = order[start:end]
         rows = rows[np.argsort(counts[rows], kind="stable")].reshape(-1, self.batch)
-        return rows[np.random.default_rng([self.seed, 3, number, pool]).permutation(len(rows))[place]]
+        return rows[np.random.default_rng([self.seed, 3, number, pool]).permutation(len(rows))[position]]
 
 
 def collate(examples: Sequence[Example], images: npt.DTypeLike = np.float32) -> Batch:
-    """Pad scenes to the largest and stack them; `images` is the type of pixels and hdr, half for a batch that is still
-    to travel (`Batch.to`)."""
-    most = max(len(example.triangles) for example in examples)
+    """Pad scenes to the largest and stack them; `images` is the type of pixels and hdr."""
+    size = max(len(example.triangles) for example in examples)
 
     def padded(key: str) -> Tensor:
         arrays = [getattr(example, key) for example in examples]
-        out = np.zeros((len(arrays), most, *arrays[0].shape[1:]), np.float32)
+        out = np.zeros((len(arrays), size, *arrays[0].shape[1:]), np.float32)
         for row, array in zip(out, arrays, strict=True):
             row[: len(array)] = array
         return torch.from_numpy(out)
@@ -239,7 +234,7 @@ def collate(examples: Sequence[Example], images: npt.DTypeLike = np.float32) -> 
         triangles=padded("triangles"),
         normals=padded("normals"),
         materials=padded("materials"),
-        mask=torch.arange(most)[None] < counts[:, None],
+        mask=torch.arange(size)[None] < counts[:, None],
         triangle_light=padded("triangle_light"),
         c2w=stacked("c2w"),
         fov=stacked("fov")[..., None],
@@ -249,10 +244,10 @@ def collate(examples: Sequence[Example], images: npt.DTypeLike = np.float32) -> 
 
 
 def augment(example: Example, rng: np.random.Generator, views: int | None) -> Example:
-    """A physically equivalent scene: turned about z, perhaps mirrored, colour channels permuted, corners turned
-    cyclically, without feature images also under more or less light; `views` of its views, None for all.
+    """A physically equivalent scene: rotated about z, perhaps mirrored, colour channels permuted, corners permuted
+    cyclically, without feature images also with another exposure; with `views` random views, all for None.
 
-    Feature images are in camera space: a turn leaves them alone, a mirror flips them and the x of their vectors.
+    Feature images are in camera space: a rotation keeps them, a mirror flips them and the x of their vectors.
     """
     angle = rng.uniform(0, 2 * np.pi)
     world = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]], np.float32)
@@ -261,16 +256,16 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
     if mirror:
         world = world @ flip
     channels = rng.permutation(3)
-    chosen = np.sort(rng.permutation(len(example.fov))[: views or len(example.fov)])
+    selected = np.sort(rng.permutation(len(example.fov))[: views or len(example.fov)])
     order = (np.arange(3)[None] + rng.integers(0, 3, len(example.triangles))[:, None]) % 3
-    # A mirror turns the outside in; reversing the corners turns it back.
+    # A mirror reverses the orientation of the corners.
     order = order[:, ::-1] if mirror else order
     rows = np.arange(len(example.triangles))[:, None]
-    c2w = example.c2w[chosen].copy()
-    # A mirrored camera frame is left-handed; its own mirror image of x makes it right-handed again.
+    c2w = example.c2w[selected].copy()
+    # A mirrored camera frame is left-handed; a flip of its x axis makes it right-handed again.
     c2w[:, :3, :3] = world @ c2w[:, :3, :3] @ (flip if mirror else np.eye(3, dtype=np.float32))
     c2w[:, :3, 3] = c2w[:, :3, 3] @ world.T
-    pixels, hdr = _permuted(example.pixels[chosen], channels), example.hdr[chosen][..., channels]
+    pixels, hdr = _permuted(example.pixels[selected], channels), example.hdr[selected][..., channels]
     if mirror:
         pixels, hdr = pixels[:, :, ::-1], hdr[:, :, ::-1]
         if pixels.shape[-1]:
@@ -279,7 +274,7 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
     for part in (DIFFUSE, SPECULAR, EMISSION):
         materials[:, part] = materials[:, part.start + channels]
     if not pixels.shape[-1]:
-        # A model that takes feature images is invariant to the exposure.
+        # A model with feature images is invariant to the exposure.
         exposure = np.float32(2 ** rng.uniform(-0.5, 0.5))
         materials[:, EMISSION] *= exposure
         hdr = np.minimum(hdr * exposure, HALF_MAX)
@@ -289,7 +284,7 @@ def augment(example: Example, rng: np.random.Generator, views: int | None) -> Ex
         materials=materials,
         triangle_light=example.triangle_light[..., channels],
         c2w=c2w,
-        fov=example.fov[chosen],
+        fov=example.fov[selected],
         pixels=pixels,
         hdr=hdr,
     )
@@ -301,5 +296,5 @@ def _permuted(pixels: Float16Array, channels: Int64Array) -> Float16Array:
     if len(order):
         for part in RGB.by_colour:
             order[part] = part.start + torch.from_numpy(channels)
-    # NumPy takes ten times as long for this.
+    # NumPy takes ten times as long.
     return torch.from_numpy(pixels).index_select(-1, order).numpy()

@@ -1,16 +1,16 @@
-"""What a model is given of a data set: made once per shard, kept beside it, read by memory mapping.
+"""The inputs of a model for a data set, made once per shard, stored beside it and read by memory mapping.
 
-Training draws scenes at random from sets that need not fit in memory, so the inputs of a shard lie ready in plain files
-of `<folder>/features-<version>-<token budget>/` (`pictures-<version>/` for a model that takes no feature images):
+The sets need not fit in memory. The files are in `<folder>/features-<version>-<token budget>/`, or in
+`pictures-<version>/` for a model without feature images:
 
     shard_00000.images.npy  (S, V, h, w, 29 + 3) f16: feature image (`RayCaster.features`), HDR picture; without
                             feature images (S, V, h, w, 3)
     shard_00000.tokens.npy  (T, 37) f32: three corners, three normals, material row, direct light on front and back
     shard_00000.npz         the index: offsets (S + 1,) of the scenes' tokens, c2w (S, V, 4, 4), fov (S, V), recipe
 
-The index is written last, so where it is, the others are whole.
+The index is written last, so it exists only beside whole files.
 
-S scenes of V views in a shard, T triangles that the tokens of all its scenes stand for.
+Shapes: S scenes of V views in a shard, T triangle tokens of all its scenes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float16Array, Float32Array
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
+from renderformer.data.files import atomic_path, make_folder
 from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.tokens import lit_tokens
@@ -33,15 +33,17 @@ from renderformer.data.sets.manifest import Recipe
 from renderformer.data.sets.shards import HALF_MAX, read_shard, scene_of, shard_paths
 from renderformer.data.sets.workers import run_jobs
 
-# Raise when the meaning of the features changes: cached ones are then cast anew.
+# Raise it when the meaning of the features changes, so that no old files are used.
 FEATURE_VERSION = 6
-# Of a row of tokens.
+# Columns of the tokens.
 CORNERS, NORMALS, MATERIAL, LIGHT = slice(0, 9), slice(9, 18), slice(18, 31), slice(31, 37)
 
 
 def cast_scene(scene: Scene, token_triangles: int, size: int, rays: bool) -> tuple[Float32Array, Float16Array]:
-    """(N, 37) token rows and (V, size, size, 29) feature images of a scene's cameras; without rays the tokens are all
-    triangles, without light, and the images have no channels."""
+    """(N, 37) tokens and (V, size, size, 29) feature images of a scene's cameras.
+
+    Without rays the tokens are all triangles, without light, and the images have no channels.
+    """
     if rays:
         caster, tokens, light = lit_tokens(scene, token_triangles)
         views = [caster.features(camera, size, size, threads=1) for camera in scene.cameras]
@@ -54,10 +56,10 @@ def cast_scene(scene: Scene, token_triangles: int, size: int, rays: bool) -> tup
 
 
 class PreparedShard:
-    """The inputs of the scenes of one shard; arrays are mapped when they are first used.
+    """The inputs of the scenes of one shard, memory mapped.
 
     Raises:
-        InputError: the cached files are damaged.
+        InputError: the files are damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +72,7 @@ class PreparedShard:
             raise InputError(path, f"cannot be read ({error})", f"delete {path.parent} and start again") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Another process maps the files itself; a map would travel as its content.
+        # Pickled by path, since a memory map is pickled by content.
         return PreparedShard, (self.path,)
 
     def __len__(self) -> int:
@@ -93,7 +95,7 @@ class PreparedShard:
 
 
 def _prepare(shard: Path, recipe: Recipe, index: Path, token_triangles: int, rays: bool) -> Path:
-    """Make the inputs of a shard; returns the path of their index."""
+    """Write the inputs of a shard; returns the path of their index."""
     arrays = read_shard(shard, recipe)
     channels = (RGB.total if rays else 0) + 3
     images = np.empty((*arrays["hdr"].shape[:4], channels), np.float16)
@@ -119,27 +121,25 @@ def prepared_shards(
     token_triangles: int,
     rays: bool,
     workers: int,
-    most: int | None = None,
+    limit: int | None = None,
     progress: Progress = silent,
 ) -> list[PreparedShard]:
-    """The shards of a folder but for those whose stem is in `known`; what is missing of their inputs is made first.
+    """The shards of a folder except those whose stem is in `known`; makes missing inputs.
 
     Args:
-        token_triangles: most triangles that tokens stand for (`ShadingConfig`); rays: whether to cast any.
-        workers: processes of one thread each; with 0 nothing is made, and shards that are not ready are left out.
-        most: no more than this many shards.
+        token_triangles: see `ShadingConfig`.
+        rays: whether to cast rays.
+        workers: processes of one thread each; 0 skips shards without inputs.
+        limit: largest number of shards.
         progress: called with ("cast rays", shards done, shards to do).
 
     Raises:
-        InputError: a shard that cannot be read, or a folder that cannot be written.
+        InputError: an unreadable shard, or an unwritable folder.
     """
     name = f"features-{FEATURE_VERSION}-{token_triangles}" if rays else f"pictures-{FEATURE_VERSION}"
     cache = folder / name
-    try:
-        cache.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(cache, f"cannot make this folder, {error.strerror or error}") from None
-    paths = [path for path in shard_paths(folder) if path.stem not in known][:most]
+    make_folder(cache)
+    paths = [path for path in shard_paths(folder) if path.stem not in known][:limit]
     caches = [cache / f"{path.stem}.npz" for path in paths]
     ready: dict[Path, PreparedShard] = {}
     for index in caches:

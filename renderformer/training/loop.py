@@ -1,9 +1,8 @@
-"""The training loop: AdamW with warm-up and cosine, EMA, full states that resume exactly.
+"""The training loop: AdamW with warm-up and cosine decay, EMA, exact resumption.
 
-Randomness is a function of the seed and the step, so a resumed run draws what an uninterrupted one would have.
-A run's folder holds `log.csv`, `state.safetensors` (the newest full state, one file, so that its parts belong
-together), `model/` (the EMA weights in the release format) and `samples/` (sheets of held-out views). Devices,
-processes and precision are accelerate's business.
+Random numbers are a function of the seed and the step, so a resumed run equals an uninterrupted one. A run's folder has
+`log.csv`, `state.safetensors` (the newest full state, in one file so that its parts match), `model/` (the EMA weights
+in the release format) and `samples/` (sheets of held-out views). accelerate handles devices, processes and precision.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from torch.utils.data import DataLoader
 from renderformer.checkpoints import build_model, save_model
 from renderformer.config import Config, config_from_dict
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
+from renderformer.data.files import atomic_path, make_folder
 from renderformer.evaluation.measurement import baselines, evaluate
 from renderformer.model import RenderFormer, ShadingModel
 from renderformer.training.config import TrainingConfig
@@ -43,20 +42,21 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Trainer:
-    """One run in one folder. Resumes when the folder holds a state; else starts from `init`, a model of the same
-    configuration, or from random weights.
+    """One run in one folder. It resumes from the folder's state, or starts from `init` or from random weights.
 
     Args:
-        data: sets of scenes; those of the smallest resolution come first, the others join at `larger_from`.
-        held_out: measured on, never trained on.
+        data: sets of scenes; the smallest resolution is used from the start, the others from `larger_from` on.
+        held_out: scenes for evaluation.
+        init: a model of the same configuration.
         loaders: processes that make batches; 0 for this one.
 
     Attributes:
-        step: optimizer steps done; seconds: time spent on them, over all chunks; best: highest PSNR (dB) on the
-            held-out scenes in this chunk.
+        step: optimizer steps done.
+        seconds: training time, over all calls.
+        best: highest PSNR (dB) on the held-out scenes in this call.
 
     Raises:
-        InputError: the folder's state belongs to another configuration, or the processes cannot share a step's scenes.
+        InputError: the state belongs to another configuration, or the batch does not divide among the processes.
     """
 
     def __init__(
@@ -74,14 +74,11 @@ class Trainer:
             raise InputError(
                 "",
                 f"batch {config.batch} does not split over {self.accelerator.num_processes} processes",
-                "use a multiple",
+                "use a multiple of that number",
             )
         self.config, self.held_out, self.out, self.loaders = config, held_out, out, loaders
         self.data = sorted(data, key=lambda part: part.resolution)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(out, f"cannot make this folder, {error.strerror or error}") from None
+        make_folder(out)
         torch.manual_seed(config.seed)
         self.model = build_model(config_from_dict(config.model, "model"))
         if init is not None:
@@ -89,23 +86,15 @@ class Trainer:
                 raise InputError("--init", _difference(init.config, self.model.config), "they must be the same")
             self.model.load_state_dict(init.state_dict())
         self.model.to(self.accelerator.device)
-        # Augmentation permutes the colour channels; where the model draws each on its own, one is a fair sample at a
-        # third of the cost.
+        # Augmentation permutes the colour channels, so one of separate channels is a random sample at a third of the
+        # cost.
         one_channel = self.model.separate_channels and config.augment
-        # Gains, biases and tokens are not shrunk.
-        matrices = [p for p in self.model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
-        rest = [p for p in self.model.parameters() if p.ndim < 2 or p.shape[0] == 1]
-        self.adam = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.adam = _adamw(self.model, config)
         self.objective, self.optimizer = self.accelerator.prepare(
             Objective(self.model, config.loss, one_channel), self.adam
         )
         self.average = AveragedModel(self.model, multi_avg_fn=_decaying(config.ema)).eval()
-        # After the copy for the averages, which are only looked at.
+        # After the copy for the averages, which are never trained.
         self.model.set_recompute(config.checkpointing)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.rows: list[dict[str, str]] = []
@@ -122,24 +111,26 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done, by steps or by the clock."""
+        """Finished share of the training, by steps or by time."""
         if self.config.budget:
             return min(1.0, self.seconds / (60 * self.config.budget))
         return self.step / self.config.steps
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to zero at the end."""
+        """Linear warm-up, then cosine decay to zero."""
         peak, warmup, progress = self.config.learning_rate, self.config.warmup, self.progress
         if progress < warmup:
             return peak * (0.01 + 0.99 * progress / warmup)
         return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-9)))
 
     def run(self, report: Report, until: float | None = None, goal: float = math.inf) -> bool:
-        """Train to the end, or until `time.monotonic()` passes `until`, or until an evaluation gives `goal` dB; True
-        when the end or the goal was reached.
+        """Train to the end, or to the time `until` of `time.monotonic()`, or to an evaluation of `goal` dB.
+
+        Returns:
+            Whether the end or the goal was reached.
 
         Raises:
-            InputError: the loss is not finite in ten steps running, or has left the range that it was in.
+            InputError: the loss has diverged, see `Watch`.
         """
         start, before = time.monotonic(), self.seconds
         if self.step == 0:
@@ -174,14 +165,13 @@ class Trainer:
         return reached or self.progress >= 1
 
     def _shared(self, value: float) -> float:
-        """The main process's value, so that all take the same decisions by the clock."""
+        """The main process's value, so that all processes make the same decisions."""
         if self.accelerator.num_processes == 1:
             return value
-        shared = broadcast(torch.tensor(value, dtype=torch.float32, device=self.accelerator.device))
-        return float(shared)
+        return float(broadcast(torch.tensor(value, dtype=torch.float32, device=self.accelerator.device)))
 
     def _refresh(self, report: Report) -> int:
-        """New scenes; the main process casts their rays, the others wait for it."""
+        """Add new scenes and return their number; the main process casts their rays."""
         with self.accelerator.main_process_first():
             added = sum(part.refresh() for part in self.data)
         if added:
@@ -192,26 +182,19 @@ class Trainer:
         return sum(len(part) for part in self.data)
 
     def _batches(self, all_sizes: bool) -> Iterator[Batch]:
-        """The batches from this step on; the smallest resolution alone unless `all_sizes`."""
+        """The batches from this step on, of the smallest resolution or of all."""
         smallest = self.data[0].resolution
         sets = [part for part in self.data if all_sizes or part.resolution == smallest]
         config, accelerator = self.config, self.accelerator
-        steps = Steps(
-            sets,
-            config.seed,
-            config.batch,
-            config.views,
-            config.augment,
-            accelerator.process_index,
-            accelerator.num_processes,
-        )
+        process, processes = accelerator.process_index, accelerator.num_processes
+        steps = Steps(sets, config.seed, config.batch, config.views, config.augment, process, processes)
         on_gpu = accelerator.device.type == "cuda"
-        # A training by the clock has no last step.
+        # A run with a budget of time has no last step.
         numbers = range(self.step, self.step + (1 << 40))
         return iter(DataLoader(steps, None, sampler=numbers, num_workers=self.loaders, pin_memory=on_gpu))
 
     def _train(self, batch: Batch) -> float:
-        """One step; returns the loss over all processes."""
+        """Take one step; returns the mean loss of all processes."""
         for group in self.adam.param_groups:
             group["lr"] = self.learning_rate()
         loss = self.objective(batch.to(self.accelerator.device))
@@ -224,19 +207,19 @@ class Trainer:
         return float(self.accelerator.reduce(loss.detach(), "mean"))
 
     def _check(self, loss: float) -> None:
-        trouble = self.watch.add(loss)
-        if trouble:
+        problem = self.watch.add(loss)
+        if problem:
             state = self.out / STATE_FILE
-            good = f"{state} holds the last good state; run again to go on from there" if state.exists() else "no state"
+            resume = f"; run again to resume from the last good state, {state}" if state.exists() else ""
             raise InputError(
                 f"step {self.step}",
-                trouble,
+                problem,
                 f"lower learning_rate ({self.config.learning_rate:g}) or clip ({self.config.clip:g}) in the "
-                f"configuration; {good}",
+                f"configuration{resume}",
             )
 
     def _evaluate(self, loss: float, report: Report) -> float:
-        """Log a row; returns the PSNR on the held-out scenes, -inf without any and in other processes than the main."""
+        """Log a row; returns the PSNR on the held-out scenes, -inf without such scenes or outside the main process."""
         if not self.accelerator.is_main_process:
             return -math.inf
         row: dict[str, float] = {
@@ -258,9 +241,9 @@ class Trainer:
         return row.get("psnr", -math.inf)
 
     def _report_baselines(self, report: Report) -> None:
-        """Report once what a picture without the network scores."""
-        cast = self.model.config.pixel_channels > 0
-        if self.held_out is not None and cast and self.accelerator.is_main_process:
+        """Report the scores of ray casting without the network."""
+        has_rays = self.model.config.pixel_channels > 0
+        if self.held_out is not None and has_rays and self.accelerator.is_main_process:
             scores = {name: float(values.mean()) for name, values in baselines(self.held_out).items()}
             report("without the network: " + ", ".join(f"{name} {value:.6g}" for name, value in scores.items()))
 
@@ -272,8 +255,7 @@ class Trainer:
         write_sheet(self.averaged_model, self.held_out, folder / f"step_{self.step:07d}.png")
 
     def save(self) -> None:
-        """Write the full state, then the averaged weights as a model folder; each appears whole. Nothing is written
-        while the loss is in doubt, so that the last state is a good one."""
+        """Write the full state and the averaged model, each whole; nothing while the loss is doubtful."""
         if not self.accelerator.is_main_process or self.watch.doubtful:
             return
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -312,16 +294,16 @@ class Trainer:
             self.adam.state[parameter] = {k: v.to(parameter.device) for k, v in moments.items() if v is not None}
         self.step, self.seconds = state["step"], state["seconds"]
         if (self.out / LOG_FILE).exists():
-            # What was logged after the state was written will be logged again.
+            # The run repeats the steps after the state, and logs them again.
             with (self.out / LOG_FILE).open(newline="") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= self.step]
 
 
 class Watch:
-    """Tells from the losses when a training has gone wrong.
+    """Detects a diverged training by its losses.
 
     Attributes:
-        doubtful: whether the last losses are not finite or out of the range of those before.
+        doubtful: whether the last losses are not finite or far above the earlier ones.
     """
 
     BAD, RECENT, WINDOW, FACTOR = 10, 50, 500, 3.0
@@ -332,19 +314,19 @@ class Watch:
         self.doubtful = False
 
     def add(self, loss: float) -> str:
-        """Take in a step's loss; returns what is wrong, or ""."""
+        """Add the loss of a step; returns the problem, or ""."""
         self._bad = 0 if math.isfinite(loss) else self._bad + 1
         if math.isfinite(loss):
             self._losses.append(loss)
         values = np.array(self._losses)
         before, recent = values[: -self.RECENT], values[-self.RECENT :]
-        if len(before) < self.RECENT:
-            self.doubtful = self._bad > 0
-            return "the loss was not finite in ten steps running" if self._bad >= self.BAD else ""
-        usual = float(np.median(before))
-        self.doubtful = self._bad > 0 or float(np.median(recent[-self.BAD :])) > self.FACTOR * usual
+        self.doubtful = self._bad > 0
         if self._bad >= self.BAD:
-            return "the loss was not finite in ten steps running"
+            return f"the loss was not finite in {self.BAD} consecutive steps"
+        if len(before) < self.RECENT:
+            return ""
+        usual = float(np.median(before))
+        self.doubtful |= float(np.median(recent[-self.BAD :])) > self.FACTOR * usual
         now = float(np.median(recent))
         if now > self.FACTOR * usual:
             return f"the loss has diverged, from {usual:.3g} to {now:.3g} over the last {self.RECENT} steps"
@@ -352,10 +334,10 @@ class Watch:
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """accelerate's view of this process: its device, its companions, its precision.
+    """The Accelerator of this process.
 
     "auto" is bf16 on a GPU that has it and on a CPU with AVX-512. Other CPUs emulate it: a product of 2048 x 256 by
-    256 x 640 takes 348 ms instead of 11 (EPYC with AVX2 alone, 1 thread, 2026-11-23).
+    256 x 640 takes 348 ms instead of 11 (EPYC with AVX2, 1 thread, 2026-11-23).
     """
     if precision == "auto":
         if torch.cuda.is_available():
@@ -366,18 +348,26 @@ def make_accelerator(precision: str) -> Accelerator:
     return Accelerator(mixed_precision={"bf16": "bf16", "fp32": "no"}[precision])
 
 
+def _adamw(model: RenderFormer | ShadingModel, config: TrainingConfig) -> torch.optim.AdamW:
+    """The optimizer, without weight decay for gains, biases and tokens."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
+    others = [p for p in model.parameters() if p.ndim < 2 or p.shape[0] == 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
 def _decaying(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """An update of averaged weights that forgets the first steps sooner."""
+    """An update of averaged weights with a smaller decay in the first steps."""
 
     @torch.no_grad()
     def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        done = int(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + done) / (10 + done)))
+        steps = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
 
     return update
 
 
-def _difference(init: Config, wanted: Config) -> str:
-    ours, theirs = init.to_dict(), wanted.to_dict()
-    key = next(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
-    return f"the model to start from has {key} {ours.get(key)!r}, the configuration's `model` has {theirs.get(key)!r}"
+def _difference(init: Config, config: Config) -> str:
+    first, second = init.to_dict(), config.to_dict()
+    key = next(key for key in {**first, **second} if first.get(key) != second.get(key))
+    return f"the model to start from has {key} {first.get(key)!r}, the configuration's `model` has {second.get(key)!r}"

@@ -1,4 +1,4 @@
-"""What training minimises: distances of pictures to their references, in curves that suit radiance."""
+"""The losses: distances of pictures to their references, in curves for radiance."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ from renderformer.training.dataset import Batch
 
 
 def tone(radiance: Tensor) -> Tensor:
-    """A curve for the loss: the display's gamma below 1, logarithmic above, finite slope at 0."""
+    """A curve of radiance: the display's gamma below 1, logarithmic above, with a finite slope at 0."""
     low = (radiance.clamp(0, 1) + 0.01) ** (1 / 2.2)
     return low + torch.log1p((radiance - 1).clamp_min(0)) / 4 + (radiance.clamp(max=0)) * 4
 
 
 def tone_loss(picture: Tensor, reference: Tensor) -> Tensor:
-    """Charbonnier distance of tone-mapped pictures: squared where small (which PSNR counts), linear at outliers."""
+    """Charbonnier distance of tone-mapped pictures: squared if small, as in PSNR, linear at outliers."""
     difference = tone(picture) - tone(reference)
     return (torch.sqrt(difference.square() + 0.03**2) - 0.03).mean() * 10
 
 
 def log_loss(picture: Tensor, reference: Tensor) -> Tensor:
-    """Mean absolute difference of log(x + 1), in which the V1 models were trained (arXiv 2505.21925, there with
-    LPIPS beside it)."""
+    """Mean absolute difference of log(x + 1), as for the V1 models, without their LPIPS term (arXiv 2505.21925)."""
     # A V1 model's output goes down to -0.0023.
     return F.l1_loss(torch.log1p(picture), torch.log1p(reference))
 
 
 def relative_loss(picture: Tensor, reference: Tensor) -> Tensor:
-    """Squared difference over the squared picture, which is taken as constant (Lehtinen et al. 2018, Noise2Noise)."""
+    """Squared difference over the squared picture, which has no gradient (Lehtinen et al. 2018, Noise2Noise)."""
     return ((picture - reference) / (picture.detach().abs() + 0.1)).square().mean()
 
 
 def gradient_loss(picture: Tensor, reference: Tensor) -> Tensor:
-    """`tone_loss`, and the same of the differences of neighbouring pixels, where the eye sees edges."""
+    """`tone_loss` plus the mean absolute error of the differences between neighbouring pixels."""
     x, y = tone(picture), tone(reference)
     edges = [F.l1_loss(x.diff(dim=axis), y.diff(dim=axis)) for axis in (2, 3)]
     return tone_loss(picture, reference) + 2 * (edges[0] + edges[1])
@@ -53,11 +52,11 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Objective(nn.Module):
-    """The loss of a model on a batch, as a module, so that whatever wraps modules for training can wrap it.
+    """The loss of a model on a batch, as a module that accelerate can wrap.
 
     Args:
         loss: a key of `LOSSES`.
-        one_channel: whether to draw the first colour channel only, which a model of separate channels can.
+        one_channel: draw the first colour channel only, with a model of separate channels.
     """
 
     def __init__(self, model: Model, loss: str, one_channel: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""One call of a training: what is checked before it, what it is given, when it ends, and what came of it."""
+"""One call of `renderformer train`: its checks, its data, its end and its result."""
 
 from __future__ import annotations
 
@@ -20,24 +20,29 @@ from renderformer.training.config import TrainingConfig, load_config
 from renderformer.training.dataset import TrainingSet
 from renderformer.training.loop import Trainer, make_accelerator
 
-# A test of the whole ends at this PSNR (dB) of the scenes that it trains on, or after so many steps.
+# An overfitting test ends at this PSNR (dB) on its training scenes, or after this many steps.
 OVERFIT_GOAL, OVERFIT_STEPS, OVERFIT_EVERY = 35.0, 400, 20
 GPU_LOADERS = 8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call of `renderformer train` is asked to do.
+    """The options of `renderformer train`; None leaves the choice to the program.
 
     Attributes:
-        config: path of the training configuration; data: folders of shards; out: folder of the run.
-        held_out: folder of shards to measure on.
+        config: path of the training configuration.
+        data: folders of shards.
+        out: folder of the run.
+        held_out: folder of shards for evaluation.
         init: folder or Hub id of the model to start from.
-        steps: instead of those of the configuration; budget: minutes of the whole training, instead of steps.
-        minutes: that this call may take.
-        overfit: train on so many scenes until their own pictures reach `OVERFIT_GOAL`.
-        limit: of scenes of each folder.
-        threads: of the network; workers: processes that cast rays; loaders: processes that make batches. None chooses.
+        steps: of the run, instead of the configuration's.
+        budget: minutes of the run, instead of steps.
+        minutes: of this call.
+        overfit: number of scenes for an overfitting test, which trains until they reach `OVERFIT_GOAL`.
+        limit: largest number of scenes of each folder.
+        threads: of the network.
+        workers: processes that cast rays.
+        loaders: processes that make batches.
     """
 
     config: Path
@@ -55,7 +60,7 @@ class Plan:
     loaders: int | None = None
 
     def settings(self) -> TrainingConfig:
-        """The configuration with what this call changes in it.
+        """The configuration with the changes of this call.
 
         Raises:
             InputError: see `load_config`.
@@ -74,10 +79,10 @@ class Plan:
 
 
 class Training:
-    """A call of `renderformer train`: made, then given its data by `load`, then `run`.
+    """A call of `renderformer train`: first `load`, then `run`.
 
     Raises:
-        InputError: the configuration, the model to start from, or a data set cannot be used.
+        InputError: an unusable configuration, model to start from, or data set.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -94,14 +99,14 @@ class Training:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process reports; of several, one does."""
+        """Whether this is the process that reports."""
         return self._accelerator.is_main_process
 
     def load(self, progress: Progress = silent) -> None:
-        """Take in the data, casting rays where that was not done before, and the state of a run that is there.
+        """Load the data, with missing rays cast, and the state of the run.
 
         Raises:
-            InputError: a data set cannot be read, or the run's folder holds another model.
+            InputError: an unreadable data set, or a run of another model.
         """
         plan = self._plan
         limit = plan.limit if plan.overfit is None else plan.overfit
@@ -126,20 +131,20 @@ class Training:
             )
 
     def run(self, report: Callable[[str], None]) -> list[str]:
-        """Train until the end, the time of this call, or the goal of a test of the whole.
+        """Train to the end, the time of this call, or the goal of an overfitting test.
 
         Args:
-            report: called with lines for a person, while it runs.
+            report: called with progress messages.
 
         Returns:
-            Lines about the result; none in other processes than the main one.
+            Messages about the result, in the main process only.
 
         Raises:
-            InputError: the loss has diverged, or a test of the whole misses its goal.
+            InputError: the loss has diverged, or an overfitting test misses its goal.
         """
         plan, trainer, accelerator = self._plan, self._trainer, self._accelerator
         assert trainer is not None
-        counts = ", ".join(f"{len(part)} scenes of {part.resolution} px" for part in trainer.data)
+        counts = ", ".join(f"{len(scenes)} scenes of {scenes.resolution} px" for scenes in trainer.data)
 
         def report_once(line: str) -> None:
             if self.is_main:
@@ -159,13 +164,13 @@ class Training:
             raise InputError(
                 plan.out,
                 f"{result}, {trainer.step} steps, {OVERFIT_GOAL:g} dB were expected",
-                "the data, the model or the learning rate does not suit",
+                "check the data, the model and the learning rate",
             )
         return [result, ending] if self.is_main else []
 
 
 def check_seeds(data: tuple[Path, ...], held_out: Path | None) -> None:
-    """Raise InputError where a model would be trained on held-out scenes, or measured on scenes of its training."""
+    """Raise InputError for training on held-out scenes, or evaluation on training scenes."""
     for folder in data:
         if read_manifest(folder).recipe.held_out:
             raise InputError(folder, "holds held-out scenes, which are never trained on", "give it as --held-out")
