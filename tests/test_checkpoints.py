@@ -1,4 +1,4 @@
-"""Configurations, and model folders: what is loaded, what is refused and with which words."""
+"""Configurations and model folders: what loads, what is refused, and the messages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """The one line with which a call is refused."""
+    """The message of a refused call, one line."""
     with pytest.raises(InputError) as caught:
         call()
     message = str(caught.value)
@@ -127,7 +127,7 @@ def test_unknown_keys_that_are_on_are_refused_by_name(on: Any) -> None:
 def test_values_that_no_model_can_have_are_refused_by_name(key: str, value: Any) -> None:
     message = refusal(lambda: ModelConfig.from_dict({key: value}))
     assert key in message
-    # Of a list, the entry that is wrong is enough.
+    # The message names only the wrong entry of a list.
     named = [value, *value] if isinstance(value, list) else [value]
     assert any(shown(part) in message or str(part) in message for part in named) or "head width" in message
 
@@ -145,7 +145,7 @@ def test_extension_keys_are_written_only_when_on() -> None:
 
 
 @pytest.mark.parametrize("kind", [ModelConfig, ShadingConfig])
-def test_what_a_model_was_trained_on_is_written_where_it_is_not_the_classes_own(
+def test_a_trained_range_is_written_only_if_it_is_not_the_default(
     kind: type[ModelConfig] | type[ShadingConfig],
 ) -> None:
     assert "trained" not in kind().to_dict()
@@ -175,7 +175,7 @@ def test_the_embedded_models_file_is_that_of_a_shading_model() -> None:
     stored = json.loads((folder / "config.json").read_text())
     config = read_config(folder)
     assert isinstance(config, ShadingConfig)
-    # What is not written is what the extension does not have: keys of the paper's decoder.
+    # The keys of the paper's decoder are missing, because the extension has no such decoder.
     assert {key: stored[key] for key in config.to_dict()} == config.to_dict()
     facts = inspect_checkpoint(folder)
     assert facts.config == config
@@ -345,7 +345,7 @@ def test_sources_that_do_not_exist_are_named(folder: Path) -> None:
 
 @pytest.fixture
 def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hub cache, in the Hub's own layout, that holds owner/name at one commit, and no network."""
+    """A Hub cache with owner/name at one commit, and no network."""
     cache = tmp_path / "hub"
     repository = cache / "models--owner--name"
     shutil.copytree(folder, repository / "snapshots" / ("a" * 40))
@@ -379,16 +379,16 @@ def test_the_offline_variable_of_the_hub_is_honoured(hub: Path, monkeypatch: pyt
 
 
 def test_only_the_two_files_of_one_commit_are_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requests = []
     commit = folder.rename(folder.with_name("b" * 40))
 
     def download(repository: str, filename: str, *, revision: str | None, local_files_only: bool) -> str:
-        asked.append((repository, filename, revision, local_files_only))
+        requests.append((repository, filename, revision, local_files_only))
         return str(commit / filename)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     load_model("owner/name", revision="main")
-    assert asked == [
+    assert requests == [
         ("owner/name", "config.json", "main", False),
         ("owner/name", "model.safetensors", "b" * 40, False),
     ]
@@ -398,7 +398,7 @@ def test_errors_of_the_hub_become_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     from huggingface_hub import errors
 
     def http(kind: type[Exception]) -> Exception:
-        # These want a response object, which differs between versions of the library; only the type matters here.
+        # The constructors need a response object, which differs between versions; only the type matters here.
         error = kind.__new__(kind)
         error.args = ("404 Client Error.\n\nEntry Not Found for url: https://huggingface.co/…",)
         return error
@@ -422,9 +422,7 @@ def test_errors_of_the_hub_become_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         assert words in message
 
 
-def test_without_a_source_the_embedded_model_is_meant(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_embedded_model_is_the_default(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path / "package")
     assert "no embedded model" in refusal(lambda: load_model())
     shutil.copytree(folder, tmp_path / "package" / "weights" / "embedded")

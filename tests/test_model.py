@@ -1,4 +1,4 @@
-"""The model against what the original program computed, and the properties that the specification names."""
+"""The model against outputs of the original program, and properties of the specification."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def assert_same_picture(ours: Tensor, stored: Tensor) -> None:
 
 @torch.no_grad()
 def small_model(seed: int = 0, **changes: Any) -> RenderFormer:
-    """A random model whose picture is well inside ELU's linear part and varies with everything that goes in."""
+    """A random model whose picture stays in the linear part of ELU and varies with every input."""
     torch.manual_seed(seed)
     model = RenderFormer(changed(SMALL, **changes)).eval()
     view = model.view_transformer
@@ -133,7 +133,7 @@ def draw(model: RenderFormer, scene: dict[str, Tensor], height: int = 16, width:
     return model(**scene, height=height, width=width)
 
 
-# --- what the original computed ---
+# --- outputs of the original ---
 
 
 @pytest.mark.parametrize(("model", "name"), CASES)
@@ -155,13 +155,13 @@ def test_every_stage_agrees_with_the_original(goldens: Path) -> None:
     stored = {k: torch.from_numpy(v) for k, v in np.load(goldens / "base_like" / "intermediates_64.npz").items()}
     model = load_model(goldens / "base_like")
     view = model.view_transformer
-    seen: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
 
     def keep_input(name: str, module: nn.Module, position: int = 0) -> None:
-        module.register_forward_pre_hook(lambda _, args: seen.__setitem__(name, args[position]))
+        module.register_forward_pre_hook(lambda _, args: captured.__setitem__(name, args[position]))
 
     def keep_output(name: str, module: nn.Module) -> None:
-        module.register_forward_hook(lambda _, args, out: seen.__setitem__(name, out))
+        module.register_forward_hook(lambda _, args, out: captured.__setitem__(name, out))
 
     keep_input("seq_in", model.transformer)
     keep_output("enc_layer_0", model.transformer.layers[0])
@@ -190,7 +190,7 @@ def test_every_stage_agrees_with_the_original(goldens: Path) -> None:
         "dec_layer_3",
         "pre_elu",
     ):
-        ours, theirs = seen[name], stored[name]
+        ours, theirs = captured[name], stored[name]
         assert ours.shape == theirs.shape, name
         if name in rows:
             ours, theirs = ours[rows[name]], theirs[rows[name]]
@@ -201,7 +201,7 @@ def test_every_stage_agrees_with_the_original(goldens: Path) -> None:
 
 @pytest.fixture(scope="module")
 def full_base(goldens: Path) -> Iterator[RenderFormer]:
-    """The released base size with the goldens' regenerated weights; all cores, for this is real work."""
+    """The released base size with the goldens' weights, on all cores because it is large."""
     folder = goldens / "full_base"
     with torch.device("meta"):
         model = RenderFormer(ModelConfig.from_dict(json.loads((folder / "config.json").read_text())))
@@ -262,7 +262,7 @@ def test_released_sizes_have_the_released_counts(changes: dict[str, Any], number
     assert (sum(t.numel() for t in state.values()), len(state)) == (numbers, tensors)
 
 
-# --- the traps ---
+# --- details that are easy to get wrong ---
 
 
 def test_rendering_changes_no_input_and_twice_gives_the_same_bytes(goldens: Path) -> None:
@@ -354,7 +354,7 @@ def test_attention_agrees_with_the_formula(queries: int, keys: int, width: int) 
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_attention_backends_that_are_not_there_are_refused() -> None:
+def test_missing_attention_backends_are_refused() -> None:
     q = torch.randn(1, 1, 2, 8)
     with pytest.raises(ValueError, match='"sage" cannot run this: (it takes fp16 or bf16, not float32|device .cpu)'):
         attention(q, q, q, backend="sage")
@@ -368,7 +368,7 @@ def test_attention_backends_that_are_not_there_are_refused() -> None:
         draw(model, small_scene())
 
 
-def test_the_attention_backend_is_the_triangle_stages() -> None:
+def test_the_attention_backend_is_for_the_triangle_stage_only() -> None:
     model = small_model()
     model.set_attention_backend("sage")
     view = [m.backend for m in model.view_transformer.modules() if isinstance(m, Attention)]
@@ -404,7 +404,7 @@ def test_rope_depends_on_differences_only() -> None:
         return rotate(q, rope(a + offset)) @ rotate(k, rope(b + offset)).transpose(-1, -2)
 
     torch.testing.assert_close(logits(shift), logits(torch.zeros(1, 1, 9)), rtol=1e-4, atol=1e-4)
-    # Beyond the 27 rotated pairs nothing changes; a rotation keeps lengths.
+    # Only the 27 rotated pairs change, and a rotation preserves lengths.
     turned = rotate(q, rope(a))
     assert torch.equal(turned[..., 27:30], q[..., 27:30])
     torch.testing.assert_close(turned.norm(dim=-1), q.norm(dim=-1))
@@ -454,7 +454,7 @@ def test_rays_pass_through_pixel_centres(height: int, width: int) -> None:
         np.testing.assert_allclose(rays[row, column].numpy(), expected, atol=2e-6)
 
 
-# --- properties of the whole ---
+# --- properties of the model ---
 
 
 @pytest.mark.parametrize("swin", [False, True])
@@ -471,10 +471,10 @@ def test_padding_does_not_matter_whatever_it_holds() -> None:
     dirty = {key: tensor.clone() for key, tensor in scene.items()}
     for key in ("triangles", "texture", "vn"):
         dirty[key][1, 5:] = float("nan")
-    both = draw(model, dirty)
-    assert torch.equal(both, draw(model, scene))
+    picture = draw(model, dirty)
+    assert torch.equal(picture, draw(model, scene))
     alone = {key: tensor[1:, :5] if key not in ("c2w", "fov") else tensor[1:] for key, tensor in scene.items()}
-    torch.testing.assert_close(both[1:], draw(model, alone), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(picture[1:], draw(model, alone), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -482,8 +482,8 @@ def test_views_in_chunks_and_scenes_alone_give_the_same_pictures() -> None:
     model, scene = small_model(view_transformer_use_swin_attn=True), small_scene(batch=2, views=5)
     together = draw(model, scene, 20, 30)
     for b in range(2):
-        one = {key: tensor[b : b + 1] for key, tensor in scene.items()}
-        torch.testing.assert_close(together[b : b + 1], draw(model, one, 20, 30), rtol=1e-4, atol=1e-4)
+        single = {key: tensor[b : b + 1] for key, tensor in scene.items()}
+        torch.testing.assert_close(together[b : b + 1], draw(model, single, 20, 30), rtol=1e-4, atol=1e-4)
     encoded = model.encode(*(scene[key] for key in ("triangles", "texture", "mask", "vn")))
     for part in (slice(0, 1), slice(1, 3), slice(3, 5)):
         picture = model.view(encoded, scene["c2w"][:, part], scene["fov"][:, part], 20, 30)
@@ -515,9 +515,9 @@ def test_camera_space_is_the_world_seen_from_the_camera() -> None:
     encoded = turned.encode(*(scene[key] for key in ("triangles", "texture", "mask", "vn")))
     points = encoded.positions_world.reshape(1, -1, 3, 3).double()
     w2c = torch.linalg.inv(scene["c2w"][0, 0].double())
-    seen = (points @ w2c[:3, :3].T + w2c[:3, 3]).float().flatten(2)
-    own = Encoded(encoded.tokens, seen, encoded.mask)
-    picture = world.view(own, torch.eye(4)[None, None], scene["fov"], 16, 16)
+    positions_camera = (points @ w2c[:3, :3].T + w2c[:3, 3]).float().flatten(2)
+    encoded_camera = Encoded(encoded.tokens, positions_camera, encoded.mask)
+    picture = world.view(encoded_camera, torch.eye(4)[None, None], scene["fov"], 16, 16)
     torch.testing.assert_close(picture, turned.view(encoded, scene["c2w"], scene["fov"], 16, 16), rtol=1e-4, atol=1e-4)
     # In world space the camera's place and direction enter through the rays.
     assert (world.view(encoded, scene["c2w"], scene["fov"], 16, 16) - picture).abs().max() > 1e-2
@@ -559,7 +559,7 @@ def test_patches_of_another_size_are_refused() -> None:
 
 @torch.no_grad()
 def test_rows_follow_the_weights() -> None:
-    """The collapsed product is never older than the weights: after a step, a raw write, a load, a cast."""
+    """The cached product follows the weights: after a step, a raw write, a load, a cast."""
     model, scene = small_model(texture_encode_patch_size=4), small_scene(patch=4)
     rows = scene | {"texture": scene["texture"][..., 0, 0]}
     weight = model.texture_encoder.weight

@@ -25,9 +25,9 @@ from renderformer.data.sets.procedural import ROUGHNESS_RANGE, _object_rows, pro
 from renderformer.data.sets.shapes import FAMILIES, random_shape, volume
 from renderformer.data.sets.user_meshes import load_user_meshes
 
-# The last three have 6, 7 and 8 lights, of which the others have up to 5.
+# The last three have 6, 7 and 8 lights, the others at most 5.
 SEEDS = (*range(60), 78, 126, 105)
-# Of what a shard keeps of a scene. Seeds of a range that people have data of must keep these for ever.
+# Hashes of scenes as stored in shards. They must not change, because existing sets would differ.
 DIGESTS = {
     0: "af8dc3087c019cae",
     1: "a62bdd75a3fa560a",
@@ -46,7 +46,7 @@ def scenes() -> list[Scene]:
 
 
 def digest(scene: Scene) -> str:
-    """Hash of a scene as a shard keeps it."""
+    """Hash of a scene as stored in a shard."""
     halves = (scene.normals.astype("<f2"), scene.materials.astype("<f2"))
     cameras = [np.append(camera.c2w.ravel(), np.float32(camera.fov)).astype("<f4") for camera in scene.cameras]
     content = b"".join(np.ascontiguousarray(a).tobytes() for a in (scene.triangles.astype("<f4"), *halves, *cameras))

@@ -61,7 +61,7 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     scene = ball_scene()
     small = scene.objects[2]
     middle = small.triangles.mean(axis=1)
-    # Large, so that a good part of the picture is penumbra.
+    # A large light, so much of the picture is penumbra.
     scene = scene.with_object(replace(small, triangles=middle + 5 * (small.triangles - middle), normals=None))
     camera, size, rays = scene.cameras[0], 24, 4
     surfaces = caster(scene)
@@ -72,20 +72,20 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     light = scene.objects[2].triangles[0].astype(np.float64)
     start = place + 1e-3 * normal
     solid = scene.triangles[:-1].astype(np.float64)
-    seen = np.zeros(len(place))
+    visible = np.zeros(len(place))
     for point in triangle_samples(rays) @ light:
-        seen += ~crossed(start, point - start, solid)
+        visible += ~crossed(start, point - start, solid)
     # The form factor as a sum over small pieces of the light.
     pieces = 1024
     toward = triangle_samples(pieces).astype(np.float64) @ light - place[:, None]
     distance2 = (toward**2).sum(axis=-1)
     across = np.cross(light[1] - light[0], light[2] - light[0]) / 2
     factor = np.maximum((toward * normal[:, None]).sum(axis=-1), 0) * np.abs(toward @ across) / distance2**2
-    expected = factor.mean(axis=1) / np.pi * seen / rays * scene.materials[-1, EMISSION.start]
-    got = image[hit][:, RGB.irradiance.start]
-    assert len(got) > 150
+    expected = factor.mean(axis=1) / np.pi * visible / rays * scene.materials[-1, EMISSION.start]
+    irradiance = image[hit][:, RGB.irradiance.start]
+    assert len(irradiance) > 150
     # A shadow's border may fall on either side of a ray, which starts at another offset here.
-    assert np.isclose(got, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
+    assert np.isclose(irradiance, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
 
 
 def crossed(origins: np.ndarray, directions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -123,8 +123,8 @@ def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
     image = caster(scene).features(camera, 9, 9)
     assert (image[..., RGB.specular] > 0.79).all()
     # The middle ray leaves the mirror at (0, 0, 0.3) and comes down at (0, 0.3, -0.5).
-    found, _ = caster(scene).hits(np.array([[0, 0.3, 0]], np.float32), np.array([[0, 0, -1]], np.float32))
-    floor_light = caster(scene).irradiance(found, 64, np.zeros(1, np.int64))[0]
+    hits, _ = caster(scene).hits(np.array([[0, 0.3, 0]], np.float32), np.array([[0, 0, -1]], np.float32))
+    floor_light = caster(scene).irradiance(hits, 64, np.zeros(1, np.int64))[0]
     np.testing.assert_allclose(image[4, 4, RGB.reflection], 0.8 * 0.5 * floor_light, rtol=0.02)
     assert (image[..., RGB.highlight] == 0).all()
 
@@ -154,8 +154,8 @@ def test_surfaces_seen_exactly_edge_on_give_numbers_without_a_warning() -> None:
     hits = Hits(np.arange(count), np.zeros(count, np.int32), place, side, up, up)
     shiny = np.tile(Material(0.5, 0.5, 0.5).row(), (count, 1))
     with np.errstate(divide="raise", invalid="raise"):
-        _, seen = surfaces.direct(hits, 2, np.arange(count))
-        highlight, reflection = specular(surfaces, hits, shiny, seen, 4, np.arange(count))
+        _, visible = surfaces.direct(hits, 2, np.arange(count))
+        highlight, reflection = specular(surfaces, hits, shiny, visible, 4, np.arange(count))
     assert np.isfinite(highlight).all()
     assert np.isfinite(reflection).all()
 
@@ -164,11 +164,11 @@ def test_light_is_linear_in_emission() -> None:
     scene = ball_scene()
     brighter = scene.materials.copy()
     brighter[:, EMISSION] *= 4
-    one = caster(scene).features(scene.cameras[0], 24, 24)
-    four = RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
+    dim = caster(scene).features(scene.cameras[0], 24, 24)
+    bright = RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
     for channels in (RGB.irradiance, RGB.direct, RGB.highlight, RGB.reflection):
-        np.testing.assert_allclose(four[..., channels], 4 * one[..., channels], rtol=1e-5)
-    assert one[..., RGB.irradiance].max() > 0.1
+        np.testing.assert_allclose(bright[..., channels], 4 * dim[..., channels], rtol=1e-5)
+    assert dim[..., RGB.irradiance].max() > 0.1
 
 
 def test_triangle_light_falls_on_the_side_that_faces_the_light() -> None:
@@ -211,9 +211,9 @@ def test_the_same_light_from_a_split_triangle() -> None:
     middle = (b + c) / 2
     halves = np.array([[a, b, middle], [a, middle, c]])
     split = replace(light, triangles=halves, normals=None, materials=light.materials[0])
-    both = Scene((*scene.objects[:2], split), scene.cameras)
-    one, two = (caster(s).features(s.cameras[0], 32, 32) for s in (scene, both))
-    np.testing.assert_allclose(one[..., RGB.direct].mean(), two[..., RGB.direct].mean(), rtol=5e-3)
+    halved = Scene((*scene.objects[:2], split), scene.cameras)
+    whole, split_light = (caster(s).features(s.cameras[0], 32, 32) for s in (scene, halved))
+    np.testing.assert_allclose(whole[..., RGB.direct].mean(), split_light[..., RGB.direct].mean(), rtol=5e-3)
 
 
 def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
@@ -226,11 +226,11 @@ def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
     down = [[grid[i + 1, j], grid[i + 1, j + 1], grid[i, j + 1]] for i in range(n) for j in range(n - i - 1)]
     many = replace(light, triangles=np.array(up + down), normals=None, materials=light.materials[0])
     assert len(many) == 256
-    one = caster(scene)
+    single = caster(scene)
     several = caster(scene.with_object(many))
     assert several.light_count == 256
     assert len(several.lights) == MAX_LIGHTS
-    a, b = (surfaces.features(scene.cameras[0], 48, 48) for surfaces in (one, several))
+    a, b = (surfaces.features(scene.cameras[0], 48, 48) for surfaces in (single, several))
     for channels in (RGB.irradiance, RGB.highlight):
         assert b[..., channels].mean() == pytest.approx(a[..., channels].mean(), rel=0.02)
 
@@ -259,7 +259,7 @@ def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
     share, true = image[..., 0], exact[..., 0]
     outline = (true > 0) & (true < 1)
     assert np.abs(share - true)[outline].mean() < 0.01
-    # Too little of these for any of 4 x 4 rays, but they shine.
+    # Too small for any of 4 x 4 rays to hit, but bright.
     barely = (true > 0.01) & (true < 0.05)
     assert barely.sum() >= 5
     assert (share[barely] > 0).all()
@@ -282,7 +282,7 @@ def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:
         (Camera.from_angles(0, 35, 1.8, fov=40),),
     )  # fmt: skip
     image = caster(scene).features(scene.cameras[0], 32, 32)
-    # Nothing is diffuse, so all that is not seen directly in the floor or the wall is seen in both.
+    # Nothing is diffuse, so light that is not reflected once is reflected by both floor and wall.
     twice = render_reference(scene, scene.cameras[0], 32, 32, spp=256, depth=4) - render_reference(
         scene, scene.cameras[0], 32, 32, spp=256, depth=2
     )

@@ -32,7 +32,7 @@ Array = npt.NDArray[np.float64]
     ("material", "expected"),
     [
         (Material((0.6, 0.3, 0.1)), (0.6, 0.3, 0.1)),
-        # A near mirror loses nothing, so the two lobes add up.
+        # At this roughness the lobe loses no light, so the two lobes add up.
         (Material((0.3, 0.2, 0.1), (0.5, 0.5, 0.5), 0.05), (0.8, 0.7, 0.6)),
         (Material((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 0.05), (1.0, 1.0, 1.0)),
     ],
@@ -89,8 +89,10 @@ def test_light_between_two_triangles_is_their_form_factor() -> None:
     radiance, albedo = 7.0, 0.6
     lamp = Mesh("lamp", light[None], materials=Material(0.0, emission=(radiance,) * 3).row())
     lit, glowing = (
-        render_reference(Scene((Mesh("receiver", facing[None], materials=own.row()), *others)), DOWN, 24, 24, 1024, d)
-        for own, others, d in (
+        render_reference(
+            Scene((Mesh("receiver", facing[None], materials=material.row()), *lamps)), DOWN, 24, 24, 1024, d
+        )
+        for material, lamps, d in (
             (Material(albedo), (lamp,), 2),
             # How much of each pixel the receiver covers.
             (Material(0.0, emission=(1.0, 1.0, 1.0)), (), 1),
@@ -106,7 +108,7 @@ def test_pixels_are_where_our_features_have_them_to_a_tenth(width: int, height: 
     target = box(0.5, Material((0.0, 0.0, 0.0), emission=(1.0, 1.0, 1.0)))
     camera = Camera.look_at((0.3, -1.6, 0.4), (-0.1, 0.05, -0.15), fov=fov)
     picture = ReferenceScene(Scene((target,)), depth=1).render(camera, width, height, spp=256)[..., 0]
-    # Without a light, on which the mask does not depend.
+    # The mask does not depend on the light, so there is none.
     ours = RayCaster(target.triangles, target.normals, np.zeros_like(target.materials))
     features = ours.features(camera, width, height, antialias=16, refine=1)[..., RGB.mask][..., 0]
     assert np.abs(picture - features).max() < 0.1
@@ -115,10 +117,10 @@ def test_pixels_are_where_our_features_have_them_to_a_tenth(width: int, height: 
     slopes = np.stack([right.ravel(), down.ravel()], axis=1)
     shift, *_ = np.linalg.lstsq(slopes, (features - picture).ravel(), rcond=None)
     assert np.abs(shift).max() < 0.02
-    # One that there is would be found.
+    # A real shift would be measured.
     aside = ours.features(turned(camera, 0.1, height), width, height, antialias=16, refine=1)[..., RGB.mask][..., 0]
-    found, *_ = np.linalg.lstsq(slopes, (features - aside).ravel(), rcond=None)
-    assert abs(found[0]) == pytest.approx(0.1, rel=0.3)
+    shift, *_ = np.linalg.lstsq(slopes, (features - aside).ravel(), rcond=None)
+    assert abs(shift[0]) == pytest.approx(0.1, rel=0.3)
 
 
 def turned(camera: Camera, pixels: float, height: int) -> Camera:
@@ -144,8 +146,8 @@ def ggx_and_diffuse(rows: Array, normal: Array, to: Array, out: Array) -> Array:
         return 2 / (1 + np.sqrt(1 + squared * tangent))
 
     gloss = density * masking(cos_to) * masking(cos_out) / (4 * np.maximum(cos_to * cos_out, 1e-6))
-    both = rows[:, DIFFUSE] / np.pi + rows[:, SPECULAR] * gloss[:, None]
-    return np.where(((cos_to > 0) & (cos_out > 0))[:, None], both * np.maximum(cos_to, 0)[:, None], 0.0)
+    reflectance = rows[:, DIFFUSE] / np.pi + rows[:, SPECULAR] * gloss[:, None]
+    return np.where(((cos_to > 0) & (cos_out > 0))[:, None], reflectance * np.maximum(cos_to, 0)[:, None], 0.0)
 
 
 def traced_mean(scene: Scene, camera: Camera, samples: int, depth: int) -> Array:
@@ -189,8 +191,8 @@ def traced_mean(scene: Scene, camera: Camera, samples: int, depth: int) -> Array
         toward = corners[lamp, 0] + u[:, None] * edges[lamp, 0] + (v - u)[:, None] * edges[lamp, 1] - origin
         distance = np.linalg.norm(toward, axis=1)
         toward /= distance[:, None]
-        seen = rays.intersects_first(origin, toward) == lamp
-        facing = np.maximum(-toward @ face[lamp], 0) * area[lamp] / distance**2 * seen
+        visible = rays.intersects_first(origin, toward) == lamp
+        facing = np.maximum(-toward @ face[lamp], 0) * area[lamp] / distance**2 * visible
         light = weight * ggx_and_diffuse(rows[triangle], normal, toward, out) * facing[:, None]
         total += light.sum(axis=0) * rows[lamp, EMISSION]
         # Normal plus a point of the unit sphere is distributed as the cosine.

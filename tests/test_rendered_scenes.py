@@ -1,4 +1,4 @@
-"""Scenes and pictures from elsewhere become shards, and what cannot be used is named."""
+"""Imported scenes and pictures become shards; unusable ones are named."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def run(sources: list[Path], out: Path, *options: str) -> tuple[str, int]:
 def test_scenes_and_pictures_come_back(tmp_path: Path) -> None:
     write(tmp_path / "in", "room.h5", 2)
     write(tmp_path / "in", "deep.json", 2)
-    told, code = run([tmp_path / "in"], tmp_path / "out")
-    assert (code, told.splitlines()[-1]) == (
+    output, code = run([tmp_path / "in"], tmp_path / "out")
+    assert (code, output.splitlines()[-1]) == (
         0, f"{tmp_path / 'out'}: 2 scenes, 4 views, 2 stored scenes; 0 files not used",
     )  # fmt: skip
     reader = ShardReader(tmp_path / "out")
@@ -89,7 +89,7 @@ def test_many_scenes_fill_several_shards_and_the_last_may_be_short(tmp_path: Pat
     path = write(tmp_path / "in", "a_000.h5", 1)
     for i in range(1, 35):
         shutil.copy(path, path.with_name(f"a_{i:03d}.h5"))
-        # One camera: the name without a number will do.
+        # With one camera, the name may lack the number.
         picture(i + 1).save(path.with_name(f"a_{i:03d}.exr"))
     run([tmp_path / "in"], tmp_path / "out")
     reader = ShardReader(tmp_path / "out")
@@ -102,8 +102,8 @@ def test_many_scenes_fill_several_shards_and_the_last_may_be_short(tmp_path: Pat
 def test_scenes_with_more_cameras_are_stored_several_times(tmp_path: Path) -> None:
     write(tmp_path / "in", "few.h5", 2)
     write(tmp_path / "in", "many.h5", 5)
-    told, _ = run([tmp_path / "in"], tmp_path / "out")
-    assert "many.h5: cameras 4 do not make 2 views more" in told
+    output, _ = run([tmp_path / "in"], tmp_path / "out")
+    assert "many.h5: cameras 4 do not make 2 views more" in output
     reader = ShardReader(tmp_path / "out")
     assert [reader.scene(i).hdr[0].mean() for i in range(3)] == pytest.approx([1, 1, 3], rel=0.2)
     run([tmp_path / "in"], tmp_path / "single", "--views", "1")
@@ -138,15 +138,16 @@ def test_what_cannot_be_used_is_named_and_counted(tmp_path: Path) -> None:
     write(folder, "large.h5", 1)
     picture(1, 16, 16).save(folder / "large_view_0.exr")
     write(folder, "cut.h5", 1)
-    whole = (folder / "cut_view_0.exr").read_bytes()
-    (folder / "cut_view_0.exr").write_bytes(whole[: len(whole) // 2])
+    content = (folder / "cut_view_0.exr").read_bytes()
+    (folder / "cut_view_0.exr").write_bytes(content[: len(content) // 2])
     write(folder, "bright.h5", 1)
     picture(2e5).save(folder / "bright_view_0.exr", half=False)
     (folder / "broken.h5").write_bytes(b"\x89HDF and nothing")
     (folder / "letter.txt").write_text("not a scene")
-    told, code = run([folder], tmp_path / "out")
+    output, code = run([folder], tmp_path / "out")
     assert code == 0
-    lines = {line.split(": ")[1].rpartition("/")[2]: line for line in told.splitlines() if line.startswith("not used")}
+    unused = [line for line in output.splitlines() if line.startswith("not used")]
+    lines = {line.split(": ")[1].rpartition("/")[2]: line for line in unused}
     expected = {
         "good.json": "is there as H5 too",
         "no_picture.h5": "has no usable picture, such as no_picture_view_0.exr",
@@ -162,7 +163,7 @@ def test_what_cannot_be_used_is_named_and_counted(tmp_path: Path) -> None:
         assert reason in lines[name], lines
     # Scenes that lost their only picture are named as well.
     assert {"wide.h5", "large.h5", "cut.h5", "bright.h5"} <= set(lines)
-    assert told.splitlines()[-1].endswith("1 scenes, 1 views, 1 stored scenes; 14 files not used")
+    assert output.splitlines()[-1].endswith("1 scenes, 1 views, 1 stored scenes; 14 files not used")
     assert len(ShardReader(tmp_path / "out")) == 1
 
 

@@ -1,4 +1,4 @@
-"""Data set shards: what goes in comes out, a killed run goes on, damaged files are named."""
+"""Data set shards: contents, killed runs continue, damaged files are named."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ OPTIONS = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.model_du
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shards") / "train"
-    seen: list[tuple[str, int, int]] = []
-    assert generate(path, 3, SMALL, progress=lambda *step: seen.append(step)) == [0, 1]
-    assert seen == [("shards", 0, 2), ("shards", 1, 2), ("shards", 2, 2)]
+    steps: list[tuple[str, int, int]] = []
+    assert generate(path, 3, SMALL, progress=lambda *step: steps.append(step)) == [0, 1]
+    assert steps == [("shards", 0, 2), ("shards", 1, 2), ("shards", 2, 2)]
     return path
 
 
@@ -126,7 +126,7 @@ def test_a_reader_keeps_no_pictures_and_no_open_files(folder: Path, tmp_path: Pa
         reader.scene(i)
     if open_files:
         assert len(os.listdir("/proc/self/fd")) == open_files
-    # What travels to a worker is what it keeps: below 4 KB a shard, of 28 KB.
+    # A pickled reader has less than 4 KB of the 28 KB of a shard.
     assert len(pickle.dumps(reader)) < 40 * 4096
 
 
@@ -143,13 +143,13 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path) ->
     command = [sys.executable, "-c", program, "data", "generate", "--scenes", "8", *OPTIONS, "--out"]
     assert generate(tmp_path / "whole", 8, SMALL) == [0, 1, 2, 3]
     killed = 0
-    for wanted, workers in ((0, "1"), (2, "2")):
+    for shards, workers in ((0, "1"), (2, "2")):
         process = subprocess.Popen(
             [*command, str(tmp_path / "killed"), "--workers", workers], stderr=subprocess.DEVNULL, process_group=0
         )
         until = time.monotonic() + 60
         folder = tmp_path / "killed"
-        while len(list(folder.glob("shard_*"))) < wanted or not folder.exists():
+        while len(list(folder.glob("shard_*"))) < shards or not folder.exists():
             assert time.monotonic() < until, process.poll()
             time.sleep(0.005)
         # The parent alone, as `kill -9` does; its workers end by themselves.
@@ -158,7 +158,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path) ->
         process.wait()
     assert killed
     (folder / ".shard_00003.0011aabb.tmp.safetensors").write_bytes(b"half a shard")
-    # A worker may have left one too; what is young could be another machine's and would stay.
+    # A worker may have left one, too. Young ones stay, because another machine may be writing them.
     for temporary in folder.glob(".shard_*"):
         with contextlib.suppress(FileNotFoundError):
             os.utime(temporary, (0, 0))
@@ -191,7 +191,7 @@ def test_a_reader_sees_new_shards_when_asked(tmp_path: Path) -> None:
     assert reader.scene(3).seed == 10
 
 
-def test_what_would_make_other_scenes_is_refused_in_the_same_folder(copied: Path) -> None:
+def test_another_recipe_is_refused_in_the_same_folder(copied: Path) -> None:
     with pytest.raises(InputError, match="spp is 16 there and 64 here"):
         generate(copied, 4, Recipe(**{**SMALL.__dict__, "spp": 64}))
     manifest = json.loads((copied / "manifest.json").read_text())
@@ -212,12 +212,12 @@ def test_a_set_with_the_users_meshes_goes_on_only_with_the_same_ones(tmp_path: P
         arguments = ["generate", "--out", str(tmp_path / out), "--scenes", str(scenes), *OPTIONS, *more]
         return CliRunner().invoke(app, arguments)
 
-    own = ("--meshes", str(tmp_path / "own"))
-    told = run("one", 2, *own)
-    assert "not used: flat.ply: is not closed" in told.stderr
-    assert "1 meshes used, 1 not" in told.stderr
-    assert run("one", 4, *own).exit_code == 0
-    assert run("two", 4, *own, "--workers", "2").exit_code == 0
+    meshes = ("--meshes", str(tmp_path / "own"))
+    result = run("one", 2, *meshes)
+    assert "not used: flat.ply: is not closed" in result.stderr
+    assert "1 meshes used, 1 not" in result.stderr
+    assert run("one", 4, *meshes).exit_code == 0
+    assert run("two", 4, *meshes, "--workers", "2").exit_code == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert list(read_manifest(tmp_path / "one").meshes) == ["ball.ply"]
     generate(tmp_path / "without", 4, SMALL)
@@ -225,8 +225,8 @@ def test_a_set_with_the_users_meshes_goes_on_only_with_the_same_ones(tmp_path: P
     assert shards[0] != shards[1]
     assert "mesh ball.ply" in str(run("one", 6).exception)
     trimesh.creation.icosphere(1).export(tmp_path / "own" / "ball.ply")
-    assert "mesh ball.ply" in str(run("one", 6, *own).exception)
-    assert "mesh ball.ply" in str(run("without", 6, *own).exception)
+    assert "mesh ball.ply" in str(run("one", 6, *meshes).exception)
+    assert "mesh ball.ply" in str(run("without", 6, *meshes).exception)
 
 
 def test_manifest_tells_recipe_versions_and_hashes(folder: Path) -> None:
@@ -241,7 +241,7 @@ def test_manifest_tells_recipe_versions_and_hashes(folder: Path) -> None:
     assert sorted(content["shards"]) == ["shard_00000.safetensors", "shard_00001.safetensors"]
 
 
-def test_sets_made_before_there_were_imported_ones_and_hashes_still_read(copied: Path) -> None:
+def test_manifests_without_imports_and_hashes_are_read(copied: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     del manifest["recipe"]["imported"], manifest["shards"]
     (copied / "manifest.json").write_text(json.dumps(manifest))
@@ -326,7 +326,7 @@ def test_what_cannot_be_converted_is_named(folder: Path, tmp_path: Path) -> None
         convert_set(old, tmp_path / "new")
 
 
-def test_a_recipe_that_is_not_the_one_of_its_hash_is_refused(copied: Path) -> None:
+def test_a_recipe_that_contradicts_its_hash_is_refused(copied: Path) -> None:
     content = json.loads((copied / "manifest.json").read_text())
     content["recipe"]["views"] = 3
     (copied / "manifest.json").write_text(json.dumps(content))
@@ -445,7 +445,7 @@ def test_robust_mean_drops_fireflies_and_nothing_else() -> None:
     assert robust_mean(spoilt[2:3]) == pytest.approx(spoilt[2])
 
 
-def test_what_half_floats_cost_is_told_as_it_is() -> None:
+def test_the_error_of_half_floats_is_reported() -> None:
     from renderformer.data.sets.summary import encoding_error
 
     rng = np.random.default_rng(0)
@@ -465,13 +465,13 @@ def test_command_line_makes_tells_and_checks_a_data_set(tmp_path: Path, monkeypa
     assert "shards 1 of 1, under 1 min gone, under 1 min left" in result.stderr
     assert "made 1 shards of 1 scenes x 1 views" in result.stderr
     assert ShardReader(out).scene(0).seed == HELD_OUT_SEED
-    found = CliRunner().invoke(app, ["info", str(out), "--json"])
-    assert found.exit_code == 0, found.output
-    told = json.loads(found.stdout)
-    assert told["source"] == "held out"
-    assert told["bytes per view"] == shard_path(out, 0).stat().st_size
-    assert told["of these pictures"] == 8 * 8 * 3 * 2
-    assert 60 < told["half floats cost, dB"] < 120
+    described = CliRunner().invoke(app, ["info", str(out), "--json"])
+    assert described.exit_code == 0, described.output
+    summary = json.loads(described.stdout)
+    assert summary["source"] == "held out"
+    assert summary["bytes per view"] == shard_path(out, 0).stat().st_size
+    assert summary["of these pictures"] == 8 * 8 * 3 * 2
+    assert 60 < summary["half floats cost, dB"] < 120
     assert "camera distance" in CliRunner().invoke(app, ["info", str(out)]).stdout
     sound = CliRunner().invoke(app, ["verify", str(out)])
     assert "1 shards with 1 scenes are sound" in sound.stdout

@@ -227,8 +227,8 @@ def test_budget_is_shared_and_lights_and_stage_are_left_alone() -> None:
     objects = {mesh.name: mesh for mesh in result.objects}
     assert [mesh.name for mesh in result.objects] == ["floor", "big", "small", "box", "light"]
     assert 2048 * 0.98 <= len(result) <= 2048
-    for kept in (floor, plain, light):
-        assert objects[kept.name] is kept
+    for unchanged in (floor, plain, light):
+        assert objects[unchanged.name] is unchanged
     assert len(objects["big"]) > 5 * len(objects["small"]) > 5 * 8
     assert result.notes[0] == "first"
     assert result.notes[1] == (

@@ -1,4 +1,4 @@
-"""Stages: the walls that a kind promises, inside the box, facing the scene, without gaps."""
+"""Stages: the walls of each kind, inside the box, facing the scene, without gaps."""
 
 from __future__ import annotations
 

@@ -347,9 +347,9 @@ def test_lights_move_facing_their_target_and_dim_in_their_hue() -> None:
     document.set_light("light", position=(1.5, 1.5, 1.0), size=0.2)
     expected = replace(light, position=(1.5, 1.5, 1.0), size=0.2, emission=(1000, 500, 200)).mesh()
     np.testing.assert_allclose(document["light"].base.triangles, expected.triangles, atol=1e-5)
-    found = light_of(document["light"].base)
-    assert found.position == pytest.approx((1.5, 1.5, 1.0), abs=1e-5)
-    assert found.size == pytest.approx(0.2, abs=1e-5)
+    edited_light = light_of(document["light"].base)
+    assert edited_light.position == pytest.approx((1.5, 1.5, 1.0), abs=1e-5)
+    assert edited_light.size == pytest.approx(0.2, abs=1e-5)
 
 
 def test_a_large_light_moves_and_scales_as_a_whole() -> None:
@@ -415,9 +415,9 @@ def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float
     nearest = int(candidates.argmin())
     assert pick is not None
     names = [mesh.name for mesh in scene.objects for _ in range(len(mesh))]
-    own = [i for mesh in scene.objects for i in range(len(mesh))]
+    triangles_of_meshes = [i for mesh in scene.objects for i in range(len(mesh))]
     if np.sort(candidates)[1] - candidates.min() > 1e-5:
-        assert (pick.name, pick.triangle) == (names[nearest], own[nearest])
+        assert (pick.name, pick.triangle) == (names[nearest], triangles_of_meshes[nearest])
     assert pick.distance == pytest.approx(candidates.min() * np.linalg.norm(direction), abs=1e-4)
 
 
@@ -432,8 +432,8 @@ def test_a_path_passes_its_keys_turns_the_short_way_and_stays_between_them() -> 
     ]
     path = CameraPath(keys)
     for key in keys:
-        got, want = path.views([key.time])[0].camera(), key.view.camera()
-        np.testing.assert_allclose(got.c2w, want.c2w, atol=1e-5)
+        drawn, expected = path.views([key.time])[0].camera(), key.view.camera()
+        np.testing.assert_allclose(drawn.c2w, expected.c2w, atol=1e-5)
     views = path.views(np.linspace(0, 4, 200).tolist())
     azimuths = [view.azimuth for view in views]
     assert all(170 <= a <= 260 for a in azimuths)
