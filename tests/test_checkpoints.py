@@ -36,10 +36,6 @@ TINY = ModelConfig(
 )
 
 
-def changed(**changes: Any) -> ModelConfig:
-    return ModelConfig(**{**dict(TINY), **changes})
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A small model, saved."""
@@ -286,7 +282,7 @@ def test_an_unsupported_feature_is_refused_with_the_file_and_the_key(folder: Pat
 
 
 def test_a_config_of_impossible_size_is_refused(folder: Path) -> None:
-    config = changed(texture_channels=1024, texture_encode_patch_size=1024, latent_dim=65536, num_heads=1)
+    config = TINY.replace(texture_channels=1024, texture_encode_patch_size=1024, latent_dim=65536, num_heads=1)
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     assert refusal(lambda: load_model(folder)).startswith(str(folder))
 
@@ -329,7 +325,7 @@ def test_tensors_must_be_those_of_the_config(folder: Path, change: Callable[[dic
 
 
 def test_a_config_of_another_size_is_refused(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps(changed(dim_feedforward=16).to_dict()))
+    (folder / "config.json").write_text(json.dumps(TINY.replace(dim_feedforward=16).to_dict()))
     assert "config.json asks for" in refusal(lambda: load_model(folder))
 
 

@@ -66,10 +66,6 @@ SMALL = ModelConfig(
 )
 
 
-def changed(config: ModelConfig, **changes: Any) -> ModelConfig:
-    return ModelConfig(**{**dict(config), **changes})
-
-
 def read_case(goldens: Path, model: str, name: str) -> tuple[dict[str, Tensor], Tensor, int]:
     """The inputs of a golden, the stored picture, and its resolution."""
     stored = np.load(goldens / model / f"{name}.npz")
@@ -95,7 +91,7 @@ def assert_same_picture(ours: Tensor, stored: Tensor) -> None:
 def small_model(seed: int = 0, **changes: Any) -> RenderFormer:
     """A random model whose picture stays in the linear part of ELU and varies with every input."""
     torch.manual_seed(seed)
-    model = RenderFormer(changed(SMALL, **changes)).eval()
+    model = RenderFormer(SMALL.replace(**changes)).eval()
     view = model.view_transformer
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -508,7 +504,7 @@ def test_camera_space_is_the_world_seen_from_the_camera() -> None:
     """A model without turn_to_cam_coord, given camera-space positions and an identity camera, sees the same."""
     scene = small_scene(views=1)
     turned = small_model()
-    world = RenderFormer(changed(SMALL, turn_to_cam_coord=False)).eval()
+    world = RenderFormer(SMALL.replace(turn_to_cam_coord=False)).eval()
     world.load_state_dict(turned.state_dict())
     angle = 0.4
     scene["c2w"][0, 0, :2, :2] = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -576,7 +572,7 @@ def test_rows_follow_the_weights() -> None:
 
 def test_ldr_models_encode_and_decode_nothing() -> None:
     hdr, scene = small_model(), small_scene()
-    ldr = RenderFormer(changed(SMALL, use_ldr=True)).eval()
+    ldr = RenderFormer(SMALL.replace(use_ldr=True)).eval()
     ldr.load_state_dict(hdr.state_dict())
     encoded = scene | {"texture": scene["texture"].clone()}
     encoded["texture"][..., -3:] = torch.log10(scene["texture"][..., -3:] + 1)
@@ -638,8 +634,8 @@ def test_every_switch_builds_draws_and_learns(changes: dict[str, Any], there: st
 
 def test_dpt_reads_the_chosen_layers() -> None:
     last = small_model(view_transformer_n_layers=6)
-    chosen = RenderFormer(changed(last.config, dpt_out_layers=(2, 3, 4, 5))).eval()
-    other = RenderFormer(changed(last.config, dpt_out_layers=(0, 1, 2, 5))).eval()
+    chosen = RenderFormer(last.config.replace(dpt_out_layers=(2, 3, 4, 5))).eval()
+    other = RenderFormer(last.config.replace(dpt_out_layers=(0, 1, 2, 5))).eval()
     chosen.load_state_dict(last.state_dict())
     other.load_state_dict(last.state_dict())
     scene = small_scene()

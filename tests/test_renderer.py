@@ -73,16 +73,16 @@ def test_twice_the_light_is_twice_the_picture() -> None:
     rows = light.materials.copy()
     rows[:, EMISSION] *= 8
     brighter = world.with_object(replace(light, materials=rows))
-    one, eight = engine.render(world, 32)[0].hdr, engine.render(brighter, 32)[0].hdr
-    assert one.max() > 0.1
-    np.testing.assert_allclose(eight, 8 * one, rtol=1e-4, atol=1e-5)
+    dim, bright = engine.render(world, 32)[0].hdr, engine.render(brighter, 32)[0].hdr
+    assert dim.max() > 0.1
+    np.testing.assert_allclose(bright, 8 * dim, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kept", [[0, 1], [2]])
-def test_what_no_light_reaches_is_black(kept: list[int]) -> None:
+@pytest.mark.parametrize("indices", [[0, 1], [2]])
+def test_what_no_light_reaches_is_black(indices: list[int]) -> None:
     # A scene without a light, and one with nothing else: no mean light to divide radiance by.
     engine, world = renderer(**SHADING), scene()
-    dark = world.replace(objects=tuple(world.objects[i] for i in kept))
+    dark = world.replace(objects=tuple(world.objects[i] for i in indices))
     assert (engine.render(dark, 32)[0].hdr == 0).all()
 
 
