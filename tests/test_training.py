@@ -200,7 +200,7 @@ def test_the_processes_of_a_step_share_its_scenes(small: Memory) -> None:
     for i, part in enumerate(parts):
         assert torch.equal(part.pixels, single_process.pixels[i::2])
         assert torch.equal(part.triangles, single_process.triangles[i::2])
-    # Six scenes by two: a pass shows every one of them.
+    # Six scenes, two a step: three steps show them all.
     pairs = dataset.Steps([data], 0, batch=2, views=1, augmented=False)
     assert len({float(fov) for step in range(3) for fov in pairs[step].fov[:, 0, 0]}) == 6
 

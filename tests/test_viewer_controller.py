@@ -392,7 +392,7 @@ def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float
     scene = a_scene(seed)
     camera = scene.cameras[0]
     pick = Picker(scene).pick(camera, x, y, 64, 48)
-    # Moeller-Trumbore over all triangles, in float64, with the camera written out anew.
+    # Moeller-Trumbore over all triangles, in float64, with a second implementation of the camera.
     scale = 2 * math.tan(math.radians(camera.fov) / 2) / 48
     direction = camera.c2w[:3, :3].astype(float) @ [(x - 32) * scale, (24 - y) * scale, -1.0]
     corners = scene.triangles.astype(float)

@@ -157,7 +157,7 @@ pointer("key", "Return", "sleep", "0.3")
 assert abs(session.orbit.view.azimuth - 12) < 1e-6, session.orbit.view
 assert window.panel.kind == "neural" and not session.orbit.bookmarks
 
-# A press while the preview shows leaves it there.
+# A press during the preview does not end it.
 window._apply("", lambda: window.panel.show("preview"))
 for turn in range(3):
     drag(*at(0.5, 0.5), (10, 0))
@@ -234,7 +234,7 @@ assert window.controls["object object"].number_of_items == len(session.document.
 pointer("key", "ctrl+z", "sleep", "0.5", "key", "ctrl+z", "sleep", "0.5")
 assert not session.document.edited
 until(shows_the_picture, "the picture before the edit is on the screen")
-# A file that cannot be read is one line, and what is open stays.
+# A file that cannot be read gives one line, and the open scene stays.
 window._guarded(window._apply)("open", lambda: window.panel.open(Path("nothing.glb")))
 assert "nothing.glb" in window.message and not session.document.edited
 
