@@ -53,9 +53,6 @@ def refusal(call: Callable[[], object]) -> str:
     return message
 
 
-# --- configuration ---
-
-
 def test_defaults_are_the_released_base(goldens: Path) -> None:
     stored = json.loads((goldens / "full_base" / "config.json").read_text())
     assert ModelConfig.from_dict(stored) == ModelConfig()
@@ -185,9 +182,6 @@ def test_narrow_view_heads_take_fewer_frequencies() -> None:
     assert ModelConfig().view_rope_num_freqs == 12
 
 
-# --- round trips ---
-
-
 def test_saved_models_load_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     model = load_model(folder)
     assert not model.training
@@ -246,9 +240,6 @@ def test_weights_that_are_not_finite_or_overflow_are_not_written(folder: Path, t
 def test_an_unwritable_target_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     assert "taken" in refusal(lambda: save_model(load_model(folder), tmp_path / "taken"))
-
-
-# --- damaged folders ---
 
 
 def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
@@ -327,9 +318,6 @@ def test_tensors_must_be_those_of_the_config(folder: Path, change: Callable[[dic
 def test_a_config_of_another_size_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(TINY.replace(dim_feedforward=16).to_dict()))
     assert "config.json asks for" in refusal(lambda: load_model(folder))
-
-
-# --- where models come from ---
 
 
 def test_sources_that_do_not_exist_are_named(folder: Path) -> None:

@@ -129,9 +129,6 @@ def draw(model: RenderFormer, scene: dict[str, Tensor], height: int = 16, width:
     return model(**scene, height=height, width=width)
 
 
-# --- outputs of the original ---
-
-
 @pytest.mark.parametrize(("model", "name"), CASES)
 def test_model_gives_the_original_picture(goldens: Path, model: str, name: str) -> None:
     inputs, stored, resolution = read_case(goldens, model, name)
@@ -258,9 +255,6 @@ def test_released_sizes_have_the_released_counts(changes: dict[str, Any], number
     assert (sum(t.numel() for t in state.values()), len(state)) == (numbers, tensors)
 
 
-# --- details that are easy to get wrong ---
-
-
 def test_rendering_changes_no_input_and_twice_gives_the_same_bytes(goldens: Path) -> None:
     inputs, _, _ = read_case(goldens, "base_like", "golden_40")
     before = {key: tensor.clone() for key, tensor in inputs.items()}
@@ -326,9 +320,6 @@ def test_loaded_frequencies_are_used() -> None:
         model.load_state_dict(state | {key: torch.tensor([2.5])})
         assert (draw(model, small_scene()) - before).abs().max() > 1e-2
         model.load_state_dict(state)
-
-
-# --- attention and encodings ---
 
 
 @pytest.mark.parametrize(("queries", "keys", "width"), [(1, 1, 8), (63, 111, 54), (17, 5, 20)])
@@ -450,9 +441,6 @@ def test_rays_pass_through_pixel_centres(height: int, width: int) -> None:
         np.testing.assert_allclose(rays[row, column].numpy(), expected, atol=2e-6)
 
 
-# --- properties of the model ---
-
-
 @pytest.mark.parametrize("swin", [False, True])
 def test_order_of_triangles_does_not_matter(swin: bool) -> None:
     model, scene = small_model(view_transformer_use_swin_attn=swin), small_scene(count=9)
@@ -519,9 +507,6 @@ def test_camera_space_is_the_world_seen_from_the_camera() -> None:
     assert (world.view(encoded, scene["c2w"], scene["fov"], 16, 16) - picture).abs().max() > 1e-2
 
 
-# --- materials ---
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("patch", [1, 2, 5, 32])
 @pytest.mark.parametrize("use_ldr", [False, True])
@@ -577,9 +562,6 @@ def test_ldr_models_encode_and_decode_nothing() -> None:
     encoded = scene | {"texture": scene["texture"].clone()}
     encoded["texture"][..., -3:] = torch.log10(scene["texture"][..., -3:] + 1)
     torch.testing.assert_close(10 ** draw(ldr, encoded) - 1, draw(hdr, scene))
-
-
-# --- switches ---
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,6 @@ def contents(scene: Scene) -> bytes:
     return b"".join([names, *parts, *(c.c2w.tobytes() for c in scene.cameras)])
 
 
-# Camera
-
-
 @given(moves=st.lists(st.tuples(st.sampled_from(["orbit", "pan", "dolly", "zoom"]), SMALL, SMALL), max_size=12))
 @settings(deadline=None, max_examples=30)
 def test_a_limited_camera_never_leaves_the_range_that_check_scene_accepts(
@@ -166,9 +163,6 @@ def test_bookmarks_come_back_and_a_full_turn_ends_where_it_began() -> None:
         orbit.forget(first)
     with pytest.raises(InputError, match="not finite"):
         orbit.orbit(math.nan, 0)
-
-
-# Document
 
 
 def edits(document: SceneDocument) -> list[object]:
@@ -383,9 +377,6 @@ def test_the_fingerprint_follows_contents_not_objects() -> None:
     assert fingerprint(scene.replace(cameras=())) == fingerprint(scene)
 
 
-# Picking
-
-
 @given(seed=st.integers(0, 1000), x=st.floats(0, 64), y=st.floats(0, 48))
 @settings(deadline=None, max_examples=40)
 def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float) -> None:
@@ -421,9 +412,6 @@ def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float
     assert pick.distance == pytest.approx(candidates.min() * np.linalg.norm(direction), abs=1e-4)
 
 
-# Paths
-
-
 def test_a_path_passes_its_keys_turns_the_short_way_and_stays_between_them() -> None:
     keys = [
         Key(0, View(170, 10, 1.6)),
@@ -455,9 +443,6 @@ def test_paths_that_cannot_be_drawn_say_so() -> None:
     assert len({tuple(c.position.tolist()) for c in turntable(View(), 12)}) == 12
 
 
-# Preview
-
-
 def test_the_preview_is_bright_where_the_light_is_and_nowhere_black() -> None:
     floor = Mesh("floor", [[[-2, -2, 0], [2, -2, 0], [0, 3, 0]]], materials=Material((0.8, 0.1, 0.1)).row())
     lamp = Light((1.0, -1.0, 0.8), size=0.2, emission=(150, 150, 150)).mesh()
@@ -475,9 +460,6 @@ def test_the_preview_is_bright_where_the_light_is_and_nowhere_black() -> None:
     brighter = coloured(floor, Lighting.of([floor, lamp]), "agx", 1.0)[1]
     assert (brighter.sum(axis=1) > colours.sum(axis=1)).all()
     assert coloured(lamp, Lighting.of([lamp]), "agx", 0.0)[1].min() > 0.9
-
-
-# Display
 
 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), aspect=st.floats(0.2, 5))
