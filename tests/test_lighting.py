@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.intersection import intersections
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,14 +20,9 @@ def directions(count: int) -> np.ndarray:
 
 
 def hit_share(corners: np.ndarray, rays: np.ndarray) -> float:
-    """Share of rays from the origin that meet the triangle (Möller-Trumbore in float64)."""
-    a, e1, e2 = corners[0], corners[1] - corners[0], corners[2] - corners[0]
-    p = np.cross(rays, e2)
-    inverse = 1 / (p @ e1)
-    u = (p @ -a) * inverse
-    q = np.cross(-a, e1)
-    v = (rays @ q) * inverse
-    return float(((u >= 0) & (v >= 0) & (u + v <= 1) & ((q @ e2) * inverse > 0)).mean())
+    """Share of rays from the origin that hit the triangle."""
+    t, weight = intersections(np.zeros(3), rays, corners[None])
+    return float(((weight >= 0) & (t > 0)).mean())
 
 
 RAYS = directions(400_000)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.intersection import first_hits
 from helpers.shapes import ball
 
 from renderformer.data.camera import Camera
@@ -41,15 +42,7 @@ def test_primary_hits_agree_with_brute_force() -> None:
     y, x = np.mgrid[:height, :width] + 0.5
     focal = height / 2 / np.tan(np.radians(camera.fov) / 2)
     rays = np.stack([(x - width / 2) / focal, -(y - height / 2) / focal, -np.ones_like(x)], -1) @ camera.c2w[:3, :3].T
-    a, b, c = scene.triangles.astype(np.float64).swapaxes(0, 1)
-    e1, e2 = b - a, c - a
-    p = np.cross(rays[..., None, :], e2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 1 / (p * e1).sum(-1)
-        s = camera.position - a
-        q = np.cross(s, e1)
-        u, v, t = (p * s).sum(-1) * inverse, (rays[..., None, :] * q).sum(-1) * inverse, (q * e2).sum(-1) * inverse
-    t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0), t, np.inf).min(-1)
+    t = first_hits(camera.position, rays.reshape(-1, 3), scene.triangles)[0].reshape(height, width)
     assert np.array_equal(image[..., 0] > 0, np.isfinite(t))
     hit = np.isfinite(t)
     depth = -image[..., RGB.position][..., 2]
@@ -74,7 +67,7 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     solid = scene.triangles[:-1].astype(np.float64)
     visible = np.zeros(len(place))
     for point in triangle_samples(rays) @ light:
-        visible += ~crossed(start, point - start, solid)
+        visible += first_hits(start, point - start, solid)[0] >= 1
     # The form factor as a sum over small pieces of the light.
     pieces = 1024
     toward = triangle_samples(pieces).astype(np.float64) @ light - place[:, None]
@@ -86,18 +79,6 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     assert len(irradiance) > 150
     # A shadow's border may fall on either side of a ray, which starts at another offset here.
     assert np.isclose(irradiance, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
-
-
-def crossed(origins: np.ndarray, directions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(S,) whether a triangle lies across each segment (Möller-Trumbore in float64)."""
-    a, e1, e2 = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    p = np.cross(directions[:, None], e2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 1 / (p * e1).sum(-1)
-        s = origins[:, None] - a
-        q = np.cross(s, e1)
-        u, v, t = (p * s).sum(-1) * inverse, (directions[:, None] * q).sum(-1) * inverse, (q * e2).sum(-1) * inverse
-    return ((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (t < 1)).any(axis=1)
 
 
 @pytest.mark.parametrize("roughness", [0.15, 0.5, 1.0])

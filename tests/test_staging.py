@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.intersection import first_hits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,27 +91,11 @@ def test_camera_sees_object_floor_and_walls() -> None:
     t = np.tan(np.radians(camera.fov) / 2) * (np.arange(48) + 0.5 - 24) / 24
     x, y = np.meshgrid(t, t)
     directions = np.stack([x, y, -np.ones_like(x)], axis=-1).reshape(-1, 3) @ camera.c2w[:3, :3].T.astype(np.float64)
-    hit = _first_hit(scene, camera.position.astype(np.float64), directions)
+    _, hit = first_hits(camera.position, directions, scene.triangles)
     names = [scene.objects[scene.object_index[i]].name for i in hit[hit >= 0]]
     for name in ("thing", "floor", "wall_back", "wall_left", "wall_right"):
         assert names.count(name) > 20
     assert (hit < 0).mean() < 0.005
-
-
-def _first_hit(scene: Scene, origin: np.ndarray[Any, Any], directions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(M,) triangle that each ray hits first, by Moeller and Trumbore's test on every triangle, or -1."""
-    tri = scene.triangles.astype(np.float64)
-    e1, e2 = tri[:, 1] - tri[:, 0], tri[:, 2] - tri[:, 0]
-    p = np.cross(directions[:, None], e2[None])
-    det = np.einsum("mnk,nk->mn", p, e1)
-    det = np.where(np.abs(det) < 1e-14, np.nan, det)
-    s = origin - tri[:, 0]
-    u = np.einsum("mnk,nk->mn", p, s) / det
-    q = np.cross(s, e1)
-    v = np.einsum("mk,nk->mn", directions, q) / det
-    t = np.einsum("nk,nk->n", q, e2)[None] / det
-    t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1e-6), t, np.inf)
-    return np.where(np.isfinite(t.min(axis=1)), t.argmin(axis=1), -1)
 
 
 def test_every_part_can_be_overridden() -> None:
