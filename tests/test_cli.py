@@ -533,8 +533,8 @@ def test_convert_names_its_output_by_option_or_position(run: Run, scene: Path) -
     assert run("convert", scene, "b.h5").code == 0
     assert Path("a.h5").is_file()
     assert Path("b.h5").is_file()
-    both = run("convert", scene, "c.h5", "--output", "d.h5")
-    assert (both.code, "c.h5 is named as the output too" in both.err, Path("d.h5").exists()) == (2, True, False)
+    doubled = run("convert", scene, "c.h5", "--output", "d.h5")
+    assert (doubled.code, "c.h5 is named as the output too" in doubled.err, Path("d.h5").exists()) == (2, True, False)
     neither = run("convert", scene)
     assert (neither.code, "name the file to write" in neither.err) == (2, True)
 
