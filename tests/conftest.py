@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
-# Two cores are shared by several test processes; set before torch is imported.
+# Test processes share the cores; torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
 import pytest
+from helpers.command import Result, Run
 from helpers.goldens import unpack
 
-# A suite that was started in the background ignores Ctrl-C, and so would the programs that tests interrupt.
+# A process in the background ignores Ctrl-C; programs that tests interrupt would inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -22,3 +24,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def goldens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the original program's checkpoints, scenes and outputs, as tests/goldens/README.md lists them."""
     return unpack(tmp_path_factory.mktemp("goldens"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Call the program in this process, in an empty folder."""
+    from renderformer.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.delenv("RENDERFORMER_DEBUG", raising=False)
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["renderformer", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return Result(int(stopped.value.code or 0), captured.out, captured.err)
+
+    return call

@@ -25,5 +25,5 @@ def test_geometry_stands_at_the_same_place_in_both_layouts() -> None:
 
 def test_the_layouts_load_no_heavy_package() -> None:
     code = "import sys, renderformer.data.rays.channels; print(sys.modules.keys() & {'torch', 'scipy', 'embreex'})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"

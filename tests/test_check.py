@@ -1,4 +1,4 @@
-"""What leaves the trained range is told with its value and a remedy, and nothing else is."""
+"""Warnings about the trained range have a value and a remedy; scenes inside it have none."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def translated(mesh: Mesh, *by: float) -> Mesh:
 
 
 @pytest.mark.parametrize(
-    ("made", "line"),
+    ("outside", "line"),
     [
         (scene(translated(box(), 0.4, 0, 0)), "reach from (0.27, -0.13, -0.13) to (0.53, 0.13, 0.13)"),
         (scene(box(0.45)), "12 of 12 triangles are very large (longest edge 1.3"),
@@ -66,12 +66,12 @@ def translated(mesh: Mesh, *by: float) -> Mesh:
         (Scene((Light().mesh(),)), "lights only, without an object"),
     ],
 )
-def test_each_limit_is_told(made: Scene, line: str) -> None:
-    found = [entry for entry in check_scene(made) if line in entry]
-    assert len(found) == 1
+def test_each_limit_is_told(outside: Scene, line: str) -> None:
+    lines = [entry for entry in check_scene(outside) if line in entry]
+    assert len(lines) == 1
     # The remedy follows the last semicolon or comma of the line.
-    assert ";" in found[0]
-    assert "\n" not in found[0]
+    assert ";" in lines[0]
+    assert "\n" not in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_each_limit_is_told(made: Scene, line: str) -> None:
     ],
 )
 def test_each_limit_of_a_light_is_told(light: Light, line: str) -> None:
-    made = Scene((box(), light.mesh()))
-    assert sum(line in entry for entry in check_scene(made)) == 1
+    lit = Scene((box(), light.mesh()))
+    assert sum(line in entry for entry in check_scene(lit)) == 1
 
 
 def test_the_count_of_triangles_has_two_steps() -> None:

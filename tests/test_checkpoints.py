@@ -1,4 +1,4 @@
-"""Configurations, and model folders: what is loaded, what is refused and with which words."""
+"""Configurations and model folders: what loads, what is refused, and the messages."""
 
 from __future__ import annotations
 
@@ -36,10 +36,6 @@ TINY = ModelConfig(
 )
 
 
-def changed(**changes: Any) -> ModelConfig:
-    return ModelConfig(**{**dict(TINY), **changes})
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A small model, saved."""
@@ -49,15 +45,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """The one line with which a call is refused."""
+    """The message of a refused call, one line."""
     with pytest.raises(InputError) as caught:
         call()
     message = str(caught.value)
     assert "\n" not in message
     return message
-
-
-# --- configuration ---
 
 
 def test_defaults_are_the_released_base(goldens: Path) -> None:
@@ -127,7 +120,7 @@ def test_unknown_keys_that_are_on_are_refused_by_name(on: Any) -> None:
 def test_values_that_no_model_can_have_are_refused_by_name(key: str, value: Any) -> None:
     message = refusal(lambda: ModelConfig.from_dict({key: value}))
     assert key in message
-    # Of a list, the entry that is wrong is enough.
+    # The message names only the wrong entry of a list.
     named = [value, *value] if isinstance(value, list) else [value]
     assert any(shown(part) in message or str(part) in message for part in named) or "head width" in message
 
@@ -145,7 +138,7 @@ def test_extension_keys_are_written_only_when_on() -> None:
 
 
 @pytest.mark.parametrize("kind", [ModelConfig, ShadingConfig])
-def test_what_a_model_was_trained_on_is_written_where_it_is_not_the_classes_own(
+def test_a_trained_range_is_written_only_if_it_is_not_the_default(
     kind: type[ModelConfig] | type[ShadingConfig],
 ) -> None:
     assert "trained" not in kind().to_dict()
@@ -175,7 +168,7 @@ def test_the_embedded_models_file_is_that_of_a_shading_model() -> None:
     stored = json.loads((folder / "config.json").read_text())
     config = read_config(folder)
     assert isinstance(config, ShadingConfig)
-    # What is not written is what the extension does not have: keys of the paper's decoder.
+    # The keys of the paper's decoder are missing, because the extension has no such decoder.
     assert {key: stored[key] for key in config.to_dict()} == config.to_dict()
     facts = inspect_checkpoint(folder)
     assert facts.config == config
@@ -187,9 +180,6 @@ def test_narrow_view_heads_take_fewer_frequencies() -> None:
     config = ModelConfig(view_transformer_latent_dim=80, view_transformer_n_heads=2)
     assert config.view_rope_num_freqs == 4
     assert ModelConfig().view_rope_num_freqs == 12
-
-
-# --- round trips ---
 
 
 def test_saved_models_load_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
@@ -252,9 +242,6 @@ def test_an_unwritable_target_is_refused(folder: Path, tmp_path: Path) -> None:
     assert "taken" in refusal(lambda: save_model(load_model(folder), tmp_path / "taken"))
 
 
-# --- damaged folders ---
-
-
 def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(tmp_path / "weights")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
@@ -286,7 +273,7 @@ def test_an_unsupported_feature_is_refused_with_the_file_and_the_key(folder: Pat
 
 
 def test_a_config_of_impossible_size_is_refused(folder: Path) -> None:
-    config = changed(texture_channels=1024, texture_encode_patch_size=1024, latent_dim=65536, num_heads=1)
+    config = TINY.replace(texture_channels=1024, texture_encode_patch_size=1024, latent_dim=65536, num_heads=1)
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     assert refusal(lambda: load_model(folder)).startswith(str(folder))
 
@@ -329,11 +316,8 @@ def test_tensors_must_be_those_of_the_config(folder: Path, change: Callable[[dic
 
 
 def test_a_config_of_another_size_is_refused(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps(changed(dim_feedforward=16).to_dict()))
+    (folder / "config.json").write_text(json.dumps(TINY.replace(dim_feedforward=16).to_dict()))
     assert "config.json asks for" in refusal(lambda: load_model(folder))
-
-
-# --- where models come from ---
 
 
 def test_sources_that_do_not_exist_are_named(folder: Path) -> None:
@@ -345,7 +329,7 @@ def test_sources_that_do_not_exist_are_named(folder: Path) -> None:
 
 @pytest.fixture
 def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hub cache, in the Hub's own layout, that holds owner/name at one commit, and no network."""
+    """A Hub cache with owner/name at one commit, and no network."""
     cache = tmp_path / "hub"
     repository = cache / "models--owner--name"
     shutil.copytree(folder, repository / "snapshots" / ("a" * 40))
@@ -379,16 +363,16 @@ def test_the_offline_variable_of_the_hub_is_honoured(hub: Path, monkeypatch: pyt
 
 
 def test_only_the_two_files_of_one_commit_are_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requests = []
     commit = folder.rename(folder.with_name("b" * 40))
 
     def download(repository: str, filename: str, *, revision: str | None, local_files_only: bool) -> str:
-        asked.append((repository, filename, revision, local_files_only))
+        requests.append((repository, filename, revision, local_files_only))
         return str(commit / filename)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     load_model("owner/name", revision="main")
-    assert asked == [
+    assert requests == [
         ("owner/name", "config.json", "main", False),
         ("owner/name", "model.safetensors", "b" * 40, False),
     ]
@@ -398,7 +382,7 @@ def test_errors_of_the_hub_become_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     from huggingface_hub import errors
 
     def http(kind: type[Exception]) -> Exception:
-        # These want a response object, which differs between versions of the library; only the type matters here.
+        # The constructors need a response object, which differs between versions; only the type matters here.
         error = kind.__new__(kind)
         error.args = ("404 Client Error.\n\nEntry Not Found for url: https://huggingface.co/…",)
         return error
@@ -422,9 +406,7 @@ def test_errors_of_the_hub_become_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         assert words in message
 
 
-def test_without_a_source_the_embedded_model_is_meant(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_embedded_model_is_the_default(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path / "package")
     assert "no embedded model" in refusal(lambda: load_model())
     shutil.copytree(folder, tmp_path / "package" / "weights" / "embedded")

@@ -1,4 +1,4 @@
-"""The command line: names of outputs, exit codes, what goes to stdout and stderr, and that options reach the engine."""
+"""The command line: names of outputs, exit codes, stdout and stderr, and options that reach the engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 import typer
+from helpers.command import Run
 from typer.testing import CliRunner
 
 from renderformer.cli import options
@@ -32,42 +33,8 @@ from renderformer.renderer import MAX_SIDE, PRECISIONS, Renderer
 
 
 @dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def results(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Call the program in this process, in an empty folder."""
-    from renderformer.cli.main import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.delenv("RENDERFORMER_DEBUG", raising=False)
-
-    def call(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["renderformer", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return Result(stopped.value.code or 0, captured.out, captured.err)
-
-    return call
-
-
-@dataclass
 class Fake:
-    """Stands for a Renderer: paints each camera grey in its own brightness, and keeps what it was asked."""
+    """Replaces a Renderer: draws each camera in a grey of its own, and records its arguments."""
 
     device: str = "cpu"
     precision: str = "fp32"
@@ -186,7 +153,7 @@ def test_options_of_the_picture_reach_the_file(run: Run, fake: Fake, mesh: Path)
     from PIL import Image as Pillow
 
     assert run("render", mesh, "-r", 8, "--tone-map", "none", "--exposure", 2, "-o", "a.png", "-o", "a.jpg").code == 0
-    # 0.1 doubled twice is 0.4, which sRGB writes as 170.
+    # 0.1 times 2^2 is 0.4, which is 170 in sRGB.
     assert np.asarray(Pillow.open("a.png")).tolist() == np.full((8, 8, 3), 170).tolist()
     assert run("render", mesh, "-r", 8, "--bit-depth", 16, "--full-float", "-o", "b.png", "-o", "b.exr").code == 0
     assert Path("b.png").read_bytes()[24] == 16
@@ -206,8 +173,8 @@ def test_options_of_the_stage_reach_the_scene(run: Run, fake: Fake, mesh: Path) 
     view = ("--azimuth", 30, "--elevation", 10, "--distance", 1.7, "--fov", 50)
     surface = ("--material", "diffuse=0.8,0.1,0.2 roughness=0.3", "--size", 0.5)
     assert run("render", mesh, "-r", 8, *stage, *view, *surface).code == 0
-    (made,) = fake.scenes
-    names = {item.name: item for item in made.objects}
+    (drawn,) = fake.scenes
+    names = {item.name: item for item in drawn.objects}
     assert {"floor", "tetra", "light"} == set(names)
     np.testing.assert_allclose(names["light"].triangles.mean((0, 1)), [-1, -1, 2], atol=1e-6)
     np.testing.assert_allclose(names["light"].materials[0, 10:], 3000)
@@ -222,7 +189,7 @@ def test_the_seed_colours_the_parts(run: Run, fake: Fake, mesh: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         result = run("render", mesh, "-r", 8, "--seed", seed, "-o", f"{name}.png")
         assert "1 connected parts got random diffuse colours" in result.err
-    colours = [next(m for m in made.objects if m.name == "tetra").materials[0, :3].tolist() for made in fake.scenes]
+    colours = [next(m for m in drawn.objects if m.name == "tetra").materials[0, :3].tolist() for drawn in fake.scenes]
     assert colours[0] == colours[1] != colours[2]
 
 
@@ -248,7 +215,7 @@ def test_an_orbit_goes_round_what_the_first_camera_sees(run: Run, fake: Fake, sc
     assert [f"{i:02d}.png" for i in range(4)] == sorted(path.name for path in Path().glob("*.png"))
     for camera, turn in zip(fake.cameras, (0, 90, 180, 270), strict=True):
         np.testing.assert_allclose(camera.c2w, Camera.from_angles(turn, 20, 1.75).c2w, atol=1e-6)
-    # Walls would hide the mesh from half of the way.
+    # Walls would hide the mesh from half of the cameras.
     assert run("render", mesh, "-r", 8, "--orbit", 3, "-o", "{camera}.png").code == 0
     assert {item.name for item in fake.scenes[-1].objects} == {"floor", "tetra", "light"}
     heights = [camera.position[2] for camera in fake.cameras[4:]]
@@ -436,33 +403,33 @@ def test_options_of_the_stage_are_refused_for_a_scene(run: Run, fake: Fake, scen
 
 def test_from_stdin_to_stdout(mesh: Path) -> None:
     program = [sys.executable, "-c", _FAKE_MAIN, "render", "-", "--format", "obj", "-o", "-.png", "-r", "8"]
-    done = subprocess.run(program, input=mesh.read_bytes(), capture_output=True, cwd=mesh.parent)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout[:8] == b"\x89PNG\r\n\x1a\n"
-    assert done.stdout[-8:-4] == b"IEND"
-    assert b"- -> -.png (8x8" in done.stderr
+    result = subprocess.run(program, input=mesh.read_bytes(), capture_output=True, cwd=mesh.parent)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout[:8] == b"\x89PNG\r\n\x1a\n"
+    assert result.stdout[-8:-4] == b"IEND"
+    assert b"- -> -.png (8x8" in result.stderr
 
 
 @pytest.mark.parametrize("picture", [True, False])
-def test_a_full_disk_behind_stdout_and_a_reader_that_went_away(mesh: Path, picture: bool) -> None:
+def test_a_full_disk_and_a_closed_pipe_behind_stdout(mesh: Path, picture: bool) -> None:
     out = ["-o", "-.png", "-q"] if picture else ["--json"]
     program = [sys.executable, "-c", _FAKE_MAIN, "render", str(mesh), *out, "-r", "8"]
     if Path("/dev/full").exists():
         with Path("/dev/full").open("w") as full:
-            done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, cwd=mesh.parent, text=True)
-        assert done.returncode == 1
-        assert "stdout: " in done.stderr
-        assert "No space left" in done.stderr
+            result = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, cwd=mesh.parent, text=True)
+        assert result.returncode == 1
+        assert "stdout: " in result.stderr
+        assert "No space left" in result.stderr
         (mesh.parent / "tetra.png").unlink(missing_ok=True)
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, cwd=mesh.parent, text=True)
+    result = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, cwd=mesh.parent, text=True)
     os.close(write)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 def test_names_that_the_terminal_cannot_show(mesh: Path) -> None:
-    """File systems and JSON files hold names that are not text, and some terminals know ASCII only."""
+    """Names in file systems and JSON files may be invalid text, and some terminals are ASCII only."""
     source = json.loads('{"version": "1.0", "objects": {"a\\ud800é": {"mesh_path": "tetra.obj"}}, "cameras": []}')
     material = {"diffuse": [1, 1, 1], "specular": [0, 0, 0], "roughness": 1, "emissive": [0, 0, 0]}
     place = {"translation": [0, 0, 0], "rotation": [0, 0, 0], "scale": [1, 1, 1]}
@@ -504,7 +471,7 @@ def test_a_refused_argument_is_named_as_its_option(run: Run) -> None:
     assert "Invalid value for --light-size: is 99.0; expected a number from" in result.err
 
 
-# A whole process with a renderer that waits, or paints grey.
+# A process with a renderer that waits or draws grey.
 _FAKE_MAIN = """
 import sys, time
 from types import SimpleNamespace
@@ -566,8 +533,8 @@ def test_convert_names_its_output_by_option_or_position(run: Run, scene: Path) -
     assert run("convert", scene, "b.h5").code == 0
     assert Path("a.h5").is_file()
     assert Path("b.h5").is_file()
-    both = run("convert", scene, "c.h5", "--output", "d.h5")
-    assert (both.code, "c.h5 is named as the output too" in both.err, Path("d.h5").exists()) == (2, True, False)
+    doubled = run("convert", scene, "c.h5", "--output", "d.h5")
+    assert (doubled.code, "c.h5 is named as the output too" in doubled.err, Path("d.h5").exists()) == (2, True, False)
     neither = run("convert", scene)
     assert (neither.code, "name the file to write" in neither.err) == (2, True)
 
@@ -619,7 +586,7 @@ def test_info_of_the_machine(run: Run) -> None:
 
 @pytest.fixture
 def no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests of the kernels in the same process let the CPU stand for a GPU."""
+    """Tests of the kernels in the same process may have replaced the GPU by the CPU."""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
 
@@ -659,7 +626,7 @@ def test_a_golden_checkpoint_draws_a_golden_scene(run: Run, goldens: Path) -> No
 
 
 def test_defaults_of_the_stage_are_the_engines() -> None:
-    """Options that are not given are not passed on."""
+    """Options without a value on the command line are not passed on."""
     assert options.StageFlags().of_mesh() == options.StageFlags().of_every_file() == {}
     assert StageOptions().stage == "auto"
 
@@ -676,18 +643,18 @@ class Derived(Base):
 
 
 def test_a_group_of_options_stands_as_its_fields() -> None:
-    made: list[tuple[str, Derived, int]] = []
+    calls: list[tuple[str, Derived, int]] = []
 
     def draw(source: str, size: Derived, count: Annotated[int, typer.Option()] = 3) -> None:
         """What it does."""
-        made.append((source, size, count))
+        calls.append((source, size, count))
 
     app = typer.Typer()
     app.command()(expand(draw))
     result = CliRunner().invoke(app, ["a", "--width", "7", "-n", "x", "--name", "y", "--loud", "--count", "4"])
     assert result.exit_code == 0, result.output
     assert CliRunner().invoke(app, ["b"]).exit_code == 0
-    assert made == [("a", Derived(7, ["x", "y"], True), 4), ("b", Derived(), 3)]
+    assert calls == [("a", Derived(7, ["x", "y"], True), 4), ("b", Derived(), 3)]
     assert CliRunner().invoke(app, ["b", "--width", "0"]).exit_code == 2
     text = CliRunner().invoke(app, ["--help"]).output
     assert all(word in text for word in ("What it does.", "Size", "N [x>=1]", "Pixels.", "[default: 64]", "-n"))

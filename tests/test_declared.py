@@ -1,4 +1,4 @@
-"""Declared types: what a file may hold is stated once, and every refusal is one line."""
+"""Declared types: values, copies, and one line for every refusal."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_changed_copy_is_checked() -> None:
             {"surfaces": {"a": {"roughness": 0, "colour": [1, 2]}}},
             "f: surfaces.a.colour is [1, 2]; expected a list of 3 numbers",
         ),
-        # Names of users that pydantic has for types of its own.
+        # Key names of users that pydantic uses for its own attributes.
         ({"surfaces": {"float": {}}}, "f: surfaces.float.roughness is missing; add a number from 0 to 1"),
         ({"surfaces": {"a[1]": {"roughness": 2}}}, "f: surfaces.a[1].roughness is 2; expected a number from 0 to 1"),
         ({"surfaces": {1: {"roughness": 0}}}, "f: the key 1 of surfaces is not text; put it in quotes"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from helpers.command import Run
 
 from renderformer.checkpoints import build_model, save_model
 from renderformer.config import config_from_dict
@@ -36,7 +36,6 @@ SMALL = {
 }
 RAYS = {**SMALL, "ray_features": "direct", "output": "shading", "token_triangles": 48}
 V1 = {**SMALL, "use_dpt_decoder": False}
-Run = Callable[..., tuple[int, str, str]]
 
 
 def noisy_pair() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -82,7 +81,7 @@ def test_relative_mse_leaves_out_a_thousandth_of_the_pixels() -> None:
 
 
 def flat_flip(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
-    """FLIP of two pictures of one linear colour each, from the paper: without edges or points only colour differs."""
+    """FLIP of two pictures of one linear colour each, by the paper: only the colour term counts."""
     from skimage.color import rgb2lab, rgb2xyz, xyz2lab
 
     def hunt(linear: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -107,7 +106,7 @@ def flat_flip(a: tuple[float, float, float], b: tuple[float, float, float]) -> f
         ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
         ((0.2, 0.2, 0.2), (0.3, 0.3, 0.3)),
         ((0.6, 0.1, 0.1), (0.5, 0.2, 0.1)),
-        # Beyond white there is nothing to see.
+        # Radiance above white is clamped.
         ((0.5, 0.5, 0.5), (7.0, 7.0, 7.0)),
     ],
 )
@@ -137,7 +136,7 @@ def test_flip_marks_the_place_of_the_error() -> None:
 
 def test_interval_is_students() -> None:
     mean, half = measurement.interval(np.array([1.0, 2.0, 3.0]))
-    # 4.3027 is the 97.5 % point of Student's t for two degrees of freedom, from any table.
+    # 4.3027 is the 97.5 % point of Student's t for two degrees of freedom.
     assert (mean, half) == (2.0, pytest.approx(4.3027 / math.sqrt(3), rel=1e-4))
     assert measurement.interval(np.array([5.0])) == (5.0, None)
     rng = np.random.default_rng(0)
@@ -195,24 +194,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"rays": folder / "rays", "v1": folder / "v1"}
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Call the program in this process; returns exit code, stdout and stderr."""
-    from renderformer.cli.main import main
-
-    monkeypatch.delenv("RENDERFORMER_DEBUG", raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["renderformer", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
-
-
 def test_seeds_stages_and_counts_come_from_the_shards(data: Path) -> None:
     from renderformer.data.sets.procedural_scenes import procedural_scene
     from renderformer.data.sets.shards import ShardReader
@@ -223,9 +204,9 @@ def test_seeds_stages_and_counts_come_from_the_shards(data: Path) -> None:
         scene = procedural_scene(arrays.seed, 1, 64)
         rows = scene.materials[(scene.materials[:, 10:] == 0).all(axis=1)]
         shiny = rows[rows[:, 3] > 0, 6]
-        found = measurement.SceneFacts.of(arrays)
-        assert (found.stage, found.triangles, found.lights) == (arrays.stage, len(scene), len(scene.light_triangles))
-        assert found.roughness == (pytest.approx(shiny.min(), rel=1e-3) if len(shiny) else None)
+        fact = measurement.SceneFacts.of(arrays)
+        assert (fact.stage, fact.triangles, fact.lights) == (arrays.stage, len(scene), len(scene.light_triangles))
+        assert fact.roughness == (pytest.approx(shiny.min(), rel=1e-3) if len(shiny) else None)
 
 
 def test_scores_are_those_of_the_pictures(data: Path, models: dict[str, Path]) -> None:
@@ -234,25 +215,25 @@ def test_scores_are_those_of_the_pictures(data: Path, models: dict[str, Path]) -
 
     renderer = Renderer.from_pretrained(models["rays"], device="cpu")
     scenes = TrainingSet(data, token_triangles=renderer.config.token_triangles)
-    found = measurement.measure(renderer.model, scenes, pictures=True)
-    assert found.views == 2
-    assert found.pictures["model"].shape == (3, 2, 16, 16, 3)
+    measured = measurement.measure(renderer.model, scenes, pictures=True)
+    assert measured.views == 2
+    assert measured.pictures["model"].shape == (3, 2, 16, 16, 3)
     quick = measurement.evaluate(renderer.model, scenes)
     plain = measurement.baselines(scenes)
-    assert found.scores["model"]["psnr"].ravel() == pytest.approx(quick["psnr"])
-    assert found.scores["model"]["ssim"].ravel() == pytest.approx(quick["ssim"])
-    assert found.scores["ambient"]["psnr"].ravel() == pytest.approx(plain["ambient"])
-    assert found.scores["ambient"]["ssim"].ravel() == pytest.approx(plain["ambient_ssim"])
-    assert found.scores["best_ambient"]["psnr"].ravel() == pytest.approx(plain["best_unlearned"])
+    assert measured.scores["model"]["psnr"].ravel() == pytest.approx(quick["psnr"])
+    assert measured.scores["model"]["ssim"].ravel() == pytest.approx(quick["ssim"])
+    assert measured.scores["ambient"]["psnr"].ravel() == pytest.approx(plain["ambient"])
+    assert measured.scores["ambient"]["ssim"].ravel() == pytest.approx(plain["ambient_ssim"])
+    assert measured.scores["best_ambient"]["psnr"].ravel() == pytest.approx(plain["best_unlearned"])
     assert (plain["best_unlearned"] >= plain["ambient"]).all()
     # No other constant ambient light does better over the set.
     for level in measurement.AMBIENT_LEVELS:
-        other = [metrics.psnr(metrics.unlearned(b.pixels[0], level), b.hdr[0]) for b in batches(scenes)]
-        assert float(torch.cat(other).mean()) <= plain["ambient"].mean() + 1e-4
-    # The 8-bit pictures are the ones that were scored, and the ones that the renderer gives.
-    shown = found.pictures["model"][1, 0] / 255.0
-    error = ((shown - found.pictures["reference"][1, 0] / 255.0) ** 2).mean()
-    assert -10 * math.log10(error) == pytest.approx(found.scores["model"]["psnr"][1, 0], abs=0.1)
+        psnr = [metrics.psnr(metrics.unlearned(b.pixels[0], level), b.hdr[0]) for b in batches(scenes)]
+        assert float(torch.cat(psnr).mean()) <= plain["ambient"].mean() + 1e-4
+    # The stored 8-bit pictures are the scored ones and those of the renderer.
+    shown = measured.pictures["model"][1, 0] / 255.0
+    error = ((shown - measured.pictures["reference"][1, 0] / 255.0) ** 2).mean()
+    assert -10 * math.log10(error) == pytest.approx(measured.scores["model"]["psnr"][1, 0], abs=0.1)
     from renderformer.data.sets.shards import ShardReader
 
     scene = ShardReader(data).scene(1).to_scene()
@@ -277,7 +258,7 @@ def batches(scenes: object) -> list[object]:
 
 
 class Page(HTMLParser):
-    """Collects what a page holds, and refuses tags that are not closed in order."""
+    """Collects the content of a page; refuses tags that are not closed in order."""
 
     VOID = ("meta", "img", "br")
 
@@ -353,10 +334,7 @@ def test_json_is_one_line_for_each_set(data: Path, models: dict[str, Path], run:
         (("--data", "nowhere", "--html", "no/such/page.html"), "the folder no/such does not exist"),
     ],
 )
-def test_bad_input_is_one_line(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_bad_input_is_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
     code, out, err = run("evaluate", *arguments)
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
@@ -373,13 +351,13 @@ def test_what_is_not_installed_is_told_with_the_command(monkeypatch: pytest.Monk
 
 
 def test_sample_counts_are_ones_that_the_sampler_keeps() -> None:
-    def kept(count: int) -> bool:
-        # How Mitsuba's multijitter sampler rounds: rows of the integer square root, as many columns as that takes.
+    def accepted(count: int) -> bool:
+        # Mitsuba's multijitter sampler rounds up: isqrt(count) rows, and as many columns as needed.
         return count == math.isqrt(count) * -(-count // math.isqrt(count))
 
-    for wanted in np.linspace(1, 150, 500):
-        nearest = min(filter(kept, range(1, 200)), key=lambda count: abs(math.log(count / wanted)))
-        assert equal_time.samples_for(0.01 * wanted, 0.01) == nearest
+    for target in np.linspace(1, 150, 500):
+        nearest = min(filter(accepted, range(1, 200)), key=lambda count: abs(math.log(count / target)))
+        assert equal_time.samples_for(0.01 * target, 0.01) == nearest
     assert equal_time.samples_for(-1.0, 0.01) == 1
 
 
@@ -420,12 +398,12 @@ def test_the_race_gives_mitsuba_the_models_time(data: Path, models: dict[str, Pa
     drawn = renderer.render(reader.scene(0).to_scene(), 16)[0].hdr.copy()
     truth = torch.from_numpy(reader.scene(0).hdr[:1].astype(np.float32))
     for contest in contests:
-        own = contest.results
-        assert set(own) == {"model", *equal_time.RIVALS}
-        assert own["model"]["psnr"][0] == pytest.approx(float(metrics.psnr(torch.from_numpy(drawn)[None], truth)))
-        assert (own["mitsuba"]["spp"] >= own["mitsuba_oidn"]["spp"]).all()
-        assert (own["mitsuba_oidn"]["spp"] >= own["mitsuba_oidn_guided"]["spp"]).all()
-        assert all((results["seconds"] > 0).all() for results in own.values())
+        results = contest.results
+        assert set(results) == {"model", *equal_time.RIVALS}
+        assert results["model"]["psnr"][0] == pytest.approx(float(metrics.psnr(torch.from_numpy(drawn)[None], truth)))
+        assert (results["mitsuba"]["spp"] >= results["mitsuba_oidn"]["spp"]).all()
+        assert (results["mitsuba_oidn"]["spp"] >= results["mitsuba_oidn_guided"]["spp"]).all()
+        assert all((scores["seconds"] > 0).all() for scores in results.values())
         assert contest.pictures["mitsuba"].shape == (2, 16, 16, 3)
     # Preparing the scene weighs less when more pictures share it.
     assert contests[1].results["model"]["seconds"].mean() < contests[0].results["model"]["seconds"].mean()

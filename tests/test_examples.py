@@ -1,4 +1,4 @@
-"""The committed example assets: what the script builds, closed, small, and renderable."""
+"""The committed example assets are those of the script, closed, small and renderable."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ def test_building_twice_gives_the_same_bytes_and_what_is_committed(tmp_path: Pat
         assert (EXAMPLES / path).is_file(), path
         if path.suffix in (".obj", ".glb", ".ply", ".stl", ".off"):
             # Other versions of the libraries may round differently, so the committed file is compared by shape.
-            fresh, kept = (load_scene(folder / path, stage="raw") for folder in (tmp_path / "one", EXAMPLES))
-            assert len(fresh) == len(kept), path
-            np.testing.assert_allclose(fresh.triangles, kept.triangles, atol=1e-4)
+            rebuilt, committed = (load_scene(folder / path, stage="raw") for folder in (tmp_path / "one", EXAMPLES))
+            assert len(rebuilt) == len(committed), path
+            np.testing.assert_allclose(rebuilt.triangles, committed.triangles, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["render", "orbit", "edit_material"])
 def test_example_programs_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a renderer that draws nothing, so that only the program and the scenes are tested."""
+    """With a fake renderer, so only the program and the scenes are tested."""
     import renderformer as rf
 
     class Blank:

@@ -1,4 +1,4 @@
-"""The weights of the goldens, which are drawn from seeds, are those that the original program computed with."""
+"""The weights drawn from seeds are those that the original program used."""
 
 from __future__ import annotations
 

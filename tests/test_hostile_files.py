@@ -1,4 +1,4 @@
-"""Damaged and hostile files: always one line that names the file, never another exception, never much memory."""
+"""Damaged and hostile files: an error of one line that names the file, no other exception, little memory."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def refused(path: Path, *words: str) -> str:
-    """The one line that reading `path` gives; it names the file and holds the words."""
+    """The error of reading `path`: one line that names the file and has the words."""
     with pytest.raises(InputError) as caught:
         load_scene(path, stage="raw")
     line = str(caught.value)
@@ -64,7 +64,7 @@ def refused(path: Path, *words: str) -> str:
 
 
 def survives(path: Path) -> None:
-    """Reading gives a scene or one line."""
+    """Reading gives a scene or an error of one line."""
     try:
         loaded = load_scene(path, stage="raw")
     except InputError as error:
@@ -149,7 +149,7 @@ def test_mislabelled(tmp_path: Path, valid: dict[str, Path], suffix: str, conten
         refused(path)
         return
     if content in ("stl", "json") or suffix == "json":
-        # Binary STL shows no sign of what it is.
+        # Binary STL has no signature.
         refused(path)
     else:
         refused(path, "looks like")
@@ -245,9 +245,9 @@ def test_no_faces_and_no_area(tmp_path: Path) -> None:
 
 
 def quiet_in_memory(path: Path, *words: str, limit: int = 64 * 2**20) -> None:
-    """The file is refused at once, and without memory for what it promises."""
+    """The file is refused at once, without allocating the memory that it announces."""
     tracemalloc.start()
-    # Processor time, since other programs may hold the machine up.
+    # Processor time, because other programs may use the machine.
     start = time.process_time()
     try:
         refused(path, *words)
@@ -312,7 +312,7 @@ def test_3mf_bombs(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("3D/3dmodel.model", bytes(2**22))
-    # The header promises 8 GiB; nothing is unpacked.
+    # The header announces 8 GiB; nothing is unpacked.
     data = buffer.getvalue().replace(struct.pack("<I", 2**22), struct.pack("<I", 2**32 - 2))
     (tmp_path / "zip.3mf").write_bytes(data)
     quiet_in_memory(tmp_path / "zip.3mf", "unpacks to")
@@ -441,7 +441,7 @@ def test_scene_json_objects(tmp_path: Path, changes: dict[str, Any], words: str)
 
 
 def test_names_with_line_ends_stay_on_one_line(tmp_path: Path, valid: dict[str, Path]) -> None:
-    """A name in a file must not fake further lines, or commands to the terminal."""
+    """A name in a file must not add lines to a message, or send commands to the terminal."""
     path = tmp_path / "bad.json"
     bad = object_with(material__roughness="x")
     path.write_text(json.dumps({"version": "1.0", "objects": {"a\nerror: b\x1b[31m\u2028c": bad}}))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.intersection import intersections
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,21 +13,16 @@ from renderformer.data.rays.vectors import normalised
 
 
 def directions(count: int) -> np.ndarray:
-    """Cosine-weighted directions around +z in float64; their mean of anything is its form factor."""
+    """Cosine-weighted directions around +z in float64; the share that hits a shape is its form factor."""
     u, v = np.random.default_rng(0).random((2, count))
     radius, phi = np.sqrt(u), 2 * np.pi * v
     return np.stack([radius * np.cos(phi), radius * np.sin(phi), np.sqrt(1 - u)], axis=1)
 
 
 def hit_share(corners: np.ndarray, rays: np.ndarray) -> float:
-    """Share of rays from the origin that meet the triangle (Möller-Trumbore in float64)."""
-    a, e1, e2 = corners[0], corners[1] - corners[0], corners[2] - corners[0]
-    p = np.cross(rays, e2)
-    inverse = 1 / (p @ e1)
-    u = (p @ -a) * inverse
-    q = np.cross(-a, e1)
-    v = (rays @ q) * inverse
-    return float(((u >= 0) & (v >= 0) & (u + v <= 1) & ((q @ e2) * inverse > 0)).mean())
+    """Share of rays from the origin that hit the triangle."""
+    t, weight = intersections(np.zeros(3), rays, corners[None])
+    return float(((weight >= 0) & (t > 0)).mean())
 
 
 RAYS = directions(400_000)
@@ -37,10 +33,10 @@ RAYS = directions(400_000)
 def test_form_factor_matches_ray_casting_also_across_the_horizon(seed: int) -> None:
     rng = np.random.default_rng(seed)
     corners = rng.uniform(-1, 1, (3, 3)) + [0, 0, rng.uniform(-0.2, 1.5)]
-    got = triangle_form_factor(
+    factor = triangle_form_factor(
         np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners.astype(np.float32)
     )[0]
-    assert got == pytest.approx(hit_share(corners, RAYS), abs=4e-3)
+    assert factor == pytest.approx(hit_share(corners, RAYS), abs=4e-3)
 
 
 def polygon_form_factor(point: np.ndarray, normal: np.ndarray, corners: np.ndarray) -> float:
@@ -70,18 +66,18 @@ def test_form_factor_agrees_with_double_precision_near_and_far(size: float, dist
     rng = np.random.default_rng(3)
     for _ in range(4):
         corners = (rng.uniform(-1, 1, (3, 3)) * size).astype(np.float32)
-        # Around a place on the triangle, so that near points see it under wide angles and many have it on the horizon.
+        # Around points of the triangle, so near points see it under wide angles, often across the horizon.
         places = rng.dirichlet(np.ones(3), 200) @ corners
         points = (places + distance * normalised(rng.normal(size=(200, 3)))).astype(np.float32)
         normals = normalised(rng.normal(size=(200, 3)).astype(np.float32))
-        got = triangle_form_factor(points, normals, corners)
+        factor = triangle_form_factor(points, normals, corners)
         double = [polygon_form_factor(*pair, corners.astype(np.float64)) for pair in
                   zip(points.astype(np.float64), normals.astype(np.float64), strict=True)]  # fmt: skip
-        # Rounding of the direction to a corner, 1e-7, moves the light at the horizon by as much.
-        np.testing.assert_allclose(got, double, rtol=1e-4, atol=2e-7)
+        # The direction to a corner is rounded by 1e-7, which moves the light at the horizon as much.
+        np.testing.assert_allclose(factor, double, rtol=1e-4, atol=2e-7)
 
 
-def test_form_factor_does_not_depend_on_its_company_or_the_layout() -> None:
+def test_form_factor_does_not_depend_on_other_points_or_the_layout() -> None:
     rng = np.random.default_rng(4)
     corners = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
     points = rng.uniform(-1, 1, (100, 3)).astype(np.float32)
@@ -100,8 +96,8 @@ def test_form_factor_of_a_small_far_triangle_is_the_point_formula() -> None:
     area = np.linalg.norm(np.cross(corners[1] - corners[0], corners[2] - corners[0])) / 2
     distance2 = centre @ centre
     expected = area * (centre[2] ** 2 / distance2) / (np.pi * distance2)
-    got = triangle_form_factor(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners)[0]
-    assert got == pytest.approx(expected, rel=1e-3)
+    factor = triangle_form_factor(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners)[0]
+    assert factor == pytest.approx(expected, rel=1e-3)
 
 
 def test_form_factor_below_the_horizon_is_zero_and_both_sides_act_alike() -> None:

@@ -1,4 +1,4 @@
-"""Bare mesh files: what a user's file becomes, compared with trimesh and with numbers worked out by hand."""
+"""Bare mesh files, compared with trimesh and with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_every_format_gives_the_same_shape(tmp_path: Path, suffix: str) -> None:
         expected = expected[..., [0, 2, 1]] * (1, -1, 1)
     assert len(scene) == len(mesh.faces)
     assert_allclose(multiset(scene.triangles), multiset(expected), atol=1e-5)
-    # Outside stays outside, and a shape this round is smooth everywhere.
+    # Faces still point outward, and a shape this round is smooth everywhere.
     assert ((scene.normals * flat_normals(scene.triangles)).sum(-1) > 0.8).all()
     assert np.abs(scene.normals - flat_normals(scene.triangles)).max() > 0.01
     assert not scene.cameras
@@ -93,12 +93,12 @@ def test_every_format_gives_the_same_shape(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["obj", "glb", "3mf"])
 def test_objects_keep_names_order_and_places(tmp_path: Path, suffix: str) -> None:
-    both = trimesh.Scene()
+    scene = trimesh.Scene()
     names = ["zebra", "apple", "mango"]
     for number, name in enumerate(names):
         place = trimesh.transformations.translation_matrix([0, 0, 3.0 * number])
-        both.add_geometry(trimesh.creation.box(), node_name=name, geom_name=name, transform=place)
-    both.export(tmp_path / f"a.{suffix}")
+        scene.add_geometry(trimesh.creation.box(), node_name=name, geom_name=name, transform=place)
+    scene.export(tmp_path / f"a.{suffix}")
     scene = load_mesh_file(tmp_path / f"a.{suffix}")
     assert [mesh.name for mesh in scene.objects] == names
     up = 1 if suffix == "glb" else 2
@@ -241,7 +241,7 @@ f 1 2 5
 
 
 def test_mtl_highlight_does_not_bleach_the_colour() -> None:
-    """Exporters write a white Ks of 1 beside any Kd; it is the brightness of a narrow highlight."""
+    """Exporters write a white Ks of 1 beside any Kd, meant as the brightness of a narrow highlight."""
     surface, _ = surface_from_mtl({"kd": [0.8, 0.3, 0.3], "ks": [1, 1, 1], "ns": 50})
     row = surface.rows()[0]
     assert_allclose(row[:6], [0.8, 0.3, 0.3, *[8 / 58] * 3], rtol=1e-5)
@@ -252,10 +252,10 @@ def test_mtl_highlight_does_not_bleach_the_colour() -> None:
 
 
 def test_mtl_numbers_that_cannot_be_used_are_told() -> None:
-    surface, told = surface_from_mtl({"kd": [1.5, 0.5, 0], "ks": ["spectral", "a.rfl"], "ke": [3]})
+    surface, notes = surface_from_mtl({"kd": [1.5, 0.5, 0], "ks": ["spectral", "a.rfl"], "ke": [3]})
     assert surface.base == (1.0, 0.5, 0.0)
     assert surface.emission == (3.0, 3.0, 3.0)
-    assert told == ["Kd clipped to 0 … 1", "Ks is not three numbers, replaced by 0"]
+    assert notes == ["Kd clipped to 0 … 1", "Ks is not three numbers, replaced by 0"]
 
 
 def test_mtl(tmp_path: Path) -> None:
@@ -270,16 +270,16 @@ def test_mtl(tmp_path: Path) -> None:
     assert_allclose(rows["thing_lamp"][SPECULAR], 0)
     # Scaled by one factor, so that its colour stays.
     assert_allclose(rows["thing_hot"][:6], [0.9, 0.9, 0.9, 0.1, 0.5 / 6, 0.5 / 6], rtol=1e-5)
-    told = " ".join(scene.notes)
-    assert "'hot': specular scaled down" in told
-    assert "'hot': transparency ignored" in told
+    notes = " ".join(scene.notes)
+    assert "'hot': specular scaled down" in notes
+    assert "'hot': transparency ignored" in notes
 
 
 def test_missing_mtl_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.obj").write_text(OBJ)
-    told = " ".join(load_mesh_file(tmp_path / "a.obj").notes)
-    assert "'a.mtl' is missing" in told
-    assert "3 materials are named but not defined" in told
+    notes = " ".join(load_mesh_file(tmp_path / "a.obj").notes)
+    assert "'a.mtl' is missing" in notes
+    assert "3 materials are named but not defined" in notes
 
 
 @pytest.mark.parametrize("name", ["../secret.mtl", "/etc/hosts", "https://example.com/a.mtl"])
@@ -378,14 +378,14 @@ def test_normals_of_the_file_are_kept_if_they_fit(tmp_path: Path) -> None:
     mesh = solid()
     text = trimesh.exchange.obj.export_obj(mesh, include_normals=True)
     (tmp_path / "a.obj").write_text(text)
-    kept = load_mesh_file(tmp_path / "a.obj")
-    assert_allclose(multiset(kept.normals, 3), multiset(mesh.vertex_normals[mesh.faces], 3), atol=1e-3)
+    fitting = load_mesh_file(tmp_path / "a.obj")
+    assert_allclose(multiset(fitting.normals, 3), multiset(mesh.vertex_normals[mesh.faces], 3), atol=1e-3)
     (tmp_path / "b.obj").write_text(
         "\n".join("vn 0 0 1" if line.startswith("vn") else line for line in text.split("\n"))
     )
-    anew = load_mesh_file(tmp_path / "b.obj")
-    assert ((anew.normals * flat_normals(anew.triangles)).sum(-1) > 0.8).all()
-    assert any("vertex normals ignored" in note for note in anew.notes)
+    unfitting = load_mesh_file(tmp_path / "b.obj")
+    assert ((unfitting.normals * flat_normals(unfitting.triangles)).sum(-1) > 0.8).all()
+    assert any("vertex normals ignored" in note for note in unfitting.notes)
 
 
 def test_degenerate_and_duplicate_triangles_are_counted(tmp_path: Path) -> None:

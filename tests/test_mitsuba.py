@@ -32,7 +32,7 @@ Array = npt.NDArray[np.float64]
     ("material", "expected"),
     [
         (Material((0.6, 0.3, 0.1)), (0.6, 0.3, 0.1)),
-        # A near mirror loses nothing, so the two lobes add up.
+        # At this roughness the lobe loses no light, so the two lobes add up.
         (Material((0.3, 0.2, 0.1), (0.5, 0.5, 0.5), 0.05), (0.8, 0.7, 0.6)),
         (Material((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 0.05), (1.0, 1.0, 1.0)),
     ],
@@ -146,8 +146,8 @@ def ggx_and_diffuse(rows: Array, normal: Array, to: Array, out: Array) -> Array:
         return 2 / (1 + np.sqrt(1 + squared * tangent))
 
     gloss = density * masking(cos_to) * masking(cos_out) / (4 * np.maximum(cos_to * cos_out, 1e-6))
-    both = rows[:, DIFFUSE] / np.pi + rows[:, SPECULAR] * gloss[:, None]
-    return np.where(((cos_to > 0) & (cos_out > 0))[:, None], both * np.maximum(cos_to, 0)[:, None], 0.0)
+    reflectance = rows[:, DIFFUSE] / np.pi + rows[:, SPECULAR] * gloss[:, None]
+    return np.where(((cos_to > 0) & (cos_out > 0))[:, None], reflectance * np.maximum(cos_to, 0)[:, None], 0.0)
 
 
 def traced_mean(scene: Scene, camera: Camera, samples: int, depth: int) -> Array:
@@ -191,8 +191,8 @@ def traced_mean(scene: Scene, camera: Camera, samples: int, depth: int) -> Array
         toward = corners[lamp, 0] + u[:, None] * edges[lamp, 0] + (v - u)[:, None] * edges[lamp, 1] - origin
         distance = np.linalg.norm(toward, axis=1)
         toward /= distance[:, None]
-        seen = rays.intersects_first(origin, toward) == lamp
-        facing = np.maximum(-toward @ face[lamp], 0) * area[lamp] / distance**2 * seen
+        visible = rays.intersects_first(origin, toward) == lamp
+        facing = np.maximum(-toward @ face[lamp], 0) * area[lamp] / distance**2 * visible
         light = weight * ggx_and_diffuse(rows[triangle], normal, toward, out) * facing[:, None]
         total += light.sum(axis=0) * rows[lamp, EMISSION]
         # Normal plus a point of the unit sphere is distributed as the cosine.

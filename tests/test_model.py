@@ -1,4 +1,4 @@
-"""The model against what the original program computed, and the properties that the specification names."""
+"""The model against outputs of the original program, and properties of the specification."""
 
 from __future__ import annotations
 
@@ -66,10 +66,6 @@ SMALL = ModelConfig(
 )
 
 
-def changed(config: ModelConfig, **changes: Any) -> ModelConfig:
-    return ModelConfig(**{**dict(config), **changes})
-
-
 def read_case(goldens: Path, model: str, name: str) -> tuple[dict[str, Tensor], Tensor, int]:
     """The inputs of a golden, the stored picture, and its resolution."""
     stored = np.load(goldens / model / f"{name}.npz")
@@ -93,9 +89,9 @@ def assert_same_picture(ours: Tensor, stored: Tensor) -> None:
 
 @torch.no_grad()
 def small_model(seed: int = 0, **changes: Any) -> RenderFormer:
-    """A random model whose picture is well inside ELU's linear part and varies with everything that goes in."""
+    """A random model whose picture stays in the linear part of ELU and varies with every input."""
     torch.manual_seed(seed)
-    model = RenderFormer(changed(SMALL, **changes)).eval()
+    model = RenderFormer(SMALL.replace(**changes)).eval()
     view = model.view_transformer
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -133,9 +129,6 @@ def draw(model: RenderFormer, scene: dict[str, Tensor], height: int = 16, width:
     return model(**scene, height=height, width=width)
 
 
-# --- what the original computed ---
-
-
 @pytest.mark.parametrize(("model", "name"), CASES)
 def test_model_gives_the_original_picture(goldens: Path, model: str, name: str) -> None:
     inputs, stored, resolution = read_case(goldens, model, name)
@@ -155,13 +148,13 @@ def test_every_stage_agrees_with_the_original(goldens: Path) -> None:
     stored = {k: torch.from_numpy(v) for k, v in np.load(goldens / "base_like" / "intermediates_64.npz").items()}
     model = load_model(goldens / "base_like")
     view = model.view_transformer
-    seen: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
 
     def keep_input(name: str, module: nn.Module, position: int = 0) -> None:
-        module.register_forward_pre_hook(lambda _, args: seen.__setitem__(name, args[position]))
+        module.register_forward_pre_hook(lambda _, args: captured.__setitem__(name, args[position]))
 
     def keep_output(name: str, module: nn.Module) -> None:
-        module.register_forward_hook(lambda _, args, out: seen.__setitem__(name, out))
+        module.register_forward_hook(lambda _, args, out: captured.__setitem__(name, out))
 
     keep_input("seq_in", model.transformer)
     keep_output("enc_layer_0", model.transformer.layers[0])
@@ -190,7 +183,7 @@ def test_every_stage_agrees_with_the_original(goldens: Path) -> None:
         "dec_layer_3",
         "pre_elu",
     ):
-        ours, theirs = seen[name], stored[name]
+        ours, theirs = captured[name], stored[name]
         assert ours.shape == theirs.shape, name
         if name in rows:
             ours, theirs = ours[rows[name]], theirs[rows[name]]
@@ -201,7 +194,7 @@ def test_every_stage_agrees_with_the_original(goldens: Path) -> None:
 
 @pytest.fixture(scope="module")
 def full_base(goldens: Path) -> Iterator[RenderFormer]:
-    """The released base size with the goldens' regenerated weights; all cores, for this is real work."""
+    """The released base size with the goldens' weights, on all cores because it is large."""
     folder = goldens / "full_base"
     with torch.device("meta"):
         model = RenderFormer(ModelConfig.from_dict(json.loads((folder / "config.json").read_text())))
@@ -260,9 +253,6 @@ def test_released_sizes_have_the_released_counts(changes: dict[str, Any], number
     with torch.device("meta"):
         state = RenderFormer(ModelConfig.from_dict(changes)).state_dict()
     assert (sum(t.numel() for t in state.values()), len(state)) == (numbers, tensors)
-
-
-# --- the traps ---
 
 
 def test_rendering_changes_no_input_and_twice_gives_the_same_bytes(goldens: Path) -> None:
@@ -332,9 +322,6 @@ def test_loaded_frequencies_are_used() -> None:
         model.load_state_dict(state)
 
 
-# --- attention and encodings ---
-
-
 @pytest.mark.parametrize(("queries", "keys", "width"), [(1, 1, 8), (63, 111, 54), (17, 5, 20)])
 def test_attention_agrees_with_the_formula(queries: int, keys: int, width: int) -> None:
     torch.manual_seed(0)
@@ -370,7 +357,7 @@ def test_attention_backends_that_are_not_there_are_refused(monkeypatch: pytest.M
         draw(model, small_scene())
 
 
-def test_the_attention_backend_is_the_triangle_stages() -> None:
+def test_the_attention_backend_is_for_the_triangle_stage_only() -> None:
     model = small_model()
     model.set_attention_backend("sage")
     view = [m.backend for m in model.view_transformer.modules() if isinstance(m, Attention)]
@@ -406,7 +393,7 @@ def test_rope_depends_on_differences_only() -> None:
         return rotate(q, rope(a + offset)) @ rotate(k, rope(b + offset)).transpose(-1, -2)
 
     torch.testing.assert_close(logits(shift), logits(torch.zeros(1, 1, 9)), rtol=1e-4, atol=1e-4)
-    # Beyond the 27 rotated pairs nothing changes; a rotation keeps lengths.
+    # Only the 27 rotated pairs change, and a rotation preserves lengths.
     turned = rotate(q, rope(a))
     assert torch.equal(turned[..., 27:30], q[..., 27:30])
     torch.testing.assert_close(turned.norm(dim=-1), q.norm(dim=-1))
@@ -456,9 +443,6 @@ def test_rays_pass_through_pixel_centres(height: int, width: int) -> None:
         np.testing.assert_allclose(rays[row, column].numpy(), expected, atol=2e-6)
 
 
-# --- properties of the whole ---
-
-
 @pytest.mark.parametrize("swin", [False, True])
 def test_order_of_triangles_does_not_matter(swin: bool) -> None:
     model, scene = small_model(view_transformer_use_swin_attn=swin), small_scene(count=9)
@@ -473,10 +457,10 @@ def test_padding_does_not_matter_whatever_it_holds() -> None:
     dirty = {key: tensor.clone() for key, tensor in scene.items()}
     for key in ("triangles", "texture", "vn"):
         dirty[key][1, 5:] = float("nan")
-    both = draw(model, dirty)
-    assert torch.equal(both, draw(model, scene))
+    picture = draw(model, dirty)
+    assert torch.equal(picture, draw(model, scene))
     alone = {key: tensor[1:, :5] if key not in ("c2w", "fov") else tensor[1:] for key, tensor in scene.items()}
-    torch.testing.assert_close(both[1:], draw(model, alone), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(picture[1:], draw(model, alone), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -484,8 +468,8 @@ def test_views_in_chunks_and_scenes_alone_give_the_same_pictures() -> None:
     model, scene = small_model(view_transformer_use_swin_attn=True), small_scene(batch=2, views=5)
     together = draw(model, scene, 20, 30)
     for b in range(2):
-        one = {key: tensor[b : b + 1] for key, tensor in scene.items()}
-        torch.testing.assert_close(together[b : b + 1], draw(model, one, 20, 30), rtol=1e-4, atol=1e-4)
+        single = {key: tensor[b : b + 1] for key, tensor in scene.items()}
+        torch.testing.assert_close(together[b : b + 1], draw(model, single, 20, 30), rtol=1e-4, atol=1e-4)
     encoded = model.encode(*(scene[key] for key in ("triangles", "texture", "mask", "vn")))
     for part in (slice(0, 1), slice(1, 3), slice(3, 5)):
         picture = model.view(encoded, scene["c2w"][:, part], scene["fov"][:, part], 20, 30)
@@ -510,22 +494,19 @@ def test_camera_space_is_the_world_seen_from_the_camera() -> None:
     """A model without turn_to_cam_coord, given camera-space positions and an identity camera, sees the same."""
     scene = small_scene(views=1)
     turned = small_model()
-    world = RenderFormer(changed(SMALL, turn_to_cam_coord=False)).eval()
+    world = RenderFormer(SMALL.replace(turn_to_cam_coord=False)).eval()
     world.load_state_dict(turned.state_dict())
     angle = 0.4
     scene["c2w"][0, 0, :2, :2] = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     encoded = turned.encode(*(scene[key] for key in ("triangles", "texture", "mask", "vn")))
     points = encoded.positions_world.reshape(1, -1, 3, 3).double()
     w2c = torch.linalg.inv(scene["c2w"][0, 0].double())
-    seen = (points @ w2c[:3, :3].T + w2c[:3, 3]).float().flatten(2)
-    own = Encoded(encoded.tokens, seen, encoded.mask)
-    picture = world.view(own, torch.eye(4)[None, None], scene["fov"], 16, 16)
+    positions_camera = (points @ w2c[:3, :3].T + w2c[:3, 3]).float().flatten(2)
+    encoded_camera = Encoded(encoded.tokens, positions_camera, encoded.mask)
+    picture = world.view(encoded_camera, torch.eye(4)[None, None], scene["fov"], 16, 16)
     torch.testing.assert_close(picture, turned.view(encoded, scene["c2w"], scene["fov"], 16, 16), rtol=1e-4, atol=1e-4)
     # In world space the camera's place and direction enter through the rays.
     assert (world.view(encoded, scene["c2w"], scene["fov"], 16, 16) - picture).abs().max() > 1e-2
-
-
-# --- materials ---
 
 
 @torch.no_grad()
@@ -561,7 +542,7 @@ def test_patches_of_another_size_are_refused() -> None:
 
 @torch.no_grad()
 def test_rows_follow_the_weights() -> None:
-    """The collapsed product is never older than the weights: after a step, a raw write, a load, a cast."""
+    """The cached product follows the weights: after a step, a raw write, a load, a cast."""
     model, scene = small_model(texture_encode_patch_size=4), small_scene(patch=4)
     rows = scene | {"texture": scene["texture"][..., 0, 0]}
     weight = model.texture_encoder.weight
@@ -578,14 +559,11 @@ def test_rows_follow_the_weights() -> None:
 
 def test_ldr_models_encode_and_decode_nothing() -> None:
     hdr, scene = small_model(), small_scene()
-    ldr = RenderFormer(changed(SMALL, use_ldr=True)).eval()
+    ldr = RenderFormer(SMALL.replace(use_ldr=True)).eval()
     ldr.load_state_dict(hdr.state_dict())
     encoded = scene | {"texture": scene["texture"].clone()}
     encoded["texture"][..., -3:] = torch.log10(scene["texture"][..., -3:] + 1)
     torch.testing.assert_close(10 ** draw(ldr, encoded) - 1, draw(hdr, scene))
-
-
-# --- switches ---
 
 
 @pytest.mark.parametrize(
@@ -640,8 +618,8 @@ def test_every_switch_builds_draws_and_learns(changes: dict[str, Any], there: st
 
 def test_dpt_reads_the_chosen_layers() -> None:
     last = small_model(view_transformer_n_layers=6)
-    chosen = RenderFormer(changed(last.config, dpt_out_layers=(2, 3, 4, 5))).eval()
-    other = RenderFormer(changed(last.config, dpt_out_layers=(0, 1, 2, 5))).eval()
+    chosen = RenderFormer(last.config.replace(dpt_out_layers=(2, 3, 4, 5))).eval()
+    other = RenderFormer(last.config.replace(dpt_out_layers=(0, 1, 2, 5))).eval()
     chosen.load_state_dict(last.state_dict())
     other.load_state_dict(last.state_dict())
     scene = small_scene()

@@ -1,4 +1,4 @@
-"""The steps of offline training that need no wheels: parts, and runs that come out and go back in."""
+"""Offline training without wheels: parts, and collecting and joining runs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_weights_and_runs_come_out_in_small_files_and_go_back_in(tmp_path: Path)
         assert max(sizes) <= 16_000_000
         back = tmp_path / f"back{files}"
         assert step(back, "join", str(tmp_path / "out"), "again").returncode == 0
-        found = [str(path.relative_to(back / "again")) for path in sorted((back / "again").rglob("*.safetensors"))]
-        assert found == names
+        joined = [str(path.relative_to(back / "again")) for path in sorted((back / "again").rglob("*.safetensors"))]
+        assert joined == names
         assert all((back / "again" / name).read_bytes() == content[name] for name in names)
     missing = step(tmp_path / "there", "collect", "runs/none", str(tmp_path / "out"))
     assert missing.returncode == 1
@@ -56,8 +56,8 @@ def test_parts_come_one_by_one_and_damaged_ones_are_refused(tmp_path: Path) -> N
     assert "do not fit together" in second.stderr
 
 
-def test_without_a_command_it_says_what_there_is(tmp_path: Path) -> None:
-    told = step(tmp_path)
-    assert told.returncode == 2
+def test_without_a_command_it_lists_the_commands(tmp_path: Path) -> None:
+    result = step(tmp_path)
+    assert result.returncode == 2
     for name in ("unpack", "generate", "train", "collect", "join"):
-        assert f"offline_training.sh {name}" in told.stderr
+        assert f"offline_training.sh {name}" in result.stderr

@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it loads, what the wheel holds, the floors of the house."""
+"""The package as a whole: loaded modules, contents of the wheel, floors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import renderformer
 
 ROOT = Path(__file__).parents[1]
-# Lowest first, see design.md; a module imports only from its own floor or below. training is for the CLI alone.
+# Lowest first, see CONTRIBUTING.md.
 FLOORS = {"kernels": 0, "data": 0, "renderformer": 1, "viewer": 2, "cli": 3}
 # The floors inside data/, lowest first. A module belongs to the longest name that it begins with.
 INNER_FLOORS = (
@@ -55,39 +55,39 @@ def module_of(path: Path) -> str:
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
-    """Line and dotted name of everything that a file imports, wherever the statement stands."""
-    found = []
+    """Line and dotted name of every import of a file."""
+    names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names]
+            names += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 package = module_of(path).split(".")[: -node.level]
                 base = ".".join([*package, base]).rstrip(".")
-            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
-    return found
+            names += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return names
 
 
 def test_every_floor_imports_only_from_its_own_or_below() -> None:
     wrong = []
     for path in sources():
-        own = floor_of(module_of(path))
-        assert own is not None
+        floor = floor_of(module_of(path))
+        assert floor is not None
         for line, name in imports(path):
-            other = floor_of(name)
-            # Two floors of the same height, kernels and data, know nothing of each other.
-            if other is None or other == own or FLOORS[other] < FLOORS[own]:
+            imported_floor = floor_of(name)
+            # Two floors of the same height, kernels and data, do not import each other.
+            if imported_floor is None or imported_floor == floor or FLOORS[imported_floor] < FLOORS[floor]:
                 continue
-            # The version and the lazy names are no dependency on the engine.
+            # The version is no dependency on the engine.
             if name == "renderformer.__version__":
                 continue
-            wrong.append(f"{path.relative_to(ROOT)}:{line}: {own} imports {name}")
+            wrong.append(f"{path.relative_to(ROOT)}:{line}: {floor} imports {name}")
     assert wrong == []
 
 
 def imports_inside_data() -> list[tuple[str, str]]:
-    """(module, module that it imports) for modules of data/, but for the one upward import."""
+    """(module, imported module) for modules of data/, without the one upward import."""
     files = {module_of(path).removesuffix(".__init__"): path for path in sources()}
     modules = {name: path for name, path in files.items() if name.startswith("renderformer.data.")}
     pairs = [
@@ -198,7 +198,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert loaded_by("import renderformer.cli.main") & {*HEAVY, "numpy"} == set()
     code = "import sys; sys.argv = ['renderformer', '--help']; from renderformer.cli.main import main; main()"
     program = [sys.executable, "-c", code]
-    # Once unmeasured, so that the byte code is there.
+    # The first call writes the byte code and is not measured.
     subprocess.run(program, check=True, capture_output=True)
 
     def seconds() -> float:
@@ -207,7 +207,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # It takes 0.2 s; half a second is the promise. A busy machine charges more now and then, so once is enough.
+    # It takes 0.2 s; the limit is half a second. On a busy machine one good measurement is enough.
     assert any(seconds() < 0.5 for _ in range(3))
 
 
@@ -248,15 +248,15 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    # The viewer's packages are not installed where this list is made.
+    # The list of pins is made without the viewer's packages.
     names = ("dev", "reference", "train", "cuda", "metrics", "denoise")
-    wanted = [*project["dependencies"], *(requirement for name in names for requirement in extras[name])]
+    requirements = [*project["dependencies"], *(requirement for name in names for requirement in extras[name])]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {
         canonicalize_name(name): version
         for name, _, version in (line.partition("==") for line in lines if not line.startswith("#"))
     }
-    for requirement in map(Requirement, wanted):
+    for requirement in map(Requirement, requirements):
         name = canonicalize_name(requirement.name)
         if name == "renderformer":
             continue

@@ -74,9 +74,9 @@ def test_render_and_call_are_the_same_and_deterministic(
 def test_half_precision_touches_the_triangle_stage_only(
     pipeline: RenderFormerRenderingPipeline, scene: dict[str, Tensor]
 ) -> None:
-    seen: dict[str, set[torch.dtype]] = {"triangles": set(), "view": set()}
+    dtypes: dict[str, set[torch.dtype]] = {"triangles": set(), "view": set()}
     handles = [
-        module.register_forward_hook(lambda _, args, out, stage=stage: seen[stage].add(out.dtype))
+        module.register_forward_hook(lambda _, args, out, stage=stage: dtypes[stage].add(out.dtype))
         for stage, layers in (
             ("triangles", pipeline.model.transformer.layers),
             ("view", pipeline.model.view_transformer.transformer.layers),
@@ -85,12 +85,12 @@ def test_half_precision_touches_the_triangle_stage_only(
         for module in (layer.multihead_attn.out_proj, layer.ffn.w2)
     ]
     exact = pipeline(**scene, resolution=40, torch_dtype=torch.float32)
-    assert seen == {"triangles": {torch.float32}, "view": {torch.float32}}
+    assert dtypes == {"triangles": {torch.float32}, "view": {torch.float32}}
     # A CPU has no fast float16: the default type gives the exact picture there.
     assert torch.equal(pipeline(**scene, resolution=40), exact)
-    seen["triangles"].clear()
+    dtypes["triangles"].clear()
     half = pipeline(**scene, resolution=40, torch_dtype=torch.bfloat16)
-    assert seen == {"triangles": {torch.bfloat16}, "view": {torch.float32}}
+    assert dtypes == {"triangles": {torch.bfloat16}, "view": {torch.float32}}
     assert half.dtype == torch.float32
     assert 0 < log_error(half, exact) < 0.1
     for handle in handles:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.intersection import first_hits
 from helpers.shapes import ball
 
 from renderformer.data.camera import Camera
@@ -41,15 +42,7 @@ def test_primary_hits_agree_with_brute_force() -> None:
     y, x = np.mgrid[:height, :width] + 0.5
     focal = height / 2 / np.tan(np.radians(camera.fov) / 2)
     rays = np.stack([(x - width / 2) / focal, -(y - height / 2) / focal, -np.ones_like(x)], -1) @ camera.c2w[:3, :3].T
-    a, b, c = scene.triangles.astype(np.float64).swapaxes(0, 1)
-    e1, e2 = b - a, c - a
-    p = np.cross(rays[..., None, :], e2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 1 / (p * e1).sum(-1)
-        s = camera.position - a
-        q = np.cross(s, e1)
-        u, v, t = (p * s).sum(-1) * inverse, (rays[..., None, :] * q).sum(-1) * inverse, (q * e2).sum(-1) * inverse
-    t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0), t, np.inf).min(-1)
+    t = first_hits(camera.position, rays.reshape(-1, 3), scene.triangles)[0].reshape(height, width)
     assert np.array_equal(image[..., 0] > 0, np.isfinite(t))
     hit = np.isfinite(t)
     depth = -image[..., RGB.position][..., 2]
@@ -61,7 +54,7 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     scene = ball_scene()
     small = scene.objects[2]
     middle = small.triangles.mean(axis=1)
-    # Large, so that a good part of the picture is penumbra.
+    # A large light, so much of the picture is penumbra.
     scene = scene.with_object(replace(small, triangles=middle + 5 * (small.triangles - middle), normals=None))
     camera, size, rays = scene.cameras[0], 24, 4
     surfaces = caster(scene)
@@ -72,32 +65,20 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision() -> Non
     light = scene.objects[2].triangles[0].astype(np.float64)
     start = place + 1e-3 * normal
     solid = scene.triangles[:-1].astype(np.float64)
-    seen = np.zeros(len(place))
+    visible = np.zeros(len(place))
     for point in triangle_samples(rays) @ light:
-        seen += ~crossed(start, point - start, solid)
+        visible += first_hits(start, point - start, solid)[0] >= 1
     # The form factor as a sum over small pieces of the light.
     pieces = 1024
     toward = triangle_samples(pieces).astype(np.float64) @ light - place[:, None]
     distance2 = (toward**2).sum(axis=-1)
     across = np.cross(light[1] - light[0], light[2] - light[0]) / 2
     factor = np.maximum((toward * normal[:, None]).sum(axis=-1), 0) * np.abs(toward @ across) / distance2**2
-    expected = factor.mean(axis=1) / np.pi * seen / rays * scene.materials[-1, EMISSION.start]
-    got = image[hit][:, RGB.irradiance.start]
-    assert len(got) > 150
+    expected = factor.mean(axis=1) / np.pi * visible / rays * scene.materials[-1, EMISSION.start]
+    irradiance = image[hit][:, RGB.irradiance.start]
+    assert len(irradiance) > 150
     # A shadow's border may fall on either side of a ray, which starts at another offset here.
-    assert np.isclose(got, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
-
-
-def crossed(origins: np.ndarray, directions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(S,) whether a triangle lies across each segment (Möller-Trumbore in float64)."""
-    a, e1, e2 = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    p = np.cross(directions[:, None], e2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 1 / (p * e1).sum(-1)
-        s = origins[:, None] - a
-        q = np.cross(s, e1)
-        u, v, t = (p * s).sum(-1) * inverse, (directions[:, None] * q).sum(-1) * inverse, (q * e2).sum(-1) * inverse
-    return ((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (t < 1)).any(axis=1)
+    assert np.isclose(irradiance, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
 
 
 @pytest.mark.parametrize("roughness", [0.15, 0.5, 1.0])
@@ -123,8 +104,8 @@ def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
     image = caster(scene).features(camera, 9, 9)
     assert (image[..., RGB.specular] > 0.79).all()
     # The middle ray leaves the mirror at (0, 0, 0.3) and comes down at (0, 0.3, -0.5).
-    found, _ = caster(scene).hits(np.array([[0, 0.3, 0]], np.float32), np.array([[0, 0, -1]], np.float32))
-    floor_light = caster(scene).irradiance(found, 64, np.zeros(1, np.int64))[0]
+    hits, _ = caster(scene).hits(np.array([[0, 0.3, 0]], np.float32), np.array([[0, 0, -1]], np.float32))
+    floor_light = caster(scene).irradiance(hits, 64, np.zeros(1, np.int64))[0]
     np.testing.assert_allclose(image[4, 4, RGB.reflection], 0.8 * 0.5 * floor_light, rtol=0.02)
     assert (image[..., RGB.highlight] == 0).all()
 
@@ -154,8 +135,8 @@ def test_surfaces_seen_exactly_edge_on_give_numbers_without_a_warning() -> None:
     hits = Hits(np.arange(count), np.zeros(count, np.int32), place, side, up, up)
     shiny = np.tile(Material(0.5, 0.5, 0.5).row(), (count, 1))
     with np.errstate(divide="raise", invalid="raise"):
-        _, seen = surfaces.direct(hits, 2, np.arange(count))
-        highlight, reflection = specular(surfaces, hits, shiny, seen, 4, np.arange(count))
+        _, visible = surfaces.direct(hits, 2, np.arange(count))
+        highlight, reflection = specular(surfaces, hits, shiny, visible, 4, np.arange(count))
     assert np.isfinite(highlight).all()
     assert np.isfinite(reflection).all()
 
@@ -164,11 +145,11 @@ def test_light_is_linear_in_emission() -> None:
     scene = ball_scene()
     brighter = scene.materials.copy()
     brighter[:, EMISSION] *= 4
-    one = caster(scene).features(scene.cameras[0], 24, 24)
-    four = RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
+    dim = caster(scene).features(scene.cameras[0], 24, 24)
+    bright = RayCaster(scene.triangles, scene.normals, brighter).features(scene.cameras[0], 24, 24)
     for channels in (RGB.irradiance, RGB.direct, RGB.highlight, RGB.reflection):
-        np.testing.assert_allclose(four[..., channels], 4 * one[..., channels], rtol=1e-5)
-    assert one[..., RGB.irradiance].max() > 0.1
+        np.testing.assert_allclose(bright[..., channels], 4 * dim[..., channels], rtol=1e-5)
+    assert dim[..., RGB.irradiance].max() > 0.1
 
 
 def test_triangle_light_falls_on_the_side_that_faces_the_light() -> None:
@@ -211,9 +192,9 @@ def test_the_same_light_from_a_split_triangle() -> None:
     middle = (b + c) / 2
     halves = np.array([[a, b, middle], [a, middle, c]])
     split = replace(light, triangles=halves, normals=None, materials=light.materials[0])
-    both = Scene((*scene.objects[:2], split), scene.cameras)
-    one, two = (caster(s).features(s.cameras[0], 32, 32) for s in (scene, both))
-    np.testing.assert_allclose(one[..., RGB.direct].mean(), two[..., RGB.direct].mean(), rtol=5e-3)
+    halved = Scene((*scene.objects[:2], split), scene.cameras)
+    whole, split_light = (caster(s).features(s.cameras[0], 32, 32) for s in (scene, halved))
+    np.testing.assert_allclose(whole[..., RGB.direct].mean(), split_light[..., RGB.direct].mean(), rtol=5e-3)
 
 
 def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
@@ -226,11 +207,11 @@ def test_many_small_lights_shine_like_the_large_one_they_make_up() -> None:
     down = [[grid[i + 1, j], grid[i + 1, j + 1], grid[i, j + 1]] for i in range(n) for j in range(n - i - 1)]
     many = replace(light, triangles=np.array(up + down), normals=None, materials=light.materials[0])
     assert len(many) == 256
-    one = caster(scene)
+    single = caster(scene)
     several = caster(scene.with_object(many))
     assert several.light_count == 256
     assert len(several.lights) == MAX_LIGHTS
-    a, b = (surfaces.features(scene.cameras[0], 48, 48) for surfaces in (one, several))
+    a, b = (surfaces.features(scene.cameras[0], 48, 48) for surfaces in (single, several))
     for channels in (RGB.irradiance, RGB.highlight):
         assert b[..., channels].mean() == pytest.approx(a[..., channels].mean(), rel=0.02)
 
@@ -259,7 +240,7 @@ def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
     share, true = image[..., 0], exact[..., 0]
     outline = (true > 0) & (true < 1)
     assert np.abs(share - true)[outline].mean() < 0.01
-    # Too little of these for any of 4 x 4 rays, but they shine.
+    # Too small for any of 4 x 4 rays to hit, but bright.
     barely = (true > 0.01) & (true < 0.05)
     assert barely.sum() >= 5
     assert (share[barely] > 0).all()
@@ -282,7 +263,7 @@ def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:
         (Camera.from_angles(0, 35, 1.8, fov=40),),
     )  # fmt: skip
     image = caster(scene).features(scene.cameras[0], 32, 32)
-    # Nothing is diffuse, so all that is not seen directly in the floor or the wall is seen in both.
+    # Nothing is diffuse, so light that is not reflected once is reflected by both floor and wall.
     twice = render_reference(scene, scene.cameras[0], 32, 32, spp=256, depth=4) - render_reference(
         scene, scene.cameras[0], 32, 32, spp=256, depth=2
     )

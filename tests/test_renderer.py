@@ -73,16 +73,16 @@ def test_twice_the_light_is_twice_the_picture() -> None:
     rows = light.materials.copy()
     rows[:, EMISSION] *= 8
     brighter = world.with_object(replace(light, materials=rows))
-    one, eight = engine.render(world, 32)[0].hdr, engine.render(brighter, 32)[0].hdr
-    assert one.max() > 0.1
-    np.testing.assert_allclose(eight, 8 * one, rtol=1e-4, atol=1e-5)
+    dim, bright = engine.render(world, 32)[0].hdr, engine.render(brighter, 32)[0].hdr
+    assert dim.max() > 0.1
+    np.testing.assert_allclose(bright, 8 * dim, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kept", [[0, 1], [2]])
-def test_what_no_light_reaches_is_black(kept: list[int]) -> None:
-    # Without a light, and with nothing but one: there is no mean light that radiance could be relative to.
+@pytest.mark.parametrize("indices", [[0, 1], [2]])
+def test_what_no_light_reaches_is_black(indices: list[int]) -> None:
+    # A scene without a light, and one with nothing else: no mean light to divide radiance by.
     engine, world = renderer(**SHADING), scene()
-    dark = world.replace(objects=tuple(world.objects[i] for i in kept))
+    dark = world.replace(objects=tuple(world.objects[i] for i in indices))
     assert (engine.render(dark, 32)[0].hdr == 0).all()
 
 
@@ -191,13 +191,13 @@ def test_lower_precision_of_the_triangle_stage_is_close() -> None:
 
 
 def test_progress_reports_every_stage() -> None:
-    seen: list[str] = []
-    renderer(**SHADING).render(scene(), 16, progress=lambda stage, done, total: seen.append(stage))
-    assert set(seen) == {"encode", "cast rays", "render"}
+    stages: list[str] = []
+    renderer(**SHADING).render(scene(), 16, progress=lambda stage, done, total: stages.append(stage))
+    assert set(stages) == {"encode", "cast rays", "render"}
 
 
 class Countdown:
-    """A `cancel` that says stop from the n-th time on that it is asked."""
+    """A `cancel` that stops from its n-th call on."""
 
     def __init__(self, n: int) -> None:
         self.left, self.asked = n, 0
@@ -228,9 +228,9 @@ def test_work_stops_wherever_cancel_is_asked(extension: dict[str, object]) -> No
         lambda cancel: next(engine.iterate(lit, 24, cancel=cancel)),
     )
     for stage in stages:
-        whole = Countdown(10**9)
-        stage(whole)
-        for place in range(whole.asked):
+        uncancelled = Countdown(10**9)
+        stage(uncancelled)
+        for place in range(uncancelled.asked):
             stopped = Countdown(place)
             with pytest.raises(Cancelled):
                 stage(stopped)
@@ -241,7 +241,7 @@ def test_cancel_stops_ray_casting_between_its_chunks(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("renderformer.data.rays.raycast.CHUNK", 64)
     engine, world = renderer(**SHADING), scene()
     lit, cast = engine.encode(world), Countdown(3)
-    seen: list[tuple[str, int]] = []
+    steps: list[tuple[str, int]] = []
     with pytest.raises(Cancelled):
-        engine.render(lit, 64, progress=lambda stage, done, total: seen.append((stage, done)), cancel=cast)
-    assert seen[-1] == ("cast rays", 32)
+        engine.render(lit, 64, progress=lambda stage, done, total: steps.append((stage, done)), cancel=cast)
+    assert steps[-1] == ("cast rays", 32)

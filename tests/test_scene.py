@@ -1,4 +1,4 @@
-"""Scene, Mesh, Material, Light and Camera: what they refuse, and that they cannot be changed behind their back."""
+"""Scene, Mesh, Material, Light and Camera: refusals, copies of their arrays, joining."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(make: Callable[[], object],
 
 
 def test_values_are_copied_and_locked() -> None:
-    given = TRIANGLE.copy()
-    mesh = Mesh("a", given)
-    given[:] = 7
+    source = TRIANGLE.copy()
+    mesh = Mesh("a", source)
+    source[:] = 7
     assert_allclose(mesh.triangles, TRIANGLE)
     with pytest.raises(ValueError, match="read-only"):
         mesh.triangles[0, 0, 0] = 1
@@ -86,9 +86,9 @@ def test_a_light_faces_its_target() -> None:
 
 
 def test_joined_scenes_keep_every_object_under_a_name_of_its_own() -> None:
-    one = Scene((Mesh("a", TRIANGLE), Mesh("a_2", TRIANGLE)), notes=("first",))
-    two = Scene((Mesh("a", TRIANGLE + 1),), (Camera.from_angles(),), notes=("second",))
-    both = combine([one, two])
-    assert [mesh.name for mesh in both.objects] == ["a", "a_2", "a_3"]
-    assert both.notes == ("first", "second")
-    assert len(both.cameras) == 1
+    first = Scene((Mesh("a", TRIANGLE), Mesh("a_2", TRIANGLE)), notes=("first",))
+    second = Scene((Mesh("a", TRIANGLE + 1),), (Camera.from_angles(),), notes=("second",))
+    joined = combine([first, second])
+    assert [mesh.name for mesh in joined.objects] == ["a", "a_2", "a_3"]
+    assert joined.notes == ("first", "second")
+    assert len(joined.cameras) == 1

@@ -39,7 +39,7 @@ def test_json_and_h5_of_one_scene_agree(goldens: Path) -> None:
     assert len(ours) == len(theirs)
     assert_array_equal(ours.light_triangles, theirs.light_triangles)
     assert_array_equal(ours.materials.astype(np.float16), theirs.materials.astype(np.float16))
-    # Runs of one material are the objects, but for neighbours that share theirs.
+    # Runs of one material are the objects; neighbours of one material become one object.
     assert 1 < len(theirs.objects) <= len(ours.objects)
 
 
@@ -114,7 +114,7 @@ def test_old_files_with_doubles(tmp_path: Path) -> None:
 
 
 def test_a_patch_that_is_not_zero_outside_is_kept_and_told(tmp_path: Path) -> None:
-    """The model would see those texels, so that they must not be dropped."""
+    """The model reads those texels, so they must stay."""
     mesh = Mesh("a", np.eye(3, dtype=np.float32)[None], materials=Material(0.25))
     save_scene(Scene((mesh,)), tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as file:
@@ -156,8 +156,8 @@ def test_rounding_to_half_precision_is_told(tmp_path: Path) -> None:
     triangles = np.eye(3, dtype=np.float32)[None].repeat(3, axis=0)
     rows = np.stack([Material(value).row() for value in (0.1, 0.25, 0.5)])
     rows[:, 6] = 0.5
-    told = save_scene(Scene((Mesh("a", triangles, materials=rows),)), tmp_path / "a.h5")
-    assert told[1:] == ["1 triangles with materials rounded to half precision"]
+    notes = save_scene(Scene((Mesh("a", triangles, materials=rows),)), tmp_path / "a.h5")
+    assert notes[1:] == ["1 triangles with materials rounded to half precision"]
 
 
 def test_negative_materials_are_refused(tmp_path: Path) -> None:

@@ -51,11 +51,11 @@ def test_agrees_with_the_original_converter(goldens: Path, name: str) -> None:
     assert len(triangles) == len(scene)
     start = 0
     for mesh in scene.objects:
-        own = slice(start, start + len(mesh))
+        span = slice(start, start + len(mesh))
         start += len(mesh)
-        same_triangles(mesh, triangles[own], normals[own], 2e-7, 1e-4)
+        same_triangles(mesh, triangles[span], normals[span], 2e-7, 1e-4)
         rows = mesh.materials[order(mesh.triangles)].astype(np.float16)
-        assert_array_equal(rows, texture[own][order(triangles[own]), :, 0, 0])
+        assert_array_equal(rows, texture[span][order(triangles[span]), :, 0, 0])
 
 
 def write(folder: Path, mesh: trimesh.Trimesh | str, **changes: Any) -> Path:
@@ -193,11 +193,11 @@ def smooth_and_flat_scene() -> Scene:
 
 def test_saved_scene_is_the_same_scene(tmp_path: Path) -> None:
     scene = smooth_and_flat_scene()
-    told = save_scene(scene, tmp_path / "out.json")
+    notes = save_scene(scene, tmp_path / "out.json")
     again = read_scene_json(tmp_path / "out.json")
     assert again.name == scene.name
     assert [mesh.name for mesh in again.objects] == ["ball / ü", "flat", "pipe", "pipe_1", "light"]
-    assert told == ["2 objects made from objects with several materials"]
+    assert notes == ["2 objects made from objects with several materials"]
     for name in ("ball / ü", "flat", "light"):
         before = next(mesh for mesh in scene.objects if mesh.name == name)
         after = next(mesh for mesh in again.objects if mesh.name == name)
@@ -222,11 +222,11 @@ def test_what_the_format_cannot_hold_is_counted(tmp_path: Path) -> None:
         ),
         (Camera.from_angles(name="front"), Camera.from_angles(90), Camera.from_angles(180, name="camera_2")),
     )
-    told = save_scene(scene, tmp_path / "out.json")
-    assert "80 triangles get other normals when read" in told
-    assert "80 triangles with diffuse colours rounded to 8 bits" in told
-    assert "1 textured triangles flattened to their mean material" in told
-    assert "1 names of cameras" in told
+    notes = save_scene(scene, tmp_path / "out.json")
+    assert "80 triangles get other normals when read" in notes
+    assert "80 triangles with diffuse colours rounded to 8 bits" in notes
+    assert "1 textured triangles flattened to their mean material" in notes
+    assert "1 names of cameras" in notes
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -77,7 +77,7 @@ def test_the_light_level_ignores_lights_padding_and_the_size_of_triangles() -> N
     light = torch.full((1, 5, 2), 0.25)
     mask = torch.tensor([[True, True, True, True, False]])
     emission = torch.zeros(1, 5)
-    # The light shines on itself without bound, and padding holds nonsense.
+    # The light's own irradiance is unbounded, and padding has arbitrary values.
     light[0, 3], emission[0, 3], light[0, 4] = 1e6, 1.0, -1e6
     assert monochrome.light_level(triangles, light, mask, emission).item() == pytest.approx(0.5)
     dark = torch.zeros_like(light)
@@ -101,13 +101,13 @@ def test_the_picture_is_what_is_known_plus_what_is_predicted_in_every_colour() -
     irradiance, gloss, gate = torch.rand(3, 2, 3, 1, 4, 5)
     level = torch.rand(2, 3)
     grey = monochrome.monochrome_pixels(pixels, 3)
-    got = shading.shade(grey, level.flatten(), tuple(x.flatten(0, 2) for x in (irradiance, gloss, gate)))
+    drawn = shading.shade(grey, level.flatten(), tuple(x.flatten(0, 2) for x in (irradiance, gloss, gate)))
     for colour in range(3):
         expected = known + gate[:, colour, ..., None] * pixels[..., RGB.reflection]
         indirect = pixels[..., RGB.diffuse] * irradiance[:, colour, ..., None]
         indirect = indirect + pixels[..., RGB.specular] * gloss[:, colour, ..., None]
         expected = expected + level[:, colour, None, None, None, None] * indirect
-        torch.testing.assert_close(got.unflatten(0, (2, 3, 1))[:, colour], expected[..., colour])
+        torch.testing.assert_close(drawn.unflatten(0, (2, 3, 1))[:, colour], expected[..., colour])
 
 
 def test_monochrome_rows_hold_one_colour_of_each_material() -> None:
@@ -115,8 +115,8 @@ def test_monochrome_rows_hold_one_colour_of_each_material() -> None:
     grey = monochrome.monochrome_rows(rows, 3).unflatten(0, (2, 3))
     for colour in range(3):
         for start in (0, 3, 10):
-            own = rows[..., start + colour, None].expand(-1, -1, 3)
-            torch.testing.assert_close(grey[:, colour, :, start : start + 3], own)
+            channel = rows[..., start + colour, None].expand(-1, -1, 3)
+            torch.testing.assert_close(grey[:, colour, :, start : start + 3], channel)
         torch.testing.assert_close(grey[:, colour, :, 6:10], rows[..., 6:10])
 
 
@@ -154,8 +154,8 @@ def test_coarse_values_stay_on_their_side_of_an_edge_and_on_their_rays(factor: i
         (coarse.shape[1], coarse.shape[2]),
     )  # fmt: skip
     hits = torch.nn.functional.normalize(coarse[..., MONOCHROME.position], dim=-1)
-    whole = coarse[..., 0] == 1
-    assert ((rays * hits).sum(-1)[whole] > 0.9999).all()
+    covered = coarse[..., 0] == 1
+    assert ((rays * hits).sum(-1)[covered] > 0.9999).all()
     # One value per wall: at full size it changes from one pixel to the next, though no coarse border lies there.
     value = torch.where(coarse[..., 1] > 0, 1.0, 3.0)
     fine = resampling.finer((value, value, value), coarse, pixels, factor, colours=1, views=1)[0]
@@ -174,8 +174,8 @@ def test_coarse_values_of_several_scenes_colours_and_views_are_kept_apart() -> N
     predicted = tuple(torch.rand(coarse.shape[:3], generator=generator) for _ in range(3))
     together = resampling.finer((predicted[0], predicted[1], predicted[2]), coarse, pixels, 2, colours=3, views=2)
     for i in range(len(pixels)):
-        own = (predicted[0][i : i + 1], predicted[1][i : i + 1], predicted[2][i : i + 1])
-        alone = resampling.finer(own, coarse[i : i + 1], pixels[i : i + 1], 2, colours=1, views=1)
+        single = (predicted[0][i : i + 1], predicted[1][i : i + 1], predicted[2][i : i + 1])
+        alone = resampling.finer(single, coarse[i : i + 1], pixels[i : i + 1], 2, colours=1, views=1)
         for a, b in zip(alone, together, strict=True):
             torch.testing.assert_close(a[0], b[i])
 

@@ -37,9 +37,9 @@ OPTIONS = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.model_du
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shards") / "train"
-    seen: list[tuple[str, int, int]] = []
-    assert generate(path, 3, SMALL, progress=lambda *step: seen.append(step)) == [0, 1]
-    assert seen == [("shards", 0, 2), ("shards", 1, 2), ("shards", 2, 2)]
+    steps: list[tuple[str, int, int]] = []
+    assert generate(path, 3, SMALL, progress=lambda *step: steps.append(step)) == [0, 1]
+    assert steps == [("shards", 0, 2), ("shards", 1, 2), ("shards", 2, 2)]
     return path
 
 
@@ -191,9 +191,9 @@ def test_a_reader_sees_new_shards_when_asked(tmp_path: Path) -> None:
     assert reader.scene(3).seed == 10
 
 
-def test_what_would_make_other_scenes_is_refused_in_the_same_folder(copied: Path) -> None:
+def test_another_recipe_is_refused_in_the_same_folder(copied: Path) -> None:
     with pytest.raises(InputError, match="spp is 16 there and 64 here"):
-        generate(copied, 4, Recipe(**{**SMALL.__dict__, "spp": 64}))
+        generate(copied, 4, SMALL.replace(spp=64))
     manifest = json.loads((copied / "manifest.json").read_text())
     manifest["versions"]["manifold3d"] = "1.0"
     (copied / "manifest.json").write_text(json.dumps(manifest))
@@ -407,7 +407,7 @@ def test_missing_or_unwritable_folders_are_named(tmp_path: Path) -> None:
 )
 def test_invalid_recipes_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Recipe(**{**SMALL.__dict__, **change})
+        SMALL.replace(**change)
 
 
 def test_training_and_held_out_seeds_never_meet(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.intersection import first_hits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,7 +58,7 @@ def test_note_tells_scale_and_shift() -> None:
 
 
 def test_shape_is_kept_for_meshes_far_from_the_origin() -> None:
-    """The move happens in float64 on the file's numbers: what they resolve is all there."""
+    """Meshes are moved in float64, so no resolution of the file is lost."""
     near, far = (
         stage_scene(Scene((tetrahedron(shift=shift),))) for shift in ((0.0, 0.0, 0.0), (4096.0, 8192.0, -2048.0))
     )
@@ -90,27 +91,11 @@ def test_camera_sees_object_floor_and_walls() -> None:
     t = np.tan(np.radians(camera.fov) / 2) * (np.arange(48) + 0.5 - 24) / 24
     x, y = np.meshgrid(t, t)
     directions = np.stack([x, y, -np.ones_like(x)], axis=-1).reshape(-1, 3) @ camera.c2w[:3, :3].T.astype(np.float64)
-    hit = _first_hit(scene, camera.position.astype(np.float64), directions)
-    seen = [scene.objects[scene.object_index[i]].name for i in hit[hit >= 0]]
+    _, hit = first_hits(camera.position, directions, scene.triangles)
+    names = [scene.objects[scene.object_index[i]].name for i in hit[hit >= 0]]
     for name in ("thing", "floor", "wall_back", "wall_left", "wall_right"):
-        assert seen.count(name) > 20
+        assert names.count(name) > 20
     assert (hit < 0).mean() < 0.005
-
-
-def _first_hit(scene: Scene, origin: np.ndarray[Any, Any], directions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(M,) triangle that each ray hits first, by Moeller and Trumbore's test on every triangle, or -1."""
-    tri = scene.triangles.astype(np.float64)
-    e1, e2 = tri[:, 1] - tri[:, 0], tri[:, 2] - tri[:, 0]
-    p = np.cross(directions[:, None], e2[None])
-    det = np.einsum("mnk,nk->mn", p, e1)
-    det = np.where(np.abs(det) < 1e-14, np.nan, det)
-    s = origin - tri[:, 0]
-    u = np.einsum("mnk,nk->mn", p, s) / det
-    q = np.cross(s, e1)
-    v = np.einsum("mk,nk->mn", directions, q) / det
-    t = np.einsum("nk,nk->n", q, e2)[None] / det
-    t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1e-6), t, np.inf)
-    return np.where(np.isfinite(t.min(axis=1)), t.argmin(axis=1), -1)
 
 
 def test_every_part_can_be_overridden() -> None:
@@ -324,11 +309,11 @@ def test_loading_refuses_options_that_do_not_apply() -> None:
         load_scene(KNOT, budget=100)
 
 
-@pytest.mark.parametrize(("suffix", "told"), [(".obj", True), (".ply", True), (".off", True), (".stl", False)])
-def test_formats_that_do_not_say_what_is_up_are_told_of(tmp_path: Path, suffix: str, told: bool) -> None:
+@pytest.mark.parametrize(("suffix", "noted"), [(".obj", True), (".ply", True), (".off", True), (".stl", False)])
+def test_formats_without_an_up_axis_give_a_note(tmp_path: Path, suffix: str, noted: bool) -> None:
     import trimesh
 
     path = tmp_path / f"box{suffix}"
     trimesh.creation.box().export(path)
-    assert any("--up y" in note for note in load_scene(path).notes) == told
+    assert any("--up y" in note for note in load_scene(path).notes) == noted
     assert not any("--up y" in note for note in load_scene(path, up="z").notes)

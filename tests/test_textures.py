@@ -1,4 +1,4 @@
-"""UV textures baked into patches: orientation, colour space, sampling, and what is done with large meshes."""
+"""UV textures baked into patches: orientation, colour space, sampling, large meshes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
 WHITE = Surface((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 0.0, 0.5)
-# Ours and scipy's.
+# Wrap modes of glTF and of scipy.
 WRAPS = [("repeat", "grid-wrap"), ("clamp", "nearest"), ("mirror", "reflect")]
 CORNERS = np.array([[[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]]])
 
@@ -67,13 +67,13 @@ def test_corner_order() -> None:
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), wrap=st.sampled_from(WRAPS))
 def test_lookup_agrees_with_scipy(seed: int, wrap: tuple[str, str]) -> None:
-    """Bilinear between pixel centres; scipy has the same rules for outside under other names."""
+    """Bilinear between pixel centres. scipy has the same wrap modes under other names."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (int(random.integers(1, 9)), int(random.integers(1, 9)), 3)).astype(np.uint8)
     uv = random.uniform(-3, 3, (50, 2))
-    at = np.stack([uv[:, 1] * pixels.shape[0] - 0.5, uv[:, 0] * pixels.shape[1] - 0.5])
+    points = np.stack([uv[:, 1] * pixels.shape[0] - 0.5, uv[:, 0] * pixels.shape[1] - 0.5])
     linear = srgb_to_linear(pixels / 255)
-    expected = np.stack([map_coordinates(linear[..., c], at, order=1, mode=wrap[1]) for c in range(3)], axis=-1)
+    expected = np.stack([map_coordinates(linear[..., c], points, order=1, mode=wrap[1]) for c in range(3)], axis=-1)
     picture = Picture(pixels, wrap=(wrap[0], wrap[0]))
     assert_allclose(picture.sample(uv), expected, atol=2e-5)
 
@@ -146,7 +146,7 @@ def test_textures_of_files(tmp_path: Path, suffix: str) -> None:
     scale = 0.96 if suffix == "glb" else 1.0
     for triangle, patch in zip(loaded.triangles, loaded.patches, strict=True):
         for corner, (i, j) in enumerate(((0, 0), (31, 0), (0, 31))):
-            # glTF is turned to Z up: the square stands then.
+            # glTF is turned to Z up, so the square is vertical.
             x, y = triangle[corner][0], triangle[corner][2 if suffix == "glb" else 1]
             colour = srgb_to_linear(np.array([0.1 + 0.8 * x, 0.9 - 0.8 * y, 0.2])) * scale
             assert_allclose(patch[:3, i, j], colour, atol=0.05)

@@ -89,7 +89,7 @@ QUICK = TrainingConfig(model=TINY, batch=1, views=1, precision="fp32", sample_ev
 
 @pytest.fixture(autouse=True)
 def new_process() -> None:
-    """accelerate keeps its view of the process for good; another test may want another."""
+    """accelerate stores its state per process; each test needs a new one."""
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
@@ -116,10 +116,10 @@ def test_augmented_features_are_those_of_the_augmented_scene(seed: int) -> None:
 
 def test_augmentation_draws_views_and_keeps_the_picture() -> None:
     example = example_of(box_scene())
-    one = dataset.augment(example, np.random.default_rng(3), 1)
-    assert one.hdr.shape[0] == one.c2w.shape[0] == one.pixels.shape[0] == 1
+    augmented = dataset.augment(example, np.random.default_rng(3), 1)
+    assert augmented.hdr.shape[0] == augmented.c2w.shape[0] == augmented.pixels.shape[0] == 1
     sums = np.sort(example.hdr.astype(np.float64).sum(axis=(1, 2)), axis=-1)
-    assert np.isclose(np.sort(one.hdr.astype(np.float64).sum(axis=(1, 2)))[0], sums, rtol=1e-2).all(axis=1).any()
+    assert np.isclose(np.sort(augmented.hdr.astype(np.float64).sum(axis=(1, 2)))[0], sums, rtol=1e-2).all(axis=1).any()
 
 
 def test_padding_does_not_change_a_prediction() -> None:
@@ -142,17 +142,17 @@ def test_padding_does_not_change_a_prediction() -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, small: Memory) -> None:
     data = Memory(list(small) * 3)
     config = TrainingConfig(model=TINY, steps=6, batch=2, views=1, warmup=0.3, precision="fp32", evaluate_every=3)
-    whole = loop.Trainer(config, [data], None, tmp_path / "whole")
-    assert whole.run(lambda line: None)
+    uninterrupted = loop.Trainer(config, [data], None, tmp_path / "whole")
+    assert uninterrupted.run(lambda line: None)
     first = loop.Trainer(config.replace(save_every=1), [data], None, tmp_path / "parts")
     assert not first.run(lambda line: None, until=0.0)
     assert first.step == 1
     second = loop.Trainer(config, [data], None, tmp_path / "parts")
     assert second.step == 1
     assert second.run(lambda line: None)
-    for name, value in whole.model.state_dict().items():
+    for name, value in uninterrupted.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
-    for name, value in whole.averaged_model.state_dict().items():
+    for name, value in uninterrupted.averaged_model.state_dict().items():
         assert torch.equal(value, second.averaged_model.state_dict()[name]), name
 
 
@@ -195,12 +195,12 @@ def test_the_rate_follows_the_clock_of_all_chunks(tmp_path: Path, small: Memory)
 
 def test_the_processes_of_a_step_share_its_scenes(small: Memory) -> None:
     data = Memory([replace(small[0], fov=small[0].fov + k) for k in range(6)])
-    whole = dataset.Steps([data], 0, batch=4, views=1)[1]
+    single_process = dataset.Steps([data], 0, batch=4, views=1)[1]
     parts = [dataset.Steps([data], 0, batch=4, views=1, process=i, processes=2)[1] for i in range(2)]
     for i, part in enumerate(parts):
-        assert torch.equal(part.pixels, whole.pixels[i::2])
-        assert torch.equal(part.triangles, whole.triangles[i::2])
-    # Six scenes by two: a pass shows every one of them.
+        assert torch.equal(part.pixels, single_process.pixels[i::2])
+        assert torch.equal(part.triangles, single_process.triangles[i::2])
+    # Six scenes, two a step: three steps show them all.
     pairs = dataset.Steps([data], 0, batch=2, views=1, augmented=False)
     assert len({float(fov) for step in range(3) for fov in pairs[step].fov[:, 0, 0]}) == 6
 
@@ -211,7 +211,7 @@ def test_scenes_of_like_size_share_a_batch() -> None:
     rows = [steps._rows(counts, step) for step in range(32)]
     assert sorted(np.concatenate(rows)) == list(range(256))
     assert np.mean([counts[r].max() for r in rows]) < counts.mean() + 35
-    # Not from small to large, which the optimiser would see.
+    # The order must not be from small to large, which would bias the optimiser.
     assert abs(np.corrcoef(range(32), [counts[r].mean() for r in rows])[0, 1]) < 0.5
 
 
@@ -226,7 +226,7 @@ def test_larger_pictures_join_late_with_fewer_views(tmp_path: Path, small: Memor
     assert {next(late).hdr.shape[1:4] for _ in range(8)} == {(2, 16, 16), (1, 32, 32)}
 
 
-def test_a_large_scene_is_given_as_the_renderer_gives_it() -> None:
+def test_a_large_scene_is_simplified_as_by_the_renderer() -> None:
     import trimesh
 
     ball = trimesh.creation.icosphere(3, 0.3)
@@ -237,8 +237,8 @@ def test_a_large_scene_is_given_as_the_renderer_gives_it() -> None:
     assert len(coarse) <= 100 < len(scene)
     np.testing.assert_array_equal(tokens[:, features.CORNERS].reshape(-1, 3, 3), coarse.triangles)
     np.testing.assert_array_equal(tokens[:, features.MATERIAL], coarse.materials)
-    whole = RayCaster(scene.triangles, scene.normals, scene.materials).features(scene.cameras[0], 16, 16, threads=1)
-    np.testing.assert_array_equal(pixels[0], whole.astype(np.float16))
+    full = RayCaster(scene.triangles, scene.normals, scene.materials).features(scene.cameras[0], 16, 16, threads=1)
+    np.testing.assert_array_equal(pixels[0], full.astype(np.float16))
 
 
 def write_shards(folder: Path, count: int, example: dataset.Example, seed: int = 0) -> None:
@@ -269,7 +269,7 @@ def test_inputs_are_made_once_and_read_from_disk(
     again = dataset.TrainingSet(tmp_path, token_triangles=0)
     assert len(again) == 3
     assert len(dataset.TrainingSet(tmp_path, limit=2, token_triangles=0)) == 2
-    # Other tokens are other inputs; a process that may not make them sees none.
+    # Another token budget needs other features; a process that may not make them finds none.
     with pytest.raises(InputError, match="no finished shard"):
         dataset.TrainingSet(tmp_path, workers=0, token_triangles=64)
 
@@ -281,11 +281,11 @@ def test_an_overfitted_scene_reaches_35_db_and_says_so(tmp_path: Path, small: Me
     arguments = ["train", "--config", config, "--data", tmp_path / "data", "--out", tmp_path / "run", "--overfit", "1"]
     result = CliRunner().invoke(app, [*map(str, arguments), "--threads", "1"])
     assert result.exit_code == 0, result.output
-    said = re.search(r"([\d.]+) dB on its own 1 scenes after \d+ s", result.output)
-    assert said is not None
-    assert float(said[1]) > 35
+    match = re.search(r"([\d.]+) dB on its own 1 scenes after \d+ s", result.output)
+    assert match is not None
+    assert float(match[1]) > 35
     scores = evaluate(load_model(tmp_path / "run" / "model"), dataset.TrainingSet(tmp_path / "data", token_triangles=0))
-    assert scores["psnr"].mean() == pytest.approx(float(said[1]), abs=0.3)
+    assert scores["psnr"].mean() == pytest.approx(float(match[1]), abs=0.3)
     assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == 1
 
 
@@ -332,8 +332,8 @@ def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path, small: Mem
     loop.Trainer(config, [small], None, tmp_path).run(lambda line: None)
     # As after a stop between the last row and the last state.
     state = tmp_path / "state.safetensors"
-    kept = loop.Trainer(config.replace(steps=2), [small], None, tmp_path / "two")
-    kept.run(lambda line: None)
+    earlier = loop.Trainer(config.replace(steps=2), [small], None, tmp_path / "two")
+    earlier.run(lambda line: None)
     state.write_bytes((tmp_path / "two" / "state.safetensors").read_bytes())
     loop.Trainer(config, [small], small, tmp_path).run(lambda line: None)
     rows = read_log(tmp_path)
@@ -355,8 +355,8 @@ def test_divergence_is_told_from_noise() -> None:
     watch = loop.Watch()
     assert not any(watch.add(float(loss)) for loss in rng.lognormal(0, 0.7, 2000))
     assert not watch.doubtful
-    said = [watch.add(5.0) for _ in range(60)]
-    assert any("diverged" in line for line in said)
+    lines = [watch.add(5.0) for _ in range(60)]
+    assert any("diverged" in line for line in lines)
     assert watch.doubtful
     spike = loop.Watch()
     assert not any(spike.add(loss) for loss in [1.0] * 200 + [100.0] * 3 + [1.0] * 100)
@@ -419,7 +419,7 @@ def test_a_loss_is_least_where_the_pictures_agree(name: str) -> None:
     assert exact < near < far
 
 
-def test_a_model_of_another_configuration_is_no_start(tmp_path: Path, small: Memory) -> None:
+def test_a_model_of_another_configuration_is_refused_as_start(tmp_path: Path, small: Memory) -> None:
     init = build_model(config_from_dict({**TINY, "num_layers": 1}))
     with pytest.raises(InputError, match="num_layers 1, the configuration's `model` has 2"):
         loop.Trainer(QUICK, [small], None, tmp_path, init)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.intersection import intersections
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -58,9 +59,6 @@ def contents(scene: Scene) -> bytes:
     parts = [np.ascontiguousarray(a).tobytes() for a in (scene.triangles, scene.normals, scene.materials)]
     names = repr([(m.name, len(m)) for m in scene.objects]).encode()
     return b"".join([names, *parts, *(c.c2w.tobytes() for c in scene.cameras)])
-
-
-# Camera
 
 
 @given(moves=st.lists(st.tuples(st.sampled_from(["orbit", "pan", "dolly", "zoom"]), SMALL, SMALL), max_size=12))
@@ -166,9 +164,6 @@ def test_bookmarks_come_back_and_a_full_turn_ends_where_it_began() -> None:
         orbit.forget(first)
     with pytest.raises(InputError, match="not finite"):
         orbit.orbit(math.nan, 0)
-
-
-# Document
 
 
 def edits(document: SceneDocument) -> list[object]:
@@ -347,9 +342,9 @@ def test_lights_move_facing_their_target_and_dim_in_their_hue() -> None:
     document.set_light("light", position=(1.5, 1.5, 1.0), size=0.2)
     expected = replace(light, position=(1.5, 1.5, 1.0), size=0.2, emission=(1000, 500, 200)).mesh()
     np.testing.assert_allclose(document["light"].base.triangles, expected.triangles, atol=1e-5)
-    found = light_of(document["light"].base)
-    assert found.position == pytest.approx((1.5, 1.5, 1.0), abs=1e-5)
-    assert found.size == pytest.approx(0.2, abs=1e-5)
+    edited_light = light_of(document["light"].base)
+    assert edited_light.position == pytest.approx((1.5, 1.5, 1.0), abs=1e-5)
+    assert edited_light.size == pytest.approx(0.2, abs=1e-5)
 
 
 def test_a_large_light_moves_and_scales_as_a_whole() -> None:
@@ -383,31 +378,19 @@ def test_the_fingerprint_follows_contents_not_objects() -> None:
     assert fingerprint(scene.replace(cameras=())) == fingerprint(scene)
 
 
-# Picking
-
-
 @given(seed=st.integers(0, 1000), x=st.floats(0, 64), y=st.floats(0, 48))
 @settings(deadline=None, max_examples=40)
 def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float) -> None:
     scene = a_scene(seed)
     camera = scene.cameras[0]
     pick = Picker(scene).pick(camera, x, y, 64, 48)
-    # Moeller-Trumbore over all triangles, in float64, with the camera written out anew.
+    # A second implementation of the camera.
     scale = 2 * math.tan(math.radians(camera.fov) / 2) / 48
     direction = camera.c2w[:3, :3].astype(float) @ [(x - 32) * scale, (24 - y) * scale, -1.0]
-    corners = scene.triangles.astype(float)
-    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    p = np.cross(direction, edge2)
-    det = (edge1 * p).sum(1)
-    s = camera.position.astype(float) - corners[:, 0]
-    u = (s * p).sum(1) / det
-    q = np.cross(s, edge1)
-    v = (q @ direction) / det
-    t = (edge2 * q).sum(1) / det
-    margin = np.minimum(np.minimum(u, v), 1 - u - v)
-    candidates = np.where((margin > 0) & (t > 0), t, np.inf)
+    (t,), (weight,) = intersections(camera.position, direction[None], scene.triangles)
+    candidates = np.where((weight > 0) & (t > 0), t, np.inf)
     # On an edge, or where two surfaces meet, either answer is right.
-    if (np.abs(margin[t > 0]) < 1e-4).any():
+    if (np.abs(weight[t > 0]) < 1e-4).any():
         return
     if not np.isfinite(candidates.min()):
         assert pick is None
@@ -415,13 +398,10 @@ def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float
     nearest = int(candidates.argmin())
     assert pick is not None
     names = [mesh.name for mesh in scene.objects for _ in range(len(mesh))]
-    own = [i for mesh in scene.objects for i in range(len(mesh))]
+    triangles_of_meshes = [i for mesh in scene.objects for i in range(len(mesh))]
     if np.sort(candidates)[1] - candidates.min() > 1e-5:
-        assert (pick.name, pick.triangle) == (names[nearest], own[nearest])
+        assert (pick.name, pick.triangle) == (names[nearest], triangles_of_meshes[nearest])
     assert pick.distance == pytest.approx(candidates.min() * np.linalg.norm(direction), abs=1e-4)
-
-
-# Paths
 
 
 def test_a_path_passes_its_keys_turns_the_short_way_and_stays_between_them() -> None:
@@ -432,8 +412,8 @@ def test_a_path_passes_its_keys_turns_the_short_way_and_stays_between_them() -> 
     ]
     path = CameraPath(keys)
     for key in keys:
-        got, want = path.views([key.time])[0].camera(), key.view.camera()
-        np.testing.assert_allclose(got.c2w, want.c2w, atol=1e-5)
+        drawn, expected = path.views([key.time])[0].camera(), key.view.camera()
+        np.testing.assert_allclose(drawn.c2w, expected.c2w, atol=1e-5)
     views = path.views(np.linspace(0, 4, 200).tolist())
     azimuths = [view.azimuth for view in views]
     assert all(170 <= a <= 260 for a in azimuths)
@@ -455,9 +435,6 @@ def test_paths_that_cannot_be_drawn_say_so() -> None:
     assert len({tuple(c.position.tolist()) for c in turntable(View(), 12)}) == 12
 
 
-# Preview
-
-
 def test_the_preview_is_bright_where_the_light_is_and_nowhere_black() -> None:
     floor = Mesh("floor", [[[-2, -2, 0], [2, -2, 0], [0, 3, 0]]], materials=Material((0.8, 0.1, 0.1)).row())
     lamp = Light((1.0, -1.0, 0.8), size=0.2, emission=(150, 150, 150)).mesh()
@@ -475,9 +452,6 @@ def test_the_preview_is_bright_where_the_light_is_and_nowhere_black() -> None:
     brighter = coloured(floor, Lighting.of([floor, lamp]), "agx", 1.0)[1]
     assert (brighter.sum(axis=1) > colours.sum(axis=1)).all()
     assert coloured(lamp, Lighting.of([lamp]), "agx", 0.0)[1].min() > 0.9
-
-
-# Display
 
 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), aspect=st.floats(0.2, 5))

@@ -160,9 +160,6 @@ def test_pictures_take_the_shape_of_a_page_and_keep_their_shorter_side(panel: Pa
     assert panel.session.view_size == (128, 512)
 
 
-# Keys
-
-
 def test_every_key_asks_for_one_action_and_the_table_is_the_help() -> None:
     keys = [key.removeprefix("Ctrl ") for action in ACTIONS for key in action.keys]
     assert len(set(keys)) == len(keys)
@@ -208,9 +205,6 @@ def test_a_video_without_key_frames_is_refused_before_a_name_is_asked_for(panel:
             save.check(panel.session)
 
 
-# Pointer
-
-
 def test_the_pointer_turns_pans_zooms_picks_and_moves_the_bar(panel: Panel) -> None:
     pointer = Pointer(panel, lambda: Rect(10, 20, 200, 100))
     orbit = panel.session.orbit
@@ -236,9 +230,6 @@ def test_the_pointer_turns_pans_zooms_picks_and_moves_the_bar(panel: Panel) -> N
     pointer.drag(-500, 70, pan=False)
     assert panel.bar == 0.0
     assert orbit.view == turned
-
-
-# Dialogs and uploads
 
 
 def test_a_file_without_a_suffix_gets_the_first_and_one_that_exists_is_asked_about(tmp_path: Path) -> None:

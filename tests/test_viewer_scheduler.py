@@ -86,7 +86,7 @@ class FakeEngine:
 
 
 def stoppable(progress: Any, cancel: Any) -> Callable[[str, int, int], None]:
-    """A step of work as `Renderer` does it: asks whether to stop, then tells how far it is."""
+    """A step of work as in `Renderer`: check for cancel, then report progress."""
 
     def step(stage: str, done: int, total: int) -> None:
         if cancel is not None and cancel():
@@ -422,12 +422,12 @@ def test_a_session_draws_edits_and_gives_the_scene_back() -> None:
     engine = FakeEngine(clock)
     session = a_session(clock, engine)
     try:
-        given = session.result()
+        original = session.result()
         session.request()
         finish(session.scheduler, clock)
         first = session.frame
         assert first is not None
-        assert first.camera is given.cameras[0]
+        assert first.camera is original.cameras[0]
         # Exposure and tone map need no new inference.
         drawn = len(engine.drawn)
         engine.during_render = lambda progress, size: None
@@ -443,7 +443,7 @@ def test_a_session_draws_edits_and_gives_the_scene_back() -> None:
         assert session.undo().startswith("diffuse")
         finish(session.scheduler, clock)
         assert session.frame.scene == first.scene
-        assert session.result() is given
+        assert session.result() is original
         session.move(lambda orbit: orbit.dolly(9.0))
         assert any("held" in line for line in session.warnings())
         assert "2 triangles" in session.warnings()
@@ -455,8 +455,8 @@ def test_a_session_draws_edits_and_gives_the_scene_back() -> None:
 
 def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> None:
     session = a_session(clock := FakeClock(), FakeEngine(clock))
-    told: list[str] = []
-    session.on_done = session.on_error = told.append
+    messages: list[str] = []
+    session.on_done = session.on_error = messages.append
     going = threading.Event()
 
     def endless(progress: Any, cancel: Any) -> list[str]:
@@ -474,17 +474,17 @@ def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> N
             session.start("another", endless)
         task.cancel()
         until(lambda: session.task is None)
-        assert told.pop() == "saving a.mp4: cancelled"
+        assert messages.pop() == "saving a.mp4: cancelled"
         session.start("b", lambda progress, cancel: ["note"])
-        until(lambda: told)
-        assert told.pop() == "b: done; note"
+        until(lambda: messages)
+        assert messages.pop() == "b: done; note"
 
         def fail(progress: Any, cancel: Any) -> list[str]:
             raise OSError("disk full\nmore")
 
         session.start("c", fail)
-        until(lambda: told)
-        assert told.pop() == "c: OSError: disk full"
+        until(lambda: messages)
+        assert messages.pop() == "c: OSError: disk full"
         going.clear()
         session.start("last", endless)
         assert going.wait(STUCK)
@@ -503,7 +503,7 @@ def test_the_picture_is_late_once_it_is_old_and_of_another_camera() -> None:
         assert not session.is_late()
         frame = session.frame
         assert frame is not None
-        # A picture of an older camera is shown while it is young, and not again before one is of the camera.
+        # A picture of an older camera is shown only for a short time, then not until one of this camera is ready.
         session.scheduler.close(STUCK)
         session.move(lambda orbit: orbit.orbit(10, 0))
         session.frame = replace(frame, requested=clock.now())
@@ -546,12 +546,12 @@ def test_a_session_with_everything_hidden_says_so_and_goes_on() -> None:
     clock = FakeClock()
     engine = FakeEngine(clock)
     session = a_session(clock, engine)
-    told: list[str] = []
-    session.on_error = told.append
+    messages: list[str] = []
+    session.on_error = messages.append
     try:
         for name in ("part", "light"):
             session.edit(lambda document, name=name: document.set_visible(name, False))
-        assert "hidden" in told[-1]
+        assert "hidden" in messages[-1]
         assert any("hidden" in line for line in session.warnings())
         session.undo()
         finish(session.scheduler, clock)

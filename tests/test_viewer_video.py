@@ -68,11 +68,11 @@ def test_a_video_that_is_given_up_or_cannot_be_leaves_no_file(tmp_path: Path) ->
         write_video(tmp_path / "a.mp4", RENDERER, None, cameras, 32, progress=stop)  # type: ignore[arg-type]
     with pytest.raises(Cancelled):
         write_video(tmp_path / "a.mp4", RENDERER, None, cameras, 32, cancel=lambda: True)  # type: ignore[arg-type]
-    for name, given, message in (
+    for name, frames, message in (
         ("a.avi", cameras, "end the name in .mp4"),
         ("no/a.mp4", cameras, "does not exist"),
         ("a.mp4", [], "needs cameras"),
     ):
         with pytest.raises(InputError, match=message):
-            write_video(tmp_path / name, RENDERER, None, given, 32)  # type: ignore[arg-type]
+            write_video(tmp_path / name, RENDERER, None, frames, 32)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

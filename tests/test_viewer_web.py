@@ -42,19 +42,19 @@ def viewer() -> Iterator[Any]:
     assert not [name for name in names if name.startswith("renderformer")]
 
 
-told: list[tuple[str, ...]] = []
+notifications: list[tuple[str, ...]] = []
 
 
 def press(handle: Any, value: Any) -> None:
-    """What viser does when a person changes a control: set the value, then call back with a client."""
+    """Change a control as viser does: set the value, then call back with a client."""
     handle._impl.value = value
-    client = SimpleNamespace(add_notification=lambda *values, **options: told.append(values))
+    client = SimpleNamespace(add_notification=lambda *values, **options: notifications.append(values))
     for callback in handle._impl.update_cb:
         callback(SimpleNamespace(client=client, target=handle))
 
 
 def test_the_panel_edits_the_scene_and_shows_what_is_true_after_undo(viewer: Any) -> None:
-    told.clear()
+    notifications.clear()
     session = viewer.session
     assert session.scheduler.wait(STUCK)
     assert viewer.url.startswith("http://127.0.0.1:")
@@ -77,11 +77,11 @@ def test_the_panel_edits_the_scene_and_shows_what_is_true_after_undo(viewer: Any
     viewer._refresh()
     assert not session.document.edited
     assert viewer.controls["object roughness"].value == pytest.approx(session.document[name].material.roughness)
-    assert not told
+    assert not notifications
     press(viewer.controls["picture pixels"], "64")
     assert session.view_size == (64, 64)
     press(viewer.controls["picture view"], "difference")
-    assert "no reference picture" in told[-1][1]
+    assert "no reference picture" in notifications[-1][1]
     press(viewer.controls["picture view"], "preview")
     assert len(viewer._meshes) == len(session.document.items)
     press(viewer.controls["picture view"], "neural")
@@ -90,17 +90,17 @@ def test_the_panel_edits_the_scene_and_shows_what_is_true_after_undo(viewer: Any
 
 
 class FakePage:
-    """What a button is pressed on."""
+    """The client of a pressed button."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.told: list[str] = []
+        self.notifications: list[str] = []
 
     def send_file_download(self, name: str, content: bytes) -> None:
         self.files[name] = content
 
     def add_notification(self, title: str, line: str, **options: Any) -> None:
-        self.told.append(f"{title}: {line}")
+        self.notifications.append(f"{title}: {line}")
 
 
 def upload(viewer: Any, page: FakePage, name: str, content: bytes) -> None:
@@ -110,7 +110,7 @@ def upload(viewer: Any, page: FakePage, name: str, content: bytes) -> None:
 
 def test_what_a_page_saves_opens_again_and_undo_goes_back(viewer: Any) -> None:
     session, page = viewer.session, FakePage()
-    given = session.document.scene
+    original = session.document.scene
     viewer.panel.set_material(roughness=0.25)
     assert session.document.unsaved
     for name in ("scene.json", "scene.h5", "picture.png", "picture.exr"):
@@ -120,19 +120,19 @@ def test_what_a_page_saves_opens_again_and_undo_goes_back(viewer: Any) -> None:
     assert not session.document.unsaved
     for name in ("scene.zip", "scene.h5"):
         upload(viewer, page, name, page.files[name])
-        assert not page.told
-        assert len(session.document.scene) == len(given)
+        assert not page.notifications
+        assert len(session.document.scene) == len(original)
         assert session.document.items[0].material.roughness == pytest.approx(0.25, abs=1e-3)
     upload(viewer, page, "../../picture.png", page.files["picture.png"])
     assert viewer.controls["picture view"].value == "difference"
     for _ in range(3):
         viewer.panel.undo()
-    assert session.document.scene is given
+    assert session.document.scene is original
 
 
 def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -> None:
     session, page = viewer.session, FakePage()
-    given = session.document.scene
+    original = session.document.scene
 
     def zipped(**files: str) -> bytes:
         buffer = io.BytesIO()
@@ -151,24 +151,24 @@ def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -
     }
     for name, (content, message) in bad.items():
         upload(viewer, page, name, content)
-        assert message in page.told[-1], page.told[-1]
-        assert "renderformer-" not in page.told[-1]
-    assert len(page.told) == len(bad)
-    assert session.document.scene is given
+        assert message in page.notifications[-1], page.notifications[-1]
+        assert "renderformer-" not in page.notifications[-1]
+    assert len(page.notifications) == len(bad)
+    assert session.document.scene is original
 
 
 def test_a_video_tells_how_far_it_is_and_can_be_given_up(viewer: Any) -> None:
     session, page = viewer.session, FakePage()
     path, turntable = (next(save for save in SAVES if name in save.files) for name in ("path.mp4", "turntable.mp4"))
     viewer._with_client(lambda client: viewer._download(path, "path.mp4", client))(SimpleNamespace(client=page))
-    assert "two or more" in page.told.pop()
+    assert "two or more" in page.notifications.pop()
     viewer._download(turntable, "turntable.mp4", page)
     until(lambda: viewer._cancel.visible and viewer._progress.value > 0)
     assert "turntable.mp4" in viewer._busy.content
     session.cancel_task()
     until(lambda: session.task is None and not viewer._cancel.visible)
     assert not page.files
-    assert not page.told
+    assert not page.notifications
 
 
 def ask(port: int, **headers: str) -> int:
@@ -231,7 +231,7 @@ def test_a_library_that_cannot_be_guarded_does_not_serve(monkeypatch: pytest.Mon
     started = WebsockServer.start
 
     def start(self: Any) -> None:
-        # As a version would that serves by other means.
+        # As in a version of viser with another kind of server.
         del self._background_worker
         started(self)
 

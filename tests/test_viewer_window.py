@@ -1,4 +1,4 @@
-"""The viewer in a window: Open3D under Xvfb in a process of its own; and what is said where no window can open."""
+"""The viewer in a window: Open3D under Xvfb in a process of its own; and messages without a display."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ pointer("key", "Return", "sleep", "0.3")
 assert abs(session.orbit.view.azimuth - 12) < 1e-6, session.orbit.view
 assert window.panel.kind == "neural" and not session.orbit.bookmarks
 
-# A press while the preview shows leaves it there.
+# A press during the preview does not end it.
 window._apply("", lambda: window.panel.show("preview"))
 for turn in range(3):
     drag(*at(0.5, 0.5), (10, 0))
@@ -234,7 +234,7 @@ assert window.controls["object object"].number_of_items == len(session.document.
 pointer("key", "ctrl+z", "sleep", "0.5", "key", "ctrl+z", "sleep", "0.5")
 assert not session.document.edited
 until(shows_the_picture, "the picture before the edit is on the screen")
-# A file that cannot be read is one line, and what is open stays.
+# A file that cannot be read gives one line, and the open scene stays.
 window._guarded(window._apply)("open", lambda: window.panel.open(Path("nothing.glb")))
 assert "nothing.glb" in window.message and not session.document.edited
 
@@ -339,11 +339,11 @@ needs_a_screen = pytest.mark.skipif(
 
 
 def run(script: str, folder: Path, display: str, name: str = "script.py") -> str:
-    """What a script prints, in a process of its own on a screen of its own, of which nothing may be left."""
+    """The output of a script in a process and on a screen of its own; no process may remain."""
     file = folder / name
     file.write_text(script)
     environment = {**os.environ, "DISPLAY": display, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    done = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(file), str(folder)],
         cwd=ROOT,
         env=environment,
@@ -353,13 +353,13 @@ def run(script: str, folder: Path, display: str, name: str = "script.py") -> str
         start_new_session=True,
     )
     try:
-        output, _ = done.communicate(timeout=STUCK)
-        assert done.returncode == 0, output
+        output, _ = process.communicate(timeout=STUCK)
+        assert process.returncode == 0, output
         with pytest.raises(ProcessLookupError):
-            os.killpg(done.pid, 0)
+            os.killpg(process.pid, 0)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(done.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
     return output
 
 
@@ -397,7 +397,7 @@ def test_the_program_without_a_display_ends_with_one_line(shown: str) -> None:
     environment = {**os.environ, "DISPLAY": shown, "PYTHONPATH": str(ROOT)}
     environment.pop("WAYLAND_DISPLAY", None)
     start = "from renderformer.cli.main import main; main()"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", start, "view", "examples/assets/boxes.glb"],
         cwd=ROOT,
         env=environment,
@@ -406,12 +406,12 @@ def test_the_program_without_a_display_ends_with_one_line(shown: str) -> None:
         timeout=STUCK,
         check=False,
     )
-    assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
     assert line.startswith("error: view: ")
     assert "--web" in line
     assert "libgl1" in line
-    assert not done.stdout
+    assert not result.stdout
 
 
 def test_without_a_display_the_remedy_is_named_and_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:

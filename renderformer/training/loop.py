@@ -282,9 +282,9 @@ class Trainer:
                 state = json.loads((file.metadata() or {})["state"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise InputError(path, f"is not the state of a training ({error})", "choose another --out") from None
+            raise InputError(path, f"is not the state of a training ({error})", "choose another --output") from None
         if config_from_dict(state["config"]["model"]) != self.model.config:
-            raise InputError(self.out, "holds the state of another model", "choose another --out")
+            raise InputError(self.out, "holds the state of another model", "choose another --output")
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.averaged_model.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
         self.average.n_averaged.fill_(state["averaged"])

@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over its debugging port; for the screenshots and the tests of the viewer in a browser."""
+"""Headless Chromium for the tests and screenshots of the viewer in a browser."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Page:
         return np.asarray(iio.imread(data, extension=".png"))[..., :3]
 
     def canvas(self) -> tuple[int, int]:
-        """Width and height of what the page draws on."""
+        """Width and height of the canvas in pixels."""
         code = "JSON.stringify(document.querySelector('canvas').getBoundingClientRect())"
         box = json.loads(self.call("Runtime.evaluate", expression=code, returnByValue=True)["result"]["value"])
         return round(box["width"]), round(box["height"])
@@ -64,7 +64,7 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=buttons, clickCount=1)
 
     def drop(self, path: Path) -> None:
-        """Let go of a file over what the page draws on."""
+        """Drop a file on the canvas."""
         data = base64.b64encode(path.read_bytes()).decode()
         code = f"""
             const bytes = Uint8Array.from(atob("{data}"), letter => letter.charCodeAt(0));

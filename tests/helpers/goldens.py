@@ -1,4 +1,4 @@
-"""The original program's outputs, unpacked as it wrote them; tests/goldens/README.md lists them."""
+"""The goldens (tests/goldens/README.md) as files of the original program."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def draw_weights(case: Path) -> dict[str, Tensor]:
 
 
 def scale(key: str, unit: Numbers) -> Numbers:
-    """Numbers of zero mean and unit variance, scaled as suits the parameter of that name."""
+    """Random numbers of zero mean and unit variance, scaled for the parameter of that name."""
     if key.endswith("token") or key == "reg_tokens":
         return 0.7 * unit
     if unit.ndim == 1:
@@ -59,7 +59,7 @@ def scale(key: str, unit: Numbers) -> Numbers:
 
 
 def _uniform(key: str, shape: list[int], seed: int) -> NDArray[np.float32]:
-    """A tensor from a stream of its own, which NumPy has promised not to change."""
+    """A tensor from a stream of its own; NumPy guarantees that RandomState does not change."""
     stream = np.random.RandomState((zlib.crc32(key.encode()) ^ (seed * 2654435761)) & 0xFFFFFFFF)  # noqa: NPY002
     unit = (2 * stream.random_sample(shape) - 1) * math.sqrt(3)
     return scale(key, unit).astype(np.float32)

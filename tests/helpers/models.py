@@ -1,8 +1,8 @@
-"""Settings of models small enough to be built and trained in a test."""
+"""Settings of models that a test can build and train."""
 
 from __future__ import annotations
 
-# Both stages 64 wide, one head; a test adds its layers of the view stage and its output.
+# Both stages are 64 wide with one head. A test adds the layers of the view stage and the output.
 SMALL = {
     "latent_dim": 64,
     "num_layers": 2,

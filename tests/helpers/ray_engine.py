@@ -1,4 +1,4 @@
-"""A stand-in for a `Renderer` without a model, for the tests of the viewer: direct light by ray casting."""
+"""A `Renderer` without a model for the tests of the viewer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from renderformer.renderer import Cancelled
 
 
 class RayEngine:
-    """Draws direct light by ray casting: a picture of the scene without a model."""
+    """Draws direct light by ray casting."""
 
     name, device, precision = "rays", "cpu", "fp32"
     config = SimpleNamespace(trained=TrainedRange())
