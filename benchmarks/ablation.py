@@ -22,7 +22,7 @@ import torch
 from common import report
 from torch import Tensor, nn
 
-from renderformer.config import ShadingConfig, config_from_dict
+from renderformer.config import ShadingConfig
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.sets.shards import ShardReader
@@ -42,7 +42,7 @@ MODEL: dict[str, Any] = {
     "vertex_pe_num_freqs": 6, "rope_double_max_freq": True, "texture_encode_patch_size": 1,
     "view_transformer_latent_dim": 128, "view_transformer_ffn_hidden_dim": 320, "view_transformer_n_heads": 2,
     "view_transformer_n_layers": 3, "view_transformer_include_self_attn": False, "patch_size": 8,
-    "ray_features": "direct", "output": "shading", "token_triangles": TOKENS,
+    "token_triangles": TOKENS,
 }  # fmt: skip
 BATCH, VIEWS, RATE, WARMUP = 4, 2, 1.5e-3, 0.06
 # Irradiance, gloss and gate before their activations, at the start: an ambient light, the reflection as it is.
@@ -236,8 +236,7 @@ def unshadowed(folder: Path, count: int) -> list[Example]:
 def build(arm: Arm) -> ShadingModel:
     """The arm's model with random weights."""
     torch.manual_seed(arm.seed)
-    config = config_from_dict(MODEL | (arm.model or {}), arm.name)
-    assert isinstance(config, ShadingConfig)
+    config = ShadingConfig.from_dict(MODEL | (arm.model or {}), arm.name)
     model = ShadingModel(config)
     width, patch_size = config.view_transformer_latent_dim, config.patch_size
     if arm.head == "dpt":

@@ -28,8 +28,8 @@ from torch.nn import functional as F
 
 import renderformer as rf
 from renderformer.checkpoints import load_model
-from renderformer.kernels.attention import key_padding
-from renderformer.kernels.reference import E4M3_MAX, quantised_attention, to_e4m3
+from renderformer.kernels.backends import key_padding
+from renderformer.kernels.sage.naive import E4M3_MAX, naive_sageattn, to_e4m3
 from renderformer.model import RenderFormer, layers
 
 sys.path.append(str(ROOT / "tests"))
@@ -65,7 +65,7 @@ def emulated(qk_dtype: str, pv_accum: str, exact: Attend) -> Attend:
             masks = {"key_mask_BS": key_mask_BS, "key_lengths_B": key_lengths_B, "pair_mask_BTS": pair_mask_BTS}
             return exact(q, k, v, **masks, **rest)
         q, k, v = (x.bfloat16().float() for x in (q, k, v))
-        return quantised_attention(q, k, v, kv_lengths=lengths, qk_dtype=qk_dtype, pv_accum=pv_accum)[0]
+        return naive_sageattn(q, k, v, kv_lengths=lengths, qk_dtype=qk_dtype, pv_accum=pv_accum)
 
     return run
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: timing, a CSV row with the machine, and the command line's table."""
+"""What the benchmarks share: timing, error, a CSV row with the machine, and the command line's table."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import csv
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,6 +29,41 @@ def seconds(run: Callable[[], Any], repeats: int = 3) -> float:
         run()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def device_milliseconds(run: Callable[[], Any], repeats: int = 30) -> float:
+    """Median time of `run` on the GPU, by CUDA events after warming up; the L2 cache is cleared before each."""
+    import torch
+
+    for _ in range(5):
+        run()
+    clear = torch.empty(64 * 2**20, dtype=torch.int32, device="cuda")
+    times = []
+    for _ in range(repeats):
+        clear.zero_()
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def relative_error(ours: Tensor, exact: Tensor) -> float:
+    """Relative L1 distance."""
+    return float((ours.double() - exact).abs().sum() / exact.double().abs().sum())
+
+
+def require_gpu() -> None:
+    """End the program with one line where the quantised kernels cannot run."""
+    import torch
+
+    from renderformer.kernels.sage.device import unsupported
+
+    reason = unsupported(torch.device("cuda")) if torch.cuda.is_available() else "there is no GPU"
+    if reason:
+        sys.exit(f"error: {reason}; this benchmark needs an NVIDIA GPU")
 
 
 def machine() -> dict[str, str]:

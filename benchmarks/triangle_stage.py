@@ -22,14 +22,15 @@ from typing import Any
 from unittest import mock
 
 import torch
-from common import report
+from attention import SDPA
+from common import device_milliseconds, relative_error, report, require_gpu
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import ScalingType
 
 from renderformer.config import ModelConfig
-from renderformer.kernels.sage import unsupported
+from renderformer.kernels.sage.naive import E4M3_MAX
 from renderformer.model import layers
 from renderformer.model.layers import TriangleTransformer
 
@@ -39,17 +40,11 @@ CONFIGS = {
         latent_dim=1024, num_heads=8, dim_feedforward=4096, num_register_tokens=32, rope_double_max_freq=True
     ),
 }
-SDPA = {
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-}
 # Largest error, as a share of that of a stage without attention (which is .39 for the base model at 1024 triangles,
 # where bfloat16 costs .006 and E4M3 linears .07).
 BOUND = 1 / 3
 # Of the norms of Q and K: logits with a deviation of about their square.
 QK_WEIGHT = 3**0.5
-E4M3_MAX = 448.0
 
 
 @dataclass(frozen=True)
@@ -210,11 +205,7 @@ def expected_tokens(stage: TriangleTransformer, inputs: tuple[Tensor, Tensor]) -
         exact = stage(*inputs)
         with mock.patch.object(layers, "attention", lambda q, *_, **__: torch.zeros_like(q)):
             silent = stage(*inputs)
-    return exact, error(silent, exact)
-
-
-def error(ours: Tensor, exact: Tensor) -> float:
-    return float((ours.double() - exact).abs().sum() / exact.double().abs().sum())
+    return exact, relative_error(silent, exact)
 
 
 def fastest_sdpa(
@@ -255,10 +246,10 @@ def measure(
         variant = VARIANTS[label]
         with attending(variant.attention, sdpa):
             run = prepare(variant, stage, inputs, compiler)
-            distance = error(run(), exact)
+            distance = relative_error(run(), exact)
             if not distance < BOUND * silent:
-                found = f"relative error {distance:.3f}, without attention {silent:.3f}"
-                raise ValueError(f"{name}, {triangles} triangles, {label}: {found}; not reported")
+                errors = f"relative error {distance:.3f}, without attention {silent:.3f}"
+                raise ValueError(f"{name}, {triangles} triangles, {label}: {errors}; not reported")
             milliseconds = time(run)
         first = milliseconds if label == "sdpa" else first
         rows.append(
@@ -290,17 +281,13 @@ def main() -> None:
     parser.add_argument("--triangles", type=int, nargs="+", default=[1024, 4096, 8192, 16384])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
     options = parser.parse_args()
-    reason = unsupported(torch.device("cuda")) if torch.cuda.is_available() else "there is no GPU"
-    if reason is not None:
-        sys.exit(f"error: {reason}; this benchmark times the triangle stage on an NVIDIA GPU")
-    from attention import milliseconds
-
+    require_gpu()
     rows: list[dict[str, Any]] = []
     device = torch.device("cuda", torch.cuda.current_device())
     for name in options.configs:
         for triangles in options.triangles:
             try:
-                rows += measure(name, CONFIGS[name], triangles, device, milliseconds, options.variants)
+                rows += measure(name, CONFIGS[name], triangles, device, device_milliseconds, options.variants)
             except ValueError as wrong:
                 sys.exit(f"error: {wrong}")
     report("triangle_stage", rows)

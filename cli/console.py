@@ -10,9 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from renderformer.data.errors import InputError
 
 FAILED = 1
 # A bar that flashes by is noise.
@@ -36,28 +39,30 @@ def emit_json(result: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def describe(error: BaseException) -> str:
-    """One line for an exception: the message of an InputError as it is, others with their remedy."""
-    from renderformer.data.errors import InputError
+def explain(error: BaseException) -> InputError:
+    """Any exception as one line with a remedy; an InputError as it is."""
+    from renderformer.data.errors import InputError, one_line
 
-    first = next(iter(str(error).splitlines()), "")
     if isinstance(error, InputError):
-        return first
+        return error
+    text = one_line(str(error))[:160]
     if _out_of_memory(error):
-        return (
-            "out of memory; lower --resolution or --budget, render fewer cameras at once, or choose another --device"
-            f" ({first[:120] or 'no details'})"
-        )
+        remedy = "lower --resolution or --budget, render fewer cameras at once, or choose another --device"
+        return InputError("", "out of memory", f"{remedy} ({text or 'no details'})")
     if isinstance(error, OSError):
         # Without a name it is stdout; files are written and read by functions that name them.
-        return f"{error.filename or 'stdout'}: {error.strerror}" if error.strerror else first or type(error).__name__
+        place = error.filename or ("stdout" if error.strerror else "")
+        return InputError(place, error.strerror or text or type(error).__name__)
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("renderformer"):
-        return f"the package {error.name} is not installed; training and data need: pip install 'renderformer[train]'"
-    return f"internal error, {type(error).__name__}: {first}; set RENDERFORMER_DEBUG=1 to see where, and report it"
+        remedy = "training and data need: pip install 'renderformer[train]'"
+        return InputError("", f"the package {error.name} is not installed", remedy)
+    remedy = "set RENDERFORMER_DEBUG=1 to see where, and report it"
+    return InputError("", f"internal error, {type(error).__name__}: {text}", remedy)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    # By name, since torch need not have been loaded; its CPU allocator raises a plain RuntimeError.
+    # By name, since torch need not have been loaded. Its CPU allocator raises a plain RuntimeError, which only the
+    # text tells from others.
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and (type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "alloc" in str(error))
@@ -87,7 +92,7 @@ def run(app: Callable[[], Any]) -> None:
     except Exception as error:
         if debugging():
             raise
-        say(f"error: {describe(error)}")
+        say(f"error: {explain(error)}")
         sys.exit(FAILED)
 
 

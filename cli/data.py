@@ -14,8 +14,12 @@ from renderformer.cli import console, options
 if TYPE_CHECKING:
     from renderformer.data.sets.user_meshes import UserMesh
 
-app = typer.Typer(help="Make, import, convert and check training data.", no_args_is_help=True)
-Out = Annotated[Path, typer.Option("--out", "-o", help="The data set's folder.", show_default=False)]
+app = typer.Typer(
+    help="Make, import, convert and check training data.",
+    no_args_is_help=True,
+    context_settings=options.OUT_IS_OUTPUT,
+)
+Out = Annotated[Path, typer.Option("--output", "-o", help="The data set's folder.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.", show_default=False)]
 # A log that is not a terminal gets a line this often, in seconds.
 LOG_EVERY = 30.0
@@ -58,7 +62,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "under 1 min"
 
 
-@app.command(epilog="Example: renderformer data generate --out datasets/train --scenes 50000 --workers 2")
+@app.command(epilog="Example: renderformer data generate -o datasets/train --scenes 50000 --workers 2")
 def generate(
     out: Out,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes in all, rounded up to whole shards.", show_default=False)],
@@ -123,7 +127,7 @@ def _load_meshes(folder: Path, quiet: bool) -> list[UserMesh]:
     return usable
 
 
-@app.command("import", epilog="Example: renderformer data import downloads/scenes --out datasets/theirs")
+@app.command("import", epilog="Example: renderformer data import downloads/scenes -o datasets/theirs")
 def import_(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SRC...", help="Scene JSON or H5 files, or folders of them.")

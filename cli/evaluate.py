@@ -9,7 +9,7 @@ import typer
 
 from renderformer.cli.options import Json, Overwrite, Quiet
 
-EXAMPLES = """Examples: renderformer evaluate --data datasets/heldout --model runs/mine/model --html report.html
+EXAMPLES = """Examples: renderformer evaluate --data datasets/heldout --model runs/mine/model -o report.html
 
 renderformer evaluate --data datasets/heldout-256 --compare-mitsuba --limit 20 --goals"""
 
@@ -20,7 +20,13 @@ def evaluate(
     ],
     model: Annotated[str | None, typer.Option(help="Folder or Hub id.", show_default="the embedded one")] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Page with the tables and pictures; needs nothing but itself.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="HTML page with the tables and pictures; needs nothing but itself.",
+        ),
     ] = None,
     compare_mitsuba: Annotated[
         bool,
@@ -37,8 +43,7 @@ def evaluate(
     Needs the extra 'metrics' of the package; to compare with Mitsuba also 'reference' and 'denoise'.
     """
     from renderformer.cli import console
-    from renderformer.data.errors import InputError
-    from renderformer.data.files import check_place
+    from renderformer.cli.outputs import check_file
     from renderformer.data.sets.shards import ShardReader
     from renderformer.evaluation import report
     from renderformer.evaluation.equal_time import compare
@@ -46,9 +51,7 @@ def evaluate(
     from renderformer.renderer import Renderer
 
     if html is not None:
-        check_place(html)
-        if html.exists() and not overwrite:
-            raise InputError(html, "exists already", "give --overwrite or another name")
+        check_file(html, overwrite)
     renderer = Renderer.from_pretrained(model, device="cpu")
     measured = []
     for folder in data:

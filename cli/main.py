@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from renderformer import __version__
-from renderformer.cli import console
+from renderformer.cli import console, options
 from renderformer.cli.convert import EXAMPLES as CONVERT_EXAMPLES
 from renderformer.cli.convert import convert
 from renderformer.cli.data import app as data_app
 from renderformer.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
 from renderformer.cli.evaluate import evaluate
+from renderformer.cli.groups import expand
 from renderformer.cli.info import EXAMPLES as INFO_EXAMPLES
 from renderformer.cli.info import info
 from renderformer.cli.render import EXAMPLES as RENDER_EXAMPLES
@@ -47,12 +48,12 @@ def root(
     """A triangle mesh in, a globally lit picture out, by a transformer."""
 
 
-app.command("render", epilog=RENDER_EXAMPLES)(render)
-app.command("convert", epilog=CONVERT_EXAMPLES)(convert)
+app.command("render", epilog=RENDER_EXAMPLES)(expand(render))
+app.command("convert", epilog=CONVERT_EXAMPLES)(expand(convert))
 app.command("info", epilog=INFO_EXAMPLES)(info)
-app.command("view", epilog=VIEW_EXAMPLES)(view)
-app.command("train", epilog=TRAIN_EXAMPLES)(train)
-app.command("evaluate", epilog=EVALUATE_EXAMPLES)(evaluate)
+app.command("view", epilog=VIEW_EXAMPLES)(expand(view))
+app.command("train", epilog=TRAIN_EXAMPLES, context_settings=options.OUT_IS_OUTPUT)(train)
+app.command("evaluate", epilog=EVALUATE_EXAMPLES, context_settings=options.HTML_IS_OUTPUT)(evaluate)
 app.add_typer(data_app, name="data")
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read; a wrong value is wrong usage (exit code 2).
+"""The options of render, view and convert in groups, and how their values are read; a wrong value is wrong usage.
 
 This file is imported for `--help`, so it must not import NumPy or torch; `tests/test_cli.py` compares the choices here
 with those of the engine.
@@ -7,21 +7,31 @@ with those of the engine.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from renderformer.data.trained_range import Span, TrainedRange
+
 if TYPE_CHECKING:
+    from renderformer.cameras import CameraChoice
+    from renderformer.data.errors import InputError
     from renderformer.data.scene import Material
+    from renderformer.image import SaveSettings
 
 PICTURE, MODEL, CAMERA, OUTPUT = "Picture", "Model", "Camera", "Output"
 STAGE, TRIANGLES = "Stage (for bare meshes)", "Triangles"
 MAX_SIDE = 16384
-# Arguments of `load_scene` that apply to every file; the others belong to the stage of a bare mesh.
-SIZES = ("budget", "subdivide")
+TRAINED = TrainedRange()
+# For the context of a command: spellings that are understood and not shown.
+OUT_IS_OUTPUT = {"token_normalize_func": lambda name: "output" if name == "out" else name}
+HTML_IS_OUTPUT = {"token_normalize_func": lambda name: "output" if name == "html" else name}
 
 
 class ToneMap(enum.StrEnum):
@@ -43,7 +53,7 @@ class Precision(enum.StrEnum):
 
 
 class Attention(enum.StrEnum):
-    """Backends of `renderformer.kernels.attention`."""
+    """Backends of `renderformer.kernels.backends`."""
 
     AUTO = "auto"
     SDPA = "sdpa"
@@ -75,93 +85,240 @@ class Up(enum.StrEnum):
     Z = "z"
 
 
-StageKind = Annotated[
-    Stage | None,
-    typer.Option(
-        metavar="KIND",
-        help="What the mesh stands on: none, floor, wall, corner, box; auto is a box, for an orbit a floor.",
-        rich_help_panel=STAGE,
-        show_default="auto",
-    ),
-]
-Size = Annotated[float | None, typer.Option(metavar="UNITS", help="Largest extent, at most 1.", rich_help_panel=STAGE)]
-Rotation = Annotated[
-    float | None,
-    typer.Option(metavar="DEGREES", help="About the vertical, counter-clockwise from above.", rich_help_panel=STAGE),
-]
-UpAxis = Annotated[
-    Up | None,
-    typer.Option(
-        metavar="y|z", help="Axis that points up once the file is read.", rich_help_panel=STAGE, show_default="z"
-    ),
-]
-LightPosition = Annotated[
-    str | None,
-    typer.Option(metavar="X,Y,Z", help="Centre of the light, Z up; trained 2.1 … 2.7 away.", rich_help_panel=STAGE),
-]
-LightStrength = Annotated[
-    float | None,
-    typer.Option(
-        metavar="RADIANCE",
-        help="Of the light; 0 for none; trained on 2500 … 5000.",
-        rich_help_panel=STAGE,
-        show_default="balanced",
-    ),
-]
-LightSize = Annotated[
-    float | None,
-    typer.Option(metavar="UNITS", help="Edge of the light triangle; trained on 0.14 … 0.18.", rich_help_panel=STAGE),
-]
-MaterialText = Annotated[
-    str | None,
-    typer.Option(
-        "--material",
-        metavar="KEY=VALUE …",
-        help='For the whole mesh: "diffuse=0.8,0.1,0.1 specular=0.2 roughness=0.3".',
-        rich_help_panel=STAGE,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        metavar="N",
-        help="Random colour for each connected part; nothing else is random.",
-        rich_help_panel=STAGE,
-    ),
-]
-Budget = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Most triangles; above it the objects are simplified, and told so.",
-        rich_help_panel=TRIANGLES,
-        show_default="4096 for a mesh, no limit for a scene",
-    ),
-]
-Subdivide = Annotated[
-    bool, typer.Option("--subdivide", help="Cut large triangles into smaller ones.", rich_help_panel=TRIANGLES)
-]
+_picture, _model, _camera, _stage, _triangles, _output = (
+    functools.partial(typer.Option, rich_help_panel=panel)
+    for panel in (PICTURE, MODEL, CAMERA, STAGE, TRIANGLES, OUTPUT)
+)
+
+
+def _span(values: Span | None) -> str:
+    """A span of the trained range for a help text, such as "1.5 … 2"."""
+    return "anything" if values is None else f"{round(values[0], 2):g} … {round(values[1], 2):g}"
+
+
+Resolution = Annotated[str, _picture("--resolution", "-r", metavar="N|WxH", help="Pixels.")]
 Format = Annotated[
-    str | None,
-    typer.Option("--format", metavar="SUFFIX", help="Of an input that is - (stdin): glb, obj, ply, json …"),
+    str | None, typer.Option("--format", metavar="SUFFIX", help="Of an input that is - (stdin): glb, obj, ply, json …")
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files that exist; else they are an error.", rich_help_panel=OUTPUT)
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Only errors on stderr; no progress, notes, warnings.", rich_help_panel=OUTPUT),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="One line of JSON per input on stdout, for programs.", rich_help_panel=OUTPUT)
-]
+Overwrite = Annotated[bool, _output("--overwrite", help="Replace files that exist; else they are an error.")]
+Quiet = Annotated[bool, _output("--quiet", "-q", help="Only errors on stderr; no progress, notes, warnings.")]
+Json = Annotated[bool, _output("--json", help="One line of JSON per input on stdout, for programs.")]
+
+
+@dataclass(frozen=True)
+class StageFlags:
+    """How a file becomes a scene; the fields are arguments of `load_scene`."""
+
+    stage: Annotated[
+        Stage | None,
+        _stage(
+            metavar="KIND",
+            help="What the mesh stands on: none, floor, wall, corner, box; auto is a box, for an orbit a floor.",
+            show_default="auto",
+        ),
+    ] = None
+    size: Annotated[float | None, _stage(metavar="UNITS", help="Largest extent, at most 1.")] = None
+    rotation: Annotated[
+        float | None, _stage(metavar="DEGREES", help="About the vertical, counter-clockwise from above.")
+    ] = None
+    up: Annotated[
+        Up | None, _stage(metavar="y|z", help="Axis that points up once the file is read.", show_default="z")
+    ] = None
+    light_position: Annotated[
+        str | None,
+        _stage(metavar="X,Y,Z", help=f"Centre of the light, Z up; trained {_span(TRAINED.light_distance)} away."),
+    ] = None
+    light_strength: Annotated[
+        float | None,
+        _stage(
+            metavar="RADIANCE",
+            help=f"Of the light; 0 for none; trained on {_span(TRAINED.emission)}.",
+            show_default="balanced",
+        ),
+    ] = None
+    light_size: Annotated[
+        float | None,
+        _stage(metavar="UNITS", help=f"Edge of the light triangle; trained on {_span(TRAINED.light_edge)}."),
+    ] = None
+    material: Annotated[
+        str | None,
+        _stage(metavar="KEY=VALUE …", help='For the whole mesh: "diffuse=0.8,0.1,0.1 specular=0.2 roughness=0.3".'),
+    ] = None
+    seed: Annotated[
+        int | None, _stage(min=0, metavar="N", help="Random colour for each connected part; nothing else is random.")
+    ] = None
+    budget: Annotated[
+        int | None,
+        _triangles(
+            min=1,
+            metavar="N",
+            help="Most triangles; objects above it are simplified, and a note says so.",
+            show_default=f"{TRAINED.triangles} for a mesh, no limit for a scene",
+        ),
+    ] = None
+    subdivide: Annotated[bool, _triangles("--subdivide", help="Cut large triangles into smaller ones.")] = False
+
+    def of_mesh(self) -> dict[str, Any]:
+        """Arguments of `load_scene` that apply to bare meshes: those that were given, so that its defaults stand."""
+        given = {name: value for name, value in vars(self).items() if name not in ("budget", "subdivide")}
+        given = {name: value for name, value in given.items() if value is not None}
+        given |= {name: given[name].value for name in ("stage", "up") if name in given}
+        if self.light_position is not None:
+            given["light_position"] = read_numbers(self.light_position, "--light-position")
+        if self.material is not None:
+            given["material"] = read_material(self.material)
+        check_stage(given)
+        return given
+
+    def of_every_file(self) -> dict[str, Any]:
+        """Arguments of `load_scene` that apply to meshes and scene files, as far as they were given."""
+        return ({"budget": self.budget} if self.budget else {}) | ({"subdivide": True} if self.subdivide else {})
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """Which model, and where it runs; the fields but `model` are arguments of `Renderer.from_pretrained`."""
+
+    model: Annotated[
+        str | None,
+        _model(
+            metavar="FOLDER|ID",
+            help="Folder with config.json and model.safetensors, or a Hub id.",
+            show_default="the embedded one",
+        ),
+    ] = None
+    revision: Annotated[str | None, _model(metavar="NAME", help="Branch, tag or commit of a Hub id.")] = None
+    offline: Annotated[bool, _model("--offline", help="Use only what was downloaded before.")] = False
+    device: Annotated[str, _model(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `Renderer.from_pretrained`."""
+        given = {name: value.value if isinstance(value, enum.Enum) else value for name, value in vars(self).items()}
+        del given["model"]
+        return given
+
+
+@dataclass(frozen=True)
+class TriangleStageFlags(ModelFlags):
+    """`ModelFlags`, and the arithmetic of the triangle stage."""
+
+    precision: Annotated[Precision, _model(metavar="NAME", help="Of the triangle stage: auto, fp32, bf16 or fp16.")] = (
+        Precision.AUTO
+    )
+    attention: Annotated[
+        Attention,
+        _model(
+            metavar="NAME", help="Of the triangle stage: auto, sdpa (exact) or sage (8-bit, NVIDIA GPUs, fp16 or bf16)."
+        ),
+    ] = Attention.AUTO
+
+
+@dataclass(frozen=True)
+class PictureFlags:
+    """How pictures are drawn and saved."""
+
+    resolution: Resolution = "512"
+    tone_map: Annotated[
+        ToneMap,
+        _picture(
+            metavar="NAME", help="Of png and jpg: agx, filmic, pbr-neutral or none; exr and npy hold linear light."
+        ),
+    ] = ToneMap.AGX
+    exposure: Annotated[
+        float, _picture(min=-32, max=32, metavar="STOPS", help="+1 doubles the light, in every format.")
+    ] = 0.0
+    bit_depth: Annotated[BitDepth, _picture(metavar="8|16", help="Of png.")] = BitDepth.EIGHT
+    quality: Annotated[int, _picture(min=1, max=100, metavar="N", help="Of jpg.")] = 95
+    full_float: Annotated[bool, _picture("--full-float", help="32-bit floats in exr; else 16.")] = False
+
+    def settings(self, files: Sequence[str]) -> SaveSettings:
+        """How pictures are saved to `files`; an unknown format and an option that no file follows are wrong usage."""
+        from renderformer.data.errors import InputError
+        from renderformer.image import FORMATS, SaveSettings, check_output
+
+        if not math.isfinite(self.exposure):
+            raise wrong("is not a finite number", "--exposure")
+        settings = SaveSettings(
+            self.tone_map.value, self.exposure, int(self.bit_depth.value), self.quality, not self.full_float
+        )
+        try:
+            for file in files:
+                check_output(Path(file), settings)
+        except InputError as error:
+            raise refused(error, f"-o {error.place}") from None
+        followed = {option for file in files for option in FORMATS[Path(file).suffix.lower()].options}
+        for option, name, given in (
+            ("--bit-depth", "bit_depth", self.bit_depth != BitDepth.EIGHT),
+            ("--full-float", "half", self.full_float),
+        ):
+            if given and name not in followed:
+                suffixes = ", ".join(suffix for suffix, form in FORMATS.items() if name in form.options)
+                raise wrong(f"is for {suffixes} files, and none is written", option)
+        return settings
+
+
+@dataclass(frozen=True)
+class CameraFlags:
+    """Which cameras are rendered."""
+
+    camera: Annotated[
+        list[str] | None,
+        _camera(metavar="NAME|INDEX", help="A camera of the scene; may be repeated.", show_default="all"),
+    ] = None
+    azimuth: Annotated[
+        float | None, _camera(metavar="DEGREES", help="Counter-clockwise from above; 0 is the front.")
+    ] = None
+    elevation: Annotated[float | None, _camera(metavar="DEGREES", help="Above the horizon, -90 … 90.")] = None
+    distance: Annotated[
+        float | None, _camera(metavar="UNITS", help=f"From the middle; trained on {_span(TRAINED.camera_distance)}.")
+    ] = None
+    fov: Annotated[
+        float | None, _camera(metavar="DEGREES", help=f"Vertical angle of view; trained on {_span(TRAINED.fov)}.")
+    ] = None
+    frame: Annotated[bool, _camera("--frame", help="Fill the picture with a bare mesh.")] = False
+    orbit: Annotated[int | None, _camera(min=1, max=10_000, metavar="N", help="N pictures around the object.")] = None
+
+    def choice(self) -> CameraChoice:
+        """The cameras; names together with what makes new cameras are wrong usage."""
+        from renderformer.cameras import CameraChoice
+
+        names = ("azimuth", "elevation", "distance", "fov")
+        angles = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.camera and (angles or self.orbit):
+            raise wrong("cannot be combined with --orbit or angles, which make new cameras", "--camera")
+        check_stage(angles)
+        return CameraChoice(tuple(self.camera or ()), angles, self.orbit)
+
+
+@dataclass(frozen=True)
+class OutputFlags:
+    """What is written and printed."""
+
+    output: Annotated[
+        list[str] | None,
+        _output(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write: png, jpg, exr or npy; may be repeated. {stem}, {camera} and {index} are replaced; "
+            "-.png is stdout.",
+            show_default="{stem}.png",
+        ),
+    ] = None
+    overwrite: Overwrite = False
+    skip_existing: Annotated[bool, _output("--skip-existing", help="Leave files that exist as they are.")] = False
+    quiet: Quiet = False
+    as_json: Json = False
 
 
 def wrong(message: str, option: str) -> typer.BadParameter:
     """A usage error about one option."""
     return typer.BadParameter(message, param_hint=option)
+
+
+def refused(error: InputError, option: str) -> typer.BadParameter:
+    """The usage error for a value that the engine refused."""
+    return wrong(f"{error.problem}; {error.remedy}" if error.remedy else error.problem, option)
 
 
 def read_resolution(text: str) -> tuple[int, int]:
@@ -204,50 +361,30 @@ def read_material(text: str) -> Material:
     try:
         return Material(**values)
     except InputError as error:
-        raise wrong(str(error).removeprefix("material: "), "--material") from None
+        raise refused(error, "--material") from None
 
 
-def stage_arguments(
-    *,
-    stage: Stage | None,
-    up: Up | None,
-    light_position: str | None,
-    material: str | None,
-    **others: float | bool | None,
-) -> dict[str, Any]:
-    """Arguments for `load_scene`; only what was given, so that the engine's defaults stand."""
-    given = {
-        "stage": None if stage is None else stage.value,
-        "up": None if up is None else up.value,
-        "light_position": None if light_position is None else read_numbers(light_position, "--light-position"),
-        "material": None if material is None else read_material(material),
-        # A flag that was not given is the same as nothing.
-        **{key: value for key, value in others.items() if value is not False},
-    }
-    arguments = {key: value for key, value in given.items() if value is not None}
-    check_stage(arguments)
-    return arguments
-
-
-def check_stage(arguments: dict[str, Any]) -> None:
+def check_stage(arguments: Mapping[str, Any]) -> None:
     """Values that no stage can have are wrong usage."""
     from renderformer.data.errors import InputError
     from renderformer.data.staging import StageOptions
 
     try:
-        StageOptions.from_keywords({k: v for k, v in arguments.items() if k not in SIZES})
+        StageOptions.from_keywords(arguments)
     except InputError as error:
-        raise wrong(f"{error.problem}; {error.remedy}", "--" + error.place.replace("_", "-")) from None
+        raise refused(error, flag(error.place)) from None
 
 
-def check_suffix(text: str | None, has_stdin: bool) -> None:
+def flag(name: str) -> str:
+    """How the option for an argument of the engine is spelt."""
+    return "--" + name.replace("_", "-")
+
+
+def check_format(text: str | None, has_stdin: bool) -> None:
     """--format belongs to stdin and stdin needs it."""
     if has_stdin and not text:
         raise wrong("an input that is - needs the format of what comes, for example --format glb", "--format")
     if text and not has_stdin:
         raise wrong("applies to an input that is - (stdin); the suffix tells it for a file", "--format")
-
-
-def stem_of(source: str) -> str:
-    """What {stem} stands for."""
-    return "stdin" if source == "-" else Path(source).stem
+    if text and not re.fullmatch(r"\.?[A-Za-z0-9]{1,8}", text):
+        raise wrong(f"{text!r} is not a format such as glb", "--format")

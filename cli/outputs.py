@@ -1,4 +1,4 @@
-"""Names of output files: templates, stdout, and what is there already. Imported for `--help`: no NumPy, no torch."""
+"""Names of output files: templates, stdout, and files that exist. Imported for `--help`: no NumPy, no torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import typer
 
-from renderformer.cli.options import stem_of, wrong
+from renderformer.cli.inputs import name_of
+from renderformer.cli.options import wrong
 
 FIELDS = ("stem", "camera", "index")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".exr", ".npy")
 
 
 def is_stdout(template: str) -> bool:
@@ -29,8 +29,6 @@ def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bo
             raise wrong(f"{template}: unknown field {{{unknown[0]}}}; there are {{stem}}, {{camera}}, {{index}}", "-o")
         if template == "-":
             raise wrong("stdout needs a format; write -o -.png, -.jpg, -.exr or -.npy", "-o")
-        if Path(template).suffix.lower() not in SUFFIXES:
-            raise wrong(f"{template}: unknown picture format; end the name in {', '.join(SUFFIXES)}", "-o")
         if len(inputs) > 1 and "stem" not in fields and not is_stdout(template):
             raise wrong(f"{template}: {len(inputs)} inputs would write it; put {{stem}} into the name", "-o")
     piped = [template for template in templates if is_stdout(template)]
@@ -44,7 +42,7 @@ def expand(template: str, source: str, camera: str, index: int) -> Path:
         return Path(template)
     # A camera's name comes from the file and must not lead into another folder.
     safe = re.sub(r"[^\w.+-]+", "_", camera).strip(".") or str(index)
-    return Path(template.format(stem=stem_of(source), camera=safe, index=index))
+    return Path(template.format(stem=Path(name_of(source)).stem, camera=safe, index=index))
 
 
 def check_paths(paths: Sequence[Path], taken: set[Path], overwrite: bool, skip_existing: bool) -> None:
@@ -52,25 +50,43 @@ def check_paths(paths: Sequence[Path], taken: set[Path], overwrite: bool, skip_e
 
     Args:
         paths: of all pictures of one input.
-        taken: what earlier inputs of this call were given; `paths` are added.
+        taken: the paths of earlier inputs of this call; `paths` are added.
 
     Raises:
-        InputError: with the remedy.
+        InputError: a path that is taken, cannot be written, or exists.
+    """
+    from renderformer.data.errors import InputError
+
+    for path in paths:
+        if path in taken:
+            remedy = "put {stem}, {camera} or {index} into the name"
+            raise InputError(path, "two pictures would be written there", remedy)
+        taken.add(path)
+        if not is_stdout(str(path)):
+            check_file(path, overwrite or skip_existing, "--overwrite, --skip-existing")
+
+
+def check_file(path: Path, overwrite: bool, flags: str = "--overwrite") -> None:
+    """Fail before any work where a file could not be written, or exists and may not be replaced.
+
+    Raises:
+        InputError: with the remedy, one of the options `flags` among it.
     """
     from renderformer.data.errors import InputError
     from renderformer.data.files import check_place
 
-    for path in paths:
-        if path in taken:
-            raise InputError(
-                path, "two pictures would be written there", "put {stem}, {camera} or {index} into the name"
-            )
-        taken.add(path)
-        if is_stdout(str(path)):
-            continue
-        check_place(path)
-        if path.exists() and not (overwrite or skip_existing):
-            raise InputError(path, "exists already", "give --overwrite, --skip-existing or another name")
+    check_place(path)
+    if path.exists() and not overwrite:
+        raise InputError(path, "exists already", f"give {flags} or another name")
+
+
+def check_scene_file(path: Path, overwrite: bool, option: str) -> None:
+    """`check_file` for a scene; a suffix of no scene format is wrong usage of `option`."""
+    from renderformer.data.formats import SCENE_FORMATS
+
+    if path.suffix.lower() not in SCENE_FORMATS:
+        raise wrong(f"{path}: unknown scene format; end the name in {', '.join(SCENE_FORMATS)}", option)
+    check_file(path, overwrite)
 
 
 def write_stdout(data: bytes) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from renderformer.cli import console, options
 
-EXAMPLES = "Example: renderformer train --config configs/embedded.yaml --data datasets/train --out runs/mine"
+EXAMPLES = "Example: renderformer train --config configs/embedded.yaml --data datasets/train -o runs/mine"
 
 DATA = (
     "Folder of shards from `renderformer data generate`; may be given several times. Sets of a larger resolution than "
@@ -30,7 +30,7 @@ LOADERS = "Processes that prepare batches; by default none on a CPU, 8 on a GPU.
 def train(
     config: Annotated[Path, typer.Option(help="Training configuration (YAML), see configs/.")],
     data: Annotated[list[Path], typer.Option(help=DATA)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; a run that is there is continued.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; a run that is there is continued.")],
     held_out: Annotated[Path | None, typer.Option(help="Folder of shards that are only measured on.")] = None,
     init: Annotated[str | None, typer.Option(help="Model to start from: a folder or Hub id.")] = None,
     steps: Annotated[int | None, typer.Option(help="Override the number of steps.", min=1)] = None,

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from renderformer.cli import console, inputs, options
-from renderformer.cli.options import MODEL, OUTPUT, PICTURE
+from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli.options import OUTPUT, PICTURE
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -22,6 +22,7 @@ renderformer view bunny.glb --stage corner -o edited.json
 
 def view(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A mesh or a scene.")],
+    *,
     web: Annotated[
         bool, typer.Option("--web", help="In a browser, for machines without a display; 127.0.0.1 only.")
     ] = False,
@@ -33,83 +34,37 @@ def view(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
-    resolution: Annotated[
-        str, typer.Option("--resolution", "-r", metavar="N|WxH", help="Pixels.", rich_help_panel=PICTURE)
-    ] = "512",
+    resolution: options.Resolution = "512",
     tone_map: Annotated[
         options.ToneMap, typer.Option(metavar="NAME", help="To start with.", rich_help_panel=PICTURE)
     ] = options.ToneMap.AGX,
     exposure: Annotated[
         float, typer.Option(min=-32, max=32, metavar="STOPS", help="To start with.", rich_help_panel=PICTURE)
     ] = 0.0,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER|ID",
-            help="Folder with config.json and model.safetensors, or a Hub id.",
-            show_default="the embedded one",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a Hub id.", rich_help_panel=MODEL)
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Use only what was downloaded before.", rich_help_panel=MODEL)
-    ] = False,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL)
-    ] = "auto",
-    stage: options.StageKind = None,
-    size: options.Size = None,
-    rotation: options.Rotation = None,
-    up: options.UpAxis = None,
-    light_position: options.LightPosition = None,
-    light_strength: options.LightStrength = None,
-    light_size: options.LightSize = None,
-    material: options.MaterialText = None,
-    seed: options.Seed = None,
-    budget: options.Budget = None,
-    subdivide: options.Subdivide = False,
+    model: options.ModelFlags,
+    stage: options.StageFlags,
 ) -> None:
     """Turn the camera, edit materials and lights, and see the light change; save what you made.
 
     A window where there is a display, a browser page with --web.
     """
-    pixels = options.read_resolution(resolution)
-    arguments = options.stage_arguments(
-        stage=stage,
-        up=up,
-        size=size,
-        rotation=rotation,
-        light_position=light_position,
-        light_strength=light_strength,
-        light_size=light_size,
-        material=material,
-        seed=seed,
-        budget=budget,
-        subdivide=subdivide,
-    )
-    _check_place(output, overwrite)
-    from renderformer.data.errors import InputError
-    from renderformer.viewer.launch import view as open_viewer
-    from renderformer.viewer.launch import web_problem, window_problem
+    size, of_mesh = options.read_resolution(resolution), stage.of_mesh()
+    if output is not None:
+        outputs.check_scene_file(output, overwrite, "-o")
+    from renderformer.renderer import Renderer
+    from renderformer.viewer import launch
 
     # Before the model is loaded, which takes a while.
-    problem = web_problem() if web else window_problem()
-    if problem:
-        raise InputError("viewer", problem)
-    scene = inputs.load(source, **arguments)
+    launch.check_front_end(web)
+    scene = inputs.load(source, of_mesh=of_mesh, **stage.of_every_file())
     console.say_all("note", scene.notes)
-    from renderformer.renderer import Renderer
-
-    renderer = Renderer.from_pretrained(model, revision=revision, offline=offline, device=device)
-    edited = open_viewer(
+    renderer = Renderer.from_pretrained(model.model, **model.arguments())
+    edited = launch.view(
         scene,
         renderer,
         web=web,
         port=port,
-        resolution=pixels,
+        resolution=size,
         tone_map=tone_map.value,
         exposure=exposure,
         say=console.say,
@@ -117,16 +72,3 @@ def view(
     if output is not None:
         console.say_all("note", edited.save(output, overwrite))
         console.say(f"wrote {output}")
-
-
-def _check_place(output: Path | None, overwrite: bool) -> None:
-    if output is None:
-        return
-    from renderformer.data.errors import InputError
-    from renderformer.data.files import check_place
-
-    if output.suffix.lower() not in (".json", ".h5", ".hdf5"):
-        raise options.wrong(f"{output}: a scene is written as .json or .h5", "-o")
-    check_place(output)
-    if output.exists() and not overwrite:
-        raise InputError(output, "exists already", "give --overwrite or another name")

@@ -67,6 +67,10 @@ class Declared(BaseModel):
         except ValidationError as error:
             raise refusal(error, cls, place) from None
 
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some values changed, which is checked like a new object."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
         """Make an object of options by name, for callers that know where each option came from.
@@ -83,10 +87,6 @@ class Declared(BaseModel):
             key, problem, remedy = _finding(error, cls, null=False)
             inner = key.removeprefix(str(path[0])).lstrip(".")
             raise InputError(path[0], f"{inner} {problem}".lstrip(), remedy) from None
-
-    def replace(self, **changes: Any) -> Self:
-        """A copy with some values changed, which is checked like a new object."""
-        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
 
 def refusal(error: ValidationError, kind: type[BaseModel], place: object) -> InputError:

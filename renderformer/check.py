@@ -1,4 +1,4 @@
-"""Where a scene leaves the range that the released models were trained on (spec scenes.md), and what to do about it.
+"""Where a scene leaves the range that a model was trained on, and what to do about it.
 
 World frame: right-handed, Z up, scene units. Shapes: N triangles, L light triangles.
 """
@@ -147,13 +147,12 @@ def _check_lights(
             f"{trained.lights} and sum the pictures"
         )
     centres = lights.mean(axis=1)
+    inside = int(_inside(centres, geometry).sum())
+    if inside:
+        yield f"{inside} of {count} lights are inside the scene, trained on lights outside; move them out"
     distances = np.linalg.norm(centres, axis=1)
-    if trained.light_distance is not None:
-        inside = int(_inside(centres, geometry).sum())
-        if inside:
-            yield f"{inside} of {count} lights are inside the scene, trained on lights outside; move them out"
-        remedy = "move them there"
-        yield from _outside_range(distances, trained.light_distance, "lights stand {} from the origin", remedy)
+    remedy = "move them there"
+    yield from _outside_range(distances, trained.light_distance, "lights stand {} from the origin", remedy)
     edges = np.linalg.norm(lights - np.roll(lights, 1, axis=1), axis=2).max(axis=1)
     remedy = "resize them, or sum renders of the pieces of a large one"
     yield from _outside_range(edges, trained.light_edge, "lights have an edge of {}", remedy)

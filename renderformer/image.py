@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import struct
+import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,15 +20,12 @@ import numpy.typing as npt
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb
-from renderformer.data.errors import InputError
+from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import atomic_path
 
 # Our names for the views of the OpenColorIO configuration that simple-ocio brings (Blender's); "none" is done here.
 _OCIO_VIEWS = {"agx": "AgX", "filmic": "Filmic", "pbr-neutral": "Khronos PBR Neutral"}
 TONE_MAPS = ("none", *_OCIO_VIEWS)
-JPEG_SUFFIXES = (".jpg", ".jpeg")
-LINEAR_SUFFIXES = (".exr", ".npy")
-IMAGE_SUFFIXES = (".png", *JPEG_SUFFIXES, *LINEAR_SUFFIXES)
 # Beyond this, 2 ** exposure leaves the range of float32 for ordinary pictures.
 MAX_EXPOSURE = 32.0
 MAX_HALF = 65504.0
@@ -59,9 +57,7 @@ class Image:
         if hdr.ndim != 3 or hdr.shape[2] != 3 or hdr.size == 0:
             raise InputError("image", f"hdr has shape {hdr.shape}", "expected (height, width, 3)")
         if hdr.dtype.kind != "f":
-            raise InputError(
-                "image", f"hdr is of type {hdr.dtype}", "expected floating point (linear light, not 0 … 255)"
-            )
+            raise InputError("image", f"hdr is of type {hdr.dtype}", "expected floats (linear light, not 0 … 255)")
         # In rows of pixels: a model's picture comes in planes, and OpenEXR ignores strides.
         hdr = hdr.astype(np.float32, order="C")
         hdr.setflags(write=False)
@@ -87,14 +83,11 @@ class Image:
         Raises:
             InputError: exposure out of range, or pixels that are NaN or infinite (with their count).
         """
-        if not (math.isfinite(exposure) and abs(exposure) <= MAX_EXPOSURE):
-            raise InputError(
-                "", f"exposure is {exposure}", f"expected stops between -{MAX_EXPOSURE:g} and {MAX_EXPOSURE:g}"
-            )
+        _check_exposure(exposure)
         bad = int((~np.isfinite(self.hdr)).any(axis=2).sum())
         if bad:
             raise InputError(
-                "",
+                "image",
                 f"{bad} of {self.width * self.height} pixels are NaN or infinite",
                 "render in fp32, and check that the scene and the model fit together",
             )
@@ -114,8 +107,7 @@ class Image:
         Raises:
             InputError: an unknown tone map, exposure out of range, or pixels that are NaN or infinite.
         """
-        if tone_map not in TONE_MAPS:
-            raise InputError("", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
+        _check_tone_map(tone_map)
         # The model's decoding may undershoot zero by rounding; there is no negative light to show.
         linear = np.maximum(self.exposed(exposure), 0)
         if tone_map == "none":
@@ -155,48 +147,30 @@ class Image:
                 or pixels that are NaN or infinite.
         """
         path = Path(path)
-        check_output(path, bit_depth, quality)
         if not overwrite and path.exists():
             raise InputError(path, "exists already", "allow overwriting or choose another name")
         try:
-            if path.suffix.lower() in LINEAR_SUFFIXES:
-                pixels, notes = self._linear_pixels(exposure, half and path.suffix.lower() == ".exr")
-            else:
-                pixels, notes = self._display_pixels(tone_map, exposure, bit_depth)
+            settings = SaveSettings(tone_map, exposure, bit_depth, quality, half)
+            check_output(path, settings)
+            with atomic_path(path) as temporary:
+                notes = FORMATS[path.suffix.lower()].write(self, temporary, settings)
         except InputError as error:
-            raise error.within(path) from None
-        with atomic_path(path) as temporary:
-            _write(temporary, pixels, quality, self._exr_header(exposure))
+            raise error.at(path) from None
         return [f"{path}: {note}" for note in notes]
 
-    def _linear_pixels(self, exposure: float, half: bool) -> tuple[AnyArray, list[str]]:
-        linear = self.exposed(exposure)
-        if not half:
-            return linear, []
-        clipped = int((np.abs(linear) > MAX_HALF).any(axis=2).sum())
-        note = f"{clipped} pixels exceed {MAX_HALF:g}, the largest half float, and were clipped; write 32-bit floats"
-        return np.clip(linear, -MAX_HALF, MAX_HALF).astype(np.float16), [note] if clipped else []
+    def to_bytes(self, suffix: str, settings: SaveSettings | None = None) -> tuple[bytes, list[str]]:
+        """What `save` would write to a file that ends in `suffix`, and the lines that it would return, without a path.
 
-    def _display_pixels(self, tone_map: str, exposure: float, bit_depth: int) -> tuple[AnyArray, list[str]]:
-        levels = (1 << bit_depth) - 1
-        display = self.tone_mapped(tone_map, exposure)
-        pixels = np.rint(display * levels).astype(np.uint8 if bit_depth == 8 else np.uint16)
-        clipped = int((self.exposed(exposure) > 1).any(axis=2).sum()) if tone_map == "none" else 0
-        note = (
-            f"{clipped} of {self.width * self.height} pixels are brighter than 1 and were clipped; lower the exposure "
-            "or choose another tone map"
-        )
-        return pixels, [note] if clipped else []
-
-    def _exr_header(self, exposure: float) -> dict[str, Any]:
-        header: dict[str, Any] = {_PREFIX + key: value for key, value in self.metadata.items() if key != "exposure"}
-        # A loaded picture may carry an exposure already.
-        header["exposure"] = float(self.metadata.get("exposure", 0.0)) + float(exposure)
-        if self.camera is not None:
-            header["cameraToWorld"] = np.array(self.camera.c2w)
-            header["cameraFov"] = float(self.camera.fov)
-            header["cameraName"] = self.camera.name
-        return header
+        Raises:
+            InputError: as `save`.
+        """
+        settings = settings or SaveSettings()
+        check_output(Path(f"picture{suffix}"), settings)
+        # OpenEXR writes to a path only.
+        with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
+            path = Path(folder) / f"picture{suffix}"
+            notes = FORMATS[suffix.lower()].write(self, path, settings)
+            return path.read_bytes(), notes
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Image:
@@ -209,30 +183,80 @@ class Image:
         """
         path = Path(path)
         suffix = path.suffix.lower()
-        if suffix not in LINEAR_SUFFIXES:
-            raise InputError(path, f"cannot read linear light from {suffix!r}", "give an .exr or .npy file")
+        read = FORMATS[suffix].read if suffix in FORMATS else None
+        if read is None:
+            readable = " or ".join(LINEAR_SUFFIXES)
+            raise InputError(path, f"cannot read linear light from {suffix!r}", f"give an {readable} file")
         if not path.is_file():
             raise InputError(path, "no such file", "check the path")
         try:
-            return _read_exr(path) if suffix == ".exr" else cls(np.load(path, allow_pickle=False))
+            return read(path)
         except InputError as error:
             raise error.within(path) from None
         except (OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = one_line(str(error))[:160] or type(error).__name__
             raise InputError(path, f"cannot read the picture ({reason})", "the file is damaged") from None
 
 
-def check_output(path: Path, bit_depth: int = 8, quality: int = 95) -> None:
+@dataclass(frozen=True)
+class SaveSettings:
+    """How a picture becomes a file; the attributes are the arguments of `Image.save`.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    tone_map: str = "agx"
+    exposure: float = 0.0
+    bit_depth: int = 8
+    quality: int = 95
+    half: bool = True
+
+    def __post_init__(self) -> None:
+        _check_tone_map(self.tone_map)
+        _check_exposure(self.exposure)
+        if self.bit_depth not in (8, 16):
+            raise InputError("image", f"bit_depth is {self.bit_depth}", "expected 8 or 16")
+        if not 1 <= self.quality <= 100:
+            raise InputError("image", f"quality is {self.quality}", "expected 1 … 100")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format of pictures.
+
+    Attributes:
+        name: for messages.
+        write: writes an image to a path; returns lines that tell what the format could not hold.
+        options: the attributes of `SaveSettings` that it follows; every format follows `exposure`.
+        read: reads linear light from a path; None for a format of display values.
+    """
+
+    name: str
+    write: Callable[[Image, Path, SaveSettings], list[str]]
+    options: tuple[str, ...] = ()
+    read: Callable[[Path], Image] | None = None
+
+
+def check_output(path: Path, settings: SaveSettings) -> None:
     """Raise InputError where `Image.save` could not write to `path` whatever the picture is (costs no rendering)."""
     suffix = path.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise InputError(path, f"unknown picture format {suffix!r}", f"end the name in {', '.join(IMAGE_SUFFIXES)}")
-    if bit_depth not in (8, 16):
-        raise InputError(path, f"bit_depth is {bit_depth}", "expected 8 or 16")
-    if bit_depth == 16 and suffix in JPEG_SUFFIXES:
-        raise InputError(path, "a JPEG cannot hold 16 bits per channel", "write a .png or .exr")
-    if not 1 <= quality <= 100:
-        raise InputError(path, f"quality is {quality}", "expected 1 … 100")
+    if suffix not in FORMATS:
+        raise InputError(path, f"unknown picture format {suffix!r}", f"end the name in {', '.join(FORMATS)}")
+    form = FORMATS[suffix]
+    if settings.bit_depth == 16 and form.read is None and "bit_depth" not in form.options:
+        raise InputError(path, f"a {form.name} cannot hold 16 bits per channel", "write a .png or .exr")
+
+
+def _check_tone_map(tone_map: str) -> None:
+    if tone_map not in TONE_MAPS:
+        raise InputError("image", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
+
+
+def _check_exposure(exposure: float) -> None:
+    if not (math.isfinite(exposure) and abs(exposure) <= MAX_EXPOSURE):
+        limits = f"expected stops between {-MAX_EXPOSURE:g} and {MAX_EXPOSURE:g}"
+        raise InputError("image", f"exposure is {exposure}", limits)
 
 
 @lru_cache(maxsize=len(_OCIO_VIEWS))
@@ -242,23 +266,71 @@ def _tone_mapper(tone_map: str) -> Any:
     return ToneMapper(_OCIO_VIEWS[tone_map])
 
 
-def _write(path: Path, pixels: AnyArray, quality: int, exr_header: dict[str, Any]) -> None:
+def _linear_pixels(image: Image, exposure: float, half: bool) -> tuple[AnyArray, list[str]]:
+    """(height, width, 3) linear light as a file holds it, float16 if `half` else float32, and notes on clipping."""
+    linear = image.exposed(exposure)
+    if not half:
+        return linear, []
+    clipped = int((np.abs(linear) > MAX_HALF).any(axis=2).sum())
+    note = f"{clipped} pixels exceed {MAX_HALF:g}, the largest half float, and were clipped; write 32-bit floats"
+    return np.clip(linear, -MAX_HALF, MAX_HALF).astype(np.float16), [note] if clipped else []
+
+
+def _display_pixels(image: Image, tone_map: str, exposure: float, bit_depth: int = 8) -> tuple[AnyArray, list[str]]:
+    """(height, width, 3) display values, uint8 or for 16 bits uint16, and notes on clipping."""
+    levels = (1 << bit_depth) - 1
+    display = image.tone_mapped(tone_map, exposure)
+    pixels = np.rint(display * levels).astype(np.uint8 if bit_depth == 8 else np.uint16)
+    clipped = int((image.exposed(exposure) > 1).any(axis=2).sum()) if tone_map == "none" else 0
+    note = (
+        f"{clipped} of {image.width * image.height} pixels are brighter than 1 and were clipped; lower the exposure "
+        "or choose another tone map"
+    )
+    return pixels, [note] if clipped else []
+
+
+def _exr_header(image: Image, exposure: float) -> dict[str, Any]:
+    """Camera, metadata and exposure as attributes of an EXR file."""
+    header: dict[str, Any] = {_PREFIX + key: value for key, value in image.metadata.items() if key != "exposure"}
+    # A loaded picture may carry an exposure already.
+    header["exposure"] = float(image.metadata.get("exposure", 0.0)) + float(exposure)
+    if image.camera is not None:
+        header["cameraToWorld"] = np.array(image.camera.c2w)
+        header["cameraFov"] = float(image.camera.fov)
+        header["cameraName"] = image.camera.name
+    return header
+
+
+def _write_png(image: Image, path: Path, settings: SaveSettings) -> list[str]:
     import imageio.v3 as iio
 
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        # Given a path, NumPy would add .npy to a name in capitals.
-        with path.open("wb") as file:
-            np.save(file, pixels, allow_pickle=False)
-    elif suffix == ".exr":
-        _write_exr(path, pixels, exr_header)
-    elif pixels.dtype == np.uint16:
+    pixels, notes = _display_pixels(image, settings.tone_map, settings.exposure, settings.bit_depth)
+    if settings.bit_depth == 16:
         path.write_bytes(png16_bytes(pixels))
-    elif suffix in JPEG_SUFFIXES:
-        # Full chroma resolution: the default halves it, and saturated edges on a plain wall show that.
-        iio.imwrite(path, pixels, plugin="pillow", quality=quality, subsampling=0)
     else:
         iio.imwrite(path, pixels, plugin="pillow")
+    return notes
+
+
+def _write_jpeg(image: Image, path: Path, settings: SaveSettings) -> list[str]:
+    import imageio.v3 as iio
+
+    pixels, notes = _display_pixels(image, settings.tone_map, settings.exposure)
+    # Full chroma resolution: the default halves it, and saturated edges on a plain wall show that.
+    iio.imwrite(path, pixels, plugin="pillow", quality=settings.quality, subsampling=0)
+    return notes
+
+
+def _write_npy(image: Image, path: Path, settings: SaveSettings) -> list[str]:
+    pixels, notes = _linear_pixels(image, settings.exposure, half=False)
+    # Given a path, NumPy would add .npy to a name in capitals.
+    with path.open("wb") as file:
+        np.save(file, pixels, allow_pickle=False)
+    return notes
+
+
+def _read_npy(path: Path) -> Image:
+    return Image(np.load(path, allow_pickle=False))
 
 
 def png16_bytes(pixels: npt.NDArray[np.uint16]) -> bytes:
@@ -277,16 +349,18 @@ def png16_bytes(pixels: npt.NDArray[np.uint16]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def _write_exr(path: Path, pixels: AnyArray, header: dict[str, Any]) -> None:
+def _write_exr(image: Image, path: Path, settings: SaveSettings) -> list[str]:
     import OpenEXR
 
-    full = {**header, "compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": _BT709}
+    pixels, notes = _linear_pixels(image, settings.exposure, settings.half)
+    storage = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": _BT709}
     try:
-        with OpenEXR.File(full, {"RGB": pixels}) as file:
+        with OpenEXR.File({**_exr_header(image, settings.exposure), **storage}, {"RGB": pixels}) as file:
             file.write(str(path))
     except RuntimeError as error:
         # OpenEXR reports a full disk and the like this way; atomic_path turns an OSError into one line.
         raise OSError(str(error)) from None
+    return notes
 
 
 def _read_exr(path: Path) -> Image:
@@ -299,7 +373,7 @@ def _read_exr(path: Path) -> Image:
         elif all(name in channels for name in "RGB"):
             pixels = np.stack([channels[name].pixels for name in "RGB"], axis=-1)
         else:
-            raise InputError("", f"no R, G and B channels, only {', '.join(sorted(channels)) or 'none'}")
+            raise InputError("", f"has the channels {', '.join(sorted(channels)) or '(none)'}", "expected R, G and B")
         metadata = {key.removeprefix(_PREFIX): value for key, value in header.items() if key.startswith(_PREFIX)}
         if "exposure" in header:
             metadata["exposure"] = header["exposure"]
@@ -308,3 +382,15 @@ def _read_exr(path: Path) -> Image:
             camera = Camera(header["cameraToWorld"], header["cameraFov"], str(header.get("cameraName", "")))
         # Made inside the block, since closing the file clears the header and the channels.
         return Image(pixels, camera, metadata)
+
+
+_JPEG = Format("JPEG", _write_jpeg, ("tone_map", "quality"))
+FORMATS = {
+    ".png": Format("PNG", _write_png, ("tone_map", "bit_depth")),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".exr": Format("EXR", _write_exr, ("half",), _read_exr),
+    ".npy": Format("NPY", _write_npy, read=_read_npy),
+}
+IMAGE_SUFFIXES = tuple(FORMATS)
+LINEAR_SUFFIXES = tuple(suffix for suffix, form in FORMATS.items() if form.read is not None)

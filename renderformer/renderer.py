@@ -22,7 +22,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Scene
 from renderformer.image import Image
-from renderformer.kernels.attention import BACKENDS, auto_backend, sage_refusal
+from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
 from renderformer.model import Encoded, Model
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Renderer:
         """`render`, one picture after the other as they become ready."""
         width, height = _size(resolution)
         if not isinstance(scene, Scene | LitScene):
-            raise InputError("", f"scene is {str(scene)[:80]!r}, expected a Scene", "read a file with Scene.load")
+            raise InputError("", f"scene is {str(scene)[:80]!r}", "expected a Scene; read a file with Scene.load")
         source = scene.scene if isinstance(scene, LitScene) else scene
         views = source.cameras if cameras is None else (cameras,) if isinstance(cameras, Camera) else tuple(cameras)
         if not views:
@@ -252,8 +252,9 @@ class Renderer:
         needed = self.model.bytes_per_view(width, height)
         if self.device.type == "cpu" and needed > memory:
             raise InputError(
-                f"out of memory with {width} x {height} pixels",
-                f"they need about {needed / 2**30:.0f} GiB of {memory / 2**30:.0f}",
+                "",
+                f"out of memory with {width} x {height} pixels, which need about {needed / 2**30:.0f} GiB of "
+                f"{memory / 2**30:.0f}",
                 "use a smaller resolution",
             )
 
@@ -355,7 +356,7 @@ def _precision(name: str, device: torch.device) -> str:
 def _attention(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
     if name not in BACKENDS:
         raise InputError("", f"attention {name!r} is unknown", f"use one of {', '.join(BACKENDS)}")
-    reason = sage_refusal(device, dtype, head_dim) if name == "sage" else None
-    if reason is not None:
-        raise InputError("attention 'sage' cannot run here", reason, "use auto or sdpa")
+    reason = refusal(name, device, dtype, head_dim)
+    if reason:
+        raise InputError("", f"attention {name!r} cannot run here: {reason}", "use auto or sdpa")
     return name

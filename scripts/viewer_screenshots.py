@@ -56,8 +56,7 @@ def web(session: Session) -> None:
             until(lambda: viewer.server.get_clients())
             until(lambda: session.view_size[0] != session.view_size[1])
             for name, kind in (("web.png", "neural"), ("web_split.png", "split")):
-                viewer._kind.value = kind
-                viewer._change_kind()
+                viewer._apply(None, "view", lambda kind=kind: viewer.panel.show(kind))
                 session.scheduler.wait(300)
                 time.sleep(WEB_SECONDS)
                 import imageio.v3 as iio
@@ -89,23 +88,22 @@ def window(session: Session) -> None:
     settle()
     session.save(OUT / "reference.exr")
     for kind in ("neural", "preview", "split"):
-        shown._show(kind)
+        shown._apply("view", lambda kind=kind: shown.panel.show(kind))
         settle()
         shot(kind)
-    shown._open(OUT / "reference.exr")
-    shown._object.selected_text = session.document.items[0].name
-    shown._then_fill(lambda: shown._material(diffuse=(0.1, 0.3, 0.8)))
+    shown.panel.open(OUT / "reference.exr")
+    shown._apply("diffuse", lambda: shown.panel.set_material(diffuse=(0.1, 0.3, 0.8)))
     settle()
     shot("difference")
-    shown._show("neural")
+    shown._apply("view", lambda: shown.panel.show("neural"))
     settle()
     shot("edited")
-    shown._help()
+    shown.show_help()
     settle()
     shot("help")
     shown._end_dialog()
     session.size = 512, 512
-    shown._save(Path(tempfile.mkdtemp()) / "turn.mp4", 4.0)
+    shown.save(Path(tempfile.mkdtemp()) / "turn.mp4", 4.0)
     while (activity := session.activity()) is None or activity[1] < 0.02:
         app.run_one_tick()
     for _ in range(10):

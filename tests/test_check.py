@@ -10,10 +10,12 @@ import pytest
 from helpers import shapes
 
 from renderformer.check import check_scene
+from renderformer.config import EMBEDDED, V1
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
 from renderformer.data.scene import Light, Material, Mesh, Scene
+from renderformer.renderer import Renderer
 
 WHITE = Material((0.6, 0.6, 0.6), (0.2, 0.2, 0.2), 0.4)
 
@@ -108,3 +110,27 @@ def test_a_plane_is_not_called_open() -> None:
 def test_a_light_is_checked_when_made(values: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=f"light.*{words}"):
         Light(**values)  # type: ignore[arg-type]
+
+
+def lit_by(light: Light) -> Scene:
+    return Scene((box(), light.mesh()), (Camera.from_angles(),))
+
+
+DIM, COLOURED = Light(emission=35.0), Light(emission=(35.0, 20.0, 8.0))
+
+
+@pytest.mark.parametrize(("light", "warnings"), [(DIM, 1), (COLOURED, 2)])
+def test_a_dim_or_coloured_lamp_matters_to_the_released_models_only(light: Light, warnings: int) -> None:
+    assert len(check_scene(lit_by(light), V1)) == warnings
+    assert check_scene(lit_by(light), EMBEDDED) == []
+
+
+def test_the_embedded_models_picture_scales_exactly_with_the_lamp() -> None:
+    engine = Renderer.from_pretrained(device="cpu")
+    assert engine.check(lit_by(COLOURED)) == []
+    white = engine.render(lit_by(Light(emission=3500.0)), 64)[0].hdr
+    assert white.max() > 0.1
+    dim = engine.render(lit_by(DIM), 64)[0].hdr
+    np.testing.assert_allclose(dim, white / 100, rtol=1e-4, atol=1e-6)
+    coloured = engine.render(lit_by(COLOURED), 64)[0].hdr
+    np.testing.assert_allclose(coloured, white * np.float32([35.0, 20.0, 8.0]) / 3500, rtol=1e-4, atol=1e-6)

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from renderformer.cli import options
+from renderformer.cli.groups import expand
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
@@ -124,15 +127,20 @@ def mesh(tmp_path: Path) -> Path:
 
 
 def test_choices_are_those_of_the_engine() -> None:
-    from renderformer.cli import outputs
+    from renderformer.data.geometry.simplify import DEFAULT_BUDGET
     from renderformer.data.geometry.stages import STAGE_KINDS
 
     assert {choice.value for choice in options.ToneMap} == set(TONE_MAPS)
     assert {choice.value for choice in options.Precision} == set(PRECISIONS)
     assert {choice.value for choice in options.Attention} == set(BACKENDS)
     assert {choice.value for choice in options.Stage} == {"auto", "none", *STAGE_KINDS}
-    assert set(outputs.SUFFIXES) == set(IMAGE_SUFFIXES)
     assert options.MAX_SIDE == MAX_SIDE
+    assert options.TRAINED.triangles == DEFAULT_BUDGET
+
+
+def test_help_names_every_format_of_pictures(run: Run) -> None:
+    text = run("render", "--help").out
+    assert all(suffix.lstrip(".") in text for suffix in IMAGE_SUFFIXES if suffix != ".jpeg")
 
 
 def test_help_names_every_command_and_option_group(run: Run) -> None:
@@ -336,6 +344,7 @@ def test_the_rest_is_rendered_after_a_failure(run: Run, fake: Fake, mesh: Path) 
         (("-o", "-"), "stdout needs a format"),
         (("-o", "-.png", "--json"), "stdout takes one picture"),
         (("--format", "glb"), "applies to an input that is -"),
+        (("-", "--format", "a/b"), "'a/b' is not a format such as glb"),
         (("--overwrite", "--skip-existing"), "cannot be combined"),
         (("--camera", "0", "--orbit", "3"), "cannot be combined"),
         (("--orbit", "0"), "'--orbit'"),
@@ -343,8 +352,10 @@ def test_the_rest_is_rendered_after_a_failure(run: Run, fake: Fake, mesh: Path) 
         (("--fov", "200"), "is 200.0; expected a number from 1 to 170 "),
         (("--distance", "-1"), "is -1.0; expected"),
         (("--azimuth", "inf"), "is Infinity; expected a number"),
-        (("--bit-depth", "16", "-o", "a.jpg"), "16 bits are for a png"),
-        (("--full-float",), "is for an exr"),
+        (("--bit-depth", "16", "-o", "a.exr"), "is for .png files, and none is written"),
+        (("--full-float",), "is for .exr files, and none is written"),
+        (("--bit-depth", "16", "-o", "a.png", "-o", "a.jpg"), "a JPEG cannot hold 16 bits per channel"),
+        (("--size", "2"), "--size"),
         (("--light-position", "1,2"), "'1,2' is not 3 finite numbers"),
         (("--light-position", "1,2,nan"), "is not 3 finite numbers"),
         (("--light-strength", "-3"), "is -3.0; expected"),
@@ -475,6 +486,29 @@ def test_stdin_errors_name_stdin(run: Run, fake: Fake, monkeypatch: pytest.Monke
     assert run("render", "-").code == 2
 
 
+@pytest.mark.parametrize(("inner", "place"), [("", "stdin"), (": object 'a'", "stdin: object 'a'")])
+def test_places_inside_stdin_keep_what_follows_the_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch, inner: str, place: str
+) -> None:
+    def load_scene(path: Path, **options: Any) -> Scene:
+        raise InputError(f"{path}{inner}", "is wrong", "mend it")
+
+    monkeypatch.setattr("renderformer.data.formats.load_scene", load_scene)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    assert run("convert", "-", "--format", "glb", "-o", "a.h5").err == f"error: {place}: is wrong; mend it\n"
+
+
+def test_a_refused_argument_is_named_as_its_option(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**arguments: Any) -> None:
+        if arguments:
+            raise InputError("light_size", "is 99", "expected at most 10")
+
+    monkeypatch.setattr("renderformer.data.staging.StageOptions", refuse)
+    result = run("render", "missing.obj", "--size", "0.5", "--light-size", "99")
+    assert result.code == 2
+    assert "Invalid value for --light-size: is 99; expected at most 10" in result.err
+
+
 # A whole process with a renderer that waits, or paints grey.
 _FAKE_MAIN = """
 import sys, time
@@ -530,6 +564,17 @@ def test_convert_and_back(run: Run, scene: Path, mesh: Path) -> None:
     assert len(Scene.load("raw.h5")) == 4
     assert run("convert", mesh, "raw.h5", "--raw", "--stage", "box").code == 2
     assert run("convert", mesh, "raw.obj").code == 2
+
+
+def test_convert_names_its_output_by_option_or_position(run: Run, scene: Path) -> None:
+    assert run("convert", scene, "-o", "a.h5").code == 0
+    assert run("convert", scene, "b.h5").code == 0
+    assert Path("a.h5").is_file()
+    assert Path("b.h5").is_file()
+    both = run("convert", scene, "c.h5", "--output", "d.h5")
+    assert (both.code, "c.h5 is named as the output too" in both.err, Path("d.h5").exists()) == (2, True, False)
+    neither = run("convert", scene)
+    assert (neither.code, "name the file to write" in neither.err) == (2, True)
 
 
 def test_info_of_a_scene_and_a_mesh(run: Run, scene: Path, mesh: Path) -> None:
@@ -620,6 +665,60 @@ def test_a_golden_checkpoint_draws_a_golden_scene(run: Run, goldens: Path) -> No
 
 def test_defaults_of_the_stage_are_the_engines() -> None:
     """Options that are not given are not passed on."""
-    nothing = dict.fromkeys(("stage", "up", "light_position", "material", "light_size", "budget"))
-    assert options.stage_arguments(**nothing, subdivide=False, frame=False) == {}
+    assert options.StageFlags().of_mesh() == options.StageFlags().of_every_file() == {}
     assert StageOptions().stage == "auto"
+
+
+@dataclass(frozen=True)
+class Base:
+    width: Annotated[int, typer.Option(min=1, metavar="N", help="Pixels.", rich_help_panel="Size")] = 64
+
+
+@dataclass(frozen=True)
+class Derived(Base):
+    names: Annotated[list[str] | None, typer.Option("--name", "-n")] = None
+    loud: Annotated[bool, typer.Option("--loud")] = False
+
+
+def test_a_group_of_options_stands_as_its_fields() -> None:
+    made: list[tuple[str, Derived, int]] = []
+
+    def draw(source: str, size: Derived, count: Annotated[int, typer.Option()] = 3) -> None:
+        """What it does."""
+        made.append((source, size, count))
+
+    app = typer.Typer()
+    app.command()(expand(draw))
+    result = CliRunner().invoke(app, ["a", "--width", "7", "-n", "x", "--name", "y", "--loud", "--count", "4"])
+    assert result.exit_code == 0, result.output
+    assert CliRunner().invoke(app, ["b"]).exit_code == 0
+    assert made == [("a", Derived(7, ["x", "y"], True), 4), ("b", Derived(), 3)]
+    assert CliRunner().invoke(app, ["b", "--width", "0"]).exit_code == 2
+    text = CliRunner().invoke(app, ["--help"]).output
+    assert all(word in text for word in ("What it does.", "Size", "N [x>=1]", "Pixels.", "[default: 64]", "-n"))
+
+
+def test_two_options_of_one_name_are_refused() -> None:
+    def draw(size: Derived, width: int = 3) -> None: ...
+
+    with pytest.raises(TypeError, match="two options of one name"):
+        expand(draw)
+
+
+@pytest.mark.parametrize(
+    ("command", "old"),
+    [(("train",), "--out"), (("data", "generate"), "--out"), (("data", "import"), "--out"), (("evaluate",), "--html")],
+)
+def test_output_is_the_word_and_old_spellings_are_understood(run: Run, command: tuple[str, ...], old: str) -> None:
+    text = run(*command, "--help").out
+    assert "--output" in text
+    assert old not in text.split()
+    for spelling in (old, "--output", "-o"):
+        result = run(*command, spelling)
+        assert (result.code, "requires an argument" in result.err) == (2, True), result.err
+
+
+def test_help_takes_trained_figures_from_the_trained_range(run: Run) -> None:
+    text = run("render", "--help").out
+    for words in ("2.1 … 2.7 away", "2500 … 5000", "0.14 … 0.18", "1.5 … 2.", "30 … 60"):
+        assert words in text

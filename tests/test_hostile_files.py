@@ -492,7 +492,7 @@ def test_scene_json_documents(tmp_path: Path, text: str, words: str) -> None:
         ({"fov": 0}, "cameras[0]: fov is 0"),
         ({"fov": "wide"}, 'cameras[0].fov is "wide"'),
         ({"look_at": [0, -2, 0]}, "cameras[0]: position and target are the same point"),
-        ({"up": [0, 1, 0]}, "cameras[0]: up [0.0, 1.0, 0.0] is parallel"),
+        ({"up": [0, 1, 0]}, "cameras[0]: up is [0.0, 1.0, 0.0], parallel"),
         ({"up": [0, 0]}, "cameras[0].up is [0, 0]; expected a list of 3 numbers"),
         ({"roll": 3}, "cameras[0].roll is not a known key"),
     ],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
+from renderformer.image import FORMATS, IMAGE_SUFFIXES, TONE_MAPS, Image, SaveSettings
 
 CAMERA = Camera.from_angles(30, 20, 1.75, fov=41.5, name="front")
 
@@ -155,6 +155,28 @@ def test_a_suffix_may_be_in_capitals(tmp_path: Path, picture: Image, suffix: str
     picture.save(tmp_path / f"a{suffix}")
     assert {path.name for path in tmp_path.iterdir()} == {f"A{suffix.upper()}", f"a{suffix}"}
     assert (tmp_path / f"A{suffix.upper()}").read_bytes() == (tmp_path / f"a{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_bytes_are_those_of_the_file(tmp_path: Path, picture: Image, suffix: str) -> None:
+    settings = SaveSettings("none", exposure=1, quality=40, half=False)
+    notes = picture.save(tmp_path / f"a{suffix}", **vars(settings))
+    data, lines = picture.to_bytes(suffix, settings)
+    assert data == (tmp_path / f"a{suffix}").read_bytes()
+    assert notes == [f"{tmp_path / f'a{suffix}'}: {line}" for line in lines]
+    with pytest.raises(InputError, match="unknown picture format '.bmp'"):
+        picture.to_bytes(".bmp")
+
+
+def test_each_format_follows_the_options_that_it_names_and_no_others(picture: Image) -> None:
+    changed = {"tone_map": "none", "exposure": 1.0, "bit_depth": 16, "quality": 40, "half": False}
+    for suffix, form in FORMATS.items():
+        plain, _ = picture.to_bytes(suffix)
+        for name, value in changed.items():
+            if name == "bit_depth" and form.name == "JPEG":
+                continue
+            data, _ = picture.to_bytes(suffix, SaveSettings(**{name: value}))
+            assert (data != plain) == (name in (*form.options, "exposure")), (suffix, name)
 
 
 def test_clipping_is_told_with_counts(tmp_path: Path) -> None:

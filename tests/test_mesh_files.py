@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from renderformer.data.formats import load_scene
 from renderformer.data.formats.gltf import GltfFile
 from renderformer.data.formats.mesh_file import load_mesh_file
 from renderformer.data.formats.obj import surface_from_mtl
+from renderformer.data.formats.table import TABLE
 from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, flat_normals
 
@@ -416,3 +419,26 @@ def test_unknown_suffix_lists_the_formats(tmp_path: Path) -> None:
     (tmp_path / "a.fbx").write_bytes(b"x")
     with pytest.raises(InputError, match=r"a\.fbx: \.fbx is not a mesh or scene format; use \.obj, \.ply"):
         load_mesh_file(tmp_path / "a.fbx")
+
+
+def test_every_format_of_the_table_has_its_module() -> None:
+    suffixes = [suffix for entry in TABLE for suffix in entry.suffixes]
+    assert len(set(suffixes)) == len(suffixes)
+    for entry in TABLE:
+        assert callable(entry.load().read)
+        assert not entry.writable or callable(entry.load().write)
+
+
+def test_reading_one_format_loads_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    code = (
+        "import sys; from renderformer.data.formats import load_scene; load_scene(sys.argv[1], stage='raw');"
+        "print(*sys.modules)"
+    )
+    program = [sys.executable, "-c", code, str(tmp_path / "a.obj")]
+    modules = set(subprocess.run(program, check=True, capture_output=True, text=True).stdout.split())
+    assert "renderformer.data.formats.obj" in modules
+    assert (
+        modules & {"h5py", "pydantic", "renderformer.data.formats.gltf", "renderformer.data.formats.scene_json"}
+        == set()
+    )

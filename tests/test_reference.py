@@ -13,7 +13,7 @@ from helpers.shapes import ball, box
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.stages import stage_meshes
-from renderformer.data.rays.channels import MASK
+from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Light, Material, Mesh, Scene
 
@@ -108,7 +108,7 @@ def test_pixels_are_where_our_features_have_them_to_a_tenth(width: int, height: 
     picture = ReferenceScene(Scene((target,)), depth=1).render(camera, width, height, spp=256)[..., 0]
     # Without a light, on which the mask does not depend.
     ours = RayCaster(target.triangles, target.normals, np.zeros_like(target.materials))
-    features = ours.features(camera, width, height, antialias=16, refine=1)[..., MASK][..., 0]
+    features = ours.features(camera, width, height, antialias=16, refine=1)[..., RGB.mask][..., 0]
     assert np.abs(picture - features).max() < 0.1
     # The shift that turns one picture into the other, by least squares over the edges.
     down, right = np.gradient(features)
@@ -116,7 +116,7 @@ def test_pixels_are_where_our_features_have_them_to_a_tenth(width: int, height: 
     shift, *_ = np.linalg.lstsq(slopes, (features - picture).ravel(), rcond=None)
     assert np.abs(shift).max() < 0.02
     # One that there is would be found.
-    aside = ours.features(turned(camera, 0.1, height), width, height, antialias=16, refine=1)[..., MASK][..., 0]
+    aside = ours.features(turned(camera, 0.1, height), width, height, antialias=16, refine=1)[..., RGB.mask][..., 0]
     found, *_ = np.linalg.lstsq(slopes, (features - aside).ravel(), rcond=None)
     assert abs(found[0]) == pytest.approx(0.1, rel=0.3)
 

@@ -13,7 +13,6 @@ from renderformer.checkpoints import build_model
 from renderformer.config import config_from_dict
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.rays import raycast
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import EMISSION, Light, Material, Scene
 from renderformer.renderer import Cancelled, Renderer
@@ -148,7 +147,7 @@ def test_impossible_sizes_are_refused(size: object) -> None:
 
 def test_sizes_and_scenes_of_other_types() -> None:
     assert renderer().render(scene(), np.int64(8))[0].hdr.shape == (8, 8, 3)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"'bunny\.glb', expected a Scene; read a file with Scene\.load"):
+    with pytest.raises(InputError, match=r"'bunny\.glb'; expected a Scene; read a file with Scene\.load"):
         renderer().render("bunny.glb", 8)  # type: ignore[arg-type]
 
 
@@ -178,7 +177,7 @@ def test_running_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_pictures_beyond_the_memory_are_refused_before_they_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 2**30 // 4096)
-    with pytest.raises(InputError, match=r"^out of memory with 16384 x 16384 pixels: .* GiB of 1; "):
+    with pytest.raises(InputError, match=r"^out of memory with 16384 x 16384 pixels, .* GiB of 1; "):
         renderer(**SHADING).render(scene(), 16384)
 
 
@@ -239,7 +238,7 @@ def test_work_stops_wherever_cancel_is_asked(extension: dict[str, object]) -> No
 
 
 def test_cancel_stops_ray_casting_between_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raycast, "CHUNK", 64)
+    monkeypatch.setattr("renderformer.data.rays.raycast.CHUNK", 64)
     engine, world = renderer(**SHADING), scene()
     lit, cast = engine.encode(world), Countdown(3)
     seen: list[tuple[str, int]] = []

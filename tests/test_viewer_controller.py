@@ -16,11 +16,21 @@ from renderformer.check import check_scene
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, Light, Material, Mesh, Scene
+from renderformer.data.trained_range import TrainedRange
 from renderformer.image import Image
-from renderformer.viewer.camera import OrbitCamera, View, trained_range
-from renderformer.viewer.display import Reference, difference, letterbox, shown, split
+from renderformer.viewer.camera import OrbitCamera, View, outside
+from renderformer.viewer.display import (
+    Rect,
+    Reference,
+    difference,
+    letterbox,
+    margins,
+    right_of_bar,
+    shown,
+    split_depth,
+)
 from renderformer.viewer.document import Placement, SceneDocument, fingerprint, light_of
-from renderformer.viewer.path import CameraPath, Key, turntable
+from renderformer.viewer.keyframes import CameraPath, Key, turntable
 from renderformer.viewer.picker import Picker
 from renderformer.viewer.preview import Lighting, coloured
 
@@ -89,6 +99,20 @@ def test_the_limits_warn_while_they_hold_and_can_be_switched_off() -> None:
     orbit.limited = True
     assert orbit.view.origin_distance == pytest.approx(2.0)
     assert "held" in orbit.warning
+
+
+def test_the_limits_are_those_of_the_model() -> None:
+    trained = TrainedRange(box=1.0, camera_distance=(3.0, 5.0), fov=(20.0, 25.0))
+    orbit = OrbitCamera(View(distance=4.0, fov=22.0), trained=trained)
+    assert orbit.limited
+    orbit.dolly(9.0)
+    orbit.zoom(40.0)
+    assert orbit.view.origin_distance == pytest.approx(5.0)
+    assert orbit.view.fov == 25.0
+    assert outside(View(), trained) == [
+        "the camera stands 1.75 from the origin, trained on 3 … 5",
+        "the fov is 37.5 degrees, trained on 20 … 25",
+    ]
 
 
 def test_a_camera_of_the_scene_is_kept_exactly_until_it_is_moved_even_out_of_range() -> None:
@@ -415,7 +439,7 @@ def test_a_path_passes_its_keys_turns_the_short_way_and_stays_between_them() -> 
     assert all(170 <= a <= 260 for a in azimuths)
     assert azimuths == sorted(azimuths)
     assert all(1.5 - 1e-9 <= view.distance <= 2.0 + 1e-9 for view in views)
-    assert not any(trained_range(replace(view, target=(0, 0, 0))) for view in views)
+    assert not any(outside(replace(view, target=(0, 0, 0)), TrainedRange()) for view in views)
     assert len(path.cameras(10)) == 41
 
 
@@ -468,15 +492,30 @@ def test_the_letterbox_fits_touches_and_is_centred(width: int, height: int, aspe
     assert width - box.width <= 1 or height - box.height <= 1 or min(width, height) < 5
     assert abs(2 * box.x + box.width - width) <= 1
     assert abs(2 * box.y + box.height - height) <= 1
+    covered = np.zeros((height, width), int)
+    for part in (box, *margins(Rect(0, 0, width, height), box)):
+        covered[part.y : part.y + part.height, part.x : part.x + part.width] += 1
+    assert (covered == 1).all()
 
 
-def test_split_and_difference_show_what_they_say() -> None:
-    left, right = np.full((10, 20, 3), 50, np.uint8), np.full((5, 10, 3), 90, np.uint8)
-    both = split(left, right, 0.5)
-    assert (both[:, :9] == 50).all()
-    assert (both[:, 11:] == 90).all()
-    assert (split(left, right, 1.0)[:, :19] == 50).all()
-    assert (difference(left, right, gain=2) == 80).all()
+def test_the_difference_of_display_values_is_amplified() -> None:
+    picture, reference = np.full((10, 20, 3), 50, np.uint8), np.full((5, 10, 3), 90, np.uint8)
+    assert (difference(picture, reference, gain=2) == 80).all()
+
+
+def test_the_split_view_puts_the_picture_before_the_preview_right_of_the_bar() -> None:
+    picture = np.full((10, 200, 3), 90, np.uint8)
+    both, depth = split_depth(picture, 0.25)
+    assert (both[:, :50] == 0).all()
+    assert (both[:, 50] == 255).all()
+    assert (both[:, 52:] == 90).all()
+    assert (depth[:, :50] > 100).all()
+    assert (depth[:, 50:] == 0).all()
+    assert (picture == 90).all()
+    part = right_of_bar(picture, 100, 5, 25)
+    assert part.shape == (5, 75, 3)
+    assert (part[:, :3] == 255).all()
+    assert (part[:, 3:] == 90).all()
 
 
 def test_references_follow_the_display_only_if_they_are_linear(tmp_path: Path) -> None:

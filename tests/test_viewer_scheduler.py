@@ -23,7 +23,9 @@ from helpers.ray_engine import a_scene as ray_scene
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
+from renderformer.data.trained_range import TrainedRange
 from renderformer.image import Image
+from renderformer.renderer import Cancelled
 from renderformer.viewer import scheduler as module
 from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
 from renderformer.viewer.session import Session
@@ -65,20 +67,34 @@ class FakeEngine:
         self.during_encode: Callable[[Any], None] = lambda progress: None
         self.during_render: Callable[[Any, tuple[int, int]], None] = lambda progress, size: None
 
-    def encode(self, scene: Scene, progress: Any = None) -> Any:
-        progress("encode", 0, 1)
-        self.during_encode(progress)
+    def encode(self, scene: Scene, progress: Any = None, cancel: Any = None) -> Any:
+        step = stoppable(progress, cancel)
+        step("encode", 0, 1)
+        self.during_encode(step)
         self.clock.advance(self.encode_seconds)
         self.encoded.append(scene)
         return SimpleNamespace(scene=scene, notes=("lit",), caster=None)
 
-    def render(self, lit: Any, resolution: Any, camera: Any, progress: Any = None) -> list[Image]:
-        progress("render", 0, 1)
+    def render(self, lit: Any, resolution: Any, camera: Any, progress: Any = None, cancel: Any = None) -> list[Image]:
+        step = stoppable(progress, cancel)
+        step("render", 0, 1)
         self.drawn.append((float(camera.name or -1), resolution))
-        self.during_render(progress, resolution)
+        self.during_render(step, resolution)
         self.clock.advance(self.per_pixel * resolution[0] * resolution[1])
         value = float(camera.name or -1)
         return [Image(np.full((resolution[1], resolution[0], 3), value, np.float32), camera)]
+
+
+def stoppable(progress: Any, cancel: Any) -> Callable[[str, int, int], None]:
+    """A step of work as `Renderer` does it: asks whether to stop, then tells how far it is."""
+
+    def step(stage: str, done: int, total: int) -> None:
+        if cancel is not None and cancel():
+            raise Cancelled
+        if progress is not None:
+            progress(stage, done, total)
+
+    return step
 
 
 def view(number: int) -> Camera:
@@ -176,9 +192,10 @@ def test_a_storm_of_moves_ends_with_the_newest_and_skips_most() -> None:
     clock = FakeClock()
     engine = FakeEngine(clock, per_pixel=1e-6)
     engine.during_render = lambda progress, size: time.sleep(0.002)
+    scene = a_scene()
     with running(engine) as (scheduler, frames, errors):
         for number in range(500):
-            scheduler.submit(a_scene(), view(number), FULL)
+            scheduler.submit(scene, view(number), FULL)
             clock.advance(0.01)
             if number % 50 == 0:
                 time.sleep(0.005)
@@ -396,6 +413,7 @@ def test_memory_is_flat_over_a_thousand_moves() -> None:
 def a_session(clock: FakeClock, engine: FakeEngine) -> Session:
     engine.name, engine.device, engine.precision = "fake", "cpu", "fp32"  # type: ignore[attr-defined]
     engine.check = lambda scene: [f"{len(scene)} triangles"]  # type: ignore[attr-defined]
+    engine.config = SimpleNamespace(trained=TrainedRange())  # type: ignore[attr-defined]
     return Session(a_scene(), engine, FULL, clock=clock)  # type: ignore[arg-type]
 
 
@@ -441,9 +459,9 @@ def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> N
     session.on_done = session.on_error = told.append
     going = threading.Event()
 
-    def endless(progress: Any) -> list[str]:
-        for step in itertools.count():
-            progress("video", step % 10, 10)
+    def endless(progress: Any, cancel: Any) -> list[str]:
+        for number in itertools.count():
+            stoppable(progress, cancel)("video", number % 10, 10)
             going.set()
             time.sleep(0.001)
         return []
@@ -457,11 +475,11 @@ def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> N
         task.cancel()
         until(lambda: session.task is None)
         assert told.pop() == "saving a.mp4: given up"
-        session.start("b", lambda progress: ["note"])
+        session.start("b", lambda progress, cancel: ["note"])
         until(lambda: told)
         assert told.pop() == "b: done; note"
 
-        def fail(progress: Any) -> list[str]:
+        def fail(progress: Any, cancel: Any) -> list[str]:
             raise OSError("disk full\nmore")
 
         session.start("c", fail)

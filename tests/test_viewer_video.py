@@ -11,14 +11,18 @@ import pytest
 
 from renderformer.data.errors import InputError
 from renderformer.image import Image
+from renderformer.renderer import Cancelled
 from renderformer.viewer.camera import View
-from renderformer.viewer.path import turntable, write_video
+from renderformer.viewer.keyframes import turntable
+from renderformer.viewer.video import write_video
 
 
-def grey(lit: Any, size: tuple[int, int], cameras: Any, progress: Any) -> Any:
+def grey(lit: Any, size: tuple[int, int], cameras: Any, progress: Any, cancel: Any) -> Any:
     """A renderer whose pictures get brighter from frame to frame."""
     for number, camera in enumerate(cameras):
         progress("cast rays", 1, 2)
+        if cancel is not None and cancel():
+            raise Cancelled
         yield Image(np.full((size[1], size[0], 3), (number + 1) / len(cameras), np.float32), camera)
 
 
@@ -62,10 +66,12 @@ def test_a_video_that_is_given_up_or_cannot_be_leaves_no_file(tmp_path: Path) ->
     cameras = turntable(View(), 3)
     with pytest.raises(KeyboardInterrupt):
         write_video(tmp_path / "a.mp4", RENDERER, None, cameras, 32, progress=stop)  # type: ignore[arg-type]
+    with pytest.raises(Cancelled):
+        write_video(tmp_path / "a.mp4", RENDERER, None, cameras, 32, cancel=lambda: True)  # type: ignore[arg-type]
     for name, given, message in (
         ("a.avi", cameras, "end the name in .mp4"),
         ("no/a.mp4", cameras, "does not exist"),
-        ("a.mp4", [], "no cameras"),
+        ("a.mp4", [], "needs cameras"),
     ):
         with pytest.raises(InputError, match=message):
             write_video(tmp_path / name, RENDERER, None, given, 32)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ import pytest
 from helpers.browser import CHROMIUM, Page, until
 from helpers.ray_engine import RayEngine, a_scene
 
+from renderformer.viewer.actions import SAVES
 from renderformer.viewer.display import resized
 from renderformer.viewer.session import Session
 
@@ -57,35 +58,35 @@ def test_the_panel_edits_the_scene_and_shows_what_is_true_after_undo(viewer: Any
     session = viewer.session
     assert session.scheduler.wait(STUCK)
     assert viewer.url.startswith("http://127.0.0.1:")
-    name = viewer._object.value
-    press(viewer._diffuse, (0, 255, 0))
+    name = viewer.controls["object object"].value
+    press(viewer.controls["object diffuse"], (0, 255, 0))
     assert session.document[name].material.diffuse == pytest.approx((0, 1, 0), abs=1e-3)
-    press(viewer._roughness, 0.25)
+    press(viewer.controls["object roughness"], 0.25)
     assert session.document[name].material.roughness == pytest.approx(0.25)
-    press(viewer._translation, (0.1, 0.0, 0.0))
+    press(viewer.controls["object move"], (0.1, 0.0, 0.0))
     assert session.document[name].placement.translation == pytest.approx((0.1, 0, 0))
-    press(viewer._light_strength, 1234.0)
+    press(viewer.controls["light strength"], 1234.0)
     assert session.document.lights[0].base.materials[0, 10] == pytest.approx(1234.0)
-    press(viewer._angles["azimuth"], 77.0)
+    press(viewer.controls["camera azimuth"], 77.0)
     assert session.orbit.view.azimuth == pytest.approx(77.0)
-    press(viewer._angles["distance"], 5.0)
-    assert viewer._angles["distance"].value == pytest.approx(session.orbit.view.distance, abs=1e-3)
+    press(viewer.controls["camera distance"], 5.0)
+    assert viewer.controls["camera distance"].value == pytest.approx(session.orbit.view.distance, abs=1e-3)
     assert "held in the trained range" in viewer._status.content
     for _ in range(4):
         session.undo()
-    viewer._fill()
+    viewer._refresh()
     assert not session.document.edited
-    assert viewer._roughness.value == pytest.approx(session.document[name].material.roughness)
+    assert viewer.controls["object roughness"].value == pytest.approx(session.document[name].material.roughness)
     assert not told
-    press(viewer._side, "64")
+    press(viewer.controls["picture pixels"], "64")
     assert session.view_size == (64, 64)
-    press(viewer._kind, "difference")
+    press(viewer.controls["picture view"], "difference")
     assert "no reference picture" in told[-1][1]
-    press(viewer._kind, "preview")
-    assert len(viewer._shown) == len(session.document.items)
-    press(viewer._kind, "neural")
+    press(viewer.controls["picture view"], "preview")
+    assert len(viewer._meshes) == len(session.document.items)
+    press(viewer.controls["picture view"], "neural")
     assert session.scheduler.wait(STUCK)
-    until(lambda: not viewer._shown)
+    until(lambda: not viewer._meshes)
 
 
 class FakePage:
@@ -110,10 +111,10 @@ def upload(viewer: Any, page: FakePage, name: str, content: bytes) -> None:
 def test_what_a_page_saves_opens_again_and_undo_goes_back(viewer: Any) -> None:
     session, page = viewer.session, FakePage()
     given = session.document.scene
-    viewer._edit(lambda document: document.set_material(viewer._object.value, roughness=0.25))
+    viewer.panel.set_material(roughness=0.25)
     assert session.document.unsaved
     for name in ("scene.json", "scene.h5", "picture.png", "picture.exr"):
-        viewer._download(page, name)
+        viewer._download(next(save for save in SAVES if name in save.files), name, page)
         until(lambda: session.task is None)
     assert set(page.files) == {"scene.zip", "scene.h5", "picture.png", "picture.exr"}
     assert not session.document.unsaved
@@ -123,9 +124,9 @@ def test_what_a_page_saves_opens_again_and_undo_goes_back(viewer: Any) -> None:
         assert len(session.document.scene) == len(given)
         assert session.document.items[0].material.roughness == pytest.approx(0.25, abs=1e-3)
     upload(viewer, page, "../../picture.png", page.files["picture.png"])
-    assert viewer._kind.value == "difference"
+    assert viewer.controls["picture view"].value == "difference"
     for _ in range(3):
-        viewer._undo(page)
+        viewer.panel.undo()
     assert session.document.scene is given
 
 
@@ -158,26 +159,16 @@ def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -
 
 def test_a_video_tells_how_far_it_is_and_can_be_given_up(viewer: Any) -> None:
     session, page = viewer.session, FakePage()
-    viewer._guarded(lambda event: viewer._download(page, "path.mp4"))(SimpleNamespace(client=page))
+    path, turntable = (next(save for save in SAVES if name in save.files) for name in ("path.mp4", "turntable.mp4"))
+    viewer._with_client(lambda client: viewer._download(path, "path.mp4", client))(SimpleNamespace(client=page))
     assert "two or more" in page.told.pop()
-    viewer._download(page, "turntable.mp4")
+    viewer._download(turntable, "turntable.mp4", page)
     until(lambda: viewer._cancel.visible and viewer._progress.value > 0)
     assert "turntable.mp4" in viewer._busy.content
-    viewer._give_up()
+    session.cancel_task()
     until(lambda: session.task is None and not viewer._cancel.visible)
     assert not page.files
     assert not page.told
-
-
-def test_the_split_view_puts_the_picture_before_the_preview_right_of_the_bar() -> None:
-    picture = np.full((10, 200, 3), 90, np.uint8)
-    both, depth = web._split(picture, 0.25)
-    assert (both[:, :50] == 0).all()
-    assert (both[:, 50] == 255).all()
-    assert (both[:, 52:] == 90).all()
-    assert (depth[:, :50] > 100).all()
-    assert (depth[:, 50:] == 0).all()
-    assert (picture == 90).all()
 
 
 def ask(port: int, **headers: str) -> int:
@@ -211,6 +202,42 @@ def test_pages_of_other_sites_are_refused(viewer: Any) -> None:
         with pytest.raises(InvalidStatus, match="403"):
             connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=["viser-v1"])  # type: ignore[list-item, arg-type]
     assert viewer.server.request_share_url() is None
+
+
+def test_two_servers_of_one_process_follow_their_own_rules_and_other_servers_none(viewer: Any) -> None:
+    import viser
+
+    from renderformer.viewer.server import Server
+
+    strict, plain = viewer.server.get_port(), None
+    open_to_all = Server("127.0.0.1", 8860, "any", rule=lambda hosts, origins: True)
+    try:
+        plain = viser.ViserServer(host="127.0.0.1", port=8870, verbose=False)
+        assert ask(strict, Host="evil.example") == 403
+        assert ask(open_to_all.get_port(), Host="evil.example") == 200
+        assert ask(plain.get_port(), Host="evil.example") == 200
+        assert ask(strict, Host="localhost") == 200
+    finally:
+        open_to_all.stop()
+        if plain is not None:
+            plain.stop()
+
+
+def test_a_library_that_cannot_be_guarded_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    from viser.infra import WebsockServer
+
+    from renderformer.viewer.server import Server
+
+    started = WebsockServer.start
+
+    def start(self: Any) -> None:
+        # As a version would that serves by other means.
+        del self._background_worker
+        started(self)
+
+    monkeypatch.setattr(WebsockServer, "start", start)
+    with pytest.raises(RuntimeError, match="cannot be guarded"):
+        Server("127.0.0.1", 8880, "unguarded")
 
 
 def test_the_program_serves_says_where_and_ends_by_ctrl_c(tmp_path: Path) -> None:

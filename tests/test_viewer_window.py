@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from renderformer.viewer.launch import view, window_problem
+from renderformer.data.errors import InputError
+from renderformer.viewer.launch import check_front_end, view
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ("Xvfb", "xdotool", "import")
@@ -31,6 +32,7 @@ from PIL import Image as Pillow
 from helpers.ray_engine import RayEngine, a_scene
 from renderformer.data.scene import Scene
 from renderformer.image import Image
+from renderformer.viewer.actions import find
 from renderformer.viewer.display import resized
 from renderformer.viewer.session import Session
 from renderformer.viewer.window import Window, gui
@@ -49,7 +51,7 @@ app.initialize()
 def until(condition, what):
     end = time.monotonic() + 90
     while not condition():
-        assert time.monotonic() < end, what + ": " + window._message
+        assert time.monotonic() < end, what + ": " + window.message
         app.run_one_tick()
     print("ok:", what, flush=True)
 
@@ -94,12 +96,12 @@ def at(share_x, share_y):
     return frame.x + box.x + int(share_x * box.width), frame.y + box.y + int(share_y * box.height)
 
 def saved(path, turn=0.0):
-    window._save(path, turn)
-    until(lambda: session.task is None and path.name in window._message, "save " + path.name)
-    assert window._message.startswith("saving " + path.name + ": done"), window._message
+    window.save(path, turn)
+    until(lambda: session.task is None and path.name in window.message, "save " + path.name)
+    assert window.message.startswith("saving " + path.name + ": done"), window.message
 
 def leave():
-    window._quit()
+    window.ask_close()
     until(lambda: window.closed, "the window closes")
     for _ in range(3):
         app.run_one_tick()
@@ -122,19 +124,19 @@ until(lambda: shows(display), "what render draws is on the screen, equal up to r
 saved(folder / "a.exr")
 assert np.allclose(Image.load(folder / "a.exr").hdr, expected.hdr, rtol=2e-3, atol=1e-4)
 before = session.frame.scene
-window._edit(lambda document, name: document.set_material(name, diffuse=(0.1, 0.2, 0.9)))
+window._apply("", lambda: window.panel.set_material(diffuse=(0.1, 0.2, 0.9)))
 until(lambda: session.frame.scene != before and shows_the_picture(), "the edited picture is on the screen")
 assert session.facts()["model"].startswith("embedded on cpu")
 session.add_key()
 session.move(lambda orbit: orbit.orbit(30, 0))
-session.path.add(session.orbit.view, 0.2)
+session.key_frames.add(session.orbit.view, 0.2)
 saved(folder / "path.mp4")
 import imageio.v3 as imageio
 frames = imageio.imread(folder / "path.mp4")
 assert len(frames) == 6 and frames[0].shape == (64, 64, 3)
-last = renderer.render(session.document.scene, 64, session.path.cameras(24)[-1])[0].tone_mapped("agx")
+last = renderer.render(session.document.scene, 64, session.key_frames.cameras(24)[-1])[0].tone_mapped("agx")
 assert np.abs(frames[-1] - 255 * last).mean() < 6, np.abs(frames[-1] - 255 * last).mean()
-window._undo()
+window.perform(find("Z", True))
 assert not session.document.unsaved
 leave()
 """
@@ -149,25 +151,40 @@ until(lambda: abs(session.orbit.view.azimuth - before.azimuth) > 5, "a drag turn
 until(shows_the_picture, "the turned picture is on the screen")
 
 # A number is typed into a field, and does nothing else.
-click(*middle(window._angles["azimuth"]))
+click(*middle(window.controls["camera azimuth"]))
 pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "12")
 pointer("key", "Return", "sleep", "0.3")
 assert abs(session.orbit.view.azimuth - 12) < 1e-6, session.orbit.view
-assert window.kind == "neural" and not session.orbit.bookmarks
+assert window.panel.kind == "neural" and not session.orbit.bookmarks
+
+# A press while the preview shows leaves it there.
+window._apply("", lambda: window.panel.show("preview"))
+for turn in range(3):
+    drag(*at(0.5, 0.5), (10, 0))
+    until(lambda: view().mean() > 20, "the preview is on the screen after a drag")
+window._apply("", lambda: window.panel.show("neural"))
+window._apply("", lambda: window.panel.set_view(azimuth=12.0))
+until(shows_the_picture, "the picture is on the screen after the preview")
+
+# Escape leaves a window without edits open, too.
+pointer("key", "Escape", "sleep", "0.3")
+for _ in range(5):
+    app.run_one_tick()
+assert not window.closed
 
 # Keys on the picture act.
 click(*at(0.5, 0.5))
-assert "triangle" in window._message
+assert "triangle" in window.message
 pointer("key", "b", "sleep", "0.3", "key", "3", "sleep", "0.3")
-assert list(session.orbit.bookmarks) == ["view 1"] and window.kind == "split"
+assert list(session.orbit.bookmarks) == ["view 1"] and window.panel.kind == "split"
 until(lambda: view()[:, int(0.5 * window.rectangle().width) + 1].min() > 250, "the bar is drawn")
 drag(*at(0.5, 0.5), (-20, 0), (-30, 0))
-assert window._bar < 0.45, window._bar
+assert window.panel.bar < 0.45, window.panel.bar
 pointer("key", "1")
 until(shows_the_picture, "the neural view is back")
 
 red = view().mean((0, 1))
-window._material(diffuse=(0.0, 0.9, 0.0))
+window._apply("", lambda: window.panel.set_material(diffuse=(0.0, 0.9, 0.0)))
 until(shows_the_picture, "the edited picture is on the screen")
 green = view().mean((0, 1))
 assert green[1] - green[0] > red[1] - red[0] + 5, (red, green)
@@ -176,24 +193,27 @@ for name in ("a.png", "a.exr"):
 assert Image.load(folder / "a.exr").hdr.shape == (96, 96, 3)
 assert np.array_equal(np.asarray(Pillow.open(folder / "a.png")), session.picture())
 
-# Escape does not lose work, and closing asks.
-pointer("key", "Escape", "sleep", "0.3")
-for _ in range(5):
-    app.run_one_tick()
-assert not window.closed and session.document.unsaved
-window._escaped = -1e9
-window._quit()
+# Escape does nothing to the window, also while the program stalls, and closing asks.
+def escape():
+    pointer("keydown", "Escape", "sleep", "0.3")
+    time.sleep(1)
+    pointer("keyup", "Escape", "sleep", "0.3")
+    for _ in range(5):
+        app.run_one_tick()
+
+escape()
+assert not window.closed and session.document.unsaved and window.dialog is None
+window.ask_close()
 assert not window.closed and window.dialog is not None
-pointer("sleep", "0.5", "key", "Escape", "sleep", "0.5")
+escape()
 assert not window.closed and window.dialog is None
-window._escaped = -1e9
 saved(folder / "a.json")
 assert len(Scene.load(folder / "a.json")) == len(session.document.scene)
 assert not session.document.unsaved
 
 # A video is saved while the window lives, and given up without a file.
 session.size = 256, 256
-window._save(folder / "turn.mp4", 4.0)
+window.save(folder / "turn.mp4", 4.0)
 until(lambda: window._cancel.visible and "turn.mp4" in window._busy.text, "progress is shown")
 before = session.orbit.view
 drag(*at(0.5, 0.5), (25, 0))
@@ -202,26 +222,26 @@ for _ in range(5):
     app.run_one_tick()
 click(*middle(window._cancel))
 window.window.set_focus_widget(window.image)
-until(lambda: session.task is None and "given up" in window._message, "the video is given up")
+until(lambda: session.task is None and "given up" in window.message, "the video is given up")
 assert sorted(item.name for item in folder.iterdir() if "mp4" in item.name) == []
 session.size = 96, 96
 
 # Another file, and back.
 before = session.frame.scene
-window._then_fill(lambda: window._open(Path("examples/assets/boxes.glb")))
+window._apply("", lambda: window.panel.open(Path("examples/assets/boxes.glb")))
 until(lambda: final() and session.frame.scene != before, "another file is drawn")
-assert window._object.number_of_items == len(session.document.items)
+assert window.controls["object object"].number_of_items == len(session.document.items)
 pointer("key", "ctrl+z", "sleep", "0.5", "key", "ctrl+z", "sleep", "0.5")
 assert not session.document.edited
 until(shows_the_picture, "the picture before the edit is on the screen")
 # A file that cannot be read is one line, and what is open stays.
-window._guarded(window._open)(Path("nothing.glb"))
-assert "nothing.glb" in window._message and not session.document.edited
+window._guarded(window._apply)("open", lambda: window.panel.open(Path("nothing.glb")))
+assert "nothing.glb" in window.message and not session.document.edited
 
 # The preview shows where the camera is while the picture is late.
 session.scheduler._engine = None
-window._move(lambda orbit: orbit.orbit(20, 0))
-until(lambda: window._late and not window.image.visible, "the preview takes over")
+window._apply("", lambda: session.move(lambda orbit: orbit.orbit(20, 0)))
+until(lambda: window.panel.late and not window.image.visible, "the preview takes over")
 leave()
 """
 
@@ -338,10 +358,10 @@ def test_without_a_display_the_remedy_is_named_and_nothing_is_opened(monkeypatch
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
-    line = window_problem()
-    assert "no display" in line
-    assert "--web" in line
-    assert "libgl1 libegl1 libgomp1" in line
+    with pytest.raises(InputError, match="no display") as raised:
+        check_front_end(web=False)
+    assert "--web" in raised.value.remedy
+    assert "libgl1 libegl1 libgomp1" in raised.value.remedy
     with pytest.raises(ValueError, match="no display"):
         view(None)  # type: ignore[arg-type]
 
@@ -350,9 +370,9 @@ def test_a_window_that_cannot_open_is_found_out_in_another_process(monkeypatch: 
     monkeypatch.setenv("DISPLAY", ":4711")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    line = window_problem()
-    assert "a window cannot be opened here" in line
-    assert "--web" in line
+    with pytest.raises(InputError, match="a window cannot be opened here") as raised:
+        check_front_end(web=False)
+    assert "--web" in raised.value.remedy
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,6 +380,17 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for web in (False, True):
         with pytest.raises(ValueError, match=r"pip install 'renderformer\[viewer\]'"):
             view(None, web=web)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("viser"), reason="viser is not installed")
+def test_a_port_out_of_range_and_what_is_no_scene_are_refused(tmp_path: Path) -> None:
+    for port in (80000, -1):
+        with pytest.raises(InputError, match=f"port is {port}; expected a number from 0 to 65535"):
+            view("nothing.glb", web=True, port=port)
+    with pytest.raises(InputError, match=r"nothing\.glb"):
+        view(tmp_path / "nothing.glb", web=True)
+    with pytest.raises(InputError, match="scene is a int; give a Scene or the path of a file"):
+        view(3, web=True)  # type: ignore[arg-type]
 
 
 def test_importing_the_package_loads_neither_open3d_nor_viser() -> None:

@@ -22,9 +22,11 @@ Vector = tuple[float, float, float]
 # What `check_scene` forgives, too: room for coordinates that went through a text file.
 _SLACK = 0.01
 _ROUNDING = 1e-9
-# Where the camera may go when it is free.
-_FREE_DISTANCE = (1e-3, 1e3)
-_FREE_FOV = (1.0, 170.0)
+# Differences of cameras that nobody made: in scene units, and of the field of view in degrees.
+NEAR_UNITS, NEAR_DEGREES = 2e-3, 0.05
+# Where the camera may go when it is free: distance from its target in scene units, field of view in degrees.
+FREE_DISTANCE = (1e-3, 1e3)
+FREE_FOV = (1.0, 170.0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class View:
         """The camera that stands there."""
         return Camera.from_angles(self.azimuth, self.elevation, self.distance, self.target, self.fov, name)
 
+    def near(self, other: View) -> bool:
+        """Whether both show the same up to what is lost when a browser reports a camera back."""
+        first, second = self.camera().c2w, other.camera().c2w
+        return bool(np.abs(first - second).max() < NEAR_UNITS and abs(self.fov - other.fov) < NEAR_DEGREES)
+
     @property
     def direction(self) -> Vector:
         """(3,) unit world direction from the target to the camera."""
@@ -49,7 +56,7 @@ class View:
 
     @property
     def origin_distance(self) -> float:
-        """Of the camera from the world's origin; this is what the training kept in a range."""
+        """Of the camera from the world's origin; models are trained on a range of it."""
         return math.dist((0, 0, 0), [t + self.distance * d for t, d in zip(self.target, self.direction, strict=True)])
 
     @classmethod
@@ -75,25 +82,35 @@ class View:
 class OrbitCamera:
     """A view that mouse and keys move. Not safe to use from several threads at once.
 
+    Args:
+        trained: what the model was trained on.
+
     Attributes:
-        limited: whether the camera is kept in the range that the models were trained on: 1.5 … 2 from the origin, the
-            target inside the box of the scene, fov 30 … 60. It starts as off for a camera that stands outside.
+        limited: whether the camera is kept in the range that the model was trained on: its distance from the origin,
+            its target inside the box of the scene, its field of view. It starts as off for a camera that stands
+            outside.
         bookmarks: named views.
     """
 
-    def __init__(self, start: Camera | View | None = None, limited: bool | None = None) -> None:
+    def __init__(
+        self,
+        start: Camera | View | None = None,
+        limited: bool | None = None,
+        trained: TrainedRange = TrainedRange(),  # noqa: B008 - frozen
+    ) -> None:
+        self._trained = trained
         self._camera = start if isinstance(start, Camera) else None
         self._view = View.of(start) if isinstance(start, Camera) else start or View()
         self._home = self._view, self._camera
         self._clamped = ""
         self.bookmarks: dict[str, View] = {}
-        self._limited = not trained_range(self._view) if limited is None else limited
+        self._limited = not outside(self._view, trained) if limited is None else limited
         if self._limited:
             self._clamp_start()
 
     def _clamp_start(self) -> None:
-        inside = _into_range(self._view)
-        if inside != self._view and trained_range(self._view):
+        inside = _into_range(self._view, self._trained)
+        if inside != self._view and outside(self._view, self._trained):
             self.view = self._view
 
     @property
@@ -112,22 +129,22 @@ class OrbitCamera:
         return self._view
 
     @view.setter
-    def view(self, wanted: View) -> None:
-        numbers = (wanted.azimuth, wanted.elevation, wanted.distance, *wanted.target, wanted.fov)
+    def view(self, view: View) -> None:
+        numbers = (view.azimuth, view.elevation, view.distance, *view.target, view.fov)
         if not all(map(math.isfinite, numbers)):
-            raise InputError("camera", f"{wanted} holds values that are not finite")
-        # Everybody may look straight down, nobody further.
-        wanted = replace(
-            wanted,
-            azimuth=math.remainder(wanted.azimuth, 360.0),
-            elevation=_clip(wanted.elevation, -90, 90),
-            distance=_clip(wanted.distance, *_FREE_DISTANCE),
-            fov=_clip(wanted.fov, *_FREE_FOV),
+            raise InputError("camera", f"{view} holds values that are not finite")
+        # A free camera may look straight down, too, but not turn over.
+        free = replace(
+            view,
+            azimuth=math.remainder(view.azimuth, 360.0),
+            elevation=_clip(view.elevation, -90, 90),
+            distance=_clip(view.distance, *FREE_DISTANCE),
+            fov=_clip(view.fov, *FREE_FOV),
         )
-        got = _into_range(wanted) if self._limited else wanted
-        self._clamped = _difference(wanted, got)
-        if got != self._view:
-            self._view, self._camera = got, None
+        clamped = _into_range(free, self._trained) if self._limited else free
+        self._clamped = _clamped_text(free, clamped, self._trained)
+        if clamped != self._view:
+            self._view, self._camera = clamped, None
 
     @property
     def camera(self) -> Camera:
@@ -139,10 +156,10 @@ class OrbitCamera:
     @property
     def warning(self) -> str:
         """One line about the limits: what the last move was held at, or where a free camera leaves the trained range;
-        empty when there is nothing to say."""
+        empty inside."""
         if self._limited:
             return self._clamped
-        return "; ".join(trained_range(self._view))
+        return "; ".join(outside(self._view, self._trained))
 
     def orbit(self, azimuth: float, elevation: float) -> None:
         """Turn by degrees about the target."""
@@ -201,15 +218,14 @@ class OrbitCamera:
         return self.bookmarks[name]
 
 
-def trained_range(view: View) -> list[str]:
+def outside(view: View, trained: TrainedRange) -> list[str]:
     """Lines that tell where a view leaves the trained range; empty inside."""
     lines = []
-    distance = view.origin_distance
-    if not _within(distance, CAMERA_DISTANCE):
-        low, high = CAMERA_DISTANCE
-        lines.append(f"the camera stands {distance:.3g} from the origin, trained on {low:g} … {high:g}")
-    if not _within(view.fov, FOV):
-        lines.append(f"the fov is {view.fov:.3g} degrees, trained on {FOV[0]:g} … {FOV[1]:g}")
+    distance, (near, far), (narrow, wide) = view.origin_distance, trained.camera_distance, trained.fov
+    if not _within(distance, trained.camera_distance):
+        lines.append(f"the camera stands {distance:.3g} from the origin, trained on {near:g} … {far:g}")
+    if not _within(view.fov, trained.fov):
+        lines.append(f"the fov is {view.fov:.3g} degrees, trained on {narrow:g} … {wide:g}")
     return lines
 
 
@@ -217,13 +233,13 @@ def _within(value: float, span: tuple[float, float]) -> bool:
     return span[0] * (1 - _SLACK) <= value <= span[1] * (1 + _SLACK)
 
 
-def _into_range(view: View) -> View:
+def _into_range(view: View, trained: TrainedRange) -> View:
     """The nearest view of the same direction in the trained range."""
-    target = view.target
-    if max(map(abs, target)) > BOX:
-        target = (_clip(target[0], -BOX, BOX), _clip(target[1], -BOX, BOX), _clip(target[2], -BOX, BOX))
-    moved = replace(view, target=target, fov=_clip(view.fov, *FOV))
-    low, high = CAMERA_DISTANCE
+    target, box = view.target, trained.box
+    if max(map(abs, target)) > box:
+        target = (_clip(target[0], -box, box), _clip(target[1], -box, box), _clip(target[2], -box, box))
+    moved = replace(view, target=target, fov=_clip(view.fov, *trained.fov))
+    low, high = trained.camera_distance
     if moved.origin_distance < low - _ROUNDING:
         return replace(moved, distance=_reach(target, view.direction, low))
     if moved.origin_distance > high + _ROUNDING:
@@ -237,14 +253,15 @@ def _reach(target: Sequence[float], direction: Sequence[float], radius: float) -
     return -along + math.sqrt(along**2 + radius**2 - sum(t**2 for t in target))
 
 
-def _difference(wanted: View, got: View) -> str:
+def _clamped_text(free: View, clamped: View, trained: TrainedRange) -> str:
+    """One line about what the trained range changed of a view; empty if nothing."""
     held = []
-    if wanted.target != got.target:
-        held.append(f"target inside ±{BOX:g}")
-    elif wanted.distance != got.distance:
-        held.append(f"distance from the origin at {got.origin_distance:.3g}")
-    if wanted.fov != got.fov:
-        held.append(f"fov at {got.fov:g} degrees")
+    if free.target != clamped.target:
+        held.append(f"target inside ±{trained.box:g}")
+    elif free.distance != clamped.distance:
+        held.append(f"distance from the origin at {clamped.origin_distance:.3g}")
+    if free.fov != clamped.fov:
+        held.append(f"fov at {clamped.fov:g} degrees")
     return f"held in the trained range: {', '.join(held)}; free the camera to go on" if held else ""
 
 

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from renderformer.data.arrays import UInt8Array
+from renderformer.data.arrays import Float32Array, UInt8Array
 from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.image import LINEAR_SUFFIXES, Image
 
 # A difference of this share of the full range is drawn white.
 DIFFERENCE_GAIN = 4.0
+# Width of the bar of the split view: in pixels of a window, and as a share of the picture.
+BAR_PIXELS, BAR_SHARE = 3, 0.004
+# Depths behind and before everything, in scene units.
+FAR, NEAR = 160.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,17 @@ def letterbox(width: int, height: int, aspect: float) -> Rect:
     return Rect((width - w) // 2, (height - h) // 2, w, h)
 
 
+def margins(area: Rect, box: Rect) -> tuple[Rect, Rect, Rect, Rect]:
+    """What an area leaves above, below, left and right of a box inside it; parts may be empty."""
+    right, bottom = box.x + box.width, box.y + box.height
+    return (
+        Rect(area.x, area.y, area.width, box.y - area.y),
+        Rect(area.x, bottom, area.width, area.y + area.height - bottom),
+        Rect(area.x, box.y, box.x - area.x, box.height),
+        Rect(right, box.y, area.x + area.width - right, box.height),
+    )
+
+
 def shown(image: Image, tone_map: str, exposure: float) -> UInt8Array:
     """The picture for the display; rounded as `Image.save` does for a PNG."""
     return np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8)
@@ -59,14 +74,25 @@ def resized(picture: UInt8Array, width: int, height: int) -> UInt8Array:
     return np.asarray(Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.BILINEAR))
 
 
-def split(left: UInt8Array, right: UInt8Array, bar: float) -> UInt8Array:
-    """The left picture up to `bar` (0 … 1) of the width, then the right one, which is brought to its size."""
-    height, width, _ = left.shape
-    column = round(min(max(bar, 0.0), 1.0) * width)
-    both = left.copy()
-    both[:, column:] = resized(right, width, height)[:, column:]
-    both[:, max(column - 1, 0) : column + 1] = 255
-    return both
+def right_of_bar(picture: UInt8Array, width: int, height: int, column: int) -> UInt8Array:
+    """The picture at a size from a column on, behind a white bar; what is left of it belongs to the preview."""
+    part = resized(picture, width, height)[:, column:].copy()
+    part[:, :BAR_PIXELS] = 255
+    return part
+
+
+def split_depth(picture: UInt8Array, bar: float) -> tuple[UInt8Array, Float32Array]:
+    """The picture before the preview right of a bar (0 … 1), black behind it on the left, for a background with depth.
+
+    Returns:
+        (h, w, 3) the picture with the bar, and (h, w) depths in scene units.
+    """
+    height, width, _ = picture.shape
+    column, thick = round(bar * width), max(1, round(BAR_SHARE * width))
+    both, depth = picture.copy(), np.full((height, width), NEAR, np.float32)
+    both[:, :column], depth[:, :column] = 0, FAR
+    both[:, column : column + thick] = 255
+    return both, depth
 
 
 def difference(picture: UInt8Array, reference: UInt8Array, gain: float = DIFFERENCE_GAIN) -> UInt8Array:
@@ -100,7 +126,7 @@ class Reference:
             with Pillow.open(path, formats=("PNG", "JPEG")) as file:
                 return cls(None, np.asarray(file.convert("RGB")))
         except (OSError, ValueError, Pillow.DecompressionBombError) as error:
-            raise InputError(path, f"cannot read the picture ({error})", "check the file") from None
+            raise InputError(path, f"cannot read the picture ({_reason(error)})", "check the file") from None
 
     def shown(self, tone_map: str, exposure: float) -> UInt8Array:
         """For the display."""
@@ -108,6 +134,15 @@ class Reference:
             return shown(self.linear, tone_map, exposure)
         assert self.display is not None
         return self.display
+
+
+def _reason(error: Exception) -> str:
+    """Why a picture cannot be read, without its path, which stands before the reason."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "it is neither PNG nor JPEG"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def to_srgb(linear: tuple[float, float, float]) -> tuple[int, int, int]:

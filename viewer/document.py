@@ -89,10 +89,15 @@ class Item:
             return self.base
         return self.base.transformed(self.placement.matrix(self.base.bounds.mean(axis=0)))
 
-    @property
+    @cached_property
     def material(self) -> Material:
         """The mean material of the object, for the panel."""
         return Material.from_row(self.base.materials.mean(axis=0, dtype=np.float64).clip(0, None))
+
+    @cached_property
+    def light(self) -> Light:
+        """Position, size and emission of an object that emits, see `light_of`."""
+        return light_of(self.mesh)
 
 
 @dataclass(frozen=True, eq=False)

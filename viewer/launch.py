@@ -31,10 +31,11 @@ import os
 os._exit(0)
 """
 _PROBE_SECONDS = 300.0
+MAX_PORT = 65535
 
 
 def view(
-    scene: Scene,
+    scene: Scene | str | os.PathLike[str],
     renderer: Renderer | None = None,
     *,
     web: bool = False,
@@ -47,10 +48,11 @@ def view(
     """Open the viewer, wait until it is closed, and return the edited scene.
 
     Args:
-        scene: what to show; it is not changed. Its first camera is where the viewer starts.
+        scene: what to show, or a file that `Scene.load` reads; it is not changed. Its first camera is where the viewer
+            starts.
         renderer: the embedded model by default.
         web: in a browser, for machines without a display: a server on 127.0.0.1 only.
-        port: of the server.
+        port: of the server, the next free one if it is taken; 0 takes any.
         resolution: pixels on a side, or (width, height).
         say: told where the page is; printed by default.
 
@@ -58,14 +60,18 @@ def view(
         The scene as it was shown last; the same object if nothing was edited. Bookmarked views become cameras.
 
     Raises:
-        InputError: no display, or a package that is missing; the line names the remedy.
+        InputError: no display, a package that is missing, a port out of range, or what `Scene.load` raises.
     """
-    problem = web_problem() if web else window_problem()
-    if problem:
-        raise InputError("viewer", problem)
+    if not 0 <= port <= MAX_PORT:
+        raise InputError("view", f"port is {port}", f"expected a number from 0 to {MAX_PORT}")
+    check_front_end(web)
+    from renderformer.data.scene import Scene
     from renderformer.renderer import Renderer
     from renderformer.viewer.session import Session
 
+    scene = Scene.load(scene) if isinstance(scene, str | os.PathLike) else scene
+    if not isinstance(scene, Scene):
+        raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)
     try:
         if web:
@@ -81,25 +87,30 @@ def view(
         session.close()
 
 
-def web_problem() -> str:
-    """Why the browser front end cannot open, with the remedy; empty if it can."""
-    return "" if importlib.util.find_spec("viser") else f"view: the package viser is not installed; {INSTALL}"
+def check_front_end(web: bool) -> None:
+    """Find out whether the viewer can open, in a browser or in a window; opens one in another process, once.
 
-
-def window_problem() -> str:
-    """Why no window can open, with the remedy; empty if one can. Opens one in another process to find out, once."""
+    Raises:
+        InputError: no display, or a package that is missing; the line names the remedy.
+    """
+    if web:
+        if not importlib.util.find_spec("viser"):
+            raise InputError("view", "the package viser is not installed", INSTALL)
+        return
     if not importlib.util.find_spec("open3d"):
-        return f"view: the package open3d is not installed; {INSTALL}, or use --web (web=True)"
+        raise InputError("view", "the package open3d is not installed", f"{INSTALL}, or use --web (web=True)")
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     remedy = f"use --web (web=True), or a display and the system packages {PACKAGES}"
     if not display and sys.platform not in ("win32", "darwin"):
-        return f"view: this machine has no display (DISPLAY is not set); {remedy}"
+        raise InputError("view", "this machine has no display (DISPLAY is not set)", remedy)
     problem = _probed(sys.executable, display)
-    return f"view: {problem}; {remedy}" if problem else ""
+    if problem:
+        raise InputError("view", problem, remedy)
 
 
 @functools.cache
 def _probed(python: str, display: str | None) -> str:
+    """Why a window cannot be opened on a display; empty if it can."""
     try:
         done = subprocess.run(
             [python, "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False

@@ -13,17 +13,17 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from renderformer.renderer import Cancelled
 from renderformer.viewer.document import fingerprint
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
     from renderformer.data.scene import Scene
     from renderformer.image import Image
-    from renderformer.renderer import LitScene, Progress
+    from renderformer.renderer import Cancel, LitScene, Progress
 
 # Shorter side in pixels of what may be drawn on the way to the full size; multiples of 32, so that no model pads.
 LADDER = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -41,7 +41,7 @@ MEASURED = 256
 class Engine(Protocol):
     """What the scheduler needs of a `Renderer`."""
 
-    def encode(self, scene: Scene, progress: Progress | None = None) -> LitScene: ...
+    def encode(self, scene: Scene, progress: Progress | None = None, cancel: Cancel | None = None) -> LitScene: ...
 
     def render(
         self,
@@ -49,6 +49,7 @@ class Engine(Protocol):
         resolution: int | tuple[int, int] = 512,
         cameras: Camera | None = None,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> list[Image]: ...
 
 
@@ -91,10 +92,6 @@ class Frame:
     latency: float
     notes: tuple[str, ...] = ()
     tag: Any = None
-
-
-class Cancelled(Exception):  # noqa: N818 - not an error
-    """Thrown through a render that nobody waits for any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,20 +190,16 @@ class RenderScheduler:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        with _between_layers(getattr(self._engine, "model", None), self._check_running):
-            while True:
-                request = self._next()
-                if request is None:
-                    return
-                try:
-                    self._serve(request)
-                except Cancelled:
-                    continue
-                except Exception as error:
-                    self._report(self._on_error, error)
-                with self._condition:
-                    self._done = request.number
-                    self._condition.notify_all()
+        while (request := self._next()) is not None:
+            try:
+                self._serve(request)
+            except Cancelled:
+                continue
+            except Exception as error:
+                self._report(self._on_error, error)
+            with self._condition:
+                self._done = request.number
+                self._condition.notify_all()
 
     def _next(self) -> _Request | None:
         with self._condition:
@@ -237,8 +230,7 @@ class RenderScheduler:
         with self._condition:
             while True:
                 left = request.time + self.settle - self._clock.now()
-                if self._stop() or self._closed:
-                    raise Cancelled
+                self._check_running()
                 if left <= 0:
                     return
                 self._clock.wait(self._condition, left)
@@ -249,7 +241,7 @@ class RenderScheduler:
                 self._lit.move_to_end(request.key)
                 return self._lit[request.key], 0.0
         started = self._clock.now()
-        lit = self._engine.encode(request.scene, self._progress)
+        lit = self._engine.encode(request.scene, self._progress, self._cancelled)
         with self._condition:
             self._lit[request.key] = lit
             while len(self._lit) > KEPT:
@@ -259,7 +251,7 @@ class RenderScheduler:
     def _draw(self, request: _Request, lit: LitScene, size: tuple[int, int], encode_seconds: float) -> None:
         self._check_running()
         started = self._clock.now()
-        image = self._engine.render(lit, size, request.camera, self._progress)[0]
+        image = self._engine.render(lit, size, request.camera, self._progress, self._cancelled)[0]
         now = self._clock.now()
         seconds = now - started
         self._measured(size, max(seconds, 1e-6))
@@ -305,13 +297,15 @@ class RenderScheduler:
             return False
         return not other_scene or newest.key != request.key
 
+    def _cancelled(self) -> bool:
+        """Whether the worker should leave what it draws; the engine asks between layers and between chunks of rays."""
+        return self._closed or self._stop()
+
     def _check_running(self) -> None:
-        """Raise Cancelled where the worker should stop; called between layers and between parts of ray casting."""
-        if threading.current_thread() is self._thread and (self._closed or self._stop()):
+        if self._cancelled():
             raise Cancelled
 
     def _progress(self, stage: str, done: int, total: int) -> None:
-        self._check_running()
         if self._on_progress is not None:
             self._report(self._on_progress, stage, done, total)
 
@@ -324,22 +318,3 @@ class RenderScheduler:
                 logging.getLogger(__name__).error("rendering failed: %s", values[0])
         except Exception:
             logging.getLogger(__name__).exception("a callback of the viewer failed")
-
-
-def _between_layers(model: Any, check: Callable[[], None]) -> AbstractContextManager[None]:
-    """While open, `check` is called before each layer of a torch model runs."""
-    if model is None:
-        return nullcontext()
-    return _Hooks(model, check)
-
-
-class _Hooks(AbstractContextManager[None]):
-    def __init__(self, model: Any, check: Callable[[], None]) -> None:
-        from torch import nn
-
-        layers = [layer for group in model.modules() if isinstance(group, nn.ModuleList) for layer in group]
-        self._handles = [layer.register_forward_pre_hook(lambda module, inputs: check()) for layer in layers]
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()

@@ -10,24 +10,29 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import check_place
+from renderformer.data.trained_range import TrainedRange
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
+from renderformer.renderer import Cancelled
 from renderformer.viewer.camera import OrbitCamera, View
 from renderformer.viewer.display import Reference, difference, shown
 from renderformer.viewer.document import SceneDocument, fingerprint
-from renderformer.viewer.path import CameraPath, turntable, write_video
+from renderformer.viewer.keyframes import CameraPath, turntable
 from renderformer.viewer.picker import Pick, Picker
-from renderformer.viewer.scheduler import Cancelled, Clock, Frame, RenderScheduler
+from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
+from renderformer.viewer.video import write_video
 
 if TYPE_CHECKING:
     from renderformer.data.scene import Scene
-    from renderformer.renderer import Progress, Renderer
+    from renderformer.renderer import Cancel, Progress, Renderer
 
 T = TypeVar("T")
+# Gets `progress` and `cancel` as `Renderer.render` does; returns notes for the person.
+Work: TypeAlias = "Callable[[Progress, Cancel], list[str]]"
 # Seconds of a video of a full turn, and pictures a second of every video.
 TURN_SECONDS, FPS = 4.0, 24.0
 # Sides of pictures that front ends offer, in pixels, and what they can show.
@@ -42,25 +47,23 @@ CANCEL_SECONDS = 30.0
 
 
 class Task:
-    """Something long, such as a video, on a thread of its own: it tells how far it is, and can be given up.
+    """Something long, such as a video, on a thread of its own: it tells how far it is, and can be cancelled.
 
     Attributes:
         label: what is being done; stage, done, total: how far it is.
     """
 
-    def __init__(
-        self, label: str, work: Callable[[Progress], list[str]], finished: Callable[[Task, list[str], str], None]
-    ) -> None:
+    def __init__(self, label: str, work: Work, finished: Callable[[Task, list[str], str], None]) -> None:
         self.label = label
         self.stage, self.done, self.total = "", 0, 0
         self._work, self._finished = work, finished
-        self._given_up = threading.Event()
+        self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renderformer-task", daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
         """Ask it to stop; it leaves no file behind."""
-        self._given_up.set()
+        self._cancelled.set()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; whether it came."""
@@ -71,7 +74,7 @@ class Task:
     def _run(self) -> None:
         notes, problem = [], ""
         try:
-            notes = self._work(self._progress)
+            notes = self._work(self._progress, self._cancelled.is_set)
         except Cancelled:
             problem = "given up"
         except Exception as error:
@@ -79,8 +82,6 @@ class Task:
         self._finished(self, notes, problem)
 
     def _progress(self, stage: str, done: int, total: int) -> None:
-        if self._given_up.is_set():
-            raise Cancelled
         self.stage, self.done, self.total = stage, done, total
 
 
@@ -93,8 +94,8 @@ class Session:
         resolution: pixels on a side, or (width, height), of pictures on the screen and of those that are saved.
 
     Attributes:
-        document, orbit, path: scene, camera, key frames. Change them through `edit` and `move`, which lock and ask for
-            a new picture.
+        document, orbit, key_frames: scene, camera, camera path. Change them through `edit` and `move`, which lock and
+            ask for a new picture.
         on_frame, on_error, on_done: set by the front end; called on a worker thread.
         drawing: stage, steps done and steps in all of the picture that is being drawn; None while nothing is.
         task: what is being saved; None while nothing is.
@@ -113,8 +114,8 @@ class Session:
         self.lock = threading.RLock()
         self.renderer = renderer
         self.document = SceneDocument(scene)
-        self.orbit = OrbitCamera(scene.cameras[0] if scene.cameras else None)
-        self.path = CameraPath()
+        self.orbit = self._orbit_of(scene)
+        self.key_frames = CameraPath()
         self.size = (resolution, resolution) if isinstance(resolution, int) else resolution
         self.view_size = self.size
         self.reference: Reference | None = None
@@ -151,9 +152,9 @@ class Session:
         tone_map = self._tone_map if tone_map is None else tone_map
         exposure = self._exposure if exposure is None else float(exposure)
         if tone_map not in TONE_MAPS:
-            raise InputError("", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
+            raise InputError("viewer", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
         if not abs(exposure) <= 32:
-            raise InputError("", f"exposure is {exposure}", "expected stops between -32 and 32")
+            raise InputError("viewer", f"exposure is {exposure}", "expected stops between -32 and 32")
         self._tone_map, self._exposure = tone_map, exposure
 
     def request(self, tag: Any = None) -> int:
@@ -265,27 +266,34 @@ class Session:
             marks = tuple(view.camera(name) for name, view in self.orbit.bookmarks.items())
             return scene.replace(cameras=(*scene.cameras, *marks))
 
-    def save(self, path: str | os.PathLike[str], progress: Progress | None = None, turn: float = 0.0) -> list[str]:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        turn: float = 0.0,
+    ) -> list[str]:
         """Write what is shown now: the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy),
         or a video (.mp4) along the key frames, or, with `turn` seconds, of one full turn from where the camera is.
 
         Args:
-            progress: called with (stage, done, total); what it raises ends the work and leaves no file.
+            progress, cancel: as for `Renderer.render`; what is stopped leaves no file.
 
         Returns:
             Lines that tell what the format could not hold.
 
         Raises:
             InputError: another suffix, a place that cannot be written, everything is hidden, or too few key frames.
+            Cancelled: `cancel` returned True.
         """
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix in IMAGE_SUFFIXES:
             check_place(path)
             tone_map, exposure = self.tone_map, self.exposure
-            return self.render(progress).save(path, tone_map=tone_map, exposure=exposure)
+            return self.render(progress, cancel).save(path, tone_map=tone_map, exposure=exposure)
         if suffix == ".mp4":
-            return self._save_video(path, progress, turn)
+            return self._save_video(path, turn, progress, cancel)
         return self._save_scene(path)
 
     def _save_scene(self, path: Path) -> list[str]:
@@ -301,15 +309,15 @@ class Session:
             document.mark_saved(version)
         return notes
 
-    def _save_video(self, path: Path, progress: Progress | None, turn: float) -> list[str]:
+    def _save_video(self, path: Path, turn: float, progress: Progress | None, cancel: Cancel | None) -> list[str]:
         with self.lock:
             scene, view, size = self.document.scene, self.orbit.view, self.size
             tone_map, exposure = self.tone_map, self.exposure
-            cameras = turntable(view, max(1, round(turn * FPS))) if turn else self.path.cameras(FPS)
+            cameras = turntable(view, max(1, round(turn * FPS))) if turn else self.key_frames.cameras(FPS)
         lit = self.scheduler.lit(scene) or scene
-        return write_video(path, self.renderer, lit, cameras, size, FPS, tone_map, exposure, progress)
+        return write_video(path, self.renderer, lit, cameras, size, FPS, tone_map, exposure, progress, cancel)
 
-    def render(self, progress: Progress | None = None) -> Image:
+    def render(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Image:
         """The picture in the resolution for saving, of what is shown now; drawn on the calling thread unless the
         newest one is it."""
         with self.lock:
@@ -323,22 +331,25 @@ class Session:
         )
         if is_it and frame is not None:
             return frame.image
-        return self.renderer.render(self.scheduler.lit(scene) or scene, size, camera, progress)[0]
+        return self.renderer.render(self.scheduler.lit(scene) or scene, size, camera, progress, cancel)[0]
 
-    def start(self, label: str, work: Callable[[Progress], list[str]]) -> Task:
+    def start(self, label: str, work: Work) -> Task:
         """Do something long on a thread of its own; at the end `on_done` gets a line, `on_error` one if it fails.
-
-        Args:
-            work: gets a progress callback, which ends it when it is given up; returns lines for the person.
 
         Raises:
             InputError: another one is not done yet.
         """
         with self.lock:
             if self.task is not None:
-                raise InputError("", f"{self.task.label} is not done yet", "wait for it or cancel it")
+                raise InputError("viewer", f"{self.task.label} is not done yet", "wait for it or cancel it")
             self.task = Task(label, work, self._task_ended)
             return self.task
+
+    def cancel_task(self) -> None:
+        """Ask what is being saved to stop, if anything is."""
+        task = self.task
+        if task is not None:
+            task.cancel()
 
     def _task_ended(self, task: Task, notes: list[str], problem: str) -> None:
         with self.lock:
@@ -366,10 +377,14 @@ class Session:
         scene = load_scene(path)
         with self.lock:
             self.document.open(scene)
-            self.orbit = OrbitCamera(scene.cameras[0] if scene.cameras else None)
-            self.path = CameraPath()
+            self.orbit = self._orbit_of(scene)
+            self.key_frames = CameraPath()
             self.request()
         return "neural"
+
+    def _orbit_of(self, scene: Scene) -> OrbitCamera:
+        """A camera that starts where the scene's first one stands, and knows what the model was trained on."""
+        return OrbitCamera(scene.cameras[0] if scene.cameras else None, trained=_trained(self.renderer))
 
     def close(self) -> bool:
         """Give up what is being saved and stop rendering; whether all threads have ended."""
@@ -394,11 +409,10 @@ class Session:
                 self._late = self._late or self.scheduler.age(frame) > LATE_SECONDS
             return self._late
 
-    def add_key(self) -> int:
-        """Make the view a key frame; how many there are."""
+    def add_key(self) -> None:
+        """Make the view a key frame."""
         with self.lock:
-            self.path.add(self.orbit.view)
-            return len(self.path.keys)
+            self.key_frames.add(self.orbit.view)
 
     def follow(self, view: View, tag: Any = None) -> bool:
         """Go where a front end moved the camera by itself; whether the limits held it somewhere else."""
@@ -422,7 +436,13 @@ class Session:
         self.drawing = stage, done, total
 
 
+def _trained(renderer: Renderer) -> TrainedRange:
+    """What the model was trained on; the released models' range where its configuration does not tell."""
+    return getattr(renderer.config, "trained", TrainedRange())
+
+
 def describe(error: Exception) -> str:
     """One line for a person."""
-    first = one_line(next(iter(str(error).splitlines()), ""))
-    return first if isinstance(error, InputError) else f"{type(error).__name__}: {first}"
+    if isinstance(error, InputError):
+        return str(error)
+    return f"{type(error).__name__}: {one_line(next(iter(str(error).splitlines()), ''))}"

@@ -14,7 +14,8 @@ from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int6
 from renderformer.data.camera import Camera
 from renderformer.data.rays.channels import RGB
 
-RADIOMETRIC = np.setdiff1d(np.arange(RGB.total), np.r_[RGB.geometry])
+GEOMETRY = np.r_[RGB.geometry]
+RADIOMETRIC = np.setdiff1d(np.arange(RGB.total), GEOMETRY)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def mean(samples: Float32Array) -> Float32Array:
     """Average (29, S, M) samples to (M, 29) pixels; geometry and roughness over the samples that hit."""
     pixels: Float32Array = samples.mean(axis=1)
     share = np.maximum(pixels[RGB.mask], np.float32(1 / samples.shape[1]))
-    for channels in (RGB.normal, RGB.position, RGB.roughness):
+    for channels in RGB.geometry:
         pixels[channels] /= share
     return pixels.T
 
@@ -92,7 +93,7 @@ def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Arr
     def summed(dy: int, dx: int) -> Float32Array:
         # As a sum over the samples: geometry too counts by how much of the pixel it fills.
         values: Float32Array = image[np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)]
-        values[:, np.r_[RGB.geometry]] *= values[:, RGB.mask]
+        values[:, GEOMETRY] *= values[:, RGB.mask]
         return values
 
     steps = (-1, 0, 1)

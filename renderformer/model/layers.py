@@ -14,9 +14,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from renderformer.config import TransformerConfig
-from renderformer.kernels import attention
-from renderformer.kernels.attention import check_backend, projected_attention
-from renderformer.kernels.quantise import Projection
+from renderformer.kernels import Projection, attention, projected_attention
+from renderformer.kernels.backends import check_backend
 from renderformer.model.encodings import Rotation, TriangleRope, rotate
 
 # Every norm inside a transformer layer uses this; the encoders' norms use the framework's default.

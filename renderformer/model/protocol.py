@@ -94,7 +94,7 @@ class Model(Protocol):
     def device(self) -> torch.device: ...
 
     def set_attention_backend(self, backend: str) -> None:
-        """Choose what `renderformer.kernels.attention` runs in the triangle stage: "auto", "sdpa" or "sage".
+        """Choose what `renderformer.kernels.backends` runs in the triangle stage: "auto", "sdpa" or "sage".
 
         The view stage is always exact (SDPA); it runs in float32.
 

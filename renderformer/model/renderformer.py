@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from renderformer.config import ModelConfig
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.errors import InputError
-from renderformer.kernels.attention import key_padding
+from renderformer.kernels.backends import key_padding
 from renderformer.model.dpt import DPT
 from renderformer.model.encodings import (
     from_patches,

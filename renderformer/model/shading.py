@@ -22,7 +22,7 @@ from renderformer.config import ShadingConfig
 from renderformer.data.arrays import Float32Array
 from renderformer.data.rays.channels import MONOCHROME
 from renderformer.data.scene import EMISSION
-from renderformer.kernels.attention import key_padding
+from renderformer.kernels.backends import key_padding
 from renderformer.model.encodings import (
     log_emission,
     nerf_encoding,

@@ -21,7 +21,7 @@ class TrainingConfig(Declared):
     """How to train a model.
 
     Attributes:
-        model: keys of `ModelConfig`.
+        model: keys of a model's configuration (`renderformer.config`).
         steps: optimizer steps in all.
         budget: minutes in all, over all chunks of a run; not 0, it takes the place of `steps`.
         batch: scenes a step, over all processes; views: of each scene a step, at the smallest resolution.

@@ -230,9 +230,9 @@ class Trainer:
             good = f"{state} holds the last good state; run again to go on from there" if state.exists() else "no state"
             raise InputError(
                 f"step {self.step}",
-                f"{trouble}; lower learning_rate ({self.config.learning_rate:g}) or clip ({self.config.clip:g}) "
-                "in the configuration",
-                good,
+                trouble,
+                f"lower learning_rate ({self.config.learning_rate:g}) or clip ({self.config.clip:g}) in the "
+                f"configuration; {good}",
             )
 
     def _evaluate(self, loss: float, report: Report) -> float:
@@ -300,7 +300,7 @@ class Trainer:
                 state = json.loads((file.metadata() or {})["state"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise InputError(path, f"not the state of a training ({error})", "choose another --out") from None
+            raise InputError(path, f"is not the state of a training ({error})", "choose another --out") from None
         if config_from_dict(state["config"]["model"]) != self.model.config:
             raise InputError(self.out, "holds the state of another model", "choose another --out")
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})

@@ -54,6 +54,7 @@ def compress(path: Path, target: Path) -> None:
             values = stored[()]
             settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             settings.set_chunk((min(len(values), CHUNK), *values.shape[1:]))
+            settings.set_obj_track_times(False)
             settings.set_shuffle()
             for _ in range(2 if key == "texture" else 1):
                 settings.set_deflate(9)

@@ -10,31 +10,38 @@ import numpy as np
 
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.stages import stage_meshes
-from renderformer.data.rays.channels import DIRECT
+from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Scene
+from renderformer.data.trained_range import TrainedRange
 from renderformer.image import Image
+from renderformer.renderer import Cancelled
 
 
 class RayEngine:
     """Draws direct light by ray casting: a picture of the scene without a model."""
 
     name, device, precision = "rays", "cpu", "fp32"
+    config = SimpleNamespace(trained=TrainedRange())
 
-    def encode(self, scene: Scene, progress: Any = None) -> Any:
+    def encode(self, scene: Scene, progress: Any = None, cancel: Any = None) -> Any:
         caster = RayCaster(scene.triangles, scene.normals, scene.materials)
         return SimpleNamespace(scene=scene, notes=(), caster=caster)
 
-    def render(self, lit: Any, resolution: Any, cameras: Any, progress: Any = None) -> list[Image]:
-        return list(self.iterate(lit, resolution, [cameras], progress))
+    def render(self, lit: Any, resolution: Any, cameras: Any, progress: Any = None, cancel: Any = None) -> list[Image]:
+        return list(self.iterate(lit, resolution, [cameras], progress, cancel))
 
-    def iterate(self, lit: Any, resolution: Any, cameras: Any, progress: Any = None) -> Iterator[Image]:
+    def iterate(
+        self, lit: Any, resolution: Any, cameras: Any, progress: Any = None, cancel: Any = None
+    ) -> Iterator[Image]:
         lit = lit if hasattr(lit, "caster") else self.encode(lit)
         for number, camera in enumerate(cameras):
+            if cancel is not None and cancel():
+                raise Cancelled
             if progress is not None:
                 progress("render", number, len(cameras))
             picture = lit.caster.features(camera, *resolution, antialias=1, refine=1, shadow_rays=1, lobe_rays=1)
-            yield Image(np.ascontiguousarray(picture[..., DIRECT]), camera)
+            yield Image(np.ascontiguousarray(picture[..., RGB.direct]), camera)
 
     def check(self, scene: Scene) -> list[str]:
         return []

@@ -12,10 +12,11 @@ from interpreter_shim import convert_float
 from torch import Tensor
 from torch.nn import functional as F
 
-from renderformer.kernels import quantise, sage
-from renderformer.kernels.quantise import Projection, quantise_qkv
-from renderformer.kernels.reference import exact_attention, quantised_attention
-from renderformer.kernels.sage import Tiles, attend_quantised, sageattn
+from renderformer.kernels import Projection, sageattn
+from renderformer.kernels.sage import device, operator, quantise
+from renderformer.kernels.sage.launch import Tiles, attend_quantised
+from renderformer.kernels.sage.naive import exact_attention, heads_first, naive_sageattn
+from renderformer.kernels.sage.quantise import quantise_qkv
 
 pytest.importorskip("triton", reason="Triton is not installed")
 # NumPy speaks up where a GPU computes on with infinities.
@@ -67,13 +68,12 @@ def check(q: Tensor, k: Tensor, v: Tensor, pv: str = "fp32+fp16", **kwargs: Any)
     out, lse = sageattn(q, k, v, return_lse=True, **kwargs)
     assert out.shape == q.shape
     assert out.dtype == q.dtype
+    reference, reference_lse = naive_sageattn(q, k, v, return_lse=True, **kwargs | {"pv_accum": pv})
     same = {key: kwargs[key] for key in ("is_causal", "sm_scale", "kv_lengths") if key in kwargs}
-    rest = {key: kwargs[key] for key in ("smooth_k", "qk_dtype") if key in kwargs}
-    heads = (x.transpose(1, 2) if kwargs.get("tensor_layout") == "NHD" else x for x in (q, k, v))
-    q, k, v = heads
-    out = out.transpose(1, 2) if kwargs.get("tensor_layout") == "NHD" else out
+    q, k, v, out, reference = (
+        heads_first(x, kwargs.get("tensor_layout", "HND")) for x in (q, k, v, out, reference)
+    )  # fmt: skip
     exact, exact_lse = exact_attention(q, k, v, **same)
-    reference, reference_lse = quantised_attention(q, k, v, pv_accum=pv, **same, **rest)
     assert relative(out, exact) < BOUNDS[kwargs.get("qk_dtype", "int8")]
     # bfloat16 output adds its own rounding.
     assert relative(out, exact) < 2 * relative(reference, exact) + 0.003
@@ -127,7 +127,7 @@ def test_any_length_and_width(tokens: int, keys: int, width: int, dtype: torch.d
     ],
 )
 def test_every_accumulator(monkeypatch: pytest.MonkeyPatch, gpu: str, pv_accum: str, pv: str) -> None:
-    monkeypatch.setattr(quantise, "INTERPRETED_CAPABILITY", GPUS[gpu])
+    monkeypatch.setattr(device, "INTERPRETED_CAPABILITY", GPUS[gpu])
     check(*inputs(40, 150, 64), pv_accum=pv_accum, pv=pv)
 
 
@@ -178,7 +178,7 @@ def test_tiles_of_128_keys(queries: int) -> None:
     out = torch.empty(q.shape)
     attend_quantised(quantised, out, tiles=Tiles(queries, 128, 8, 1))
     exact = exact_attention(q, k, v)[0]
-    reference = quantised_attention(q, k, v, tile=128)[0]
+    reference = naive_sageattn(q, k, v, tile=128)
     assert relative(out, exact) < min(BOUNDS["int8"], 2 * relative(reference, exact))
 
 
@@ -279,18 +279,19 @@ def test_the_fused_prologue_is_norm_split_rotation_and_quantisation(
 
 
 def test_the_prologue_is_two_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    from renderformer.kernels import triton_kernels
+    from renderformer.kernels.sage import main_loop, prologue
 
     launched: list[str] = []
-    for name in ("statistics", "quantise", "attend", "combine"):
-        kernel = getattr(triton_kernels, name)
+    kernels = {prologue: ("statistics", "quantise"), main_loop: ("attend", "combine")}
+    for module, name in ((module, name) for module, names in kernels.items() for name in names):
+        kernel = getattr(module, name)
         launch = type(kernel).__getitem__
 
         def counted(grid: tuple[int, ...], kernel: Any = kernel, name: str = name, launch: Any = launch) -> Any:
             launched.append(name)
             return launch(kernel, grid)
 
-        monkeypatch.setattr(triton_kernels, name, type("Counted", (), {"__getitem__": staticmethod(counted)})())
+        monkeypatch.setattr(module, name, type("Counted", (), {"__getitem__": staticmethod(counted)})())
     sageattn(*inputs(40, 70, 64))
     assert launched == ["statistics", "quantise", "attend"]
 
@@ -362,7 +363,7 @@ def test_what_is_not_supported_is_named(change: dict[str, Any], message: str) ->
 
 
 def test_a_gpu_without_e4m3_refuses_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantise, "INTERPRETED_CAPABILITY", (8, 0))
+    monkeypatch.setattr(device, "INTERPRETED_CAPABILITY", (8, 0))
     x = draw(1, 2, 10, 64)
     with pytest.raises(ValueError, match="qk_dtype 'fp8' needs compute capability 8.9"):
         sageattn(x, x, x, qk_dtype="fp8")
@@ -415,7 +416,7 @@ def test_the_operator_passes_torchs_own_checks() -> None:
     q, k, v = (x.requires_grad_() for x in inputs(20, 40, 64))
     arguments = (q, k, v, None, "HND", True, 0.125, True, "int8", "auto", True)
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(sage._attention, arguments, test_utils=checks)
+    torch.library.opcheck(operator._sage, arguments, test_utils=checks)
 
 
 @pytest.mark.parametrize("lengths", [None, torch.tensor([40, 9])])

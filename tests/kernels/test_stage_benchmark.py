@@ -43,9 +43,9 @@ def test_every_variant_is_right(bench: Any) -> None:
 
 
 def test_a_wrong_result_is_not_reported(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from renderformer.kernels import sage
+    from renderformer.kernels.sage import operator
 
-    monkeypatch.setattr(sage, "sageattn_projected", lambda q, *_, **__: torch.zeros_like(q))
+    monkeypatch.setattr(operator, "sageattn_projected", lambda q, *_, **__: torch.zeros_like(q))
     with pytest.raises(ValueError, match="small, 64 triangles, sage: relative error .*; not reported"):
         measure(bench, ["sage"])
 
@@ -55,4 +55,4 @@ def test_without_a_gpu_it_says_so() -> None:
         pytest.skip("there is a GPU")
     run = subprocess.run([sys.executable, FOLDER / "triangle_stage.py"], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr == "error: there is no GPU; this benchmark times the triangle stage on an NVIDIA GPU\n"
+    assert run.stderr == "error: there is no GPU; this benchmark needs an NVIDIA GPU\n"

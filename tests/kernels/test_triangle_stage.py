@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from renderformer.config import ModelConfig
-from renderformer.kernels.attention import key_padding
-from renderformer.kernels.quantise import Projection
+from renderformer.kernels import Projection, backends
+from renderformer.kernels.backends import Backend, key_padding
 from renderformer.model import RenderFormer, layers
 from renderformer.model.layers import TriangleTransformer
 
 pytest.importorskip("triton", reason="Triton is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-dispatch = importlib.import_module("renderformer.kernels.attention")
 
 TOKENS = 40
 LENGTHS = torch.tensor([40, 23])
@@ -59,16 +58,16 @@ def relative(ours: Tensor, expected: Tensor) -> float:
 @pytest.fixture
 def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Projection, Projection]]:
     """The projections of every call that was fused."""
-    from renderformer.kernels import sage
+    from renderformer.kernels.sage import operator
 
     calls: list[tuple[Projection, Projection]] = []
-    real = sage.sageattn_projected
+    real = operator.sageattn_projected
 
     def counted(*args: Any, q_projection: Projection, k_projection: Projection, **kwargs: Any) -> Tensor:
         calls.append((q_projection, k_projection))
         return real(*args, q_projection=q_projection, k_projection=k_projection, **kwargs)
 
-    monkeypatch.setattr(sage, "sageattn_projected", counted)
+    monkeypatch.setattr(operator, "sageattn_projected", counted)
     return calls
 
 
@@ -136,7 +135,7 @@ def test_auto_fuses_where_it_wins(
     with torch.no_grad():
         run(transformer, "auto")
         assert fused_calls == []
-        monkeypatch.setattr(dispatch, "_sage_wins", lambda *_: True)
+        monkeypatch.setattr(Backend, "is_fast", lambda *_: True)
         run(transformer, "auto")
     assert len(fused_calls) == 2
 
@@ -145,7 +144,8 @@ def test_auto_fuses_where_it_wins(
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_stage_compiles_into_one_graph(backend: str, padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # So that "auto" looks at the device.
-    monkeypatch.setattr(dispatch, "SAGE_FROM_KEYS", {(9, 0): 1})
+    measured = replace(backends.REGISTRY["sage"], fast_from_keys={(9, 0): 1})
+    monkeypatch.setitem(backends.REGISTRY, "sage", measured)
     transformer, padding = stage(), key_padding(mask()) if padded else (None, None)
     with torch.no_grad():
         plain = run(transformer, backend, padding)
@@ -178,7 +178,7 @@ def test_encoding_looks_at_the_mask_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_projections_that_do_not_fit_are_refused() -> None:
-    from renderformer.kernels.sage import sageattn_projected
+    from renderformer.kernels.sage.operator import sageattn_projected
 
     x = torch.randn(1, 10, 192).bfloat16()
     with pytest.raises(ValueError, match=r"\(1, 9, 192\)\) of q, k, v do not fit"):

@@ -1,4 +1,4 @@
-"""The prologue of the quantised attention: Q, K and V to 8 bits in the layout that the main loop reads.
+"""The prologue: Q, K and V to 8 bits in the layout that the main loop reads. `prologue.py` holds its Triton kernels.
 
 Shape suffixes: B batch, H query heads, G key heads, T query tokens, S key tokens, D head width, W = H D or G D,
 P pairs = D / 2, padded tokens are named T' and S'.
@@ -7,19 +7,14 @@ P pairs = D / 2, padded tokens are named T' and S'.
 from __future__ import annotations
 
 import math
-import os
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from renderformer.kernels.reference import K_GROUP, Q_GROUP, RANGES
+from renderformer.kernels.sage.device import HEAD_DIMS, QK_DTYPES, capability, on_device, pv_mode
+from renderformer.kernels.sage.naive import K_GROUP, Q_GROUP, RANGES
 
-HEAD_DIMS = (64, 96, 128)
-QK_DTYPES = ("int8", "fp8")
-PV_ACCUMS = ("auto", "fp32", "fp32+fp16", "fp32+fp32")
 # Quantised tensors end at a multiple of this many tokens; every tile of the main loop divides it.
 TILE = 128
 # Sums of K and maxima of V are taken over at most so many spans of tokens, a power of two: more of them keep more
@@ -31,8 +26,6 @@ SPAN = 16
 CHUNK = 1024
 # Pairs of channels, over tokens and heads, that one step of the statistics takes: 4096 spill on sm_120.
 PAIRS_AT_ONCE = 2048
-# What the interpreter stands for. It has no device that could say.
-INTERPRETED_CAPABILITY = (8, 9)
 
 
 @dataclass(frozen=True)
@@ -41,13 +34,13 @@ class Quantised:
 
     Attributes:
         q, k: (B, H, T', D) and (B, G, S', D), int8 or float8_e4m3fn; sm_scale and log2(e) are part of Q's scale.
-        v: (B, G, D, S') float8_e4m3fn, the keys of every 16 in the order of `triton_kernels.stored_order`; or float16,
+        v: (B, G, D, S') float8_e4m3fn, the keys of every 16 in the order of `prologue.stored_order`; or float16,
             in their own order, for GPUs without E4M3.
         q_scale, k_scale: (B, H, T' / 32), (B, G, S' / 64) float32. v_scale: (B, G, D) float32.
         k_sum: (B, G, parts, D) float32, sums over the real keys (zeros if K is not smoothed).
         tokens, keys: T and S.
         lengths: (B,) int32, or None.
-        pv: how P V is accumulated, a key of `reference.RANGES`.
+        pv: how P V is accumulated, a key of `naive.RANGES`.
         tile: keys of one tile of the main loop; V's range depends on it.
     """
 
@@ -86,41 +79,6 @@ class Projection:
 
 
 PLAIN = Projection()
-
-
-def interpreted() -> bool:
-    """Whether Triton's interpreter stands in for a GPU (decided when the kernels are first imported)."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
-
-
-def capability(device: torch.device) -> tuple[int, int]:
-    """The compute capability of a GPU, and what the interpreter is to stand for on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)
-    return INTERPRETED_CAPABILITY
-
-
-def on_device(device: torch.device) -> AbstractContextManager[Any]:
-    """Kernels are launched on the current GPU, which need not be the tensors'."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-def pv_mode(pv_accum: str, device_capability: tuple[int, int]) -> str:
-    """The key of `reference.RANGES` for a public `pv_accum` on a GPU.
-
-    Raises:
-        ValueError: an unknown value, or one that the GPU does not have.
-    """
-    if pv_accum not in PV_ACCUMS:
-        raise ValueError(f"pv_accum {pv_accum!r} is unknown; use one of {', '.join(PV_ACCUMS)}")
-    if device_capability < (8, 9):
-        if pv_accum in ("auto", "fp32"):
-            return "fp16"
-        raise ValueError(f"pv_accum {pv_accum!r} needs E4M3 (compute capability 8.9 or later); use 'auto' or 'fp32'")
-    if pv_accum == "auto":
-        # The fp16 accumulator is twice as fast on Ada and consumer Blackwell, and no faster on Hopper and sm_100.
-        return "fp32+fp16" if device_capability in ((8, 9), (12, 0), (12, 1)) else "fp32+fp32"
-    return pv_accum
 
 
 def quantise_heads(
@@ -187,11 +145,11 @@ def quantise_qkv(
         q_BTW, k_BSW, v_BSW: float16 or bfloat16, or float32; views (chunks of one projection) need no copy.
         heads, key_heads: H and G; None is H.
         q_projection, k_projection: norm and rotation.
-        sm_scale, kv_lengths, smooth_k, qk_dtype, pv_accum: as of `sage.sageattn`.
+        sm_scale, kv_lengths, smooth_k, qk_dtype, pv_accum: as of `operator.sageattn`.
         tile: keys of one tile of the main loop, 64 or 128.
 
     Returns:
-        What `sage.attend_quantised` reads.
+        What `launch.attend_quantised` reads.
 
     Raises:
         ValueError: a shape or value that is not supported, named.
@@ -259,7 +217,7 @@ def _launch_prologue(
     K and V are read twice, since no key can be written before the mean of all of them is known; Q as well where it
     has a norm. The second reading finds in the L2 cache what fits there.
     """
-    from renderformer.kernels import triton_kernels as kernels
+    from renderformer.kernels.sage import prologue as kernels
 
     q_BHTD, k_BGSD, v_BGSD = inputs
     batch, heads, tokens, width = q_BHTD.shape

@@ -1,22 +1,31 @@
 # mypy: disable-error-code="no-untyped-def"
-"""The main loop of the quantised attention for Hopper (sm_90) in Gluon: softmax of a tile while others multiply.
+"""Experiment: the main loop of the quantised attention for Hopper (sm_90) in Gluon. It has never run on a GPU.
 
-Reads what the prologue writes and computes what `triton_kernels.attend` computes; `sage.py` launches it. Imports triton
-at the top, so it is itself imported inside functions only.
+No part of the package imports this and the wheel does not hold it. benchmarks/hopper.py checks and times it. It reads
+what the prologue writes and computes what `sage.main_loop.attend` computes, for int8 and E4M3 scores, head_dim 64 and
+128, lengths, split keys and LSE; not for causal attention. The softmax of a tile runs while products are in flight:
 
-A block has one warp that loads and two warpgroups of 64 queries each. In every round a warpgroup starts two products,
-weights x values of the tile before and scores of the tile after, computes the weights of its tile meanwhile, and then
-waits for both: a product that is in flight from one round to the next makes ptxas wait for every single one. The tile
-with the ragged tail comes first, and is the only one with a mask.
+A block has one warp that loads by TMA and two warpgroups of 64 queries each. In every round a warpgroup starts two
+products, weights x values of the tile before and scores of the tile after, computes the weights of its tile meanwhile,
+and then waits for both: a product that is in flight from one round to the next makes ptxas wait for every single one.
+The tile with the ragged tail comes first, and is the only one with a mask.
 
 Barriers: `full` rings say that a buffer of K or V has arrived, `empty` rings that both warpgroups are done with it; use
 i of a ring is slot i % STAGES in its phase i // STAGES.
+
+Left to do: P goes through about 90 byte shuffles (PRMT, LOP3) a tile, because Triton carries it from round to round as
+bytes; carrying it in fp32 removes them but spills at head_dim 128. Rows are summed across threads in every tile. Blocks
+are not persistent.
 """
 
 from __future__ import annotations
 
+import math
+from importlib.metadata import version
 from typing import Any
 
+import torch
+from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -27,7 +36,73 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from renderformer.kernels.quantise import Quantised
+from renderformer.kernels.sage.device import capability
+from renderformer.kernels.sage.launch import Tiles, arguments, choose_splits, grid, in_splits
+from renderformer.kernels.sage.naive import Q_GROUP, RANGES
+from renderformer.kernels.sage.quantise import Quantised
+
+# Two warpgroups of 64 queries; "stages" are the slots of the rings of K and V. Not measured.
+TILES = Tiles(128, 64, 8, 4)
+# With 3.6 one of the two warpgroups waits before the exponentials (head_dim 128, E4M3 scores).
+TRITON = (3, 7)
+
+
+def attend_hopper(
+    quantised: Quantised,
+    out_BHTD: Tensor,
+    *,
+    with_lse: bool = False,
+    tiles: Tiles = TILES,
+    splits: int | None = None,
+) -> Tensor:
+    """`sage.launch.attend_quantised` by this main loop.
+
+    Raises:
+        ValueError: why it cannot run this.
+    """
+    reason = refusal(quantised, out_BHTD.device)
+    if reason:
+        raise ValueError(f"the Hopper main loop cannot run this: {reason}")
+    if splits is None:
+        splits = choose_splits(quantised, tiles, out_BHTD.shape[0] * out_BHTD.shape[1], out_BHTD.device)
+
+    def launch(out_sBHTD: Tensor, lse_sBHT: Tensor, lse_needed: bool) -> None:
+        # Four warps of a warpgroup; the kernel itself adds those of the other and of the loads.
+        attend[grid(out_sBHTD, tiles)](
+            *descriptors(quantised, tiles.keys), *arguments(quantised, out_sBHTD, lse_sBHT),
+            **constants(out_sBHTD.shape[-1], tiles),
+            HAS_LENGTHS=quantised.lengths is not None, WITH_LSE=lse_needed, num_warps=4,
+        )  # fmt: skip
+
+    return in_splits(out_BHTD, splits, with_lse, launch)
+
+
+def refusal(quantised: Quantised, device: torch.device) -> str:
+    """Why this main loop cannot run; "" where it can."""
+    width = quantised.q.shape[-1]
+    if device.type != "cuda" or capability(device) != (9, 0):
+        return f"device {str(device)!r} is not a Hopper GPU (compute capability 9.0)"
+    if tuple(int(part) for part in version("triton").split(".")[:2]) < TRITON:
+        return f"it needs Triton {'.'.join(map(str, TRITON))} or later, here is {version('triton')}"
+    if width not in (64, 128):
+        return f"head_dim {width} is not 64 or 128"
+    if quantised.pv != "fp32+fp32":
+        return f"P V is accumulated in {quantised.pv!r}, not in 'fp32+fp32'"
+    if quantised.tile != TILES.keys:
+        return f"V was quantised for tiles of {quantised.tile} keys, not of {TILES.keys}"
+    return ""
+
+
+def constants(width: int, tiles: Tiles) -> dict[str, int | float]:
+    """The compile-time constants that follow from the arithmetic."""
+    return {
+        "D": width,
+        "BM": tiles.queries,
+        "BN": tiles.keys,
+        "STAGES": tiles.stages,
+        "Q_GROUP": Q_GROUP,
+        "P_LOG2": math.log2(RANGES["fp32+fp32", tiles.keys][0]),
+    }
 
 
 def descriptors(quantised: Quantised, tile: int) -> list[Any]:
@@ -179,7 +254,7 @@ def attend(
     D: gl.constexpr, BM: gl.constexpr, BN: gl.constexpr, STAGES: gl.constexpr, Q_GROUP: gl.constexpr,
     P_LOG2: gl.constexpr, HAS_LENGTHS: gl.constexpr, WITH_LSE: gl.constexpr,
 ):  # fmt: skip
-    """A block of 128 queries of one head over its split of the keys; OUT and LSE as of `triton_kernels.attend`.
+    """A block of 128 queries of one head over its split of the keys; OUT and LSE as of `sage.main_loop.attend`.
 
     q_desc, k_desc, v_desc: TMA descriptors of Q (B H T', D) in boxes of (64, D), K (B G S', D) of (BN, D), V
     (B G D, S') of (D, BN).
@@ -198,9 +273,9 @@ def attend(
     span = gl.cdiv(gl.cdiv(keys, BN), splits)
     low = split * span
     # A split without keys goes through one tile with everything masked.
-    found = gl.minimum(low + span, gl.cdiv(count, BN)) - low
-    uses = gl.maximum(found, 1)
-    limit = gl.where(found > 0, count, 0)
+    tiles = gl.minimum(low + span, gl.cdiv(count, BN)) - low
+    uses = gl.maximum(tiles, 1)
+    limit = gl.where(tiles > 0, count, 0)
     last = gl.minimum(low + uses, k_padded // BN) - 1
 
     q_tile = gl.allocate_shared_memory(q_desc.dtype, [2, 64, D], q_desc.layout)

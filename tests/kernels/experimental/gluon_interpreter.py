@@ -1,4 +1,4 @@
-"""Runs the source of `kernels/hopper.py` without a GPU: Triton's interpreter does not know Gluon.
+"""Runs the source of `kernels/experimental/hopper.py` without a GPU: Triton's interpreter does not know Gluon.
 
 Tensors are torch tensors and layouts are ignored. Partitions of a block run as threads, one at a time, and a seeded
 draw decides at every barrier, copy and product who goes on. Copies arrive at any moment between their start and the
@@ -22,7 +22,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).parents[2] / "kernels" / "hopper.py"
+SOURCE = Path(__file__).parents[3] / "kernels" / "experimental" / "hopper.py"
 # A byte that no E4M3 number has (NaN), and for INT8 a plausible but wrong one.
 RUBBISH = 0x7F
 
@@ -247,7 +247,7 @@ class Kernel:
 
 
 class Machine:
-    """What `gl` and its submodules are while `kernels/hopper.py` is read."""
+    """What `gl` and its submodules are while `kernels/experimental/hopper.py` is read."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -304,9 +304,6 @@ class Machine:
         )  # fmt: skip
 
 
-# --- the parts of Hopper ---
-
-
 def expect(full: Any, size: int) -> None:
     bar = barrier(full)
     bar.bytes += size
@@ -354,7 +351,7 @@ def wait_products(outstanding: int, deps: list[Any]) -> Any:
 
 
 def interpreted_hopper(seed: int = 0, source: str | None = None) -> ModuleType:
-    """`kernels/hopper.py`, or a changed `source` of it, read as a program for this interpreter."""
+    """`kernels/experimental/hopper.py`, or a changed `source` of it, read as a program for this interpreter."""
     machine = Machine(seed)
     gl = machine.language()
     gluon = SimpleNamespace(jit=lambda function: Kernel(function, machine), language=gl)

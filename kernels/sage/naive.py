@@ -1,4 +1,4 @@
-"""Attention in float64, and the arithmetic of the quantised kernels in plain torch: the definition they are held to.
+"""What the kernels are held to, in plain torch: attention in float64, and the same quantised arithmetic.
 
 Sources: SageAttention (2410.02367), SageAttention2 (2411.10958), SageAttention2++ (2505.21136).
 
@@ -8,6 +8,7 @@ Shape suffixes: B batch, H query heads, G key heads, T query tokens, S key token
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def exact_attention(
         (B, H, T, D) float64 and the natural logarithm of the sum of exponentials, (B, H, T) float64. A query that
         sees no key gets 0 and -inf.
     """
-    q_BHTD, k_BHSD, v_BHSD = q_BHTD.double(), *_spread(q_BHTD, k_BGSD.double(), v_BGSD.double())
+    q_BHTD, (k_BHSD, v_BHSD) = q_BHTD.double(), _spread(q_BHTD, k_BGSD.double(), v_BGSD.double())
     seen_BHTS = visible(q_BHTD.shape[2], k_BHSD.shape[2], is_causal, kv_lengths, q_BHTD.device)
     # What padding holds does not matter, even NaN.
     real_B1S1 = seen_BHTS.any(dim=2)[..., None]
@@ -67,32 +68,38 @@ def exact_attention(
     return weights_BHTS @ v_BHSD, lse_BHT
 
 
-def quantised_attention(
-    q_BHTD: Tensor,
-    k_BGSD: Tensor,
-    v_BGSD: Tensor,
-    *,
+def naive_sageattn(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tensor_layout: str = "HND",
     is_causal: bool = False,
     sm_scale: float | None = None,
     kv_lengths: Tensor | None = None,
     smooth_k: bool = True,
     qk_dtype: str = "int8",
     pv_accum: str = "fp32+fp16",
+    return_lse: bool = False,
+    *,
     tile: int = 64,
-) -> tuple[Tensor, Tensor]:
-    """What the kernels compute, rounding by rounding; arguments and results like `exact_attention`, in float32.
+) -> Any:
+    """`operator.sageattn` rounding by rounding, from any float type, in float32. Nothing is checked.
 
     Args:
-        smooth_k: subtract from K its mean over the real keys of a head.
-        qk_dtype: "int8" or "fp8" (E4M3).
-        pv_accum: "fp32": P V in one chain over all keys; "fp32+fp32", "fp32+fp16": a chain for each tile, with an
-            inner accumulator of that type, promoted to fp32; "fp16": fp16 operands and one fp32 chain (sm_80).
+        pv_accum: a key of `RANGES`. "fp32": P V in one chain over all keys; "fp32+fp32", "fp32+fp16": a chain for each
+            tile, with an inner accumulator of that type, promoted to fp32; "fp16": fp16 operands and one fp32 chain
+            (sm_80).
         tile: keys of one tile, 64 or 128.
+        The others: as of `operator.sageattn`.
+
+    Returns:
+        As `operator.sageattn`: the result, with `return_lse` a tuple of it and the LSE.
 
     The tensor core's fp32 accumulator of 8-bit floating-point products keeps 13 bits of mantissa (2411.10958,
     section 3.2), and is emulated so.
     """
-    q_BHTD, (k_BHSD, v_BHSD) = q_BHTD.float(), _spread(q_BHTD, k_BGSD.float(), v_BGSD.float())
+    q_BHTD, k_BGSD, v_BGSD = (heads_first(x.float(), tensor_layout) for x in (q, k, v))
+    k_BHSD, v_BHSD = _spread(q_BHTD, k_BGSD, v_BGSD)
     tokens, keys = q_BHTD.shape[2], k_BHSD.shape[2]
     lengths_B = torch.full((q_BHTD.shape[0],), keys) if kv_lengths is None else kv_lengths.to(q_BHTD.device)
     real_B1S1 = (torch.arange(keys, device=q_BHTD.device) < lengths_B.to(q_BHTD.device)[:, None])[:, None, :, None]
@@ -122,9 +129,17 @@ def quantised_attention(
         acc_BHTD = accumulate(acc_BHTD * alpha_BHT1, narrow(p_BHTN, pv_accum), v8_BHSD[:, :, part], pv_accum)
         top_BHT1 = new_BHT1
     out_BHTD = torch.where(total_BHT1 != 0, acc_BHTD / total_BHT1, 0.0) * v_scale_BH1D
+    out = heads_first(out_BHTD, tensor_layout)
+    if not return_lse:
+        return out
     shift_BHT1 = (q_BHTD * mean_BH1D).sum(-1, keepdim=True) * scale
     lse_BHT1 = (top_BHT1 + torch.log2(total_BHT1 / p_max)) * math.log(2) + shift_BHT1
-    return out_BHTD, lse_BHT1.squeeze(-1)
+    return out, lse_BHT1.squeeze(-1)
+
+
+def heads_first(x: Tensor, layout: str) -> Tensor:
+    """(B, H, T, D) from layout "HND" or "NHD", or back; a view."""
+    return x if layout == "HND" else x.transpose(1, 2)
 
 
 def visible(

@@ -1,4 +1,4 @@
-"""Camera paths: views at points in time, a smooth curve through them, and a video of it.
+"""Camera paths: views at points in time and a smooth curve through them.
 
 Angles in degrees, times in seconds.
 """
@@ -6,22 +6,14 @@ Angles in degrees, times in seconds.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path, check_place
 from renderformer.viewer.camera import View
-
-if TYPE_CHECKING:
-    from renderformer.data.scene import Scene
-    from renderformer.renderer import LitScene, Progress, Renderer
 
 MAX_FRAMES = 100_000
 
@@ -103,65 +95,3 @@ def turntable(view: View, frames: int) -> list[Camera]:
         raise InputError("turntable", f"{frames} frames", f"expected 1 … {MAX_FRAMES:,}")
     turns = [replace(view, azimuth=view.azimuth + 360 * i / frames) for i in range(frames)]
     return [turned.camera(f"turn_{i:04d}") for i, turned in enumerate(turns)]
-
-
-def write_video(
-    path: str | os.PathLike[str],
-    renderer: Renderer,
-    scene: Scene | LitScene,
-    cameras: Sequence[Camera],
-    resolution: int | tuple[int, int] = 512,
-    fps: float = 24.0,
-    tone_map: str = "agx",
-    exposure: float = 0.0,
-    progress: Progress | None = None,
-) -> list[str]:
-    """Render a picture for each camera into an MP4 (H.264), whole or not at all.
-
-    Args:
-        progress: called with ("video", frames done, frames in all); what it raises ends the work and leaves no file.
-
-    Returns:
-        Lines that tell what the format could not hold: H.264 takes even sizes only, so a column or a row is cut.
-
-    Raises:
-        InputError: another suffix than .mp4, a place that cannot be written, no cameras, or what `render` raises.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".mp4":
-        raise InputError(path, f"unknown video format {path.suffix!r}", "end the name in .mp4")
-    check_place(path)
-    if not cameras:
-        raise InputError(path, "no cameras to make a video of")
-    width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
-    even = width // 2 * 2, height // 2 * 2
-    if min(even) < 2:
-        raise InputError(path, f"{width} x {height} is too small for a video", "use 2 x 2 or more")
-    with atomic_path(path) as temporary:
-        writer = _writer(temporary, fps)
-        try:
-            done = 0
-
-            def tell(*stage: object) -> None:
-                # Within a picture, too, so that long ones can be given up.
-                if progress is not None:
-                    progress("video", done, len(cameras))
-
-            for image in renderer.iterate(scene, (width, height), cameras, tell):
-                display = image.tone_mapped(tone_map, exposure)
-                writer.append_data(np.rint(display[: even[1], : even[0]] * 255).astype(np.uint8))
-                done += 1
-                tell()
-        finally:
-            writer.close()
-    if even == (width, height):
-        return []
-    return [f"{path}: cut from {width} x {height} to {even[0]} x {even[1]}, since H.264 takes even sizes"]
-
-
-def _writer(path: Path, fps: float) -> Any:
-    import imageio.v2 as imageio
-
-    return imageio.get_writer(
-        path, format="FFMPEG", fps=fps, codec="libx264", quality=8, macro_block_size=2, pixelformat="yuv420p"
-    )

@@ -1,0 +1,85 @@
+"""Which cameras of a scene to render: its own, one named by angles, or an orbit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from renderformer.data.camera import Camera, angles
+from renderformer.data.errors import InputError
+from renderformer.data.scene import Scene
+
+
+@dataclass(frozen=True)
+class CameraChoice:
+    """Which cameras to render.
+
+    Attributes:
+        names: names or indices of the scene's cameras; all of them when empty.
+        angles: azimuth, elevation, distance, fov, as in `Camera.from_angles`; any of them makes one new camera, with
+            what is not given from the scene's first camera.
+        orbit: this many new cameras on a circle; starts at the azimuth of `angles`.
+    """
+
+    names: tuple[str, ...] = ()
+    angles: Mapping[str, float] = field(default_factory=dict)
+    orbit: int | None = None
+
+    def stage_options(self) -> dict[str, Any]:
+        """Options of `load_scene` for a bare mesh; its stage makes the camera that `of_stage` starts from."""
+        # Walls would hide the mesh from half of an orbit.
+        return {**({"stage": "floor"} if self.orbit else {}), **self.angles}
+
+    def of_stage(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
+        """`of_scene`, for a scene that was staged with `stage_options`, whose camera has the angles already."""
+        return replace(self, angles={}).of_scene(scene, place)
+
+    def of_scene(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
+        """The chosen cameras, each with its index in the scene or the orbit.
+
+        Args:
+            place: names the scene in errors.
+
+        Raises:
+            InputError: no such camera, or none at all.
+        """
+        if self.orbit is not None:
+            view, target = self._view(scene)
+            start = view.pop("azimuth")
+            return list(enumerate(Camera.orbit(self.orbit, target=target, start=start, **view)))
+        if self.angles:
+            view, target = self._view(scene)
+            return [(0, Camera.from_angles(**view, target=target, name="view"))]
+        if self.names:
+            return [_find(scene, place, name) for name in self.names]
+        if not scene.cameras:
+            raise InputError(place, "has no cameras", "give angles or an orbit (--azimuth, --orbit …)")
+        return list(enumerate(scene.cameras))
+
+    def _view(self, scene: Scene) -> tuple[dict[str, float], list[float]]:
+        """Azimuth, elevation, distance and fov, and (3,) target of the first camera, changed by the given angles."""
+        view, target = {"azimuth": 0.0, "elevation": 20.0, "distance": 1.75, "fov": 37.5}, np.zeros(3)
+        if scene.cameras:
+            camera = scene.cameras[0]
+            position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
+            # The camera turns about the point of its line of sight nearest to the vertical axis, if in front of it.
+            axes = slice(0, 2) if abs(forward[2]) < 0.999 else slice(0, 3)
+            depth = -float(position[axes] @ forward[axes] / (forward[axes] @ forward[axes]))
+            if depth > 1e-3:
+                target = position + depth * forward
+                azimuth, elevation = angles(-forward)
+                view = {"azimuth": azimuth, "elevation": elevation, "distance": depth, "fov": camera.fov}
+        return {**view, **self.angles}, target.tolist()
+
+
+def _find(scene: Scene, place: str, name: str) -> tuple[int, Camera]:
+    for index, camera in enumerate(scene.cameras):
+        if camera.name == name:
+            return index, camera
+    if name.isdecimal() and int(name) < len(scene.cameras):
+        return int(name), scene.cameras[int(name)]
+    known = ", ".join(f"{index} {camera.name}".rstrip() for index, camera in enumerate(scene.cameras)) or "none"
+    raise InputError(place, f"no camera {name!r}", f"it has: {known}")

@@ -1,0 +1,114 @@
+"""Facts about a scene and about this machine, as keys and values for `renderformer info` and for programs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from typing import Any
+
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
+
+
+def inspect_scene(scene: Scene) -> dict[str, Any]:
+    """Name, objects, lights, cameras, triangles, bounds and notes of a scene; lengths are in scene units."""
+    return {
+        "name": scene.name,
+        "objects": [_object(mesh) for mesh in scene.objects if not mesh.emits],
+        "lights": [_light(mesh) for mesh in scene.objects if mesh.emits],
+        "cameras": [
+            {
+                "name": camera.name,
+                "position": _rounded(camera.position.tolist()),
+                "forward": _rounded(camera.forward.tolist()),
+                "fov": round(camera.fov, 3),
+            }
+            for camera in scene.cameras
+        ],
+        "triangles": len(scene),
+        "bounds": [_rounded(corner) for corner in scene.bounds.tolist()],
+        "notes": list(scene.notes),
+    }
+
+
+def _object(mesh: Mesh) -> dict[str, Any]:
+    rows = mesh.materials
+    return {
+        "name": mesh.name,
+        "triangles": len(mesh),
+        "bounds": [_rounded(corner) for corner in mesh.bounds.tolist()],
+        "diffuse": _rounded(rows[:, DIFFUSE].mean(0).tolist()),
+        "specular": _rounded(rows[:, SPECULAR].mean(0).tolist()),
+        "roughness": round(float(rows[:, ROUGHNESS].mean()), 4),
+        "uniform": bool((rows == rows[0]).all()) and mesh.patches is None,
+        "textured_triangles": 0 if mesh.patch_index is None else int((mesh.patch_index >= 0).sum()),
+    }
+
+
+def _light(mesh: Mesh) -> dict[str, Any]:
+    lit = (mesh.materials[:, EMISSION] > 0).any(axis=1)
+    return {
+        "name": mesh.name,
+        "triangles": int(lit.sum()),
+        "centre": _rounded(mesh.triangles[lit].mean((0, 1)).tolist()),
+        "emission": _rounded(mesh.materials[lit][:, EMISSION].mean(0).tolist()),
+    }
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
+
+
+def inspect_machine(device: str | None = None) -> dict[str, Any]:
+    """Versions, devices, which attention each stage takes there and why, and where the embedded model is.
+
+    Args:
+        device: the only device to report attention for; every device of the machine by default.
+
+    Raises:
+        InputError: a device that is not there.
+    """
+    import torch
+
+    from renderformer import __version__
+    from renderformer.renderer import attention_report
+
+    cuda = [
+        {
+            "name": torch.cuda.get_device_name(i),
+            "memory_gib": round(torch.cuda.get_device_properties(i).total_memory / 2**30, 1),
+            "capability": ".".join(map(str, torch.cuda.get_device_capability(i))),
+        }
+        for i in range(torch.cuda.device_count())
+    ]
+    devices = ["cpu", *(f"cuda:{i}" for i in range(len(cuda))), *["mps"] * torch.backends.mps.is_available()]
+    reports = [attention_report(name) for name in (devices if device is None else [device])]
+    return {
+        "kind": "machine",
+        "renderformer": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": _version("triton"),
+        "embreex": _version("embreex"),
+        "cpu_threads": torch.get_num_threads(),
+        "cuda": cuda,
+        "mps": torch.backends.mps.is_available(),
+        "attention": {report.pop("device"): report for report in reports},
+        "embedded_model": _embedded_model(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _embedded_model() -> str | None:
+    from renderformer.checkpoints import find_checkpoint
+    from renderformer.data.errors import InputError
+
+    try:
+        return str(find_checkpoint())
+    except InputError:
+        return None

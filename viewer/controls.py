@@ -1,0 +1,201 @@
+"""Every control of the viewer's panel, in one table that the window and the page draw.
+
+A control is added by one entry in `CONTROLS`. A front end draws the entries in order, each by its `kind`; it calls
+`set` when a person changes a control, and writes `value` into all controls afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from renderformer.image import TONE_MAPS
+from renderformer.viewer.camera import FREE_DISTANCE, FREE_FOV, OrbitCamera
+from renderformer.viewer.display import from_srgb, to_srgb
+from renderformer.viewer.panel import Panel
+from renderformer.viewer.session import VIEWS
+
+Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text"]
+# Titles of the parts of the panel in order, and which of them are unfolded when a front end opens.
+SECTIONS = ("Picture", "Camera", "Bookmarks and key frames", "Object", "Light")
+UNFOLDED = {"window": ("Picture", "Camera"), "page": ("Picture",)}
+MAX_EMISSION = 60000.0
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control of the panel.
+
+    Attributes:
+        section: the part of the panel that it belongs to.
+        label: beside it, or on it; one of its kind in its section.
+        kind: what it looks like and what its value is: "choice" str, "slider" and "number" float, "vector" three
+            floats, "colour" three display values 0 … 255, "check" and "toggle" (a button that stays down) bool, "text"
+            str, "button" None.
+        get: its value, None where nothing has one; called with the panel.
+        set: called with the panel and a new value; may return a line for the person.
+        tooltip: what it does.
+        low, high, step: of numbers.
+        choices: the entries of a choice; called with the panel.
+        shown: whether it is there at the moment; called with the panel.
+        page_only: the window has other means for it.
+    """
+
+    section: str
+    label: str
+    kind: Kind
+    get: Callable[[Panel], Any]
+    set: Callable[[Panel, Any], object]
+    tooltip: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    step: float = 0.01
+    choices: Callable[[Panel], Iterable[object]] = lambda panel: ()
+    shown: Callable[[Panel], bool] = lambda panel: True
+    page_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """Unique among all controls, for example "object roughness"."""
+        return f"{self.section} {self.label}".lower()
+
+    def value(self, panel: Panel) -> Any:
+        """What the control should show; numbers inside its range. None where nothing has a value."""
+        value = self.get(panel)
+        if value is None or self.kind not in ("slider", "number"):
+            return value
+        return min(max(float(value), self.low), self.high)
+
+
+def _nothing(panel: Panel) -> None:
+    """The value of a button."""
+
+
+def _of_item(get: Callable[[Any], Any]) -> Callable[[Panel], Any]:
+    return lambda panel: None if panel.item is None else get(panel.item)
+
+
+def _of_light(get: Callable[[Any], Any]) -> Callable[[Panel], Any]:
+    return lambda panel: None if panel.light is None else get(panel.light.light)
+
+
+def _view(field: str) -> dict[str, Any]:
+    return {
+        "get": lambda panel: getattr(panel.session.orbit.view, field),
+        "set": lambda panel, value: panel.set_view(**{field: float(value)}),
+    }
+
+
+def _button(section: str, label: str, action: Callable[[Panel], object], tooltip: str) -> Control:
+    return Control(section, label, "button", _nothing, lambda panel, value: action(panel), tooltip)
+
+
+PICTURE, CAMERA, PATH, OBJECT, LIGHT = SECTIONS
+CONTROLS: tuple[Control, ...] = (
+    Control(
+        PICTURE, "view", "choice", lambda p: p.kind, Panel.show, "what fills the view", choices=lambda p: VIEWS
+    ),
+    Control(
+        PICTURE, "bar", "slider", lambda p: p.bar, Panel.set_bar, "where the preview ends and the picture begins",
+        step=0.005, shown=lambda p: p.kind == "split", page_only=True,
+    ),
+    Control(
+        PICTURE, "exposure", "slider", lambda p: p.session.exposure,
+        lambda p, stops: p.session.set_display(exposure=stops), "stops", -10.0, 10.0, 0.1,
+    ),
+    Control(
+        PICTURE, "tone map", "choice", lambda p: p.session.tone_map,
+        lambda p, name: p.session.set_display(tone_map=name), "from light to display values",
+        choices=lambda p: TONE_MAPS,
+    ),
+    Control(
+        PICTURE, "pixels", "choice", lambda p: min(p.session.size), lambda p, text: p.set_side(int(text)),
+        "of the shorter side", choices=lambda p: p.sides,
+    ),
+    Control(CAMERA, "azimuth", "number", **_view("azimuth"), tooltip="degrees", low=-360.0, high=360.0, step=1.0),
+    Control(CAMERA, "elevation", "number", **_view("elevation"), tooltip="degrees", low=-90.0, high=90.0, step=1.0),
+    Control(
+        CAMERA, "distance", "number", **_view("distance"), tooltip="from the target, in scene units",
+        low=FREE_DISTANCE[0], high=FREE_DISTANCE[1],
+    ),
+    Control(
+        CAMERA, "fov", "number", **_view("fov"), tooltip="vertical, in degrees",
+        low=FREE_FOV[0], high=FREE_FOV[1], step=0.5,
+    ),
+    Control(
+        CAMERA, "keep in the trained range", "check", lambda p: p.session.orbit.limited, Panel.set_limited,
+        "where the model's pictures can be trusted",
+    ),
+    _button(CAMERA, "home", lambda p: p.session.move(OrbitCamera.home), "back to where the camera started"),
+    Control(CAMERA, "turntable", "toggle", lambda p: p.turning, Panel.turn, "turn about the target"),
+    Control(
+        PATH, "bookmark", "choice", lambda p: p.bookmark, Panel.recall, "go to a view",
+        choices=lambda p: p.session.orbit.bookmarks,
+    ),
+    _button(PATH, "add", Panel.add_bookmark, "bookmark this view"),
+    _button(PATH, "go", lambda p: p.recall(p.bookmark), "go to the bookmark"),
+    _button(PATH, "forget", Panel.forget, "delete the bookmark"),
+    Control(PATH, "key frames", "text", Panel.key_frame_text, lambda p, value: None),
+    _button(PATH, "add key", lambda p: p.session.add_key(), "make this view a key frame"),
+    _button(PATH, "remove last", Panel.remove_key, "delete the last key frame"),
+    _button(PATH, "clear", lambda p: p.session.key_frames.clear(), "delete all key frames"),
+    Control(PATH, "play", "toggle", lambda p: p.playing, Panel.play, "follow the key frames"),
+    Control(
+        OBJECT, "object", "choice", _of_item(lambda item: item.name), Panel.choose_object, "click one in the picture",
+        choices=lambda p: [item.name for item in p.session.document.items],
+    ),
+    Control(
+        OBJECT, "visible", "check", _of_item(lambda item: item.visible),
+        lambda p, on: p.edit_object(lambda document, name: document.set_visible(name, on)),
+    ),
+    Control(
+        OBJECT, "move", "vector", _of_item(lambda item: item.placement.translation),
+        lambda p, value: p.place(translation=value), "from where it stood, in scene units",
+    ),
+    Control(
+        OBJECT, "turn", "vector", _of_item(lambda item: item.placement.rotation),
+        lambda p, value: p.place(rotation=value), "degrees about X, then Y, then Z", step=1.0,
+    ),
+    Control(
+        OBJECT, "scale", "number", _of_item(lambda item: item.placement.scale),
+        lambda p, value: p.place(scale=float(value)), "one factor", 0.01, 100.0,
+    ),
+    Control(
+        OBJECT, "diffuse", "colour", _of_item(lambda item: to_srgb(item.material.diffuse)),
+        lambda p, colour: p.set_material(diffuse=from_srgb(colour)), "colour of light that is scattered",
+    ),
+    Control(
+        OBJECT, "specular", "slider", _of_item(lambda item: float(np.mean(item.material.specular))),
+        lambda p, value: p.set_material(specular=value), "strength of reflections",
+    ),
+    Control(
+        OBJECT, "roughness", "slider", _of_item(lambda item: item.material.roughness),
+        lambda p, value: p.set_material(roughness=value), "0 is a mirror", 0.01,
+    ),
+    Control(
+        OBJECT, "emission", "number", _of_item(lambda item: max(item.material.emission)),
+        lambda p, value: p.set_material(emission=value), "radiance", 0.0, MAX_EMISSION, 10.0,
+    ),
+    _button(OBJECT, "remove", lambda p: p.edit_object(lambda document, name: document.remove(name)), "delete it"),
+    Control(
+        LIGHT, "light", "choice", lambda p: None if p.light is None else p.light.name, Panel.choose_light,
+        choices=lambda p: [item.name for item in p.session.document.lights],
+    ),
+    Control(
+        LIGHT, "position", "vector", _of_light(lambda light: light.position),
+        lambda p, value: p.set_light(position=value), "of its centre, in scene units",
+    ),
+    Control(
+        LIGHT, "size", "number", _of_light(lambda light: light.size),
+        lambda p, value: p.set_light(size=float(value)), "longest edge, in scene units", 0.001, 10.0, 0.005,
+    ),
+    Control(
+        LIGHT, "strength", "number", _of_light(lambda light: float(np.max(light.emission))),
+        lambda p, value: p.set_light(strength=float(value)), "radiance", 0.01, MAX_EMISSION, 50.0,
+    ),
+    _button(LIGHT, "add", Panel.add_light, "add a light"),
+    _button(LIGHT, "remove", lambda p: p.edit_light(lambda document, name: document.remove(name)), "delete it"),
+)  # fmt: skip

@@ -1,0 +1,223 @@
+"""Open3D widgets of the window: the panel's controls, dialogs, and the scene of the fast preview."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open3d as o3d
+from open3d.visualization import gui, rendering
+
+from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
+from renderformer.viewer.dialogs import FileRequest, Question
+from renderformer.viewer.document import Item
+from renderformer.viewer.panel import Panel
+from renderformer.viewer.preview import Lighting, coloured
+from renderformer.viewer.session import Session
+
+Guard = Callable[[Callable[..., Any]], Callable[..., Any]]
+# Distances from the camera between which the preview draws, in scene units.
+NEAR, FAR = 0.01, 100.0
+
+
+class ControlWidgets:
+    """A widget for each control of the table, in sections that fold.
+
+    Args:
+        column: what the sections are added to; em: height of the font in pixels.
+        change: called with a control and a new value when a person changes it.
+        guard: makes a callback that never raises.
+    """
+
+    def __init__(
+        self, panel: Panel, column: Any, em: int, change: Callable[[Control, Any], object], guard: Guard
+    ) -> None:
+        self._panel, self._em, self._change, self._guard = panel, em, change, guard
+        # Whether the program writes into widgets, which call back as if a person did.
+        self._filling = False
+        self._widgets: dict[str, Any] = {}
+        self._controls = [control for control in CONTROLS if not control.page_only]
+        for title in SECTIONS:
+            section = gui.CollapsableVert(title, 0.3 * em, gui.Margins(em, 0, 0, 0))
+            section.set_is_open(title in UNFOLDED["window"])
+            column.add_child(section)
+            self._build_section(section, [control for control in self._controls if control.section == title])
+
+    def __getitem__(self, name: str) -> Any:
+        """The widget of a control."""
+        return self._widgets[name]
+
+    def fill(self) -> None:
+        """Write what is true into all widgets."""
+        self._filling = True
+        try:
+            for control in self._controls:
+                self._fill(control, self._widgets[control.name])
+        finally:
+            self._filling = False
+
+    def _build_section(self, section: Any, controls: list[Control]) -> None:
+        """Buttons beside each other; checks and texts alone; labels before other controls, in two columns."""
+        kind, holder = "", section
+        for control in controls:
+            widget = self._widgets[control.name] = self._widget(control)
+            if control.tooltip:
+                widget.tooltip = control.tooltip
+            before, kind = kind, _arrangement(control)
+            if kind == "alone":
+                holder = section
+            elif kind != before:
+                holder = gui.Horiz(0.4 * self._em) if kind == "row" else gui.VGrid(2, 0.3 * self._em)
+                section.add_child(holder)
+            if kind == "columns":
+                holder.add_child(gui.Label(control.label))
+            holder.add_child(widget)
+
+    def _changed(self, control: Control, value: Any) -> None:
+        if not self._filling:
+            self._change(control, value)
+
+    def _widget(self, control: Control) -> Any:
+        changed = self._guard(functools.partial(self._changed, control))
+        widget: Any
+        match control.kind:
+            case "choice":
+                widget = gui.Combobox()
+                widget.set_on_selection_changed(lambda text, index: changed(text))
+            case "slider" | "number":
+                slides = control.kind == "slider"
+                widget = gui.Slider(gui.Slider.DOUBLE) if slides else gui.NumberEdit(gui.NumberEdit.DOUBLE)
+                widget.set_limits(control.low, control.high)
+                widget.set_on_value_changed(changed)
+            case "vector":
+                widget = gui.VectorEdit()
+                widget.set_on_value_changed(lambda vector: changed(tuple(vector)))
+            case "colour":
+                widget = gui.ColorEdit()
+                widget.set_on_value_changed(lambda c: changed((255 * c.red, 255 * c.green, 255 * c.blue)))
+            case "check":
+                widget = gui.Checkbox(control.label)
+                widget.set_on_checked(changed)
+            case "text":
+                widget = gui.Label("")
+            case "button" | "toggle":
+                widget = gui.Button(control.label)
+                widget.vertical_padding_em = 0
+                widget.toggleable = control.kind == "toggle"
+                widget.set_on_clicked(lambda: changed(widget.is_on if widget.toggleable else None))
+        return widget
+
+    def _fill(self, control: Control, widget: Any) -> None:
+        value = control.value(self._panel)
+        if control.kind == "choice":
+            _offer(widget, [str(choice) for choice in control.choices(self._panel)])
+        if value is None or value == "":
+            return
+        match control.kind:
+            case "choice":
+                widget.selected_text = str(value)
+            case "slider" | "number":
+                widget.double_value = value
+            case "vector":
+                widget.vector_value = value
+            case "colour":
+                widget.color_value = gui.Color(*(part / 255 for part in value))
+            case "check":
+                widget.checked = value
+            case "toggle":
+                widget.is_on = value
+            case "text":
+                widget.text = value
+
+
+class PreviewScene:
+    """Draws the objects of a session into a SceneWidget."""
+
+    def __init__(self, widget: Any, renderer: Any) -> None:
+        self._widget = widget
+        widget.scene = rendering.Open3DScene(renderer)
+        widget.scene.set_background([0, 0, 0, 1])
+        # On software rendering these cost six times the rest.
+        widget.scene.view.set_post_processing(False)
+        widget.scene.view.set_shadowing(False)
+        # Objects as they were drawn, with what lit them.
+        self._drawn: dict[str, tuple[Item, Any]] = {}
+
+    def update(self, session: Session, aspect: float) -> None:
+        """Draw the objects that changed or whose light did, and move the camera; aspect is width over height."""
+        scene = self._widget.scene
+        visible = [item for item in session.document.items if item.visible]
+        lamps = tuple(item.mesh for item in visible if item.base.emits)
+        light = (lamps, session.tone_map, session.exposure)
+        shown = {item.name: (item, light) for item in visible}
+        for name in [name for name, drawn in self._drawn.items() if shown.get(name) != drawn]:
+            scene.remove_geometry(name)
+            del self._drawn[name]
+        missing = set(shown) - set(self._drawn)
+        if missing:
+            lighting = Lighting.of(lamps)
+            for name in missing:
+                scene.add_geometry(name, *_geometry(shown[name][0], lighting, session.tone_map, session.exposure))
+                self._drawn[name] = shown[name]
+        camera = session.orbit.camera
+        scene.camera.set_projection(camera.fov, aspect, NEAR, FAR, rendering.Camera.FovType.Vertical)
+        scene.camera.look_at(camera.position + camera.forward, camera.position, camera.c2w[:3, 1])
+        self._widget.force_redraw()
+
+
+def file_dialog(request: FileRequest, folder: Path, theme: Any) -> Any:
+    """A dialog that lets a person choose or name a file."""
+    mode = gui.FileDialog.SAVE if request.saving else gui.FileDialog.OPEN
+    dialog = gui.FileDialog(mode, request.title, theme)
+    dialog.set_path(str(folder))
+    dialog.add_filter(" ".join(request.suffixes), request.filter_text)
+    dialog.add_filter("", "All files")
+    return dialog
+
+
+def question_dialog(question: Question, em: int, pressed: Callable[[str], object]) -> Any:
+    """A dialog of lines over buttons; `pressed` gets the label of the button."""
+    dialog, column = gui.Dialog(question.title), gui.Vert(0.6 * em, gui.Margins(em, em, em, em))
+    if question.table:
+        grid = gui.VGrid(2, 0.1 * em)
+        for cell in (cell for row in question.table.items() for cell in row):
+            grid.add_child(gui.Label(cell))
+        column.add_child(grid)
+    column.add_child(gui.Label(question.text))
+    row = gui.Horiz(em)
+    row.add_stretch()
+    for label in question.answers:
+        button = gui.Button(label)
+        button.vertical_padding_em = 0
+        button.set_on_clicked(functools.partial(pressed, label))
+        row.add_child(button)
+    column.add_child(row)
+    dialog.add_child(column)
+    return dialog
+
+
+def _arrangement(control: Control) -> str:
+    if control.kind in ("button", "toggle"):
+        return "row"
+    return "alone" if control.kind in ("check", "text") else "columns"
+
+
+def _geometry(item: Item, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Any, Any]:
+    points, colours = coloured(item.mesh, lighting, tone_map, exposure)
+    faces = o3d.utility.Vector3iVector(np.arange(len(points), dtype=np.int32).reshape(-1, 3))
+    drawn = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(points), faces)
+    drawn.vertex_colors = o3d.utility.Vector3dVector(colours)
+    material = rendering.MaterialRecord()
+    material.shader = "defaultUnlit"
+    return drawn, material
+
+
+def _offer(box: Any, names: list[str]) -> None:
+    """Make names the entries of a box."""
+    if [box.get_item(i) for i in range(box.number_of_items)] != names:
+        box.clear_items()
+        for name in names:
+            box.add_item(name)
