@@ -2,8 +2,8 @@
 
 Surfels, small flat pieces of surface, cover the triangles. Each casts fixed rays over its hemisphere once; a few steps
 of Jacobi iteration over these links then carry light from surfel to surfel, bounce by bounce (radiosity). A picture
-looks the light up where its rays arrive. Nothing depends on a camera or on random numbers, so the light stays in place when
-the camera moves.
+looks the light up where its rays arrive. Nothing depends on a camera or on random numbers, so the light stays in place
+when the camera moves.
 
 A triangle is cut into k x k equal parts with a surfel in the middle of each. Triangles that are much smaller than a
 surfel share one with their neighbours of like orientation. So the surfel of a point follows by arithmetic from its
