@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 Span = tuple[float, float]
@@ -37,3 +38,21 @@ class TrainedRange:
     fov: Span = (30.0, 60.0)
     roughness: Span = (0.01, 1.0)
     white_specular: bool = True
+
+
+# Of what was not trained, and so has no range.
+ANYWHERE = TrainedRange(
+    box=math.inf,
+    triangles=None,
+    longest_edge=None,
+    watertight=False,
+    lights=None,
+    light_distance=None,
+    light_edge=None,
+    emission=None,
+    white_lights=False,
+    camera_distance=(0.0, math.inf),
+    fov=(0.0, 180.0),
+    roughness=(0.0, 1.0),
+    white_specular=False,
+)
