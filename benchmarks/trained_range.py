@@ -139,7 +139,7 @@ PAIRS: dict[str, Change] = {
     "camera inside the scene": camera(distance=0.4),
     "fov 15": camera(fov=15.0),
     "fov 100": camera(fov=100.0),
-    "coloured specular": body(rows(SPECULAR, [0.35, 0.15, 0.02])),
+    "coloured specular": body(rows(SPECULAR, [0.28, 0.12, 0.02])),
     "roughness 0.001": body(rows(ROUGHNESS, 0.001)),
     "roughness 1.5": body(rows(ROUGHNESS, 1.5)),
 }

@@ -10,10 +10,11 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class TrainedRange:
-    """The scenes that a model was trained on; the defaults are those of the released models (spec scenes.md).
+    """The scenes that a model draws well; the defaults are those of the released models (spec scenes.md).
 
-    Lengths are in scene units, angles in degrees. A span is (least, most). A rule that is None or False does not
-    concern the model, for example because its picture scales exactly with the light.
+    Lengths are in scene units, angles in degrees. A span is (least, most), what the training held or more, where
+    measurement shows that nothing is lost. A rule that is None or False does not concern the model, for example because
+    its picture scales exactly with the light.
 
     Attributes:
         box: half the side of the cube around the origin that holds the objects.
@@ -21,7 +22,8 @@ class TrainedRange:
         watertight: whether objects were closed.
         lights: most light triangles; light_distance: from the origin; light_edge: longest edge of a light.
         emission: radiance of all lights in sum; white_lights: whether lights had no colour.
-        camera_distance: from the origin; fov: full vertical angle of view.
+        camera_distance: from the origin; cameras_outside: whether cameras stood outside the bounds of the objects.
+        fov: full vertical angle of view.
         roughness: of every material; white_specular: whether specular reflectance had no colour.
     """
 
@@ -35,6 +37,7 @@ class TrainedRange:
     emission: Span | None = (2500.0, 5000.0)
     white_lights: bool = True
     camera_distance: Span = (1.5, 2.0)
+    cameras_outside: bool = True
     fov: Span = (30.0, 60.0)
     roughness: Span = (0.01, 1.0)
     white_specular: bool = True

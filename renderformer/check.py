@@ -175,7 +175,7 @@ def _check_cameras(cameras: tuple[Camera, ...], geometry: Float32Array, trained:
     count = len(cameras)
     positions = np.stack([camera.position for camera in cameras])
     inside = int(_inside(positions, geometry).sum())
-    if inside:
+    if inside and trained.cameras_outside:
         yield f"{inside} of {count} cameras are inside the scene, trained on cameras outside; move them out"
     distances = np.linalg.norm(positions, axis=1)
     remedy = "move them there and adapt the fov"

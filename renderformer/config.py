@@ -20,13 +20,19 @@ from renderformer.data.rays.channels import RGB
 from renderformer.data.trained_range import TrainedRange
 
 V1 = TrainedRange()
-# The embedded model. Rays see the geometry and its direct light exactly, each colour for itself, and the picture scales
-# exactly with the light; docs/embedded-model.md measures the rest.
+# The embedded model: rays see geometry and direct light exactly, and the picture scales exactly with each colour of the
+# light. docs/embedded-model.md has what leaving each rule costs; benchmarks/trained_range.py measures it.
 EMBEDDED = TrainedRange(
     triangles=None,
-    longest_edge=None,
+    light_distance=None,
+    light_edge=None,
     emission=None,
     white_lights=False,
+    camera_distance=(0.4, 3.0),
+    cameras_outside=False,
+    fov=(15.0, 100.0),
+    roughness=(0.01, 1.5),
+    white_specular=False,
 )
 
 

@@ -247,7 +247,7 @@ def test_the_pointer_turns_pans_zooms_picks_and_moves_the_bar(panel: Panel) -> N
 def test_a_file_without_a_suffix_gets_the_first_and_one_that_exists_is_asked_about(tmp_path: Path) -> None:
     done: list[Path] = []
     request = FileRequest("Save scene", (".json", ".h5"), done.append, saving=True)
-    assert request.filter_text == "Save scene (json, h5)"
+    assert request.filters == [(".json", "JSON (*.json)"), (".h5", "H5 (*.h5)"), ("", "All files")]
     assert request.path("a") == Path("a.json")
     assert request.path("a.h5") == Path("a.h5")
     assert request.replacing(tmp_path / "a.json") is None
@@ -258,7 +258,8 @@ def test_a_file_without_a_suffix_gets_the_first_and_one_that_exists_is_asked_abo
     assert not done
     question.answers["Replace"]()
     assert done == [tmp_path / "a.json"]
-    opening = FileRequest("Open", (".json",), done.append)
+    opening = FileRequest("Open", (".json", ".h5"), done.append)
+    assert opening.filters == [(".json .h5", "Open (json, h5)"), ("", "All files")]
     assert opening.replacing(tmp_path / "a.json") is None
 
 

@@ -270,6 +270,54 @@ print("done", flush=True)
 """
 
 
+ENDED = """
+import os, signal, sys, threading, time
+import renderformer as rf
+from ray_engine import RayEngine, a_scene
+from renderformer.viewer.window import Window
+
+opened, windows = threading.Event(), []
+tick = Window._tick
+Window._tick = lambda self: windows.append(self) or opened.set() or tick(self)
+
+def end():
+    opened.wait(200)
+    time.sleep(1)
+    if sys.argv[0].endswith("ctrl_c.py"):
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        # As Open3D calls back for the button of the window.
+        windows[0]._post(windows[0]._asked_to_close)
+
+threading.Thread(target=end, daemon=True).start()
+scene = a_scene()
+assert rf.view(scene, RayEngine(), resolution=64) is scene
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+print("done", flush=True)
+"""
+
+NAMED = """
+session = Session(a_scene(), RayEngine(), 64)
+window = Window(session, 900, 600)
+until(shows_the_picture, "the picture is on the screen")
+# Free, the camera tells where it leaves the range, in letters that the font has.
+session.move(lambda orbit: (setattr(orbit, "limited", False), orbit.dolly(3.0)))
+window._refresh()
+assert "trained on 1.5 ... 2" in window._warnings.text.replace(chr(10), " "), window._warnings.text
+# A name without a suffix becomes a scene JSON.
+window._folder = folder
+window.perform(find("S", True))
+pointer("sleep", "1")
+frame, area = window.window.os_frame, window.dialog.frame
+click(frame.x + area.x + area.width // 2, frame.y + area.y + 27)
+pointer("type", "--delay", "300", "abc")
+click(frame.x + area.x + area.width - 42, frame.y + area.y + area.height - 34)
+until(lambda: (folder / "abc.json").exists() and session.task is None, "the scene is saved")
+assert not (folder / "abc.hdf5").exists()
+leave()
+"""
+
+
 @pytest.fixture
 def display() -> Iterator[str]:
     read, write = os.pipe()
@@ -290,9 +338,9 @@ needs_a_screen = pytest.mark.skipif(
 )
 
 
-def run(script: str, folder: Path, display: str) -> str:
+def run(script: str, folder: Path, display: str, name: str = "script.py") -> str:
     """What a script prints, in a process of its own on a screen of its own, of which nothing may be left."""
-    file = folder / "script.py"
+    file = folder / name
     file.write_text(script)
     environment = {**os.environ, "DISPLAY": display, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     done = subprocess.Popen(
@@ -328,6 +376,19 @@ def test_the_window_turns_edits_saves_asks_and_closes(display: str, tmp_path: Pa
 @needs_a_screen
 def test_view_from_python_opens_twice_and_returns_the_scene(display: str, tmp_path: Path) -> None:
     assert "done" in run(NOTEBOOK, tmp_path, display)
+
+
+@needs_a_screen
+@pytest.mark.parametrize("name", ["ctrl_c.py", "close_button.py"])
+def test_ctrl_c_and_the_close_button_close_the_window_and_return_the_scene(
+    display: str, tmp_path: Path, name: str
+) -> None:
+    assert "done" in run(ENDED, tmp_path, display, name)
+
+
+@needs_a_screen
+def test_a_scene_saved_without_a_suffix_is_json_and_warnings_are_legible(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + NAMED, tmp_path, display)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")

@@ -39,9 +39,15 @@ class FileRequest:
     saving: bool = False
 
     @property
-    def filter_text(self) -> str:
-        """What a file dialog says of the suffixes."""
-        return f"{self.title} ({', '.join(suffix[1:] for suffix in self.suffixes)})"
+    def filters(self) -> list[tuple[str, str]]:
+        """Suffixes and text of each entry that narrows a file dialog.
+
+        When saving, each suffix has an entry: the dialog appends the last suffix of the entry to a name without one.
+        """
+        if self.saving:
+            return [*((suffix, f"{suffix[1:].upper()} (*{suffix})") for suffix in self.suffixes), ("", "All files")]
+        names = ", ".join(suffix[1:] for suffix in self.suffixes)
+        return [(" ".join(self.suffixes), f"{self.title} ({names})"), ("", "All files")]
 
     def path(self, name: str) -> Path:
         """The file of a name that was typed or chosen."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from renderformer.data.errors import InputError, one_line
@@ -85,6 +88,22 @@ def view(
         return session.result()
     finally:
         session.close()
+
+
+@contextlib.contextmanager
+def on_interrupt(action: Callable[[], object]) -> Iterator[None]:
+    """While open, Ctrl-C calls an action instead of raising KeyboardInterrupt, which a callback from C++ cannot.
+
+    Python allows that on the main thread only; on others nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: action())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_front_end(web: bool) -> None:

@@ -173,8 +173,8 @@ def file_dialog(request: FileRequest, folder: Path, theme: Any) -> Any:
     mode = gui.FileDialog.SAVE if request.saving else gui.FileDialog.OPEN
     dialog = gui.FileDialog(mode, request.title, theme)
     dialog.set_path(str(folder))
-    dialog.add_filter(" ".join(request.suffixes), request.filter_text)
-    dialog.add_filter("", "All files")
+    for suffixes, text in request.filters:
+        dialog.add_filter(suffixes, text)
     return dialog
 
 

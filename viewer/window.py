@@ -24,6 +24,7 @@ from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help
 from renderformer.viewer.controls import Control
 from renderformer.viewer.dialogs import FileRequest, Question, closing
 from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
+from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import Session, describe
@@ -35,7 +36,6 @@ PANEL_EM = 22
 SETTLE_SECONDS = 0.3
 WARNING_COLOUR = (1.0, 0.7, 0.2)
 KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
-CONTROL_KEYS = (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL)
 # Open3D's keys by the names of the table of actions.
 KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     KEY.ONE: "1", KEY.TWO: "2", KEY.THREE: "3", KEY.FOUR: "4", KEY.PLUS: "+", KEY.EQUALS: "=", KEY.MINUS: "-",
@@ -184,7 +184,7 @@ class Window:
             self._close_asked = False
             if event.type == gui.KeyEvent.Type.DOWN and self.dialog is not None:
                 self._end_dialog()
-        if event.key in CONTROL_KEYS:
+        if event.key in (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL):
             self._ctrl = event.type == gui.KeyEvent.Type.DOWN
         return False
 
@@ -195,10 +195,6 @@ class Window:
         return CONSUMED
 
     def _tick(self) -> bool:
-        if self._close_asked:
-            self._close_asked = False
-            self.ask_close()
-            return True
         self._show_activity()
         if self.panel.judge() or (self._settle is not None and time.monotonic() > self._settle):
             self._settle = None
@@ -289,7 +285,9 @@ class Window:
         self._write(self._warnings, warnings)
 
     def _write(self, label: Any, lines: list[str]) -> None:
-        text = "\n".join(part for line in lines for part in textwrap.wrap(line, 2 * PANEL_EM) or [""])
+        wrapped = [part for line in lines for part in textwrap.wrap(line, 2 * PANEL_EM) or [""]]
+        # The font of Open3D has no ellipsis.
+        text = "\n".join(wrapped).replace("…", "...")
         if text.count("\n") != label.text.count("\n") or bool(text) != bool(label.text):
             self.window.set_needs_layout()
         if text != label.text:
@@ -374,9 +372,15 @@ class Window:
         self.window.post_redraw()
 
     def _asked_to_close(self) -> bool:
-        """Whether the window may close at once; the next tick asks, unless Escape was the cause."""
+        """Whether the window may close at once; else it asks after this event, unless Escape caused it."""
         self._close_asked = not self.closed
+        self._post(self._answer_close)
         return self.closed
+
+    def _answer_close(self) -> None:
+        if self._close_asked:
+            self._close_asked = False
+            self.ask_close()
 
     def _leave(self) -> None:
         """Close, and touch nothing of the window from here on."""
@@ -386,9 +390,10 @@ class Window:
 
 
 def run(session: Session) -> None:
-    """Open a window on a session and wait until it is closed."""
+    """Open a window on a session and wait until it is closed, or Ctrl-C."""
     app = gui.Application.instance
     app.initialize()
     window = Window(session)
-    app.run()
+    with on_interrupt(lambda: window._post(window._leave)):
+        app.run()
     window.closed = True
