@@ -112,9 +112,7 @@ class Renderer:
         """
         if not network:
             if source is not None:
-                raise InputError(
-                    "", f"model {os.fspath(source)!r} is not used without a network", "leave one of them out"
-                )
+                raise InputError("", f"without a network, the model {os.fspath(source)!r} is not used", "leave it out")
             return cls(PhysicalModel(), "cpu", "fp32", "light cache", "sdpa")
         model = load_model(source, revision=revision, offline=offline)
         return cls(model, device, precision, "embedded" if source is None else os.fspath(source), attention)

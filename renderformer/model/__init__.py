@@ -1,4 +1,4 @@
-"""The networks: the paper's model, this package's extension of it, what draws without a network, and the protocol that both answer."""
+"""The paper's model, this package's extension of it, a model without a network, and the protocol that all answer."""
 
 from renderformer.model.physical import PhysicalModel
 from renderformer.model.protocol import Encoded, Model
