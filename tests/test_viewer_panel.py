@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.ray_engine import RayEngine, a_scene
 
 from renderformer.data.errors import InputError
 from renderformer.viewer.actions import ACTIONS, SAVES, find, help_table, page_help
@@ -19,9 +19,6 @@ from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import VIEWS, Session
 from renderformer.viewer.uploads import received, unzipped, zipped
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from ray_engine import RayEngine, a_scene  # noqa: E402
 
 
 @pytest.fixture

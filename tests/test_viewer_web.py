@@ -146,7 +146,7 @@ def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -
         "b.zip": (zipped(x="1"), "holds 0 scene JSON files"),
         "c.zip": (zipped(**{"a.json": "{}", "b.json": "{}"}), "holds 2 scene JSON files"),
         "d.glb": (b"junk", "d.glb"),
-        "e.exe": (b"MZ", "not a mesh format"),
+        "e.exe": (b"MZ", "is not a mesh or scene format"),
         "f.png": (b"", "cannot read the picture"),
     }
     for name, (content, message) in bad.items():

@@ -273,7 +273,7 @@ print("done", flush=True)
 ENDED = """
 import os, signal, sys, threading, time
 import renderformer as rf
-from ray_engine import RayEngine, a_scene
+from helpers.ray_engine import RayEngine, a_scene
 from renderformer.viewer.window import Window
 
 opened, windows = threading.Event(), []

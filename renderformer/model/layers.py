@@ -302,3 +302,25 @@ def shifted_window_mask(grid: tuple[int, int], shift: int, device: torch.device)
     region_hw = 3 * regions(grid[0])[:, None] + regions(grid[1])
     region_WT = to_windows(region_hw[None, :, :, None]).squeeze(-1)
     return region_WT[:, :, None] == region_WT[:, None, :]
+
+
+class Network(nn.Module):
+    """What both models answer alike of `renderformer.model.protocol.Model`."""
+
+    tri_token: nn.Parameter
+    transformer: TriangleTransformer
+    view_transformer: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        return self.tri_token.device
+
+    def set_attention_backend(self, backend: str) -> None:
+        """See `Model`."""
+        self.transformer.set_attention_backend(backend)
+
+    def set_recompute(self, on: bool) -> None:
+        """See `Model`."""
+        layers = self.view_transformer.transformer
+        assert isinstance(layers, ViewDecoder)
+        self.transformer.recompute = layers.recompute = on

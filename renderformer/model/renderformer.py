@@ -29,7 +29,7 @@ from renderformer.model.encodings import (
     to_patches,
     with_registers,
 )
-from renderformer.model.layers import BeforeLayer, TriangleTransformer, ViewDecoder, make_norm
+from renderformer.model.layers import BeforeLayer, Network, TriangleTransformer, ViewDecoder, make_norm
 from renderformer.model.protocol import Encoded, Prepared, Step
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _ELU_ALPHA = 1e-3
 
 
-class RenderFormer(nn.Module):
+class RenderFormer(Network):
     """The paper's model. Parameter names are those of the released checkpoints.
 
     Geometry is in scene units, the scene inside [-0.5, 0.5]^3, Z up; cameras are Blender's (+X right, +Y up, looking
@@ -191,18 +191,6 @@ class RenderFormer(nn.Module):
             patch_BND = patch_KD[patch_index.clamp(min=0)]
             hidden_BND = torch.where(patch_index[..., None] >= 0, patch_BND, hidden_BND)
         return self.texture_encoder_norm(hidden_BND)
-
-    @property
-    def device(self) -> torch.device:
-        return self.tri_token.device
-
-    def set_attention_backend(self, backend: str) -> None:
-        """See `renderformer.model.protocol.Model`."""
-        self.transformer.set_attention_backend(backend)
-
-    def set_recompute(self, on: bool) -> None:
-        """See `renderformer.model.protocol.Model`."""
-        self.transformer.recompute = self.view_transformer.transformer.recompute = on
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
         """See `renderformer.model.protocol.Model`."""

@@ -31,7 +31,7 @@ from renderformer.model.encodings import (
     to_patches,
     with_registers,
 )
-from renderformer.model.layers import BeforeLayer, TriangleTransformer, ViewDecoder, make_norm
+from renderformer.model.layers import BeforeLayer, Network, TriangleTransformer, ViewDecoder, make_norm
 from renderformer.model.monochrome import (
     NETWORK_CHANNELS,
     TRIANGLE_CHANNELS,
@@ -66,7 +66,7 @@ class LitScenes(Encoded):
     colours: int
 
 
-class ShadingModel(nn.Module):
+class ShadingModel(Network):
     """The extension. Parameter names are those of the embedded model's file; frames and units as in `RenderFormer`."""
 
     scene_inputs: tuple[str, ...] = ("triangle_light",)
@@ -186,18 +186,6 @@ class ShadingModel(nn.Module):
         predicted = finer(predicted, coarse_MhwC, pixels_MhwC, factor, colours, views)
         picture_Mhw = shade(pixels_MhwC, level_M, predicted)[:, :height, :width]
         return picture_Mhw.unflatten(0, (batch, colours, views)).movedim(1, -1)
-
-    @property
-    def device(self) -> torch.device:
-        return self.tri_token.device
-
-    def set_attention_backend(self, backend: str) -> None:
-        """See `renderformer.model.protocol.Model`."""
-        self.transformer.set_attention_backend(backend)
-
-    def set_recompute(self, on: bool) -> None:
-        """See `renderformer.model.protocol.Model`."""
-        self.transformer.recompute = self.view_transformer.transformer.recompute = on
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
         """See `renderformer.model.protocol.Model`. Of a scene of more triangles than `token_triangles`, a simplified
