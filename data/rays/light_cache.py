@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
@@ -115,12 +116,13 @@ class LightCache:
             todo = arrived[(arrived >= 0) & ~solved[arrived]]
             if not len(todo):
                 break
-        rows = np.flatnonzero(solved)
-        # A link that misses leads to a row of zeros at the end.
-        target = np.where(linked[rows] < 0, len(sides), linked[rows])
+        # What a side receives is the mean over its links; one that misses brings nothing.
+        hit = linked >= 0
+        starts = np.concatenate([[0], np.cumsum(hit.sum(axis=1))])
+        weights = np.full(starts[-1], 1 / links, np.float32)
+        transport = csr_array((weights, linked[hit], starts), shape=(len(sides), len(sides)))
         for _ in range(BOUNCES):
-            sent = np.concatenate([sides.reflectance * (direct + indirect), np.zeros((1, 3), np.float32)])
-            indirect[rows] = sent[target].mean(axis=1)
+            indirect = transport @ (sides.reflectance * (direct + indirect))
         return indirect, sides.reflectance * (direct + indirect)
 
 
