@@ -20,7 +20,7 @@ from torch import Tensor
 from renderformer.data.arrays import Float16Array, Float64Array, UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
-from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
+from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR, Scene
 from renderformer.data.sets.shards import SceneArrays, ShardReader
 from renderformer.evaluation.metrics import display, flat, flip, psnr, relative_mse, ssim, unlearned
 from renderformer.model import Model
@@ -34,7 +34,7 @@ Drawing = Callable[[Tensor, float | Tensor], Tensor]
 # What the unlearned pictures choose from: the ambient radiance, and the number that stands for all light on the albedo.
 AMBIENT_LEVELS = tuple(0.02 * i for i in range(26))
 FLAT_LEVELS = tuple(0.02 * 1.2**i for i in range(32))
-METHODS = ("model", "ambient", "best_ambient", "albedo")
+METHODS = ("model", "light_cache", "ambient", "best_ambient", "albedo")
 METRICS = ("psnr", "ssim", "flip", "relative_mse")
 
 
@@ -127,8 +127,9 @@ class Measurement:
         folder: of the set; resolution: pixels on a side.
         scenes: facts of the S scenes.
         ambient: the ambient radiance that suits the whole set best.
-        scores: (S, V) for every one of METHODS and METRICS: of the model; of ray casting plus `ambient`; of ray
-            casting plus the ambient light that suits each view best; of the albedo times the number that does.
+        scores: (S, V) for every one of METHODS and METRICS: of the model; of the light cache without a network; of ray
+            casting plus `ambient`; of ray casting plus the ambient light that suits each view best; of the albedo times
+            the number that does.
         pictures: (S, V, h, w, 3) uint8 display values of "reference", "model" and "best_ambient", or nothing.
         errors: (S, V, h, w) FLIP maps of "model" and "best_ambient", likewise.
     """
@@ -166,6 +167,7 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
     Raises:
         InputError: flip-evaluator is not installed, or the model gives values that are not finite.
     """
+    reader = ShardReader(data.folder)
     ambient = AMBIENT_LEVELS[int(_ambient_decibels(data, progress).mean(axis=0).argmax())]
     scores: dict[str, dict[str, list[Float64Array]]] = {m: {k: [] for k in METRICS} for m in METHODS}
     kept: dict[str, list[UInt8Array]] = {"reference": [], "model": [], "best_ambient": []}
@@ -177,7 +179,8 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         if not drawn.isfinite().all():
             place = f"{data.folder}: scene {i}"
             raise InputError(place, "the model's picture is not finite", "give a model with usable weights")
-        made = {"model": drawn, **_unlearned_pictures(batch, ambient)}
+        cached = _light_cache_pictures(reader.scene(i).to_scene(), data.resolution)
+        made = {"model": drawn, "light_cache": cached, **_unlearned_pictures(batch, ambient)}
         for method, picture in made.items():
             maps = flip(picture, reference)
             scores[method]["psnr"].append(psnr(picture, reference).double().numpy())
@@ -191,7 +194,6 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
                 if method in kept:
                     kept[method].append((display(picture) * 255).round().byte().numpy())
         progress("evaluate", i + 1, len(data))
-    reader = ShardReader(data.folder)
     return Measurement(
         folder=data.folder,
         resolution=reader.recipe.resolution,
@@ -214,6 +216,12 @@ def measure_folder(
     workers, tokens = torch.get_num_threads(), renderer.config.token_triangles
     scenes = TrainingSet(folder, workers, limit, token_triangles=tokens, progress=progress)
     return measure(renderer.model, scenes, pictures, progress)
+
+
+def _light_cache_pictures(scene: Scene, resolution: int) -> Tensor:
+    """(V, h, w, 3) pictures of a scene's own cameras without a network."""
+    images = Renderer.from_pretrained(network=False).render(scene, resolution)
+    return torch.from_numpy(np.stack([image.hdr for image in images]))
 
 
 def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:

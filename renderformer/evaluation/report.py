@@ -65,6 +65,7 @@ def method_names(measurement: Measurement) -> dict[str, str]:
     """What METHODS are called."""
     return {
         "model": "model",
+        "light_cache": "light cache, no network",
         "ambient": f"ray casting + ambient {measurement.ambient:g}",
         "best_ambient": "ray casting + best ambient of each view",
         "albedo": "albedo x best number of each view",
