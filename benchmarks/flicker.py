@@ -1,6 +1,6 @@
 """Flicker: how much more a model's pictures change from view to view than those of a path tracer.
 
-    python benchmarks/flicker.py [--model runs/mine/model] [--scenes 5] [--views 48] [--resolution 64]
+    python benchmarks/flicker.py [--model runs/mine/model | --no-network] [--scenes 5] [--views 48] [--resolution 64]
 
 A camera goes around held-out procedural scenes: a full turn if there are no walls, else the 150 degrees from which
 walls do not hide the scene. m is the model's picture, r the reference's (display values, clamp(x, 0, 1)^(1/2.2)), d the
@@ -75,7 +75,7 @@ def measure(renderer: rf.Renderer, scene: rf.Scene, path: list[rf.Camera], truth
     size = truth.shape[2]
     lit = renderer.encode(scene)
     model = np.stack([image.hdr for image in renderer.render(lit, size, path)])
-    caster = lit.caster or RayCaster(scene.triangles, scene.normals, scene.materials)
+    caster = RayCaster(scene.triangles, scene.normals, scene.materials)
     features = np.stack([caster.features(camera, size, size) for camera in path])
     plain = unlearned(torch.from_numpy(features), AMBIENT).numpy()
     first, second = steps(truth[0]), steps(truth[1])
@@ -92,12 +92,13 @@ def measure(renderer: rf.Renderer, scene: rf.Scene, path: list[rf.Camera], truth
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder or Hub id, the embedded model by default")
+    parser.add_argument("--no-network", action="store_true", help="ray casting and the light cache alone")
     parser.add_argument("--scenes", type=int, default=5)
     parser.add_argument("--views", type=int, default=48)
     parser.add_argument("--resolution", type=int, default=64)
     options = parser.parse_args()
 
-    renderer = rf.Renderer.from_pretrained(options.model)
+    renderer = rf.Renderer.from_pretrained(options.model, network=not options.no_network)
     folder = ROOT / "datasets" / "flicker"
     folder.mkdir(parents=True, exist_ok=True)
     rows, results = [], []

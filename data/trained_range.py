@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 Span = tuple[float, float]
@@ -19,7 +20,8 @@ class TrainedRange:
         box: half the side of the cube around the origin that holds the objects.
         triangles: largest number of triangles in a scene; longest_edge: of a triangle.
         watertight: whether objects were closed.
-        lights: largest number of light triangles; light_distance: from the origin; light_edge: longest edge of a light.
+        lights: largest number of light triangles; lights_outside: whether they stood outside the bounds of the objects.
+        light_distance: from the origin; light_edge: longest edge of a light.
         emission: summed radiance of all lights; white_lights: whether lights had no colour.
         camera_distance: from the origin; cameras_outside: whether cameras stood outside the bounds of the objects.
         fov: full vertical angle of view.
@@ -31,6 +33,7 @@ class TrainedRange:
     longest_edge: float | None = 0.4
     watertight: bool = True
     lights: int | None = 8
+    lights_outside: bool = True
     light_distance: Span | None = (2.1, 2.7)
     light_edge: Span | None = (0.0707 * 2.0, 0.0707 * 2.5)
     emission: Span | None = (2500.0, 5000.0)
@@ -40,3 +43,23 @@ class TrainedRange:
     fov: Span = (30.0, 60.0)
     roughness: Span = (0.01, 1.0)
     white_specular: bool = True
+
+
+# Of what was not trained, and so has no range.
+ANYWHERE = TrainedRange(
+    box=math.inf,
+    triangles=None,
+    longest_edge=None,
+    watertight=False,
+    lights=None,
+    lights_outside=False,
+    light_distance=None,
+    light_edge=None,
+    emission=None,
+    white_lights=False,
+    camera_distance=(0.0, math.inf),
+    fov=(0.0, 180.0),
+    roughness=(0.0, 1.0),
+    white_specular=False,
+    cameras_outside=False,
+)

@@ -142,7 +142,7 @@ def _check_lights(
         )
     centres = lights.mean(axis=1)
     inside = int(_inside(centres, geometry).sum())
-    if inside:
+    if inside and trained.lights_outside:
         yield f"{inside} of {count} lights are inside the scene, trained on lights outside; move them out"
     distances = np.linalg.norm(centres, axis=1)
     remedy = "move them there"

@@ -23,7 +23,7 @@ from renderformer.data.scene import Scene
 from renderformer.image import Image
 from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
 from renderformer.memory import is_out_of_memory
-from renderformer.model import Encoded, Model
+from renderformer.model import Encoded, Model, PhysicalModel
 
 if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
@@ -98,12 +98,21 @@ class Renderer:
         precision: str = "auto",
         attention: str = "auto",
         offline: bool = False,
+        network: bool = True,
     ) -> Renderer:
         """Load a model: nothing for the embedded one, a folder with config.json and model.safetensors, or a Hub id.
 
+        Args:
+            network: False draws with ray casting and the light cache alone, on the CPU; then there is no model to name.
+
         Raises:
-            InputError: the model cannot be found or read; see `renderformer.checkpoints.load_model`.
+            InputError: the model cannot be found or read; see `renderformer.checkpoints.load_model`. A model is named
+                although none is to be used.
         """
+        if not network:
+            if source is not None:
+                raise InputError("", f"without a network, the model {os.fspath(source)!r} is not used", "leave it out")
+            return cls(PhysicalModel(), "cpu", "fp32", "light cache", "sdpa")
         model = load_model(source, revision=revision, offline=offline)
         return cls(model, device, precision, "embedded" if source is None else os.fspath(source), attention)
 

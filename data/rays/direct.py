@@ -100,9 +100,10 @@ class LitSurfaces(Surfaces):
             triangle = np.tile(part, samples)
             position = np.einsum("kc,ncx->xkn", barycentric, self.triangles[part]).reshape(3, -1).T
             phase = np.repeat(np.arange(samples), len(part))
+            place = np.repeat(barycentric[:, 1:], len(part), axis=0)
             for side, sign in enumerate((1, -1)):
                 normal = np.float32(sign) * take(self.face_normals, triangle)
-                hits = Hits(phase, triangle, position, normal, normal, normal)
+                hits = Hits(phase, triangle, position, normal, normal, normal, place)
                 received = self.irradiance(hits, 1, phase).T.reshape(3, samples, len(part))
                 light[part, side] = received.mean(axis=1).T
             if progress is not None:

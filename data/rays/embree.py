@@ -19,7 +19,8 @@ OFFSET = 1e-4
 @dataclass(frozen=True)
 class Hits:
     """Surface points that rays met: `rows` (S,) indices of the rays that hit, then per hit the triangle (S,), position,
-    shading normal and geometric normal, both facing the ray's origin (S, 3), and the direction to that origin."""
+    shading normal and geometric normal, both facing the ray's origin (S, 3), the direction to that origin, and the
+    weights of the triangle's second and third corner (S, 2)."""
 
     rows: Int64Array
     triangle: Int64Array
@@ -27,6 +28,7 @@ class Hits:
     normal: Float32Array
     face_normal: Float32Array
     outgoing: Float32Array
+    barycentric: Float32Array
 
     def take(self, index: Int64Array) -> Hits:
         """Those at an index (S',)."""
@@ -77,21 +79,34 @@ class Surfaces:
         Args:
             origins, directions: (S, 3) float32; directions need not be unit.
         """
+        rows, triangle, barycentric = self.first(origins, directions)
+        directions = take(directions, rows)
+        position, normal, materials = self.points(triangle, barycentric)
+        face_normal = take(self.face_normals, triangle)
+        normal *= np.copysign(np.float32(1), -dot(normal, directions))[:, None]
+        face_normal *= np.copysign(np.float32(1), -dot(face_normal, directions))[:, None]
+        return Hits(rows, triangle, position, normal, face_normal, normalised(-directions), barycentric), materials
+
+    def first(self, origins: Float32Array, directions: Float32Array) -> tuple[Int64Array, Int64Array, Float32Array]:
+        """Where rays (S, 3) first meet a surface: indices of the rays that hit (S',), triangles (S',) and barycentric
+        coordinates (S', 2) as in `Hits`."""
         result = self._scene.run(origins, directions, output=True)
         rows = np.flatnonzero(result["primID"] >= 0)
         triangle, u, v = (take(result[key], rows) for key in ("primID", "u", "v"))
-        triangle, directions = triangle.astype(np.int64), take(directions, rows)
+        return rows, triangle.astype(np.int64), np.stack([u, v]).T
+
+    def points(
+        self, triangle: Int64Array, barycentric: Float32Array
+    ) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """Position (S, 3), unit shading normal (S, 3) and material row (S, 13) of points of triangles (S,)."""
+        u, v = barycentric.T
         position = _blend(take(self.corners, triangle), u, v)
         normal = normalised(_blend(take(self.normals, triangle), u, v))
-        face_normal = take(self.face_normals, triangle)
         # A vertex normal may be missing (zero); the face's stands in.
         missing = dot(normal, normal) == 0
         if missing.any():
-            normal[missing] = face_normal[missing]
-        normal *= np.copysign(np.float32(1), -dot(normal, directions))[:, None]
-        face_normal *= np.copysign(np.float32(1), -dot(face_normal, directions))[:, None]
-        hits = Hits(rows, triangle, position, normal, face_normal, normalised(-directions))
-        return hits, self._materials_at(triangle, u, v)
+            normal[missing] = take(self.face_normals, triangle[missing])
+        return position, normal, self._materials_at(triangle, u, v)
 
     def _materials_at(self, triangle: Int64Array, u: Float32Array, v: Float32Array) -> Float32Array:
         """(S, 13) rows at points of triangles (S,) with the weights u and v (S,) of the second and third corner."""

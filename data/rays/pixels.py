@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
+from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.rays.channels import RGB
 
@@ -37,13 +37,17 @@ class Pixels:
 
     def rays(self, antialias: int) -> tuple[Float32Array, Float32Array]:
         """(A * A * M, 3) origins and world directions of the samples of all pixels, ordered sample, pixel."""
+        x, y = self.places(antialias)
+        directions = self.camera.rays(x, y, self.width, self.height).astype(np.float32).T
+        return np.broadcast_to(self.camera.position.astype(np.float32), directions.shape), directions
+
+    def places(self, antialias: int) -> tuple[Float64Array, Float64Array]:
+        """(A * A * M,) column and row of the samples of all pixels, ordered sample, pixel."""
         row, column = (grid.reshape(-1) for grid in np.mgrid[:antialias, :antialias])
         # A sheared grid: no two samples have the same x or y, so that upright edges get A * A levels of grey, not A.
         sub_x = (column + (row + 0.5) / antialias) / antialias
         sub_y = (row + (antialias - column - 0.5) / antialias) / antialias
-        world = self.camera.rays(self.x + sub_x[:, None], self.y + sub_y[:, None], self.width, self.height)
-        directions = world.reshape(3, -1).astype(np.float32).T
-        return np.broadcast_to(self.camera.position.astype(np.float32), directions.shape), directions
+        return (self.x + sub_x[:, None]).reshape(-1), (self.y + sub_y[:, None]).reshape(-1)
 
 
 def mean(samples: Float32Array) -> Float32Array:

@@ -18,6 +18,8 @@ from renderformer.data.camera import Camera
 from renderformer.data.rays import pixels
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
+from renderformer.data.rays.gather import Gather
+from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.specular import specular
 from renderformer.data.rays.vectors import take
@@ -31,7 +33,21 @@ OUTLINE_RAYS = 8
 
 
 class RayCaster(LitSurfaces):
-    """A scene ready for ray casting, arguments as `Surfaces`: hits, direct light, and feature images of cameras."""
+    """A scene ready for ray casting, arguments as `Surfaces`: hits, direct light, and feature images of cameras.
+
+    Attributes:
+        cache: indirect light, see `light_up`; None in a scene that is seen under direct light alone.
+    """
+
+    cache: LightCache | None = None
+
+    def light_up(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Solve the indirect light of the scene. Feature images then hold it too: in irradiance, direct and reflection.
+
+        Args:
+            progress: as in `LightCache`.
+        """
+        self.cache = LightCache(self, progress=progress)
 
     def features(
         self,
@@ -58,7 +74,7 @@ class RayCaster(LitSurfaces):
             shadow_rays: per light and sample; lobe_rays: samples of the specular lobe per sample.
             threads: of the CPU, all that the process may use by default; the result does not depend on it.
             progress: called with pixels done and pixels in all, first for all of them, then for those cast again, then
-                for those along the outline.
+                for those along the outline; before them with the cells of a gather, where there is a cache.
 
         Returns:
             (height, width, 29) float32, both rounded up to a multiple of `cover`.
@@ -69,15 +85,17 @@ class RayCaster(LitSurfaces):
         image = np.zeros((rows, columns, RGB.total), np.float32)
         contrast = np.zeros(len(every), np.float32)
 
+        gather: Gather | None = None
+
         def coarse(part: Int64Array) -> Float32Array:
-            samples = self._samples(every.take(part), antialias, shadow_rays, lobe_rays)
+            samples = self._samples(every.take(part), antialias, shadow_rays, lobe_rays, gather)
             contrast[part] = pixels.contrast(samples, self.brightness)
             return pixels.mean(samples)
 
         def fine(part: Int64Array) -> Float32Array:
             # Samples four times as many need half the rays each for the same picture.
             fewer = max(1, shadow_rays // 2), max(1, lobe_rays // 2)
-            return pixels.mean(self._samples(every.take(part), antialias * refine, *fewer))
+            return pixels.mean(self._samples(every.take(part), antialias * refine, *fewer, gather))
 
         def outline(part: Int64Array) -> Float32Array:
             return pixels.covered(image, x[part], y[part], self._coverage(every.take(part)))
@@ -88,6 +106,8 @@ class RayCaster(LitSurfaces):
                 for part, values in _in_parts(pool, work, index, rays, progress):
                     image.reshape(-1, image.shape[-1])[part] = values
 
+            if self.cache is not None:
+                gather = Gather(self, self.cache, camera, width, height, rows, columns, pool, progress)
             run(coarse, np.arange(len(every)), antialias**2)
             if refine > 1:
                 rough = pixels.with_neighbours(contrast.reshape(rows, columns) > CONTRAST)
@@ -101,14 +121,19 @@ class RayCaster(LitSurfaces):
         share: Float32Array = hit.reshape(OUTLINE_RAYS**2, len(part)).mean(axis=0, dtype=np.float32)
         return share
 
-    def _samples(self, part: Pixels, antialias: int, shadow_rays: int, lobe_rays: int) -> Float32Array:
+    def _samples(
+        self, part: Pixels, antialias: int, shadow_rays: int, lobe_rays: int, gather: Gather | None
+    ) -> Float32Array:
         """(29, A * A, M) features of the single rays of pixels; zeros where they miss."""
         origins, directions = part.rays(antialias)
         hits, materials = self.hits(origins, directions)
         phase = take(np.repeat(np.arange(antialias**2), len(part)), hits.rows)
         factor, seen = self.direct(hits, shadow_rays, phase)
         light = self.reflected(factor, seen)
-        highlight, reflection = specular(self, hits, materials, seen, lobe_rays, phase)
+        if gather is not None:
+            x, y = (places[hits.rows] for places in part.places(antialias))
+            light += gather.at(hits, x, y)
+        highlight, reflection = specular(self, hits, materials, seen, lobe_rays, phase, cache=self.cache)
         camera, to_camera = part.camera, part.camera.c2w[:3, :3].astype(np.float32)
         # One more column than hits, of zeros, stands for all misses.
         count, missed = len(hits.rows), len(hits.rows) < len(directions)

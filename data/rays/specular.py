@@ -14,6 +14,7 @@ from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.direct import LitSurfaces
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_visible_normal
+from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import light_points
 from renderformer.data.rays.vectors import dot, normalised, take
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
@@ -30,6 +31,7 @@ def specular(
     lobe_rays: int,
     phase: Int64Array,
     depth: int = MIRROR_DEPTH,
+    cache: LightCache | None = None,
 ) -> tuple[Float32Array, Float32Array]:
     """Highlight of the lights and reflection of other directly lit surfaces in the GGX lobe, both (S, 3) radiance.
 
@@ -41,6 +43,7 @@ def specular(
         seen: (L, K, S) as `LitSurfaces.direct` gives it for the same hits and phase.
         lobe_rays: samples of the lobe for each point.
         phase: (S,) small integers; points of a different phase use different samples.
+        cache: adds indirect light to what reflected rays meet.
     """
     highlight, reflection = np.zeros((2, 3, len(hits.rows)), np.float32)
     shiny = np.flatnonzero((materials[:, SPECULAR] > 0).any(axis=1))
@@ -48,7 +51,7 @@ def specular(
         hits, materials, phase = hits.take(shiny), take(materials, shiny), phase[shiny]
         lobe = Lobe.at(hits.normal, hits.outgoing, materials[:, ROUGHNESS])
         glint = _light_samples(surfaces, hits, lobe, seen[..., shiny], lobe_rays, phase)
-        glint_lobe, mirrored = _lobe_samples(surfaces, hits, lobe, seen.shape[1], lobe_rays, phase, depth)
+        glint_lobe, mirrored = _lobe_samples(surfaces, hits, lobe, seen.shape[1], lobe_rays, phase, depth, cache)
         colour = materials[:, SPECULAR]
         highlight[:, shiny] = ((glint + glint_lobe) * colour).T
         reflection[:, shiny] = (mirrored * colour).T
@@ -81,7 +84,14 @@ def _light_samples(
 
 
 def _lobe_samples(
-    surfaces: LitSurfaces, hits: Hits, lobe: Lobe, shadow_rays: int, lobe_rays: int, phase: Int64Array, depth: int
+    surfaces: LitSurfaces,
+    hits: Hits,
+    lobe: Lobe,
+    shadow_rays: int,
+    lobe_rays: int,
+    phase: Int64Array,
+    depth: int,
+    cache: LightCache | None,
 ) -> tuple[Float32Array, Float32Array]:
     """(S, 3) part of the highlight that samples of the lobe find, and the reflection, for a specular colour of 1."""
     glint, mirrored = np.zeros((2, 3, len(hits.rows)), np.float32)
@@ -106,18 +116,27 @@ def _lobe_samples(
         # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
         total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
         weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
-        bounce = _sent_back(surfaces, mirror, materials, phase[rows] * lobe_rays + k, depth)
+        bounce = _sent_back(surfaces, mirror, materials, phase[rows] * lobe_rays + k, depth, cache)
         glint[:, rows] += (weight[:, None] * emission).T
         mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * (emission <= 0))).T
     return glint.T, mirrored.T
 
 
 def _sent_back(
-    surfaces: LitSurfaces, hits: Hits, materials: Float32Array, phase: Int64Array, depth: int
+    surfaces: LitSurfaces,
+    hits: Hits,
+    materials: Float32Array,
+    phase: Int64Array,
+    depth: int,
+    cache: LightCache | None,
 ) -> Float32Array:
-    """(S, 3) radiance that points send back of direct light, and of `depth` - 1 reflections."""
+    """(S, 3) radiance that points send back of direct light, of `depth` - 1 reflections, and of cached light."""
     factor, seen = surfaces.direct(hits, 1, phase)
     radiance = materials[:, DIFFUSE] * surfaces.reflected(factor, seen)
     if depth > 1:
-        radiance += sum(specular(surfaces, hits, materials, seen, 1, phase, depth - 1))
+        radiance += sum(specular(surfaces, hits, materials, seen, 1, phase, depth - 1, cache))
+    if cache is not None:
+        # The last reflection sees indirect light from all around, as a diffuse surface would.
+        reflectance = materials[:, DIFFUSE] + (materials[:, SPECULAR] if depth == 1 else 0)
+        radiance += reflectance * cache.irradiance(hits)
     return radiance

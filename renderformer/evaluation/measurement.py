@@ -20,7 +20,7 @@ from torch import Tensor
 from renderformer.data.arrays import Float16Array, Float64Array, UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
-from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
+from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR, Scene
 from renderformer.data.sets.shards import SceneArrays, ShardReader
 from renderformer.evaluation.metrics import display_bytes, flat, flip, psnr, relative_mse, ssim, unlearned
 from renderformer.model import Model
@@ -34,7 +34,7 @@ Drawing = Callable[[Tensor, float | Tensor], Tensor]
 # The levels of the pictures without a model: ambient radiance, and the factor of the albedo.
 AMBIENT_LEVELS = tuple(0.02 * i for i in range(26))
 FLAT_LEVELS = tuple(0.02 * 1.2**i for i in range(32))
-METHODS = ("model", "ambient", "best_ambient", "albedo")
+METHODS = ("model", "light_cache", "ambient", "best_ambient", "albedo")
 METRICS = ("psnr", "ssim", "flip", "relative_mse")
 
 
@@ -129,8 +129,9 @@ class Measurement:
         resolution: pixels on a side.
         scenes: facts of the S scenes.
         ambient: best ambient radiance of the whole set.
-        scores: (S, V) for each of METHODS and METRICS: of the model; of ray casting plus `ambient`; of ray casting plus
-            the best ambient light of each view; of the albedo times the best factor of each view.
+        scores: (S, V) for each of METHODS and METRICS: of the model; of the light cache without a network; of ray
+            casting plus `ambient`; of ray casting plus the best ambient light of each view; of the albedo times the
+            best factor of each view.
         pictures: (S, V, h, w, 3) uint8 display values of "reference", "model" and "best_ambient"; may be empty.
         errors: (S, V, h, w) FLIP maps of "model" and "best_ambient"; may be empty.
     """
@@ -169,6 +170,7 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
     Raises:
         InputError: flip-evaluator is not installed, or the model gives values that are not finite.
     """
+    reader = ShardReader(data.folder)
     ambient = AMBIENT_LEVELS[int(_ambient_decibels(data, progress).mean(axis=0).argmax())]
     scores: dict[str, dict[str, list[Float64Array]]] = {m: {k: [] for k in METRICS} for m in METHODS}
     images: dict[str, list[UInt8Array]] = {"reference": [], "model": [], "best_ambient": []}
@@ -180,7 +182,8 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         if not drawn.isfinite().all():
             place = f"{data.folder}: scene {i}"
             raise InputError(place, "the model's picture is not finite", "give a model with usable weights")
-        drawings = {"model": drawn, **_unlearned_pictures(batch, ambient)}
+        cached = _light_cache_pictures(reader.scene(i).to_scene(), data.resolution)
+        drawings = {"model": drawn, "light_cache": cached, **_unlearned_pictures(batch, ambient)}
         for method, picture in drawings.items():
             maps = flip(picture, reference)
             scores[method]["psnr"].append(psnr(picture, reference).double().numpy())
@@ -194,7 +197,6 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
                 if method in images:
                     images[method].append(display_bytes(picture))
         progress("evaluate", i + 1, len(data))
-    reader = ShardReader(data.folder)
     return Measurement(
         folder=data.folder,
         resolution=reader.recipe.resolution,
@@ -217,6 +219,12 @@ def measure_folder(
     workers, tokens = torch.get_num_threads(), renderer.config.token_triangles
     scenes = TrainingSet(folder, workers, limit, token_triangles=tokens, progress=progress)
     return measure(renderer.model, scenes, pictures, progress)
+
+
+def _light_cache_pictures(scene: Scene, resolution: int) -> Tensor:
+    """(V, h, w, 3) pictures of a scene's own cameras without a network."""
+    images = Renderer.from_pretrained(network=False).render(scene, resolution)
+    return torch.from_numpy(np.stack([image.hdr for image in images]))
 
 
 def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ def method_names(measurement: Measurement) -> dict[str, str]:
     """The names of METHODS in reports."""
     return {
         "model": "model",
+        "light_cache": "light cache, no network",
         "ambient": f"ray casting + ambient {measurement.ambient:g}",
         "best_ambient": "ray casting + best ambient of each view",
         "albedo": "albedo x best number of each view",

@@ -1,7 +1,8 @@
-"""The paper's model, this package's extension of it, and the protocol of both."""
+"""The paper's model, this package's extension of it, a model without a network, and the protocol that all answer."""
 
+from renderformer.model.physical import PhysicalModel
 from renderformer.model.protocol import Encoded, Model
 from renderformer.model.renderformer import RenderFormer
 from renderformer.model.shading import ShadingModel
 
-__all__ = ["Encoded", "Model", "RenderFormer", "ShadingModel"]
+__all__ = ["Encoded", "Model", "PhysicalModel", "RenderFormer", "ShadingModel"]

@@ -1,0 +1,142 @@
+"""The final gather: indirect light where a camera looks, at a part of the pixels, brought to every sample.
+
+The middle of every cell of 2 x 2 pixels casts rays over its hemisphere and looks up what they meet in the light cache.
+The cells of a square of 4 x 4 use different rays, 512 in all, and an average over that square, of cells on the same
+surface only, takes all of them in (interleaved sampling, Keller and Heidrich 2001). A sample then takes the mean of the
+four nearest cells, weighted by how far they lie on its surface (joint bilateral upsampling, Kopf et al. 2007), and the
+light cache where none of them does.
+
+Shapes: C cells, S points, R rays per cell. World space; vectors are laid out as in vectors.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import numpy as np
+
+from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
+from renderformer.data.camera import Camera
+from renderformer.data.rays.direct import CHUNK, LitSurfaces
+from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.light_cache import LightCache, cosine_directions, oriented, r2_sequence
+from renderformer.data.rays.vectors import dot
+
+# Pixels on a side of a cell, cells on a side of the square over which rays interleave, rays of a cell.
+CELL, SQUARE, RAYS = 2, 4, 32
+# Every cell of a square counts once: those at the ends, which repeat, by halves.
+TAPS = (0.5, 1.0, 1.0, 1.0, 0.5)
+# Of a cell's weight at a point: how fast it falls with the distance from the point's surface, over that of the camera,
+# and with the angle between their normals.
+PLANE_FALLOFF, NORMAL_FALLOFF = 60.0, 8
+# Weight of the light cache beside cells whose weights sum to 1 on a flat surface.
+CACHE_WEIGHT = 0.02
+# What is known of a cell: normal, position, light.
+NORMAL, POSITION, LIGHT = slice(0, 3), slice(3, 6), slice(6, 9)
+
+
+class Gather:
+    """Indirect light in one view.
+
+    Args:
+        surfaces, cache: the scene.
+        camera: of a picture of `width` by `height` pixels.
+        rows, columns: pixels to cover, which may reach beyond the picture below and to the right.
+        pool: runs the work; the result does not depend on how.
+        progress: called with cells done and cells in all.
+    """
+
+    def __init__(
+        self,
+        surfaces: LitSurfaces,
+        cache: LightCache,
+        camera: Camera,
+        width: int,
+        height: int,
+        rows: int,
+        columns: int,
+        pool: Executor,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._cache, self._eye = cache, camera.position.astype(np.float32)
+        down, across = -(-rows // CELL), -(-columns // CELL)
+        y, x = (grid.reshape(-1) for grid in np.mgrid[:down, :across])
+        phase = SQUARE * (y % SQUARE) + x % SQUARE
+        sequence = cosine_directions(r2_sequence(RAYS * SQUARE**2)).reshape(RAYS, SQUARE**2, 3)
+        cells = np.zeros((down * across, LIGHT.stop), np.float32)
+
+        def fill(part: Int64Array) -> int:
+            rays = camera.rays((x[part] + 0.5) * CELL, (y[part] + 0.5) * CELL, width, height)
+            directions = rays.reshape(3, -1).astype(np.float32).T
+            hits, _ = surfaces.hits(np.broadcast_to(self._eye, directions.shape), directions)
+            light = _gathered(cache, hits, sequence[:, phase[part[hits.rows]]])
+            cells[part[hits.rows]] = np.concatenate([hits.normal, hits.position, light], axis=1)
+            return len(part)
+
+        parts = np.array_split(np.arange(len(cells)), max(1, -(-len(cells) * RAYS // (4 * CHUNK))))
+        done = 0
+        for count in pool.map(fill, parts):
+            done += count
+            if progress is not None:
+                progress(done, len(cells))
+        self._cells = self._averaged(cells.reshape(down, across, -1))
+
+    def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> Float32Array:
+        """(S, 3) radiance that white diffuse surfaces would send back of indirect light, irradiance / pi, at points
+        that the camera sees at column x and row y, both (S,), in pixels."""
+        light = np.float32(CACHE_WEIGHT) * self._cache.irradiance(hits)
+        total = np.full(len(light), CACHE_WEIGHT, np.float32)
+        down, across = self._cells.shape[:2]
+        (left, right), (top, bottom) = _between(x / CELL - 0.5), _between(y / CELL - 0.5)
+        for row, near_row in (top, bottom):
+            for column, near_column in (left, right):
+                cells = self._cells[np.clip(row, 0, down - 1), np.clip(column, 0, across - 1)]
+                weight = near_row * near_column * self._likeness(cells, hits.normal, hits.position)
+                light += weight[:, None] * cells[:, LIGHT]
+                total += weight
+        return light / total[:, None]
+
+    def _averaged(self, cells: Float32Array) -> Float32Array:
+        """Cells (h, w, 9) with their light averaged over squares of SQUARE x SQUARE."""
+        reach = len(TAPS) // 2
+        down, across = cells.shape[:2]
+        wide = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)))
+        light = np.zeros((down, across, 3), np.float32)
+        total = np.full((down, across, 1), 1e-12, np.float32)
+        for i, tap_row in enumerate(TAPS):
+            for j, tap_column in enumerate(TAPS):
+                near = wide[i : i + down, j : j + across]
+                likeness = self._likeness(near, cells[..., NORMAL], cells[..., POSITION])
+                weight = (np.float32(tap_row * tap_column) * likeness)[..., None]
+                light += weight * near[..., LIGHT]
+                total += weight
+        return np.concatenate([cells[..., : LIGHT.start], light / total], axis=-1)
+
+    def _likeness(self, cells: Float32Array, normal: Float32Array, position: Float32Array) -> Float32Array:
+        """How far cells (..., 9) lie on the surface of points: 1 on it, 0 far from it, facing another way, or empty."""
+        away = position - self._eye
+        distance = np.sqrt(np.maximum(dot(away, away), np.float32(1e-4)))
+        off_plane = np.abs(dot(cells[..., POSITION] - position, normal))
+        alike = np.clip(dot(cells[..., NORMAL], normal), 0, 1)
+        for _ in range(NORMAL_FALLOFF.bit_length() - 1):
+            alike = alike * alike
+        return np.exp(np.float32(-PLANE_FALLOFF) * off_plane / distance) * alike
+
+
+def _gathered(cache: LightCache, hits: Hits, local: Float32Array) -> Float32Array:
+    """(S, 3) mean radiance that arrives at points from directions (R, S, 3) in their tangent frames."""
+    count = len(local)
+    normals = np.tile(hits.normal, (count, 1))
+    origins = np.tile(hits.shadow_origins, (count, 1))
+    seen = cache.seen_along(origins, oriented(normals, local.reshape(-1, 3)))
+    mean: Float32Array = seen.reshape(count, len(hits.rows), 3).mean(axis=0)
+    return mean
+
+
+def _between(place: Float64Array) -> tuple[tuple[Int64Array, Float32Array], tuple[Int64Array, Float32Array]]:
+    """The whole numbers below and above, each with its share in linear interpolation."""
+    below = np.floor(place)
+    share = (place - below).astype(np.float32)
+    index = below.astype(np.int64)
+    return (index, 1 - share), (index + 1, share)

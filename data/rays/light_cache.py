@@ -1,0 +1,241 @@
+"""The light cache: light that surfaces receive by way of other surfaces, solved once for a scene.
+
+Surfels, small flat pieces of surface, cover the triangles. Each casts fixed rays over its hemisphere once; a few steps
+of Jacobi iteration over these links then carry light from surfel to surfel, bounce by bounce (radiosity). A picture
+looks the light up where its rays arrive. Nothing depends on a camera or on random numbers, so the light stays in place
+when the camera moves.
+
+A triangle is cut into k x k equal parts with a surfel in the middle of each. Triangles that are much smaller than a
+surfel share one with their neighbours of like orientation. So the surfel of a point follows by arithmetic from its
+triangle and barycentric coordinates. Every surfel has two sides; the back is solved only if a link arrives there, since
+the insides of closed objects are never seen.
+
+Surfaces send light back as if their specular reflectance were diffuse: right in energy, wrong in direction.
+
+Shapes: N triangles, M surfels, 2 M sides (all fronts, then all backs), R links per side, S points. Scene units; vectors
+are laid out as in vectors.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
+from renderformer.data.rays.direct import CHUNK, LitSurfaces
+from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.ggx import tangent_frame
+from renderformer.data.rays.vectors import dot, take
+from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
+
+# About how many surfels the area of a scene is divided into.
+SURFELS = 2048
+LINKS = 64
+# Points of each light that a side sees.
+SHADOW_RAYS = 2
+BOUNCES = 16
+# Most cuts along an edge of a triangle.
+MAX_CUTS = 64
+# Triangles below this share of a surfel's area share surfels.
+SMALL = 0.5
+# Rounds in which the backs that new links arrive at are solved too.
+ROUNDS = 3
+
+
+class LightCache:
+    """The solved light of a scene.
+
+    Args:
+        surfaces: of the scene.
+        surfels: about how many; the cuts of whole triangles make up to half as many more.
+        links: rays from each side.
+        progress: called with sides done and sides to do, of one round after the other.
+    """
+
+    def __init__(
+        self,
+        surfaces: LitSurfaces,
+        surfels: int = SURFELS,
+        links: int = LINKS,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._surfaces = surfaces
+        emits = (surfaces.materials[:, EMISSION] > 0).any(axis=1)
+        # What a light reflects hardly shows beside what it emits: one surfel for each of its triangles is enough.
+        size = np.where(emits, 0, surfaces.areas).sum() / surfels
+        self._cuts = np.ones(len(surfaces.areas), np.int64)
+        if size > 0:
+            cuts = np.rint(np.sqrt(surfaces.areas / size)).astype(np.int64)
+            self._cuts = np.where(emits, 1, np.clip(cuts, 1, MAX_CUTS))
+        self._first, triangle, place = _placed(surfaces, self._cuts, size)
+        self._sides = _Sides(surfaces, triangle, place)
+        self.indirect, self.outgoing = self._solve(links, progress)
+
+    def irradiance(self, hits: Hits) -> Float32Array:
+        """(S, 3) radiance that a white diffuse surface would send back of indirect light: irradiance / pi."""
+        behind = dot(take(self._surfaces.face_normals, hits.triangle), hits.face_normal) < 0
+        return take(self.indirect, self._side(hits.triangle, hits.barycentric, behind))
+
+    def seen_along(self, origins: Float32Array, directions: Float32Array) -> Float32Array:
+        """(S, 3) radiance, without emission, that surfaces send back along rays (S, 3); 0 for a ray that misses."""
+        side = self._side_along(origins, directions)
+        light = take(self.outgoing, np.maximum(side, 0))
+        light[side < 0] = 0
+        return light
+
+    def _side(self, triangle: Int64Array, barycentric: Float32Array, behind: BoolArray) -> Int64Array:
+        """(S,) the sides at points of triangles."""
+        part = _part(barycentric, self._cuts[triangle])
+        return self._first[triangle] + part + np.where(behind, len(self._sides) // 2, 0)
+
+    def _side_along(self, origins: Float32Array, directions: Float32Array) -> Int64Array:
+        """(S,) the sides that rays arrive at, -1 for a ray that misses."""
+        rows, triangle, barycentric = self._surfaces.first(origins, directions)
+        behind = dot(take(self._surfaces.face_normals, triangle), take(directions, rows)) > 0
+        side = np.full(len(origins), -1)
+        side[rows] = self._side(triangle, barycentric, behind)
+        return side
+
+    def _solve(self, links: int, progress: Callable[[int, int], None] | None) -> tuple[Float32Array, Float32Array]:
+        """(2 M, 3) indirect irradiance / pi of all sides, and the radiance that they send back."""
+        sides = self._sides
+        direct, indirect = np.zeros((2, len(sides), 3), np.float32)
+        linked = np.full((len(sides), links), -1)
+        solved = np.zeros(len(sides), bool)
+        todo = np.arange(len(sides) // 2)
+        for _ in range(ROUNDS):
+            solved[todo] = True
+            for part in np.array_split(todo, max(1, -(-len(todo) * links // CHUNK))):
+                direct[part] = self._surfaces.irradiance(sides.hits(part), SHADOW_RAYS, part % 8)
+                linked[part] = self._side_along(*sides.rays(part, links)).reshape(len(part), links)
+                if progress is not None:
+                    progress(int(solved.sum()), len(sides))
+            arrived = np.unique(linked[todo])
+            todo = arrived[(arrived >= 0) & ~solved[arrived]]
+            if not len(todo):
+                break
+        # What a side receives is the mean over its links; one that misses brings nothing.
+        hit = linked >= 0
+        starts = np.concatenate([[0], np.cumsum(hit.sum(axis=1))])
+        weights = np.full(starts[-1], 1 / links, np.float32)
+        transport = csr_array((weights, linked[hit], starts), shape=(len(sides), len(sides)))
+        for _ in range(BOUNCES):
+            indirect = transport @ (sides.reflectance * (direct + indirect))
+        return indirect, sides.reflectance * (direct + indirect)
+
+
+class _Sides:
+    """Fronts and backs of M surfels: in the middle of which triangle (M,) at which barycentric coordinates (M, 2)."""
+
+    def __init__(self, surfaces: LitSurfaces, triangle: Int64Array, place: Float32Array) -> None:
+        position, normal, materials = surfaces.points(triangle, place)
+        face = take(surfaces.face_normals, triangle)
+        # Both normals on one side of the surface.
+        normal = normal * np.copysign(np.float32(1), dot(normal, face))[:, None]
+        reflectance = materials[:, DIFFUSE] + materials[:, SPECULAR]
+        self._triangle = np.tile(triangle, 2)
+        self._place = np.tile(place, (2, 1))
+        self._position = np.tile(position, (2, 1))
+        self._normal = np.concatenate([normal, -normal])
+        self._face = np.concatenate([face, -face])
+        self.reflectance = np.tile(np.minimum(reflectance, 1), (2, 1))
+
+    def __len__(self) -> int:
+        return len(self._triangle)
+
+    def hits(self, part: Int64Array) -> Hits:
+        """The surface points of some sides, seen from straight above."""
+        face = self._face[part]
+        return Hits(
+            np.arange(len(part)), self._triangle[part], self._position[part], self._normal[part], face, face,
+            self._place[part],
+        )  # fmt: skip
+
+    def rays(self, part: Int64Array, count: int) -> tuple[Float32Array, Float32Array]:
+        """Origins and directions (S * count, 3) of rays over the hemispheres of some sides, denser toward the normal as
+        the cosine is. Every side shifts the sequence by its number, so that neighbours do not share an error."""
+        shift = np.stack([part * 0.6180339887498949, part * 0.4142135623730951], axis=-1) % 1
+        local = cosine_directions((r2_sequence(count)[None] + shift[:, None]).reshape(-1, 2) % 1)
+        origins = self.hits(part).shadow_origins
+        return np.repeat(origins, count, axis=0), oriented(np.repeat(self._normal[part], count, axis=0), local)
+
+
+def _placed(surfaces: LitSurfaces, cuts: Int64Array, size: float) -> tuple[Int64Array, Int64Array, Float32Array]:
+    """Where surfels lie: (N,) number of the first one of each triangle, (M,) their triangles and (M, 2) barycentric
+    coordinates."""
+    small = surfaces.areas < SMALL * size
+    large = np.flatnonzero(~small)
+    counts = cuts[large] ** 2
+    first = np.zeros(len(cuts), np.int64)
+    first[large] = np.cumsum(counts) - counts
+    number = np.arange(counts.sum()) - np.repeat(first[large], counts)
+    triangle, place = np.repeat(large, counts), _centroids(number, np.repeat(cuts[large], counts))
+    little = np.flatnonzero(small)
+    if len(little):
+        group, chosen = _groups(surfaces, little, np.sqrt(size))
+        first[little] = len(triangle) + group
+        triangle = np.concatenate([triangle, chosen])
+        place = np.concatenate([place, np.full((len(chosen), 2), 1 / 3, np.float32)])
+    return first, triangle, place
+
+
+def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: float) -> tuple[Int64Array, Int64Array]:
+    """Triangles grouped by the cell of a grid that their centroid lies in and by the axis that they face most.
+
+    Returns:
+        (S,) the group of each of the triangles (S,), and the largest triangle of each group.
+    """
+    place = np.floor(surfaces.triangles[triangles].mean(axis=1) / cell).astype(np.int64)
+    normal = surfaces.face_normals[triangles]
+    axis = np.abs(normal).argmax(axis=1)
+    facing = 2 * axis + (np.take_along_axis(normal, axis[:, None], axis=1)[:, 0] < 0)
+    _, group = np.unique(np.column_stack([place, facing]), axis=0, return_inverse=True)
+    order = np.lexsort((surfaces.areas[triangles], group))
+    last = np.flatnonzero(np.diff(group[order], append=-1))
+    return group, triangles[order[last]]
+
+
+def _part(barycentric: Float32Array, cuts: Int64Array) -> Int64Array:
+    """Number of the part, of cuts x cuts equal ones, that a point of a triangle lies in. Rows of parts run along the
+    third corner's axis, from the edge of the first and third corner; in a row, upright and overturned parts alternate.
+
+    Args:
+        barycentric: (S, 2) weights of the second and third corner; cuts: (S,).
+    """
+    u, v = (np.clip(barycentric[:, i] * cuts, 0, None) for i in (0, 1))
+    row = np.minimum(u.astype(np.int64), cuts - 1)
+    column = np.minimum(v.astype(np.int64), cuts - 1 - row)
+    overturned = (u - row + v - column > 1) & (column < cuts - 1 - row)
+    return row * (2 * cuts - row) + 2 * column + overturned
+
+
+def _centroids(part: Int64Array, cuts: Int64Array) -> Float32Array:
+    """(S, 2) barycentric coordinates of the centroids of parts, the inverse of `_part`."""
+    # Row r begins at part r (2 cuts - r); the root is corrected where rounding has crossed a border.
+    row = (cuts - np.sqrt(np.maximum(cuts * cuts - part, 0))).astype(np.int64)
+    row -= row * (2 * cuts - row) > part
+    row += (row + 1) * (2 * cuts - row - 1) <= part
+    column, overturned = np.divmod(part - row * (2 * cuts - row), 2)
+    third = (1 + overturned) / 3
+    return np.column_stack([(row + third) / cuts, (column + third) / cuts]).astype(np.float32)
+
+
+def r2_sequence(count: int) -> Float32Array:
+    """(count, 2) points spread evenly over the unit square (Roberts 2018)."""
+    index = np.arange(count)[:, None]
+    return ((0.5 + index * np.array([0.7548776662466927, 0.5698402909980532])) % 1).astype(np.float32)
+
+
+def cosine_directions(uv: Float32Array) -> Float32Array:
+    """(S, 3) unit directions around +Z of points (S, 2) of the unit square, with a density of cosine / pi."""
+    radius, angle = np.sqrt(uv[:, 0]), 2 * np.pi * uv[:, 1]
+    components = radius * np.cos(angle), radius * np.sin(angle), np.sqrt(np.maximum(1 - uv[:, 0], 0))
+    return np.array(components, np.float32).T
+
+
+def oriented(normals: Float32Array, local: Float32Array) -> Float32Array:
+    """(S, 3) world directions of directions (S, 3) in the tangent frames of unit normals (S, 3)."""
+    tangent, bitangent = tangent_frame(normals)
+    return tangent * local[:, :1] + bitangent * local[:, 1:2] + normals * local[:, 2:]

@@ -1,0 +1,98 @@
+"""Pictures without a network: ray casting and the light cache alone, behind the protocol of the networks.
+
+    picture = emission + diffuse x (direct + indirect irradiance / pi) + highlight + reflection
+
+It is the baseline of every figure of a network on top of it, and it works where no network was trained.
+
+Shape suffixes: B scenes, V views, h x w pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from renderformer.config import ModelConfig
+from renderformer.data.arrays import Float32Array
+from renderformer.data.rays.channels import RGB
+from renderformer.data.trained_range import ANYWHERE
+from renderformer.model.layers import BeforeLayer
+from renderformer.model.protocol import Encoded, Prepared, Step
+
+if TYPE_CHECKING:
+    from renderformer.data.camera import Camera
+    from renderformer.data.rays.raycast import RayCaster
+    from renderformer.data.scene import Scene
+
+# Bytes of a pixel at the widest: its feature image, and that of the part that is cast again.
+BYTES_PER_PIXEL = 400
+
+
+class PhysicalModel(nn.Module):
+    """Direct light by shadow rays, indirect light from the cache, gathered at what the camera sees. On the CPU.
+
+    Its configuration has no sizes that matter, only a range without limits.
+    """
+
+    scene_inputs: tuple[str, ...] = ()
+    view_inputs: tuple[str, ...] = ("pixels",)
+    separate_channels = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = ModelConfig(trained=ANYWHERE)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def set_attention_backend(self, backend: str) -> None:
+        """See `renderformer.model.protocol.Model`; there is no attention."""
+
+    def set_recompute(self, on: bool) -> None:
+        """See `renderformer.model.protocol.Model`; nothing is trained."""
+
+    def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
+        """See `renderformer.model.protocol.Model`: solves the light cache."""
+        from renderformer.data.rays.raycast import RayCaster
+
+        caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+        caster.light_up(step)
+        notes: tuple[str, ...] = ()
+        if caster.light_count > len(caster.lights):
+            few = f"{len(caster.lights)} of {caster.light_count:,} light triangles, drawn by power"
+            notes = (f"shadow rays go to {few}",)
+        return Prepared({"triangles": scene.triangles[None]}, caster, notes)
+
+    def encode(self, triangles: Tensor, *, before_layer: BeforeLayer | None = None) -> Encoded:
+        """An empty encoding of (B, N, 3, 3) triangles: the light stays with the caster."""
+        batch = triangles.shape[0]
+        return Encoded(torch.zeros(batch, 0, 1), torch.zeros(batch, 0, 9), torch.zeros(batch, 0, dtype=torch.bool))
+
+    def look(
+        self, caster: RayCaster | None, camera: Camera, width: int, height: int, step: Step | None = None
+    ) -> dict[str, Float32Array]:
+        """See `renderformer.model.protocol.Model`: the feature image, with indirect light in it."""
+        assert caster is not None
+        return {"pixels": caster.features(camera, width, height, progress=step)}
+
+    def view(
+        self,
+        encoded: Encoded,
+        c2w: Tensor,
+        fov: Tensor,
+        height: int,
+        width: int,
+        *,
+        pixels: Tensor,
+        before_layer: BeforeLayer | None = None,
+    ) -> Tensor:
+        """(B, V, h, w, 3) linear radiance of feature images `pixels` (B, V, h, w, 29); the cameras are in them."""
+        parts = (RGB.emission, RGB.direct, RGB.highlight, RGB.reflection)
+        return torch.stack([pixels[..., :height, :width, part] for part in parts]).sum(dim=0)
+
+    def bytes_per_view(self, width: int, height: int) -> float:
+        """See `renderformer.model.protocol.Model`."""
+        return BYTES_PER_PIXEL * width * height
