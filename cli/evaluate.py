@@ -19,6 +19,9 @@ def evaluate(
         list[Path], typer.Option(help="Folder of held-out shards (data generate --held-out); may be repeated.")
     ],
     model: Annotated[str | None, typer.Option(help="Folder or Hub id.", show_default="the embedded one")] = None,
+    no_network: Annotated[
+        bool, typer.Option("--no-network", help="Measure ray casting and cached light alone, without a model.")
+    ] = False,
     html: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Self-contained HTML page with the tables and pictures."),
@@ -47,7 +50,7 @@ def evaluate(
 
     if html is not None:
         check_file(html, overwrite)
-    renderer = Renderer.from_pretrained(model, device="cpu")
+    renderer = Renderer.from_pretrained(model, device="cpu", network=not no_network)
     measured = []
     for folder in data:
         with console.Stages(str(folder), show=not quiet) as stages:

@@ -105,6 +105,17 @@ def test_choices_are_those_of_the_engine() -> None:
     assert options.TRAINED.triangles == DEFAULT_BUDGET
 
 
+def test_a_picture_without_a_network(run: Run, scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "{camera}.npy"
+    result = run("render", str(scene), "-o", str(out), "-r", "16", "--no-network", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["device"] == "cpu"
+    assert np.load(tmp_path / "front.npy").max() > 0
+    refused = run("render", str(scene), "-o", str(out), "--no-network", "--model", "mine", "--overwrite")
+    assert refused.code == 1
+    assert "without a network, the model 'mine' is not used; leave it out" in refused.err
+
+
 def test_help_names_every_format_of_pictures(run: Run) -> None:
     text = run("render", "--help").out
     assert all(suffix.lstrip(".") in text for suffix in IMAGE_SUFFIXES if suffix != ".jpeg")

@@ -326,6 +326,15 @@ def test_json_is_one_line_for_each_set(data: Path, models: dict[str, Path], run:
         assert mean == pytest.approx(first["scores"]["model"]["psnr"]["mean"])
 
 
+def test_without_a_network_the_light_cache_is_measured(data: Path, run: Run) -> None:
+    code, out, _ = run("evaluate", "--data", data, "--no-network", "--json", "--limit", 1)
+    assert code == 0
+    scores = json.loads(out)["scores"]
+    assert scores["model"] == scores["light_cache"]
+    # Direct light and a constant are further from a path tracer than light that is followed.
+    assert scores["light_cache"]["psnr"]["mean"] > scores["ambient"]["psnr"]["mean"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

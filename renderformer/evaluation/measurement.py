@@ -23,7 +23,7 @@ from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR, Scene
 from renderformer.data.sets.shards import SceneArrays, ShardReader
 from renderformer.evaluation.metrics import display_bytes, flat, flip, psnr, relative_mse, ssim, unlearned
-from renderformer.model import Model
+from renderformer.model import Model, PhysicalModel
 from renderformer.renderer import Renderer
 from renderformer.training.dataset import Batch, Example, TrainingSet, collate
 
@@ -178,11 +178,12 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
     for i in range(len(data)):
         batch = collate([data[i]])
         reference = batch.hdr[0]
-        drawn = predict(model, batch)[0, ..., :3].float()
+        cached = _light_cache_pictures(reader.scene(i).to_scene(), data.resolution)
+        # Stored feature images hold direct light alone.
+        drawn = cached if isinstance(model, PhysicalModel) else predict(model, batch)[0, ..., :3].float()
         if not drawn.isfinite().all():
             place = f"{data.folder}: scene {i}"
             raise InputError(place, "the model's picture is not finite", "give a model with usable weights")
-        cached = _light_cache_pictures(reader.scene(i).to_scene(), data.resolution)
         drawings = {"model": drawn, "light_cache": cached, **_unlearned_pictures(batch, ambient)}
         for method, picture in drawings.items():
             maps = flip(picture, reference)
