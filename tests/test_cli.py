@@ -106,11 +106,11 @@ def test_choices_are_those_of_the_engine() -> None:
 
 
 def test_a_picture_without_a_network(run: Run, scene: Path, tmp_path: Path) -> None:
-    out = tmp_path / "{camera}.npy"
+    out = tmp_path / "{index}.npy"
     result = run("render", str(scene), "-o", str(out), "-r", "16", "--no-network", "--json")
     assert result.code == 0
     assert json.loads(result.out)["device"] == "cpu"
-    assert np.load(tmp_path / "front.npy").max() > 0
+    assert np.load(tmp_path / "0.npy").max() > 0
     refused = run("render", str(scene), "-o", str(out), "--no-network", "--model", "mine", "--overwrite")
     assert refused.code == 1
     assert "without a network, the model 'mine' is not used; leave it out" in refused.err
