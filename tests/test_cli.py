@@ -176,7 +176,7 @@ def test_options_of_the_model_reach_it_and_it_is_loaded_once(run: Run, fake: Fak
     model += ("--attention", "sdpa")
     assert run("render", mesh, scene, "-r", 8, "-o", "{stem}_{index}.png", *model).code == 0
     keywords = {"revision": "v2", "offline": True, "device": "cpu", "precision": "bf16", "attention": "sdpa"}
-    assert fake.loaded == [("some/where", keywords)]
+    assert fake.loaded == [("some/where", {**keywords, "network": True})]
 
 
 def test_options_of_the_stage_reach_the_scene(run: Run, fake: Fake, mesh: Path) -> None:
