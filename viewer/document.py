@@ -312,7 +312,7 @@ class SceneDocument:
         """
         from renderformer.data.formats import load_scene
 
-        meshes = load_scene(path, stage="raw", budget=budget).objects
+        meshes = load_scene(path, stage="raw", up="auto", budget=budget).objects
         low = np.min([mesh.bounds[0] for mesh in meshes], axis=0)
         high = np.max([mesh.bounds[1] for mesh in meshes], axis=0)
         scale = 0.5 / max(float((high - low).max()), 1e-12)
