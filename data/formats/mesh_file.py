@@ -33,13 +33,13 @@ def load_mesh_file(path: str | os.PathLike[str], up: Literal["auto", "y", "z"] |
 
     Args:
         path: a file of a format in `MESH_FORMATS`.
-        up: the axis that points up once the file is read, or "auto" to decide by the file, with a note; None keeps the axes
-            (glTF is always turned to Z up).
+        up: the axis that points up once the file is read, or "auto" to decide by the file, with a note; None keeps the
+            axes (glTF is always turned to Z up).
 
     Returns:
-        A Scene without cameras, in the units of the file, turned to Z up; objects in the order of the file with unique names.
-        Usable vertex normals of the file are kept; without them edges below 30 degrees are smooth. The notes count
-        what was dropped, moved or ignored.
+        A Scene without cameras, in the units of the file, turned to Z up; objects in the order of the file with
+        unique names. Usable vertex normals of the file are kept; without them edges below 30 degrees are smooth. The
+        notes count what was dropped, moved or ignored.
 
     Raises:
         InputError: the file cannot be read or has no usable triangle.

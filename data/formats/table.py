@@ -27,8 +27,8 @@ class Format:
         module: in `renderformer.data.formats`, with the format's `read` and `write`.
         contents: "mesh" (objects in the file's own units, without lights and cameras) or "scene".
         signature: whether the bytes of a file (at least the first 64 KiB) look like this format.
-        up: the axis of a mesh file that usually points up; "open" if neither is usual, "known" if the reader turns objects
-            to Z up, as the format demands.
+        up: the axis of a mesh file that usually points up; "open" if neither is usual, "known" if the format states it
+            and the reader turns objects to Z up.
         writable: whether scenes can be saved in it.
     """
 
