@@ -74,12 +74,12 @@ def _stage_options(path: Path, file_format: Format, stage: str, keywords: dict[s
         others = sorted(set(keywords) - {"up"})
         if others:
             raise InputError(path, f"{others[0]} applies to staged meshes only", "leave out stage 'raw'")
+        if not keywords:
+            return None
     from renderformer.data.staging import StageOptions
 
-    if stage == "raw":
-        StageOptions.from_keywords(keywords)
-        return None
-    return StageOptions.from_keywords({"stage": stage, **keywords})
+    options = StageOptions.from_keywords(keywords if stage == "raw" else {"stage": stage, **keywords})
+    return None if stage == "raw" else options
 
 
 def _read(path: Path, file_format: Format, up: Literal["auto", "y", "z"] | None) -> Scene:
