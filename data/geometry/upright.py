@@ -41,7 +41,7 @@ _HABIT, _PROGRAM, _STATEMENT = 1.0, 1.0, 100.0
 # right for 40 % of the furniture and wrong for 46 %.
 _SIGNS: Mapping[str, tuple[float, str]] = {
     "support": (0.95, "its centre of mass lies over a wide base"),
-    "ground": (1.7, "it stands on height 0"),
+    "ground": (1.7, "no part of it is below height 0"),
     "tall": (1.75, "it is tall in this direction"),
     "level": (1.0, "more of its faces are level then"),
     "mirror": (0.9, "the other direction has mirror symmetry"),
