@@ -79,8 +79,9 @@ class Stage(enum.StrEnum):
 
 
 class Up(enum.StrEnum):
-    """Axes that may point up in a mesh file."""
+    """The axis that points up in a mesh file."""
 
+    AUTO = "auto"
     Y = "y"
     Z = "z"
 
@@ -122,7 +123,12 @@ class StageFlags:
         float | None, _stage(metavar="DEGREES", help="About the vertical, counter-clockwise from above.")
     ] = None
     up: Annotated[
-        Up | None, _stage(metavar="y|z", help="Axis that points up once the file is read.", show_default="z")
+        Up | None,
+        _stage(
+            metavar="y|z|auto",
+            help="Axis that points up once the file is read; auto decides by format, comments and shape, with a note.",
+            show_default="auto",
+        ),
     ] = None
     light_position: Annotated[
         str | None,

@@ -67,7 +67,8 @@ class StageOptions(Declared):
             and one side wall) or "box" (floor, back and both side walls).
         size: largest extent of all objects together in scene units, in [0.001, 1].
         rotation: degrees about the vertical, counter-clockwise seen from above.
-        up: axis of the file that points up, "z" or "y".
+        up: axis that points up once the file is read, "y", "z", or "auto": decided by the format, comments and shape
+            (`renderformer.data.geometry.upright`), with a note. A Scene in memory is Z up, so "auto" leaves it.
         material: replaces the materials of all objects.
         seed: of the random diffuse colours (0.1 … 0.8) of connected parts; None keeps the colours.
         floor_color, back_color, left_color, right_color: linear RGB albedo of the floor and the walls.
@@ -89,7 +90,7 @@ class StageOptions(Declared):
     stage: Literal["auto", "none", StageKind] = "auto"
     size: Annotated[float, Field(ge=1e-3, le=1)] = 0.7
     rotation: Degrees = 0.0
-    up: Literal["z", "y"] = "z"
+    up: Literal["auto", "y", "z"] = "auto"
     material: Annotated[InstanceOf[Material], WithJsonSchema({"words": "a Material"})] | None = None
     seed: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
     floor_color: RGB | None = None

@@ -164,7 +164,7 @@ def box(size: tuple[float, float, float]) -> Body:
 
 def write_obj(path: Path, parts: dict[str, tuple[Body, str]], materials: dict[str, tuple[RGB, float, float]]) -> None:
     """OBJ and MTL; materials are (Kd, Ks, Ns)."""
-    lines, offset = ["# renderformer example", *([f"mtllib {path.stem}.mtl"] if materials else [])], 1
+    lines, offset = ["# renderformer example, Z up", *([f"mtllib {path.stem}.mtl"] if materials else [])], 1
     for name, ((vertices, faces), material) in parts.items():
         lines += [f"o {name}", *([f"usemtl {material}"] if materials else [])]
         lines += ["v " + " ".join(f"{v:.5g}" for v in np.round(vertex, 5) + 0.0) for vertex in vertices]

@@ -362,6 +362,7 @@ def test_added_things_get_names_of_their_own(tmp_path: Path) -> None:
     assert document.add_light() == "light_3"
     mesh = Path(__file__).parents[1] / "examples" / "assets" / "gear.stl"
     names = document.add_file(mesh, budget=500)
+    assert any(note.startswith("gear.stl: Z taken for up") for note in document.scene.notes)
     added = np.concatenate([document[name].mesh.triangles for name in names]).reshape(-1, 3)
     assert np.ptp(added, axis=0).max() == pytest.approx(0.5, abs=1e-4)
     assert added[:, 2].min() == pytest.approx(document["floor"].mesh.bounds[0, 2], abs=0.2)

@@ -453,6 +453,18 @@ def test_a_session_draws_edits_and_gives_the_scene_back() -> None:
         assert session.close()
 
 
+def test_opening_a_mesh_tells_what_was_decided() -> None:
+    session = a_session(clock := FakeClock(), FakeEngine(clock))
+    told: list[str] = []
+    session.on_done = told.append
+    try:
+        session.open(Path(__file__).parents[1] / "examples" / "assets" / "gear.stl")
+    finally:
+        assert session.close()
+    assert len(told) == 1
+    assert "gear.stl: Z taken for up: STL files usually are; --up y changes it" in told[0]
+
+
 def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> None:
     session = a_session(clock := FakeClock(), FakeEngine(clock))
     messages: list[str] = []

@@ -302,17 +302,23 @@ class SceneDocument:
         return mesh.name
 
     def add_file(self, path: str | os.PathLike[str], budget: int | None = None) -> list[str]:
-        """Add the objects of a mesh file, scaled to half a unit, in the middle of the floor; returns their names.
+        """Add the objects of a mesh file, upright, scaled to half a unit, in the middle of the floor.
+
+        What was changed is in the notes of the scene.
 
         Args:
             budget: most triangles of the file.
+
+        Returns:
+            Their names.
 
         Raises:
             InputError: as `load_scene`.
         """
         from renderformer.data.formats import load_scene
 
-        meshes = load_scene(path, stage="raw", budget=budget).objects
+        scene = load_scene(path, stage="raw", up="auto", budget=budget)
+        meshes = scene.objects
         low = np.min([mesh.bounds[0] for mesh in meshes], axis=0)
         high = np.max([mesh.bounds[1] for mesh in meshes], axis=0)
         scale = 0.5 / max(float((high - low).max()), 1e-12)
@@ -322,7 +328,7 @@ class SceneDocument:
         items = list(self.items)
         for mesh in meshes:
             items.append(Item(replace(mesh.transformed(matrix), name=self._unique(mesh.name, items))))
-        self._commit(f"add {os.path.basename(path)}", items=tuple(items))
+        self._commit(f"add {os.path.basename(path)}", items=tuple(items), notes=(*self._state.notes, *scene.notes))
         return [item.name for item in items[-len(meshes) :]]
 
     def remove(self, name: str) -> None:

@@ -104,7 +104,7 @@ class Session:
             request a new picture.
         size, view_size: (width, height) of pictures in files and on the screen.
         tone_map, exposure: of the display and of saved pictures; change them through `set_display`.
-        on_frame, on_error, on_done: set by the front end; called on a worker thread.
+        on_frame, on_error, on_done: set by the front end; called on a worker thread, `on_done` also by `open`.
         drawing: stage, steps done and all steps of the picture in progress; None when idle.
         task: the save in progress; None when idle.
     """
@@ -353,7 +353,7 @@ class Session:
             self.on_done("; ".join([f"{task.label}: done", *notes]))
 
     def open(self, path: str | os.PathLike[str]) -> str:
-        """Open a scene or mesh, or a picture to compare with.
+        """Open a scene or mesh, or a picture to compare with; `on_done` gets the notes of a scene.
 
         Returns:
             The view to show: "neural" for a scene, "difference" for a picture.
@@ -373,6 +373,8 @@ class Session:
             self.orbit = self._orbit_of(scene)
             self.key_frames = CameraPath()
             self.request()
+        if scene.notes and self.on_done is not None:
+            self.on_done("; ".join(scene.notes))
         return "neural"
 
     def _orbit_of(self, scene: Scene) -> OrbitCamera:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from renderformer.data.errors import InputError, one_line
+from renderformer.data.errors import InputError
 from renderformer.data.formats.table import MESH_FORMATS, SCENE_FORMATS, Format, format_of
 from renderformer.data.scene import Scene
 
@@ -38,7 +38,7 @@ def load_scene(
             a bare mesh, no limit for a scene file.
         subdivide: edges longer than this, in scene units, are split; True chooses a length, False splits none.
         stage: of a bare mesh, see `StageOptions.stage`; "raw" returns the objects in the units of the file, without
-            light and camera.
+            light and camera, and in its axes unless `up` is given.
         stage_options: other fields of `StageOptions`.
 
     Returns:
@@ -54,14 +54,11 @@ def load_scene(
     file_format = format_of(path)
     # Options are checked before the file is read, which may take a while.
     options = _stage_options(path, file_format, stage, stage_options)
-    scene = _read(path, file_format)
+    scene = _read(path, file_format, stage_options.get("up") if options is None else options.up)
     stage_names: tuple[str, ...] = ()
     if options is not None:
-        if file_format.often_y_up and "up" not in stage_options:
-            # Exporters differ, so a guess would turn some files wrongly.
-            hint = "does not state which axis points up, Z assumed; if the object lies on its side, give up y (--up y)"
-            scene = scene.replace(notes=(*scene.notes, one_line(f"{path.name}: {hint}")))
-        scene, stage_names = _staged(scene, options)
+        # Reading has turned the objects.
+        scene, stage_names = _staged(scene, options.replace(up="z"))
     return _resized(scene, budget, subdivide, stage_names, bounded=options is not None)
 
 
@@ -74,21 +71,24 @@ def _stage_options(path: Path, file_format: Format, stage: str, keywords: dict[s
             raise InputError(path, f"{names[0]} applies to bare meshes only", remedy)
         return None
     if stage == "raw":
-        if keywords:
-            raise InputError(path, f"{min(keywords)} applies to staged meshes only", "leave out stage 'raw'")
-        return None
+        others = sorted(set(keywords) - {"up"})
+        if others:
+            raise InputError(path, f"{others[0]} applies to staged meshes only", "leave out stage 'raw'")
+        if not keywords:
+            return None
     from renderformer.data.staging import StageOptions
 
-    return StageOptions.from_keywords({"stage": stage, **keywords})
+    options = StageOptions.from_keywords(keywords if stage == "raw" else {"stage": stage, **keywords})
+    return None if stage == "raw" else options
 
 
-def _read(path: Path, file_format: Format) -> Scene:
+def _read(path: Path, file_format: Format, up: Literal["auto", "y", "z"] | None) -> Scene:
     if file_format.contents == "scene":
         scene: Scene = file_format.load().read(path)
         return scene
     from renderformer.data.formats.mesh_file import load_mesh_file
 
-    return load_mesh_file(path)
+    return load_mesh_file(path, up)
 
 
 def _staged(scene: Scene, options: StageOptions) -> tuple[Scene, tuple[str, ...]]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from renderformer.data.files import read_bytes
 from renderformer.data.formats.assembly import assemble
 from renderformer.data.formats.parts import MeshFile, Part, limited
 from renderformer.data.formats.table import MESH_FORMATS, format_of, with_format_hint
+from renderformer.data.formats.text import header_comments
+from renderformer.data.geometry.upright import upright
 from renderformer.data.scene import Scene
 
 # Vertices (V, 3) and faces (F, 3).
@@ -26,25 +28,30 @@ Geometry: TypeAlias = tuple[Float64Array, Int64Array]
 MAX_FILE_BYTES = 4 * 2**30
 
 
-def load_mesh_file(path: str | os.PathLike[str]) -> Scene:
+def load_mesh_file(path: str | os.PathLike[str], up: Literal["auto", "y", "z"] | None = None) -> Scene:
     """Read a bare mesh file.
 
     Args:
         path: a file of a format in `MESH_FORMATS`.
+        up: the axis that points up once the file is read, or "auto" to decide by the file, with a note; None keeps the
+            axes (glTF is always turned to Z up).
 
     Returns:
-        A Scene without cameras, in the units of the file, Z up; objects in the order of the file with unique names.
-        Usable vertex normals of the file are kept; without them edges below 30 degrees are smooth. The notes count
-        what was dropped, moved or ignored.
+        A Scene without cameras, in the units of the file, turned to Z up; objects in the order of the file with
+        unique names. Usable vertex normals of the file are kept; without them edges below 30 degrees are smooth. The
+        notes count what was dropped, moved or ignored.
 
     Raises:
         InputError: the file cannot be read or has no usable triangle.
     """
     file = _open(Path(path))
     try:
-        return assemble(_parts(file), file)
+        scene = assemble(_parts(file), file)
     except InputError as error:
         raise with_format_hint(error, file.path, file.data) from None
+    if up is None:
+        return scene
+    return upright(scene, up, file.format.up, file.format.name, header_comments(file.data), file.path.name)
 
 
 def load_geometry(paths: Iterable[Path]) -> dict[Path, Geometry]:

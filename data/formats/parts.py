@@ -65,7 +65,8 @@ class Part:
 
     Attributes:
         name: not always unique.
-        vertices: (V, 3) in the units of the file, Z up (in the file's own axes if `MeshFile.bare`).
+        vertices: (V, 3) in the units and axes of the file; readers of formats that state their vertical axis turn it
+            to Z, unless `MeshFile.bare`.
         faces: (F, 3) indices into the vertices, counter-clockwise seen from outside.
         normals: (V, 3) of any length, or None.
         uv: (V, 2) texture coordinates with the origin at the upper left, or None.

@@ -27,7 +27,8 @@ class Format:
         module: in `renderformer.data.formats`, with the format's `read` and `write`.
         contents: "mesh" (objects in the file's own units, without lights and cameras) or "scene".
         signature: whether the bytes of a file (at least the first 64 KiB) look like this format.
-        often_y_up: whether files state no vertical axis and many have Y up.
+        up: the axis of a mesh file that usually points up; "open" if neither is usual, "known" if the format states it
+            and the reader turns objects to Z up.
         writable: whether scenes can be saved in it.
     """
 
@@ -36,7 +37,7 @@ class Format:
     module: str
     contents: Literal["mesh", "scene"]
     signature: Callable[[bytes], bool]
-    often_y_up: bool = False
+    up: Literal["y", "z", "open", "known"] = "known"
     writable: bool = False
 
     def load(self) -> Any:
@@ -68,13 +69,13 @@ def _is_scene_json(data: bytes) -> bool:
 
 # Signatures are tried from last to first because the signature of OBJ is the weakest.
 TABLE = (
-    Format("OBJ", (".obj",), "obj", "mesh", _is_obj, often_y_up=True),
-    Format("PLY", (".ply",), "ply", "mesh", _matches(rb"\s*(?i:ply)"), often_y_up=True),
-    Format("STL", (".stl",), "stl", "mesh", _is_text_stl),
-    Format("OFF", (".off",), "off", "mesh", _matches(rb"\s*C?OFF\s"), often_y_up=True),
+    Format("OBJ", (".obj",), "obj", "mesh", _is_obj, up="y"),
+    Format("PLY", (".ply",), "ply", "mesh", _matches(rb"\s*(?i:ply)"), up="open"),
+    Format("STL", (".stl",), "stl", "mesh", _is_text_stl, up="z"),
+    Format("OFF", (".off",), "off", "mesh", _matches(rb"\s*C?OFF\s"), up="y"),
     Format("GLB", (".glb",), "gltf", "mesh", _matches(b"glTF")),
     Format("glTF", (".gltf",), "gltf", "mesh", _is_gltf),
-    Format("3MF", (".3mf",), "threemf", "mesh", _matches(b"PK")),
+    Format("3MF", (".3mf",), "threemf", "mesh", _matches(b"PK"), up="z"),
     Format("scene JSON", (".json",), "scene_json", "scene", _is_scene_json, writable=True),
     Format("scene H5", (".h5", ".hdf5"), "scene_h5", "scene", _matches(b"\x89HDF"), writable=True),
 )

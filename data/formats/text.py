@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 from renderformer.data.errors import InputError
 
@@ -20,6 +21,14 @@ def as_utf8(data: bytes) -> bytes:
     except UnicodeDecodeError:
         return data.decode("latin-1").encode()
     return data.removeprefix(codecs.BOM_UTF8)
+
+
+def header_comments(data: bytes) -> str:
+    """What the first 2 KiB of a mesh file say in comments of OBJ, OFF, PLY or STL; "" if there are none."""
+    lines = re.findall(rb"(?m)^[ \t]*(?:#|comment\b|obj_info\b|solid\b|STLB)(.*)$", data[:2048])
+    if re.match(rb"Exported from|[A-Za-z ]*STL", data):
+        lines.append(data[:80])
+    return b"\n".join(lines).decode("latin-1")
 
 
 def check_lines(body: bytes, expected: int, name: str) -> None:
