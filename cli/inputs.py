@@ -43,12 +43,26 @@ def load(source: str, form: str | None = None, of_mesh: Mapping[str, Any] | None
         return load_scene(source, **options)
     with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
         path = Path(folder) / f"stdin.{(form or '').lower().lstrip('.')}"
-        path.write_bytes(sys.stdin.buffer.read())
+        _save_stdin(path)
         try:
             return load_scene(path, **options)
         except InputError as error:
             # Keeps the part after the path, for example the name of an object.
             raise error.at(error.place.removeprefix(str(path)).lstrip(": ")).within("stdin") from None
+
+
+def _save_stdin(path: Path) -> None:
+    """Copy stdin to a file; endless input ends at the largest size of a file."""
+    from renderformer.data.errors import InputError
+    from renderformer.data.files import MAX_FILE_BYTES
+
+    size = 0
+    with path.open("wb") as file:
+        while block := sys.stdin.buffer.read(2**20):
+            size += len(block)
+            if size > MAX_FILE_BYTES:
+                raise InputError("stdin", f"has more than {MAX_FILE_BYTES / 2**30:g} GiB", "make it smaller")
+            file.write(block)
 
 
 def name_of(source: str) -> str:

@@ -5,43 +5,89 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from renderformer.data.errors import InputError
 
+# A mesh file, and all files beside it that it refers to, have at most this size.
+MAX_FILE_BYTES = 4 * 2**30
+# Settings in JSON or YAML.
+MAX_CONFIG_BYTES = 64 * 2**20
+_KINDS = (
+    (stat.S_ISDIR, "is a folder"),
+    (stat.S_ISFIFO, "is a named pipe"),
+    (stat.S_ISSOCK, "is a socket"),
+    (stat.S_ISCHR, "is a device"),
+    (stat.S_ISBLK, "is a device"),
+)
 
-def check_readable(path: Path) -> int:
-    """Return the size of a file in bytes.
+
+def open_input(path: Path, limit: int | None = None) -> BinaryIO:
+    """Open a file that a user or another file names, for reading. Pipes, sockets and devices are not waited for.
+
+    Args:
+        limit: the largest size in bytes; None for any size.
 
     Raises:
-        InputError: the file does not exist, is not a regular file, or is empty.
+        InputError: the file is missing, not a regular file, empty, too large or not readable.
     """
-    if not path.exists():
-        raise InputError(path, "does not exist", "check the path")
-    if not path.is_file():
-        raise InputError(path, "is not a file", "give a mesh or scene file")
-    size = path.stat().st_size
-    if not size:
+    try:
+        _check_status(path, path.stat(), limit)
+        # A path can become a pipe after the check; opening a pipe waits for a writer unless it is non-blocking.
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        stream = os.fdopen(number, "rb")
+        try:
+            _check_status(path, os.fstat(number), limit)
+        except InputError:
+            stream.close()
+            raise
+        return stream
+    except InputError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(path, "does not exist", "check the path") from None
+    # No permission, a cycle of links, a name that the system cannot hold, or a null byte.
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    remedy = "check its permissions" if isinstance(error, PermissionError) else "check the path"
+    return InputError(path, f"cannot be read, {getattr(error, 'strerror', None) or error}", remedy)
+
+
+def _check_status(path: Path, status: os.stat_result, limit: int | None) -> None:
+    """Raise InputError unless this is the status of a regular file of 1 … `limit` bytes."""
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((text for matches, text in _KINDS if matches(status.st_mode)), "is not a regular file")
+        raise InputError(path, kind, "give a regular file")
+    if not status.st_size:
         raise InputError(path, "is empty", "export it again")
-    return size
+    if limit is not None and status.st_size > limit:
+        problem = f"has {status.st_size / 2**30:.1f} GiB, more than the {limit / 2**30:g} GiB that are read"
+        raise InputError(path, problem, "make it smaller")
+
+
+def check_readable(path: Path, limit: int | None = None) -> int:
+    """The size of a file in bytes; raises InputError as `open_input`."""
+    with open_input(path, limit) as stream:
+        return os.fstat(stream.fileno()).st_size
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Read a file of at most `limit` bytes.
-
-    Raises:
-        InputError: the file is missing, empty, too large or not readable.
-    """
-    try:
-        size = check_readable(path)
-        if size > limit:
-            problem = f"has {size / 2**30:.1f} GiB, more than the {limit / 2**30:g} GiB that are read"
-            raise InputError(path, problem, "make it smaller")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(path, f"cannot be read, {error.strerror or error}", "check its permissions") from None
+    """Read a file of at most `limit` bytes; raises InputError as `open_input`."""
+    with open_input(path, limit) as stream:
+        try:
+            # The size keeps a file that grows while it is read within the limit.
+            return stream.read(os.fstat(stream.fileno()).st_size)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        except MemoryError:
+            raise InputError(path, "needs more memory than there is", "make it smaller") from None
 
 
 def check_place(path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from renderformer.config import Config, ShadingConfig, config_from_dict
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path, make_folder
+from renderformer.data.files import MAX_CONFIG_BYTES, atomic_path, make_folder, read_bytes
 from renderformer.model import RenderFormer, ShadingModel
 
 CONFIG_FILE = "config.json"
@@ -102,12 +102,11 @@ def read_config(folder: Path) -> Config:
         InputError: no file, not JSON, or refused by `config_from_dict`.
     """
     path = folder / CONFIG_FILE
+    if not path.exists():
+        raise InputError(path, "not found", f"a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    text = read_bytes(path, MAX_CONFIG_BYTES)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(path, "not found", f"a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}") from None
-    except OSError as error:
-        raise InputError(path, f"cannot be read, {error.strerror or error}") from None
+        data = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not valid JSON ({_one_line(error)})", "download the model again") from None
     return config_from_dict(data, where=str(path))

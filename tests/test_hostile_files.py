@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import shutil
+import socket
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 import trimesh
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from renderformer.checkpoints import read_config
 from renderformer.data.camera import Camera
+from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
-from renderformer.data.formats import load_scene
+from renderformer.data.files import read_bytes
+from renderformer.data.formats import load_scene, textures
 from renderformer.data.scene import Light, Material, Mesh, Scene
+from renderformer.data.sets.manifest import parse_manifest
+from renderformer.training.config import load_config
+from renderformer.viewer.display import Reference
 
 MESHES = ["obj", "ply", "stl", "off", "glb", "gltf", "3mf"]
 ALL = [*MESHES, "json", "h5"]
@@ -317,6 +330,10 @@ def test_3mf_bombs(tmp_path: Path) -> None:
     (tmp_path / "zip.3mf").write_bytes(data)
     quiet_in_memory(tmp_path / "zip.3mf", "unpacks to")
 
+    vertices = TRIANGLE.replace(b"</vertices>", b'<vertex x="0" y="0" z="0"/>' * 200_000 + b"</vertices>")
+    xml = MODEL % (b"", vertices, b'<item objectid="0"/>')
+    quiet_in_memory(threemf(tmp_path / "xml.3mf", xml), "more than 50 times its size")
+
     nested = TRIANGLE + b"".join(
         b'<object id="%d"><components><component objectid="%d"/><component objectid="%d"/></components></object>'
         % (i, i - 1, i - 1)
@@ -425,6 +442,7 @@ def object_with(**changes: Any) -> dict[str, Any]:
         ({"mesh_path": "a\0.obj"}, "cannot be followed"),
         ({"mesh_path": "x" * 5000 + ".obj"}, "objects.box.mesh_path"),
         ({"mesh_path": "nan.obj"}, "NaN or infinite"),
+        ({"mesh_path": "pipe.obj"}, "pipe.obj: is a named pipe"),
     ],
 )
 def test_scene_json_objects(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -435,6 +453,7 @@ def test_scene_json_objects(tmp_path: Path, changes: dict[str, Any], words: str)
     (folder / "nan.obj").write_text("v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
     (folder / "link.obj").symlink_to(tmp_path / "a.obj")
     (folder / "loop.obj").symlink_to(folder / "loop.obj")
+    os.mkfifo(folder / "pipe.obj")
     path = folder / "bad.json"
     path.write_text(json.dumps({"version": "1.0", "objects": {"box": object_with(**changes)}}))
     refused(path, words)
@@ -571,3 +590,304 @@ def test_saving_to_impossible_places(tmp_path: Path, suffix: str) -> None:
         assert "cannot write" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["file", f"folder.{suffix}"]
+
+
+def ended(path: Path, seconds: float = 20) -> str:
+    """The notes or the error of loading a file in another process, which is killed after some seconds."""
+    code = (
+        "import sys\n"
+        "from renderformer.data.errors import InputError\n"
+        "from renderformer.data.formats import load_scene\n"
+        "try:\n    print(*load_scene(sys.argv[1], stage='raw').notes)\n"
+        "except InputError as error:\n    print('refused', error)\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    """A named pipe without a writer; opening it for reading blocks."""
+    path = tmp_path / "pipe.bin"
+    os.mkfifo(path)
+    return path
+
+
+def test_named_pipes_beside_a_file(tmp_path: Path, valid: dict[str, Path], pipe: Path) -> None:
+    document = json.loads(valid["gltf"].read_text())
+    for buffer in document["buffers"]:
+        buffer["uri"] = pipe.name
+    (tmp_path / "a.gltf").write_text(json.dumps(document))
+    assert "a.gltf: needs 'pipe.bin' is a named pipe" in ended(tmp_path / "a.gltf")
+    triangle = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nusemtl a\nf 1/1 2/1 3/1\n"
+    (tmp_path / "library.obj").write_text("mtllib pipe.bin\n" + triangle)
+    assert "'pipe.bin' is a named pipe and is not read" in ended(tmp_path / "library.obj")
+    (tmp_path / "a.mtl").write_text("newmtl a\nmap_Kd pipe.bin\n")
+    (tmp_path / "picture.obj").write_text("mtllib a.mtl\n" + triangle)
+    assert "'pipe.bin' is a named pipe and is not read" in ended(tmp_path / "picture.obj")
+
+
+@pytest.mark.parametrize("suffix", ALL)
+def test_special_files(tmp_path: Path, suffix: str) -> None:
+    """A check before a file is opened would miss a link that is changed after it, so files open without waiting."""
+    (tmp_path / f"device.{suffix}").symlink_to("/dev/zero")
+    refused(tmp_path / f"device.{suffix}", "is a device; give a regular file")
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    refused(tmp_path / f"pipe.{suffix}", "is a named pipe; give a regular file")
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):
+        server.bind(f"socket.{suffix}")
+        refused(tmp_path / f"socket.{suffix}", "is a socket; give a regular file")
+    (tmp_path / f"loop.{suffix}").symlink_to(tmp_path / f"loop.{suffix}")
+    refused(tmp_path / f"loop.{suffix}", "cannot be read")
+
+
+def test_a_pipe_that_replaces_a_file(tmp_path: Path, pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path is a file when it is checked and a pipe when it is opened."""
+    regular = tmp_path / "a.obj"
+    regular.write_text("v 0 0 0\n")
+    status = regular.stat()
+    monkeypatch.setattr(Path, "stat", lambda self: status)
+    with pytest.raises(InputError, match="is a named pipe"):
+        read_bytes(pipe, 100)
+
+
+def test_special_settings(tmp_path: Path) -> None:
+    for name in ("config.json", "manifest.json", "a.yaml", "a.png"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="is a named pipe"):
+        read_config(tmp_path)
+    with pytest.raises(InputError, match="is a named pipe"):
+        parse_manifest(tmp_path)
+    with pytest.raises(InputError, match="is a named pipe"):
+        load_config(tmp_path / "a.yaml")
+    with pytest.raises(InputError, match="is a named pipe"):
+        Reference.load(tmp_path / "a.png")
+
+
+def test_size_limit(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.obj"
+    with path.open("wb") as file:
+        file.truncate(2**43)
+    quiet_in_memory(path, "has 8192.0 GiB, more than the 4 GiB that are read")
+
+
+def test_h5_of_many_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["triangles"] = file["vn"] = np.zeros((80, 3, 3), np.float32)
+        # No chunk is written: the number alone matters.
+        file.create_dataset("texture", (80, 13, 32, 32), "f2", chunks=(1, 1, 1, 1))
+        file["c2w"] = np.eye(4, dtype=np.float32)[None]
+        file["fov"] = np.ones(1, np.float32)
+    quiet_in_memory(path, "texture is stored in 1064960 chunks of 1x1x1x1", "at least 2 KiB")
+
+
+def nodes_file(valid: dict[str, Path], nodes: list[dict[str, Any]], roots: list[int], **changes: Any) -> Path:
+    document = json.loads(valid["gltf"].read_text()) | changes
+    document |= {"nodes": nodes, "scenes": [{"nodes": roots}], "scene": 0}
+    path = valid["gltf"].with_name("nodes.gltf")
+    path.write_text(json.dumps(document))
+    return path
+
+
+COUNT = 10_000
+
+
+def test_ten_thousand_nodes(valid: dict[str, Path]) -> None:
+    flat = [{"mesh": 0, "translation": [2 * i, 0, 0]} for i in range(COUNT)]
+    start = time.process_time()
+    loaded = load_scene(nodes_file(valid, flat, list(range(COUNT))), stage="raw")
+    assert time.process_time() - start < 10
+    assert len(loaded) == 12 * COUNT
+    assert loaded.notes[0] == "nodes.gltf: 10000 objects joined to 1 because there are more than 256"
+    corners = loaded.triangles.reshape(COUNT, 36, 3)
+    assert np.abs(corners - corners[:1] - np.arange(COUNT)[:, None, None] * [2.0, 0, 0]).max() < 0.01
+
+    nested = [{"children": [i + 1]} for i in range(COUNT)] + [{"mesh": 0}]
+    assert len(load_scene(nodes_file(valid, nested, [0]), stage="raw")) == 12
+
+
+@pytest.mark.parametrize(
+    "children",
+    [
+        lambda i: [(i + 1) % COUNT],
+        lambda i: [min(i + 1, COUNT - 1)] * 2,
+        lambda i: [0] if i else list(range(COUNT)),
+    ],
+    ids=["cycle", "shared", "all"],
+)
+def test_ten_thousand_nodes_that_repeat(valid: dict[str, Path], children: Callable[[int], list[int]]) -> None:
+    nodes = [{"mesh": 0, "children": children(i)} for i in range(COUNT)]
+    quiet_in_memory(nodes_file(valid, nodes, [0]), "form a cycle or are shared too often")
+
+
+def test_too_many_nodes(valid: dict[str, Path]) -> None:
+    quiet_in_memory(nodes_file(valid, [{}] * 100_001, [*range(100_001)]), "more than 100000 nodes", limit=2**27)
+
+
+def test_many_objects_keep_materials_and_lights(valid: dict[str, Path]) -> None:
+    """Objects of a file with very many are joined; the material of each triangle stays."""
+    document = json.loads(valid["gltf"].read_text())
+    primitive = document["meshes"][0]["primitives"][0]
+    colour = [[i / 400, 0.5, 0.25, 1] for i in range(400)]
+    materials = [{"pbrMetallicRoughness": {"baseColorFactor": c}} for c in colour]
+    materials[7]["emissiveFactor"] = [1, 1, 1]  # type: ignore[assignment]
+    meshes = [{"primitives": [{**primitive, "material": i}]} for i in range(400)]
+    nodes = [{"mesh": i, "name": f"box {i}"} for i in range(400)]
+    for node in nodes:
+        node["translation"] = [3 * int(node["mesh"]), 0, 0]  # type: ignore[call-overload]
+    path = nodes_file(valid, nodes, list(range(400)), materials=materials, meshes=meshes)
+    loaded = load_scene(path, stage="raw")
+    assert [mesh.name for mesh in loaded.objects] == ["box 0 and 398 more", "box 7"]
+    assert [mesh.emits for mesh in loaded.objects] == [False, True]
+    box = np.rint(loaded.triangles.mean(axis=1)[:, 0] / 3).astype(int)
+    few = load_scene(nodes_file(valid, nodes[:200], list(range(200)), materials=materials, meshes=meshes), stage="raw")
+    assert len(few.objects) == 200
+    for number in (0, 7, 199):
+        expected = few.objects[number].materials[0]
+        assert (loaded.materials[box == number] == expected).all()
+        assert (box == number).sum() == 12
+
+
+def textured(path: Path, picture: bytes, materials: int = 1) -> Path:
+    """A glTF file of one triangle per material; all materials show the same picture, once over the triangle."""
+    numbers = np.array([0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1], "<f4").tobytes()
+    path.with_name("triangle.bin").write_bytes(numbers)
+    path.with_name("picture").write_bytes(picture)
+    attributes = {"POSITION": 0, "TEXCOORD_0": 1}
+    document = {
+        "asset": {"version": "2.0"},
+        "scenes": [{"nodes": list(range(materials))}],
+        "nodes": [{"mesh": i, "translation": [2 * i, 0, 0]} for i in range(materials)],
+        "meshes": [{"primitives": [{"attributes": attributes, "material": i}]} for i in range(materials)],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}] * materials,
+        "textures": [{"source": 0}],
+        "images": [{"uri": "picture"}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"},
+            {"bufferView": 1, "componentType": 5126, "count": 3, "type": "VEC2"},
+        ],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": 0, "byteLength": 36},
+            {"buffer": 0, "byteOffset": 36, "byteLength": 24},
+        ],
+        "buffers": [{"uri": "triangle.bin", "byteLength": len(numbers)}],
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+def test_a_large_picture_takes_little_memory(tmp_path: Path) -> None:
+    """Of 36 million pixels; grey, so that Pillow decodes it fast."""
+    row = np.tile(np.linspace(0, 255, 6000).astype(np.uint8), (6000, 1))
+    path = textured(tmp_path / "a.gltf", encoded(row))
+    tracemalloc.start()
+    start = time.process_time()
+    loaded = load_scene(path, stage="raw")
+    seconds, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert loaded.notes[0] == "a.gltf: base texture of 6000 x 6000 pixels reduced to 3000 x 3000"
+    assert peak < 200e6
+    assert seconds < 15
+    # The texture is black at the left and white at the right.
+    # A base colour alone is a metal: it is in the specular channels.
+    patch = loaded.objects[0].patches[0, 3]  # type: ignore[index]
+    assert patch[31, 0] > 0.85
+    assert patch[2, 29] < 0.1
+
+
+@pytest.mark.parametrize("srgb", [True, False])
+@pytest.mark.parametrize("shape", [(40, 40), (41, 43), (1, 1600), (1600, 1)])
+def test_reduced_pictures_are_means_of_light(
+    monkeypatch: pytest.MonkeyPatch, srgb: bool, shape: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(textures, "MAX_PIXELS", 200)
+    pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    notes: list[str] = []
+    reduced = textures.PictureDecoder(notes).pixels(encoded(pixels), "texture", srgb)
+    assert reduced is not None
+    rows, columns = min(3, shape[0]), min(3, shape[1])
+    if shape[0] == shape[1]:
+        assert reduced.shape == (13, 13, 3)
+    height, width = reduced.shape[:2]
+    assert notes == [f"texture of {shape[1]} x {shape[0]} pixels reduced to {width} x {height}"]
+    light = pixels[: rows * height, : columns * width] / 255
+    light = srgb_to_linear(light) if srgb else light
+    mean = light.reshape(height, rows, width, columns, 3).mean(axis=(1, 3))
+    values = linear_to_srgb(mean) if srgb else mean
+    assert np.abs(reduced - 255 * values).max() < 0.51
+
+
+def test_picture_bombs(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    body = zlib.compress(bytes(2**24))
+    chunks = [(b"IHDR", header), (b"IDAT", body), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    tracemalloc.start()
+    loaded = load_scene(textured(tmp_path / "a.gltf", png), stage="raw")
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+    assert loaded.notes[0].startswith("a.gltf: base texture ignored, it ")
+    notes: list[str] = []
+    decoder = textures.PictureDecoder(notes)
+    wide = PIL.Image.new("1", (2**16, 1))
+    assert decoder.pixels(wide, "texture") is None
+    assert notes[-1].startswith("texture ignored, it has 65536 x 1 pixels")
+
+
+def test_the_pictures_of_a_file_share_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textures, "MAX_KEPT", 40_000)
+    monkeypatch.setattr(textures, "MIN_PIXELS", 16)
+    monkeypatch.setattr(textures, "MAX_DECODED", 100 * 10_000)
+    notes: list[str] = []
+    decoder = textures.PictureDecoder(notes)
+    picture = encoded(np.zeros((100, 100, 3), np.uint8))
+    sizes = [p.size // 3 for _ in range(100) if (p := decoder.pixels(picture, "texture")) is not None]
+    assert len(sizes) == 100
+    assert sizes[0] == 10_000
+    assert sum(sizes) < 45_000
+    assert decoder.pixels(picture, "texture") is None
+    assert "ignored" in notes[-1]
+
+
+def test_materials_share_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = PIL.Image.open
+
+    def opened(*args: Any, **kwargs: Any) -> PIL.Image.Image:
+        calls.append("open")
+        return original(*args, **kwargs)
+
+    def read(image: Any) -> np.ndarray:
+        calls.append("read")
+        return np.zeros((64, 64, 3), np.uint8)
+
+    monkeypatch.setattr(PIL.Image, "open", opened)
+    path = textured(tmp_path / "a.gltf", encoded(np.zeros((64, 64, 3), np.uint8)), materials=200)
+    assert len(load_scene(path, stage="raw")) == 200
+    assert len(calls) == 1
+    lines = ["mtllib a.mtl", *(f"v {x} {y} 0" for x, y in ((0, 0), (1, 0), (0, 1))), "vt 0 0"]
+    lines += [line for i in range(20) for line in (f"o {i}", f"usemtl m{i}", "f 1/1 2/1 3/1")]
+    (tmp_path / "a.obj").write_text("\n".join(lines) + "\n")
+    (tmp_path / "a.mtl").write_text("".join(f"newmtl m{i}\nmap_Kd picture\n" for i in range(20)))
+    monkeypatch.setattr(textures, "_rgb_pixels", read)
+    load_scene(tmp_path / "a.obj", stage="raw")
+    assert calls.count("read") == 1
+
+
+def test_3mf_of_many_copies(tmp_path: Path) -> None:
+    item = b'<item objectid="0"/>'
+    assert len(load_scene(threemf(tmp_path / "few.3mf", MODEL % (b"", TRIANGLE, item * 300)), stage="raw")) == 1
+    path = threemf(tmp_path / "many.3mf", MODEL % (b"", TRIANGLE, item * 10_000))
+    quiet_in_memory(path, "places more than 4000 copies")

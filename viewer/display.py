@@ -14,6 +14,7 @@ import numpy as np
 from renderformer.data.arrays import Float32Array, UInt8Array
 from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
+from renderformer.data.files import open_input
 from renderformer.image import LINEAR_SUFFIXES, Image
 
 # Factor of the absolute difference of display values.
@@ -123,8 +124,10 @@ class Reference:
         if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise InputError(path, f"cannot compare with {path.suffix!r}", "give a .png, .jpg, .exr or .npy file")
         try:
-            with Pillow.open(path, formats=("PNG", "JPEG")) as file:
+            with open_input(path) as stream, Pillow.open(stream, formats=("PNG", "JPEG")) as file:
                 return cls(None, np.asarray(file.convert("RGB")))
+        except InputError:
+            raise
         except (OSError, ValueError, Pillow.DecompressionBombError) as error:
             raise InputError(path, f"cannot read the picture ({_reason(error)})", "check the file") from None
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from renderformer.data.errors import InputError
+from renderformer.data.formats.joining import MAX_OBJECTS, joined
 from renderformer.data.formats.materials import NEUTRAL, Surface
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.formats.textures import bake_patches
@@ -33,6 +34,8 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
     for part in parts:
         part.check()
     centre = _far_centre(parts, file.notes)
+    if len(parts) > MAX_OBJECTS:
+        parts = joined(parts, file.notes)
     _number_names(parts)
     objects = [mesh for part in parts if (mesh := _mesh(part, centre, file.notes)) is not None]
     if not objects:
@@ -83,7 +86,8 @@ def _mesh(part: Part, centre: Float64Array, notes: Notes) -> Mesh | None:
     if part.colors is not None and surface is NEUTRAL:
         surface = Surface((1.0, 1.0, 1.0), roughness=NEUTRAL.roughness)
     if part.textures is None or part.uv is None:
-        return Mesh(part.name, triangles, normals, surface.rows(base=colors, count=len(faces)))
+        materials = surface.rows(base=colors, count=len(faces)) if part.rows is None else part.rows[chosen]
+        return Mesh(part.name, triangles, normals, materials)
     materials, patches, index = bake_patches(surface, part.textures, part.uv[faces], colors, notes.counts)
     return Mesh(part.name, triangles, normals, materials, patches, index)
 

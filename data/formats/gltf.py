@@ -18,11 +18,11 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray, Float64Array, Int64Array
+from renderformer.data.arrays import AnyArray, Float64Array, Int64Array, UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats.materials import NEUTRAL, Surface
 from renderformer.data.formats.parts import MeshFile, Part
-from renderformer.data.formats.textures import Picture, Textures, decoded
+from renderformer.data.formats.textures import Picture, PictureDecoder, Textures
 from renderformer.data.formats.trimesh_reading import Folder
 from renderformer.data.scene import RGB
 
@@ -33,7 +33,7 @@ _UNREADABLE = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_mes
 # Extensions of materials; others are ignored, with a note.
 _KNOWN = {"KHR_materials_emissive_strength", "KHR_materials_pbrSpecularGlossiness", "KHR_materials_transmission"}
 _SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
-_MAX_DEPTH = 256
+_MAX_NODES = 100_000
 _WRAP = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
 _DAMAGED = "the file is damaged, export it again"
 
@@ -50,9 +50,9 @@ def read(file: MeshFile) -> Iterator[Part]:
 
     def fetch(name: str) -> bytes:
         try:
-            return folder.get(name)
-        except (OSError, ValueError):
-            raise InputError("", f"needs {folder.missing[-1]}", "put it beside the file") from None
+            return folder.read(name)
+        except InputError as error:
+            raise InputError("", f"needs {error.problem}", error.remedy) from None
 
     document = GltfFile(file.data, fetch, file.notes.lines)
     for part in document.parts(with_materials=not file.bare):
@@ -103,6 +103,9 @@ class GltfFile:
             raise InputError("", f"needs the extension {min(required)}", "export it without compression")
         self._buffers: dict[int, bytes] = {}
         self._materials: dict[int, GltfMaterial] = {}
+        # By image and whether it holds sRGB values.
+        self._pixels: dict[tuple[int, bool], UInt8Array | None] = {}
+        self._decoder = PictureDecoder(notes)
 
     def _get(self, kind: str, index: Any) -> Any:
         """Item `index` of a list of the header; InputError if it does not exist."""
@@ -211,30 +214,45 @@ class GltfFile:
         if self._header.get("skins") or self._header.get("animations"):
             self._notes.append("skins and animations ignored, shapes are in the pose of the nodes")
 
-    def _nodes(self) -> list[tuple[str, int, Float64Array]]:
+    def _nodes(self) -> Iterator[tuple[str, int, Float64Array]]:
         """(name, mesh, world matrix) of the nodes with a mesh, depth first."""
+        nodes = self._header.get("nodes", [])
+        local: dict[int, Float64Array] = {}
+        world: list[Float64Array] = []
+        for index, parent in self._visits():
+            node = nodes[index]
+            if index not in local:
+                local[index] = _local_matrix(node, index)
+            world.append(local[index] if parent < 0 else world[parent] @ local[index])
+            if "mesh" in node:
+                yield str(node.get("name") or ""), _count(node, "mesh"), world[-1]
+
+    def _visits(self) -> list[tuple[int, int]]:
+        """The nodes of the default scene depth first, each with the position of its parent in this list, or -1.
+
+        All nodes are counted before any is placed, so that cycles end early.
+        """
         nodes = self._header.get("nodes", [])
         if not isinstance(nodes, list):
             raise InputError("", "nodes is not a list", _DAMAGED)
         if self._header.get("scenes"):
             roots = self._get("scenes", self._header.get("scene", 0)).get("nodes", [])
         else:
-            children = {c for n in nodes if isinstance(n, dict) for c in _indices(n, "children")}
-            roots = [i for i in range(len(nodes)) if i not in children]
-        placements = []
-        stack = [(i, np.eye(4), 0) for i in reversed(_indices({"nodes": roots}, "nodes"))]
-        visits = 0
+            inner = {child for node in nodes if isinstance(node, dict) for child in _indices(node, "children")}
+            roots = [index for index in range(len(nodes)) if index not in inner]
+        visits: list[tuple[int, int]] = []
+        stack = [(index, -1) for index in reversed(_indices({"nodes": roots}, "nodes"))]
+        count = len(stack)
         while stack:
-            index, parent, depth = stack.pop()
-            visits += 1
-            if depth > _MAX_DEPTH or visits > 4 * len(nodes) + 16:
+            visits.append(stack.pop())
+            children = _indices(self._get("nodes", visits[-1][0]), "children")
+            count += len(children)
+            if count > 4 * len(nodes) + 16:
                 raise InputError("", "its nodes form a cycle or are shared too often", _DAMAGED)
-            node = self._get("nodes", index)
-            matrix = parent @ _local_matrix(node, index)
-            if "mesh" in node:
-                placements.append((str(node.get("name") or ""), _count(node, "mesh"), matrix))
-            stack += [(child, matrix, depth + 1) for child in reversed(_indices(node, "children"))]
-        return placements
+            if count > _MAX_NODES:
+                raise InputError("", f"places more than {_MAX_NODES} nodes", "join its meshes")
+            stack += [(child, len(visits) - 1) for child in reversed(children)]
+        return visits
 
     def _primitive(self, entry: dict[str, Any], with_material: bool) -> Part:
         """A primitive in the frame of its mesh, without a name."""
@@ -328,13 +346,10 @@ class GltfFile:
             if uv_sets[-1] != uv_sets[0]:
                 self._notes.append(f"{label}: {kind} texture ignored, it uses another set of texture coordinates")
                 continue
-            data = self._picture(reference, f"{label}: {kind} texture")
-            if data is None:
-                continue
-            matrix, wrap = _texture_matrix(transform), self._wrap(reference)
-            pixels = decoded(data, f"{kind} texture", self._notes)
+            matrix, wrap, srgb = _texture_matrix(transform), self._wrap(reference), kind != "metallic_roughness"
+            pixels = self._picture(reference, f"{label}: {kind} texture", f"{kind} texture", srgb)
             if pixels is not None:
-                pictures[kind] = Picture(pixels, kind != "metallic_roughness", matrix, wrap)
+                pictures[kind] = Picture(pixels, srgb, matrix, wrap)
         uv_set = uv_sets[0] if uv_sets and isinstance(uv_sets[0], int) else 0
         return GltfMaterial(surface, Textures(**pictures) if pictures else None, uv_set)
 
@@ -344,7 +359,8 @@ class GltfFile:
         sampler = self._get("samplers", texture["sampler"]) if "sampler" in texture else {}
         return str(_WRAP.get(sampler.get("wrapS", 10497))), str(_WRAP.get(sampler.get("wrapT", 10497)))
 
-    def _picture(self, reference: dict[str, Any], label: str) -> bytes | None:
+    def _picture(self, reference: dict[str, Any], label: str, kind: str, srgb: bool) -> UInt8Array | None:
+        """The pixels of a texture, decoded once for all materials that use it; None with a note if there are none."""
         texture = self._get("textures", reference.get("index"))
         source = texture.get("source")
         if source is None:
@@ -353,13 +369,17 @@ class GltfFile:
             self._notes.append(f"{label} ignored, its format is not supported")
             return None
         image = self._get("images", source)
-        if "bufferView" in image:
-            return bytes(self._view(_count(image, "bufferView"))[0])
-        try:
-            return self._uri(str(image.get("uri", "")))
-        except InputError as error:
-            self._notes.append(f"{label} ignored, {error.problem}")
-            return None
+        if (source, srgb) not in self._pixels:
+            if "bufferView" in image:
+                data = bytes(self._view(_count(image, "bufferView"))[0])
+            else:
+                try:
+                    data = self._uri(str(image.get("uri", "")))
+                except InputError as error:
+                    self._notes.append(f"{label} ignored, {error.problem}")
+                    return None
+            self._pixels[source, srgb] = self._decoder.pixels(data, kind, srgb)
+        return self._pixels[source, srgb]
 
 
 def _split_glb(data: bytes) -> tuple[bytes, bytes | None]:
@@ -481,7 +501,7 @@ def _placed(part: Part, name: str, matrix: Float64Array) -> Part:
     normals = part.normals
     if normals is not None:
         # The cofactor matrix is the inverse transpose up to scale, and also exists for singular matrices.
-        cofactor = np.stack([np.cross(linear[(i + 1) % 3], linear[(i + 2) % 3]) for i in range(3)])
+        cofactor = np.cross(linear[[1, 2, 0]], linear[[2, 0, 1]])
         normals = normals @ (cofactor.T * (np.sign(determinant) or 1.0))
     faces = part.faces if determinant >= 0 else part.faces[:, ::-1]
     vertices = part.vertices @ linear.T + matrix[:3, 3]

@@ -14,7 +14,7 @@ import numpy as np
 
 from renderformer.data.arrays import Float64Array, Int64Array
 from renderformer.data.errors import InputError
-from renderformer.data.files import read_bytes
+from renderformer.data.files import MAX_FILE_BYTES, read_bytes
 from renderformer.data.formats.assembly import assemble
 from renderformer.data.formats.parts import MeshFile, Part, limited
 from renderformer.data.formats.table import MESH_FORMATS, format_of, with_format_hint
@@ -24,8 +24,6 @@ from renderformer.data.scene import Scene
 
 # Vertices (V, 3) and faces (F, 3).
 Geometry: TypeAlias = tuple[Float64Array, Int64Array]
-
-MAX_FILE_BYTES = 4 * 2**30
 
 
 def load_mesh_file(path: str | os.PathLike[str], up: Literal["auto", "y", "z"] | None = None) -> Scene:

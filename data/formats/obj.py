@@ -18,19 +18,21 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from renderformer.data.arrays import AnyArray
+from renderformer.data.arrays import AnyArray, UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats.materials import DIELECTRIC, Surface
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.formats.text import as_utf8
-from renderformer.data.formats.textures import Picture, Textures, decoded
+from renderformer.data.formats.textures import Picture, PictureDecoder, Textures
 from renderformer.data.formats.trimesh_reading import read_with_trimesh
 from renderformer.data.scene import RGB
 
@@ -55,8 +57,11 @@ def read(file: MeshFile) -> list[Part]:
     file.notes.lines += _material_notes(data, objects.contents)
     # trimesh returns the objects of an OBJ last to first.
     parts, visuals = objects.parts[::-1], [keywords.get("visual") for keywords in objects.keywords[::-1]]
+    decoder = PictureDecoder(file.notes.lines)
+    # The objects of a material share its picture.
+    pixels = cache(lambda name: decoder.pixels(objects.contents[name], "texture"))
     for part, visual in zip(parts, visuals, strict=True):
-        _add_material(part, visual, file.notes)
+        _add_material(part, visual, file.notes, pixels)
     _shorten_names(parts, visuals, file.path)
     return parts
 
@@ -68,8 +73,8 @@ def write(path: Path, vertices: AnyArray, faces: AnyArray) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
-def _add_material(part: Part, visual: Any, notes: Notes) -> None:
-    """Set the surface and texture of a part from trimesh's `visual`."""
+def _add_material(part: Part, visual: Any, notes: Notes, read_pixels: Callable[[str], UInt8Array | None]) -> None:
+    """Set the surface and texture of a part from trimesh's `visual`; `read_pixels` takes the name of a picture."""
     material = getattr(visual, "material", None)
     image = getattr(material, "image", None)
     # An image without a format is trimesh's grey default for texture coordinates without a picture.
@@ -81,7 +86,7 @@ def _add_material(part: Part, visual: Any, notes: Notes) -> None:
     if image is not None and uv is not None and np.shape(uv) == (len(part.vertices), 2):
         # trimesh keeps the origin of texture coordinates at the lower left.
         part.uv = np.asarray(uv, np.float64) * (1, -1) + (0, 1)
-        pixels = decoded(image, "texture", notes.lines)
+        pixels = read_pixels(image.info["file_path"])
         part.textures = None if pixels is None else Textures(base=Picture(pixels))
         # MTL multiplies Kd and map_Kd, but exporters often leave Kd black or grey and viewers ignore it.
         part.surface = replace(part.surface, base=(1.0, 1.0, 1.0))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from renderformer.data.arrays import Float64Array, Int64Array
+from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.formats.materials import NEUTRAL, Surface
 from renderformer.data.formats.table import Format
@@ -73,6 +73,7 @@ class Part:
         colors: linear RGB, (V, 3) or (F, 3), or None.
         surface: the material without textures and vertex colours.
         textures: multiply the surface, or None.
+        rows: (F, 13) material rows instead of surface, textures and colors, or None.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Part:
     colors: Float64Array | None = None
     surface: Surface = NEUTRAL
     textures: Textures | None = None
+    rows: Float32Array | None = None
 
     def check(self) -> None:
         """Check indices and coordinates.

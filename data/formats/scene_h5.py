@@ -9,6 +9,7 @@ Legend: N triangles, V cameras, K patches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path, check_readable
+from renderformer.data.files import atomic_path, check_readable, open_input
 from renderformer.data.formats.table import with_format_hint
 from renderformer.data.geometry.patches import triangle_mask
 from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene
@@ -29,6 +30,9 @@ _SLAB = 512
 # The patches of more triangles would need over 25 GB in the file.
 MAX_TRIANGLES = 1_000_000
 _MAX_CHUNK_BYTES = 2**30
+# h5py reads about 30,000 chunks a second and needs 6 KiB for each; smaller chunks are refused if there are many.
+_MAX_CHUNKS = 16384
+_MIN_CHUNK_BYTES = 2048
 # A file with more runs of equal materials has colours per triangle, so the runs are not objects.
 _MAX_OBJECTS = 256
 _SHAPES: dict[str, tuple[int, ...]] = {
@@ -63,7 +67,7 @@ def read(path: Path) -> Scene:
     # h5py raises OSError, KeyError, RuntimeError or ValueError, depending on the damage.
     except Exception as error:
         problem = f"cannot be read as scene H5 ({' '.join(str(error).split())[:160]})"
-        with path.open("rb") as stream:
+        with open_input(path) as stream:
             head = stream.read(65536)
         raise with_format_hint(InputError("", problem, _AGAIN), path, head) from error
 
@@ -115,6 +119,11 @@ def _dataset(file: Any, key: str) -> Any:
         raise InputError("", f"{key} holds {dataset.dtype}, expected floating point numbers", _AGAIN)
     if dataset.chunks and np.prod(dataset.chunks, dtype=float) * dataset.dtype.itemsize > _MAX_CHUNK_BYTES:
         raise InputError("", f"{key} is stored in chunks of more than 1 GiB", _AGAIN)
+    # Each chunk costs memory and time beside its data.
+    count = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks or (), strict=False))
+    if dataset.chunks and count > _MAX_CHUNKS + dataset.size * dataset.dtype.itemsize // _MIN_CHUNK_BYTES:
+        problem = f"{key} is stored in {count} chunks of {'x'.join(map(str, dataset.chunks))}"
+        raise InputError("", problem, f"convert the scene again with chunks of at least {_MIN_CHUNK_BYTES // 1024} KiB")
     if dataset.dtype.itemsize > 8 or len(dataset) > MAX_TRIANGLES:
         problem = f"{key} has {len(dataset)} entries of {dataset.dtype}, more than can be read"
         raise InputError("", problem, "use fewer triangles")

@@ -185,7 +185,7 @@ def _mesh_path(text: str, name: str, folder: Path) -> Path:
     try:
         resolved = (folder / relative).resolve()
         inside = resolved.is_relative_to(folder)
-        exists = inside and resolved.is_file()
+        exists = inside and resolved.exists()
     # A cycle of links, a null byte, or a name that the system cannot hold.
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)[:80]

@@ -13,6 +13,8 @@ Legend: M triangles, S points, H x W picture.
 from __future__ import annotations
 
 import io
+import math
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,13 +32,26 @@ from renderformer.data.arrays import (
     Int64Array,
     UInt8Array,
 )
-from renderformer.data.colour import srgb_to_linear
+from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.formats.materials import Surface
 from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
 from renderformer.data.scene import CHANNELS, PATCH_SIZE
 
 # Triangles baked at once; the arrays of a chunk stay below 100 MB.
 _CHUNK = 256
+# Rows of a level of a picture computed at once.
+_STRIP = 64
+# Larger pictures are reduced to about this many pixels: a patch has 32 texels on a side.
+MAX_PIXELS = 4096**2
+# All pictures of a file are reduced to at most about this many pixels, which take 1 GB with their levels; each may have
+# MIN_PIXELS.
+MAX_KEPT = 2**27
+MIN_PIXELS = 128**2
+# Pictures with more pixels, or the last pictures of a file with more pixels in all, are ignored. Pillow takes 4 bytes
+# a pixel and decodes 50 million pixels a second.
+MAX_SOURCE = 2**27
+MAX_SIDE = 65535
+MAX_DECODED = 2**31
 # A triangle is uniform if no channel varies by more than one 8-bit step.
 _UNIFORM = 1 / 255
 
@@ -58,19 +73,22 @@ class Picture:
     wrap: tuple[str, str] = ("repeat", "repeat")
 
     def __post_init__(self) -> None:
-        scale = np.arange(256) / 255
-        self._curve = (srgb_to_linear(scale) if self.srgb else scale).astype(np.float32)
+        self._curve = _curve(self.srgb)
         self._levels: list[AnyArray] = [self.pixels]
 
     def _level(self, number: int) -> AnyArray:
         """The picture halved `number` times: uint8 for 0, else linear float32."""
         while len(self._levels) <= number:
             last = self._levels[-1]
-            if len(self._levels) == 1:
-                last = self._curve[last]
             height, width = max(1, last.shape[0] // 2), max(1, last.shape[1] // 2)
-            rows = last[: 2 * height].reshape(height, -1, last.shape[1], 3).mean(axis=1)
-            self._levels.append(rows[:, : 2 * width].reshape(height, width, -1, 3).mean(axis=2))
+            level = np.empty((height, width, 3), np.float32)
+            # In strips, because linear values of a whole picture take four times its memory.
+            for start in range(0, height, _STRIP):
+                strip = last[2 * start : 2 * min(start + _STRIP, height)]
+                strip = self._curve[strip] if strip.dtype == np.uint8 else strip
+                rows = strip.reshape(min(_STRIP, height - start), -1, last.shape[1], 3).mean(axis=1)
+                level[start : start + _STRIP] = rows[:, : 2 * width].reshape(len(rows), width, -1, 3).mean(axis=2)
+            self._levels.append(level)
         return self._levels[number]
 
     def footprint(self, uv: Float64Array) -> Int64Array:
@@ -128,17 +146,84 @@ class Textures:
     emission: Picture | None = None
 
 
-def decoded(source: Any, label: str, notes: list[str]) -> UInt8Array | None:
-    """(H, W, 3) pixels of a PIL image or of the bytes of a file; None and a note if they cannot be decoded."""
-    try:
-        image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
-        if image.mode.startswith("I;16"):
-            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
-    # Pillow raises many kinds of exceptions for damaged pictures and decompression bombs.
-    except Exception as error:
-        notes.append(f"{label} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
-        return None
+class PictureDecoder:
+    """Decodes the pictures of one file within bounds of time and memory.
+
+    Args:
+        notes: lines about reduced and ignored pictures are added here.
+    """
+
+    def __init__(self, notes: list[str]) -> None:
+        self._notes = notes
+        self._decode_left, self._keep_left = MAX_DECODED, MAX_KEPT
+
+    def pixels(self, source: Any, label: str, srgb: bool = True) -> UInt8Array | None:
+        """(H, W, 3) pixels; None and a note if they cannot be decoded.
+
+        A picture of more than `MAX_PIXELS` is reduced in linear light, with a note.
+
+        Args:
+            source: a PIL image, or the bytes of a file.
+            srgb: whether the pixels are sRGB values, else linear ones.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
+                return self._decoded(image, label, srgb)
+        # Pillow raises many kinds of exceptions for damaged pictures and decompression bombs.
+        except Exception as error:
+            self._notes.append(f"{label} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
+            return None
+
+    def _decoded(self, image: Any, label: str, srgb: bool) -> UInt8Array | None:
+        width, height = image.size
+        if max(width, height) > MAX_SIDE or width * height > min(MAX_SOURCE, self._decode_left):
+            most = f"at most {MAX_SIDE} on a side, {MAX_SOURCE} in a picture and {MAX_DECODED} in a file are read"
+            self._notes.append(f"{label} ignored, it has {width} x {height} pixels; {most}")
+            return None
+        self._decode_left -= width * height
+        # Later pictures of a file share what earlier ones left.
+        limit = min(MAX_PIXELS, max(self._keep_left // 4, MIN_PIXELS))
+        factor = math.ceil(math.sqrt(width * height / limit))
+        if factor > 1:
+            # JPEG decodes at a half, a quarter or an eighth of its size in a fraction of the time and memory; these
+            # means are of sRGB values.
+            image.draft(None, (width // factor, height // factor))
+            factor = math.ceil(math.sqrt(image.width * image.height / limit))
+        pixels = _rgb_pixels(image) if factor == 1 else _reduced(image, factor, srgb)
+        if pixels.shape[:2] != (height, width):
+            size = f"{pixels.shape[1]} x {pixels.shape[0]}"
+            self._notes.append(f"{label} of {width} x {height} pixels reduced to {size}")
+        self._keep_left -= pixels.shape[0] * pixels.shape[1]
+        return pixels
+
+
+def _rgb_pixels(image: Any) -> UInt8Array:
+    """(H, W, 3) pixels of a PIL image."""
+    if image.mode.startswith("I;16"):
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def _reduced(image: Any, factor: int, srgb: bool) -> UInt8Array:
+    """(H, W, 3) means of squares of `factor` pixels, taken in linear light; incomplete squares at the end are cut."""
+    columns, rows = min(factor, image.width), min(factor, image.height)
+    width, height = image.width // columns, image.height // rows
+    curve = _curve(srgb)
+    result = np.empty((height, width, 3), np.uint8)
+    for row in range(height):
+        strip = _rgb_pixels(image.crop((0, row * rows, width * columns, (row + 1) * rows)))
+        total = curve[strip].sum(axis=0)
+        mean = sum(total[column::columns] for column in range(columns)) / np.float32(rows * columns)
+        result[row] = np.rint((linear_to_srgb(mean) if srgb else mean) * 255)
+    return result
+
+
+def _curve(srgb: bool) -> Float32Array:
+    """(256,) linear value of each 8-bit value."""
+    scale = np.arange(256) / 255
+    return (srgb_to_linear(scale) if srgb else scale).astype(np.float32)
 
 
 def texel_weights() -> Float64Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from trimesh.resolvers import FilePathResolver
 from renderformer.data.arrays import Float64Array
 from renderformer.data.colour import srgb_to_linear
 from renderformer.data.errors import InputError
+from renderformer.data.files import MAX_FILE_BYTES, read_bytes
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.formats.text import as_utf8
+
+_BESIDE = "put it beside the file"
 
 
 class Folder(FilePathResolver):
@@ -31,29 +35,51 @@ class Folder(FilePathResolver):
         super().__init__(str(file.path))
         self.contents: dict[str, bytes] = {}
         self.missing: list[str] = []
+        self._bytes_left = MAX_FILE_BYTES
 
     def get(self, name: str) -> bytes:
-        """The content of a file.
+        """The content of a file, which stays in `contents`; raises InputError as `read`."""
+        if name not in self.contents:
+            self.contents[name] = self.read(name)
+        return self.contents[name]
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; MTL becomes UTF-8.
 
         Raises:
-            OSError, ValueError: the file does not exist, is outside the folder, or is not text.
+            InputError: the name is a URL, or the file is missing, outside the folder, not a regular file, too large,
+                or not text. The place is empty; `missing` has the problem.
         """
-        if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name):
-            self.missing.append(f"{name!r} is a URL and is not fetched")
-            raise FileNotFoundError(name)
         try:
-            content = super().get(name)
-            self.contents[name] = as_utf8(content) if name.lower().endswith(".mtl") else content
-        except InputError:
-            self.missing.append(f"{name!r} is not text and is not read")
+            content = self._read(name)
+        except InputError as error:
+            self.missing.append(error.problem)
             raise
-        except ValueError:
-            self.missing.append(f"{name!r} is outside the folder of the file and is not read")
-            raise
-        except OSError:
-            self.missing.append(f"{name!r} is missing")
-            raise
-        return self.contents[name]
+        self._bytes_left -= len(content)
+        return content
+
+    def _read(self, name: str) -> bytes:
+        if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name):
+            raise InputError("", f"{name!r} is a URL and is not fetched", _BESIDE)
+        problem = f"{name!r} is missing"
+        for number, candidate in enumerate((name.strip(), name.strip().lstrip("/"), Path(name).name)):
+            try:
+                path = self.absolute(candidate)
+                if not path.exists():
+                    continue
+            # A cycle of links, or a name that the system cannot hold.
+            except (OSError, RuntimeError):
+                continue
+            except ValueError:
+                if not number:
+                    problem = f"{name!r} is outside the folder of the file and is not read"
+                continue
+            try:
+                content = read_bytes(path, self._bytes_left)
+                return as_utf8(content) if name.lower().endswith(".mtl") else content
+            except InputError as error:
+                raise InputError("", f"{name!r} {error.problem} and is not read", error.remedy) from None
+        raise InputError("", problem, _BESIDE)
 
 
 @dataclass

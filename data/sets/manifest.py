@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from renderformer.data.declared import Declared
 from renderformer.data.errors import InputError
-from renderformer.data.files import atomic_path
+from renderformer.data.files import MAX_CONFIG_BYTES, atomic_path, read_bytes
 
 FORMAT: Literal[3] = 3
 MANIFEST_FILE = "manifest.json"
@@ -131,13 +131,12 @@ def parse_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         InputError: no manifest, or one that is not a JSON object.
     """
     path = Path(folder) / MANIFEST_FILE
+    if not path.exists():
+        raise InputError(path, "no such file", f"make a data set with `renderformer data generate --out {folder}`")
+    data = read_bytes(path, MAX_CONFIG_BYTES)
     try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(
-            path, "no such file", f"make a data set with `renderformer data generate --out {folder}`"
-        ) from None
-    except (OSError, ValueError) as error:
+        content = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
         raise InputError(path, f"cannot be read ({error})", "delete the folder and make the data set again") from None
     if not isinstance(content, dict):
         raise InputError(path, "holds no keys and values", "delete the folder and make the data set again")

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from renderformer.data.declared import Declared
 from renderformer.data.errors import InputError
+from renderformer.data.files import MAX_CONFIG_BYTES, read_bytes
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
@@ -71,9 +72,9 @@ def load_config(path: str | os.PathLike[str]) -> TrainingConfig:
         InputError: an unreadable file, an unknown key, or a value of the wrong type or range.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        values = yaml.safe_load(read_bytes(Path(path), MAX_CONFIG_BYTES).decode())
+    except (InputError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = error.problem if isinstance(error, InputError) else str(error).splitlines()[0]
         remedy = "give a training configuration, such as configs/embedded.yaml"
         raise InputError(path, f"cannot be read as YAML, {reason}", remedy) from None
     return TrainingConfig.read(values, path)
