@@ -33,6 +33,8 @@ MAX_SIDE = 16384
 # Working memory of the views that are drawn together.
 DECODE_BYTES = 1 << 30
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+# Choices that are those of pictures without a network.
+_WITHOUT_NETWORK = {"device": ("auto", "cpu"), "precision": ("auto", "fp32"), "attention": ("auto", "sdpa")}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -106,12 +108,11 @@ class Renderer:
             network: False draws with ray casting and the light cache alone, on the CPU; then there is no model to name.
 
         Raises:
-            InputError: the model cannot be found or read; see `renderformer.checkpoints.load_model`. A model is named
-                although none is to be used.
+            InputError: the model cannot be found or read; see `renderformer.checkpoints.load_model`. An option is given
+                that has no effect without a network.
         """
         if not network:
-            if source is not None:
-                raise InputError("", f"without a network, the model {os.fspath(source)!r} is not used", "leave it out")
+            _check_unused(model=source, revision=revision, device=device, precision=precision, attention=attention)
             return cls(PhysicalModel(), "cpu", "fp32", "light cache", "sdpa")
         model = load_model(source, revision=revision, offline=offline)
         return cls(model, device, precision, "embedded" if source is None else os.fspath(source), attention)
@@ -268,6 +269,13 @@ class Renderer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+
+def _check_unused(**options: str | os.PathLike[str] | None) -> None:
+    """Refuse options that have no effect without a network."""
+    for name, value in options.items():
+        if value is not None and value not in _WITHOUT_NETWORK.get(name, ()):
+            raise InputError("", f"without a network, {name} {os.fspath(value)!r} is not used", "leave it out")
 
 
 def attention_report(device: str = "auto") -> dict[str, str]:

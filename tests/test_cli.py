@@ -113,7 +113,7 @@ def test_a_picture_without_a_network(run: Run, scene: Path, tmp_path: Path) -> N
     assert np.load(tmp_path / "0.npy").max() > 0
     refused = run("render", str(scene), "-o", str(out), "--no-network", "--model", "mine", "--overwrite")
     assert refused.code == 1
-    assert "without a network, the model 'mine' is not used; leave it out" in refused.err
+    assert "without a network, model 'mine' is not used; leave it out" in refused.err
 
 
 def test_help_names_every_format_of_pictures(run: Run) -> None:

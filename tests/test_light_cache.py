@@ -188,8 +188,10 @@ def test_without_a_network_no_model_is_taken_and_no_range_is_left() -> None:
     image = renderer.render(room(), (20, 12))[0]
     assert image.hdr.shape == (12, 20, 3)
     assert image.metadata["model"] == "light cache"
-    with pytest.raises(InputError, match="without a network, the model 'x' is not used; leave it out"):
+    with pytest.raises(InputError, match="without a network, model 'x' is not used; leave it out"):
         Renderer.from_pretrained("x", network=False)
+    with pytest.raises(InputError, match="without a network, device 'cuda' is not used"):
+        Renderer.from_pretrained(device="cuda", network=False)
 
 
 def test_the_gather_covers_pictures_of_any_size() -> None:
