@@ -147,7 +147,8 @@ def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -
         "c.zip": (zipped(**{"a.json": "{}", "b.json": "{}"}), "holds 2 scene JSON files"),
         "d.glb": (b"junk", "d.glb"),
         "e.exe": (b"MZ", "is not a mesh or scene format"),
-        "f.png": (b"", "cannot read the picture"),
+        "f.png": (b"", "is empty"),
+        "g.png": (b"no picture", "cannot read the picture"),
     }
     for name, (content, message) in bad.items():
         upload(viewer, page, name, content)
