@@ -45,6 +45,13 @@ class LitSurfaces(Surfaces):
     def lights(self) -> Lights:
         return self._all_lights.drawn(MAX_LIGHTS)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the lights, a line each."""
+        if self.light_count == len(self.lights):
+            return ()
+        return (f"shadow rays go to {len(self.lights)} of {self.light_count:,} light triangles, drawn by power",)
+
     @cached_property
     def chance(self) -> Float32Array:
         chance = np.zeros(len(self.triangles), np.float32)

@@ -20,7 +20,8 @@ from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
-from renderformer.data.rays.light_cache import LightCache, cosine_directions, oriented, r2_sequence
+from renderformer.data.rays.light_cache import LightCache, cosine_directions, oriented
+from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import dot
 
 # Pixels on a side of a cell, cells on a side of the square over which rays interleave, rays of a cell.
@@ -28,8 +29,8 @@ CELL, SQUARE, RAYS = 2, 4, 32
 # Every cell of a square counts once: those at the ends, which repeat, by halves.
 TAPS = (0.5, 1.0, 1.0, 1.0, 0.5)
 # Of a cell's weight at a point: how fast it falls with the distance from the point's surface, over that of the camera,
-# and with the angle between their normals.
-PLANE_FALLOFF, NORMAL_FALLOFF = 60.0, 8
+# and how often the cosine between their normals is squared.
+PLANE_FALLOFF, NORMAL_SQUARINGS = 60.0, 3
 # Weight of the light cache beside cells whose weights sum to 1 on a flat surface.
 CACHE_WEIGHT = 0.02
 # What is known of a cell: normal, position, light.
@@ -63,7 +64,7 @@ class Gather:
         down, across = -(-rows // CELL), -(-columns // CELL)
         y, x = (grid.reshape(-1) for grid in np.mgrid[:down, :across])
         phase = SQUARE * (y % SQUARE) + x % SQUARE
-        sequence = cosine_directions(r2_sequence(RAYS * SQUARE**2)).reshape(RAYS, SQUARE**2, 3)
+        sequence = cosine_directions(r2_sequence(RAYS * SQUARE**2).astype(np.float32)).reshape(RAYS, SQUARE**2, 3)
         cells = np.zeros((down * across, LIGHT.stop), np.float32)
 
         def fill(part: Int64Array) -> int:
@@ -119,7 +120,7 @@ class Gather:
         distance = np.sqrt(np.maximum(dot(away, away), np.float32(1e-4)))
         off_plane = np.abs(dot(cells[..., POSITION] - position, normal))
         alike = np.clip(dot(cells[..., NORMAL], normal), 0, 1)
-        for _ in range(NORMAL_FALLOFF.bit_length() - 1):
+        for _ in range(NORMAL_SQUARINGS):
             alike = alike * alike
         return np.exp(np.float32(-PLANE_FALLOFF) * off_plane / distance) * alike
 

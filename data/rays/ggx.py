@@ -40,12 +40,17 @@ class Lobe:
 
     def to_world(self, local: Float32Array) -> Float32Array:
         """(S, 3) vectors of the tangent frames in the world."""
-        x, y, z = (local[:, i, None] * axis for i, axis in enumerate(self.frame))
-        return x + y + z
+        return to_world(self.frame, local)
 
     def density(self, half: Float32Array) -> Float32Array:
         """(S,) per solid angle, of the reflected directions that visible half vectors (S, 3) give."""
         return ggx_density(half, self.alpha) * self.masking_out / (4 * np.maximum(self.view[:, 2], 1e-4))
+
+
+def to_world(frame: tuple[Float32Array, Float32Array, Float32Array], local: Float32Array) -> Float32Array:
+    """(S, 3) world vectors of vectors (S, 3) in frames of three axes, each (S, 3)."""
+    x, y, z = (local[:, i, None] * axis for i, axis in enumerate(frame))
+    return x + y + z
 
 
 def tangent_frame(normals: Float32Array) -> tuple[Float32Array, Float32Array]:

@@ -26,7 +26,8 @@ from scipy.sparse import csr_array
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
-from renderformer.data.rays.ggx import tangent_frame
+from renderformer.data.rays.ggx import tangent_frame, to_world
+from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import dot, take
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
 
@@ -157,7 +158,7 @@ class _Sides:
         """Origins and directions (S * count, 3) of rays over the hemispheres of some sides, denser toward the normal as
         the cosine is. Every side shifts the sequence by its number, so that neighbours do not share an error."""
         shift = np.stack([part * 0.6180339887498949, part * 0.4142135623730951], axis=-1) % 1
-        local = cosine_directions((r2_sequence(count)[None] + shift[:, None]).reshape(-1, 2) % 1)
+        local = cosine_directions((r2_sequence(count).astype(np.float32)[None] + shift[:, None]).reshape(-1, 2) % 1)
         origins = self.hits(part).shadow_origins
         return np.repeat(origins, count, axis=0), oriented(np.repeat(self._normal[part], count, axis=0), local)
 
@@ -222,12 +223,6 @@ def _centroids(part: Int64Array, cuts: Int64Array) -> Float32Array:
     return np.column_stack([(row + third) / cuts, (column + third) / cuts]).astype(np.float32)
 
 
-def r2_sequence(count: int) -> Float32Array:
-    """(count, 2) points spread evenly over the unit square (Roberts 2018)."""
-    index = np.arange(count)[:, None]
-    return ((0.5 + index * np.array([0.7548776662466927, 0.5698402909980532])) % 1).astype(np.float32)
-
-
 def cosine_directions(uv: Float32Array) -> Float32Array:
     """(S, 3) unit directions around +Z of points (S, 2) of the unit square, with a density of cosine / pi."""
     radius, angle = np.sqrt(uv[:, 0]), 2 * np.pi * uv[:, 1]
@@ -237,5 +232,4 @@ def cosine_directions(uv: Float32Array) -> Float32Array:
 
 def oriented(normals: Float32Array, local: Float32Array) -> Float32Array:
     """(S, 3) world directions of directions (S, 3) in the tangent frames of unit normals (S, 3)."""
-    tangent, bitangent = tangent_frame(normals)
-    return tangent * local[:, :1] + bitangent * local[:, 1:2] + normals * local[:, 2:]
+    return to_world((*tangent_frame(normals), normals), local)

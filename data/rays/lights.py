@@ -76,11 +76,14 @@ class Lights:
         return len(self.area)
 
 
+def r2_sequence(count: int) -> Float64Array:
+    """(count, 2) points spread evenly over the unit square (Roberts 2018)."""
+    return (0.5 + np.arange(count)[:, None] * np.array([0.7548776662466927, 0.5698402909980532])) % 1
+
+
 def triangle_samples(count: int) -> Float32Array:
     """(count, 3) barycentric coordinates, an R2 low-discrepancy sequence spread evenly over a triangle."""
-    index = np.arange(count)
-    u = (0.5 + index * 0.7548776662466927) % 1.0
-    v = (0.5 + index * 0.5698402909980532) % 1.0
+    u, v = r2_sequence(count).T
     root = np.sqrt(u)
     return np.stack([1 - root, root * (1 - v), root * v], axis=1).astype(np.float32)
 

@@ -60,11 +60,7 @@ class PhysicalModel(nn.Module):
 
         caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
         caster.light_up(step)
-        notes: tuple[str, ...] = ()
-        if caster.light_count > len(caster.lights):
-            few = f"{len(caster.lights)} of {caster.light_count:,} light triangles, drawn by power"
-            notes = (f"shadow rays go to {few}",)
-        return Prepared({"triangles": scene.triangles[None]}, caster, notes)
+        return Prepared({"triangles": scene.triangles[None]}, caster, caster.notes)
 
     def encode(self, triangles: Tensor, *, before_layer: BeforeLayer | None = None) -> Encoded:
         """An empty encoding of (B, N, 3, 3) triangles: the light stays with the caster."""

@@ -192,12 +192,12 @@ class ShadingModel(Network):
         from renderformer.data.rays.tokens import lit_tokens
 
         caster, tokens, light = lit_tokens(scene, self.config.token_triangles, step)
-        notes: tuple[str, ...] = ()
+        notes = caster.notes
         if tokens is not scene:
-            notes = (f"rays hit all {len(scene):,} triangles, a simplified copy of {len(tokens):,} lights the scene",)
-        if caster.light_count > len(caster.lights):
-            count = f"{len(caster.lights)} of {caster.light_count:,} light triangles"
-            notes += (f"shadow rays go to {count}, drawn by power",)
+            notes = (
+                f"rays hit all {len(scene):,} triangles, a simplified copy of {len(tokens):,} lights the scene",
+                *notes,
+            )
         inputs = {
             "triangles": tokens.triangles[None],
             "texture": tokens.materials[None],
