@@ -15,72 +15,24 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.data.appearance import Appearance, joined
 from renderformer.data.arrays import AnyArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import face_normals
-
-RGB = tuple[float, float, float]
+from renderformer.data.material import CHANNELS as CHANNELS
+from renderformer.data.material import DIFFUSE as DIFFUSE
+from renderformer.data.material import EMISSION as EMISSION
+from renderformer.data.material import MAX_RADIANCE, checked_rgb
+from renderformer.data.material import NORMAL as NORMAL
+from renderformer.data.material import RGB as RGB
+from renderformer.data.material import ROUGHNESS as ROUGHNESS
+from renderformer.data.material import SPECULAR as SPECULAR
+from renderformer.data.material import Material as Material
 
 PATCH_SIZE = 32
-CHANNELS = 13
-# The thirteen channels of a material row, in the order of the model's texture input.
-DIFFUSE, SPECULAR, ROUGHNESS, NORMAL, EMISSION = slice(0, 3), slice(3, 6), 6, slice(7, 10), slice(10, 13)
 # Larger coordinates lose all detail in float32 when the scene is scaled to the unit size of the models.
 MAX_COORDINATE = 1e9
-
-
-def _rgb(value: Any, place: str, name: str, upper: float) -> RGB:
-    try:
-        rgb = np.broadcast_to(np.asarray(value, np.float64), (3,))
-    except (TypeError, ValueError):
-        raise InputError(place, f"{name} is {value!r}", "expected one number or three (linear RGB)") from None
-    if not np.isfinite(rgb).all() or rgb.min() < 0 or rgb.max() > upper:
-        raise InputError(place, f"{name} is {rgb.tolist()}", f"expected linear RGB between 0 and {upper:g}")
-    return float(rgb[0]), float(rgb[1]), float(rgb[2])
-
-
-@dataclass(frozen=True)
-class Material:
-    """A uniform material: diffuse plus GGX specular without Fresnel, as the models were trained (spec scenes.md).
-
-    Attributes:
-        diffuse: linear RGB albedo in [0, 1], or one number for grey.
-        specular: linear RGB in [0, 1]; the models were trained with white specular and diffuse + specular <= 1.
-        roughness: in [0, 1]; GGX alpha is its square; the models were trained on 0.01 … 1.
-        emission: linear RGB radiance, 0 … 60000; a positive value makes a light.
-
-    Raises:
-        InputError: a value outside its range.
-    """
-
-    diffuse: RGB = (0.5, 0.5, 0.5)
-    specular: RGB = (0.0, 0.0, 0.0)
-    roughness: float = 0.5
-    emission: RGB = (0.0, 0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "diffuse", _rgb(self.diffuse, "material", "diffuse", 1.0))
-        object.__setattr__(self, "specular", _rgb(self.specular, "material", "specular", 1.0))
-        object.__setattr__(self, "emission", _rgb(self.emission, "material", "emission", 60000.0))
-        try:
-            roughness = float(self.roughness)
-        except (TypeError, ValueError):
-            raise InputError("material", f"roughness is {self.roughness!r}", "expected a number") from None
-        if not 0 <= roughness <= 1:
-            raise InputError("material", f"roughness is {self.roughness}", "expected a number between 0 and 1")
-        object.__setattr__(self, "roughness", roughness)
-
-    def row(self) -> Float32Array:
-        """(13,) float32: diffuse, specular, roughness, normal (0.5, 0.5, 1: unused), emission."""
-        return np.array([*self.diffuse, *self.specular, self.roughness, 0.5, 0.5, 1.0, *self.emission], np.float32)
-
-    @classmethod
-    def from_row(cls, row: npt.ArrayLike) -> Material:
-        """The inverse of `row`; the normal channels are dropped."""
-        values = np.asarray(row, np.float64)
-        d, s, e = values[DIFFUSE].tolist(), values[SPECULAR].tolist(), values[EMISSION].tolist()
-        return cls((d[0], d[1], d[2]), (s[0], s[1], s[2]), float(values[ROUGHNESS]), (e[0], e[1], e[2]))
 
 
 def flat_normals(triangles: AnyArray) -> Float32Array:
@@ -103,12 +55,14 @@ class Mesh:
         name: unique in a scene.
         triangles: (N, 3, 3) float32 corner positions, counter-clockwise seen from outside, scene units.
         normals: (N, 3, 3) float32 unit vertex normals; default: face normals.
-        materials: (N, 13) float32 material rows, see `Material.row`; one row (13,) or a `Material` is repeated.
+        materials: (N, 13) float32 material rows, see `Material.row`; one row (13,) or a plain `Material` is repeated.
+            Default: the means of `appearance` over the triangles, else those of `Material()`.
         patches: (K, 13, 32, 32) float16 texture patches of the triangles whose material varies, or None.
             Entry [0, 0] belongs to corner 0, the first axis runs toward corner 1, the second toward corner 2;
             entries with i + j > 32 are outside the triangle and 0.
         patch_index: (N,) int32, the patch of each triangle, -1 if its material is uniform; None without patches.
             The material row of a triangle with a patch is the mean of the patch.
+        appearance: textures and vertex colours, or None; a mesh with patches has none.
 
     Raises:
         InputError: wrong shapes, no triangles, values that are not finite or beyond 1e9, negative materials.
@@ -120,6 +74,7 @@ class Mesh:
     materials: Float32Array = field(default=cast("Float32Array", None))
     patches: Float16Array | None = None
     patch_index: Int32Array | None = None
+    appearance: Appearance | None = None
 
     def __post_init__(self) -> None:
         place = f"mesh {self.name!r}"
@@ -134,10 +89,8 @@ class Mesh:
         if normals.shape != triangles.shape:
             raise InputError(place, f"normals have shape {normals.shape}", f"expected {triangles.shape}")
         _check_coordinates(normals, f"{place}: normals")
-        materials = Material() if self.materials is None else self.materials
-        materials = np.array(materials.row() if isinstance(materials, Material) else materials, np.float32)
-        if materials.shape == (CHANNELS,):
-            materials = np.tile(materials, (count, 1))
+        self._check_appearance(place, count)
+        materials = self._rows(place, count)
         if materials.shape != (count, CHANNELS):
             raise InputError(place, f"materials have shape {materials.shape}", f"expected ({count}, {CHANNELS})")
         _check_materials(materials, f"{place}: materials")
@@ -152,6 +105,29 @@ class Mesh:
             if values is not None:
                 values.setflags(write=False)
             object.__setattr__(self, key, values)
+
+    def _rows(self, place: str, count: int) -> Float32Array:
+        """The material rows that the arguments mean, in a shape that is not checked."""
+        given: Any = self.materials
+        if given is None and self.appearance is not None:
+            return self.appearance.mean_rows(np.tile(Material().row(), (count, 1)))
+        given = Material() if given is None else given
+        if isinstance(given, Material):
+            if not given.plain:
+                remedy = "give Appearance.of(material, uv) as appearance"
+                raise InputError(place, "its material has textures or lets rays pass", remedy)
+            given = given.row()
+        rows = np.array(given, np.float32)
+        return np.tile(rows, (count, 1)) if rows.shape == (CHANNELS,) else rows
+
+    def _check_appearance(self, place: str, count: int) -> None:
+        if self.appearance is None:
+            return
+        if len(self.appearance) != count:
+            problem = f"its appearance has {len(self.appearance)} triangles, the mesh {count}"
+            raise InputError(place, problem, "give as many")
+        if self.patches is not None:
+            raise InputError(place, "has texture patches and an appearance", "give one of them")
 
     def _checked_patches(self, place: str, count: int) -> tuple[Float16Array | None, Int32Array | None]:
         if self.patches is None and self.patch_index is None:
@@ -182,7 +158,7 @@ class Mesh:
 
     def with_material(self, material: Material) -> Mesh:
         """The same geometry with one uniform material."""
-        return replace(self, materials=material.row(), patches=None, patch_index=None)
+        return Mesh(self.name, self.triangles, self.normals, cast("Float32Array", material))
 
     def transformed(self, matrix: npt.ArrayLike) -> Mesh:
         """The mesh transformed by an affine (4, 4) matrix, normals by its inverse transpose. A mirroring matrix also
@@ -195,11 +171,13 @@ class Mesh:
         normals = self.normals.astype(np.float64) @ np.linalg.inv(m[:3, :3])
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
-        patches = self.patches
+        patches, appearance = self.patches, self.appearance
         if np.linalg.det(m[:3, :3]) < 0:
             triangles, normals = triangles[:, [0, 2, 1]], normals[:, [0, 2, 1]]
             patches = None if patches is None else patches.swapaxes(2, 3)
-        return replace(self, triangles=triangles.astype(np.float32), normals=normals, patches=patches)
+            appearance = None if appearance is None else appearance.turned_over()
+        changes = {"normals": normals, "patches": patches, "appearance": appearance}
+        return replace(self, triangles=triangles.astype(np.float32), **changes)
 
 
 def _check_coordinates(values: AnyArray, place: str) -> None:
@@ -249,7 +227,7 @@ class Light:
         place = f"light {self.name!r}"
         if not 0 < self.size <= MAX_COORDINATE:
             raise InputError(place, f"size is {self.size}", "expected a positive number up to 1e9")
-        emission = _rgb(self.emission, place, "emission", 60000.0)
+        emission = checked_rgb(self.emission, place, "emission", MAX_RADIANCE)
         if max(emission) <= 0:
             raise InputError(place, "emission is 0", "expected a positive number")
         backward = np.asarray(self.target, np.float64) - np.asarray(self.position, np.float64)
@@ -316,18 +294,27 @@ class Scene:
         return np.repeat(np.arange(len(self.objects), dtype=np.int32), [len(mesh) for mesh in self.objects])
 
     @cached_property
+    def appearance(self) -> Appearance | None:
+        """Textures and vertex colours of all triangles, in order; None if no object has any."""
+        return joined([mesh.appearance for mesh in self.objects], [len(mesh) for mesh in self.objects])
+
+    @cached_property
     def patches(self) -> tuple[Float16Array, Int32Array] | None:
-        """(K, 13, 32, 32) float16 patches of all objects and (N,) int32 index into them; None without patches."""
-        if all(mesh.patches is None for mesh in self.objects):
+        """(K, 13, 32, 32) float16 texture patches of all objects and (N,) int32 index into them; None without patches.
+
+        Those of an object with an appearance are baked from it; see `renderformer.data.geometry.patches.patches_of`.
+        """
+        from renderformer.data.geometry.patches import patches_of
+
+        found = [patches_of(mesh) for mesh in self.objects]
+        if all(patches is None for patches, _ in found):
             return None
         patches, index, offset = [], [], 0
-        for mesh in self.objects:
-            if mesh.patches is None or mesh.patch_index is None:
-                index.append(np.full(len(mesh), -1, np.int32))
-                continue
-            patches.append(mesh.patches)
-            index.append(np.where(mesh.patch_index < 0, -1, mesh.patch_index + offset).astype(np.int32))
-            offset += len(mesh.patches)
+        for own, number in found:
+            index.append(np.where(number < 0, -1, number + offset).astype(np.int32))
+            if own is not None:
+                patches.append(own)
+                offset += len(own)
         return np.concatenate(patches), np.concatenate(index)
 
     @property

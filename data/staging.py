@@ -184,7 +184,9 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
 def _with_materials(objects: list[Mesh], options: StageOptions, notes: list[str]) -> list[Mesh]:
     if options.material is not None:
         return [mesh.with_material(options.material) for mesh in objects]
-    bare = [mesh.patches is None and bool((mesh.materials == Material().row()).all()) for mesh in objects]
+    textured = [mesh.patches is not None or mesh.appearance is not None for mesh in objects]
+    neutral = [bool((mesh.materials == Material().row()).all()) for mesh in objects]
+    bare = [flag and not look for flag, look in zip(neutral, textured, strict=True)]
     if any(bare):
         m = OBJECT_MATERIAL
         notes.append(
@@ -203,9 +205,9 @@ def _with_random_colours(objects: list[Mesh], seed: int, notes: list[str]) -> li
         colours = generator.uniform(0.1, 0.8, (part.max() + 1, 3))
         materials = mesh.materials.copy()
         materials[:, DIFFUSE] = np.minimum(colours[part], 1 - materials[:, SPECULAR])
-        coloured.append(replace(mesh, materials=materials, patches=None, patch_index=None))
+        coloured.append(replace(mesh, materials=materials, patches=None, patch_index=None, appearance=None))
         parts += len(colours)
-    textured = sum(mesh.patches is not None for mesh in objects)
+    textured = sum(mesh.patches is not None or mesh.appearance is not None for mesh in objects)
     dropped = f"; the textures of {textured} objects are not used" if textured else ""
     notes.append(f"{parts} connected parts got random diffuse colours (seed {seed}){dropped}")
     return coloured

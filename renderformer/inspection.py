@@ -32,6 +32,7 @@ def inspect_scene(scene: Scene) -> dict[str, Any]:
 
 def _object(mesh: Mesh) -> dict[str, Any]:
     rows = mesh.materials
+    indices = (mesh.patch_index, None if mesh.appearance is None else mesh.appearance.index)
     return {
         "name": mesh.name,
         "triangles": len(mesh),
@@ -39,8 +40,8 @@ def _object(mesh: Mesh) -> dict[str, Any]:
         "diffuse": _rounded(rows[:, DIFFUSE].mean(0).tolist()),
         "specular": _rounded(rows[:, SPECULAR].mean(0).tolist()),
         "roughness": round(float(rows[:, ROUGHNESS].mean()), 4),
-        "uniform": bool((rows == rows[0]).all()) and mesh.patches is None,
-        "textured_triangles": 0 if mesh.patch_index is None else int((mesh.patch_index >= 0).sum()),
+        "uniform": bool((rows == rows[0]).all()) and mesh.patches is None and mesh.appearance is None,
+        "textured_triangles": sum(int((index >= 0).sum()) for index in indices if index is not None),
     }
 
 

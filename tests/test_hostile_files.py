@@ -800,7 +800,8 @@ def test_a_large_picture_takes_little_memory(tmp_path: Path) -> None:
     assert seconds < 15
     # The texture is black at the left and white at the right.
     # A base colour alone is a metal: it is in the specular channels.
-    patch = loaded.objects[0].patches[0, 3]  # type: ignore[index]
+    assert loaded.patches is not None
+    patch = loaded.patches[0][0, 3]
     assert patch[31, 0] > 0.85
     assert patch[2, 29] < 0.1
 

@@ -19,7 +19,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
 from renderformer.data.formats.gltf import GltfFile
 from renderformer.data.formats.mesh_file import load_mesh_file
-from renderformer.data.formats.obj import surface_from_mtl
+from renderformer.data.formats.obj import material_from_mtl
 from renderformer.data.formats.table import TABLE
 from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, flat_normals
@@ -175,7 +175,7 @@ def test_gltf_material_features_that_are_ignored_are_told() -> None:
     assert notes == ["material 'paint': normalTexture, occlusionTexture, KHR_materials_clearcoat ignored"]
 
 
-def test_gltf_vertex_colors_are_linear_and_averaged(tmp_path: Path) -> None:
+def test_gltf_vertex_colors_are_linear(tmp_path: Path) -> None:
     mesh = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
     colors = np.array([[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 51, 255]], np.uint8)
     path = gltf(
@@ -187,7 +187,9 @@ def test_gltf_vertex_colors_are_linear_and_averaged(tmp_path: Path) -> None:
     )
     scene = load_mesh_file(path)
     assert_allclose(scene.materials[0, DIFFUSE], [1 / 3, 1 / 3, 0.2 / 3], rtol=1e-5)
-    assert any("1 triangles whose vertex colours differ" in note for note in scene.notes)
+    assert scene.appearance is not None
+    assert scene.appearance.colors is not None
+    assert_allclose(scene.appearance.colors[0], [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0.2, 1]], atol=1e-6)
 
 
 def test_gltf_sparse_and_strip(tmp_path: Path) -> None:
@@ -242,18 +244,18 @@ f 1 2 5
 
 def test_mtl_highlight_does_not_bleach_the_colour() -> None:
     """Exporters write a white Ks of 1 beside any Kd, meant as the brightness of a narrow highlight."""
-    surface, _ = surface_from_mtl({"kd": [0.8, 0.3, 0.3], "ks": [1, 1, 1], "ns": 50})
+    surface, _ = material_from_mtl({"kd": [0.8, 0.3, 0.3], "ks": [1, 1, 1], "ns": 50})
     row = surface.rows()[0]
     assert_allclose(row[:6], [0.8, 0.3, 0.3, *[8 / 58] * 3], rtol=1e-5)
     # The normalised lobe is as bright in its middle as the Phong highlight of the file.
     assert_allclose(row[3] * (50 + 8) / (8 * np.pi), 1 / np.pi, rtol=1e-5)
-    matte, _ = surface_from_mtl({"kd": [0.3, 0.3, 0.3], "ks": [0.5, 0.5, 0.5], "ns": 0})
+    matte, _ = material_from_mtl({"kd": [0.3, 0.3, 0.3], "ks": [0.5, 0.5, 0.5], "ns": 0})
     assert_allclose(matte.rows()[0, 3:7], [0.04, 0.04, 0.04, 1], rtol=1e-5)
 
 
 def test_mtl_numbers_that_cannot_be_used_are_told() -> None:
-    surface, notes = surface_from_mtl({"kd": [1.5, 0.5, 0], "ks": ["spectral", "a.rfl"], "ke": [3]})
-    assert surface.base == (1.0, 0.5, 0.0)
+    surface, notes = material_from_mtl({"kd": [1.5, 0.5, 0], "ks": ["spectral", "a.rfl"], "ke": [3]})
+    assert surface.diffuse == (1.0, 0.5, 0.0)
     assert surface.emission == (3.0, 3.0, 3.0)
     assert notes == ["Kd clipped to 0 … 1", "Ks is not three numbers, replaced by 0"]
 

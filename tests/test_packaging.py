@@ -22,15 +22,15 @@ FLOORS = {"kernels": 0, "data": 0, "renderformer": 1, "viewer": 2, "cli": 3}
 # The floors inside data/, lowest first. A module belongs to the longest name that it begins with.
 INNER_FLOORS = (
     ("errors", "arrays", "progress", "trained_range"),
-    ("colour", "files", "declared", "camera", "geometry.triangles"),
+    ("colour", "files", "declared", "camera", "geometry.triangles", "texture", "material", "appearance"),
     ("scene",),
     ("geometry",),
     ("rays", "staging"),
     ("formats",),
     ("sets",),
 )
-# `Scene.load`, `save`, `from_pytorch3d` and `to_pytorch3d` import formats when they are called.
-UPWARD = ("renderformer.data.scene", "renderformer.data.formats")
+# `Scene.load`, `save`, `from_pytorch3d` and `to_pytorch3d` import formats when they are called, `patches` their baking.
+UPWARD = ("renderformer.data.scene", ("renderformer.data.formats", "renderformer.data.geometry.patches"))
 HEAVY = {"torch", "triton", "open3d", "mitsuba", "imageio", "huggingface_hub", "trimesh", "h5py", "scipy", "OpenEXR"}
 
 

@@ -1,10 +1,9 @@
-"""UV textures baked into patches: orientation, colour space, sampling, large meshes."""
+"""UV textures, at points and baked into patches: orientation, colour space, sampling, large meshes."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,25 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
+from renderformer.data.appearance import Appearance
 from renderformer.data.colour import srgb_to_linear
-from renderformer.data.formats.materials import Surface
 from renderformer.data.formats.mesh_file import load_mesh_file
-from renderformer.data.formats.textures import Picture, Textures, bake_patches
-from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
-from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
+from renderformer.data.geometry.patches import MAX_PATCHES, patches_of, triangle_mask
+from renderformer.data.material import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Material, Textures
+from renderformer.data.scene import Mesh
+from renderformer.data.texture import Texture
 
-WHITE = Surface((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 0.0, 0.5)
 # Wrap modes of glTF and of scipy.
 WRAPS = [("repeat", "grid-wrap"), ("clamp", "nearest"), ("mirror", "reflect")]
 CORNERS = np.array([[[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]]])
+
+
+def cloth(uv: np.ndarray, texture: Texture, **factors: Any) -> Mesh:
+    """Triangles in a row with a white textured material."""
+    material = Material((1.0, 1.0, 1.0), textures=Textures(base=texture), **factors)
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    steps = 2 * np.arange(len(uv), dtype=np.float32)[:, None, None] * np.array([1, 0, 0], np.float32)
+    return Mesh("cloth", corners + steps, appearance=Appearance.of(material, uv))
 
 
 def ramp(size: int = 64) -> np.ndarray:
@@ -49,10 +56,9 @@ def test_the_mask_is_that_of_the_format() -> None:
 
 def test_corner_order() -> None:
     """[0, 0] is corner 0, the first axis runs toward corner 1 (u grows), the second toward corner 2 (v grows)."""
-    textures = Textures(Picture(ramp(), srgb=False))
-    rows, patches, index = bake_patches(WHITE, textures, CORNERS, 1.0, Counter())
+    mesh = cloth(CORNERS, Texture(ramp(), srgb=False))
+    patches, index = patches_of(mesh)
     assert patches is not None
-    assert index is not None
     assert_array_equal(index, [0])
     first, second = np.nonzero(triangle_mask())
     red, green = patches[0, 0][first, second], patches[0, 1][first, second]
@@ -61,7 +67,8 @@ def test_corner_order() -> None:
     assert (patches[:, :, ~triangle_mask()] == 0).all()
     assert_allclose(patches[0, ROUGHNESS][triangle_mask()], 0.5)
     # The row is the mean over the triangle.
-    assert_allclose(rows[0], patches[0][:, triangle_mask()].astype(np.float64).mean(axis=1), atol=2e-3)
+    mean = patches[0][:, triangle_mask()].astype(np.float64).mean(axis=1)
+    assert_allclose(mesh.materials[0], mean, atol=5e-3)
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,50 +81,46 @@ def test_lookup_agrees_with_scipy(seed: int, wrap: tuple[str, str]) -> None:
     points = np.stack([uv[:, 1] * pixels.shape[0] - 0.5, uv[:, 0] * pixels.shape[1] - 0.5])
     linear = srgb_to_linear(pixels / 255)
     expected = np.stack([map_coordinates(linear[..., c], points, order=1, mode=wrap[1]) for c in range(3)], axis=-1)
-    picture = Picture(pixels, wrap=(wrap[0], wrap[0]))
+    picture = Texture(pixels, wrap=(wrap[0], wrap[0]))  # type: ignore[arg-type]
     assert_allclose(picture.sample(uv), expected, atol=2e-5)
 
 
 def test_fine_pictures_are_averaged_not_aliased() -> None:
     """A checkerboard of single pixels, far finer than a patch, is grey everywhere and so needs no patch."""
     board = np.indices((1024, 1024)).sum(axis=0) % 2 * np.uint8(255)
-    textures = Textures(Picture(np.repeat(board[..., None], 3, axis=2).astype(np.uint8)))
-    rows, patches, _ = bake_patches(WHITE, textures, CORNERS, 1.0, Counter())
-    assert patches is None
-    assert_allclose(rows[0, DIFFUSE], 0.5, atol=0.01)
+    mesh = cloth(CORNERS, Texture(np.repeat(board[..., None], 3, axis=2).astype(np.uint8)))
+    assert patches_of(mesh)[0] is None
+    assert_allclose(mesh.materials[0, DIFFUSE], 0.5, atol=0.01)
 
 
 def test_only_triangles_that_vary_get_a_patch() -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[:, :32] = 200
     uv = np.concatenate([CORNERS * 0.3 + 0.05, CORNERS, CORNERS * 0.3 + 0.6])
-    counts: Counter[str] = Counter()
-    rows, patches, index = bake_patches(WHITE, Textures(Picture(pixels)), uv, 1.0, counts)
-    assert index is not None
-    assert_array_equal(index, [-1, 0, -1])
-    assert_allclose(rows[0, DIFFUSE], srgb_to_linear(200 / 255), rtol=1e-5)
-    assert_allclose(rows[2, DIFFUSE], 0, atol=1e-6)
-    assert counts["triangles got a texture patch"] == 1
+    mesh = cloth(uv, Texture(pixels))
+    assert_array_equal(patches_of(mesh)[1], [-1, 0, -1])
+    assert_allclose(mesh.materials[0, DIFFUSE], srgb_to_linear(200 / 255), rtol=1e-5)
+    assert_allclose(mesh.materials[2, DIFFUSE], 0, atol=1e-6)
 
 
-def test_bad_coordinates_leave_the_factor() -> None:
-    uv = np.concatenate([CORNERS, CORNERS * np.nan, CORNERS * 1e30])
-    counts: Counter[str] = Counter()
-    surface = Surface((0.25, 0.5, 0.75), (0.0, 0.0, 0.0))
-    rows, _, index = bake_patches(surface, Textures(Picture(ramp())), uv, 1.0, counts)
-    assert index is not None
-    assert_array_equal(index, [0, -1, -1])
-    assert_allclose(rows[1:, DIFFUSE], [[0.25, 0.5, 0.75]] * 2)
-    assert counts["triangles with unusable texture coordinates, texture ignored there"] == 2
+def test_bad_coordinates_leave_the_factor(tmp_path: Path) -> None:
+    Image.fromarray(ramp()).save(tmp_path / "a.png")
+    (tmp_path / "a.mtl").write_text("newmtl m\nKd 1 1 1\nmap_Kd a.png\n")
+    triangle = "v {0} 0 0\nv {1} 0 0\nv {0} 1 0\nvt 0 0\nvt {2} 0\nvt 0 1\n"
+    text = "mtllib a.mtl\nusemtl m\n" + triangle.format(0, 1, 1) + triangle.format(2, 3, 1e30)
+    (tmp_path / "a.obj").write_text(text + "f 1/1 2/2 3/3\nf 4/4 5/5 6/6\n")
+    scene = load_mesh_file(tmp_path / "a.obj")
+    (mesh,) = scene.objects
+    assert mesh.appearance is not None
+    assert_array_equal(mesh.appearance.index, [0, -1])
+    assert_allclose(mesh.materials[1, DIFFUSE], 1)
+    assert scene.notes == ("a.obj: 1 triangles with unusable texture coordinates, texture ignored there",)
 
 
 def test_too_many_triangles_get_mean_colours() -> None:
-    counts: Counter[str] = Counter()
-    uv = np.repeat(CORNERS, MAX_PATCHES + 1, axis=0)
-    rows, patches, _ = bake_patches(WHITE, Textures(Picture(ramp(8), srgb=False)), uv, 1.0, counts)
-    assert patches is None
-    assert_allclose(rows[:, 0], 0.1 + 0.8 / 3, atol=0.01)
-    assert sum(count for what, count in counts.items() if "mean colour" in what) == MAX_PATCHES + 1
+    mesh = cloth(np.repeat(CORNERS, MAX_PATCHES + 1, axis=0), Texture(ramp(8), srgb=False))
+    assert patches_of(mesh)[0] is None
+    assert_allclose(mesh.materials[:, 0], 0.1 + 0.8 / 3, atol=0.01)
 
 
 def quad(uv: np.ndarray) -> trimesh.Trimesh:
@@ -140,11 +143,11 @@ def test_textures_of_files(tmp_path: Path, suffix: str) -> None:
         mesh.visual = trimesh.visual.TextureVisuals(uv=UV, material=material)
     mesh.export(tmp_path / f"a.{suffix}")
     (loaded,) = load_mesh_file(tmp_path / f"a.{suffix}").objects
-    assert loaded.patches is not None
-    assert loaded.patch_index is not None
-    assert_array_equal(loaded.patch_index, [0, 1])
+    patches, index = patches_of(loaded)
+    assert patches is not None
+    assert_array_equal(index, [0, 1])
     scale = 0.96 if suffix == "glb" else 1.0
-    for triangle, patch in zip(loaded.triangles, loaded.patches, strict=True):
+    for triangle, patch in zip(loaded.triangles, patches, strict=True):
         for corner, (i, j) in enumerate(((0, 0), (31, 0), (0, 31))):
             # glTF is turned to Z up, so the square is vertical.
             x, y = triangle[corner][0], triangle[corner][2 if suffix == "glb" else 1]
@@ -177,10 +180,11 @@ def embedded(path: Path, change: Any) -> Path:
 
 def test_metallic_roughness_and_emission_textures(tmp_path: Path) -> None:
     (mesh,) = load_mesh_file(embedded(tmp_path / "a.gltf", lambda d: None)).objects
-    assert mesh.patches is not None
-    assert_allclose(mesh.patches[:, ROUGHNESS, 0, 0], 0.5 * 128 / 255, rtol=1e-3)
-    assert_allclose(mesh.patches[:, EMISSION, 0, 0], [[0.503, 0.503, 0]] * 2, atol=2e-3)
-    diffuse, specular = (mesh.patches[:, channels][..., triangle_mask()] for channels in (DIFFUSE, SPECULAR))
+    patches, _ = patches_of(mesh)
+    assert patches is not None
+    assert_allclose(patches[:, ROUGHNESS, 0, 0], 0.5 * 128 / 255, rtol=1e-3)
+    assert_allclose(patches[:, EMISSION, 0, 0], [[0.503, 0.503, 0]] * 2, atol=2e-3)
+    diffuse, specular = (patches[:, channels][..., triangle_mask()] for channels in (DIFFUSE, SPECULAR))
     assert_allclose(specular, 0.02 + 0.5 * diffuse / (0.96 * 0.5), atol=3e-3)
 
 
@@ -192,7 +196,7 @@ def test_texture_transform(tmp_path: Path) -> None:
         reference["extensions"] = {"KHR_texture_transform": {"scale": [0, 0], "offset": [0.5, 0.25]}}
 
     (mesh,) = load_mesh_file(embedded(tmp_path / "a.gltf", change)).objects
-    assert mesh.patches is None
+    assert patches_of(mesh)[0] is None
     expected = srgb_to_linear(np.array([0.5, 0.25, 0.2])) * 0.96 * 0.5
     assert_allclose(mesh.materials[:, DIFFUSE], [expected] * 2, atol=0.01)
 

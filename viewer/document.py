@@ -263,7 +263,10 @@ class SceneDocument:
             rows[:, channels] = row[channels]
             if patches is not None:
                 patches[:, channels] = row[channels, None, None] * inside
-        mesh = replace(item.base, materials=rows, patches=patches)
+        appearance = None if item.base.appearance is None else item.base.appearance.edited(**properties)
+        if appearance is not None:
+            rows = appearance.mean_rows(rows)
+        mesh = replace(item.base, materials=rows, patches=patches, appearance=appearance)
         self._replace(f"{', '.join(properties)} of {name}", replace(item, base=mesh), merge=True)
 
     def set_light(
@@ -408,6 +411,8 @@ def fingerprint(scene: Scene) -> str:
             for array in (mesh.triangles, mesh.normals, mesh.materials, mesh.patches, mesh.patch_index):
                 part.update(b"-" if array is None else repr(array.shape).encode())
                 part.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+            if mesh.appearance is not None:
+                part.update(mesh.appearance.digest)
             digest = _DIGESTS[mesh] = part.digest()
         total.update(digest)
     return total.hexdigest()

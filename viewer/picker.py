@@ -34,7 +34,7 @@ class Picker:
 
     def __init__(self, scene: Scene, caster: RayCaster | None = None) -> None:
         self._scene = scene
-        self._caster = caster or RayCaster(scene.triangles, scene.normals, scene.materials)
+        self._caster = caster or RayCaster.of(scene)
 
     def pick(self, camera: Camera, x: float, y: float, width: float, height: float) -> Pick | None:
         """The nearest surface, front or back, or None.

@@ -6,17 +6,17 @@ Legend: V vertices, F triangles of one object.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from renderformer.data.appearance import MAX_UV, Appearance
+from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats.joining import MAX_OBJECTS, joined
-from renderformer.data.formats.materials import NEUTRAL, Surface
 from renderformer.data.formats.parts import MeshFile, Notes, Part
-from renderformer.data.formats.textures import bake_patches
 from renderformer.data.geometry.triangles import smooth_normals, unique_rows
+from renderformer.data.material import Material
 from renderformer.data.scene import Mesh, Scene
 
 # Objects are moved to the origin if their distance to it is more than this many times their size.
@@ -81,27 +81,56 @@ def _mesh(part: Part, centre: Float64Array, notes: Notes) -> Mesh | None:
     normals = _file_normals(part, faces, triangles, notes)
     if normals is None:
         normals = smooth_normals(triangles, corners=corners)
-    colors = _face_colors(part, chosen, notes)
-    surface = part.surface
-    if part.colors is not None and surface is NEUTRAL:
-        surface = Surface((1.0, 1.0, 1.0), roughness=NEUTRAL.roughness)
-    if part.textures is None or part.uv is None:
-        materials = surface.rows(base=colors, count=len(faces)) if part.rows is None else part.rows[chosen]
-        return Mesh(part.name, triangles, normals, materials)
-    materials, patches, index = bake_patches(surface, part.textures, part.uv[faces], colors, notes.counts)
-    return Mesh(part.name, triangles, normals, materials, patches, index)
+    if part.rows is not None:
+        return Mesh(part.name, triangles, normals, part.rows[chosen])
+    material = part.material or (Material() if part.colors is None else Material((1.0, 1.0, 1.0)))
+    material = _drawable(material, 0 if part.uv is None else part.uv.shape[1], notes)
+    colors = _corner_colors(part, chosen)
+    if material.plain and (colors is None or _uniform(colors)):
+        base = 1.0 if colors is None else colors[..., :3].mean(axis=1)
+        return Mesh(part.name, triangles, normals, material.rows(base=base, count=len(faces)))
+    uv, index = _corner_uv(part, faces, notes)
+    appearance = Appearance((material,), index, uv, None if colors is None else colors.astype(np.float32))
+    rows = appearance.mean_rows(material.rows(count=len(faces)))
+    return Mesh(part.name, triangles, normals, rows, appearance=appearance)
 
 
-def _face_colors(part: Part, chosen: Int64Array, notes: Notes) -> npt.ArrayLike:
-    """(M, 3) linear RGB of the chosen triangles, or 1 if the part has no colours."""
+def _drawable(material: Material, sets: int, notes: Notes) -> Material:
+    """The material without the textures that use more sets of texture coordinates than there are."""
+    textures = material.textures
+    missing = [f.name for f in fields(textures) if (texture := getattr(textures, f.name)) and texture.uv_set >= sets]
+    notes.counts["textures ignored, the mesh has no texture coordinates for them"] += len(missing)
+    return replace(material, textures=replace(textures, **dict.fromkeys(missing))) if missing else material
+
+
+def _corner_colors(part: Part, chosen: Int64Array) -> Float64Array | None:
+    """(M, 3, 3 or 4) linear colours at the corners of the chosen triangles, or None if the part has none."""
     if part.colors is None:
-        return 1.0
+        return None
     if len(part.colors) == len(part.faces) and len(part.colors) != len(part.vertices):
-        return part.colors[chosen]
-    colors = part.colors[part.faces[chosen]]
-    spread = np.ptp(colors, axis=1).max(axis=1)
-    notes.counts["triangles whose vertex colours differ, averaged"] += int((spread > 1 / 255).sum())
-    return np.asarray(colors.mean(axis=1))
+        return np.repeat(part.colors[chosen, None], 3, axis=1)
+    corners: Float64Array = part.colors[part.faces[chosen]]
+    return corners
+
+
+def _uniform(colors: Float64Array) -> bool:
+    """Whether corner colours (M, 3, C) are opaque and nearly the same over each triangle, for less than an 8-bit
+    step."""
+    opaque = colors.shape[2] < 4 or bool((colors[..., 3] >= 1).all())
+    return opaque and bool((np.ptp(colors, axis=1) <= 1 / 255).all())
+
+
+def _corner_uv(part: Part, faces: Int64Array, notes: Notes) -> tuple[Float32Array, Int32Array]:
+    """(M, 3, K, 2) texture coordinates of triangles, and (M,) index 0, or -1 where they cannot be used: there the
+    factors of the material stay."""
+    index = np.zeros(len(faces), np.int32)
+    if part.uv is None:
+        return np.zeros((len(faces), 3, 0, 2), np.float32), index
+    uv = part.uv[faces]
+    usable = np.asarray((np.abs(uv) <= MAX_UV).all(axis=(1, 2, 3)))
+    notes.counts["triangles with unusable texture coordinates, texture ignored there"] += int((~usable).sum())
+    index[~usable] = -1
+    return np.where(usable[:, None, None, None], uv, 0).astype(np.float32), index
 
 
 def _nonzero_area(triangles: Float32Array, notes: Notes) -> BoolArray:

@@ -20,11 +20,11 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float64Array, Int64Array, UInt8Array
 from renderformer.data.errors import InputError
-from renderformer.data.formats.materials import NEUTRAL, Surface
 from renderformer.data.formats.parts import MeshFile, Part
-from renderformer.data.formats.textures import Picture, PictureDecoder, Textures
+from renderformer.data.formats.textures import PictureDecoder
 from renderformer.data.formats.trimesh_reading import Folder
-from renderformer.data.scene import RGB
+from renderformer.data.material import DIELECTRIC, RGB, Material, Textures
+from renderformer.data.texture import Texture, Wrap
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
@@ -34,7 +34,9 @@ _UNREADABLE = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_mes
 _KNOWN = {"KHR_materials_emissive_strength", "KHR_materials_pbrSpecularGlossiness", "KHR_materials_transmission"}
 _SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
 _MAX_NODES = 100_000
-_WRAP = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
+# glTF viewers must support two; more are allowed.
+MAX_UV_SETS = 8
+_WRAP: dict[Any, Wrap] = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
 _DAMAGED = "the file is damaged, export it again"
 
 
@@ -65,11 +67,10 @@ def read(file: MeshFile) -> Iterator[Part]:
 
 @dataclass
 class GltfMaterial:
-    """A surface, its textures, and the number of their set of texture coordinates."""
+    """A material and how many sets of texture coordinates it needs."""
 
-    surface: Surface = NEUTRAL
-    textures: Textures | None = None
-    uv_set: int = 0
+    material: Material | None = None
+    uv_sets: int = 0
 
 
 class GltfFile:
@@ -272,11 +273,16 @@ class GltfFile:
             vertices,
             _faces(indices, entry.get("mode", 4)),
             self._attribute(attributes, "NORMAL", 3, len(vertices)),
-            self._attribute(attributes, f"TEXCOORD_{material.uv_set}", 2, len(vertices)),
+            self._uv(attributes, material.uv_sets, len(vertices)),
             self._attribute(attributes, "COLOR_0", None, len(vertices)),
-            material.surface,
-            material.textures,
+            material.material,
         )
+
+    def _uv(self, attributes: dict[str, Any], sets: int, count: int) -> Float64Array | None:
+        """(V, K, 2) the first K <= `sets` sets of texture coordinates, or None."""
+        found = [self._attribute(attributes, f"TEXCOORD_{number}", 2, count) for number in range(sets)]
+        present = [values for values in found if values is not None]
+        return np.stack(present, axis=1) if present and len(present) == len(found) else None
 
     def _attribute(self, attributes: dict[str, Any], key: str, width: int | None, count: int) -> Float64Array | None:
         if key not in attributes:
@@ -303,14 +309,14 @@ class GltfFile:
             base = _unit(glossiness.get("diffuseFactor", [1.0] * 4), 4, index)
             gloss = _unit(glossiness.get("glossinessFactor", 1.0), 1, index)[0]
             specular = _unit(glossiness.get("specularFactor", [1.0] * 3), 3, index)
-            surface = Surface(_rgb(base), _rgb(specular), 0.0, 1.0 - gloss, emission)
+            material = Material(_rgb(base), _rgb(specular), 1.0 - gloss, emission)
             references = {"base": glossiness.get("diffuseTexture")}
         else:
             pbr = _object(entry, "pbrMetallicRoughness", index)
             base = _unit(pbr.get("baseColorFactor", [1.0] * 4), 4, index)
             metallic = _unit(pbr.get("metallicFactor", 1.0), 1, index)[0]
             roughness = _unit(pbr.get("roughnessFactor", 1.0), 1, index)[0]
-            surface = Surface(_rgb(base), None, metallic, roughness, emission)
+            material = Material(_rgb(base), (DIELECTRIC,) * 3, roughness, emission, metallic)
             references = {
                 "base": pbr.get("baseColorTexture"),
                 "metallic_roughness": pbr.get("metallicRoughnessTexture"),
@@ -324,7 +330,7 @@ class GltfFile:
         ignored += sorted(set(extensions) - _KNOWN)
         if ignored:
             self._notes.append(f"{label}: {', '.join(ignored)} ignored")
-        return self._textured(surface, references, label)
+        return self._textured(material, references, label)
 
     def _emission(self, entry: dict[str, Any], extensions: dict[str, Any], index: int) -> RGB:
         strength = _object(extensions, "KHR_materials_emissive_strength", index).get("emissiveStrength", 1.0)
@@ -334,30 +340,30 @@ class GltfFile:
             raise InputError("", f"materials[{index}] emits {emission.tolist()}", "expected 0 … 60000")
         return _rgb(emission)
 
-    def _textured(self, surface: Surface, references: dict[str, Any], label: str) -> GltfMaterial:
-        """A material with the textures of references that use the same set of texture coordinates as the first."""
-        pictures: dict[str, Picture] = {}
+    def _textured(self, material: Material, references: dict[str, Any], label: str) -> GltfMaterial:
+        """A material with the textures of references."""
+        pictures: dict[str, Texture] = {}
         uv_sets = []
         for kind, reference in references.items():
             if not isinstance(reference, dict):
                 continue
             transform = (reference.get("extensions") or {}).get("KHR_texture_transform") or {}
             uv_sets.append(transform.get("texCoord", reference.get("texCoord", 0)))
-            if uv_sets[-1] != uv_sets[0]:
-                self._notes.append(f"{label}: {kind} texture ignored, it uses another set of texture coordinates")
+            if not isinstance(uv_sets[-1], int) or not 0 <= uv_sets[-1] < MAX_UV_SETS:
+                self._notes.append(f"{label}: {kind} texture ignored, it uses set {uv_sets[-1]!r:.20} of coordinates")
                 continue
-            matrix, wrap, srgb = _texture_matrix(transform), self._wrap(reference), kind != "metallic_roughness"
+            matrix, srgb = _texture_matrix(transform), kind != "metallic_roughness"
             pixels = self._picture(reference, f"{label}: {kind} texture", f"{kind} texture", srgb)
             if pixels is not None:
-                pictures[kind] = Picture(pixels, srgb, matrix, wrap)
-        uv_set = uv_sets[0] if uv_sets and isinstance(uv_sets[0], int) else 0
-        return GltfMaterial(surface, Textures(**pictures) if pictures else None, uv_set)
+                pictures[kind] = Texture(pixels, srgb, matrix, self._wrap(reference), uv_sets[-1])
+        textures = Textures(**pictures)
+        return GltfMaterial(replace(material, textures=textures), textures.uv_sets)
 
-    def _wrap(self, reference: dict[str, Any]) -> tuple[str, str]:
+    def _wrap(self, reference: dict[str, Any]) -> tuple[Wrap, Wrap]:
         """Wrap modes along the width and the height of the picture."""
         texture = self._get("textures", reference.get("index"))
         sampler = self._get("samplers", texture["sampler"]) if "sampler" in texture else {}
-        return str(_WRAP.get(sampler.get("wrapS", 10497))), str(_WRAP.get(sampler.get("wrapT", 10497)))
+        return _WRAP.get(sampler.get("wrapS"), "repeat"), _WRAP.get(sampler.get("wrapT"), "repeat")
 
     def _picture(self, reference: dict[str, Any], label: str, kind: str, srgb: bool) -> UInt8Array | None:
         """The pixels of a texture, decoded once for all materials that use it; None with a note if there are none."""

@@ -12,6 +12,7 @@ import numpy as np
 from renderformer.data.arrays import AnyArray
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import Notes, Part
+from renderformer.data.material import Material
 
 # An object takes about 2 ms to load and 20 ms to simplify.
 MAX_OBJECTS = 256
@@ -40,10 +41,16 @@ def joined(parts: list[Part], notes: Notes) -> list[Part]:
 
 def _kind(part: Part) -> Hashable:
     """Equal for parts that can be joined."""
-    arrays = (part.normals is None, part.uv is None, _layout(part))
-    if part.textures is None and part.colors is None:
-        return *arrays, max(part.surface.emission) > 0
-    return *arrays, part.surface, id(part.textures)
+    arrays = (part.normals is None, None if part.uv is None else part.uv.shape[1], _layout(part))
+    if _plain(part):
+        material = part.material or Material()
+        return *arrays, max(material.emission) > 0, material.two_sided
+    return *arrays, part.material
+
+
+def _plain(part: Part) -> bool:
+    """Whether a material row says all."""
+    return part.colors is None and (part.material is None or part.material.plain)
 
 
 def _layout(part: Part) -> str:
@@ -59,9 +66,12 @@ def _join(group: list[Part]) -> Part:
         return first
     offsets = np.cumsum([0, *(len(part.vertices) for part in group[:-1])])
     rows = None
-    if first.textures is None and first.colors is None:
-        row = {surface: surface.rows() for surface in {part.surface for part in group}}
-        rows = np.concatenate([np.repeat(row[part.surface], len(part.faces), axis=0) for part in group])
+    if _plain(first):
+        materials = [part.material or Material() for part in group]
+        row = {material: material.rows() for material in set(materials)}
+        rows = np.concatenate([
+            np.repeat(row[material], len(part.faces), axis=0) for part, material in zip(group, materials, strict=True)
+        ])  # fmt: skip
     return Part(
         f"{first.name} and {len(group) - 1} more",
         np.concatenate([part.vertices for part in group]),
@@ -69,8 +79,7 @@ def _join(group: list[Part]) -> Part:
         _concatenated([part.normals for part in group]),
         _concatenated([part.uv for part in group]),
         _concatenated([part.colors for part in group]),
-        first.surface,
-        first.textures,
+        first.material,
         rows,
     )
 

@@ -29,12 +29,12 @@ from PIL import Image
 
 from renderformer.data.arrays import AnyArray, UInt8Array
 from renderformer.data.errors import InputError
-from renderformer.data.formats.materials import DIELECTRIC, Surface
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.formats.text import as_utf8
-from renderformer.data.formats.textures import Picture, PictureDecoder, Textures
+from renderformer.data.formats.textures import PictureDecoder
 from renderformer.data.formats.trimesh_reading import read_with_trimesh
-from renderformer.data.scene import RGB
+from renderformer.data.material import DIELECTRIC, RGB, Material, Textures
+from renderformer.data.texture import Texture
 
 # In a file with more groups the groups are not objects.
 _MAX_GROUPS = 256
@@ -80,20 +80,20 @@ def _add_material(part: Part, visual: Any, notes: Notes, read_pixels: Callable[[
     # An image without a format is trimesh's grey default for texture coordinates without a picture.
     image = image if getattr(image, "format", None) else None
     if material is not None and (material.kwargs or image is not None):
-        part.surface, changes = surface_from_mtl(material.kwargs)
+        part.material, changes = material_from_mtl(material.kwargs)
         notes.lines += [f"material {material.name!r}: {change}" for change in changes]
     uv = getattr(visual, "uv", None)
     if image is not None and uv is not None and np.shape(uv) == (len(part.vertices), 2):
         # trimesh keeps the origin of texture coordinates at the lower left.
-        part.uv = np.asarray(uv, np.float64) * (1, -1) + (0, 1)
+        part.uv = (np.asarray(uv, np.float64) * (1, -1) + (0, 1))[:, None]
         pixels = read_pixels(image.info["file_path"])
-        part.textures = None if pixels is None else Textures(base=Picture(pixels))
+        textures = Textures() if pixels is None else Textures(base=Texture(pixels))
         # MTL multiplies Kd and map_Kd, but exporters often leave Kd black or grey and viewers ignore it.
-        part.surface = replace(part.surface, base=(1.0, 1.0, 1.0))
+        part.material = replace(part.material or Material(), diffuse=(1.0, 1.0, 1.0), textures=textures)
 
 
-def surface_from_mtl(values: dict[str, Any]) -> tuple[Surface, list[str]]:
-    """The Surface of an MTL material, and lines about changed values.
+def material_from_mtl(values: dict[str, Any]) -> tuple[Material, list[str]]:
+    """The Material of an MTL material, and lines about changed values.
 
     Args:
         values: `kd`, `ks` and `ke` as lists of numbers or text, `ns`, `illum`, `d`, `tr`; keys in lower case.
@@ -114,13 +114,13 @@ def surface_from_mtl(values: dict[str, Any]) -> tuple[Surface, list[str]]:
     maps = sorted(key for key in values if key.startswith(("map_", "bump", "norm", "disp", "refl")) and key != "map_kd")
     if maps:
         changes.append(f"{', '.join(maps)} ignored")
-    surface = Surface(
-        base=kd,
+    material = Material(
+        diffuse=kd,
         specular=ks,
         roughness=(2.0 / (exponent + 2.0)) ** 0.25,
         emission=_rgb(values, "ke", 0.0, changes, upper=60000.0),
     )
-    return surface, changes
+    return material, changes
 
 
 def _number(value: Any, default: float) -> float:

@@ -14,9 +14,8 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
 from renderformer.data.errors import InputError, one_line
-from renderformer.data.formats.materials import NEUTRAL, Surface
 from renderformer.data.formats.table import Format
-from renderformer.data.formats.textures import Textures
+from renderformer.data.material import Material
 from renderformer.data.scene import MAX_COORDINATE
 
 MAX_TRIANGLES = 20_000_000
@@ -69,11 +68,10 @@ class Part:
             to Z, unless `MeshFile.bare`.
         faces: (F, 3) indices into the vertices, counter-clockwise seen from outside.
         normals: (V, 3) of any length, or None.
-        uv: (V, 2) texture coordinates with the origin at the upper left, or None.
-        colors: linear RGB, (V, 3) or (F, 3), or None.
-        surface: the material without textures and vertex colours.
-        textures: multiply the surface, or None.
-        rows: (F, 13) material rows instead of surface, textures and colors, or None.
+        uv: (V, K, 2) texture coordinates with the origin at the upper left, K sets; or None.
+        colors: linear RGB or RGBA that multiplies the material, (V, 3 or 4) or (F, 3 or 4), or None.
+        material: of all faces; None if the file gives none.
+        rows: (F, 13) material rows instead of material and colors, or None.
     """
 
     name: str
@@ -82,8 +80,7 @@ class Part:
     normals: Float64Array | None = None
     uv: Float64Array | None = None
     colors: Float64Array | None = None
-    surface: Surface = NEUTRAL
-    textures: Textures | None = None
+    material: Material | None = None
     rows: Float32Array | None = None
 
     def check(self) -> None:

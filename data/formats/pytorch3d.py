@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import (
     AnyArray,
     BoolArray,
@@ -29,14 +31,15 @@ from renderformer.data.arrays import (
 from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
-from renderformer.data.formats.materials import Surface
 from renderformer.data.formats.parts import Part
-from renderformer.data.formats.textures import Picture, Textures, bake_patches, texel_weights
-from renderformer.data.geometry.patches import MAX_PATCHES, triangle_mask
+from renderformer.data.geometry.patches import MAX_PATCHES, texel_weights, triangle_mask
 from renderformer.data.geometry.triangles import has_area, merge_corners, smooth_normals
+from renderformer.data.material import Textures
 from renderformer.data.scene import DIFFUSE, PATCH_SIZE, SPECULAR, Material, Mesh, Scene, flat_normals
+from renderformer.data.texture import Texture
 
-Baked = tuple[Float32Array, Float16Array | None, Int32Array | None]
+# Material rows, patches, patch index and appearance of a mesh.
+Baked = tuple[Float32Array, Float16Array | None, Int32Array | None, Appearance | None]
 
 INSTALL = (
     "PyTorch3D is not installed and has no Linux wheel on PyPI: conda install -c conda-forge pytorch3d, or "
@@ -64,8 +67,8 @@ def from_pytorch3d(
 
     Args:
         meshes: a `Meshes` (`verts_list`, `faces_list`, `textures`). All meshes of the batch become objects of one
-            scene, named "mesh" or "mesh_0", "mesh_1" … Textures are TexturesVertex (the mean of the three corners),
-            TexturesUV or TexturesAtlas (patches where the colour varies), or None.
+            scene, named "mesh" or "mesh_0", "mesh_1" … Textures are TexturesVertex, TexturesUV or TexturesAtlas
+            (patches where the colour varies), or None.
         cameras: FoVPerspectiveCameras or PerspectiveCameras (in NDC or in screen space), or None. `fov` of a camera is
             the angle over the shorter side of the picture, as in PyTorch3D; for a screen-space camera with a portrait
             `image_size` it is the angle over the height.
@@ -82,7 +85,7 @@ def from_pytorch3d(
         InputError: the arguments are not meshes or cameras, are empty, or hold NaN or wrong indices; a camera is
             orthographic, anisotropic, skewed or off-centre.
     """
-    surface = _surface(material)
+    surface = material or Material()
     counts: Counter[str] = Counter()
     objects = _objects(meshes, surface, material is not None, smooth, srgb, counts)
     notes = [f"{name}: {count:,} {text}" for text, count in counts.items() if count]
@@ -97,11 +100,6 @@ def from_pytorch3d(
     from renderformer.data.staging import StageOptions, stage_scene
 
     return stage_scene(scene, StageOptions.from_keywords({"stage": stage, **stage_options}))
-
-
-def _surface(material: Material | None) -> Surface:
-    material = material or Material()
-    return Surface(material.diffuse, material.specular, roughness=material.roughness, emission=material.emission)
 
 
 def _array(value: Any) -> AnyArray:
@@ -120,7 +118,7 @@ def _list(owner: Any, method: str, expected: str) -> list[AnyArray]:
 
 
 def _objects(
-    meshes: Any, surface: Surface, has_material: bool, smooth: bool, srgb: bool, counts: Counter[str]
+    meshes: Any, surface: Material, has_material: bool, smooth: bool, srgb: bool, counts: Counter[str]
 ) -> list[Mesh]:
     vertices, faces = _list(meshes, "verts_list", "a Meshes"), _list(meshes, "faces_list", "a Meshes")
     textures = getattr(meshes, "textures", None)
@@ -136,14 +134,15 @@ def _objects(
         if textures is None:
             # The row of Material() marks a mesh without a material, which staging replaces.
             rows = surface.rows(count=len(face)) if has_material else np.tile(Material().row(), (len(face), 1))
-            baked: Baked = rows, None, None
+            baked: Baked = rows, None, None, None
         else:
             baked = _textured(textures, number, face, surface, srgb, counts, label)
-        materials, patches, index = baked
+        materials, patches, index, appearance = baked
         triangles = triangles[keep]
         normals = smooth_normals(triangles) if smooth else flat_normals(triangles)
         index = None if index is None else index[keep]
-        objects.append(Mesh(label, triangles, normals, materials[keep], patches, index))
+        appearance = None if appearance is None else appearance.take(keep)
+        objects.append(Mesh(label, triangles, normals, materials[keep], patches, index, appearance))
     if not objects:
         raise InputError("pytorch3d", "the meshes have no triangles", "pass a Meshes with faces")
     return objects
@@ -170,22 +169,28 @@ def _linear(colors: AnyArray, srgb: bool, counts: Counter[str]) -> Float64Array:
 
 
 def _textured(
-    textures: Any, number: int, faces: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], label: str
+    textures: Any, number: int, faces: AnyArray, surface: Material, srgb: bool, counts: Counter[str], label: str
 ) -> Baked:
-    """Material rows (F, 13), patches and patch index of one mesh."""
-    white = Surface((1.0, 1.0, 1.0), surface.specular, roughness=surface.roughness, emission=surface.emission)
+    """What the textures make of one mesh."""
+    white = replace(surface, diffuse=(1.0, 1.0, 1.0))
     if hasattr(textures, "verts_features_list"):
         colors = _rgb(_list(textures, "verts_features_list", "textures")[number], label)
         linear = _linear(colors, srgb, counts)[faces]
-        varies = (np.ptp(linear, axis=1) > 1 / 255).any(axis=1)
-        counts["triangles whose vertex colours differ, averaged"] += int(varies.sum())
-        return white.rows(base=linear.mean(axis=1), count=len(faces)), None, None
+        if not (np.ptp(linear, axis=1) > 1 / 255).any():
+            return white.rows(base=linear.mean(axis=1), count=len(faces)), None, None, None
+        return _looking(Appearance.of(white, np.zeros((len(faces), 3, 0, 2)), linear))
     if hasattr(textures, "atlas_list"):
         return _atlas(_rgb(_list(textures, "atlas_list", "textures")[number], label), white, srgb, counts, label, faces)
     if hasattr(textures, "maps_padded") or hasattr(textures, "maps_list"):
         return _uv(textures, number, white, srgb, counts, label, faces)
     problem = f"{type(textures).__name__} is not TexturesVertex, TexturesUV or TexturesAtlas"
     raise InputError("pytorch3d", problem, "convert it to one of them")
+
+
+def _looking(appearance: Appearance) -> Baked:
+    """A mesh with an appearance."""
+    rows = np.tile(Material().row(), (len(appearance), 1))
+    return appearance.mean_rows(rows), None, None, appearance
 
 
 def _rgb(colors: AnyArray, label: str) -> AnyArray:
@@ -195,7 +200,7 @@ def _rgb(colors: AnyArray, label: str) -> AnyArray:
 
 
 def _uv(
-    textures: Any, number: int, surface: Surface, srgb: bool, counts: Counter[str], label: str, faces: AnyArray
+    textures: Any, number: int, surface: Material, srgb: bool, counts: Counter[str], label: str, faces: AnyArray
 ) -> Baked:
     maps = textures.maps_list() if hasattr(textures, "maps_list") else textures.maps_padded()
     picture = _rgb(_array(maps[number]), label)
@@ -216,10 +221,11 @@ def _uv(
     uv = np.stack([uv[..., 0], 1 - uv[..., 1]], axis=-1)
     position = uv * (size - 1) + 0.5 if getattr(textures, "align_corners", True) else uv * size
     padded = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    return bake_patches(surface, Textures(base=Picture(padded, srgb)), (position + 1) / (size + 2), 1.0, counts)
+    textured = replace(surface, textures=Textures(base=Texture(padded, srgb)))
+    return _looking(Appearance.of(textured, (position + 1) / (size + 2)))
 
 
-def _atlas(atlas: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], label: str, faces: AnyArray) -> Baked:
+def _atlas(atlas: AnyArray, surface: Material, srgb: bool, counts: Counter[str], label: str, faces: AnyArray) -> Baked:
     """Rows and patches of an atlas (F, R, R, 3); a cell stores one colour for each of R * R equal small triangles."""
     if atlas.ndim != 4 or len(atlas) != len(faces) or atlas.shape[1] != atlas.shape[2]:
         expected = f"expected ({len(faces)}, R, R, 3)"
@@ -232,7 +238,7 @@ def _atlas(atlas: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], 
         event = f"triangles got one mean colour each, more than {MAX_PATCHES} patches need too much memory"
         counts[event] += len(varies)
     if not 0 < len(varies) <= MAX_PATCHES:
-        return rows, None, None
+        return rows, None, None, None
     # The weights move slightly inward, so that no texel is on the border of two small triangles.
     x, y = atlas_texel(texel_weights() * (1 - 1e-3) + 1e-3 / 3, size)
     texel = cells[varies][:, y * size + x]
@@ -242,7 +248,7 @@ def _atlas(atlas: AnyArray, surface: Surface, srgb: bool, counts: Counter[str], 
     index = np.full(len(atlas), -1, np.int32)
     index[varies] = np.arange(len(varies))
     counts["triangles got a texture patch"] += len(varies)
-    return rows, patches, index
+    return rows, patches, index, None
 
 
 def atlas_texel(weights: AnyArray, size: int) -> tuple[Int64Array, Int64Array]:

@@ -302,6 +302,8 @@ def _pieces(scene: Scene, path: Path, losses: Counter[str]) -> Iterator[tuple[st
     for mesh in scene.objects:
         if mesh.patch_index is not None:
             losses["textured triangles flattened to their mean material"] += int((mesh.patch_index >= 0).sum())
+        if mesh.appearance is not None:
+            losses["textured triangles flattened to their mean material"] += int((mesh.appearance.index >= 0).sum())
         # Colours that round to the same 8 bits can share an object.
         rounded = mesh.materials.astype(np.float64)
         rounded[:, DIFFUSE] = np.round(rounded[:, DIFFUSE] * 255) / 255

@@ -1,4 +1,4 @@
-"""Texture patches, the (13, 32, 32) materials over one triangle: the mask of their texels, subdivision.
+"""Texture patches, the (13, 32, 32) materials over one triangle that V1 models read: baking, subdivision.
 
 Texel [i, j] is the material at the point with the barycentric weights (1 - (i + j) / 32, i / 32, j / 32).
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Float64Array, Int32Array, Int64Array
-from renderformer.data.scene import PATCH_SIZE, Mesh
+from renderformer.data.scene import CHANNELS, PATCH_SIZE, Mesh
 
 # More patches than this would need over 400 MB; larger meshes get one mean colour per triangle.
 MAX_PATCHES = 16384
+# A triangle is uniform if no channel varies by more than one 8-bit step.
+_UNIFORM = 1 / 255
+# Triangles baked at once; the arrays of a chunk stay below 100 MB.
+_CHUNK = 256
 
 
 def triangle_mask(size: int = PATCH_SIZE) -> BoolArray:
@@ -19,6 +23,48 @@ def triangle_mask(size: int = PATCH_SIZE) -> BoolArray:
     steps = np.arange(size)
     mask: BoolArray = steps[:, None] + steps[None] <= size
     return mask
+
+
+def texel_weights() -> Float64Array:
+    """(S, 3) barycentric weights of the corners at the texels of `triangle_mask`."""
+    first, second = np.nonzero(triangle_mask())
+    return np.asarray(np.stack([PATCH_SIZE - first - second, first, second], axis=1) / PATCH_SIZE)
+
+
+def patches_of(mesh: Mesh) -> tuple[Float16Array | None, Int32Array]:
+    """Patches of a mesh, its own or baked from its appearance: (K, 13, 32, 32) or None, and (N,) index, -1 for none.
+
+    Triangles whose material does not vary get none, nor do those of a mesh with more than `MAX_PATCHES`.
+    """
+    index = np.full(len(mesh), -1, np.int32)
+    if mesh.patches is not None and mesh.patch_index is not None:
+        return mesh.patches, mesh.patch_index
+    if mesh.appearance is None or len(mesh) > MAX_PATCHES:
+        return None, index
+    chunks: list[Float16Array] = []
+    total = 0
+    textured = np.flatnonzero(mesh.appearance.index >= 0)
+    for part in np.array_split(textured, range(_CHUNK, len(textured), _CHUNK)):
+        points = _texels(mesh, part)
+        varies = (np.ptp(points, axis=1) > _UNIFORM).any(axis=1)
+        patches = np.zeros((int(varies.sum()), CHANNELS, PATCH_SIZE, PATCH_SIZE), np.float16)
+        patches[:, :, triangle_mask()] = points[varies].swapaxes(1, 2)
+        index[part[varies]] = total + np.arange(len(patches))
+        chunks.append(patches)
+        total += len(patches)
+    return (np.concatenate(chunks) if total else None), index
+
+
+def _texels(mesh: Mesh, triangles: Int64Array) -> Float32Array:
+    """(M, S, 13) material rows of some triangles (M,) of a mesh at the S texels of the mask."""
+    assert mesh.appearance is not None
+    weights = texel_weights()
+    triangle = np.repeat(triangles, len(weights))
+    # A texel stands for a square of 1 / 32 of the legs, and a triangle is half of a square.
+    share = np.full(len(triangle), 2 / PATCH_SIZE**2, np.float32)
+    places = np.tile(weights[:, 1:], (len(triangles), 1))
+    rows = mesh.appearance.values(triangle, places, mesh.materials[triangle], share).rows
+    return rows.reshape(len(triangles), len(weights), CHANNELS)
 
 
 def cut_patches(
@@ -41,9 +87,7 @@ def cut_patches(
     textured = np.flatnonzero(mesh.patch_index[source] >= 0)
     if len(textured) > MAX_PATCHES:
         return materials, None, None, int((mesh.patch_index >= 0).sum())
-    mask = triangle_mask()
-    first, second = np.nonzero(mask)
-    texel = np.stack([PATCH_SIZE - first - second, first, second], axis=1) / PATCH_SIZE
+    mask, texel = triangle_mask(), texel_weights()
     patches = np.zeros((len(textured), *mesh.patches.shape[1:]), np.float16)
     for number, piece in enumerate(textured):
         positions = (texel @ weights[piece])[:, 1:] * PATCH_SIZE

@@ -65,6 +65,9 @@ def simplify(mesh: Mesh, budget: int) -> tuple[Mesh, str]:
         note += f" (more than the {budget:,} asked for: it consists of many separate parts)"
     if mesh.patch_index is not None:
         note += f"; {int((mesh.patch_index >= 0).sum()):,} texture patches replaced by their mean colour"
+    if mesh.appearance is not None:
+        count = int((mesh.appearance.index >= 0).sum())
+        note += f"; textures and vertex colours of {count:,} triangles replaced by their mean"
     return Mesh(mesh.name, triangles, normals, materials), note
 
 

@@ -55,12 +55,14 @@ def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
     materials, patches, index, dropped = cut_patches(mesh, pieces[..., 3:], source)
+    appearance = None if mesh.appearance is None else mesh.appearance.cut(source, pieces[..., 3:])
     note = (
         f"object {mesh.name!r}: {len(mesh):,} triangles subdivided to {len(pieces):,}, no edge longer than {max_edge:g}"
     )
     if dropped:
         note += f"; {dropped:,} texture patches replaced by their mean colour, the pieces would need too much memory"
-    return Mesh(mesh.name, pieces[..., :3].astype(np.float32), normals, materials, patches, index), note
+    triangles = pieces[..., :3].astype(np.float32)
+    return Mesh(mesh.name, triangles, normals, materials, patches, index, appearance), note
 
 
 def _split(pieces: Float64Array, source: Int64Array, long: BoolArray) -> tuple[Float64Array, Int64Array]:

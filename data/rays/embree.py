@@ -6,11 +6,16 @@ Shapes: N triangles, S rays. Vectors are in world space, float32, laid out as in
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.rays.vectors import dot, normalised, take
+
+if TYPE_CHECKING:
+    from renderformer.data.scene import Scene
 
 # Shadow rays start this far off the surface, in scene units of a unit-sized scene.
 OFFSET = 1e-4
@@ -46,6 +51,7 @@ class Surfaces:
     Args:
         triangles: (N, 3, 3) float32 world-space corners; normals: (N, 3, 3) vertex normals; materials: (N, 13) rows.
         patches: (K, 13, P, P) texture patches and (N,) index into them (-1: uniform), see `Scene.patches`, or None.
+        appearance: textures and vertex colours, see `Scene.appearance`, or None; instead of patches.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Surfaces:
         normals: Float32Array,
         materials: Float32Array,
         patches: tuple[Float16Array, Int32Array] | None = None,
+        appearance: Appearance | None = None,
     ) -> None:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
@@ -64,6 +71,7 @@ class Surfaces:
         self.normals = np.asfortranarray(normals.reshape(-1, 9), np.float32)
         self.materials = np.asfortranarray(materials, np.float32)
         self.patches = patches
+        self.appearance = appearance
         cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
         self.face_normals = np.asfortranarray(normalised(cross))
         self.areas = np.linalg.norm(cross, axis=1) / 2
@@ -73,15 +81,30 @@ class Surfaces:
         # The first query builds the tree; after it, queries may come from several threads.
         self._scene.run(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32))
 
-    def hits(self, origins: Float32Array, directions: Float32Array) -> tuple[Hits, Float32Array]:
+    @classmethod
+    def of(cls, scene: Scene) -> Self:
+        """Those of a scene."""
+        # A scene may mix meshes with patches and meshes with an appearance; baking serves both.
+        patches = scene.patches if any(mesh.patches is not None for mesh in scene.objects) else None
+        appearance = scene.appearance if patches is None else None
+        return cls(scene.triangles, scene.normals, scene.materials, patches, appearance)
+
+    def hits(
+        self, origins: Float32Array, directions: Float32Array, spread: float = 0.0
+    ) -> tuple[Hits, Float32Array]:
         """First surface along each ray, and (S', 13) material rows of the points that were hit.
 
         Args:
             origins, directions: (S, 3) float32; directions need not be unit.
+            spread: width of what a ray stands for, over its length: textures are averaged over it.
         """
         rows, triangle, barycentric = self.first(origins, directions)
         directions = take(directions, rows)
-        position, normal, materials = self.points(triangle, barycentric)
+        width = None
+        if spread and self.appearance is not None:
+            away = _blend(take(self.corners, triangle), *barycentric.T) - take(origins, rows)
+            width = np.float32(spread) * np.sqrt(dot(away, away))
+        position, normal, materials = self.points(triangle, barycentric, width)
         face_normal = take(self.face_normals, triangle)
         normal *= np.copysign(np.float32(1), -dot(normal, directions))[:, None]
         face_normal *= np.copysign(np.float32(1), -dot(face_normal, directions))[:, None]
@@ -96,9 +119,13 @@ class Surfaces:
         return rows, triangle.astype(np.int64), np.stack([u, v]).T
 
     def points(
-        self, triangle: Int64Array, barycentric: Float32Array
+        self, triangle: Int64Array, barycentric: Float32Array, width: Float32Array | None = None
     ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """Position (S, 3), unit shading normal (S, 3) and material row (S, 13) of points of triangles (S,)."""
+        """Position (S, 3), unit shading normal (S, 3) and material row (S, 13) of points of triangles (S,).
+
+        Args:
+            width: (S,) of what a point stands for, scene units: textures are averaged over it.
+        """
         u, v = barycentric.T
         position = _blend(take(self.corners, triangle), u, v)
         normal = normalised(_blend(take(self.normals, triangle), u, v))
@@ -106,13 +133,19 @@ class Surfaces:
         missing = dot(normal, normal) == 0
         if missing.any():
             normal[missing] = take(self.face_normals, triangle[missing])
-        return position, normal, self._materials_at(triangle, u, v)
+        return position, normal, self._materials_at(triangle, barycentric, width)
 
-    def _materials_at(self, triangle: Int64Array, u: Float32Array, v: Float32Array) -> Float32Array:
-        """(S, 13) rows at points of triangles (S,) with the weights u and v (S,) of the second and third corner."""
+    def _materials_at(
+        self, triangle: Int64Array, barycentric: Float32Array, width: Float32Array | None
+    ) -> Float32Array:
+        """(S, 13) rows at points of triangles (S,), arguments as in `points`."""
         rows = take(self.materials, triangle)
+        if self.appearance is not None:
+            share = None if width is None else width**2 / np.maximum(self.areas[triangle], np.float32(1e-30))
+            return np.asfortranarray(self.appearance.values(triangle, barycentric, rows, share).rows)
         if self.patches is None:
             return rows
+        u, v = barycentric.T
         patches, index = self.patches
         varying = np.flatnonzero(index[triangle] >= 0)
         side = patches.shape[-1]

@@ -5,6 +5,7 @@ Shapes: M pixels, A x A samples per pixel, S samples of a pixel, h x w picture, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +35,11 @@ class Pixels:
     def take(self, index: Int64Array) -> Pixels:
         """Those at an index (M',)."""
         return replace(self, x=self.x[index], y=self.y[index])
+
+    @property
+    def pixel_width(self) -> float:
+        """Width of a pixel in the middle of the picture, at a distance of 1."""
+        return 2 * math.tan(math.radians(self.camera.fov) / 2) / self.height
 
     def rays(self, antialias: int) -> tuple[Float32Array, Float32Array]:
         """(A * A * M, 3) origins and world directions of the samples of all pixels, ordered sample, pixel."""

@@ -126,7 +126,7 @@ class RayCaster(LitSurfaces):
     ) -> Float32Array:
         """(29, A * A, M) features of the single rays of pixels; zeros where they miss."""
         origins, directions = part.rays(antialias)
-        hits, materials = self.hits(origins, directions)
+        hits, materials = self.hits(origins, directions, part.pixel_width / antialias)
         phase = take(np.repeat(np.arange(antialias**2), len(part)), hits.rows)
         factor, seen = self.direct(hits, shadow_rays, phase)
         light = self.reflected(factor, seen)

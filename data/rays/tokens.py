@@ -27,11 +27,11 @@ def lit_tokens(
         The caster of its rays, which see every triangle; the N triangles that its tokens stand for, the scene itself or
         a simplified copy of it; and their direct light (N, 2, 3), see `RayCaster.triangle_light`.
     """
-    caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+    caster = RayCaster.of(scene)
     if not budget or len(scene) <= budget:
         return caster, scene, caster.triangle_light(progress=progress)
     tokens = proxy(scene, budget)
-    lit = RayCaster(tokens.triangles, tokens.normals, tokens.materials)
+    lit = RayCaster.of(tokens)
     return caster, tokens, lit.triangle_light(progress=progress)
 
 

@@ -68,7 +68,7 @@ class ReferenceScene:
     """
 
     def __init__(self, scene: Scene, depth: int = 5, threads: int = 1) -> None:
-        if scene.patches is not None:
+        if scene.patches is not None or scene.appearance is not None:
             problem = "has texture patches, reference pictures need uniform materials"
             raise InputError(f"scene {scene.name!r}", problem, "give its objects one material row per triangle")
         if depth < 1:

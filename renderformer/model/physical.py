@@ -58,7 +58,7 @@ class PhysicalModel(nn.Module):
         """See `renderformer.model.protocol.Model`: solves the light cache."""
         from renderformer.data.rays.raycast import RayCaster
 
-        caster = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+        caster = RayCaster.of(scene)
         caster.light_up(step)
         return Prepared({"triangles": scene.triangles[None]}, caster, caster.notes)
 

@@ -1,0 +1,251 @@
+"""How the surface of a mesh looks where one material row per triangle does not say it: textures and vertex colours.
+
+Legend: N triangles, M of them, K sets of texture coordinates, S points on triangles. Barycentric coordinates (S, 2) are
+the weights of the second and third corner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
+from renderformer.data.errors import InputError
+from renderformer.data.material import CHANNELS, Material
+from renderformer.data.texture import Texture
+
+# Texture coordinates beyond this have no digits left for the place inside an image.
+MAX_UV = 1e6
+# Points on a triangle whose mean its material row is: the centroids of SIDE^2 equal parts.
+SIDE = 4
+# Points evaluated at once.
+_CHUNK = 1 << 17
+
+
+class Values(NamedTuple):
+    """What an appearance is at S points: (S, 13) material rows, and (S,) share of the rays that meet the surface."""
+
+    rows: Float32Array
+    alpha: Float32Array
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """Materials of N triangles with their texture coordinates and vertex colours.
+
+    Attributes:
+        materials: at least one.
+        index: (N,) int32, the material of each triangle; -1 where the triangle's material row says all.
+        uv: (N, 3, K, 2) float32 texture coordinates of the corners, K >= 0; (N, 3, 2) is one set. Origin at the upper
+            left.
+        colors: (N, 3, 4) float32 linear RGBA at the corners, which multiply base colour and alpha, or None; (N, 3, 3)
+            is opaque.
+
+    Raises:
+        InputError: arrays that do not fit each other, values that are not finite, a texture whose set of texture
+            coordinates does not exist.
+    """
+
+    materials: tuple[Material, ...]
+    index: Int32Array
+    uv: Float32Array
+    colors: Float32Array | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "materials", tuple(self.materials))
+        index = np.array(self.index, np.int32)
+        if index.ndim != 1 or index.min(initial=0) < -1 or index.max(initial=-1) >= len(self.materials):
+            problem = "index does not fit the materials"
+            raise InputError("appearance", problem, f"expected numbers between -1 and {len(self.materials) - 1}")
+        count = len(index)
+        uv = np.array(self.uv, np.float32)
+        uv = uv[:, :, None] if uv.ndim == 3 else uv
+        if uv.ndim != 4 or uv.shape[:2] != (count, 3) or uv.shape[3] != 2:
+            raise InputError("appearance", f"uv has shape {uv.shape}", f"expected ({count}, 3, K, 2)")
+        if not (np.abs(uv) <= MAX_UV).all():
+            problem = f"uv is not finite or beyond {MAX_UV:g}"
+            raise InputError("appearance", problem, "repair the texture coordinates")
+        needed = max((material.textures.uv_sets for material in self.materials), default=0)
+        if needed > uv.shape[2]:
+            problem = f"a texture uses set {needed - 1} of the texture coordinates, there are {uv.shape[2]}"
+            raise InputError("appearance", problem, "give them, or another uv_set")
+        colors = None if self.colors is None else _rgba(self.colors, count)
+        for key, values in (("index", index), ("uv", uv), ("colors", colors)):
+            if values is not None:
+                values.setflags(write=False)
+            object.__setattr__(self, key, values)
+
+    @classmethod
+    def of(cls, material: Material, uv: npt.ArrayLike, colors: npt.ArrayLike | None = None) -> Appearance:
+        """One material for all triangles; uv (N, 3, 2) or (N, 3, K, 2)."""
+        corners = np.asarray(uv, np.float32)
+        color = None if colors is None else np.asarray(colors, np.float32)
+        return cls((material,), np.zeros(len(corners), np.int32), corners, color)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @cached_property
+    def see_through(self) -> BoolArray:
+        """(N,) whether rays may pass a triangle."""
+        passing = np.array([material.see_through for material in self.materials] + [False])
+        clear = passing[self.index]
+        if self.colors is not None:
+            clear |= (self.index >= 0) & (self.colors[..., 3] < 1).any(axis=1)
+        return np.asarray(clear)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """A hash of all that it consists of."""
+        total = hashlib.blake2b(digest_size=16)
+        for material in self.materials:
+            factors = {f.name: getattr(material, f.name) for f in fields(material) if f.name != "textures"}
+            total.update(repr(factors).encode())
+            for f in fields(material.textures):
+                texture: Texture | None = getattr(material.textures, f.name)
+                total.update(b"-" if texture is None else texture.digest)
+        for array in (self.index, self.uv, self.colors):
+            total.update(b"-" if array is None else array.tobytes())
+        return total.digest()
+
+    def edited(self, **properties: Any) -> Appearance:
+        """With other factors of all materials, see `Material.edited`; vertex colours go with the diffuse colour."""
+        materials = tuple(material.edited(**properties) for material in self.materials)
+        return replace(self, materials=materials, colors=None if "diffuse" in properties else self.colors)
+
+    def take(self, triangles: AnyArray) -> Appearance:
+        """That of some triangles (M,), by number or as a mask."""
+        colors = None if self.colors is None else self.colors[triangles]
+        return replace(self, index=self.index[triangles], uv=self.uv[triangles], colors=colors)
+
+    def cut(self, source: Int64Array, weights: Float64Array) -> Appearance:
+        """That of pieces of triangles: (M,) the triangle of each, and (M, 3, 3) barycentric weights of its corners."""
+        mixed = np.asarray(weights, np.float32)
+        uv = np.einsum("mij,mjkc->mikc", mixed, self.uv[source])
+        colors = None if self.colors is None else np.einsum("mij,mjc->mic", mixed, self.colors[source])
+        return replace(self, index=self.index[source], uv=uv, colors=colors)
+
+    def turned_over(self) -> Appearance:
+        """With the second and third corner exchanged."""
+        order = [0, 2, 1]
+        colors = None if self.colors is None else self.colors[:, order]
+        return replace(self, uv=self.uv[:, order], colors=colors)
+
+    def values(
+        self, triangle: Int64Array, barycentric: AnyArray, rows: Float32Array, texels: Float32Array | None = None
+    ) -> Values:
+        """Material and opacity at points.
+
+        Args:
+            triangle: (S,); barycentric: (S, 2).
+            rows: (S, 13) material rows of those triangles, kept where `index` is -1.
+            texels: (S,) share of a triangle's area that a point stands for; 0 or None for a mathematical point.
+        """
+        rows, alpha = np.array(rows, np.float32), np.ones(len(triangle), np.float32)
+        kind = self.index[triangle]
+        for number in np.unique(kind):
+            if number < 0:
+                continue
+            chosen = np.flatnonzero(kind == number)
+            share = None if texels is None else texels[chosen]
+            found = self._of_material(self.materials[number], triangle[chosen], barycentric[chosen], share)
+            rows[chosen], alpha[chosen] = found
+        return Values(rows, alpha)
+
+    def _of_material(
+        self, material: Material, triangle: Int64Array, barycentric: AnyArray, texels: Float32Array | None
+    ) -> Values:
+        weights = np.column_stack([1 - barycentric.sum(axis=1), barycentric]).astype(np.float32)
+
+        def sample(texture: Texture | None) -> Float32Array | None:
+            if texture is None:
+                return None
+            corners = self.uv[triangle, :, texture.uv_set]
+            level: Int64Array | int = 0
+            if texels is not None:
+                level = texture.level(np.sqrt(texture.texel_area(corners) * texels))
+            return texture.sample(np.einsum("si,sic->sc", weights, corners), level)
+
+        textures, count = material.textures, len(triangle)
+        base, channels = sample(textures.base), sample(textures.metallic_roughness)
+        emission, specular = sample(textures.emission), sample(textures.specular)
+        colour, alpha = np.ones((count, 3), np.float32), np.full(count, material.alpha, np.float32)
+        if self.colors is not None:
+            vertex = np.einsum("si,sic->sc", weights, self.colors[triangle])
+            colour, alpha = vertex[:, :3], alpha * vertex[:, 3]
+        if base is not None:
+            colour = colour * base[:, :3]
+            alpha = alpha * base[:, 3] if base.shape[1] == 4 else alpha
+        if material.alpha_cutoff is not None:
+            alpha = (alpha >= material.alpha_cutoff).astype(np.float32)
+        rows = material.rows(
+            base=colour,
+            metallic=1.0 if channels is None else channels[:, 2],
+            roughness=1.0 if channels is None else channels[:, 1],
+            emission=1.0 if emission is None else emission[:, :3],
+            specular=1.0 if specular is None else specular[:, :3],
+            count=count,
+        )
+        return Values(rows, alpha)
+
+    def mean_rows(self, rows: Float32Array) -> Float32Array:
+        """(N, 13) material rows, the means over the triangles; `rows` (N, 13) where `index` is -1."""
+        result = np.array(rows, np.float32)
+        varying = np.flatnonzero(self.index >= 0)
+        places = centroids(SIDE)
+        for part in np.array_split(varying, max(1, -(-len(varying) * len(places) // _CHUNK))):
+            triangle = np.repeat(part, len(places))
+            share = np.full(len(triangle), 1 / len(places), np.float32)
+            found = self.values(triangle, np.tile(places, (len(part), 1)), result[triangle], share)
+            result[part] = found.rows.reshape(len(part), len(places), CHANNELS).mean(axis=1)
+        return result
+
+
+def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> Appearance | None:
+    """That of several meshes one after the other, with numbers of triangles; None if none has one."""
+    present = [item for item in appearances if item is not None]
+    if not present:
+        return None
+    sets = max(item.uv.shape[2] for item in present)
+    coloured = any(item.colors is not None for item in present)
+    materials: list[Material] = []
+    index, uv, colors = [], [], []
+    for item, count in zip(appearances, counts, strict=True):
+        corners = np.zeros((count, 3, sets, 2), np.float32)
+        color = np.ones((count, 3, 4), np.float32)
+        number = np.full(count, -1, np.int32)
+        if item is not None:
+            corners[:, :, : item.uv.shape[2]] = item.uv
+            number = np.where(item.index < 0, -1, item.index + len(materials)).astype(np.int32)
+            color = color if item.colors is None else item.colors
+            materials += item.materials
+        index.append(number)
+        uv.append(corners)
+        colors.append(color)
+    return Appearance(
+        tuple(materials), np.concatenate(index), np.concatenate(uv), np.concatenate(colors) if coloured else None
+    )
+
+
+def centroids(side: int) -> Float32Array:
+    """(side^2, 2) barycentric coordinates of the centroids of the equal parts of a triangle."""
+    upright = [(i + 1 / 3, j + 1 / 3) for i in range(side) for j in range(side - i)]
+    overturned = [(i + 2 / 3, j + 2 / 3) for i in range(side - 1) for j in range(side - 1 - i)]
+    return np.array(upright + overturned, np.float32) / np.float32(side)
+
+
+def _rgba(values: npt.ArrayLike, count: int) -> Float32Array:
+    colors = np.array(values, np.float32)
+    if colors.shape == (count, 3, 3):
+        colors = np.concatenate([colors, np.ones((count, 3, 1), np.float32)], axis=2)
+    if colors.shape != (count, 3, 4):
+        raise InputError("appearance", f"colors have shape {colors.shape}", f"expected ({count}, 3, 4)")
+    if not np.isfinite(colors).all() or colors.min(initial=0) < 0:
+        raise InputError("appearance", "colors are negative or not finite", "expected linear RGBA from 0 to 1")
+    return colors
