@@ -75,7 +75,7 @@ def measure(renderer: rf.Renderer, scene: rf.Scene, path: list[rf.Camera], truth
     size = truth.shape[2]
     lit = renderer.encode(scene)
     model = np.stack([image.hdr for image in renderer.render(lit, size, path)])
-    caster = RayCaster(scene.triangles, scene.normals, scene.materials)
+    caster = RayCaster.of(scene)
     features = np.stack([caster.features(camera, size, size) for camera in path])
     plain = unlearned(torch.from_numpy(features), AMBIENT).numpy()
     first, second = steps(truth[0]), steps(truth[1])

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from renderformer.data.appearance import Appearance, joined
-from renderformer.data.arrays import AnyArray, Float16Array, Float32Array, Int32Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import face_normals
@@ -63,9 +63,11 @@ class Mesh:
         patch_index: (N,) int32, the patch of each triangle, -1 if its material is uniform; None without patches.
             The material row of a triangle with a patch is the mean of the patch.
         appearance: textures and vertex colours, or None; a mesh with patches has none.
+        two_sided: whether lights shine from both sides and not from the front alone, the side from which their corners
+            run counter-clockwise; a bool or one for each triangle, (N,). A `Material` may say so, too.
 
     Raises:
-        InputError: wrong shapes, no triangles, values that are not finite or beyond 1e9, negative materials.
+        InputError: wrong shapes or types, no triangles, values that are not finite or beyond 1e9, negative materials.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Mesh:
     patches: Float16Array | None = None
     patch_index: Int32Array | None = None
     appearance: Appearance | None = None
+    two_sided: bool | BoolArray = False
 
     def __post_init__(self) -> None:
         place = f"mesh {self.name!r}"
@@ -95,6 +98,7 @@ class Mesh:
             raise InputError(place, f"materials have shape {materials.shape}", f"expected ({count}, {CHANNELS})")
         _check_materials(materials, f"{place}: materials")
         patches, patch_index = self._checked_patches(place, count)
+        sides = self._sides(place, count)
         for key, values in (
             ("triangles", triangles),
             ("normals", normals),
@@ -105,6 +109,24 @@ class Mesh:
             if values is not None:
                 values.setflags(write=False)
             object.__setattr__(self, key, values)
+        object.__setattr__(self, "two_sided", sides)
+
+    def _sides(self, place: str, count: int) -> bool | BoolArray:
+        """`two_sided` by the arguments, one bool where it is the same for all triangles."""
+        sides, given = np.array(self.two_sided), cast(Any, self.materials)
+        if sides.dtype != bool or sides.shape not in ((), (count,)):
+            problem = f"two_sided has type {sides.dtype} and shape {sides.shape}"
+            raise InputError(place, problem, f"expected True, False or {count} of them")
+        if self.appearance is not None:
+            # The last is for triangles that the row alone describes.
+            said = np.array([*(material.two_sided for material in self.appearance.materials), False])
+            sides = sides | said[self.appearance.index]
+        elif isinstance(given, Material):
+            sides = sides | given.two_sided
+        if (sides == sides.flat[0]).all():
+            return bool(sides.flat[0])
+        sides.setflags(write=False)
+        return sides
 
     def _rows(self, place: str, count: int) -> Float32Array:
         """The material rows that the arguments mean, in a shape that is not checked."""
@@ -156,9 +178,13 @@ class Mesh:
         """(2, 3) float32 minimum and maximum coordinates."""
         return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
 
+    def sides(self, index: AnyArray) -> bool | BoolArray:
+        """`two_sided` of the triangles at an index (N',)."""
+        return self.two_sided if isinstance(self.two_sided, bool) else self.two_sided[index]
+
     def with_material(self, material: Material) -> Mesh:
         """The same geometry with one uniform material."""
-        return Mesh(self.name, self.triangles, self.normals, cast("Float32Array", material))
+        return Mesh(self.name, self.triangles, self.normals, cast("Float32Array", material), two_sided=self.two_sided)
 
     def transformed(self, matrix: npt.ArrayLike) -> Mesh:
         """The mesh transformed by an affine (4, 4) matrix, normals by its inverse transpose. A mirroring matrix also
@@ -287,6 +313,11 @@ class Scene:
     def materials(self) -> Float32Array:
         """(N, 13) float32 material rows of all objects, in order."""
         return np.concatenate([mesh.materials for mesh in self.objects])
+
+    @cached_property
+    def two_sided(self) -> BoolArray:
+        """(N,) whether a light shines from both sides and not from its front alone, of all triangles, in order."""
+        return np.concatenate([np.broadcast_to(mesh.two_sided, len(mesh)) for mesh in self.objects])
 
     @cached_property
     def object_index(self) -> Int32Array:

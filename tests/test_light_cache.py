@@ -25,7 +25,7 @@ from renderformer.renderer import Renderer
 
 def caster(*meshes: Mesh) -> RayCaster:
     scene = Scene(meshes)
-    return RayCaster(scene.triangles, scene.normals, scene.materials)
+    return RayCaster.of(scene)
 
 
 def cavity(albedo: float, specular: float = 0.0) -> RayCaster:
@@ -95,7 +95,7 @@ def test_the_picture_scales_with_the_light_and_does_not_depend_on_threads() -> N
     images = []
     for strength, threads in ((20.0, 1), (20.0, 3), (0.2, 2)):
         scene = room(strength)
-        surfaces = RayCaster(scene.triangles, scene.normals, scene.materials)
+        surfaces = RayCaster.of(scene)
         surfaces.light_up()
         images.append(surfaces.features(scene.cameras[0], 40, 24, threads=threads, refine=1))
     np.testing.assert_array_equal(images[0], images[1])
@@ -105,7 +105,7 @@ def test_the_picture_scales_with_the_light_and_does_not_depend_on_threads() -> N
 
 def test_light_under_direct_light_alone_is_untouched() -> None:
     scene = room()
-    surfaces = RayCaster(scene.triangles, scene.normals, scene.materials)
+    surfaces = RayCaster.of(scene)
     before = surfaces.features(scene.cameras[0], 24, 24)
     surfaces.light_up()
     after = surfaces.features(scene.cameras[0], 24, 24)
@@ -175,7 +175,7 @@ def test_scenes_without_light_or_area_are_black() -> None:
 
 def test_progress_reaches_the_end() -> None:
     scene = room()
-    surfaces = RayCaster(scene.triangles, scene.normals, scene.materials)
+    surfaces = RayCaster.of(scene)
     steps: list[tuple[int, int]] = []
     surfaces.light_up(lambda done, total: steps.append((done, total)))
     assert steps
@@ -196,7 +196,7 @@ def test_without_a_network_no_model_is_taken_and_no_range_is_left() -> None:
 
 def test_the_gather_covers_pictures_of_any_size() -> None:
     scene = room()
-    surfaces = RayCaster(scene.triangles, scene.normals, scene.materials)
+    surfaces = RayCaster.of(scene)
     surfaces.light_up()
     for width, height, cover in ((1, 1, 1), (7, 5, 1), (9, 6, 8)):
         image = surfaces.features(scene.cameras[0], width, height, cover=cover)

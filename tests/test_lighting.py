@@ -33,10 +33,12 @@ RAYS = directions(400_000)
 def test_form_factor_matches_ray_casting_also_across_the_horizon(seed: int) -> None:
     rng = np.random.default_rng(seed)
     corners = rng.uniform(-1, 1, (3, 3)) + [0, 0, rng.uniform(-0.2, 1.5)]
-    factor = triangle_form_factor(
-        np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners.astype(np.float32)
-    )[0]
-    assert factor == pytest.approx(hit_share(corners, RAYS), abs=4e-3)
+    point, up, light = np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners.astype(np.float32)
+    share = hit_share(corners, RAYS)
+    assert triangle_form_factor(point, up, light, two_sided=True)[0] == pytest.approx(share, abs=4e-3)
+    # The front is where the corners run counter-clockwise.
+    front = np.linalg.det(corners) < 0
+    assert triangle_form_factor(point, up, light)[0] == pytest.approx(share if front else 0, abs=4e-3)
 
 
 def polygon_form_factor(point: np.ndarray, normal: np.ndarray, corners: np.ndarray) -> float:
@@ -70,7 +72,7 @@ def test_form_factor_agrees_with_double_precision_near_and_far(size: float, dist
         places = rng.dirichlet(np.ones(3), 200) @ corners
         points = (places + distance * normalised(rng.normal(size=(200, 3)))).astype(np.float32)
         normals = normalised(rng.normal(size=(200, 3)).astype(np.float32))
-        factor = triangle_form_factor(points, normals, corners)
+        factor = triangle_form_factor(points, normals, corners, two_sided=True)
         double = [polygon_form_factor(*pair, corners.astype(np.float64)) for pair in
                   zip(points.astype(np.float64), normals.astype(np.float64), strict=True)]  # fmt: skip
         # The direction to a corner is rounded by 1e-7, which moves the light at the horizon as much.
@@ -96,18 +98,20 @@ def test_form_factor_of_a_small_far_triangle_is_the_point_formula() -> None:
     area = np.linalg.norm(np.cross(corners[1] - corners[0], corners[2] - corners[0])) / 2
     distance2 = centre @ centre
     expected = area * (centre[2] ** 2 / distance2) / (np.pi * distance2)
-    factor = triangle_form_factor(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32), corners)[0]
+    point, up = np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32)
+    factor = triangle_form_factor(point, up, corners, two_sided=True)[0]
     assert factor == pytest.approx(expected, rel=1e-3)
 
 
-def test_form_factor_below_the_horizon_is_zero_and_both_sides_act_alike() -> None:
+def test_form_factor_below_the_horizon_is_zero_and_both_sides_may_act_alike() -> None:
     corners = np.array([[0, 0, -1], [1, 0, -2], [0, 1, -1.5]], np.float32)
     point, up = np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32)
     assert triangle_form_factor(point, up, corners)[0] == 0
     above = -corners
-    assert triangle_form_factor(point, up, above)[0] == pytest.approx(
-        triangle_form_factor(point, up, above[::-1].copy())[0], rel=1e-5
-    )
+    turned = above[::-1].copy()
+    both = triangle_form_factor(point, up, above, two_sided=True)[0]
+    assert both == pytest.approx(triangle_form_factor(point, up, turned, two_sided=True)[0], rel=1e-5)
+    assert sorted(triangle_form_factor(point, up, corners)[0] for corners in (above, turned)) == [0, both]
 
 
 @pytest.mark.parametrize("count", [1, 4, 7, 64])

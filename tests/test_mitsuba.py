@@ -260,12 +260,23 @@ def test_light_is_linear_and_repeatable() -> None:
     assert render_reference(twice, DOWN, 16, 16, spp=16, seed=3) == pytest.approx(2 * first, rel=1e-4)
 
 
-def test_lights_are_turned_toward_the_scene() -> None:
-    light = Light((0.5, -0.5, 2.0)).mesh()
+def test_lights_shine_from_their_front_or_from_both_sides() -> None:
+    light = Light((0.5, -0.5, 2.0), emission=2000.0).mesh()
     away = replace(light, triangles=light.triangles[:, ::-1], normals=-light.normals)
-    pictures = [render_reference(Scene((FLOOR, mesh)), DOWN, 8, 8, spp=64, depth=2) for mesh in (light, away)]
-    assert pictures[0].min() > 0.1
-    assert pictures[1] == pytest.approx(pictures[0], rel=0.05)
+    both = replace(away, two_sided=True)
+    toward, dark, halves = (
+        render_reference(Scene((FLOOR, mesh)), DOWN, 8, 8, spp=64, depth=2) for mesh in (light, away, both)
+    )
+    assert toward.min() > 0.1
+    assert not dark.any()
+    assert halves == pytest.approx(toward, rel=0.05)
+    # Seen from either side, too, and by the front of the other half.
+    above, below = (
+        render_reference(Scene((both,)), Camera.look_at((0.5, -0.5, z), (0.5, -0.5, 2.0), up=(0, 1, 0)), 9, 9, 4, 1)
+        for z in (2.2, 1.8)
+    )
+    assert above[4, 4] == pytest.approx([2000.0] * 3)
+    assert below[4, 4] == pytest.approx([2000.0] * 3)
 
 
 def test_a_wall_bleeds_its_colour_onto_the_floor_only_by_indirect_light() -> None:

@@ -31,7 +31,7 @@ def ball_scene(roughness: float = 0.4, specular: float = 0.3) -> Scene:
 
 
 def caster(scene: Scene) -> RayCaster:
-    return RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches)
+    return RayCaster.of(scene)
 
 
 def test_primary_hits_agree_with_brute_force() -> None:

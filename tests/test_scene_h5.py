@@ -17,6 +17,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats import save_scene
 from renderformer.data.formats.scene_h5 import read as read_scene_h5
 from renderformer.data.formats.scene_json import read as read_scene_json
+from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.geometry.patches import triangle_mask
 from renderformer.data.scene import Light, Material, Mesh, Scene
 
@@ -68,7 +69,7 @@ def scenes(draw: st.DrawFn) -> Scene:
         Camera.from_angles(*random.uniform([0, -80, 1], [360, 80, 3]), fov=float(np.float32(random.uniform(10, 90))))
         for _ in range(draw(st.integers(0, 3)))
     )
-    return Scene(tuple(meshes), cameras)
+    return Scene(tuple(with_sides(meshes)), cameras)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))

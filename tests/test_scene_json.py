@@ -18,6 +18,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.formats import save_scene
 from renderformer.data.formats.scene_json import read as read_scene_json
+from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import DIFFUSE, Light, Material, Mesh, Scene
 
@@ -244,6 +245,7 @@ def test_random_scenes_survive(
         meshes.append(Mesh(f"m{number}", triangles, materials=material))
     camera = Camera.from_angles(*random.uniform([0, -80, 1], [360, 80, 3]), fov=float(random.uniform(10, 90)))
     path = tmp_path_factory.mktemp("random") / "scene.json"
+    meshes = with_sides(meshes)
     assert save_scene(Scene(tuple(meshes), (camera,)), path) == []
     again = read_scene_json(path)
     assert_allclose(again.triangles, np.concatenate([mesh.triangles for mesh in meshes]), rtol=0, atol=1e-7)

@@ -237,7 +237,7 @@ def test_a_large_scene_is_simplified_as_by_the_renderer() -> None:
     assert len(coarse) <= 100 < len(scene)
     np.testing.assert_array_equal(tokens[:, features.CORNERS].reshape(-1, 3, 3), coarse.triangles)
     np.testing.assert_array_equal(tokens[:, features.MATERIAL], coarse.materials)
-    full = RayCaster(scene.triangles, scene.normals, scene.materials).features(scene.cameras[0], 16, 16, threads=1)
+    full = RayCaster.of(scene).features(scene.cameras[0], 16, 16, threads=1)
     np.testing.assert_array_equal(pixels[0], full.astype(np.float16))
 
 

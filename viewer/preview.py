@@ -19,7 +19,7 @@ from renderformer.data.geometry.subdivide import subdivide
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.lights import Lights
 from renderformer.data.rays.vectors import normalised
-from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Mesh
+from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Mesh, Scene
 from renderformer.image import Image
 
 # Longest edge after subdivision, since light is interpolated between the corners of a triangle; in scene units.
@@ -43,13 +43,13 @@ class Lighting:
 
     @classmethod
     def of(cls, meshes: Sequence[Mesh]) -> Lighting:
-        """The light of emitting meshes in world space; the middle of the scene is the origin."""
-        parts = [Lights.from_triangles(mesh.triangles, mesh.materials[:, EMISSION]) for mesh in meshes if mesh.emits]
-        fields = ("triangle", "corners", "radiance", "area", "normal", "chance", "weight")
-        if not sum(map(len, parts)):
+        """The light of emitting meshes in world space, of different names; the middle of the scene is the origin."""
+        glowing = [mesh for mesh in meshes if mesh.emits]
+        lights = Lights.of(Scene(tuple(glowing))) if glowing else ()
+        if not isinstance(lights, Lights) or not len(lights):
             empty = np.zeros((0, 3, 3), np.float32)
-            return cls(Lights.from_triangles(empty, empty[:, 0]), np.full(3, ALONE))
-        lights = Lights(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields)).drawn(LIGHTS)
+            return cls(Lights.from_triangles(empty, empty[:, 0], empty[:, 0, 0] > 0), np.full(3, ALONE))
+        lights = lights.drawn(LIGHTS)
         distance2 = np.maximum((lights.corners.mean(axis=1) ** 2).sum(axis=1), 0.1)
         power = lights.radiance * (lights.area * lights.weight / distance2)[:, None]
         return cls(lights, EVEN / np.pi * power.sum(axis=0, dtype=np.float64))
@@ -64,9 +64,10 @@ def coloured(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> 
     points, normals = mesh.triangles.reshape(-1, 3), normalised(mesh.normals.reshape(-1, 3))
     light = np.tile(lighting.even, (len(points), 1))
     lights = lighting.lights
-    for corners, radiance in zip(lights.corners, lights.radiance * lights.weight[:, None], strict=True):
-        factor = triangle_form_factor(points, normals, corners)
-        factor = factor + BEHIND * triangle_form_factor(points, -normals, corners)
+    radiances = lights.radiance * lights.weight[:, None]
+    for corners, radiance, both in zip(lights.corners, radiances, lights.two_sided, strict=True):
+        factor = triangle_form_factor(points, normals, corners, bool(both))
+        factor = factor + BEHIND * triangle_form_factor(points, -normals, corners, bool(both))
         light += factor[:, None] * radiance
     rows = mesh.materials.astype(np.float64)
     reflected = np.minimum(rows[:, DIFFUSE] + rows[:, SPECULAR] / 2, 1)

@@ -15,6 +15,7 @@ from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int3
 from renderformer.data.errors import InputError
 from renderformer.data.formats.joining import MAX_OBJECTS, joined
 from renderformer.data.formats.parts import MeshFile, Notes, Part
+from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.geometry.triangles import smooth_normals, unique_rows
 from renderformer.data.material import Material
 from renderformer.data.scene import Mesh, Scene
@@ -41,6 +42,8 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
     if not objects:
         dropped = file.notes.counts["zero-area triangles dropped"]
         raise InputError("", f"has no triangles with an area ({dropped} were dropped)", "export it again")
+    said = {part.name: bool(part.material and part.material.two_sided) or part.two_sided for part in parts}
+    objects = with_sides(objects, said)
     return Scene(tuple(objects), name=file.path.stem, notes=file.notes.report(file.path))
 
 

@@ -276,6 +276,7 @@ class GltfFile:
             self._uv(attributes, material.uv_sets, len(vertices)),
             self._attribute(attributes, "COLOR_0", None, len(vertices)),
             material.material,
+            two_sided="material" in entry and self._get("materials", entry["material"]).get("doubleSided") is True,
         )
 
     def _uv(self, attributes: dict[str, Any], sets: int, count: int) -> Float64Array | None:

@@ -41,7 +41,7 @@ def joined(parts: list[Part], notes: Notes) -> list[Part]:
 
 def _kind(part: Part) -> Hashable:
     """Equal for parts that can be joined."""
-    arrays = (part.normals is None, None if part.uv is None else part.uv.shape[1], _layout(part))
+    arrays = (part.normals is None, None if part.uv is None else part.uv.shape[1], _layout(part), part.two_sided)
     if _plain(part):
         material = part.material or Material()
         return *arrays, max(material.emission) > 0, material.two_sided
@@ -81,6 +81,7 @@ def _join(group: list[Part]) -> Part:
         _concatenated([part.colors for part in group]),
         first.material,
         rows,
+        first.two_sided,
     )
 
 

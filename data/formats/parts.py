@@ -72,6 +72,7 @@ class Part:
         colors: linear RGB or RGBA that multiplies the material, (V, 3 or 4) or (F, 3 or 4), or None.
         material: of all faces; None if the file gives none.
         rows: (F, 13) material rows instead of material and colors, or None.
+        two_sided: whether its light shines from both sides; None if the file does not say.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Part:
     colors: Float64Array | None = None
     material: Material | None = None
     rows: Float32Array | None = None
+    two_sided: bool | None = None
 
     def check(self) -> None:
         """Check indices and coordinates.

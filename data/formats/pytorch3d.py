@@ -32,6 +32,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import Part
+from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.geometry.patches import MAX_PATCHES, texel_weights, triangle_mask
 from renderformer.data.geometry.triangles import has_area, merge_corners, smooth_normals
 from renderformer.data.material import Textures
@@ -87,7 +88,7 @@ def from_pytorch3d(
     """
     surface = material or Material()
     counts: Counter[str] = Counter()
-    objects = _objects(meshes, surface, material is not None, smooth, srgb, counts)
+    objects = with_sides(_objects(meshes, surface, material is not None, smooth, srgb, counts))
     notes = [f"{name}: {count:,} {text}" for text, count in counts.items() if count]
     scene = Scene(tuple(objects), tuple(_cameras(cameras)), name, tuple(notes))
     if stage == "raw":

@@ -22,6 +22,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path, check_readable, open_input
 from renderformer.data.formats.table import with_format_hint
+from renderformer.data.geometry.light_sides import other_sides, with_sides
 from renderformer.data.geometry.patches import triangle_mask
 from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene
 
@@ -84,7 +85,7 @@ def _read(path: Path, file: Any) -> Scene:
     notes = [f"unknown dataset {key!r} ignored" for key in sorted(set(file) - set(_SHAPES))]
     triangles, normals = sets["triangles"][...].astype(np.float32), sets["vn"][...].astype(np.float32)
     materials, patches, index = _materials(sets["texture"], count, notes)
-    objects = list(_objects(triangles, normals, materials, patches, index))
+    objects = with_sides(list(_objects(triangles, normals, materials, patches, index)))
     cameras = []
     for number, (c2w, fov) in enumerate(zip(sets["c2w"][...], sets["fov"][...].reshape(-1), strict=True)):
         try:
@@ -224,7 +225,9 @@ def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
             file.create_dataset(key, data=value, **({"compression": "gzip"} if len(value) else {}))
     losses = ["H5 has no names: the names of the scene, the objects and the cameras are lost"]
     rounded = int((rows.astype(np.float16) != rows).any(axis=1).sum())
-    return [*losses, f"{rounded} triangles with materials rounded to half precision"] if rounded else losses
+    if rounded:
+        losses.append(f"{rounded} triangles with materials rounded to half precision")
+    return [*losses, *other_sides(scene.objects)]
 
 
 def _patches(scene: Scene, rows: slice) -> Float16Array:

@@ -33,6 +33,7 @@ from renderformer.data.formats.mesh_file import load_geometry
 from renderformer.data.formats.parts import MAX_TRIANGLES
 from renderformer.data.formats.shading import random_colours, shade_flat, shade_smooth
 from renderformer.data.formats.table import MESH_FORMATS, with_format_hint
+from renderformer.data.geometry.light_sides import other_sides, with_sides
 from renderformer.data.geometry.remesh import remesh
 from renderformer.data.geometry.triangles import has_area
 from renderformer.data.scene import DIFFUSE, MAX_COORDINATE, RGB, Material, Mesh, Scene
@@ -171,6 +172,7 @@ def _scene(entry: SceneEntry, path: Path) -> Scene:
     if not any(mesh.emits for mesh in objects):
         notes.append("has no lights (no object emits); the picture will be black")
     name = path.stem if entry.scene_name is None else entry.scene_name
+    objects = with_sides(objects)
     return Scene(tuple(objects), tuple(cameras), name, tuple(one_line(f"{path.name}: {note}") for note in notes))
 
 
@@ -292,7 +294,7 @@ def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
         text = json.dumps(entry.model_dump(exclude_unset=True), indent=2) + "\n"
         with swapped(temporary, folder), atomic_path(path) as target:
             target.write_text(text, encoding="utf-8")
-    return [f"{count} {loss}" for loss, count in losses.items() if count]
+    return [*(f"{count} {loss}" for loss, count in losses.items() if count), *other_sides(scene.objects)]
 
 
 def _pieces(scene: Scene, path: Path, losses: Counter[str]) -> Iterator[tuple[str, Mesh, Material]]:
@@ -328,7 +330,7 @@ def _pieces(scene: Scene, path: Path, losses: Counter[str]) -> Iterator[tuple[st
             keep = chosen & has_area(mesh.triangles)
             losses["zero-area triangles left out"] += int(chosen.sum() - keep.sum())
             if keep.any():
-                yield name, Mesh(name, mesh.triangles[keep], mesh.normals[keep]), material
+                yield name, Mesh(name, mesh.triangles[keep], mesh.normals[keep], two_sided=mesh.sides(keep)), material
 
 
 def _write_geometry(file: Path, mesh: Mesh, losses: Counter[str]) -> bool:

@@ -46,7 +46,7 @@ def simplify(mesh: Mesh, budget: int) -> tuple[Mesh, str]:
         return mesh, ""
     points, corners = weld(mesh.triangles)
     solid = np.flatnonzero((corners != np.roll(corners, 1, axis=1)).all(axis=1))
-    label, textured = _material_labels(mesh.materials, corners, solid)
+    label, textured = _material_labels(mesh, corners, solid)
     points, faces, source, cluster = decimate(points, corners[solid], label[solid], budget)
     source = solid[source]
     if not len(faces):
@@ -68,22 +68,24 @@ def simplify(mesh: Mesh, budget: int) -> tuple[Mesh, str]:
     if mesh.appearance is not None:
         count = int((mesh.appearance.index >= 0).sum())
         note += f"; textures and vertex colours of {count:,} triangles replaced by their mean"
-    return Mesh(mesh.name, triangles, normals, materials), note
+    return Mesh(mesh.name, triangles, normals, materials, two_sided=mesh.sides(source)), note
 
 
-def _material_labels(materials: Float32Array, corners: Int64Array, solid: Int64Array) -> tuple[Int64Array, bool]:
+def _material_labels(mesh: Mesh, corners: Int64Array, solid: Int64Array) -> tuple[Int64Array, bool]:
     """(N,) group of each triangle, and whether the materials vary like a texture.
 
-    Triangles of a group share the material, or only the emission where the materials vary like a texture.
+    Triangles of a group share the material, or only the emission and its sides where the materials vary like a texture.
     """
-    _, label = np.unique(materials, axis=0, return_inverse=True)
+    sides = np.broadcast_to(mesh.two_sided, len(mesh))
+    _, label = np.unique(np.column_stack([mesh.materials, sides]), axis=0, return_inverse=True)
     label = label.ravel()
     if label.max() == 0:
         return label, False
     first, second, _ = half_edges(corners[solid])
     if (label[solid[first // 3]] != label[solid[second // 3]]).sum() <= BORDER_SHARE * len(first):
         return label, False
-    return np.unique(materials[:, EMISSION], axis=0, return_inverse=True)[1].ravel(), True
+    glow = np.column_stack([mesh.materials[:, EMISSION], sides])
+    return np.unique(glow, axis=0, return_inverse=True)[1].ravel(), True
 
 
 def _mean_materials(

@@ -61,8 +61,8 @@ def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
     )
     if dropped:
         note += f"; {dropped:,} texture patches replaced by their mean colour, the pieces would need too much memory"
-    triangles = pieces[..., :3].astype(np.float32)
-    return Mesh(mesh.name, triangles, normals, materials, patches, index, appearance), note
+    triangles, sides = pieces[..., :3].astype(np.float32), mesh.sides(source)
+    return Mesh(mesh.name, triangles, normals, materials, patches, index, appearance, sides), note
 
 
 def _split(pieces: Float64Array, source: Int64Array, long: BoolArray) -> tuple[Float64Array, Int64Array]:

@@ -35,7 +35,7 @@ class LitSurfaces(Surfaces):
 
     @cached_property
     def _all_lights(self) -> Lights:
-        return Lights.from_triangles(self.triangles, self.materials[:, EMISSION])
+        return Lights.from_triangles(self.triangles, self.materials[:, EMISSION], self.two_sided)
 
     @property
     def light_count(self) -> int:
@@ -68,8 +68,9 @@ class LitSurfaces(Surfaces):
         factor = np.zeros((len(self.lights), len(hits.rows)), np.float32)
         seen = np.zeros((len(self.lights), shadow_rays, len(hits.rows)), bool)
         origins = hits.shadow_origins
-        for i, (light, corners) in enumerate(zip(self.lights.triangle, self.lights.corners, strict=True)):
-            factor[i] = triangle_form_factor(hits.position, hits.normal, corners)
+        lights = self.lights
+        for i, (light, corners, both) in enumerate(zip(lights.triangle, lights.corners, lights.two_sided, strict=True)):
+            factor[i] = triangle_form_factor(hits.position, hits.normal, corners, bool(both))
             # A flat light does not light itself; in its own plane the form factor is undefined.
             factor[i, hits.triangle == light] = 0
             lit = np.flatnonzero(factor[i] > 0)

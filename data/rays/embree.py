@@ -6,16 +6,14 @@ Shapes: N triangles, S rays. Vectors are in world space, float32, laid out as in
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
 from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.rays.vectors import dot, normalised, take
-
-if TYPE_CHECKING:
-    from renderformer.data.scene import Scene
+from renderformer.data.scene import EMISSION, Scene
 
 # Shadow rays start this far off the surface, in scene units of a unit-sized scene.
 OFFSET = 1e-4
@@ -52,6 +50,7 @@ class Surfaces:
         triangles: (N, 3, 3) float32 world-space corners; normals: (N, 3, 3) vertex normals; materials: (N, 13) rows.
         patches: (K, 13, P, P) texture patches and (N,) index into them (-1: uniform), see `Scene.patches`, or None.
         appearance: textures and vertex colours, see `Scene.appearance`, or None; instead of patches.
+        two_sided: (N,) whether lights shine from both sides, see `Mesh.two_sided`; None for no light.
     """
 
     def __init__(
@@ -61,6 +60,7 @@ class Surfaces:
         materials: Float32Array,
         patches: tuple[Float16Array, Int32Array] | None = None,
         appearance: Appearance | None = None,
+        two_sided: BoolArray | None = None,
     ) -> None:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
@@ -72,6 +72,8 @@ class Surfaces:
         self.materials = np.asfortranarray(materials, np.float32)
         self.patches = patches
         self.appearance = appearance
+        self.two_sided = np.zeros(len(triangles), bool) if two_sided is None else np.asarray(two_sided)
+        self._dark_behind = (self.materials[:, EMISSION] > 0).any(axis=1) & ~self.two_sided
         cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
         self.face_normals = np.asfortranarray(normalised(cross))
         self.areas = np.linalg.norm(cross, axis=1) / 2
@@ -87,12 +89,11 @@ class Surfaces:
         # A scene may mix meshes with patches and meshes with an appearance; baking serves both.
         patches = scene.patches if any(mesh.patches is not None for mesh in scene.objects) else None
         appearance = scene.appearance if patches is None else None
-        return cls(scene.triangles, scene.normals, scene.materials, patches, appearance)
+        return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, scene.two_sided)
 
-    def hits(
-        self, origins: Float32Array, directions: Float32Array, spread: float = 0.0
-    ) -> tuple[Hits, Float32Array]:
-        """First surface along each ray, and (S', 13) material rows of the points that were hit.
+    def hits(self, origins: Float32Array, directions: Float32Array, spread: float = 0.0) -> tuple[Hits, Float32Array]:
+        """First surface along each ray, and (S', 13) material rows of the points that were hit. A light that shines
+        from its front alone does not emit where its back was hit.
 
         Args:
             origins, directions: (S, 3) float32; directions need not be unit.
@@ -107,7 +108,9 @@ class Surfaces:
         position, normal, materials = self.points(triangle, barycentric, width)
         face_normal = take(self.face_normals, triangle)
         normal *= np.copysign(np.float32(1), -dot(normal, directions))[:, None]
-        face_normal *= np.copysign(np.float32(1), -dot(face_normal, directions))[:, None]
+        side = np.copysign(np.float32(1), -dot(face_normal, directions))
+        face_normal *= side[:, None]
+        materials[(side < 0) & self._dark_behind.take(triangle), EMISSION] = 0
         return Hits(rows, triangle, position, normal, face_normal, normalised(-directions), barycentric), materials
 
     def first(self, origins: Float32Array, directions: Float32Array) -> tuple[Int64Array, Int64Array, Float32Array]:

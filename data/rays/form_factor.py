@@ -20,12 +20,15 @@ ANGLE_OVER_SINE = (
 SMALL_ANGLE_OVER_SINE = (2 / 35, 2 / 15, 1 / 3, 1.0)
 
 
-def triangle_form_factor(points: Float32Array, normals: Float32Array, corners: Float32Array) -> Float32Array:
+def triangle_form_factor(
+    points: Float32Array, normals: Float32Array, corners: Float32Array, two_sided: bool = False
+) -> Float32Array:
     """Point-to-triangle form factor, clipped at the horizon of each point (Lambert's polygon formula).
 
     Args:
-        points: (S, 3); normals: (S, 3) unit, the side that receives; corners: (3, 3) of the triangle, which acts on
-            both of its sides.
+        points: (S, 3); normals: (S, 3) unit, the side that receives; corners: (3, 3) of the triangle, counter-clockwise
+            seen from its front.
+        two_sided: whether it acts on both of its sides and not only on its front.
 
     Returns:
         (S,) in [0, 1]: irradiance = pi x radiance x form factor.
@@ -38,7 +41,7 @@ def triangle_form_factor(points: Float32Array, normals: Float32Array, corners: F
     # Picking points costs a quarter of the formula.
     if len(facing) < 0.75 * len(points):
         if len(facing):
-            total[facing] = triangle_form_factor(take(points, facing), take(normals, facing), corners)
+            total[facing] = triangle_form_factor(take(points, facing), take(normals, facing), corners, two_sided)
         return total
     # The angle of every edge counts with the height of the unit normal of its plane, n . (a x b) / sine. The triple
     # products n . (a x b) of all edges follow from the moment of the normal about the first corner.
@@ -69,7 +72,8 @@ def triangle_form_factor(points: Float32Array, normals: Float32Array, corners: F
     rest = np.flatnonzero(exact & (highest > 0))
     if len(rest):
         total[rest] = _clipped([normalised(take(vertex, rest)) for vertex in toward], take(normals, rest))
-    return np.abs(total) * np.float32(0.5 / np.pi)
+    # Seen from the front the edges run the other way round than about the normal of the surface.
+    return (np.abs(total) if two_sided else np.maximum(-total, 0)) * np.float32(0.5 / np.pi)
 
 
 def _edge(a: Float32Array, b: Float32Array, normals: Float32Array) -> Float32Array:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
+from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from renderformer.data.rays.vectors import take
+from renderformer.data.scene import EMISSION, Scene
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Lights:
 
     Attributes:
         triangle: (L,) their indices in the scene; corners: (L, 3, 3); radiance: (L, 3); area: (L,).
-        normal: (L, 3) unit, of either side; both emit.
+        normal: (L, 3) unit, of the front; two_sided: (L,) whether the back emits too.
         chance: (L,) of having been drawn; weight: (L,) what a light counts for, see `drawn`.
     """
 
@@ -29,13 +30,19 @@ class Lights:
     radiance: Float32Array
     area: Float32Array
     normal: Float32Array
+    two_sided: BoolArray
     chance: Float32Array
     weight: Float32Array
 
     @classmethod
-    def from_triangles(cls, triangles: Float32Array, emission: Float32Array) -> Lights:
-        """The lights among a scene's triangles (N, 3, 3) with radiance (N, 3). Both sides of a light triangle emit;
-        triangles without area are left out, since they send no light."""
+    def of(cls, scene: Scene) -> Lights:
+        """Those of a scene."""
+        return cls.from_triangles(scene.triangles, scene.materials[:, EMISSION], scene.two_sided)
+
+    @classmethod
+    def from_triangles(cls, triangles: Float32Array, emission: Float32Array, two_sided: BoolArray) -> Lights:
+        """The lights among a scene's triangles (N, 3, 3) with radiance (N, 3), of which some emit from both sides (N,).
+        Triangles without area are left out, since they send no light."""
         emits = np.flatnonzero((emission > 0).any(axis=1))
         corners, radiance = triangles[emits], emission[emits]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -44,8 +51,10 @@ class Lights:
         normal = (cross[keep] / length[keep, None]).astype(np.float32)
         area = (length[keep] / 2).astype(np.float32)
         ones = np.ones(len(area), np.float32)
-        lights = (emits[keep], corners[keep].astype(np.float32), radiance[keep].astype(np.float32), area, normal)
-        return cls(*lights, ones, ones)
+        return cls(
+            emits[keep], corners[keep].astype(np.float32), radiance[keep].astype(np.float32), area, normal,
+            two_sided[emits][keep], ones, ones,
+        )  # fmt: skip
 
     def expected(self, count: int) -> Float64Array:
         """(L,) how often each light is drawn when `count` are, by power; once each when there are no more."""
@@ -68,6 +77,7 @@ class Lights:
             self.radiance[index],
             self.area[index],
             self.normal[index],
+            self.two_sided[index],
             np.minimum(expected[index], 1).astype(np.float32),
             (times / expected[index]).astype(np.float32),
         )

@@ -31,8 +31,7 @@ def lit_tokens(
     if not budget or len(scene) <= budget:
         return caster, scene, caster.triangle_light(progress=progress)
     tokens = proxy(scene, budget)
-    lit = RayCaster.of(tokens)
-    return caster, tokens, lit.triangle_light(progress=progress)
+    return caster, tokens, RayCaster.of(tokens).triangle_light(progress=progress)
 
 
 def proxy(scene: Scene, budget: int = 384) -> Scene:
@@ -53,6 +52,7 @@ def proxy(scene: Scene, budget: int = 384) -> Scene:
             np.concatenate([mesh.triangles for mesh in free]),
             np.concatenate([mesh.normals for mesh in free]),
             np.concatenate([mesh.materials for mesh in free]),
+            two_sided=np.concatenate([np.broadcast_to(mesh.two_sided, len(mesh)) for mesh in free]),
         )
         names = {mesh.name for mesh in lights}
         while one.name in names:
@@ -63,8 +63,8 @@ def proxy(scene: Scene, budget: int = 384) -> Scene:
 
 def _fewer_lights(lights: list[Mesh]) -> Mesh:
     """Some of the light triangles, drawn by power and made brighter, so that they send as much light as all."""
-    triangles, rows = (np.concatenate([getattr(mesh, key) for mesh in lights]) for key in ("triangles", "materials"))
-    drawn = Lights.from_triangles(triangles, rows[:, EMISSION]).drawn(LIGHT_TRIANGLES)
-    chosen = rows[drawn.triangle]
-    chosen[:, EMISSION] *= drawn.weight[:, None]
-    return Mesh(lights[0].name, triangles[drawn.triangle], materials=chosen)
+    every = Scene(tuple(lights))
+    drawn = Lights.of(every).drawn(LIGHT_TRIANGLES)
+    rows = every.materials[drawn.triangle]
+    rows[:, EMISSION] *= drawn.weight[:, None]
+    return Mesh(lights[0].name, drawn.corners, materials=rows, two_sided=drawn.two_sided)

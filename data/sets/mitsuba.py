@@ -1,8 +1,8 @@
 """Path-traced reference pictures with Mitsuba 3 (optional: `pip install renderformer[reference]`).
 
 The reflection model is that of the released models' training data (spec training.md): diffuse plus GGX without Fresnel,
-alpha = roughness squared, emission is radiance. Mitsuba's emitters are one-sided, so light triangles are flipped to
-face the middle of the objects; closed emitting objects shine outward.
+alpha = roughness squared, emission is radiance. Mitsuba's emitters shine from their front, as lights do here; one that
+shines from both sides becomes two, back to back.
 
 Shapes: N triangles. Mitsuba's camera has +X left and looks along +Z, ours has +X right and looks along -Z.
 """
@@ -17,11 +17,13 @@ import numpy.typing as npt
 from renderformer.data.arrays import AnyArray, Float32Array, Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.geometry.triangles import area_vectors
-from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
+from renderformer.data.geometry.triangles import face_normals
+from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene, flat_normals
 
 # A GGX lobe below this is a mirror, in which too few samples hit a light triangle.
 MIN_ALPHA = 1e-3
+# Distance between the two halves of a light that shines from both sides, of the size of the scene.
+HALVES = 1e-4
 # Diffuse plus specular may exceed 1 by this much, because of float16 rounding.
 ENERGY_SLACK = 1e-3
 
@@ -76,9 +78,8 @@ class ReferenceScene:
         for mesh in scene.objects:
             _check_energy(mesh)
         self._mi = load_mitsuba(threads)
-        solid = scene.triangles[~(scene.materials[:, EMISSION] > 0).any(axis=1)]
-        centre = solid.mean(axis=(0, 1), dtype=np.float64) if len(solid) else np.zeros(3)
-        shapes = [shape for mesh in scene.objects for shape in self._shapes(mesh, centre)]
+        gap = HALVES * float(np.ptp(scene.bounds, axis=0).max())
+        shapes = [shape for mesh in scene.objects for shape in self._shapes(mesh, gap)]
         parts = {f"shape{i}": shape for i, shape in enumerate(shapes)}
         self._scene = self._mi.load_dict({"type": "scene", "integrator": {"type": "path", "max_depth": depth}, **parts})
 
@@ -142,27 +143,27 @@ class ReferenceScene:
             }
         )
 
-    def _shapes(self, mesh: Mesh, centre: Float64Array) -> list[Any]:
-        """Mitsuba meshes of one object: one if only the diffuse colour varies, else one per distinct material."""
+    def _shapes(self, mesh: Mesh, gap: float) -> list[Any]:
+        """Mitsuba meshes of one object: one if only the diffuse colour varies, else one per distinct material, and one
+        for what shines from its back, `gap` behind the front."""
         rows = mesh.materials
         others = np.delete(rows, np.r_[DIFFUSE], axis=1)
         if not mesh.emits and (others == others[0]).all() and not (rows == rows[0]).all():
             return [self._shape(mesh, np.arange(len(mesh)), colours=rows[:, DIFFUSE])]
         distinct, group = np.unique(rows, axis=0, return_inverse=True)
-        return [self._shape(mesh, np.flatnonzero(group.ravel() == i), centre) for i in range(len(distinct))]
+        shapes = [self._shape(mesh, np.flatnonzero(group.ravel() == i)) for i in range(len(distinct))]
+        return shapes + [shape for half in _backs(mesh, gap) for shape in self._shapes(half, gap)]
 
-    def _shape(
-        self, mesh: Mesh, index: AnyArray, centre: Float64Array | None = None, colours: Float32Array | None = None
-    ) -> Any:
-        """One Mitsuba mesh of the triangles `index` of an object, lights turned to `centre`."""
+    def _shape(self, mesh: Mesh, index: AnyArray, colours: Float32Array | None = None) -> Any:
+        """One Mitsuba mesh of the triangles `index` of an object."""
         row = mesh.materials[index[0]]
         triangles, normals = mesh.triangles[index], mesh.normals[index]
         emission = row[EMISSION]
         properties = self._mi.Properties()
         properties["bsdf"] = self._mi.load_dict(_bsdf(row, colours))
         if emission.max() > 0:
-            assert centre is not None
-            triangles, normals = _facing(triangles, normals, centre)
+            # Mitsuba takes the side of an emitter from its vertex normals.
+            normals = flat_normals(triangles)
             properties["emitter"] = self._mi.load_dict({"type": "area", "radiance": _colour(emission)})
         shape = self._mi.Mesh(mesh.name, 3 * len(index), len(index), has_vertex_normals=True, props=properties)
         if colours is not None:
@@ -185,17 +186,13 @@ def _check_energy(mesh: Mesh) -> None:
         )
 
 
-def _facing(triangles: Float32Array, normals: Float32Array, centre: Float64Array) -> tuple[Float32Array, Float32Array]:
-    """Triangles and normals, flipped where the front does not face `centre`; a closed surface does not change."""
-    corners = triangles.astype(np.float64)
-    face = area_vectors(corners)
-    # The area vectors of a closed surface add up to zero.
-    if np.linalg.norm(face.sum(axis=0)) < 1e-3 * np.linalg.norm(face, axis=1).sum():
-        return triangles, normals
-    away = np.einsum("nk,nk->n", face, centre - corners.mean(axis=1)) < 0
-    order = np.where(away[:, None], [0, 2, 1], [0, 1, 2])[..., None]
-    sign = np.where(away, -1.0, 1.0).astype(np.float32)[:, None, None]
-    return np.take_along_axis(triangles, order, 1), sign * np.take_along_axis(normals, order, 1)
+def _backs(mesh: Mesh, gap: float) -> list[Mesh]:
+    """The triangles of an object that shine from both sides, turned over and moved back by `gap`; none or one mesh."""
+    both = np.flatnonzero(np.broadcast_to(mesh.two_sided, len(mesh)) & (mesh.materials[:, EMISSION] > 0).any(axis=1))
+    if not len(both):
+        return []
+    corners = mesh.triangles[both] - gap * face_normals(mesh.triangles[both])[:, None]
+    return [Mesh(mesh.name, corners[:, ::-1].astype(np.float32), materials=mesh.materials[both])]
 
 
 def _reflectance(row: Float32Array, colours: Float32Array) -> Float64Array:

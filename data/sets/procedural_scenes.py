@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -156,7 +156,7 @@ def _tiled(rng: np.random.Generator, mesh: Mesh) -> Mesh:
         return mesh
     rows = mesh.materials.copy()
     rows[:, DIFFUSE] = np.clip(rows[:, DIFFUSE] * rng.uniform(0.4, 1.1, (len(rows), 1)), 0, 1 - rows[:, 3:4])
-    return Mesh(mesh.name, mesh.triangles, mesh.normals, rows)
+    return replace(mesh, materials=rows)
 
 
 def _colour(rng: np.random.Generator) -> Float64Array:

@@ -31,6 +31,7 @@ from renderformer.data.arrays import AnyArray, Float16Array, Float32Array, Int32
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
+from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.geometry.stages import STAGE_KINDS
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Mesh, Scene
@@ -209,15 +210,17 @@ class SceneArrays:
         """The scene with its objects and cameras."""
         normals, materials = self.normals.astype(np.float32), self.materials.astype(np.float32)
         ends = np.cumsum(self.sizes)
-        objects = tuple(
-            Mesh(f"object_{i}", self.triangles[start:end], normals[start:end], materials[start:end])
-            for i, (start, end) in enumerate(zip(ends - self.sizes, ends, strict=True))
+        objects = with_sides(
+            [
+                Mesh(f"object_{i}", self.triangles[start:end], normals[start:end], materials[start:end])
+                for i, (start, end) in enumerate(zip(ends - self.sizes, ends, strict=True))
+            ]
         )
         cameras = tuple(
             Camera(c2w, float(fov), name=f"view_{i}")
             for i, (c2w, fov) in enumerate(zip(self.c2w, self.fov, strict=True))
         )
-        return Scene(objects, cameras, f"seed_{self.seed}")
+        return Scene(tuple(objects), cameras, f"seed_{self.seed}")
 
 
 def scene_of(arrays: Mapping[str, Any], index: int) -> SceneArrays:

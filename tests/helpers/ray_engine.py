@@ -25,7 +25,7 @@ class RayEngine:
     config = SimpleNamespace(trained=TrainedRange())
 
     def encode(self, scene: Scene, progress: Any = None, cancel: Any = None) -> Any:
-        caster = RayCaster(scene.triangles, scene.normals, scene.materials)
+        caster = RayCaster.of(scene)
         return SimpleNamespace(scene=scene, notes=(), caster=caster)
 
     def render(self, lit: Any, resolution: Any, cameras: Any, progress: Any = None, cancel: Any = None) -> list[Image]:
