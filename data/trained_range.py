@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 Span = tuple[float, float]
+# Tolerance of all ranges, for the rounding of float16 materials and of coordinates in text files.
+SLACK = 0.01
 
 
 @dataclass(frozen=True)

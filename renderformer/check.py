@@ -12,10 +12,8 @@ from renderformer.data.arrays import BoolArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.triangles import open_edges
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
+from renderformer.data.trained_range import SLACK as _SLACK
 from renderformer.data.trained_range import Span, TrainedRange
-
-# Tolerance for the rounding of float16 materials and of coordinates in text files.
-_SLACK = 0.01
 
 
 def check_scene(scene: Scene, trained: TrainedRange = V1) -> list[str]:

@@ -20,6 +20,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Scene
+from renderformer.data.unit_size import UnitSize
 from renderformer.image import Image
 from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
 from renderformer.memory import is_out_of_memory
@@ -49,14 +50,16 @@ class LitScene:
     Attributes:
         scene: the encoded scene; its cameras are the default ones.
         encoded: the model's triangle tokens, a batch of one.
-        caster: casts rays at the scene; None for a model without feature images.
+        caster: casts rays at the scene, in the units of the model; None for a model without feature images.
         notes: changes that the model made to the scene, with counts.
+        unit: from the units of the scene to those of the model.
     """
 
     scene: Scene
     encoded: Encoded
     caster: RayCaster | None
     notes: tuple[str, ...] = ()
+    unit: UnitSize = UnitSize()
 
 
 class Renderer:
@@ -123,12 +126,18 @@ class Renderer:
         return self.model.config
 
     def check(self, scene: Scene) -> list[str]:
-        """Warnings where a scene leaves the trained range of this model, each with the remedy."""
-        return check_scene(scene, self.config.trained)
+        """Warnings where a scene leaves the trained range of this model, each with the remedy.
+
+        Lengths are those that the model sees: a scene outside the trained box is scaled into it.
+        """
+        return check_scene(self._unit(scene).scene(scene), self.config.trained)
+
+    def _unit(self, scene: Scene) -> UnitSize:
+        return UnitSize.of(scene, self.config.trained.box)
 
     @torch.inference_mode()
     def encode(self, scene: Scene, progress: Progress | None = None, cancel: Cancel | None = None) -> LitScene:
-        """The view-independent stage.
+        """The view-independent stage, in the units of the model: scenes may have any (`UnitSize`).
 
         Args:
             progress: called with (stage, done, total).
@@ -140,12 +149,13 @@ class Renderer:
         """
         report, check = progress or silent, _canceller(cancel)
         report("encode", 0, 1)
-        prepared = self.model.prepare(scene, lambda done, total: check())
+        unit = self._unit(scene)
+        prepared = self.model.prepare(unit.scene(scene), lambda done, total: check())
         inputs = {name: self._tensor(array) for name, array in prepared.inputs.items()}
         with self._autocast(), _memory(f"{prepared.token_count:,} triangles"):
             encoded = self.model.encode(**inputs, before_layer=check)
         report("encode", 1, 1)
-        return LitScene(scene, encoded, prepared.caster, prepared.notes)
+        return LitScene(scene, encoded, prepared.caster, prepared.notes, unit)
 
     def render(
         self,
@@ -194,9 +204,10 @@ class Renderer:
         for start in range(0, len(views), views_at_once):
             chunk = views[start : start + views_at_once]
             check()
-            inputs = self._look(lit.caster, chunk, width, height, report, check)
+            moved = [lit.unit.camera(camera) for camera in chunk]
+            inputs = self._look(lit.caster, moved, width, height, report, check)
             report("render", start, len(views))
-            pictures = self._draw(lit.encoded, chunk, width, height, inputs, check)
+            pictures = self._draw(lit.encoded, moved, width, height, inputs, check)
             for camera, hdr in zip(chunk, pictures, strict=True):
                 yield Image(hdr, camera, {"model": self.name, "precision": self.precision})
             report("render", start + len(chunk), len(views))

@@ -25,7 +25,7 @@ INNER_FLOORS = (
     ("colour", "files", "declared", "camera", "geometry.triangles", "texture", "material", "appearance"),
     ("scene",),
     ("geometry",),
-    ("rays", "staging"),
+    ("rays", "staging", "unit_size"),
     ("formats",),
     ("sets",),
 )

@@ -132,7 +132,8 @@ def test_surfaces_seen_exactly_edge_on_give_numbers_without_a_warning() -> None:
     count = 16
     place = np.tile(np.array([0.3, 0.3, 0.2], np.float32), (count, 1))
     up, side = (np.tile(np.array(v, np.float32), (count, 1)) for v in ([0, 0, 1], [1, 0, 0]))
-    hits = Hits(np.arange(count), np.zeros(count, np.int64), place, side, up, up, np.zeros((count, 2), np.float32))
+    zeros = np.zeros((count, 3), np.float32)
+    hits = Hits(np.arange(count), np.zeros(count, np.int64), place, side, up, up, zeros[:, :2], zeros[:, 2])
     shiny = np.tile(Material(0.5, 0.5, 0.5).row(), (count, 1))
     with np.errstate(divide="raise", invalid="raise"):
         _, visible = surfaces.direct(hits, 2, np.arange(count))

@@ -9,6 +9,7 @@ import numpy as np
 from renderformer.data.camera import Camera
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Scene
+from renderformer.data.unit_size import UnitSize
 from renderformer.viewer.camera import Vector, vector
 
 
@@ -30,11 +31,12 @@ class Pick:
 
 
 class Picker:
-    """Casts rays into a scene; `caster` is an existing ray caster of the same triangles."""
+    """Casts rays into a scene; `caster` is an existing ray caster of the same triangles in the units `unit`."""
 
-    def __init__(self, scene: Scene, caster: RayCaster | None = None) -> None:
+    def __init__(self, scene: Scene, caster: RayCaster | None = None, unit: UnitSize | None = None) -> None:
         self._scene = scene
-        self._caster = caster or RayCaster.of(scene)
+        self._unit = unit or (UnitSize.of(scene) if caster is None else UnitSize())
+        self._caster = caster or RayCaster.of(self._unit.scene(scene))
 
     def pick(self, camera: Camera, x: float, y: float, width: float, height: float) -> Pick | None:
         """The nearest surface, front or back, or None.
@@ -42,15 +44,16 @@ class Picker:
         Args:
             x, y: point of a picture of `width` by `height`; (0.5, 0.5) is the centre of the first pixel.
         """
-        origin, direction = ray(camera, x, y, width, height)
+        origin, direction = ray(self._unit.camera(camera), x, y, width, height)
         hits, _ = self._caster.hits(origin[None], direction[None])
         if not len(hits.rows):
             return None
         triangle = int(hits.triangle[0])
         index = int(self._scene.object_index[triangle])
         first = int(np.searchsorted(self._scene.object_index, index))
-        point = hits.position[0].astype(np.float64)
-        distance = float(np.linalg.norm(point - origin))
+        weights = np.array([1 - hits.barycentric[0].sum(), *hits.barycentric[0]])
+        point = weights @ self._scene.triangles[triangle].astype(np.float64)
+        distance = float(np.linalg.norm(point - camera.position))
         return Pick(self._scene.objects[index].name, triangle - first, vector(point), distance)
 
 

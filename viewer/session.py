@@ -220,7 +220,7 @@ class Session:
             if self._picker is None or self._picker[0] != key:
                 lit = self.scheduler.lit(scene)
                 # The lit scene may be another object with the same triangles, so its caster fits; names may differ.
-                self._picker = key, Picker(scene, None if lit is None else lit.caster)
+                self._picker = key, Picker(scene) if lit is None else Picker(scene, lit.caster, lit.unit)
             return self._picker[1].pick(camera, x, y, width, height)
 
     def warnings(self) -> list[str]:

@@ -16,7 +16,7 @@ from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.embree import Hits, Surfaces
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.lights import Lights, light_points, triangle_samples
-from renderformer.data.rays.vectors import take
+from renderformer.data.rays.vectors import TINY, take
 from renderformer.data.scene import EMISSION
 
 # Shadow rays go to at most this many light triangles; of more, a sample by power stands for all.
@@ -111,7 +111,8 @@ class LitSurfaces(Surfaces):
             place = np.repeat(barycentric[:, 1:], len(part), axis=0)
             for side, sign in enumerate((1, -1)):
                 normal = np.float32(sign) * take(self.face_normals, triangle)
-                hits = Hits(phase, triangle, position, normal, normal, normal, place)
+                offset = self.offsets.take(triangle)
+                hits = Hits(phase, triangle, position, normal, normal, normal, place, offset)
                 received = self.irradiance(hits, 1, phase).T.reshape(3, samples, len(part))
                 light[part, side] = received.mean(axis=1).T
             if progress is not None:
@@ -125,6 +126,9 @@ class LitSurfaces(Surfaces):
             return 1.0
         solid = self.triangles[(self.materials[:, EMISSION] <= 0).all(axis=1)]
         centre = solid.mean(axis=(0, 1)) if len(solid) else np.zeros(3, np.float32)
+        extent = np.ptp(solid, axis=(0, 1)).max() if len(solid) else np.float32(0)
         distance2 = ((self.lights.corners.mean(axis=1) - centre) ** 2).sum(axis=1)
+        # A light in the middle counts as one at a tenth of the scene's size.
+        nearest = max(float(extent) / 10, TINY) ** 2
         power = self.lights.radiance.max(axis=1) * self.lights.area * self.lights.weight
-        return float((power / np.maximum(distance2, 1e-2)).sum()) / np.pi
+        return float((power / np.maximum(distance2, nearest)).sum()) / np.pi

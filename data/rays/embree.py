@@ -15,15 +15,16 @@ from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int3
 from renderformer.data.rays.vectors import dot, normalised, take
 from renderformer.data.scene import EMISSION, Scene
 
-# Shadow rays start this far off the surface, in scene units of a unit-sized scene.
-OFFSET = 1e-4
+# Rays start this far off a triangle, as a share of its largest coordinate: 256 roundings of float32, many times the
+# error of a point on it. So any unit works, and small things in a large scene are lit in detail.
+OFFSET = 2.0**-16
 
 
 @dataclass(frozen=True)
 class Hits:
     """Surface points that rays met: `rows` (S,) indices of the rays that hit, then per hit the triangle (S,), position,
-    shading normal and geometric normal, both facing the ray's origin (S, 3), the direction to that origin, and the
-    weights of the triangle's second and third corner (S, 2)."""
+    shading normal and geometric normal, both facing the ray's origin (S, 3), the direction to that origin, the weights
+    of the triangle's second and third corner (S, 2), and how far off the surface rays start (S,)."""
 
     rows: Int64Array
     triangle: Int64Array
@@ -32,6 +33,7 @@ class Hits:
     face_normal: Float32Array
     outgoing: Float32Array
     barycentric: Float32Array
+    offset: Float32Array
 
     def take(self, index: Int64Array) -> Hits:
         """Those at an index (S',)."""
@@ -40,7 +42,7 @@ class Hits:
     @property
     def shadow_origins(self) -> Float32Array:
         """(S, 3) where rays that leave the surface start, a little off it."""
-        return self.position + np.float32(OFFSET) * self.face_normal
+        return self.position + self.offset[:, None] * self.face_normal
 
 
 class Surfaces:
@@ -77,6 +79,7 @@ class Surfaces:
         cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
         self.face_normals = np.asfortranarray(normalised(cross))
         self.areas = np.linalg.norm(cross, axis=1) / 2
+        self.offsets = np.float32(OFFSET) * np.abs(self.corners).max(axis=1)
         self._scene = EmbreeScene()
         corners = self.triangles.reshape(-1, 3)
         self._mesh = TriangleMesh(self._scene, corners, np.arange(len(corners), dtype=np.int32).reshape(-1, 3))
@@ -111,7 +114,8 @@ class Surfaces:
         side = np.copysign(np.float32(1), -dot(face_normal, directions))
         face_normal *= side[:, None]
         materials[(side < 0) & self._dark_behind.take(triangle), EMISSION] = 0
-        return Hits(rows, triangle, position, normal, face_normal, normalised(-directions), barycentric), materials
+        outgoing, offset = normalised(-directions), self.offsets.take(triangle)
+        return Hits(rows, triangle, position, normal, face_normal, outgoing, barycentric, offset), materials
 
     def first(self, origins: Float32Array, directions: Float32Array) -> tuple[Int64Array, Int64Array, Float32Array]:
         """Where rays (S, 3) first meet a surface: indices of the rays that hit (S',), triangles (S',) and barycentric

@@ -49,7 +49,9 @@ def triangle_form_factor(
     moment = cross(normals, toward[0])
     first, last = dot(moment, edges[0]), dot(moment, edges[1])
     triples = first, last - first + dot(normals, cross(edges[0][None], edges[1])[0]), -last
-    squares = [np.maximum(dot(vertex, vertex), np.float32(1e-12)) for vertex in toward]
+    # Nearer to a corner than a millionth of the light, the quotients below would overflow.
+    nearest = np.float32(1e-12) * max(float(np.square(edge).sum()) for edge in edges)
+    squares = [np.maximum(dot(vertex, vertex), nearest) for vertex in toward]
     inverse = [1 / np.sqrt(square) for square in squares]
     exact = lowest < 0
     for i, j, triple in zip((0, 1, 2), (1, 2, 0), triples, strict=True):

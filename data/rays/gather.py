@@ -22,7 +22,7 @@ from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.light_cache import LightCache, cosine_directions, oriented
 from renderformer.data.rays.lights import r2_sequence
-from renderformer.data.rays.vectors import dot
+from renderformer.data.rays.vectors import TINY, dot
 
 # Pixels on a side of a cell, cells on a side of the square over which rays interleave, rays of a cell.
 CELL, SQUARE, RAYS = 2, 4, 32
@@ -117,7 +117,7 @@ class Gather:
     def _likeness(self, cells: Float32Array, normal: Float32Array, position: Float32Array) -> Float32Array:
         """How far cells (..., 9) lie on the surface of points: 1 on it, 0 far from it, facing another way, or empty."""
         away = position - self._eye
-        distance = np.sqrt(np.maximum(dot(away, away), np.float32(1e-4)))
+        distance = np.sqrt(np.maximum(dot(away, away), np.float32(TINY)))
         off_plane = np.abs(dot(cells[..., POSITION] - position, normal))
         alike = np.clip(dot(cells[..., NORMAL], normal), 0, 1)
         for _ in range(NORMAL_SQUARINGS):

@@ -41,6 +41,8 @@ BOUNCES = 16
 MAX_CUTS = 64
 # Triangles below this share of a surfel's area share surfels.
 SMALL = 0.5
+# Of the grid whose cells group them, in cells.
+GRID_SHIFT = 0.37
 # Rounds in which the backs that new links arrive at are solved too.
 ROUNDS = 3
 
@@ -139,6 +141,7 @@ class _Sides:
         self._triangle = np.tile(triangle, 2)
         self._place = np.tile(place, (2, 1))
         self._position = np.tile(position, (2, 1))
+        self._offset = np.tile(surfaces.offsets[triangle], 2)
         self._normal = np.concatenate([normal, -normal])
         self._face = np.concatenate([face, -face])
         self.reflectance = np.tile(np.minimum(reflectance, 1), (2, 1))
@@ -151,7 +154,7 @@ class _Sides:
         face = self._face[part]
         return Hits(
             np.arange(len(part)), self._triangle[part], self._position[part], self._normal[part], face, face,
-            self._place[part],
+            self._place[part], self._offset[part],
         )  # fmt: skip
 
     def rays(self, part: Int64Array, count: int) -> tuple[Float32Array, Float32Array]:
@@ -188,7 +191,9 @@ def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: float) -> tuple[
     Returns:
         (S,) the group of each of the triangles (S,), and the largest triangle of each group.
     """
-    place = np.floor(surfaces.triangles[triangles].mean(axis=1) / cell).astype(np.int64)
+    # The grid begins beside the corner of the scene, so that walls and floors do not lie on its planes.
+    corner = surfaces.triangles.min(axis=(0, 1)) - GRID_SHIFT * cell
+    place = np.floor((surfaces.triangles[triangles].mean(axis=1) - corner) / cell).astype(np.int64)
     normal = surfaces.face_normals[triangles]
     axis = np.abs(normal).argmax(axis=1)
     facing = 2 * axis + (np.take_along_axis(normal, axis[:, None], axis=1)[:, 0] < 0)

@@ -16,7 +16,7 @@ from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_visible_normal
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import light_points
-from renderformer.data.rays.vectors import dot, normalised, take
+from renderformer.data.rays.vectors import TINY, dot, normalised, take
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
 # Reflections that are followed one in the other: a polished floor shows the lights that a mirror shows.
@@ -72,7 +72,7 @@ def _light_samples(
             continue
         for free, points in zip(seen[i], light_points(corners, shadow_rays, phase), strict=True):
             toward = points - hits.position
-            distance2 = np.maximum(dot(toward, toward), np.float32(1e-12))
+            distance2 = np.maximum(dot(toward, toward), np.float32(TINY))
             toward *= (1 / np.sqrt(distance2))[:, None]
             incoming = lobe.to_frame(toward)
             lobe_pdf = lobe.density(normalised(incoming + lobe.view))
@@ -109,7 +109,7 @@ def _lobe_samples(
         rows = out[mirror.rows]
         emission = materials[:, EMISSION]
         toward = mirror.position - take(origins, rows)
-        area = np.maximum(surfaces.areas.take(mirror.triangle), np.float32(1e-12))
+        area = np.maximum(surfaces.areas.take(mirror.triangle), np.float32(TINY))
         cosine = np.maximum(np.abs(dot(mirror.face_normal, mirror.outgoing)), np.float32(1e-6))
         light_pdf = surfaces.chance.take(mirror.triangle) * dot(toward, toward) / (cosine * area)
         lobe_pdf, masking = take(lobe.density(half), rows), take(masking_in, rows)

@@ -11,6 +11,9 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float32Array, Int64Array
 
+# The least divisor where a length, a square or an area may be zero: far below those of any scene of about unit size.
+TINY = 1e-20
+
 
 def vectors(x: Float32Array, y: Float32Array, z: Float32Array) -> Float32Array:
     """(S, 3) of three components (S,), each contiguous."""
@@ -38,5 +41,5 @@ def cross(a: Float32Array, b: Float32Array) -> Float32Array:
 
 def normalised(v: Float32Array) -> Float32Array:
     """Unit vectors over the last axis; zero stays zero."""
-    length: Float32Array = np.maximum(np.sqrt(dot(v, v)), np.float32(1e-20))
+    length: Float32Array = np.maximum(np.sqrt(dot(v, v)), np.float32(TINY))
     return v / length[..., None]
