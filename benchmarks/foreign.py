@@ -15,8 +15,9 @@ and are not part of this repository. Unpack each package into FOLDER/PACKAGE:
     python benchmarks/foreign.py FOLDER [--network] [--only PATTERN] [-- options of `renderformer render`]
 
 Pictures, sheets and results.tsv go to FOLDER/pictures/NAME. A file with a line in results.tsv is not drawn again.
-Brightness is the mean of the sRGB picture in [0, 1], of all and of the object alone; `covers` is the share of the frame
-that the object covers, `touches` whether it reaches the frame's edge.
+`seconds` are of the wall clock, `cpu` of the processor. Brightness is the mean of the sRGB picture in [0, 1], of all
+and of the object alone; `covers` is the share of the frame that the object covers, `touches` whether it reaches the
+frame's edge.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Row:
     wanted: str
     status: str = "failed"
     seconds: float = 0.0
+    cpu: float = 0.0
     triangles: int = 0
     brightness: float = 0.0
     object_brightness: float = 0.0
@@ -95,7 +97,8 @@ def draw(row: Row, path: Path, picture: Path, options: list[str]) -> None:
         scenes.append(original(*given, **named))
         return scenes[-1]
 
-    original, started, out, errors = inputs.load, time.perf_counter(), io.StringIO(), io.StringIO()
+    original, out, errors = inputs.load, io.StringIO(), io.StringIO()
+    started, cpu = time.perf_counter(), time.process_time()
     command = ["render", str(path), "-o", str(picture), "--overwrite", "--json", *options]
     signal.alarm(TIME_LIMIT)
     try:
@@ -108,7 +111,7 @@ def draw(row: Row, path: Path, picture: Path, options: list[str]) -> None:
         result = {"status": "failed", "error": f"internal error, {type(error).__name__}: {error} {errors.getvalue()}"}
     finally:
         signal.alarm(0)
-    row.seconds = round(time.perf_counter() - started, 1)
+    row.seconds, row.cpu = round(time.perf_counter() - started, 1), round(time.process_time() - cpu, 1)
     lines = [result["error"]] if "error" in result else result["notes"] + result["warnings"]
     row.lines, row.notes = " | ".join(lines).replace(str(path), path.name), len(lines)
     row.status = "ok" if result["status"] == "ok" else "failed" if "internal error" in row.lines else "refused"
@@ -174,7 +177,7 @@ def write_sheets(out: Path, rows: list[Row], size: int) -> list[Path]:
             else:
                 words = "\n".join(row.lines[i : i + size // 6] for i in range(0, 300, size // 6))
                 pen.text((x, y), f"{row.status.upper()}\n{words}", "red" if row.status == "failed" else "black")
-            label = f"{start + place + 1} {Path(row.file).name}\n{row.kinds[:18]}, {row.seconds} s, {row.notes} notes"
+            label = f"{start + place + 1} {Path(row.file).name}\n{row.kinds[:18]}, {row.cpu} s, {row.notes} notes"
             pen.text((x, y + size), label, "black")
         pages.append(out / f"sheet_{len(pages) + 1:02d}.png")
         page.save(pages[-1])
@@ -186,7 +189,7 @@ def summary(rows: list[Row]) -> str:
     drawn = [row for row in rows if row.status == "ok"]
     counts = {status: sum(row.status == status for row in rows) for status in ("ok", "refused", "failed")}
     lines = [", ".join(f"{count} {status}" for status, count in counts.items())]
-    for name in ("seconds", "notes", "brightness", "object_brightness", "covers"):
+    for name in ("seconds", "cpu", "notes", "brightness", "object_brightness", "covers"):
         values = np.array([float(getattr(row, name)) for row in drawn] or [0.0])
         low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
         lines.append(f"{name:18} 5 % {low:7.2f}   median {median:7.2f}   95 % {high:7.2f}")
@@ -212,7 +215,7 @@ def main() -> None:
         if row.picture not in done:
             draw(row, arguments.folder / row.package / row.file, out / row.picture, options + arguments.options)
             append(out / "results.tsv", row)
-            print(f"{row.status:8}{row.seconds:6} s  {row.package}/{row.file}", file=sys.stderr)
+            print(f"{row.status:8}{row.cpu:6} s  {row.package}/{row.file}", file=sys.stderr)
     finished = read(out / "results.tsv")
     rows = [finished[row.picture] for row in rows]
     for page in write_sheets(out, rows, arguments.size):
