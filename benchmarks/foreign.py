@@ -177,10 +177,8 @@ def write_sheets(out: Path, rows: list[Row], size: int) -> list[Path]:
             else:
                 words = "\n".join(row.lines[i : i + size // 6] for i in range(0, 300, size // 6))
                 pen.text((x, y), f"{row.status.upper()}\n{words}", "red" if row.status == "failed" else "black")
-            label = (
-                f"{start + place + 1} {Path(row.file).name}"[: size // 7]
-                + f"\n{row.kinds[:18]}, {row.cpu} s, {row.notes} notes"
-            )
+            name = "/".join(Path(row.file).parts[-2:])[-(size // 7) :]
+            label = f"{start + place + 1} {name}\n{row.kinds[:18]}, {row.cpu} s, {row.notes} notes"
             pen.text((x, y + size), label, "black")
         pages.append(out / f"sheet_{len(pages) + 1:02d}.png")
         page.save(pages[-1])
