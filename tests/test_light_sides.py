@@ -157,7 +157,7 @@ def test_scenes_of_the_original_program_are_lit(name: str) -> None:
     scene = Scene.load(Path(__file__).parent / "goldens" / "scenes" / f"{name}.h5")
     pictures = []
     for sides in (scene.two_sided, np.ones(len(scene), bool)):
-        surfaces = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches, sides)
+        surfaces = RayCaster(scene.triangles, scene.normals, scene.materials, scene.patches, two_sided=sides)
         pictures.append(surfaces.features(scene.cameras[0], 16, 16, antialias=1, refine=1)[..., RGB.direct])
     assert pictures[0].max() > 0.1
     np.testing.assert_array_equal(pictures[0], pictures[1])

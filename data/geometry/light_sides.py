@@ -40,7 +40,7 @@ def with_sides(objects: Sequence[Mesh], stated: Mapping[str, bool | None] | None
 
 def other_sides(objects: Sequence[Mesh]) -> list[str]:
     """A line about lights that a file which says nothing gives other sides than they have, or none."""
-    pairs = zip(objects, with_sides(objects), strict=True)
+    pairs = zip(objects, with_sides([replace(mesh, two_sided=False) for mesh in objects]), strict=True)
     count = sum(int((_emits(mesh) & (mesh.two_sided != np.asarray(read.two_sided))).sum()) for mesh, read in pairs)
     return [f"{count} light triangles whose sides that shine are others when read"] if count else []
 
