@@ -17,7 +17,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
-from renderformer.data.formats.gltf import GltfFile
+from renderformer.data.formats.gltf.document import Document
+from renderformer.data.formats.gltf.materials import Materials
 from renderformer.data.formats.mesh_file import load_mesh_file
 from renderformer.data.formats.obj import material_from_mtl
 from renderformer.data.formats.table import TABLE
@@ -171,7 +172,7 @@ def test_gltf_material_features_that_are_ignored_are_told() -> None:
     }
     notes: list[str] = []
     document = {"asset": {"version": "2.0"}, "materials": [material]}
-    GltfFile(json.dumps(document).encode(), lambda name: b"", notes).material(0)
+    Materials(Document(json.dumps(document).encode(), lambda name: b""), notes).get(0)
     assert notes == ["material 'paint': normalTexture, occlusionTexture, KHR_materials_clearcoat ignored"]
 
 
