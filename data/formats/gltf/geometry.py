@@ -134,7 +134,6 @@ class Geometry:
             number += 1
         return Primitive(attributes, faces, entry, material, opaque, (joints, weights))
 
-
     def _clipped(self, colors: Float64Array) -> Float64Array:
         outside = ~((colors >= 0) & (colors <= 1)).all(axis=1)
         self._notes.counts["vertex colours outside 0 … 1 clipped"] += int(outside.sum())

@@ -41,7 +41,7 @@ class Images:
     def texture(
         self,
         reference: Any,
-        place: str,
+        label: str,
         srgb: bool,
         alpha: bool = False,
         channels: Channels = "colour",
@@ -51,7 +51,7 @@ class Images:
 
         Args:
             reference: of the header, or None.
-            place: of the reference, for errors and notes.
+            label: of the texture, for errors and notes.
             srgb: whether the colours are sRGB values.
             alpha: whether alpha is needed.
             gloss: factor of the glossiness.
@@ -62,17 +62,17 @@ class Images:
         if reference is None:
             return None
         if not isinstance(reference, dict):
-            raise InputError("", f"{place} is not an object", "the file is damaged, export it again")
-        transform = extension(reference, "KHR_texture_transform", place) or {}
+            raise InputError("", f"{label} is not an object", "the file is damaged, export it again")
+        transform = extension(reference, "KHR_texture_transform", label) or {}
         uv_set = transform.get("texCoord", reference.get("texCoord", 0))
         if not isinstance(uv_set, int) or not 0 <= uv_set < MAX_UV_SETS:
-            self._notes.lines.append(f"{place} ignored, it uses set {uv_set!r:.20} of coordinates")
+            self._notes.lines.append(f"{label} ignored, it uses set {uv_set!r:.20} of coordinates")
             return None
         matrix = _matrix(transform)
         key = (str(reference.get("index")), uv_set, matrix.tobytes(), srgb, alpha, channels, gloss)
         if key not in self._textures:
             wrap = self._wrap(reference)
-            pixels = self._read(reference, place, srgb, alpha or channels != "colour")
+            pixels = self._read(reference, label, srgb, alpha or channels != "colour")
             pixels = None if pixels is None else _selected(pixels, channels, gloss)
             self._textures[key] = None if pixels is None else Texture(pixels, srgb, matrix, wrap, uv_set)
         return self._textures[key]
@@ -85,22 +85,21 @@ class Images:
         first, second = (_WRAP.get(mode, "repeat") if isinstance(mode, int) else "repeat" for mode in modes)
         return first, second
 
-    def _read(self, reference: dict[str, Any], place: str, srgb: bool, alpha: bool) -> UInt8Array | None:
+    def _read(self, reference: dict[str, Any], label: str, srgb: bool, alpha: bool) -> UInt8Array | None:
         texture = self._document.get("textures", reference.get("index"))
-        source = self._source(texture, place)
+        source = self._source(texture, label)
         if source is None:
             return None
         key = (source, srgb, alpha)
         if key not in self._pixels:
-            data = self._content(self._document.get("images", source), place)
-            name = place.rpartition(".")[2]
-            self._pixels[key] = None if data is None else self._decoder.pixels(data, name, srgb, alpha)
+            data = self._content(self._document.get("images", source), label)
+            self._pixels[key] = None if data is None else self._decoder.pixels(data, label, srgb, alpha)
         return self._pixels[key]
 
-    def _source(self, texture: dict[str, Any], place: str) -> int | None:
+    def _source(self, texture: dict[str, Any], label: str) -> int | None:
         """The number of a texture's image that can be read."""
-        extensions = child(texture, "extensions", place)
-        readable = [child(extensions, name, place) for name in _SOURCES if name in extensions]
+        extensions = child(texture, "extensions", label)
+        readable = [child(extensions, name, label) for name in _SOURCES if name in extensions]
         for entry in (texture, *readable):
             if isinstance(entry.get("source"), int):
                 return whole(entry, "source")
@@ -108,13 +107,13 @@ class Images:
         self._notes.counts[f"textures not drawn, they need {reason}"] += 1
         return None
 
-    def _content(self, image: dict[str, Any], place: str) -> bytes | None:
+    def _content(self, image: dict[str, Any], label: str) -> bytes | None:
         if "bufferView" in image:
             return bytes(self._document.view(whole(image, "bufferView"))[0])
         try:
             return self._document.uri(str(image.get("uri", "")))
         except InputError as error:
-            self._notes.lines.append(f"{place} ignored, {error.problem}")
+            self._notes.lines.append(f"{label} ignored, {error.problem}")
             return None
 
 

@@ -88,8 +88,8 @@ class Materials:
         normal = entry.get("normalTexture")
         textures = replace(
             material.textures,
-            emission=self._images.texture(entry.get("emissiveTexture"), f"{place}.emissiveTexture", srgb=True),
-            normal=self._images.texture(normal, f"{place}.normalTexture", srgb=False),
+            emission=self._images.texture(entry.get("emissiveTexture"), "emission texture", srgb=True),
+            normal=self._images.texture(normal, "normal texture", srgb=False),
         )
         scale = normal.get("scale", 1.0) if isinstance(normal, dict) else 1.0
         material = replace(
@@ -114,17 +114,17 @@ class Materials:
         roughness = float(_unit(pbr.get("roughnessFactor", 1.0), 1, f"{place}.roughnessFactor")[0])
         reflectance, tint = self._reflectance(extensions, place)
         textures = Textures(
-            base=self._base_texture(pbr.get("baseColorTexture"), f"{place}.baseColorTexture", alpha_mode),
+            base=self._base_texture(pbr.get("baseColorTexture"), alpha_mode),
             metallic_roughness=self._images.texture(
-                pbr.get("metallicRoughnessTexture"), f"{place}.metallicRoughnessTexture", srgb=False
+                pbr.get("metallicRoughnessTexture"), "roughness texture", srgb=False
             ),
             specular=tint,
         )
         alpha = 1.0 if alpha_mode == "OPAQUE" else float(base[3])
         return Material(_rgb(base), reflectance, roughness, metallic=metallic, alpha=alpha, textures=textures)
 
-    def _base_texture(self, reference: Any, place: str, alpha_mode: Any) -> Texture | None:
-        return self._images.texture(reference, place, srgb=True, alpha=alpha_mode != "OPAQUE")
+    def _base_texture(self, reference: Any, alpha_mode: Any) -> Texture | None:
+        return self._images.texture(reference, "base texture", srgb=True, alpha=alpha_mode != "OPAQUE")
 
     def _reflectance(self, extensions: dict[str, Any], place: str) -> tuple[RGB, Texture | None]:
         """Reflectance of the dielectric part at normal incidence by KHR_materials_ior and _specular, and a texture."""
@@ -138,10 +138,8 @@ class Materials:
         colour = numbers(entry.get("specularColorFactor", [1.0] * 3), 3, f"{place}.specularColorFactor")
         if colour.min() < 0:
             raise InputError("", f"{place}.specularColorFactor is {colour.tolist()}", "expected 0 or more")
-        tint = self._images.texture(entry.get("specularColorTexture"), f"{place}.specularColorTexture", srgb=True)
-        strength = self._images.texture(
-            entry.get("specularTexture"), f"{place}.specularTexture", srgb=False, channels="alpha"
-        )
+        tint = self._images.texture(entry.get("specularColorTexture"), "specular colour texture", srgb=True)
+        strength = self._images.texture(entry.get("specularTexture"), "specular texture", srgb=False, channels="alpha")
         if tint is not None and strength is not None:
             self._not_drawn["strength of specular by texture"] += 1
         return _rgb(np.minimum(reflectance * factor * colour, 1.0)), tint or strength
@@ -150,9 +148,9 @@ class Materials:
         base = _unit(entry.get("diffuseFactor", [1.0] * 4), 4, f"{place}.diffuseFactor")
         gloss = float(_unit(entry.get("glossinessFactor", 1.0), 1, f"{place}.glossinessFactor")[0])
         specular = _unit(entry.get("specularFactor", [1.0] * 3), 3, f"{place}.specularFactor")
-        reference, name = entry.get("specularGlossinessTexture"), f"{place}.specularGlossinessTexture"
+        reference, name = entry.get("specularGlossinessTexture"), "specular texture"
         textures = Textures(
-            base=self._base_texture(entry.get("diffuseTexture"), f"{place}.diffuseTexture", alpha_mode),
+            base=self._base_texture(entry.get("diffuseTexture"), alpha_mode),
             specular=self._images.texture(reference, name, srgb=True),
             metallic_roughness=self._images.texture(reference, name, srgb=False, channels="gloss", gloss=gloss),
         )
