@@ -192,6 +192,7 @@ def _part(primitive: Primitive, attributes: dict[str, Float64Array], name: str) 
         _uv(primitive, attributes),
         _colors(primitive, attributes),
         primitive.material,
+        two_sided=primitive.material is not None and primitive.material.two_sided,
     )
 
 

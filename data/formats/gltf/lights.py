@@ -123,7 +123,7 @@ def light_part(light: Punctual, diagonal: float, candela: float) -> tuple[Part, 
     radiance *= min(1.0, _BRIGHTEST / radiance.max())
     red, green, blue = radiance.tolist()
     material = Material((0.0, 0.0, 0.0), roughness=1.0, emission=(red, green, blue))
-    return Part(light.name, light.position + radius * vertices, faces, material=material), bool(dimmed)
+    return Part(light.name, light.position + radius * vertices, faces, material=material, two_sided=False), bool(dimmed)
 
 
 def _icosahedron() -> tuple[Float64Array, Int64Array]:
