@@ -276,7 +276,7 @@ class CameraFlags:
 
     camera: Annotated[
         list[str] | None,
-        _camera(metavar="NAME|INDEX", help="A camera of the scene; may be repeated.", show_default="all"),
+        _camera(metavar="NAME|INDEX", help="Of the scene, or of a glTF file; may be repeated.", show_default="all"),
     ] = None
     azimuth: Annotated[
         float | None, _camera(metavar="DEGREES", help="Counter-clockwise from above; 0 is the front.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,6 +91,19 @@ class Camera:
         local[2] = -1
         world = self.c2w[:3, :3].astype(np.float64) @ local.reshape(3, -1)
         return np.asarray(world.reshape(local.shape))
+
+    def transformed(self, matrix: AnyArray) -> Camera:
+        """The camera moved with a scene by an affine (4, 4) matrix that rotates, scales evenly and translates.
+
+        Raises:
+            InputError: the matrix does anything else.
+        """
+        m = np.asarray(matrix, np.float64)
+        scale = abs(np.linalg.det(m[:3, :3])) ** (1 / 3)
+        c2w = np.eye(4)
+        c2w[:3, :3] = m[:3, :3] / max(scale, 1e-30) @ self.c2w[:3, :3]
+        c2w[:3, 3] = m[:3, :3] @ self.position.astype(np.float64) + m[:3, 3]
+        return replace(self, c2w=c2w.astype(np.float32))
 
     @classmethod
     def look_at(

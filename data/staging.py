@@ -7,7 +7,7 @@ right-handed, Z up, scene units; the box is [-0.5, 0.5]^3.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ from renderformer.data.declared import Declared
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.stages import StageKind, stage_meshes
 from renderformer.data.geometry.triangles import connected_parts
-from renderformer.data.scene import DIFFUSE, SPECULAR, Light, Material, Mesh, Scene
+from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
 
 # Any model may render the scene, so this is the narrowest range of all models.
@@ -78,6 +78,7 @@ class StageOptions(Declared):
         azimuth, elevation: of the camera in degrees; azimuth 0 looks along +Y, see `Camera.from_angles`.
         distance: of the camera from the origin in scene units.
         fov: full vertical angle of view in degrees.
+        file_cameras: keep the cameras of the file, moved with its objects, after that of the stage.
         frame: look at the middle of the objects; distance and fov that are None are chosen inside the trained range so
             that the objects fill the picture.
 
@@ -105,6 +106,7 @@ class StageOptions(Declared):
     distance: Annotated[float, Field(ge=1e-3, le=1000)] | None = None
     fov: Annotated[float, Field(ge=1, le=170)] | None = None
     frame: bool = False
+    file_cameras: bool = False
 
     @model_validator(mode="after")
     def _check_light_position(self) -> StageOptions:
@@ -121,11 +123,11 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     kept. Objects without a material (`Material()`) get `OBJECT_MATERIAL`.
 
     Args:
-        scene: objects in any units, Z up (or Y up with `up="y"`); its cameras are replaced.
+        scene: objects in any units, Z up (or Y up with `up="y"`).
 
     Returns:
-        A Scene of the walls, the objects and the light, with one camera named "stage". The notes list the changes and
-        warn about a badly placed camera or light.
+        A Scene of the walls, the objects and the light, with a camera named "stage", and with `file_cameras` those of
+        the file. The notes list the changes and warn about a badly placed camera or light.
 
     Raises:
         InputError: all objects together have no extent, or the camera is at its target.
@@ -133,7 +135,8 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     options = options or StageOptions()
     kind = DEFAULT_STAGE if options.stage == "auto" else options.stage
     notes = list(scene.notes)
-    objects = _placed(scene, options, kind, notes)
+    matrix = _placement(scene, options, kind, notes)
+    objects = [mesh.transformed(matrix) for mesh in scene.objects]
     objects = _with_materials(objects, options, notes)
     if options.seed is not None:
         objects = _with_random_colours(objects, options.seed, notes)
@@ -145,19 +148,46 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
         notes.append("no light: light_strength is 0 and no object emits, so the picture will be black")
     camera = _camera(objects, walls, options)
     notes += _warnings(objects, walls, light, camera)
-    if scene.cameras:
-        notes.append(f"{len(scene.cameras)} cameras of the file replaced by that of the stage")
     lights = [light.mesh()] if light else []
-    return Scene((*walls, *objects, *lights), (camera,), scene.name, tuple(notes))
+    cameras = (camera, *_file_cameras(scene, options, matrix, notes))
+    return Scene((*walls, *objects, *lights), cameras, scene.name, tuple(notes))
 
 
-def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) -> list[Mesh]:
-    """The objects rotated, scaled and moved into the box; computed in float64."""
+def _file_cameras(scene: Scene, options: StageOptions, matrix: Float64Array, notes: list[str]) -> list[Camera]:
+    """The cameras of the file moved with its objects; none, and a note with their names, unless they are wanted."""
+    if not options.file_cameras:
+        if scene.cameras:
+            names = ", ".join(camera.name for camera in scene.cameras[:4]) + " …" * (len(scene.cameras) > 4)
+            notes.append(f"{len(scene.cameras)} cameras of the file are not used (--camera NAME takes one): {names}")
+        return []
+    moved = [camera.transformed(matrix) for camera in scene.cameras]
+    return [replace(camera, name="stage (file)") if camera.name == "stage" else camera for camera in moved]
+
+
+def _solid(objects: Sequence[Mesh]) -> list[Mesh]:
+    """The objects without point and spot lights of the file, which are black but for their light; all if none is left.
+
+    They neither count for the size of the scene nor get other materials.
+    """
+    solid = [mesh for mesh in objects if not _is_lamp(mesh)]
+    return solid or list(objects)
+
+
+def _is_lamp(mesh: Mesh) -> bool:
+    rows = mesh.materials
+    black = not rows[:, DIFFUSE].any() and not rows[:, SPECULAR].any()
+    plain = mesh.patches is None and mesh.appearance is None
+    return black and plain and bool((rows[:, EMISSION] > 0).any(axis=1).all())
+
+
+def _placement(scene: Scene, options: StageOptions, kind: str, notes: list[str]) -> Float64Array:
+    """(4, 4) the transform that rotates, scales and moves the objects into the box; computed in float64."""
     turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) if options.up == "y" else np.eye(3)
     angle = math.radians(options.rotation)
     c, s = math.cos(angle), math.sin(angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ turn
-    points = scene.triangles.reshape(-1, 3).astype(np.float64) @ turn.T
+    points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in _solid(scene.objects)]).astype(np.float64)
+    points = points @ turn.T
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     if not extent > 0:
@@ -178,12 +208,12 @@ def _placed(scene: Scene, options: StageOptions, kind: str, notes: list[str]) ->
     count = len(scene.objects)
     objects = f"object {scene.objects[0].name!r}" if count == 1 else f"{count} objects"
     notes.append(f"{objects} {', '.join(steps)} into the box")
-    return [mesh.transformed(matrix) for mesh in scene.objects]
+    return matrix
 
 
 def _with_materials(objects: list[Mesh], options: StageOptions, notes: list[str]) -> list[Mesh]:
     if options.material is not None:
-        return [mesh.with_material(options.material) for mesh in objects]
+        return [mesh if _is_lamp(mesh) else mesh.with_material(options.material) for mesh in objects]
     textured = [mesh.patches is not None or mesh.appearance is not None for mesh in objects]
     neutral = [bool((mesh.materials == Material().row()).all()) for mesh in objects]
     bare = [flag and not look for flag, look in zip(neutral, textured, strict=True)]
@@ -201,6 +231,9 @@ def _with_random_colours(objects: list[Mesh], seed: int, notes: list[str]) -> li
     generator = np.random.default_rng(seed)
     coloured, parts = [], 0
     for mesh in objects:
+        if _is_lamp(mesh):
+            coloured.append(mesh)
+            continue
         part = connected_parts(mesh.triangles)
         colours = generator.uniform(0.1, 0.8, (part.max() + 1, 3))
         materials = mesh.materials.copy()
@@ -266,7 +299,7 @@ def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float 
 
 
 def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Camera:
-    points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
+    points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in _solid(objects)]).astype(np.float64)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     away = direction(options.azimuth, options.elevation)
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV

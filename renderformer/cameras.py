@@ -30,8 +30,10 @@ class CameraChoice:
 
     def stage_options(self) -> dict[str, Any]:
         """Options of `load_scene` for a bare mesh; they give the stage's camera the angles."""
-        # Walls would hide the mesh from half of an orbit.
-        return {**({"stage": "floor"} if self.orbit else {}), **self.angles}
+        # Walls would hide the mesh from half of an orbit, and from a camera of the file.
+        outside = self.orbit or set(self.names) - {"stage", "0"}
+        open_stage = {"stage": "floor"} if outside else {}
+        return {**open_stage, **({"file_cameras": True} if self.names else {}), **self.angles}
 
     def of_stage(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
         """`of_scene` for a scene that was loaded with `stage_options`."""

@@ -17,7 +17,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
-from renderformer.data.formats.gltf import GltfFile
 from renderformer.data.formats.mesh_file import load_mesh_file
 from renderformer.data.formats.obj import material_from_mtl
 from renderformer.data.formats.table import TABLE
@@ -160,19 +159,6 @@ def test_gltf_never_reflects_more_than_all_light(tmp_path: Path, metallic: float
     path = gltf(tmp_path / "a.gltf", solid(), materials=[material], primitive={"material": 0})
     rows = load_mesh_file(path).materials
     assert (rows[:, DIFFUSE] + rows[:, SPECULAR] <= 1 + 1e-6).all()
-
-
-def test_gltf_material_features_that_are_ignored_are_told() -> None:
-    material = {
-        "name": "paint",
-        "normalTexture": {"index": 0},
-        "occlusionTexture": {"index": 0},
-        "extensions": {"KHR_materials_clearcoat": {}, "KHR_materials_emissive_strength": {"emissiveStrength": 2}},
-    }
-    notes: list[str] = []
-    document = {"asset": {"version": "2.0"}, "materials": [material]}
-    GltfFile(json.dumps(document).encode(), lambda name: b"", notes).material(0)
-    assert notes == ["material 'paint': normalTexture, occlusionTexture, KHR_materials_clearcoat ignored"]
 
 
 def test_gltf_vertex_colors_are_linear(tmp_path: Path) -> None:

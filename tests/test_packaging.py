@@ -249,7 +249,7 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     # The list of pins is made without the viewer's packages.
-    names = ("dev", "reference", "train", "cuda", "metrics", "denoise")
+    names = ("dev", "reference", "train", "cuda", "metrics", "denoise", "compression")
     requirements = [*project["dependencies"], *(requirement for name in names for requirement in extras[name])]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {

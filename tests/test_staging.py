@@ -222,7 +222,7 @@ def test_odd_but_possible_choices_are_noted() -> None:
     assert any("'wall_back' stands between the camera" in n for n in staged(azimuth=180).notes)
     assert any("'wall_back' stands between the light" in n for n in staged(light_position=(0, 2.3, 0)).notes)
     scene = Scene((tetrahedron(),), (Camera.from_angles(),))
-    assert any("1 cameras of the file replaced" in note for note in stage_scene(scene).notes)
+    assert any("1 cameras of the file are not used" in note for note in stage_scene(scene).notes)
     assert not any("stands between" in note or "inside" in note for note in staged().notes)
 
 

@@ -44,7 +44,10 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
         raise InputError("", f"has no triangles with an area ({dropped} were dropped)", "export it again")
     said = {part.name: bool(part.material and part.material.two_sided) or part.two_sided for part in parts}
     objects = with_sides(objects, said)
-    return Scene(tuple(objects), name=file.path.stem, notes=file.notes.report(file.path))
+    shift = np.eye(4)
+    shift[:3, 3] = -centre
+    cameras = tuple(camera.transformed(shift) for camera in file.cameras) if centre.any() else tuple(file.cameras)
+    return Scene(tuple(objects), cameras, file.path.stem, file.notes.report(file.path))
 
 
 def _far_centre(parts: list[Part], notes: Notes) -> Float64Array:

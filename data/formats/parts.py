@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
+from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.formats.table import Format
 from renderformer.data.material import Material
@@ -49,6 +50,7 @@ class MeshFile:
         format: the format that the suffix names.
         bare: whether only vertices and faces are needed, in the axes of the file and in trimesh's order of objects.
         notes: changed by the reader.
+        cameras: of the file, added by the reader, in the frame of its parts.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class MeshFile:
     format: Format
     bare: bool = False
     notes: Notes = field(default_factory=Notes)
+    cameras: list[Camera] = field(default_factory=list)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from renderformer.data.arrays import UInt8Array
+from renderformer.data.arrays import Float32Array, UInt8Array
 from renderformer.data.colour import linear_to_srgb
 from renderformer.data.texture import byte_curve
 
@@ -38,26 +38,27 @@ class PictureDecoder:
         self._notes = notes
         self._decode_left, self._keep_left = MAX_DECODED, MAX_KEPT
 
-    def pixels(self, source: Any, label: str, srgb: bool = True) -> UInt8Array | None:
-        """(H, W, 3) pixels; None and a note if they cannot be decoded.
+    def pixels(self, source: Any, label: str, srgb: bool = True, alpha: bool = False) -> UInt8Array | None:
+        """(H, W, 3) pixels, or (H, W, 4) if `alpha` and the picture has it; None and a note if they cannot be decoded.
 
         A picture of more than `MAX_PIXELS` is reduced in linear light, with a note.
 
         Args:
             source: a PIL image, or the bytes of a file.
-            srgb: whether the pixels are sRGB values, else linear ones.
+            srgb: whether the pixels are sRGB values, else linear ones; alpha is linear.
+            alpha: whether alpha is kept.
         """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
-                return self._decoded(image, label, srgb)
+                return self._decoded(image, label, srgb, alpha)
         # Pillow raises many kinds of exceptions for damaged pictures and decompression bombs.
         except Exception as error:
             self._notes.append(f"{label} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
             return None
 
-    def _decoded(self, image: Any, label: str, srgb: bool) -> UInt8Array | None:
+    def _decoded(self, image: Any, label: str, srgb: bool, alpha: bool) -> UInt8Array | None:
         width, height = image.size
         if max(width, height) > MAX_SIDE or width * height > min(MAX_SOURCE, self._decode_left):
             most = f"at most {MAX_SIDE} on a side, {MAX_SOURCE} in a picture and {MAX_DECODED} in a file are read"
@@ -72,7 +73,9 @@ class PictureDecoder:
             # means are of sRGB values.
             image.draft(None, (width // factor, height // factor))
             factor = math.ceil(math.sqrt(image.width * image.height / limit))
-        pixels = _rgb_pixels(image) if factor == 1 else _reduced(image, factor, srgb)
+        alpha = alpha and image.has_transparency_data
+        read = _rgba_pixels if alpha else _rgb_pixels
+        pixels = read(image) if factor == 1 else _reduced(image, factor, srgb, alpha)
         if pixels.shape[:2] != (height, width):
             size = f"{pixels.shape[1]} x {pixels.shape[0]}"
             self._notes.append(f"{label} of {width} x {height} pixels reduced to {size}")
@@ -87,15 +90,33 @@ def _rgb_pixels(image: Any) -> UInt8Array:
     return np.asarray(image.convert("RGB"))
 
 
-def _reduced(image: Any, factor: int, srgb: bool) -> UInt8Array:
-    """(H, W, 3) means of squares of `factor` pixels, taken in linear light; incomplete squares at the end are cut."""
+def _rgba_pixels(image: Any) -> UInt8Array:
+    """(H, W, 4) pixels of a PIL image."""
+    return np.asarray(image.convert("RGBA"))
+
+
+def _reduced(image: Any, factor: int, srgb: bool, alpha: bool) -> UInt8Array:
+    """(H, W, 3 or 4) means of squares of `factor` pixels, taken in linear light and weighted by alpha; incomplete
+    squares at the end are cut."""
     columns, rows = min(factor, image.width), min(factor, image.height)
     width, height = image.width // columns, image.height // rows
     curve = byte_curve(srgb)
-    result = np.empty((height, width, 3), np.uint8)
+    result = np.empty((height, width, 4 if alpha else 3), np.uint8)
     for row in range(height):
-        strip = _rgb_pixels(image.crop((0, row * rows, width * columns, (row + 1) * rows)))
-        total = curve[strip].sum(axis=0)
-        mean = sum(total[column::columns] for column in range(columns)) / np.float32(rows * columns)
-        result[row] = np.rint((linear_to_srgb(mean) if srgb else mean) * 255)
+        part = image.crop((0, row * rows, width * columns, (row + 1) * rows))
+        strip = _rgba_pixels(part) if alpha else _rgb_pixels(part)
+        # Some weight for pixels that are clear, so that a clear square keeps its colour.
+        weight = np.maximum(strip[..., 3:], np.float32(1e-3)) if alpha else np.ones((1, 1, 1), np.float32)
+        weight = np.broadcast_to(weight, (*strip.shape[:2], 1))
+        share = _column_sums(weight.sum(axis=0), columns)
+        mean = _column_sums((curve[strip[..., :3]] * weight).sum(axis=0), columns) / share
+        result[row, :, :3] = np.rint((linear_to_srgb(mean) if srgb else mean) * 255)
+        if alpha:
+            result[row, :, 3:] = np.rint(share / (rows * columns))
     return result
+
+
+def _column_sums(values: Float32Array, columns: int) -> Float32Array:
+    """(W / columns, C) sums of as many neighbours of values (W, C)."""
+    total: Float32Array = sum(values[column::columns] for column in range(columns))  # type: ignore[assignment]
+    return total

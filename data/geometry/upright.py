@@ -209,7 +209,7 @@ def upright(
     """The scene turned to Z up, with a note about the choice and its reason if `up` is "auto".
 
     Args:
-        scene: objects in the file's own axes; its cameras are not turned.
+        scene: objects in the file's own axes; and its cameras.
         up: the axis that points up, or "auto" for `choose_up`.
         habit, name, comments: see `choose_up`.
         place: of the note, the name of the file.
@@ -222,4 +222,6 @@ def upright(
     if up != "y":
         return scene.replace(notes=notes)
     turn = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
-    return scene.replace(objects=tuple(mesh.transformed(turn) for mesh in scene.objects), notes=notes)
+    objects = tuple(mesh.transformed(turn) for mesh in scene.objects)
+    cameras = tuple(camera.transformed(turn) for camera in scene.cameras)
+    return scene.replace(objects=objects, cameras=cameras, notes=notes)

@@ -1,0 +1,118 @@
+"""glTF 2.0 and GLB: geometry as posed, materials, lights and cameras, turned from Y up to Z up.
+
+This package does not use trimesh, which rounds factors to 8 bits, ignores `sparse` and `normalized`, gives primitives
+random names and loses the children of camera nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from renderformer.data.arrays import Float64Array
+from renderformer.data.errors import InputError
+from renderformer.data.formats.gltf.cameras import cameras
+from renderformer.data.formats.gltf.document import Document
+from renderformer.data.formats.gltf.geometry import Geometry
+from renderformer.data.formats.gltf.lights import Punctual, candela_per_watt, light_part, punctual_lights
+from renderformer.data.formats.gltf.materials import Materials
+from renderformer.data.formats.gltf.nodes import Nodes, Visit, first_frame
+from renderformer.data.formats.parts import MeshFile, Part
+from renderformer.data.formats.trimesh_reading import Folder
+
+# A quarter turn about X, from Y up to Z up.
+_TURN = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+
+
+def read(file: MeshFile) -> Iterator[Part]:
+    """The triangle primitives of the default scene, once per node that refers to them, in file order, then the lights.
+
+    Cameras are added to the file. A bare file keeps Y up and the pose of its nodes; it has no materials, lights and
+    cameras.
+
+    Raises:
+        InputError: the file is damaged, or refers to a file or extension that cannot be read.
+    """
+    folder = Folder(file)
+
+    def fetch(name: str) -> bytes:
+        try:
+            return folder.read(name)
+        except InputError as error:
+            raise InputError("", f"needs {error.problem}", error.remedy) from None
+
+    document = Document(file.data, fetch)
+    if file.bare:
+        nodes = Nodes(document, {})
+        yield from Geometry(document, nodes, None, file.notes).parts(nodes.visits())
+        return
+    poses, animation = first_frame(document)
+    nodes = Nodes(document, poses)
+    visits = nodes.visits()
+    bounds = _Bounds()
+    materials = Materials(document, file.notes)
+    geometry = Geometry(document, nodes, materials, file.notes)
+    for part in geometry.parts(visits):
+        bounds.add(part)
+        yield _turned(part)
+    if poses:
+        file.notes.lines.append(f"posed as in the first frame of the animation {animation!r}")
+    file.notes.lines += [line] if (line := materials.note()) else []
+    yield from _surroundings(file, document, visits, bounds)
+
+
+def _surroundings(file: MeshFile, document: Document, visits: list[Visit], bounds: _Bounds) -> Iterator[Part]:
+    """The lights of the file; its cameras are added to the file."""
+    file.cameras += [camera.transformed(_TURN) for camera in cameras(document, visits, file.notes)]
+    lights = punctual_lights(document, visits)
+    if not lights or not bounds.diagonal > 0:
+        return
+    candela = candela_per_watt(lights, bounds.centre)
+    placed = [light for light in lights if light.kind != "directional"]
+    for light in placed:
+        part, dimmed = light_part(light, bounds.diagonal, candela)
+        file.notes.counts["lights of the file dimmed, they are brighter than can be drawn"] += dimmed
+        yield _turned(part)
+    file.notes.lines.append(_note(lights, candela))
+
+
+def _note(lights: list[Punctual], candela: float) -> str:
+    spots = sum(light.kind == "spot" for light in lights)
+    suns = sum(light.kind == "directional" for light in lights)
+    remarks = [f"{candela:g} candela a watt"] * (candela != 1)
+    remarks += [f"{spots} spots drawn without their cones"] * bool(spots)
+    remarks += [f"{suns} directional ones not drawn"] * bool(suns)
+    return f"{len(lights)} lights of the file" + (f" ({', '.join(remarks)})" if remarks else "")
+
+
+def _turned(part: Part) -> Part:
+    """The part turned from Y up to Z up."""
+    part.vertices = part.vertices[:, [0, 2, 1]] * (1, -1, 1)
+    part.normals = None if part.normals is None else part.normals[:, [0, 2, 1]] * (1, -1, 1)
+    return part
+
+
+class _Bounds:
+    """The box around the vertices of faces, in the axes of the file."""
+
+    def __init__(self) -> None:
+        self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
+
+    def add(self, part: Part) -> None:
+        inside = (part.faces >= 0) & (part.faces < len(part.vertices))
+        points = part.vertices[part.faces[inside]]
+        if len(points):
+            self._low = np.minimum(self._low, points.min(axis=0))
+            self._high = np.maximum(self._high, points.max(axis=0))
+
+    @property
+    def centre(self) -> Float64Array:
+        result: Float64Array = (self._low + self._high) / 2
+        return result
+
+    @property
+    def diagonal(self) -> float:
+        """0 without faces or with vertices that are not finite."""
+        size = float(np.linalg.norm(self._high - self._low)) if (self._high >= self._low).all() else 0.0
+        return size if np.isfinite(size) else 0.0
