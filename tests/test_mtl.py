@@ -173,8 +173,9 @@ def test_colour_and_opacity_of_different_sizes(tmp_path: Path) -> None:
 
 
 def test_alpha_of_the_colour_picture(tmp_path: Path) -> None:
-    """It counts beside map_d, or where it cuts out a shape; other programs keep other things there."""
+    """It counts beside map_d, or if some of it is clear; some programs keep other things there."""
     pixels = picture(16, 16, 4)
+    pixels[..., 3] = np.maximum(pixels[..., 3], 40)
     scene = load(tmp_path, "map_Kd p.png", p=pixels)
     assert material(scene).textures.base is not None
     assert not material(scene).see_through
@@ -190,6 +191,21 @@ def test_alpha_of_the_colour_picture(tmp_path: Path) -> None:
     assert scene.notes == ()
     pixels[..., 3] = 0
     assert not material(load(tmp_path, "map_Kd p.png", p=pixels)).see_through
+
+
+def test_faces_without_coordinates_keep_the_factor(tmp_path: Path) -> None:
+    """trimesh drops the coordinates of all faces of the material."""
+    save(tmp_path / "p.png", np.full((2, 2, 3), 188, np.uint8))
+    (tmp_path / "a.mtl").write_text("newmtl m\nmap_Kd p.png\nnewmtl n\nKd 1 0 0\n")
+    normal = "vn 0 0 1\n"
+    faces = "usemtl m\nf 1/1/1 2/2/1 3/3/1\nf 1//1 3//1 4//1\nf 4 3 2 1\nusemtl n\nf 1 2 3\nf 3/3 4/4 1/1\n"
+    (tmp_path / "a.obj").write_text(f"mtllib a.mtl\n{SQUARE}{normal}{faces}")
+    scene = load_mesh_file(tmp_path / "a.obj")
+    textured, plain = scene.objects
+    shade = srgb_to_linear(188 / 255)
+    assert_allclose(textured.materials[:, 0], [shade, 1, 1, 1], rtol=1e-5)
+    assert_allclose(plain.materials[:, DIFFUSE], [[1, 0, 0]] * 2)
+    assert any("3 triangles with unusable texture coordinates" in note for note in scene.notes)
 
 
 def test_emission_and_specular_pictures(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def read(file: MeshFile) -> list[Part]:
     for statement in dict.fromkeys(re.findall(rb"(?m)^mtllib +(.*?)\s*$", data)):
         library.read(statement.decode(), file.path.stem)
     # trimesh reads one MTL file and no options. It gets the names of the materials, and splits objects by them.
+    data = _with_all_coordinates(data, library.textured)
     folder.contents[_NAMES] = "".join(f"newmtl {name}\n" for name in library.names).encode()
     data = f"mtllib {_NAMES}\n".encode() + re.sub(rb"(?m)^mtllib\b.*$", b"", data)
     grouped = not re.search(rb"(?m)^o ", data) and data.count(b"\ng ") <= _MAX_GROUPS
@@ -71,6 +72,36 @@ def _add_material(part: Part, visual: Any, library: Library) -> None:
     if textured and uv is not None and np.shape(uv) == (len(part.vertices), 2):
         # trimesh keeps the origin of texture coordinates at the lower left.
         part.uv = (np.asarray(uv, np.float64) * (1, -1) + (0, 1))[:, None]
+
+
+def _with_all_coordinates(data: bytes, textured: set[str]) -> bytes:
+    """OBJ text in which all faces of a textured material have texture coordinates, or none has any.
+
+    Faces without them get one that is no number. trimesh would drop the coordinates of all.
+    """
+    if not (re.search(rb"(?m)^f +\d+(?: |//)", data) and re.search(rb"(?m)^f +\d+/\d", data)):
+        return data
+    lines = data.split(b"\n")
+    mapped: set[bytes] = set()
+    plain: dict[bytes, list[int]] = {}
+    material = b""
+    for number, line in enumerate(lines):
+        if line.startswith(b"usemtl "):
+            material = b" ".join(line.split()[1:])
+        elif line.startswith(b"f "):
+            if re.match(rb"f +\d+/\d", line):
+                mapped.add(material)
+            else:
+                plain.setdefault(material, []).append(number)
+    chosen = [number for name in mapped & plain.keys() if name.decode() in textured for number in plain[name]]
+    if not chosen:
+        return data
+    coordinates = [line for line in lines if line.startswith(b"vt ")]
+    for number in chosen:
+        words = (word.split(b"/") for word in lines[number].split()[1:])
+        corners = (b"/".join([vertex, b"%d" % (len(coordinates) + 1), *rest[1:]]) for vertex, *rest in words)
+        lines[number] = b"f " + b" ".join(corners)
+    return b"\n".join([*lines, b" ".join([b"vt", *[b"nan"] * (len(coordinates[0].split()) - 1)]), b""])
 
 
 def _normalise(data: bytes) -> bytes:

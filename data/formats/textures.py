@@ -28,7 +28,7 @@ MAX_DECODED = 2**31
 # Pillow's decoders of formats without active parts; that of EPS runs a program.
 KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TGA", "TIFF", "GIF", "DDS", "PPM", "PCX", "PSD", "JPEG2000")
 # A picture is a mask if at most this share of its pixels has values between nearly 0 and nearly 1.
-_BETWEEN = 0.1
+_BETWEEN = 0.15
 
 
 class PictureDecoder:

@@ -171,7 +171,7 @@ def read_with_trimesh(
     if folder is None:
         file.notes.lines += resolver.missing
     geometry = loaded.get("geometry", {file.path.stem: loaded})
-    geometry = {name: keywords for name, keywords in geometry.items() if len(keywords.get("faces", ()))}
+    geometry = {name: keywords for name, keywords in geometry.items() if np.size(keywords.get("faces", ()))}
     return TrimeshObjects(
         [_part(name, keywords, file.notes) for name, keywords in geometry.items()],
         list(geometry.values()),
