@@ -869,7 +869,7 @@ def test_materials_share_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         calls.append("open")
         return original(*args, **kwargs)
 
-    def read(image: Any) -> np.ndarray:
+    def read(image: Any, mode: str) -> np.ndarray:
         calls.append("read")
         return np.zeros((64, 64, 3), np.uint8)
 
@@ -881,7 +881,7 @@ def test_materials_share_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lines += [line for i in range(20) for line in (f"o {i}", f"usemtl m{i}", "f 1/1 2/1 3/1")]
     (tmp_path / "a.obj").write_text("\n".join(lines) + "\n")
     (tmp_path / "a.mtl").write_text("".join(f"newmtl m{i}\nmap_Kd picture\n" for i in range(20)))
-    monkeypatch.setattr(textures, "_rgb_pixels", read)
+    monkeypatch.setattr(textures, "_pixels", read)
     load_scene(tmp_path / "a.obj", stage="raw")
     assert calls.count("read") == 1
 

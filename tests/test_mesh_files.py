@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import trimesh
 from numpy.testing import assert_allclose, assert_array_equal
@@ -18,10 +19,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
 from renderformer.data.formats.mesh_file import load_mesh_file
-from renderformer.data.formats.obj import material_from_mtl
+from renderformer.data.formats.mtl import material_from_mtl
 from renderformer.data.formats.table import TABLE
 from renderformer.data.geometry.triangles import smooth_normals
-from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, flat_normals
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, flat_normals
 
 SUFFIXES = ["obj", "ply", "stl", "off", "glb", "3mf"]
 
@@ -258,9 +259,10 @@ def test_mtl(tmp_path: Path) -> None:
     assert_allclose(rows["thing_lamp"][SPECULAR], 0)
     # Scaled by one factor, so that its colour stays.
     assert_allclose(rows["thing_hot"][:6], [0.9, 0.9, 0.9, 0.1, 0.5 / 6, 0.5 / 6], rtol=1e-5)
-    notes = " ".join(scene.notes)
-    assert "'hot': specular scaled down" in notes
-    assert "'hot': transparency ignored" in notes
+    (hot,) = (mesh for mesh in scene.objects if mesh.name == "thing_hot")
+    assert hot.appearance is not None
+    assert hot.appearance.materials[0].alpha == 0.5
+    assert scene.notes == ()
 
 
 def test_missing_mtl_is_told(tmp_path: Path) -> None:
@@ -328,6 +330,90 @@ def test_binary_ply_of_quads_and_triangles(tmp_path: Path, end: str) -> None:
     (tmp_path / "a.ply").write_bytes(header.encode() + points.astype(f"{end}f4").tobytes() + faces[:-5])
     with pytest.raises(InputError, match=r"a\.ply: is truncated, it ends in face 1 of 2"):
         load_mesh_file(tmp_path / "a.ply")
+
+
+PLY_HEADER = """ply
+format {} 1.0
+{}element vertex 4
+property float x
+property float y
+property float z
+{}property uchar red
+property uchar green
+property uchar blue
+property uchar alpha
+element face 2
+property list uchar int vertex_indices
+{}end_header
+"""
+PLY_POINTS = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)]
+PLY_FACES = [(0, 1, 2), (0, 2, 3)]
+
+
+def quarters(path: Path) -> None:
+    """A picture whose quarters are red, green (upper right), blue (lower left) and white."""
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    pixels[0, 0, 0] = pixels[0, 1, 1] = pixels[1, 0, 2] = pixels[1, 1] = 255
+    PIL.Image.fromarray(np.repeat(np.repeat(pixels, 32, axis=0), 32, axis=1)).save(path)
+
+
+def colour_at(mesh: Mesh, triangle: int, weights: tuple[float, float]) -> tuple[list[float], float]:
+    assert mesh.appearance is not None
+    values = mesh.appearance.values(np.array([triangle]), np.array([weights]), mesh.materials[[triangle]])
+    return values.rows[0, DIFFUSE].round(4).tolist(), float(values.alpha[0])
+
+
+@pytest.mark.parametrize("kind", ["vertex", "face text", "face binary"])
+def test_ply_textures_and_alpha(tmp_path: Path, kind: str) -> None:
+    """Texture coordinates of vertices, and MeshLab's of the corners of faces; vertex colours multiply."""
+    quarters(tmp_path / "a b.png")
+    comment, uv = "comment TextureFile a b.png\n", np.array(PLY_POINTS)[:, :2]
+    if kind == "vertex":
+        text = PLY_HEADER.format("ascii", comment, "property float s\nproperty float t\n", "")
+        text += "".join(f"{x} {y} {z} {x} {y} 255 255 255 {51 * x}\n" for x, y, z in PLY_POINTS)
+        data = (text + "".join("3 {} {} {}\n".format(*face) for face in PLY_FACES)).encode()
+    elif kind == "face text":
+        text = PLY_HEADER.format("ascii", comment, "", "property list uchar float texcoord\n")
+        text += "".join(f"{x} {y} {z} 255 255 255 {51 * x}\n" for x, y, z in PLY_POINTS)
+        corners = [" ".join(map(str, uv[list(face)].reshape(-1))) for face in PLY_FACES]
+        lines = ["3 {} {} {} 6 {}\n".format(*face, corner) for face, corner in zip(PLY_FACES, corners, strict=True)]
+        data = (text + "".join(lines)).encode()
+    else:
+        header = PLY_HEADER.format("binary_big_endian", comment, "", "property list uchar float texcoord\n")
+        rows = [struct.pack(">3f4B", *point, 255, 255, 255, 51 * point[0]) for point in PLY_POINTS]
+        rows += [struct.pack(">B3iB6f", 3, *face, 6, *uv[list(face)].reshape(-1)) for face in PLY_FACES]
+        data = header.encode() + b"".join(rows)
+    (tmp_path / "a.ply").write_bytes(data)
+    scene = load_mesh_file(tmp_path / "a.ply")
+    (mesh,) = scene.objects
+    assert scene.notes == ()
+    # (0.25, 0.125) and (0.75, 0.625) on the first triangle, (0.25, 0.75) on the second.
+    assert colour_at(mesh, 0, (0.125, 0.125)) == ([0, 0, 1], pytest.approx(0.2 * 0.25))
+    assert colour_at(mesh, 0, (0.125, 0.625)) == ([0, 1, 0], pytest.approx(0.2 * 0.75))
+    assert colour_at(mesh, 1, (0.25, 0.5)) == ([1, 0, 0], pytest.approx(0.2 * 0.25))
+
+
+def test_ply_of_several_pictures(tmp_path: Path) -> None:
+    quarters(tmp_path / "a.png")
+    PIL.Image.fromarray(np.full((2, 2, 3), 255, np.uint8)).save(tmp_path / "b.png")
+    comments = "comment TextureFile a.png\ncomment TextureFile b.png\n"
+    properties = "property list uchar float texcoord\nproperty int texnumber\n"
+    text = PLY_HEADER.format("ascii", comments, "", properties)
+    text += "".join(f"{x} {y} {z} 255 255 255 255\n" for x, y, z in PLY_POINTS)
+    text += "3 0 1 2 6 .1 .1 .2 .1 .2 .2 0\n3 0 2 3 6 0 0 1 1 0 1 1\n"
+    (tmp_path / "a.ply").write_text(text)
+    scene = load_mesh_file(tmp_path / "a.ply")
+    assert [mesh.name for mesh in scene.objects] == ["a_0", "a_1"]
+    assert_allclose([mesh.materials[0, DIFFUSE] for mesh in scene.objects], [[0, 0, 1], [1, 1, 1]], atol=1e-6)
+
+
+def test_ply_without_its_picture(tmp_path: Path) -> None:
+    text = PLY_HEADER.format("ascii", "comment TextureFile ../a.png\n", "property float s\nproperty float t\n", "")
+    text += "".join(f"{x} {y} {z} {x} nan 255 255 255 255\n" for x, y, z in PLY_POINTS)
+    (tmp_path / "a.ply").write_text(text + "".join("3 {} {} {}\n".format(*face) for face in PLY_FACES))
+    scene = load_mesh_file(tmp_path / "a.ply")
+    assert scene.notes == ("a.ply: '../a.png' is outside the folder of the file and is not read",)
+    assert_allclose(scene.materials[:, DIFFUSE], 1)
 
 
 def test_obj_and_ply_colors_are_srgb(tmp_path: Path) -> None:

@@ -3,29 +3,115 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray
+from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.text import check_lines
-from renderformer.data.formats.trimesh_reading import read_with_trimesh
+from renderformer.data.formats.textures import PictureDecoder
+from renderformer.data.formats.trimesh_reading import Folder, read_with_trimesh
+from renderformer.data.material import Material, Textures
+from renderformer.data.texture import Texture
 
 _NAMES = "char int8 uchar uint8 short int16 ushort uint16 int int32 uint uint32 float float32 double float64"
 _CODES = "i1 i1 u1 u1 i2 i2 u2 u2 i4 i4 u4 u4 f4 f4 f8 f8"
 _TYPES = dict(zip(_NAMES.encode().split(), _CODES.split(), strict=True))
 
 
+# Properties of vertices that are texture coordinates.
+_UV_NAMES = (("texture_u", "texture_v"), ("u", "v"), ("s", "t"))
+
+
 def read(file: MeshFile) -> list[Part]:
-    """The one object of the file.
+    """The one object of the file, once per picture if its faces name several; a bare file is never divided.
 
     Raises:
         InputError: the header promises more elements than the file can hold, or the file is truncated.
     """
     data = _with_triangles(file.data, file.notes.lines)
-    return read_with_trimesh("ply", data, file).parts
+    if file.bare:
+        return read_with_trimesh("ply", data, file, skip_materials=True).parts
+    objects = read_with_trimesh("ply", data, file, skip_materials=True, fix_texture=False)
+    names = re.findall(rb"(?m)^comment TextureFile[ \t]+(.*?)\s*$", data.partition(b"end_header")[0])
+    if len(objects.parts) != 1 or not names:
+        return objects.parts
+    elements = objects.keywords[0].get("metadata", {}).get("_ply_raw", {})
+    return list(_textured(objects.parts[0], elements, names, file))
+
+
+def _textured(part: Part, elements: Any, names: list[bytes], file: MeshFile) -> Iterator[Part]:
+    """The part with its picture, or a piece of it for each of several."""
+    part = _with_uv(part, elements)
+    folder, decoder = Folder(file), PictureDecoder(file.notes.lines)
+    number = _property(elements.get("face"), "texnumber")
+    several = len(names) > 1 and number is not None and number.shape == (len(part.faces),)
+    for index, name in enumerate(names if several else names[:1]):
+        chosen = number == index if several and number is not None else np.ones(len(part.faces), bool)
+        if not chosen.any():
+            continue
+        material, colors = _material(name.decode("utf-8", "replace"), folder, decoder), part.colors
+        if colors is not None and len(colors) == len(part.faces) != len(part.vertices):
+            colors = colors[chosen]
+        title = part.name if not several else f"{part.name}_{index}"
+        yield replace(part, name=title, faces=part.faces[chosen], colors=colors, material=material)
+    if several and number is not None and (lost := int(((number < 0) | (number >= len(names))).sum())):
+        file.notes.counts["triangles left out, their texnumber names no picture"] += lost
+    file.notes.lines += folder.missing
+
+
+def _material(name: str, folder: Folder, decoder: PictureDecoder) -> Material | None:
+    """White with the picture; None if it cannot be read."""
+    try:
+        data = folder.get(name)
+    except InputError:
+        return None
+    pixels = decoder.pixels(data, "texture", name=name)
+    return None if pixels is None else Material((1.0, 1.0, 1.0), textures=Textures(base=Texture(pixels)))
+
+
+def _with_uv(part: Part, elements: Any) -> Part:
+    """The part with texture coordinates; those of faces give each triangle vertices of its own."""
+    corners = _property(elements.get("face"), "texcoord")
+    if corners is not None and corners.shape == (len(part.faces), 6):
+        chosen = part.faces.reshape(-1)
+        colors = part.colors
+        if colors is not None and len(colors) == len(part.vertices):
+            colors = colors[chosen]
+        elif colors is not None:
+            colors = np.repeat(colors, 3, axis=0)
+        normals = None if part.normals is None else part.normals[chosen]
+        faces, uv = np.arange(len(chosen)).reshape(-1, 3), _upper_left(corners.reshape(-1, 2))
+        return replace(part, vertices=part.vertices[chosen], faces=faces, normals=normals, colors=colors, uv=uv)
+    for names in _UV_NAMES:
+        u, v = (_property(elements.get("vertex"), name) for name in names)
+        if u is not None and v is not None and u.shape == v.shape == (len(part.vertices),):
+            return replace(part, uv=_upper_left(np.column_stack([u, v])))
+    return part
+
+
+def _upper_left(uv: AnyArray) -> Float64Array:
+    """(V, 1, 2) texture coordinates with the origin at the upper left, of those (V, 2) with it at the lower left."""
+    return (uv.astype(np.float64) * (1, -1) + (0, 1))[:, None]
+
+
+def _property(element: Any, name: str) -> AnyArray | None:
+    """A property of trimesh's parsed element, or None."""
+    data = element.get("data") if element else None
+    try:
+        values = data[name] if data is not None else None
+    except (KeyError, ValueError, IndexError):
+        return None
+    if values is None:
+        return None
+    array = np.asarray(values)
+    # Lists of a binary file have their length in front; numbers of a text file are columns.
+    array = array["f1"] if array.dtype.names else array
+    return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def _with_triangles(data: bytes, notes: list[str]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from renderformer.data.arrays import Float32Array, UInt8Array
+from renderformer.data.arrays import AnyArray, UInt8Array
 from renderformer.data.colour import linear_to_srgb
 from renderformer.data.texture import byte_curve
 
@@ -25,6 +25,10 @@ MIN_PIXELS = 128**2
 MAX_SOURCE = 2**27
 MAX_SIDE = 65535
 MAX_DECODED = 2**31
+# Pillow's decoders of formats without active parts; that of EPS runs a program.
+KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TGA", "TIFF", "GIF", "DDS", "PPM", "PCX", "PSD", "JPEG2000")
+# A picture is a mask if at most this share of its pixels has values between nearly 0 and nearly 1.
+_BETWEEN = 0.15
 
 
 class PictureDecoder:
@@ -38,31 +42,37 @@ class PictureDecoder:
         self._notes = notes
         self._decode_left, self._keep_left = MAX_DECODED, MAX_KEPT
 
-    def pixels(self, source: Any, label: str, srgb: bool = True, alpha: bool = False) -> UInt8Array | None:
-        """(H, W, 3) pixels, or (H, W, 4) if `alpha` and the picture has it; None and a note if they cannot be decoded.
+    def pixels(
+        self, source: Any, label: str, srgb: bool = True, alpha: bool = False, name: str = ""
+    ) -> UInt8Array | None:
+        """(H, W, 3) pixels, or (H, W, 4) if `alpha` and the picture is not opaque; None and a note if they cannot be
+        decoded.
 
         A picture of more than `MAX_PIXELS` is reduced in linear light, with a note.
 
         Args:
             source: a PIL image, or the bytes of a file.
-            srgb: whether the pixels are sRGB values, else linear ones; alpha is linear.
-            alpha: whether alpha is kept.
+            label: of the picture in notes.
+            srgb: whether the pixels are sRGB values, else linear ones. Alpha is linear.
+            name: of the file, for notes about pictures that are ignored.
         """
+        named = f"{label} {name!r}" if name else label
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
-                return self._decoded(image, label, srgb, alpha)
+                image = Image.open(io.BytesIO(source), formats=KINDS) if isinstance(source, bytes) else source
+                mode = "RGBA" if alpha and image.has_transparency_data else "RGB"
+                return self._decoded(image, label, named, srgb, mode)
         # Pillow raises many kinds of exceptions for damaged pictures and decompression bombs.
         except Exception as error:
-            self._notes.append(f"{label} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
+            self._notes.append(f"{named} ignored, it cannot be decoded ({' '.join(str(error).split())[:100]})")
             return None
 
-    def _decoded(self, image: Any, label: str, srgb: bool, alpha: bool) -> UInt8Array | None:
+    def _decoded(self, image: Any, label: str, named: str, srgb: bool, mode: str) -> UInt8Array | None:
         width, height = image.size
         if max(width, height) > MAX_SIDE or width * height > min(MAX_SOURCE, self._decode_left):
             most = f"at most {MAX_SIDE} on a side, {MAX_SOURCE} in a picture and {MAX_DECODED} in a file are read"
-            self._notes.append(f"{label} ignored, it has {width} x {height} pixels; {most}")
+            self._notes.append(f"{named} ignored, it has {width} x {height} pixels; {most}")
             return None
         self._decode_left -= width * height
         # Later pictures of a file share what earlier ones left.
@@ -73,50 +83,51 @@ class PictureDecoder:
             # means are of sRGB values.
             image.draft(None, (width // factor, height // factor))
             factor = math.ceil(math.sqrt(image.width * image.height / limit))
-        alpha = alpha and image.has_transparency_data
-        read = _rgba_pixels if alpha else _rgb_pixels
-        pixels = read(image) if factor == 1 else _reduced(image, factor, srgb, alpha)
+        pixels = _pixels(image, mode) if factor == 1 else _reduced(image, factor, srgb, mode)
         if pixels.shape[:2] != (height, width):
             size = f"{pixels.shape[1]} x {pixels.shape[0]}"
             self._notes.append(f"{label} of {width} x {height} pixels reduced to {size}")
         self._keep_left -= pixels.shape[0] * pixels.shape[1]
-        return pixels
+        return pixels[..., :3] if mode == "RGBA" and (pixels[..., 3] == 255).all() else pixels
 
 
-def _rgb_pixels(image: Any) -> UInt8Array:
-    """(H, W, 3) pixels of a PIL image."""
+def is_mask(alpha: UInt8Array) -> bool:
+    """Whether pixels (H, W) are nearly all clear or opaque, as those of a leaf cut out of a picture; some of each."""
+    clear, opaque = (alpha < 32).mean(), (alpha > 223).mean()
+    return bool(clear > 0 and opaque > 0.01 and clear + opaque >= 1 - _BETWEEN)
+
+
+def _pixels(image: Any, mode: str) -> UInt8Array:
+    """(H, W, 3) or (H, W, 4) pixels of a PIL image; `mode` is RGB or RGBA."""
     if image.mode.startswith("I;16"):
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image.convert(mode))
 
 
-def _rgba_pixels(image: Any) -> UInt8Array:
-    """(H, W, 4) pixels of a PIL image."""
-    return np.asarray(image.convert("RGBA"))
-
-
-def _reduced(image: Any, factor: int, srgb: bool, alpha: bool) -> UInt8Array:
-    """(H, W, 3 or 4) means of squares of `factor` pixels, taken in linear light and weighted by alpha; incomplete
-    squares at the end are cut."""
+def _reduced(image: Any, factor: int, srgb: bool, mode: str) -> UInt8Array:
+    """(H, W, C) means of squares of `factor` pixels, taken in linear light and of colours weighted by their alpha;
+    incomplete squares at the end are cut."""
     columns, rows = min(factor, image.width), min(factor, image.height)
     width, height = image.width // columns, image.height // rows
     curve = byte_curve(srgb)
-    result = np.empty((height, width, 4 if alpha else 3), np.uint8)
+    result = np.empty((height, width, len(mode)), np.uint8)
+
+    def means(values: AnyArray) -> AnyArray:
+        """(width, C) of a strip (rows, width x columns, C)."""
+        total = values.sum(axis=0)
+        mean: AnyArray = sum(total[column::columns] for column in range(columns)) / np.float32(rows * columns)
+        return mean
+
     for row in range(height):
-        part = image.crop((0, row * rows, width * columns, (row + 1) * rows))
-        strip = _rgba_pixels(part) if alpha else _rgb_pixels(part)
-        # Some weight for pixels that are clear, so that a clear square keeps its colour.
-        weight = np.maximum(strip[..., 3:], np.float32(1e-3)) if alpha else np.ones((1, 1, 1), np.float32)
-        weight = np.broadcast_to(weight, (*strip.shape[:2], 1))
-        share = _column_sums(weight.sum(axis=0), columns)
-        mean = _column_sums((curve[strip[..., :3]] * weight).sum(axis=0), columns) / share
+        strip = _pixels(image.crop((0, row * rows, width * columns, (row + 1) * rows)), mode)
+        colour = curve[strip[..., :3]]
+        if len(mode) == 4:
+            # Clear pixels keep a little weight, so that a clear square keeps their colour.
+            alpha = strip[..., 3:] / np.float32(255)
+            result[row, :, 3:] = np.rint(means(alpha) * 255)
+            weight = np.maximum(alpha, np.float32(1e-4))
+            mean = means(colour * weight) / means(weight)
+        else:
+            mean = means(colour)
         result[row, :, :3] = np.rint((linear_to_srgb(mean) if srgb else mean) * 255)
-        if alpha:
-            result[row, :, 3:] = np.rint(share / (rows * columns))
     return result
-
-
-def _column_sums(values: Float32Array, columns: int) -> Float32Array:
-    """(W / columns, C) sums of as many neighbours of values (W, C)."""
-    total: Float32Array = sum(values[column::columns] for column in range(columns))  # type: ignore[assignment]
-    return total

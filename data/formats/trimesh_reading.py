@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,10 +24,15 @@ from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.formats.text import as_utf8
 
 _BESIDE = "put it beside the file"
+# Names of a folder that are compared with one that does not exist.
+_MAX_NAMES = 10_000
 
 
 class Folder(FilePathResolver):
     """The files beside a mesh file.
+
+    A name may have backslashes, a folder of another machine in front, or capital letters where the file has small ones;
+    the last is counted in the notes of the file.
 
     Attributes:
         contents: the files that were read, by name.
@@ -36,6 +44,8 @@ class Folder(FilePathResolver):
         self.contents: dict[str, bytes] = {}
         self.missing: list[str] = []
         self._bytes_left = MAX_FILE_BYTES
+        self._counts = file.notes.counts
+        self._respelled: set[str] = set()
 
     def get(self, name: str) -> bytes:
         """The content of a file, which stays in `contents`; raises InputError as `read`."""
@@ -60,26 +70,68 @@ class Folder(FilePathResolver):
 
     def _read(self, name: str) -> bytes:
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name):
-            raise InputError("", f"{name!r} is a URL and is not fetched", _BESIDE)
-        problem = f"{name!r} is missing"
-        for number, candidate in enumerate((name.strip(), name.strip().lstrip("/"), Path(name).name)):
+            raise InputError("", f"{_shown(name)} is a URL and is not fetched", _BESIDE)
+        path, problem = self._located(name)
+        if path is None:
+            raise InputError("", problem, _BESIDE)
+        try:
+            content = read_bytes(path, self._bytes_left)
+            return as_utf8(content) if name.lower().endswith(".mtl") else content
+        except InputError as error:
+            raise InputError("", f"{_shown(name)} {error.problem} and is not read", error.remedy) from None
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file, perhaps one that cannot be read."""
+        return self._located(name)[0] is not None
+
+    def _located(self, name: str) -> tuple[Path | None, str]:
+        """The path of a file that exists, or None and the problem."""
+        problem = f"{_shown(name)} is missing"
+        plain = name.strip().replace("\\", "/")
+        spellings = dict.fromkeys((name.strip(), plain, plain.lstrip("/"), PurePosixPath(plain).name))
+        for number, spelling in enumerate(spellings):
             try:
-                path = self.absolute(candidate)
-                if not path.exists():
-                    continue
+                path = self.absolute(spelling)
+                if path.exists():
+                    return path, ""
             # A cycle of links, or a name that the system cannot hold.
             except (OSError, RuntimeError):
                 continue
             except ValueError:
                 if not number:
-                    problem = f"{name!r} is outside the folder of the file and is not read"
-                continue
-            try:
-                content = read_bytes(path, self._bytes_left)
-                return as_utf8(content) if name.lower().endswith(".mtl") else content
-            except InputError as error:
-                raise InputError("", f"{name!r} {error.problem} and is not read", error.remedy) from None
-        raise InputError("", problem, _BESIDE)
+                    problem = f"{_shown(name)} is outside the folder of the file and is not read"
+        for spelling in spellings:
+            if other := self._other_case(spelling):
+                self._respelled.add(name)
+                self._counts["files found although capital letters in their names differ"] = len(self._respelled)
+                return other, ""
+        return None, problem
+
+    def _other_case(self, name: str) -> Path | None:
+        """The file whose name differs in capital letters or in the encoding of accents, if there is one."""
+        folder = Path(self.parent)
+        steps = PurePosixPath(name).parts
+        if not steps or ".." in steps:
+            return None
+        try:
+            for step in steps:
+                with os.scandir(folder) as entries:
+                    names = [entry.name for entry in islice(entries, _MAX_NAMES)]
+                equal = [other for other in names if _folded(other) == _folded(step)]
+                if not equal:
+                    return None
+                folder /= min(equal)
+            return self.absolute(str(folder.relative_to(self.parent)))
+        except (OSError, RuntimeError, ValueError):
+            return None
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 120 else f"{name[:119]}…")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass
@@ -100,28 +152,32 @@ class TrimeshObjects:
     contents: dict[str, bytes]
 
 
-def read_with_trimesh(kind: str, data: bytes, file: MeshFile, **options: Any) -> TrimeshObjects:
+def read_with_trimesh(
+    kind: str, data: bytes, file: MeshFile, folder: Folder | None = None, **options: Any
+) -> TrimeshObjects:
     """Read a file with a loader of trimesh.
 
     Args:
         kind: trimesh's name of the format.
         data: the content of the file, normalised for trimesh.
+        folder: of the file; its notes about missing files are the caller's.
         options: of the loader.
 
     Raises:
         InputError: an object has no triangles in three dimensions. trimesh itself raises many kinds of exceptions.
     """
-    folder = Folder(file)
-    loaded = mesh_loaders[kind](file_obj=io.BytesIO(data), file_type=kind, resolver=folder, **options)
-    file.notes.lines += folder.missing
+    resolver = folder or Folder(file)
+    loaded = mesh_loaders[kind](file_obj=io.BytesIO(data), file_type=kind, resolver=resolver, **options)
+    if folder is None:
+        file.notes.lines += resolver.missing
     geometry = loaded.get("geometry", {file.path.stem: loaded})
-    geometry = {name: keywords for name, keywords in geometry.items() if len(keywords.get("faces", ()))}
+    geometry = {name: keywords for name, keywords in geometry.items() if np.size(keywords.get("faces", ()))}
     return TrimeshObjects(
         [_part(name, keywords, file.notes) for name, keywords in geometry.items()],
         list(geometry.values()),
         loaded.get("graph", []),
         loaded.get("base_frame", "world"),
-        folder.contents,
+        resolver.contents,
     )
 
 
@@ -139,7 +195,7 @@ def _part(name: str, keywords: dict[str, Any], notes: Notes) -> Part:
 
 
 def _colors(keywords: dict[str, Any], vertices: int, faces: int, notes: Notes) -> Float64Array | None:
-    """Linear RGB per vertex or per face; integers and OBJ's 0 … 1 are sRGB."""
+    """Linear RGB or RGBA per vertex or per face; integers and OBJ's 0 … 1 are sRGB, alpha is linear."""
     for key, count in (("vertex_colors", vertices), ("face_colors", faces)):
         colors = keywords.get(key)
         if colors is None:
@@ -149,9 +205,22 @@ def _colors(keywords: dict[str, Any], vertices: int, faces: int, notes: Notes) -
             notes.lines.append(f"{label} ignored, there are {len(colors)}, expected {count}")
             continue
         scale = np.iinfo(colors.dtype).max if colors.dtype.kind in "iu" else 1.0
-        values = colors[:, :3].astype(np.float64) / scale
+        values = colors[:, :4].astype(np.float64) / scale
+        if values.max() > 1 and values.max() <= 255 and (values == np.round(values)).all():
+            values /= 255
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
             notes.lines.append(f"{label} ignored, they are outside 0 … 1")
             continue
-        return srgb_to_linear(values)
+        return _linear(values, label, notes)
     return None
+
+
+def _linear(values: Float64Array, label: str, notes: Notes) -> Float64Array:
+    """Linear colours of sRGB ones; alpha stays where any is positive."""
+    colors = srgb_to_linear(values[:, :3])
+    if values.shape[1] < 4 or (values[:, 3] == 1).all():
+        return colors
+    if not values[:, 3].any():
+        notes.lines.append(f"the alpha of {label} ignored, all are 0")
+        return colors
+    return np.column_stack([colors, values[:, 3]])
