@@ -20,7 +20,9 @@ from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
-from renderformer.data.rays.light_cache import LightCache, cosine_directions, oriented
+from renderformer.data.rays.environment_light import SoftSky
+from renderformer.data.rays.hemisphere import cosine_directions, oriented
+from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import TINY, dot
 
@@ -41,7 +43,7 @@ class Gather:
     """Indirect light in one view.
 
     Args:
-        surfaces, cache: the scene.
+        surfaces, cache: the scene; a `SoftSky` in place of a light cache gives the environment's direct light alone.
         camera: of a picture of `width` by `height` pixels.
         rows, columns: pixels to cover, which may reach beyond the picture below and to the right.
         pool: runs the work; the result does not depend on how.
@@ -51,7 +53,7 @@ class Gather:
     def __init__(
         self,
         surfaces: LitSurfaces,
-        cache: LightCache,
+        cache: LightCache | SoftSky,
         camera: Camera,
         width: int,
         height: int,
@@ -86,8 +88,8 @@ class Gather:
     def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> Float32Array:
         """(S, 3) radiance that white diffuse surfaces would send back of indirect light, irradiance / pi, at points
         that the camera sees at column x and row y, both (S,), in pixels."""
-        light = np.float32(CACHE_WEIGHT) * self._cache.irradiance(hits)
-        total = np.full(len(light), CACHE_WEIGHT, np.float32)
+        light = np.zeros((len(hits.rows), 3), np.float32)
+        total = np.zeros(len(light), np.float32)
         down, across = self._cells.shape[:2]
         (left, right), (top, bottom) = _between(x / CELL - 0.5), _between(y / CELL - 0.5)
         for row, near_row in (top, bottom):
@@ -96,6 +98,9 @@ class Gather:
                 weight = near_row * near_column * self._likeness(cells, hits.normal, hits.position)
                 light += weight[:, None] * cells[:, LIGHT]
                 total += weight
+        few = np.flatnonzero(total < self._cache.enough)
+        light[few] += np.float32(CACHE_WEIGHT) * self._cache.irradiance(hits.take(few))
+        total[few] += np.float32(CACHE_WEIGHT)
         return light / total[:, None]
 
     def _averaged(self, cells: Float32Array) -> Float32Array:
@@ -125,12 +130,12 @@ class Gather:
         return np.exp(np.float32(-PLANE_FALLOFF) * off_plane / distance) * alike
 
 
-def _gathered(cache: LightCache, hits: Hits, local: Float32Array) -> Float32Array:
+def _gathered(cache: LightCache | SoftSky, hits: Hits, local: Float32Array) -> Float32Array:
     """(S, 3) mean radiance that arrives at points from directions (R, S, 3) in their tangent frames."""
     count = len(local)
     normals = np.tile(hits.normal, (count, 1))
     origins = np.tile(hits.shadow_origins, (count, 1))
-    seen = cache.seen_along(origins, oriented(normals, local.reshape(-1, 3)))
+    seen = cache.seen_along(origins, oriented(normals, local.reshape(-1, 3)), np.pi / (RAYS * SQUARE**2))
     mean: Float32Array = seen.reshape(count, len(hits.rows), 3).mean(axis=0)
     return mean
 
