@@ -27,7 +27,7 @@ from renderformer.data.environment import (
     texel_solid_angles,
 )
 from renderformer.data.rays.ggx import Lobe, ggx_masking, tangent_frame, to_world
-from renderformer.data.rays.hemisphere import cosine_directions
+from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import dot, normalised, take
 
@@ -93,7 +93,7 @@ class EnvironmentLight:
         light = np.zeros((len(hits.rows), 3), np.float32)
         phases = _phases(phase)
         local = cosine_directions(r2_sequence(rays * phases).astype(np.float32)).reshape(rays, phases, 3)
-        frame, origins = (*tangent_frame(hits.normal), hits.normal), hits.shadow_origins
+        origins, frame = hits.shadow_origins, (*tangent_frame(hits.normal), hits.normal)
         for k in range(rays):
             directions = to_world(frame, take(local[k], phase))
             free = np.flatnonzero(~surfaces.met(origins, directions))
@@ -296,15 +296,19 @@ def _sun_points(
 ) -> tuple[Float32Array, Float32Array, Float32Array]:
     """`Points` on the disc of a sun, in the frame of the environment."""
     rays = shadow_rays if sun.angle > 0 else 1
-    u, v = r2_sequence(rays * phases).T
-    cosine = 1 - u * (1 - np.cos(np.radians(sun.angle / 2)))
-    sine, turn = np.sqrt(np.maximum(1 - cosine**2, 0)), 2 * np.pi * v
-    local = np.stack([sine * np.cos(turn), sine * np.sin(turn), cosine], axis=-1).astype(np.float32)
-    normal = np.tile(np.array(sun.direction, np.float32), (len(local), 1))
-    direction = to_world((*tangent_frame(normal), normal), local).reshape(rays, phases, 3)
+    direction = sun_directions(sun, rays * phases).reshape(rays, phases, 3)
     flux = sun.colour * np.float32(strength / rays)
     density = rays / sun.solid_angle if sun.solid_angle > 0 else np.inf
     return direction, np.tile(flux, (rays, phases, 1)), np.full((rays, phases), density, np.float32)
+
+
+def sun_directions(sun: Sun, count: int) -> Float32Array:
+    """(count, 3) unit directions spread evenly over the disc of a sun, in the frame of the environment."""
+    u, v = r2_sequence(count).T
+    # The cosine is linear in u; by half the angle, since the cosine of a small one has no precision.
+    polar, turn = 2 * np.arcsin(np.sqrt(u) * np.sin(np.radians(sun.angle / 4))), 2 * np.pi * v
+    local = np.stack([np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.cos(polar)], axis=-1)
+    return oriented(np.tile(np.array(sun.direction, np.float32), (count, 1)), local.astype(np.float32))
 
 
 def _phases(phase: Int64Array) -> int:
