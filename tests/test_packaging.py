@@ -25,7 +25,7 @@ INNER_FLOORS = (
     (
         "colour", "files", "declared", "camera", "environment", "environments", "geometry.triangles", "texture",
         "material", "appearance",
-    ),
+    ),  # fmt: skip
     ("scene",),
     ("geometry",),
     ("rays", "staging", "unit_size"),
