@@ -216,21 +216,23 @@ def texel_solid_angles(height: int, width: int) -> Float64Array:
 
 def resized(image: Float32Array, height: int, width: int) -> Float32Array:
     """A smaller image; each texel is the mean over the solid angle that it covers."""
-    weight = texel_solid_angles(*image.shape[:2])[:, None, None]
-    light = _binned(_binned(image * weight, height, 0), width, 1)
-    return (light / (_binned(weight, height, 0) * (image.shape[1] / width))).astype(np.float32)
+    light = image * texel_solid_angles(*image.shape[:2])[:, None, None]
+    # Along the columns, solid angle grows as the cosine of the polar angle falls.
+    rows = (1 - np.cos(np.pi * np.arange(count + 1) / count) for count in (image.shape[0], height))
+    columns = (np.arange(count + 1) / count for count in (image.shape[1], width))
+    light = _binned(_binned(light, *rows, 0), *columns, 1)
+    return (light / texel_solid_angles(height, width)[:, None, None]).astype(np.float32)
 
 
-def _binned(values: AnyArray, count: int, axis: int) -> Float64Array:
-    """Sums of the values along an axis over `count` bins of equal width, values on a border shared."""
-    size = values.shape[axis]
-    if count == size:
-        return values.astype(np.float64)
+def _binned(values: AnyArray, borders: Float64Array, coarse: Float64Array, axis: int) -> Float64Array:
+    """Sums over coarser bins of values that are spread evenly between their borders along an axis."""
+    if len(borders) == len(coarse):
+        return values
     total = np.cumsum(values, axis=axis, dtype=np.float64)
     total = np.concatenate([np.zeros_like(total.take([0], axis)), total], axis)
-    borders = np.linspace(0, size, count + 1)
-    below = np.minimum(borders.astype(np.int64), size - 1)
-    share = (borders - below).reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+    below = np.clip(np.searchsorted(borders, coarse, side="right") - 1, 0, len(borders) - 2)
+    share = (coarse - borders[below]) / (borders[below + 1] - borders[below])
+    share = share.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
     cumulated = (1 - share) * total.take(below, axis) + share * total.take(below + 1, axis)
     result: Float64Array = np.diff(cumulated, axis=axis)
     return result

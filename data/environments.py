@@ -24,13 +24,13 @@ def studio() -> Environment:
     two narrow strips behind."""
     away = image_directions(HEIGHT, WIDTH)
     up = away[..., 2]
-    image = _graded(up, (0.16, 0.15, 0.14), (0.34, 0.34, 0.35), (0.22, 0.22, 0.23))
+    image = _graded(up, (0.14, 0.135, 0.13), (0.26, 0.26, 0.27), (0.14, 0.14, 0.15))
     for azimuth, elevation, width, height, colour in (
-        (-52, 38, 46, 56, (9.0, 8.7, 8.2)),
-        (62, 22, 34, 60, (3.0, 3.2, 3.5)),
-        (10, 84, 60, 44, (4.2, 4.2, 4.2)),
-        (150, 18, 10, 70, (7.0, 7.2, 7.6)),
-        (-146, 18, 10, 70, (6.0, 6.0, 6.0)),
+        (-52, 38, 46, 56, (3.6, 3.5, 3.3)),
+        (62, 22, 34, 60, (1.2, 1.3, 1.4)),
+        (10, 84, 60, 44, (1.5, 1.5, 1.5)),
+        (122, 18, 9, 70, (3.0, 3.1, 3.3)),
+        (-118, 18, 9, 70, (2.6, 2.6, 2.6)),
     ):
         image = image + _softbox(away, azimuth, elevation, width, height) * np.array(colour)
     return Environment(image.astype(np.float32), name="studio")
@@ -52,14 +52,14 @@ def sunset() -> Environment:
     """A low warm sun from the right, a glowing horizon and a violet sky."""
     sun = direction(70, 9)
     away = image_directions(HEIGHT, WIDTH)
-    image = _graded(away[..., 2], (0.10, 0.08, 0.08), (0.95, 0.50, 0.26), (0.14, 0.16, 0.36), bend=0.45)
+    image = _graded(away[..., 2], (0.15, 0.12, 0.12), (1.4, 0.75, 0.39), (0.21, 0.24, 0.54), bend=0.45)
     # The horizon opposite to the sun is cooler.
     facing = 0.5 + 0.5 * (away[..., :2] @ (sun[:2] / np.linalg.norm(sun[:2])))[..., None]
     low = np.exp(-np.abs(away[..., 2:]) / 0.25)
     image = image * (1 - low * (1 - facing) * np.array([0.6, 0.35, -0.1]))
-    glow = _glow(away, sun, ((25, 0.9), (7, 4.0)), (1.0, 0.55, 0.22))
+    glow = _glow(away, sun, ((25, 1.3), (7, 6.0)), (1.0, 0.55, 0.22))
     return Environment(
-        (image + glow).astype(np.float32), suns=(Sun(_triple(sun), (4.2, 2.1, 0.8), 1.0),), name="sunset"
+        (image + glow).astype(np.float32), suns=(Sun(_triple(sun), (6.3, 3.1, 1.2), 1.0),), name="sunset"
     )
 
 

@@ -20,8 +20,8 @@ SUFFIXES = (".hdr", ".pic", ".exr")
 # 8192 x 4096, 400 MB of float32.
 MAX_PIXELS = 1 << 25
 MAX_BYTES = 1 << 30
-# The largest half float: brighter pixels, and infinite ones, are as bright as this.
-MAX_RADIANCE = 65504.0
+# What is brighter than this, or infinite, is no light but a number that went wrong; the largest half float stands in.
+MAX_RADIANCE, MAX_HALF = 1e8, 65504.0
 
 
 def environment_of(source: str) -> Environment:
@@ -95,13 +95,13 @@ def _read_exr(path: Path) -> AnyArray:
 
 
 def _repaired(pixels: AnyArray) -> tuple[Float32Array, list[str]]:
-    """Pixels from 0 to MAX_RADIANCE, and lines about those that were not, with counts."""
+    """Pixels that are light, and lines about those that were not, with counts."""
     image, notes = np.array(pixels, np.float32), []
     total = image.shape[0] * image.shape[1]
     for wrong, text, value in (
         (np.isnan(image), "are not numbers and count as black", 0.0),
         (image < 0, "are negative and count as black", 0.0),
-        (image > MAX_RADIANCE, f"are brighter than {MAX_RADIANCE:g} and count as that", MAX_RADIANCE),
+        (image > MAX_RADIANCE, f"are brighter than {MAX_RADIANCE:g} and count as {MAX_HALF:g}", MAX_HALF),
     ):
         count = int(wrong.any(axis=2).sum())
         if count:
