@@ -218,9 +218,10 @@ def resized(image: Float32Array, height: int, width: int) -> Float32Array:
     """A smaller image; each texel is the mean over the solid angle that it covers."""
     light = image * texel_solid_angles(*image.shape[:2])[:, None, None]
     # Along the columns, solid angle grows as the cosine of the polar angle falls.
-    rows = (1 - np.cos(np.pi * np.arange(count + 1) / count) for count in (image.shape[0], height))
-    columns = (np.arange(count + 1) / count for count in (image.shape[1], width))
-    light = _binned(_binned(light, *rows, 0), *columns, 1)
+    fine, coarse = (1 - np.cos(np.pi * np.arange(count + 1) / count) for count in (image.shape[0], height))
+    light = _binned(light, fine, coarse, 0)
+    fine, coarse = (np.arange(count + 1) / count for count in (image.shape[1], width))
+    light = _binned(light, fine, coarse, 1)
     return (light / texel_solid_angles(height, width)[:, None, None]).astype(np.float32)
 
 
