@@ -22,11 +22,11 @@ from renderformer.data.trained_range import Span, TrainedRange
 if TYPE_CHECKING:
     from renderformer.cameras import CameraChoice
     from renderformer.data.errors import InputError
-    from renderformer.data.scene import Material
+    from renderformer.data.scene import Material, Scene
     from renderformer.image import SaveSettings
 
 PICTURE, MODEL, CAMERA, OUTPUT = "Picture", "Model", "Camera", "Output"
-STAGE, TRIANGLES = "Stage (for bare meshes)", "Triangles"
+STAGE, TRIANGLES, ENVIRONMENT = "Stage (for bare meshes)", "Triangles", "Environment"
 MAX_SIDE = 16384
 TRAINED = TrainedRange()
 # For the context of a command: hidden spellings of --output.
@@ -86,9 +86,17 @@ class Up(enum.StrEnum):
     Z = "z"
 
 
-_picture, _model, _camera, _stage, _triangles, _output = (
+class Background(enum.StrEnum):
+    """Backgrounds of `renderformer.data.environment`."""
+
+    VISIBLE = "visible"
+    INVISIBLE = "invisible"
+    TRANSPARENT = "transparent"
+
+
+_picture, _model, _camera, _stage, _triangles, _environment, _output = (
     functools.partial(typer.Option, rich_help_panel=panel)
-    for panel in (PICTURE, MODEL, CAMERA, STAGE, TRIANGLES, OUTPUT)
+    for panel in (PICTURE, MODEL, CAMERA, STAGE, TRIANGLES, ENVIRONMENT, OUTPUT)
 )
 
 
@@ -182,6 +190,73 @@ class StageFlags:
     def of_every_file(self) -> dict[str, Any]:
         """The options for meshes and scene files as arguments of `load_scene`, without those that were left out."""
         return ({"budget": self.budget} if self.budget else {}) | ({"subdivide": True} if self.subdivide else {})
+
+
+@dataclass(frozen=True)
+class EnvironmentFlags:
+    """What surrounds and lights a scene."""
+
+    environment: Annotated[
+        str | None,
+        _environment(
+            metavar="NAME|COLOUR|FILE",
+            help="Light from all around: studio, sky, sunset, a colour such as #ffffff, or an .hdr or .exr picture of "
+            "all directions. It replaces the stage's light and walls unless they are asked for.",
+            show_default="none",
+        ),
+    ] = None
+    environment_strength: Annotated[
+        float | None, _environment(min=0, max=1e6, metavar="FACTOR", help="Of its light.", show_default="1")
+    ] = None
+    environment_rotation: Annotated[
+        float | None, _environment(metavar="DEGREES", help="About the vertical, counter-clockwise from above.")
+    ] = None
+    background: Annotated[
+        Background | None,
+        _environment(
+            metavar="KIND",
+            help="Behind the objects: visible (the environment), invisible (black) or transparent (alpha in png, exr).",
+            show_default="visible",
+        ),
+    ] = None
+
+    def _changes(self) -> dict[str, Any]:
+        """Attributes of `Environment` that were given."""
+        values = {
+            "strength": self.environment_strength,
+            "rotation": self.environment_rotation,
+            "background": None if self.background is None else self.background.value,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def arguments(self) -> dict[str, Any]:
+        """The environment as an argument of `load_scene`, if one was named; a wrong value is wrong usage."""
+        from renderformer.data.environment import Environment
+        from renderformer.data.errors import InputError
+
+        if self.environment is None:
+            return {}
+        try:
+            return {"environment": Environment.of(self.environment).replace(**self._changes())}
+        except InputError as error:
+            # A file that cannot be read is no wrong usage.
+            if error.place == str(Path(self.environment)):
+                raise
+            raise refused(error, "--environment") from None
+
+    def applied(self, scene: Scene) -> Scene:
+        """The scene with the changes to the environment of its file, if none was named."""
+        from renderformer.data.environment import Environment
+        from renderformer.data.errors import InputError
+
+        changes = self._changes()
+        if self.environment is not None or not changes:
+            return scene
+        if scene.environment is None and changes.keys() != {"background"}:
+            name = min(changes.keys() - {"background"})
+            raise InputError(flag(f"environment_{name}"), "there is no environment", "name one with --environment")
+        # Without an environment, a background is that of a dark one.
+        return scene.replace(environment=(scene.environment or Environment(0.0)).replace(**changes))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ renderformer render *.obj -o "out/{stem}.png" --stage corner --material "diffuse
 
 renderformer render bunny.glb --orbit 24 -o "frames/{index:03d}.png"
 
+renderformer render helmet.glb --environment studio --background transparent -o helmet.png
+
 cat bunny.glb | renderformer render - --format glb -o -.png | display
 """
 
@@ -46,6 +48,7 @@ def render(
     model: options.TriangleStageFlags,
     cameras: options.CameraFlags,
     stage: options.StageFlags,
+    environment: options.EnvironmentFlags,
     format_in: options.Format = None,
 ) -> None:
     """Render meshes and scenes to pictures.
@@ -65,7 +68,8 @@ def render(
         settings=picture.settings(templates),
         cameras=cameras.choice(),
         of_mesh=stage.of_mesh() | ({"frame": True} if cameras.frame else {}),
-        of_every_file=stage.of_every_file(),
+        of_every_file=stage.of_every_file() | environment.arguments(),
+        environment=environment,
         format_in=format_in,
         renderer=functools.cache(lambda: _load_model(model)),
     )
@@ -133,6 +137,7 @@ class Job:
     cameras: CameraChoice
     of_mesh: dict[str, Any]
     of_every_file: dict[str, Any]
+    environment: options.EnvironmentFlags
     format_in: str | None
     renderer: Callable[[], Renderer]
     taken: set[Path] = field(default_factory=set)
@@ -205,9 +210,10 @@ class Job:
         form = self.format_in if source == "-" else None
         name = inputs.name_of(source)
         if inputs.scene_format(source, form):
-            scene = inputs.load(source, form, self.of_mesh, **self.of_every_file)
+            scene = self.environment.applied(inputs.load(source, form, self.of_mesh, **self.of_every_file))
             return scene, self.cameras.of_scene(scene, name)
         scene = inputs.load(source, form, self.cameras.stage_options() | self.of_mesh, **self.of_every_file)
+        scene = self.environment.applied(scene)
         return scene, self.cameras.of_stage(scene, name)
 
     def _views(

@@ -43,6 +43,7 @@ def view(
     ] = 0.0,
     model: options.ModelFlags,
     stage: options.StageFlags,
+    environment: options.EnvironmentFlags,
 ) -> None:
     """Turn the camera, edit materials and lights, see the light change, and save the scene.
 
@@ -56,7 +57,8 @@ def view(
 
     # Checked before the slow loading of the model.
     launch.check_front_end(web)
-    scene = inputs.load(source, of_mesh=of_mesh, **stage.of_every_file())
+    settings = stage.of_every_file() | environment.arguments()
+    scene = environment.applied(inputs.load(source, of_mesh=of_mesh, **settings))
     console.say_all("note", scene.notes)
     renderer = Renderer.from_pretrained(model.model, **model.arguments())
     edited = launch.view(

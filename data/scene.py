@@ -18,6 +18,7 @@ import numpy.typing as npt
 from renderformer.data.appearance import Appearance, joined
 from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import face_normals
 from renderformer.data.material import CHANNELS as CHANNELS
@@ -276,6 +277,7 @@ class Scene:
         cameras: may be empty; `renderer.render` then needs cameras as an argument.
         name: of the scene.
         notes: lines about everything that loading changed (dropped, simplified, moved …), with counts.
+        environment: what surrounds the objects and lights them, or None.
 
     Raises:
         InputError: no objects, or two objects with the same name.
@@ -285,6 +287,7 @@ class Scene:
     cameras: tuple[Camera, ...] = ()
     name: str = "scene"
     notes: tuple[str, ...] = ()
+    environment: Environment | None = None
 
     def __post_init__(self) -> None:
         for key in ("objects", "cameras", "notes"):
@@ -354,6 +357,11 @@ class Scene:
         return np.flatnonzero((self.materials[:, EMISSION] > 0).any(axis=1))
 
     @property
+    def is_dark(self) -> bool:
+        """Whether neither a triangle nor the environment sends light."""
+        return not any(mesh.emits for mesh in self.objects) and (self.environment is None or self.environment.is_dark)
+
+    @property
     def bounds(self) -> Float32Array:
         """(2, 3) float32 minimum and maximum coordinates of all objects."""
         return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
@@ -399,7 +407,8 @@ class Scene:
 
 
 def combine(scenes: Sequence[Scene], name: str = "scene") -> Scene:
-    """Join objects, cameras and notes of several scenes; repeated object names get a number."""
+    """Join objects, cameras and notes of several scenes; repeated object names get a number. The environment is that of
+    the first scene that has one."""
     objects: list[Mesh] = []
     used: set[str] = set()
     for mesh in (mesh for scene in scenes for mesh in scene.objects):
@@ -409,4 +418,5 @@ def combine(scenes: Sequence[Scene], name: str = "scene") -> Scene:
         used.add(unique)
         objects.append(mesh if unique == mesh.name else replace(mesh, name=unique))
     cameras = tuple(camera for scene in scenes for camera in scene.cameras)
-    return Scene(tuple(objects), cameras, name, tuple(note for scene in scenes for note in scene.notes))
+    environment = next((scene.environment for scene in scenes if scene.environment is not None), None)
+    return Scene(tuple(objects), cameras, name, tuple(note for scene in scenes for note in scene.notes), environment)

@@ -63,8 +63,8 @@ class StageOptions(Declared):
     The allowed ranges are wider; `Renderer.check` warns outside the trained range.
 
     Attributes:
-        stage: "auto" (a box), "none" (no floor or walls), "floor", "wall" (floor and back wall), "corner" (floor, back
-            and one side wall) or "box" (floor, back and both side walls).
+        stage: "auto" (a box, in an environment a floor), "none" (no floor or walls), "floor", "wall" (floor and back
+            wall), "corner" (floor, back and one side wall) or "box" (floor, back and both side walls).
         size: largest extent of all objects together in scene units, in [0.001, 1].
         rotation: degrees about the vertical, counter-clockwise seen from above.
         up: axis that points up once the file is read, "y", "z", or "auto": decided by the format, comments and shape
@@ -73,7 +73,8 @@ class StageOptions(Declared):
         seed: of the random diffuse colours (0.1 … 0.8) of connected parts; None keeps the colours.
         floor_color, back_color, left_color, right_color: linear RGB albedo of the floor and the walls.
         light_position: (3,) centre of the light triangle; it faces the origin.
-        light_strength: radiance of the light triangle; 0 for no light. Default: `balanced_strength`, about 2800.
+        light_strength: radiance of the light triangle; 0 for no light. Default: `balanced_strength`, about 2800; no
+            light in an environment unless one of the three is given.
         light_size: edge of the light triangle in scene units.
         azimuth, elevation: of the camera in degrees; azimuth 0 looks along +Y, see `Camera.from_angles`.
         distance: of the camera from the origin in scene units.
@@ -133,7 +134,10 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
         InputError: all objects together have no extent, or the camera is at its target.
     """
     options = options or StageOptions()
-    kind = DEFAULT_STAGE if options.stage == "auto" else options.stage
+    surrounded = scene.environment is not None and not scene.environment.is_dark
+    # Walls would keep out the light of an environment.
+    default = "floor" if surrounded else DEFAULT_STAGE
+    kind = default if options.stage == "auto" else options.stage
     notes = list(scene.notes)
     matrix = _placement(scene, options, kind, notes)
     objects = [mesh.transformed(matrix) for mesh in scene.objects]
@@ -143,14 +147,14 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     names = {mesh.name for mesh in objects}
     walls = [] if kind == "none" else stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
     walls = [replace(mesh, name=_unused(mesh.name, names)) for mesh in walls]
-    light = _light(options, _unused("light", names))
-    if light is None and not any(mesh.emits for mesh in objects):
+    light = _light(options, _unused("light", names), surrounded)
+    if light is None and not surrounded and not any(mesh.emits for mesh in objects):
         notes.append("no light: light_strength is 0 and no object emits, so the picture will be black")
     camera = _camera(objects, walls, options)
     notes += _warnings(objects, walls, light, camera)
     lights = [light.mesh()] if light else []
     cameras = (camera, *_file_cameras(scene, options, matrix, notes))
-    return Scene((*walls, *objects, *lights), cameras, scene.name, tuple(notes))
+    return Scene((*walls, *objects, *lights), cameras, scene.name, tuple(notes), scene.environment)
 
 
 def _file_cameras(scene: Scene, options: StageOptions, matrix: Float64Array, notes: list[str]) -> list[Camera]:
@@ -264,8 +268,9 @@ def _unused(name: str, used: set[str]) -> str:
     return name
 
 
-def _light(options: StageOptions, name: str) -> Light | None:
-    if options.light_strength == 0:
+def _light(options: StageOptions, name: str, surrounded: bool) -> Light | None:
+    asked = options.light_position is not None or options.light_strength or options.light_size != LIGHT_SIZE
+    if options.light_strength == 0 or (surrounded and not asked):
         return None
     position = LIGHT_DISTANCE * direction(LIGHT_AZIMUTH, LIGHT_ELEVATION)
     if options.light_position is not None:

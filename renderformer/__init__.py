@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from renderformer.config import ModelConfig
     from renderformer.data.camera import Camera
+    from renderformer.data.environment import Environment, Sun
     from renderformer.data.errors import InputError
     from renderformer.data.scene import Light, Material, Mesh, Scene
     from renderformer.image import Image
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Camera": "renderformer.data.camera",
+    "Environment": "renderformer.data.environment",
     "Image": "renderformer.image",
     "InputError": "renderformer.data.errors",
     "Light": "renderformer.data.scene",
@@ -34,11 +36,13 @@ _HOME = {
     "RenderFormerRenderingPipeline": "renderformer.pipeline",
     "Renderer": "renderformer.renderer",
     "Scene": "renderformer.data.scene",
+    "Sun": "renderformer.data.environment",
     "view": "renderformer.viewer.launch",
 }
 
 __all__ = [
     "Camera",
+    "Environment",
     "Image",
     "InputError",
     "Light",
@@ -50,6 +54,7 @@ __all__ = [
     "RenderFormerRenderingPipeline",
     "Renderer",
     "Scene",
+    "Sun",
     "view",
 ]
 

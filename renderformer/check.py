@@ -16,21 +16,25 @@ from renderformer.data.trained_range import SLACK as _SLACK
 from renderformer.data.trained_range import Span, TrainedRange
 
 
-def check_scene(scene: Scene, trained: TrainedRange = V1) -> list[str]:
+def check_scene(scene: Scene, trained: TrainedRange = V1, surrounded: bool = False) -> list[str]:
     """Warnings where a scene leaves the trained range, one line each, with the value and the remedy.
 
     A scene without cameras is no fault, since `render` takes cameras too.
 
     Args:
         trained: of the model, `Renderer.config.trained`; by default that of the released models.
+        surrounded: whether the model draws the light of an environment; the released ones do not.
     """
+    surrounded = surrounded and scene.environment is not None and not scene.environment.is_dark
     lights = np.isin(np.arange(len(scene)), scene.light_triangles)
     geometry = scene.triangles[~lights]
     checks: tuple[Callable[[], Iterator[str]], ...] = (
         lambda: _check_geometry(len(scene), geometry, trained),
         lambda: _check_closed(scene, trained),
         lambda: _check_materials(scene.materials[~lights], trained),
-        lambda: _check_lights(scene.triangles[lights], scene.materials[lights][:, EMISSION], geometry, trained),
+        lambda: _check_lights(
+            scene.triangles[lights], scene.materials[lights][:, EMISSION], geometry, trained, surrounded
+        ),
         lambda: _check_cameras(scene.cameras, geometry, trained),
     )
     return [line for check in checks for line in check()]
@@ -127,9 +131,11 @@ def _check_materials(materials: Float32Array, trained: TrainedRange) -> Iterator
 
 
 def _check_lights(
-    lights: Float32Array, emission: Float32Array, geometry: Float32Array, trained: TrainedRange
+    lights: Float32Array, emission: Float32Array, geometry: Float32Array, trained: TrainedRange, surrounded: bool
 ) -> Iterator[str]:
     count = len(lights)
+    if not count and surrounded:
+        return
     if not count:
         yield "no lights, so the picture will be black; add a triangle that emits, or load the mesh with a stage"
         return

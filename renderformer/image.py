@@ -8,7 +8,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -42,6 +42,8 @@ class Image:
         hdr: (height, width, 3) float32, linear RGB radiance (BT.709 primaries), row 0 at the top.
         camera: of the picture, if known; for the EXR header.
         metadata: model, precision and the like, strings and numbers; for the EXR header.
+        alpha: (height, width) float32, how much of each pixel is covered, or None if all of it is. `hdr` is the light
+            of the covered part, so it is darker where less is covered (associated alpha).
 
     Raises:
         InputError: wrong shape or type. NaN and infinite pixels are allowed, but refused by `exposed`, `tone_mapped`
@@ -51,6 +53,7 @@ class Image:
     hdr: Float32Array
     camera: Camera | None = None
     metadata: Mapping[str, str | float] = field(default_factory=dict)
+    alpha: Float32Array | None = None
 
     def __post_init__(self) -> None:
         hdr = np.array(self.hdr)
@@ -62,6 +65,13 @@ class Image:
         hdr = hdr.astype(np.float32, order="C")
         hdr.setflags(write=False)
         object.__setattr__(self, "hdr", hdr)
+        if self.alpha is not None:
+            alpha = np.array(self.alpha, np.float32, order="C")
+            if alpha.shape != hdr.shape[:2] or not np.isfinite(alpha).all():
+                problem = f"alpha has shape {alpha.shape}, or values that are not finite"
+                raise InputError("image", problem, f"expected {hdr.shape[:2]}")
+            alpha.setflags(write=False)
+            object.__setattr__(self, "alpha", alpha)
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 
     @property
@@ -128,7 +138,7 @@ class Image:
         """Write the picture whole or not at all; the suffix chooses the format.
 
         .png and .jpg hold the tone-mapped picture, .exr and .npy linear light. `exposure` applies to every format and
-        is recorded in the EXR header.
+        is recorded in the EXR header. Alpha becomes a fourth channel; a .jpg shows black behind.
 
         Args:
             path: ends in .png, .jpg, .jpeg, .exr or .npy.
@@ -140,7 +150,7 @@ class Image:
             overwrite: whether an existing file may be replaced.
 
         Returns:
-            Warnings about clipped pixels, with counts.
+            Warnings about clipped pixels, with counts, and about alpha that the format cannot hold.
 
         Raises:
             InputError: an unknown suffix, a value out of range, an existing file, an unwritable path, or NaN or
@@ -266,27 +276,43 @@ def _tone_mapper(tone_map: str) -> Any:
     return ToneMapper(_OCIO_VIEWS[tone_map])
 
 
+def _with_alpha(pixels: AnyArray, alpha: AnyArray | None) -> AnyArray:
+    """(height, width, 3) pixels, and alpha (height, width) as a fourth channel if there is one."""
+    return pixels if alpha is None else np.concatenate([pixels, alpha[..., None].astype(pixels.dtype)], axis=2)
+
+
 def _linear_pixels(image: Image, exposure: float, half: bool) -> tuple[AnyArray, list[str]]:
-    """(height, width, 3) linear light, float16 if `half` else float32, and warnings about clipped pixels."""
+    """(height, width, 3 or 4) linear light, float16 if `half` else float32, and warnings about clipped pixels."""
     linear = image.exposed(exposure)
     if not half:
-        return linear, []
+        return _with_alpha(linear, image.alpha), []
     clipped = int((np.abs(linear) > MAX_HALF).any(axis=2).sum())
     note = f"{clipped} pixels exceed {MAX_HALF:g}, the largest half float, and were clipped; write 32-bit floats"
-    return np.clip(linear, -MAX_HALF, MAX_HALF).astype(np.float16), [note] if clipped else []
+    pixels = np.clip(linear, -MAX_HALF, MAX_HALF).astype(np.float16)
+    return _with_alpha(pixels, image.alpha), [note] if clipped else []
 
 
 def _display_pixels(image: Image, tone_map: str, exposure: float, bit_depth: int = 8) -> tuple[AnyArray, list[str]]:
-    """(height, width, 3) display values, uint8 or uint16, and warnings about clipped pixels."""
+    """(height, width, 3 or 4) display values, uint8 or uint16, and warnings about clipped pixels."""
     levels = (1 << bit_depth) - 1
-    display = image.tone_mapped(tone_map, exposure)
-    pixels = np.rint(display * levels).astype(np.uint8 if bit_depth == 8 else np.uint16)
+    display = _unassociated(image).tone_mapped(tone_map, exposure)
+    alpha = None if image.alpha is None else np.clip(image.alpha, 0, 1)
+    pixels = np.rint(_with_alpha(display, alpha) * levels).astype(np.uint8 if bit_depth == 8 else np.uint16)
     clipped = int((image.exposed(exposure) > 1).any(axis=2).sum()) if tone_map == "none" else 0
     note = (
         f"{clipped} of {image.width * image.height} pixels are brighter than 1 and were clipped; lower the exposure "
         "or choose another tone map"
     )
     return pixels, [note] if clipped else []
+
+
+def _unassociated(image: Image) -> Image:
+    """The picture whose colours are those of the covered part of each pixel, as in a PNG; black where nothing is."""
+    if image.alpha is None:
+        return image
+    alpha = image.alpha[..., None]
+    colour = np.divide(image.hdr, alpha, out=np.zeros_like(image.hdr), where=alpha > 0)
+    return replace(image, hdr=colour, alpha=None)
 
 
 def _exr_header(image: Image, exposure: float) -> dict[str, Any]:
@@ -315,7 +341,9 @@ def _write_png(image: Image, path: Path, settings: SaveSettings) -> list[str]:
 def _write_jpeg(image: Image, path: Path, settings: SaveSettings) -> list[str]:
     import imageio.v3 as iio
 
-    pixels, notes = _display_pixels(image, settings.tone_map, settings.exposure)
+    pixels, notes = _display_pixels(replace(image, alpha=None), settings.tone_map, settings.exposure)
+    if image.alpha is not None:
+        notes.append("a JPEG holds no alpha, the background is black; write a .png or .exr")
     # The default halves the chroma resolution, which shows at saturated edges.
     iio.imwrite(path, pixels, plugin="pillow", quality=settings.quality, subsampling=0)
     return notes
@@ -330,21 +358,28 @@ def _write_npy(image: Image, path: Path, settings: SaveSettings) -> list[str]:
 
 
 def _read_npy(path: Path) -> Image:
-    return Image(np.load(path, allow_pickle=False))
+    return _split_alpha(np.load(path, allow_pickle=False))
+
+
+def _split_alpha(pixels: AnyArray, camera: Camera | None = None, metadata: Mapping[str, Any] | None = None) -> Image:
+    """The picture of (height, width, 3 or 4) pixels."""
+    alpha = pixels[..., 3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
+    return Image(pixels if alpha is None else pixels[..., :3], camera, metadata or {}, alpha)
 
 
 def png16_bytes(pixels: npt.NDArray[np.uint16]) -> bytes:
-    """A 16-bit RGB PNG (ISO/IEC 15948) of (height, width, 3) values; Pillow and imageio write only 8 bits of RGB."""
-    height, width, _ = pixels.shape
+    """A 16-bit PNG (ISO/IEC 15948) of (height, width, 3) values, or 4 with alpha; Pillow and imageio write only 8 bits
+    of colour."""
+    height, width, channels = pixels.shape
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     # Filter type 2 (up) keeps the difference to the row above, byte by byte, which zlib packs much better.
-    rows = np.frombuffer(pixels.astype(">u2").tobytes(), np.uint8).reshape(height, width * 6)
-    filtered = np.diff(rows, axis=0, prepend=np.zeros((1, width * 6), np.uint8))
+    rows = np.frombuffer(pixels.astype(">u2").tobytes(), np.uint8).reshape(height, 2 * channels * width)
+    filtered = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
     data = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
     chunks = (chunk(b"IHDR", header), chunk(b"sRGB", b"\0"), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
@@ -353,9 +388,10 @@ def _write_exr(image: Image, path: Path, settings: SaveSettings) -> list[str]:
     import OpenEXR
 
     pixels, notes = _linear_pixels(image, settings.exposure, settings.half)
+    names = "RGB" if image.alpha is None else "RGBA"
     storage = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": _BT709}
     try:
-        with OpenEXR.File({**_exr_header(image, settings.exposure), **storage}, {"RGB": pixels}) as file:
+        with OpenEXR.File({**_exr_header(image, settings.exposure), **storage}, {names: pixels}) as file:
             file.write(str(path))
     except RuntimeError as error:
         # OpenEXR reports a full disk this way; atomic_path turns an OSError into an InputError.
@@ -369,9 +405,10 @@ def _read_exr(path: Path) -> Image:
     with OpenEXR.File(str(path)) as file:
         header, channels = file.header(), file.channels()
         if "RGB" in channels or "RGBA" in channels:
-            pixels = channels["RGB" if "RGB" in channels else "RGBA"].pixels[..., :3]
+            pixels = channels["RGB" if "RGB" in channels else "RGBA"].pixels
         elif all(name in channels for name in "RGB"):
-            pixels = np.stack([channels[name].pixels for name in "RGB"], axis=-1)
+            names = "RGBA" if "A" in channels else "RGB"
+            pixels = np.stack([channels[name].pixels for name in names], axis=-1)
         else:
             raise InputError("", f"has the channels {', '.join(sorted(channels)) or '(none)'}", "expected R, G and B")
         metadata = {key.removeprefix(_PREFIX): value for key, value in header.items() if key.startswith(_PREFIX)}
@@ -381,7 +418,7 @@ def _read_exr(path: Path) -> Image:
         if "cameraToWorld" in header and "cameraFov" in header:
             camera = Camera(header["cameraToWorld"], header["cameraFov"], str(header.get("cameraName", "")))
         # Inside the block, since closing the file clears the header and the channels.
-        return Image(pixels, camera, metadata)
+        return _split_alpha(pixels, camera, metadata)
 
 
 _JPEG = Format("JPEG", _write_jpeg, ("tone_map", "quality"))

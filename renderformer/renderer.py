@@ -19,6 +19,8 @@ from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
+from renderformer.data.rays.backdrop import composited
+from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import Scene
 from renderformer.data.unit_size import UnitSize
 from renderformer.image import Image
@@ -130,10 +132,15 @@ class Renderer:
 
         Lengths are those that the model sees: a scene outside the trained box is scaled into it.
         """
-        return check_scene(self._unit(scene).scene(scene), self.config.trained)
+        return check_scene(self._unit(scene).scene(scene), self.config.trained, self._casts_rays)
 
     def _unit(self, scene: Scene) -> UnitSize:
         return UnitSize.of(scene, self.config.trained.box)
+
+    @property
+    def _casts_rays(self) -> bool:
+        """Whether the model is given feature images, which hold the light of an environment."""
+        return "pixels" in self.model.view_inputs
 
     @torch.inference_mode()
     def encode(self, scene: Scene, progress: Progress | None = None, cancel: Cancel | None = None) -> LitScene:
@@ -155,7 +162,10 @@ class Renderer:
         with self._autocast(), _memory(f"{prepared.token_count:,} triangles"):
             encoded = self.model.encode(**inputs, before_layer=check)
         report("encode", 1, 1)
-        return LitScene(scene, encoded, prepared.caster, prepared.notes, unit)
+        notes = prepared.notes
+        if scene.environment is not None and not self._casts_rays:
+            notes = (*notes, "the environment is not drawn, this model knows no light but triangles; try --no-network")
+        return LitScene(scene, encoded, prepared.caster, notes, unit)
 
     def render(
         self,
@@ -208,8 +218,12 @@ class Renderer:
             inputs = self._look(lit.caster, moved, width, height, report, check)
             report("render", start, len(views))
             pictures = self._draw(lit.encoded, moved, width, height, inputs, check)
-            for camera, hdr in zip(chunk, pictures, strict=True):
-                yield Image(hdr, camera, {"model": self.name, "precision": self.precision})
+            for number, (camera, hdr) in enumerate(zip(chunk, pictures, strict=True)):
+                alpha = None
+                if lit.scene.environment is not None and self._casts_rays:
+                    covered = inputs["pixels"][0, number, :height, :width, RGB.mask].cpu().numpy()[..., 0]
+                    hdr, alpha = composited(hdr, covered, lit.scene.environment, camera)
+                yield Image(hdr, camera, {"model": self.name, "precision": self.precision}, alpha)
             report("render", start + len(chunk), len(views))
 
     def _look(

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.scene import (
     DIFFUSE,
@@ -113,6 +114,7 @@ class _State:
     cameras: tuple[Camera, ...]
     name: str
     notes: tuple[str, ...]
+    environment: Environment | None = None
     # The opened scene, None after an edit.
     original: Scene | None = None
     # Whether the scene that was open before has unsaved edits.
@@ -121,7 +123,7 @@ class _State:
     @classmethod
     def of(cls, scene: Scene, left_unsaved: bool = False) -> _State:
         items = tuple(Item(mesh) for mesh in scene.objects)
-        return cls(items, scene.cameras, scene.name, scene.notes, scene, left_unsaved)
+        return cls(items, scene.cameras, scene.name, scene.notes, scene.environment, scene, left_unsaved)
 
     @cached_property
     def scene(self) -> Scene:
@@ -130,7 +132,7 @@ class _State:
         meshes = tuple(item.mesh for item in self.items if item.visible)
         if not meshes:
             raise InputError(f"scene {self.name!r}", "all objects are hidden", "show one")
-        return Scene(meshes, self.cameras, self.name, self.notes)
+        return Scene(meshes, self.cameras, self.name, self.notes, self.environment)
 
 
 class SceneDocument:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.formats.table import MESH_FORMATS, SCENE_FORMATS, Format, format_of
 from renderformer.data.scene import Scene
@@ -25,6 +26,7 @@ def load_scene(
     budget: int | None = None,
     subdivide: bool | float | str = False,
     stage: str = "auto",
+    environment: Environment | None = None,
     **stage_options: Any,
 ) -> Scene:
     """Read any scene or mesh file.
@@ -39,6 +41,7 @@ def load_scene(
         subdivide: edges longer than this, in scene units, are split; True chooses a length, False splits none.
         stage: of a bare mesh, see `StageOptions.stage`; "raw" returns the objects in the units of the file, without
             light and camera, and in its axes unless `up` is given.
+        environment: what surrounds and lights the scene, instead of the environment of the file.
         stage_options: other fields of `StageOptions`.
 
     Returns:
@@ -55,10 +58,15 @@ def load_scene(
     # Options are checked before the file is read, which may take a while.
     options = _stage_options(path, file_format, stage, stage_options)
     scene = _read(path, file_format, stage_options.get("up") if options is None else options.up)
+    if environment is not None:
+        scene = scene.replace(environment=environment, notes=(*scene.notes, *environment.notes))
     stage_names: tuple[str, ...] = ()
     if options is not None:
         # Reading has turned the objects.
         scene, stage_names = _staged(scene, options.replace(up="z"))
+    elif file_format.contents == "scene" and scene.is_dark:
+        note = f"{path.name}: has no lights, neither an object that emits nor an environment; the picture will be black"
+        scene = scene.replace(notes=(*scene.notes, note))
     return _resized(scene, budget, subdivide, stage_names, bounded=options is not None)
 
 
@@ -134,4 +142,4 @@ def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = Tru
     if path.exists() and not overwrite:
         raise InputError(path, "exists", "allow overwriting or give another name")
     lines: list[str] = format_of(path).load().write(scene, path, overwrite)
-    return lines
+    return lines if scene.environment is None else [*lines, "the environment is not saved"]

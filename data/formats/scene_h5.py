@@ -94,8 +94,6 @@ def _read(path: Path, file: Any) -> Scene:
             raise error.at(f"cameras[{number}]") from None
     if not cameras:
         notes.append("has no cameras; give one to render it")
-    if not any(mesh.emits for mesh in objects):
-        notes.append("has no lights (no triangle emits); the picture will be black")
     return Scene(tuple(objects), tuple(cameras), path.stem, tuple(f"{path.name}: {note}" for note in notes))
 
 

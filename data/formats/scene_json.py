@@ -105,7 +105,7 @@ def read(path: Path) -> Scene:
     """Read a scene JSON file and the meshes beside it.
 
     Returns:
-        Objects in the order of the file, cameras named camera_0, camera_1 …; notes about missing cameras or lights.
+        Objects in the order of the file, cameras named camera_0, camera_1 …; notes about missing cameras.
 
     Raises:
         InputError: a key or value that the format does not allow, or a mesh that cannot be read.
@@ -169,8 +169,6 @@ def _scene(entry: SceneEntry, path: Path) -> Scene:
             raise InputError(f"objects.{name}", problem, "simplify its meshes")
     if not cameras:
         notes.append("has no cameras; give one to render it")
-    if not any(mesh.emits for mesh in objects):
-        notes.append("has no lights (no object emits); the picture will be black")
     name = path.stem if entry.scene_name is None else entry.scene_name
     objects = with_sides(objects)
     return Scene(tuple(objects), tuple(cameras), name, tuple(one_line(f"{path.name}: {note}") for note in notes))

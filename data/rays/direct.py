@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.embree import Hits, Surfaces
+from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving, EnvironmentLight
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.lights import Lights, light_points, triangle_samples
 from renderformer.data.rays.vectors import TINY, take
-from renderformer.data.scene import EMISSION
+from renderformer.data.scene import EMISSION, Scene
 
 # Shadow rays go to at most this many light triangles; of more, a sample by power stands for all.
 MAX_LIGHTS = 32
@@ -26,12 +28,23 @@ CHUNK = 32768
 
 
 class LitSurfaces(Surfaces):
-    """Surfaces and the light triangles among them, arguments as `Surfaces`.
+    """Surfaces, the light triangles among them, and an environment; arguments as `Surfaces`.
 
     Attributes:
+        environment: that lights them, None for none.
         lights: those that shadow rays go to; light_count: of all light triangles.
         chance: (N,) of a triangle being one of them, against which the rays of specular lobes are weighed.
     """
+
+    environment: EnvironmentLight | None = None
+
+    @classmethod
+    def of(cls, scene: Scene) -> Self:
+        """Those of a scene, with its environment."""
+        surfaces = super().of(scene)
+        if scene.environment is not None and not scene.environment.is_dark:
+            surfaces.environment = EnvironmentLight(scene.environment)
+        return surfaces
 
     @cached_property
     def _all_lights(self) -> Lights:
@@ -85,14 +98,21 @@ class LitSurfaces(Surfaces):
         return (radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T
 
     def irradiance(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Float32Array:
-        """(S, 3) radiance that a white diffuse surface would send back from direct light: irradiance / pi.
+        """(S, 3) radiance that a white diffuse surface would send back from direct light, irradiance / pi, without the
+        soft part of the environment.
 
         The unshadowed part is exact (form factor); visibility is the mean of `shadow_rays` fixed rays per light.
 
         Args:
             phase: (S,) small integers; points of a different phase use different points on the light.
         """
-        return self.reflected(*self.direct(hits, shadow_rays, phase))
+        light = self.reflected(*self.direct(hits, shadow_rays, phase))
+        distant = self.distant(hits, shadow_rays, phase)
+        return light if distant is None else light + distant.reflected(hits.normal)
+
+    def distant(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Arriving | None:
+        """What surface points receive of the bright part of the environment, if there is one; as `direct`."""
+        return None if self.environment is None else self.environment.arriving(self, hits, shadow_rays, phase)
 
     def triangle_light(self, samples: int = 8, progress: Callable[[int, int], None] | None = None) -> Float32Array:
         """(N, 2, 3) mean direct light (irradiance / pi) on the front and the back of every triangle.
@@ -113,8 +133,10 @@ class LitSurfaces(Surfaces):
                 normal = np.float32(sign) * take(self.face_normals, triangle)
                 offset = self.offsets.take(triangle)
                 hits = Hits(phase, triangle, position, normal, normal, normal, place, offset)
-                received = self.irradiance(hits, 1, phase).T.reshape(3, samples, len(part))
-                light[part, side] = received.mean(axis=1).T
+                received = self.irradiance(hits, 1, phase)
+                if self.environment is not None:
+                    received = received + self.environment.soft_irradiance(self, hits, SOFT_RAYS, phase)
+                light[part, side] = received.T.reshape(3, samples, len(part)).mean(axis=1).T
             if progress is not None:
                 progress(int(part[-1]) + 1 if len(part) else 0, count)
         return light
@@ -122,8 +144,9 @@ class LitSurfaces(Surfaces):
     @cached_property
     def brightness(self) -> float:
         """Radiance of a white surface in the middle of the scene that faces all lights: what is bright here."""
+        around = 0.0 if self.environment is None else self.environment.level
         if not len(self.lights):
-            return 1.0
+            return around or 1.0
         solid = self.triangles[(self.materials[:, EMISSION] <= 0).all(axis=1)]
         centre = solid.mean(axis=(0, 1)) if len(solid) else np.zeros(3, np.float32)
         extent = np.ptp(solid, axis=(0, 1)).max() if len(solid) else np.float32(0)
@@ -131,4 +154,4 @@ class LitSurfaces(Surfaces):
         # A light in the middle counts as one at a tenth of the scene's size.
         nearest = max(float(extent) / 10, TINY) ** 2
         power = self.lights.radiance.max(axis=1) * self.lights.area * self.lights.weight
-        return float((power / np.maximum(distance2, nearest)).sum()) / np.pi
+        return float((power / np.maximum(distance2, nearest)).sum()) / np.pi + around

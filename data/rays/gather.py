@@ -1,10 +1,10 @@
 """The final gather: indirect light where a camera looks, at a part of the pixels, brought to every sample.
 
-The middle of every cell of 2 x 2 pixels casts rays over its hemisphere and looks up what they meet in the light cache.
-The cells of a square of 4 x 4 use different rays, 512 in all, and an average over that square, of cells on the same
-surface only, takes all of them in (interleaved sampling, Keller and Heidrich 2001). A sample then takes the mean of the
-four nearest cells, weighted by how far they lie on its surface (joint bilateral upsampling, Kopf et al. 2007), and the
-light cache where none of them does.
+The middle of every cell of 2 x 2 pixels (in a small picture: of every pixel) casts rays over its hemisphere and looks
+up what they meet in the light cache. The cells of a square of 4 x 4 use different rays, 512 in all, and an average over
+that square, of cells on the same surface only, takes all of them in (interleaved sampling, Keller and Heidrich 2001). A
+sample then takes the mean of the four nearest cells, weighted by how far they lie on its surface (joint bilateral
+upsampling, Kopf et al. 2007), and the light cache where none of them does.
 
 Shapes: C cells, S points, R rays per cell. World space; vectors are laid out as in vectors.py.
 """
@@ -20,12 +20,16 @@ from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
-from renderformer.data.rays.light_cache import LightCache, cosine_directions, oriented
+from renderformer.data.rays.environment_light import SoftSky
+from renderformer.data.rays.hemisphere import cosine_directions, oriented
+from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import TINY, dot
 
 # Pixels on a side of a cell, cells on a side of the square over which rays interleave, rays of a cell.
 CELL, SQUARE, RAYS = 2, 4, 32
+# Pictures of no more pixels than this have cells of one pixel: larger ones would blur the shadows where things touch.
+SMALL_PICTURE = 160 * 160
 # Every cell of a square counts once: those at the ends, which repeat, by halves.
 TAPS = (0.5, 1.0, 1.0, 1.0, 0.5)
 # Of a cell's weight at a point: how fast it falls with the distance from the point's surface, over that of the camera,
@@ -41,7 +45,7 @@ class Gather:
     """Indirect light in one view.
 
     Args:
-        surfaces, cache: the scene.
+        surfaces, cache: the scene; a `SoftSky` in place of a light cache gives the environment's direct light alone.
         camera: of a picture of `width` by `height` pixels.
         rows, columns: pixels to cover, which may reach beyond the picture below and to the right.
         pool: runs the work; the result does not depend on how.
@@ -51,7 +55,7 @@ class Gather:
     def __init__(
         self,
         surfaces: LitSurfaces,
-        cache: LightCache,
+        cache: LightCache | SoftSky,
         camera: Camera,
         width: int,
         height: int,
@@ -61,14 +65,15 @@ class Gather:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._cache, self._eye = cache, camera.position.astype(np.float32)
-        down, across = -(-rows // CELL), -(-columns // CELL)
+        self._cell = 1 if width * height <= SMALL_PICTURE else CELL
+        down, across = -(-rows // self._cell), -(-columns // self._cell)
         y, x = (grid.reshape(-1) for grid in np.mgrid[:down, :across])
         phase = SQUARE * (y % SQUARE) + x % SQUARE
         sequence = cosine_directions(r2_sequence(RAYS * SQUARE**2).astype(np.float32)).reshape(RAYS, SQUARE**2, 3)
         cells = np.zeros((down * across, LIGHT.stop), np.float32)
 
         def fill(part: Int64Array) -> int:
-            rays = camera.rays((x[part] + 0.5) * CELL, (y[part] + 0.5) * CELL, width, height)
+            rays = camera.rays((x[part] + 0.5) * self._cell, (y[part] + 0.5) * self._cell, width, height)
             directions = rays.reshape(3, -1).astype(np.float32).T
             hits, _ = surfaces.hits(np.broadcast_to(self._eye, directions.shape), directions)
             light = _gathered(cache, hits, sequence[:, phase[part[hits.rows]]])
@@ -86,16 +91,19 @@ class Gather:
     def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> Float32Array:
         """(S, 3) radiance that white diffuse surfaces would send back of indirect light, irradiance / pi, at points
         that the camera sees at column x and row y, both (S,), in pixels."""
-        light = np.float32(CACHE_WEIGHT) * self._cache.irradiance(hits)
-        total = np.full(len(light), CACHE_WEIGHT, np.float32)
+        light = np.zeros((len(hits.rows), 3), np.float32)
+        total = np.zeros(len(light), np.float32)
         down, across = self._cells.shape[:2]
-        (left, right), (top, bottom) = _between(x / CELL - 0.5), _between(y / CELL - 0.5)
+        (left, right), (top, bottom) = (_between(place / self._cell - 0.5) for place in (x, y))
         for row, near_row in (top, bottom):
             for column, near_column in (left, right):
                 cells = self._cells[np.clip(row, 0, down - 1), np.clip(column, 0, across - 1)]
                 weight = near_row * near_column * self._likeness(cells, hits.normal, hits.position)
                 light += weight[:, None] * cells[:, LIGHT]
                 total += weight
+        few = np.flatnonzero(total < self._cache.enough)
+        light[few] += np.float32(CACHE_WEIGHT) * self._cache.irradiance(hits.take(few))
+        total[few] += np.float32(CACHE_WEIGHT)
         return light / total[:, None]
 
     def _averaged(self, cells: Float32Array) -> Float32Array:
@@ -125,12 +133,12 @@ class Gather:
         return np.exp(np.float32(-PLANE_FALLOFF) * off_plane / distance) * alike
 
 
-def _gathered(cache: LightCache, hits: Hits, local: Float32Array) -> Float32Array:
+def _gathered(cache: LightCache | SoftSky, hits: Hits, local: Float32Array) -> Float32Array:
     """(S, 3) mean radiance that arrives at points from directions (R, S, 3) in their tangent frames."""
     count = len(local)
     normals = np.tile(hits.normal, (count, 1))
     origins = np.tile(hits.shadow_origins, (count, 1))
-    seen = cache.seen_along(origins, oriented(normals, local.reshape(-1, 3)))
+    seen = cache.seen_along(origins, oriented(normals, local.reshape(-1, 3)), np.pi / (RAYS * SQUARE**2))
     mean: Float32Array = seen.reshape(count, len(hits.rows), 3).mean(axis=0)
     return mean
 

@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
-from renderformer.data.rays.ggx import tangent_frame, to_world
+from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import dot, take
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
@@ -57,6 +57,9 @@ class LightCache:
         progress: called with sides done and sides to do, of one round after the other.
     """
 
+    # Of the weight of cells in a gather, from which on they need no help.
+    enough = np.inf
+
     def __init__(
         self,
         surfaces: LitSurfaces,
@@ -81,12 +84,19 @@ class LightCache:
         behind = dot(take(self._surfaces.face_normals, hits.triangle), hits.face_normal) < 0
         return take(self.indirect, self._side(hits.triangle, hits.barycentric, behind))
 
-    def seen_along(self, origins: Float32Array, directions: Float32Array) -> Float32Array:
-        """(S, 3) radiance, without emission, that surfaces send back along rays (S, 3); 0 for a ray that misses."""
+    def seen_along(self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0) -> Float32Array:
+        """(S, 3) radiance, without emission, that surfaces send back along rays (S, 3); along a ray that misses, that
+        of the soft part of the environment, the mean over about `solid_angle`."""
         side = self._side_along(origins, directions)
         light = take(self.outgoing, np.maximum(side, 0))
-        light[side < 0] = 0
+        missed = np.flatnonzero(side < 0)
+        light[missed] = self._beyond(take(directions, missed), solid_angle)
         return light
+
+    def _beyond(self, directions: Float32Array, solid_angle: float) -> Float32Array | float:
+        """(S, 3) radiance along rays (S, 3) that miss."""
+        environment = self._surfaces.environment
+        return 0.0 if environment is None else environment.soft(directions, solid_angle)
 
     def _side(self, triangle: Int64Array, barycentric: Float32Array, behind: BoolArray) -> Int64Array:
         """(S,) the sides at points of triangles."""
@@ -102,9 +112,10 @@ class LightCache:
         return side
 
     def _solve(self, links: int, progress: Callable[[int, int], None] | None) -> tuple[Float32Array, Float32Array]:
-        """(2 M, 3) indirect irradiance / pi of all sides, and the radiance that they send back."""
+        """(2 M, 3) indirect irradiance / pi of all sides, with that of the environment's soft part, and the radiance
+        that they send back."""
         sides = self._sides
-        direct, indirect = np.zeros((2, len(sides), 3), np.float32)
+        direct, sky = np.zeros((2, len(sides), 3), np.float32)
         linked = np.full((len(sides), links), -1)
         solved = np.zeros(len(sides), bool)
         todo = np.arange(len(sides) // 2)
@@ -112,20 +123,27 @@ class LightCache:
             solved[todo] = True
             for part in np.array_split(todo, max(1, -(-len(todo) * links // CHUNK))):
                 direct[part] = self._surfaces.irradiance(sides.hits(part), SHADOW_RAYS, part % 8)
-                linked[part] = self._side_along(*sides.rays(part, links)).reshape(len(part), links)
+                origins, directions = sides.rays(part, links)
+                side = self._side_along(origins, directions)
+                linked[part] = side.reshape(len(part), links)
+                missed = np.flatnonzero(side < 0)
+                light = np.zeros((len(side), 3), np.float32)
+                light[missed] = self._beyond(directions[missed], np.pi / links)
+                sky[part] = light.reshape(len(part), links, 3).mean(axis=1)
                 if progress is not None:
                     progress(int(solved.sum()), len(sides))
             arrived = np.unique(linked[todo])
             todo = arrived[(arrived >= 0) & ~solved[arrived]]
             if not len(todo):
                 break
-        # What a side receives is the mean over its links; one that misses brings nothing.
+        # What a side receives is the mean over its links; one that misses brings the environment's light, if any.
         hit = linked >= 0
         starts = np.concatenate([[0], np.cumsum(hit.sum(axis=1))])
         weights = np.full(starts[-1], 1 / links, np.float32)
         transport = csr_array((weights, linked[hit], starts), shape=(len(sides), len(sides)))
+        indirect = sky
         for _ in range(BOUNCES):
-            indirect = transport @ (sides.reflectance * (direct + indirect))
+            indirect = sky + transport @ (sides.reflectance * (direct + indirect))
         return indirect, sides.reflectance * (direct + indirect)
 
 
@@ -226,15 +244,3 @@ def _centroids(part: Int64Array, cuts: Int64Array) -> Float32Array:
     column, overturned = np.divmod(part - row * (2 * cuts - row), 2)
     third = (1 + overturned) / 3
     return np.column_stack([(row + third) / cuts, (column + third) / cuts]).astype(np.float32)
-
-
-def cosine_directions(uv: Float32Array) -> Float32Array:
-    """(S, 3) unit directions around +Z of points (S, 2) of the unit square, with a density of cosine / pi."""
-    radius, angle = np.sqrt(uv[:, 0]), 2 * np.pi * uv[:, 1]
-    components = radius * np.cos(angle), radius * np.sin(angle), np.sqrt(np.maximum(1 - uv[:, 0], 0))
-    return np.array(components, np.float32).T
-
-
-def oriented(normals: Float32Array, local: Float32Array) -> Float32Array:
-    """(S, 3) world directions of directions (S, 3) in the tangent frames of unit normals (S, 3)."""
-    return to_world((*tangent_frame(normals), normals), local)

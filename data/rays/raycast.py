@@ -18,6 +18,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.rays import pixels
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
+from renderformer.data.rays.environment_light import SoftSky
 from renderformer.data.rays.gather import Gather
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.pixels import Pixels
@@ -106,8 +107,9 @@ class RayCaster(LitSurfaces):
                 for part, values in _in_parts(pool, work, index, rays, progress):
                     image.reshape(-1, image.shape[-1])[part] = values
 
-            if self.cache is not None:
-                gather = Gather(self, self.cache, camera, width, height, rows, columns, pool, progress)
+            around = self.cache if self.environment is None else self.cache or SoftSky(self, self.environment)
+            if around is not None:
+                gather = Gather(self, around, camera, width, height, rows, columns, pool, progress)
             run(coarse, np.arange(len(every)), antialias**2)
             if refine > 1:
                 rough = pixels.with_neighbours(contrast.reshape(rows, columns) > CONTRAST)
@@ -130,10 +132,15 @@ class RayCaster(LitSurfaces):
         phase = take(np.repeat(np.arange(antialias**2), len(part)), hits.rows)
         factor, seen = self.direct(hits, shadow_rays, phase)
         light = self.reflected(factor, seen)
+        distant = self.distant(hits, shadow_rays, phase)
+        if distant is not None:
+            light = light + distant.reflected(hits.normal)
         if gather is not None:
             x, y = (places[hits.rows] for places in part.places(antialias))
             light += gather.at(hits, x, y)
-        highlight, reflection = specular(self, hits, materials, seen, lobe_rays, phase, cache=self.cache)
+        highlight, reflection = specular(
+            self, hits, materials, seen, lobe_rays, phase, cache=self.cache, distant=distant
+        )
         camera, to_camera = part.camera, part.camera.c2w[:3, :3].astype(np.float32)
         # One more column than hits, of zeros, stands for all misses.
         count, missed = len(hits.rows), len(hits.rows) < len(directions)

@@ -13,6 +13,7 @@ import numpy as np
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.direct import LitSurfaces
 from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving
 from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_visible_normal
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import light_points
@@ -32,6 +33,7 @@ def specular(
     phase: Int64Array,
     depth: int = MIRROR_DEPTH,
     cache: LightCache | None = None,
+    distant: Arriving | None = None,
 ) -> tuple[Float32Array, Float32Array]:
     """Highlight of the lights and reflection of other directly lit surfaces in the GGX lobe, both (S, 3) radiance.
 
@@ -44,6 +46,7 @@ def specular(
         lobe_rays: samples of the lobe for each point.
         phase: (S,) small integers; points of a different phase use different samples.
         cache: adds indirect light to what reflected rays meet.
+        distant: as `LitSurfaces.distant` gives it for the same hits and phase; the highlight shows the environment.
     """
     highlight, reflection = np.zeros((2, 3, len(hits.rows)), np.float32)
     shiny = np.flatnonzero((materials[:, SPECULAR] > 0).any(axis=1))
@@ -51,7 +54,12 @@ def specular(
         hits, materials, phase = hits.take(shiny), take(materials, shiny), phase[shiny]
         lobe = Lobe.at(hits.normal, hits.outgoing, materials[:, ROUGHNESS])
         glint = _light_samples(surfaces, hits, lobe, seen[..., shiny], lobe_rays, phase)
-        glint_lobe, mirrored = _lobe_samples(surfaces, hits, lobe, seen.shape[1], lobe_rays, phase, depth, cache)
+        distant = distant.take(shiny) if distant is not None else None
+        glint_lobe, mirrored = _lobe_samples(
+            surfaces, hits, lobe, seen.shape[1], lobe_rays, phase, depth, cache, distant
+        )
+        if distant is not None:
+            glint = glint + distant.highlight(lobe, lobe_rays)
         colour = materials[:, SPECULAR]
         highlight[:, shiny] = ((glint + glint_lobe) * colour).T
         reflection[:, shiny] = (mirrored * colour).T
@@ -92,6 +100,7 @@ def _lobe_samples(
     phase: Int64Array,
     depth: int,
     cache: LightCache | None,
+    distant: Arriving | None,
 ) -> tuple[Float32Array, Float32Array]:
     """(S, 3) part of the highlight that samples of the lobe find, and the reflection, for a specular colour of 1."""
     glint, mirrored = np.zeros((2, 3, len(hits.rows)), np.float32)
@@ -105,8 +114,14 @@ def _lobe_samples(
         masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
         # Directions into the surface reflect nothing.
         out = np.flatnonzero(masking_in)
-        mirror, materials = surfaces.hits(take(origins, out), take(lobe.to_world(incoming), out))
+        directions = take(lobe.to_world(incoming), out)
+        mirror, materials = surfaces.hits(take(origins, out), directions)
         rows = out[mirror.rows]
+        if distant is not None:
+            missed = np.setdiff1d(np.arange(len(out)), mirror.rows, assume_unique=True)
+            beyond = out[missed]
+            light = distant.along(take(directions, missed), take(lobe.density(half), beyond), lobe_rays)
+            glint[:, beyond] += ((masking_in[beyond] / lobe_rays)[:, None] * light).T
         emission = materials[:, EMISSION]
         toward = mirror.position - take(origins, rows)
         area = np.maximum(surfaces.areas.take(mirror.triangle), np.float32(TINY))
@@ -133,10 +148,15 @@ def _sent_back(
     """(S, 3) radiance that points send back of direct light, of `depth` - 1 reflections, and of cached light."""
     factor, seen = surfaces.direct(hits, 1, phase)
     radiance = materials[:, DIFFUSE] * surfaces.reflected(factor, seen)
+    distant = surfaces.distant(hits, 1, phase)
     if depth > 1:
-        radiance += sum(specular(surfaces, hits, materials, seen, 1, phase, depth - 1, cache))
+        radiance += sum(specular(surfaces, hits, materials, seen, 1, phase, depth - 1, cache, distant))
+    # The last reflection sees the environment and indirect light from all around, as a diffuse surface would.
+    reflectance = materials[:, DIFFUSE] + (materials[:, SPECULAR] if depth == 1 else 0)
+    if distant is not None:
+        radiance += reflectance * distant.reflected(hits.normal)
     if cache is not None:
-        # The last reflection sees indirect light from all around, as a diffuse surface would.
-        reflectance = materials[:, DIFFUSE] + (materials[:, SPECULAR] if depth == 1 else 0)
         radiance += reflectance * cache.irradiance(hits)
+    elif distant is not None:
+        radiance += reflectance * distant.light.soft_irradiance(surfaces, hits, SOFT_RAYS // 2, phase)
     return radiance

@@ -2,7 +2,8 @@
 
 The reflection model is that of the released models' training data (spec training.md): diffuse plus GGX without Fresnel,
 alpha = roughness squared, emission is radiance. Mitsuba's emitters shine from their front, as lights do here; one that
-shines from both sides becomes two, back to back.
+shines from both sides becomes two, back to back. The disc of a sun is a set of directions, which no camera and no
+mirror sees.
 
 Shapes: N triangles. Mitsuba's camera has +X left and looks along +Z, ours has +X right and looks along -Z.
 """
@@ -16,14 +17,18 @@ import numpy.typing as npt
 
 from renderformer.data.arrays import AnyArray, Float32Array, Float64Array
 from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment, looked_up
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import face_normals
+from renderformer.data.rays.environment_light import sun_directions
 from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene, flat_normals
 
 # A GGX lobe below this is a mirror, in which too few samples hit a light triangle.
 MIN_ALPHA = 1e-3
 # Distance between the two halves of a light that shines from both sides, of the size of the scene.
 HALVES = 1e-4
+# Directions that stand for the disc of a sun.
+SUN_POINTS = 16
 # Diffuse plus specular may exceed 1 by this much, because of float16 rounding.
 ENERGY_SLACK = 1e-3
 
@@ -81,7 +86,14 @@ class ReferenceScene:
         gap = HALVES * float(np.ptp(scene.bounds, axis=0).max())
         shapes = [shape for mesh in scene.objects for shape in self._shapes(mesh, gap)]
         parts = {f"shape{i}": shape for i, shape in enumerate(shapes)}
-        self._scene = self._mi.load_dict({"type": "scene", "integrator": {"type": "path", "max_depth": depth}, **parts})
+        lights = {} if scene.environment is None else _emitters(self._mi, scene.environment)
+        self._scene = self._loaded(depth, parts | lights)
+        # The environment alone is what a scene that shows only emission has more than one without environment.
+        hidden = scene.environment is not None and scene.environment.background != "visible"
+        self._behind = (self._loaded(1, parts | lights), self._loaded(1, parts)) if hidden else None
+
+    def _loaded(self, depth: int, parts: dict[str, Any]) -> Any:
+        return self._mi.load_dict({"type": "scene", "integrator": {"type": "path", "max_depth": depth}, **parts})
 
     def render(self, camera: Camera, width: int = 64, height: int = 64, spp: int = 64, seed: int = 0) -> Float32Array:
         """Path trace one view.
@@ -93,13 +105,21 @@ class ReferenceScene:
             seed: of the sampler; the same seed gives the same picture.
 
         Returns:
-            (height, width, 3) float32 linear radiance; lights are visible.
+            (height, width, 3) float32 linear radiance; lights are visible, the environment if its background is.
 
         Raises:
             InputError: a size or sample count that is not positive.
         """
-        picture = self._mi.render(self._scene, sensor=self._sensor(camera, width, height, spp), spp=spp, seed=seed)
-        return np.array(picture, np.float32).reshape(height, width, 3)
+
+        def picture(scene: Any) -> Float32Array:
+            rendered = self._mi.render(scene, sensor=self._sensor(camera, width, height, spp), spp=spp, seed=seed)
+            return np.array(rendered, np.float32).reshape(height, width, 3)
+
+        if self._behind is None:
+            return picture(self._scene)
+        # All three have the same samples of each pixel.
+        surrounded, alone = map(picture, self._behind)
+        return picture(self._scene) - (surrounded - alone)
 
     def guides(
         self, camera: Camera, width: int = 64, height: int = 64, spp: int = 4, seed: int = 0
@@ -222,6 +242,42 @@ def _bsdf(row: Float32Array, colours: Float32Array | None) -> dict[str, Any]:
         "specular_reflectance": _colour(row[SPECULAR] / weight),
     }
     return {"type": "twosided", "bsdf": {"type": "blendbsdf", "weight": weight, "first": diffuse, "second": glossy}}
+
+
+def _emitters(mitsuba: Any, environment: Environment) -> dict[str, Any]:
+    """The emitters of an environment by name."""
+    image, strength = np.asarray(environment.image), environment.strength
+    emitters: dict[str, Any] = {}
+    turn = np.eye(4)
+    turn[:3, :3] = environment.to_local.T
+    if image.shape[:2] == (1, 1):
+        emitters["environment"] = {"type": "constant", "radiance": _colour(image[0, 0] * strength)}
+    elif image.any():
+        # Mitsuba's +Z is the middle column, our +X; its +Y is up.
+        axes = np.eye(4)[:, [1, 2, 0, 3]]
+        emitters["environment"] = {
+            "type": "envmap",
+            "bitmap": mitsuba.Bitmap(_with_poles(image) * np.float32(strength)),
+            "to_world": mitsuba.ScalarTransform4f(turn @ axes),
+        }
+    for number, sun in enumerate(environment.suns):
+        directions = sun_directions(sun, SUN_POINTS if sun.angle > 0 else 1) @ environment.to_local
+        for point, direction in enumerate(directions):
+            irradiance = _colour(sun.colour * (strength / len(directions)))
+            emitter = {"type": "directional", "direction": (-direction).tolist(), "irradiance": irradiance}
+            emitters[f"sun{number}_{point}"] = emitter
+    return emitters
+
+
+def _with_poles(image: Float32Array) -> Float32Array:
+    """(H', W', 3) of an image: Mitsuba's first and last row lie at the poles, its columns where ours do."""
+    height, width = 2 * image.shape[0] + 1, 2 * max(image.shape[1], 2)
+    polar = np.pi * np.arange(height) / (height - 1)
+    turn = np.pi - 2 * np.pi * (np.arange(width) + 0.5) / width
+    flat = np.broadcast_to(np.cos(polar)[:, None], (height, width))
+    directions = np.stack([np.sin(polar)[:, None] * np.cos(turn), np.sin(polar)[:, None] * np.sin(turn), flat], -1)
+    values = looked_up([image], directions.reshape(-1, 3).astype(np.float32), 0.0)
+    return values.reshape(height, width, 3)
 
 
 def _colour(rgb: npt.ArrayLike) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""What a camera sees of an environment behind the objects.
+
+Shapes: h x w pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from renderformer.data.arrays import Float32Array
+from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
+
+# Samples on a side of a pixel, and pixels that are looked up at once.
+SIDE, CHUNK = 2, 1 << 18
+
+
+def composited(
+    picture: Float32Array, covered: Float32Array, environment: Environment, camera: Camera
+) -> tuple[Float32Array, Float32Array | None]:
+    """A picture (h, w, 3) of objects with the environment behind them, and its alpha (h, w) if that is transparent.
+
+    Args:
+        covered: (h, w) share of each pixel in which there is any surface; the picture is black elsewhere.
+    """
+    if environment.background == "transparent":
+        return picture, np.ascontiguousarray(covered)
+    if environment.background == "invisible":
+        return picture, None
+    result = picture.copy()
+    rows, columns = np.nonzero(covered < 1)
+    for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // CHUNK))):
+        y, x = rows[part], columns[part]
+        behind = _seen(environment, camera, x, y, covered.shape)
+        result[y, x] += (1 - covered[y, x])[:, None] * behind
+    return result, None
+
+
+def _seen(
+    environment: Environment, camera: Camera, x: np.ndarray, y: np.ndarray, size: tuple[int, ...]
+) -> Float32Array:
+    """(M, 3) mean radiance of the environment in the pixels at column x and row y, both (M,)."""
+    height, width = size
+    total = np.zeros((len(x), 3), np.float32)
+    # A pixel in the middle of the picture, in radians.
+    side = 2 * np.tan(np.radians(camera.fov) / 2) / height
+    for i in range(SIDE**2):
+        step = (np.array(divmod(i, SIDE)) + 0.5) / SIDE
+        directions = camera.rays(x + step[1], y + step[0], width, height)
+        directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32).T
+        total += environment.radiance(directions, (side / SIDE) ** 2)
+    return total / np.float32(SIDE**2)
