@@ -7,7 +7,7 @@ the weights of the second and third corner.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
@@ -18,13 +18,15 @@ import numpy.typing as npt
 
 from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 from renderformer.data.errors import InputError
-from renderformer.data.material import CHANNELS, Material
+from renderformer.data.material import CHANNELS, EMISSION, Material
 from renderformer.data.texture import Texture
 
 # Texture coordinates beyond this have no digits left for the place inside an image.
 MAX_UV = 1e6
 # Points on a triangle whose mean its material row is: the centroids of SIDE^2 equal parts.
 SIDE = 4
+# A triangle whose mean emission is below this share of its material's is no light: textures that are black hold noise.
+FAINT = 2e-3
 # Points evaluated at once.
 _CHUNK = 1 << 17
 
@@ -47,6 +49,9 @@ class Appearance:
             left.
         colors: (N, 3, 4) float32 linear RGBA at the corners, which multiply base colour and alpha, or None; (N, 3, 3)
             is opaque.
+        tangents: (N, 3, 4) float32 tangents at the corners as in glTF, in the frame of the mesh, for normal maps: unit
+            vectors in which u grows, and 1 or -1, so that it times normal x tangent is up in the image. None, or zeros
+            for a triangle: as texture coordinates have it.
 
     Raises:
         InputError: arrays that do not fit each other, values that are not finite, a texture whose set of texture
@@ -57,6 +62,7 @@ class Appearance:
     index: Int32Array
     uv: Float32Array
     colors: Float32Array | None = None
+    tangents: Float32Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "materials", tuple(self.materials))
@@ -77,7 +83,11 @@ class Appearance:
             problem = f"a texture uses set {needed - 1} of the texture coordinates, there are {uv.shape[2]}"
             raise InputError("appearance", problem, "give them, or another uv_set")
         colors = None if self.colors is None else _rgba(self.colors, count)
-        for key, values in (("index", index), ("uv", uv), ("colors", colors)):
+        tangents = None if self.tangents is None else np.array(self.tangents, np.float32)
+        if tangents is not None and (tangents.shape != (count, 3, 4) or not np.isfinite(tangents).all()):
+            problem = f"tangents of shape {tangents.shape} do not fit or are not finite"
+            raise InputError("appearance", problem, f"expected ({count}, 3, 4) finite numbers")
+        for key, values in (("index", index), ("uv", uv), ("colors", colors), ("tangents", tangents)):
             if values is not None:
                 values.setflags(write=False)
             object.__setattr__(self, key, values)
@@ -134,7 +144,7 @@ class Appearance:
             for f in fields(material.textures):
                 texture: Texture | None = getattr(material.textures, f.name)
                 total.update(b"-" if texture is None else texture.digest)
-        for array in (self.index, self.uv, self.colors):
+        for array in (self.index, self.uv, self.colors, self.tangents):
             total.update(b"-" if array is None else array.tobytes())
         return total.digest()
 
@@ -145,21 +155,37 @@ class Appearance:
 
     def take(self, triangles: AnyArray) -> Appearance:
         """That of some triangles (M,), by number or as a mask."""
-        colors = None if self.colors is None else self.colors[triangles]
-        return replace(self, index=self.index[triangles], uv=self.uv[triangles], colors=colors)
+        return replace(
+            self, index=self.index[triangles], uv=self.uv[triangles], **self._corners(lambda corner: corner[triangles])
+        )
 
     def cut(self, source: Int64Array, weights: Float64Array) -> Appearance:
         """That of pieces of triangles: (M,) the triangle of each, and (M, 3, 3) barycentric weights of its corners."""
         mixed = np.asarray(weights, np.float32)
         uv = np.einsum("mij,mjkc->mikc", mixed, self.uv[source])
-        colors = None if self.colors is None else np.einsum("mij,mjc->mic", mixed, self.colors[source])
-        return replace(self, index=self.index[source], uv=uv, colors=colors)
+        others = self._corners(lambda values: np.einsum("mij,mjc->mic", mixed, values[source]))
+        return replace(self, index=self.index[source], uv=uv, **others)
+
+    def transformed(self, linear: Float64Array) -> Appearance:
+        """That of a mesh after a linear (3, 3) transform; a mirroring one exchanges the second and third corner."""
+        result = self
+        if self.tangents is not None:
+            vectors = self.tangents[..., :3].astype(np.float64) @ linear.T
+            length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+            vectors = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+            sign = np.sign(np.linalg.det(linear)) * self.tangents[..., 3:]
+            result = replace(self, tangents=np.concatenate([vectors, sign], axis=2).astype(np.float32))
+        return result.turned_over() if np.linalg.det(linear) < 0 else result
 
     def turned_over(self) -> Appearance:
         """With the second and third corner exchanged."""
         order = [0, 2, 1]
-        colors = None if self.colors is None else self.colors[:, order]
-        return replace(self, uv=self.uv[:, order], colors=colors)
+        return replace(self, uv=self.uv[:, order], **self._corners(lambda values: values[:, order]))
+
+    def _corners(self, change: Callable[[Float32Array], Float32Array]) -> dict[str, Any]:
+        """Changed colours and tangents, where there are any."""
+        arrays = {"colors": self.colors, "tangents": self.tangents}
+        return {key: None if values is None else change(values) for key, values in arrays.items()}
 
     def values(
         self, triangle: Int64Array, barycentric: AnyArray, rows: Float32Array, share: Float32Array | None = None
@@ -245,19 +271,22 @@ class Appearance:
                 factors[key] = points.sample(texture, slice(0, 3))
         return material.rows(**factors, count=len(points.triangle))
 
-    def _alpha(self, material: Material, points: _Points) -> Float32Array | float:
+    def _alpha(self, material: Material, points: _Points) -> Float32Array:
         """(S,) share of the rays that meet points with this material."""
-        alpha: Float32Array | float = material.alpha
-        base, cut = material.textures.base, material.alpha_cutoff is not None
+        alpha: AnyArray = np.array(material.alpha, np.float32)
+        base, cutoff = material.textures.base, material.alpha_cutoff
         if self.colors is not None:
             alpha = alpha * points.color(slice(3, 4))[:, 0]
         if base is not None and base.has_alpha:
             # The mean over an area may lie on one side of the cutoff where its parts lie on both.
-            alpha = alpha * points.sample(base, slice(3, 4), 0.0 if cut else None)[:, 0]
-        return np.float32(1) * (alpha >= material.alpha_cutoff) if cut else alpha
+            alpha = alpha * points.sample(base, slice(3, 4), None if cutoff is None else 0.0)[:, 0]
+        return alpha if cutoff is None else (alpha >= cutoff).astype(np.float32)
 
     def mean_rows(self, rows: Float32Array) -> Float32Array:
-        """(N, 13) material rows, the means over the triangles; `rows` (N, 13) where `index` is -1."""
+        """(N, 13) material rows, the means over the triangles; `rows` (N, 13) where `index` is -1.
+
+        Where a texture of emission is black but for noise, the mean emission is zero.
+        """
         result = np.array(rows, np.float32)
         varying = np.flatnonzero(self.index >= 0)
         places = centroids(SIDE)
@@ -266,6 +295,9 @@ class Appearance:
             share = np.full(len(triangle), 1 / len(places), np.float32)
             found = self.values(triangle, np.tile(places, (len(part), 1)), result[triangle], share)
             result[part] = found.rows.reshape(len(part), len(places), CHANNELS).mean(axis=1)
+        glow = np.array([max(material.emission) for material in self.materials], np.float32)
+        faint = varying[result[varying, EMISSION].max(axis=1) < np.float32(FAINT) * glow[self.index[varying]]]
+        result[faint, EMISSION] = 0
         return result
 
 
@@ -307,23 +339,29 @@ def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> A
     if not present:
         return None
     sets = max(item.uv.shape[2] for item in present)
-    coloured = any(item.colors is not None for item in present)
+    coloured, tangential = (any(getattr(item, key) is not None for item in present) for key in ("colors", "tangents"))
     materials: list[Material] = []
-    index, uv, colors = [], [], []
+    index, uv, colors, tangents = [], [], [], []
     for item, count in zip(appearances, counts, strict=True):
         corners = np.zeros((count, 3, sets, 2), np.float32)
-        color = np.ones((count, 3, 4), np.float32)
+        color, tangent = np.ones((count, 3, 4), np.float32), np.zeros((count, 3, 4), np.float32)
         number = np.full(count, -1, np.int32)
         if item is not None:
             corners[:, :, : item.uv.shape[2]] = item.uv
             number = np.where(item.index < 0, -1, item.index + len(materials)).astype(np.int32)
             color = color if item.colors is None else item.colors
+            tangent = tangent if item.tangents is None else item.tangents
             materials += item.materials
         index.append(number)
         uv.append(corners)
         colors.append(color)
+        tangents.append(tangent)
     return Appearance(
-        tuple(materials), np.concatenate(index), np.concatenate(uv), np.concatenate(colors) if coloured else None
+        tuple(materials),
+        np.concatenate(index),
+        np.concatenate(uv),
+        np.concatenate(colors) if coloured else None,
+        np.concatenate(tangents) if tangential else None,
     )
 
 

@@ -123,15 +123,15 @@ class Texture:
         if np.ndim(level) == 0 and float(level) == int(level):
             return self._bilinear(u, v, int(level), numbers).T
         levels = np.broadcast_to(np.asarray(level, np.float32), u.shape)
-        coarse = levels.astype(np.int64)
+        below = np.floor(levels)
+        # Half of the points lie so near to a level that it alone will do.
+        share = np.clip(2 * (levels - below) - np.float32(0.5), 0, 1)
+        coarse = below.astype(np.int64) + (share == 1)
         values = self._bilinear(u, v, coarse, numbers)
-        share = levels - coarse
-        between = np.flatnonzero(share)
+        between = np.flatnonzero((share > 0) & (share < 1))
         if len(between):
-            last = len(self._pyramid.offset) - 1
-            above = np.minimum(coarse[between] + 1, last)
-            near = values[:, between]
-            far = self._bilinear(u[between], v[between], above, numbers)
+            near = values.take(between, axis=1)
+            far = self._bilinear(u[between], v[between], coarse[between] + 1, numbers)
             values[:, between] = near + share[between] * (far - near)
         return values.T
 
@@ -150,15 +150,15 @@ class Texture:
         stride = pyramid.stride[level]
         # With the border, the pixel to the upper left of a point is the one that the point shifted by half lies in.
         x, y = u * pyramid.width[level] + np.float32(0.5), v * pyramid.height[level] + np.float32(0.5)
-        column, row = x.astype(np.int64), y.astype(np.int64)
-        right, down = (x - column).astype(np.float32), (y - row).astype(np.float32)
-        index = pyramid.offset[level] + row * stride + column
+        left, top = np.floor(x), np.floor(y)
+        right, down = x - left, y - top
+        index = pyramid.offset[level] + top.astype(np.int64) * stride + left.astype(np.int64)
         corners = [pyramid.texels.take(index + step) for step in (0, 1, stride, stride + 1)]
         values = np.empty((len(channels), len(u)), np.float32)
         for i, channel in enumerate(channels):
             a, b, c, d = (self._linear(corner, channel) for corner in corners)
-            top, bottom = a + right * (b - a), c + right * (d - c)
-            values[i] = top + down * (bottom - top)
+            upper, lower = a + right * (b - a), c + right * (d - c)
+            values[i] = upper + down * (lower - upper)
         return values
 
     def _linear(self, texels: AnyArray, channel: int) -> Float32Array:
@@ -187,7 +187,7 @@ class Texture:
 
     def _bytes(self, values: Float32Array) -> UInt8Array:
         """8-bit pixels of linear values, whose colours are weighted by their alpha."""
-        colour = values[..., :3]
+        colour: AnyArray = values[..., :3]
         if values.shape[2] == 4:
             colour = colour / np.maximum(values[..., 3:], np.float32(_LEAST_WEIGHT))
         result = np.empty(values.shape, np.uint8)
