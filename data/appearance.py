@@ -7,9 +7,10 @@ the weights of the second and third corner.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +18,15 @@ import numpy.typing as npt
 
 from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 from renderformer.data.errors import InputError
-from renderformer.data.material import CHANNELS, Material
+from renderformer.data.material import CHANNELS, EMISSION, Material
 from renderformer.data.texture import Texture
 
 # Texture coordinates beyond this have no digits left for the place inside an image.
 MAX_UV = 1e6
 # Points on a triangle whose mean its material row is: the centroids of SIDE^2 equal parts.
 SIDE = 4
+# A triangle whose mean emission is below this share of its material's is no light: textures that are black hold noise.
+FAINT = 2e-3
 # Points evaluated at once.
 _CHUNK = 1 << 17
 
@@ -46,6 +49,9 @@ class Appearance:
             left.
         colors: (N, 3, 4) float32 linear RGBA at the corners, which multiply base colour and alpha, or None; (N, 3, 3)
             is opaque.
+        tangents: (N, 3, 4) float32 tangents at the corners as in glTF, in the frame of the mesh, for normal maps: unit
+            vectors in which u grows, and 1 or -1, so that it times normal x tangent is up in the image. None, or zeros
+            for a triangle: as texture coordinates have it.
 
     Raises:
         InputError: arrays that do not fit each other, values that are not finite, a texture whose set of texture
@@ -56,6 +62,7 @@ class Appearance:
     index: Int32Array
     uv: Float32Array
     colors: Float32Array | None = None
+    tangents: Float32Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "materials", tuple(self.materials))
@@ -76,7 +83,11 @@ class Appearance:
             problem = f"a texture uses set {needed - 1} of the texture coordinates, there are {uv.shape[2]}"
             raise InputError("appearance", problem, "give them, or another uv_set")
         colors = None if self.colors is None else _rgba(self.colors, count)
-        for key, values in (("index", index), ("uv", uv), ("colors", colors)):
+        tangents = None if self.tangents is None else np.array(self.tangents, np.float32)
+        if tangents is not None and (tangents.shape != (count, 3, 4) or not np.isfinite(tangents).all()):
+            problem = f"tangents of shape {tangents.shape} do not fit or are not finite"
+            raise InputError("appearance", problem, f"expected ({count}, 3, 4) finite numbers")
+        for key, values in (("index", index), ("uv", uv), ("colors", colors), ("tangents", tangents)):
             if values is not None:
                 values.setflags(write=False)
             object.__setattr__(self, key, values)
@@ -101,6 +112,29 @@ class Appearance:
         return np.asarray(clear)
 
     @cached_property
+    def bumpy(self) -> BoolArray:
+        """(N,) whether a triangle has a normal map."""
+        mapped = np.array([material.textures.normal is not None for material in self.materials] + [False])
+        return np.asarray(mapped[self.index])
+
+    @cached_property
+    def uv_tables(self) -> Float32Array:
+        """(K, 3, 2, N) texture coordinates, one after the other in memory by triangle."""
+        return np.ascontiguousarray(self.uv.transpose(2, 1, 3, 0))
+
+    @cached_property
+    def uv_areas(self) -> Float32Array:
+        """(K, N) areas of the triangles in texture coordinates."""
+        (a, b), (c, d) = ((self.uv_tables[:, i] - self.uv_tables[:, 0]).transpose(1, 0, 2) for i in (1, 2))
+        return np.abs(a * d - b * c) * np.float32(0.5)
+
+    @cached_property
+    def color_table(self) -> Float32Array:
+        """(3, 4, N) vertex colours, one after the other in memory by triangle."""
+        assert self.colors is not None
+        return np.ascontiguousarray(self.colors.transpose(1, 2, 0))
+
+    @cached_property
     def digest(self) -> bytes:
         """A hash of all that it consists of."""
         total = hashlib.blake2b(digest_size=16)
@@ -110,7 +144,7 @@ class Appearance:
             for f in fields(material.textures):
                 texture: Texture | None = getattr(material.textures, f.name)
                 total.update(b"-" if texture is None else texture.digest)
-        for array in (self.index, self.uv, self.colors):
+        for array in (self.index, self.uv, self.colors, self.tangents):
             total.update(b"-" if array is None else array.tobytes())
         return total.digest()
 
@@ -121,81 +155,138 @@ class Appearance:
 
     def take(self, triangles: AnyArray) -> Appearance:
         """That of some triangles (M,), by number or as a mask."""
-        colors = None if self.colors is None else self.colors[triangles]
-        return replace(self, index=self.index[triangles], uv=self.uv[triangles], colors=colors)
+        return replace(
+            self, index=self.index[triangles], uv=self.uv[triangles], **self._corners(lambda corner: corner[triangles])
+        )
 
     def cut(self, source: Int64Array, weights: Float64Array) -> Appearance:
         """That of pieces of triangles: (M,) the triangle of each, and (M, 3, 3) barycentric weights of its corners."""
         mixed = np.asarray(weights, np.float32)
         uv = np.einsum("mij,mjkc->mikc", mixed, self.uv[source])
-        colors = None if self.colors is None else np.einsum("mij,mjc->mic", mixed, self.colors[source])
-        return replace(self, index=self.index[source], uv=uv, colors=colors)
+        others = self._corners(lambda values: np.einsum("mij,mjc->mic", mixed, values[source]))
+        return replace(self, index=self.index[source], uv=uv, **others)
+
+    def transformed(self, linear: Float64Array) -> Appearance:
+        """That of a mesh after a linear (3, 3) transform; a mirroring one exchanges the second and third corner."""
+        result = self
+        if self.tangents is not None:
+            vectors = self.tangents[..., :3].astype(np.float64) @ linear.T
+            length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+            vectors = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+            sign = np.sign(np.linalg.det(linear)) * self.tangents[..., 3:]
+            result = replace(self, tangents=np.concatenate([vectors, sign], axis=2).astype(np.float32))
+        return result.turned_over() if np.linalg.det(linear) < 0 else result
 
     def turned_over(self) -> Appearance:
         """With the second and third corner exchanged."""
         order = [0, 2, 1]
-        colors = None if self.colors is None else self.colors[:, order]
-        return replace(self, uv=self.uv[:, order], colors=colors)
+        return replace(self, uv=self.uv[:, order], **self._corners(lambda values: values[:, order]))
+
+    def _corners(self, change: Callable[[Float32Array], Float32Array]) -> dict[str, Any]:
+        """Changed colours and tangents, where there are any."""
+        arrays = {"colors": self.colors, "tangents": self.tangents}
+        return {key: None if values is None else change(values) for key, values in arrays.items()}
 
     def values(
-        self, triangle: Int64Array, barycentric: AnyArray, rows: Float32Array, texels: Float32Array | None = None
+        self, triangle: Int64Array, barycentric: AnyArray, rows: Float32Array, share: Float32Array | None = None
     ) -> Values:
         """Material and opacity at points.
 
         Args:
             triangle: (S,); barycentric: (S, 2).
             rows: (S, 13) material rows of those triangles, kept where `index` is -1.
-            texels: (S,) share of a triangle's area that a point stands for; 0 or None for a mathematical point.
+            share: (S,) of a triangle's area that a point stands for; 0 or None for a mathematical point.
         """
-        rows, alpha = np.array(rows, np.float32), np.ones(len(triangle), np.float32)
-        kind = self.index[triangle]
-        for number in np.unique(kind):
-            if number < 0:
-                continue
-            chosen = np.flatnonzero(kind == number)
-            share = None if texels is None else texels[chosen]
-            found = self._of_material(self.materials[number], triangle[chosen], barycentric[chosen], share)
-            rows[chosen], alpha[chosen] = found
-        return Values(rows, alpha)
+        columns, alpha = np.array(rows.T, np.float32), np.ones(len(triangle), np.float32)
+        for material, chosen in self._groups(triangle):
+            points = self._points(triangle, barycentric, share, chosen)
+            found = self._rows(material, points)
+            columns[:, chosen], alpha[chosen] = found.T, self._alpha(material, points)
+        return Values(columns.T, alpha)
 
-    def _of_material(
-        self, material: Material, triangle: Int64Array, barycentric: AnyArray, texels: Float32Array | None
-    ) -> Values:
-        weights = np.column_stack([1 - barycentric.sum(axis=1), barycentric]).astype(np.float32)
+    def alpha(self, triangle: Int64Array, barycentric: AnyArray, share: Float32Array | None = None) -> Float32Array:
+        """(S,) share of the rays that meet the surface at points; arguments as in `values`."""
+        alpha = np.ones(len(triangle), np.float32)
+        for material, chosen in self._groups(triangle):
+            alpha[chosen] = self._alpha(material, self._points(triangle, barycentric, share, chosen))
+        return alpha
 
-        def sample(texture: Texture | None) -> Float32Array | None:
+    def bumps(
+        self, triangle: Int64Array, barycentric: AnyArray, share: Float32Array | None = None
+    ) -> tuple[Int64Array, Float32Array]:
+        """Which points have a normal map, (S',) by number, and the normals of it there (S', 3), not of unit length, in
+        tangent frames; arguments as in `values`."""
+        numbers, vectors = [], []
+        for material, chosen in self._groups(triangle):
+            texture = material.textures.normal
             if texture is None:
-                return None
-            corners = self.uv[triangle, :, texture.uv_set]
-            level: Int64Array | int = 0
-            if texels is not None:
-                level = texture.level(np.sqrt(texture.texel_area(corners) * texels))
-            return texture.sample(np.einsum("si,sic->sc", weights, corners), level)
+                continue
+            normal = self._points(triangle, barycentric, share, chosen).sample(texture)[:, :3] * np.float32(2) - 1
+            normal[:, :2] *= np.float32(material.normal_scale)
+            numbers.append(np.arange(len(triangle)) if isinstance(chosen, slice) else chosen)
+            vectors.append(normal.T)
+        if not numbers:
+            return np.empty(0, np.int64), np.empty((0, 3), np.float32)
+        return np.concatenate(numbers), np.concatenate(vectors, axis=1).T
 
-        textures, count = material.textures, len(triangle)
-        base, channels = sample(textures.base), sample(textures.metallic_roughness)
-        emission, specular = sample(textures.emission), sample(textures.specular)
-        colour, alpha = np.ones((count, 3), np.float32), np.full(count, material.alpha, np.float32)
+    def _groups(self, triangle: Int64Array) -> Iterator[tuple[Material, Int64Array | slice]]:
+        """The materials of points of triangles (S,), and which points each has."""
+        kind = self.index.take(triangle)
+        if not len(kind):
+            return
+        if (kind == kind[0]).all():
+            if kind[0] >= 0:
+                yield self.materials[kind[0]], slice(None)
+            return
+        order = np.argsort(kind.astype(np.int16) if len(self.materials) < 2**15 else kind, kind="stable")
+        starts = np.flatnonzero(np.diff(kind[order], prepend=-2))
+        for start, end in pairwise([*starts, len(order)]):
+            number = kind[order[start]]
+            if number >= 0:
+                yield self.materials[number], order[start:end]
+
+    def _points(
+        self, triangle: Int64Array, barycentric: AnyArray, share: Float32Array | None, chosen: Int64Array | slice
+    ) -> _Points:
+        places = barycentric.T[:, chosen].astype(np.float32, copy=False)
+        return _Points(self, triangle[chosen], places, None if share is None else share[chosen])
+
+    def _rows(self, material: Material, points: _Points) -> Float32Array:
+        """(S, 13) material rows of points with this material."""
+        textures, factors = material.textures, {}
+        base: Float32Array | None = None
+        if textures.base is not None:
+            base = points.sample(textures.base, slice(0, 3))
         if self.colors is not None:
-            vertex = np.einsum("si,sic->sc", weights, self.colors[triangle])
-            colour, alpha = vertex[:, :3], alpha * vertex[:, 3]
+            vertex = points.color(slice(0, 3))
+            base = vertex if base is None else base * vertex
         if base is not None:
-            colour = colour * base[:, :3]
-            alpha = alpha * base[:, 3] if base.shape[1] == 4 else alpha
-        if material.alpha_cutoff is not None:
-            alpha = (alpha >= material.alpha_cutoff).astype(np.float32)
-        rows = material.rows(
-            base=colour,
-            metallic=1.0 if channels is None else channels[:, 2],
-            roughness=1.0 if channels is None else channels[:, 1],
-            emission=1.0 if emission is None else emission[:, :3],
-            specular=1.0 if specular is None else specular[:, :3],
-            count=count,
-        )
-        return Values(rows, alpha)
+            factors["base"] = base
+        if textures.metallic_roughness is not None:
+            channels = points.sample(textures.metallic_roughness, slice(1, 3)).T
+            factors["roughness"], factors["metallic"] = channels
+        for key in ("emission", "specular"):
+            texture: Texture | None = getattr(textures, key)
+            if texture is not None:
+                factors[key] = points.sample(texture, slice(0, 3))
+        return material.rows(**factors, count=len(points.triangle))
+
+    def _alpha(self, material: Material, points: _Points) -> Float32Array:
+        """(S,) share of the rays that meet points with this material."""
+        alpha: AnyArray = np.array(material.alpha, np.float32)
+        base, cutoff = material.textures.base, material.alpha_cutoff
+        if self.colors is not None:
+            alpha = alpha * points.color(slice(3, 4))[:, 0]
+        if base is not None and base.has_alpha:
+            # The mean over an area may lie on one side of the cutoff where its parts lie on both.
+            alpha = alpha * points.sample(base, slice(3, 4), None if cutoff is None else 0.0)[:, 0]
+        return alpha if cutoff is None else (alpha >= cutoff).astype(np.float32)
 
     def mean_rows(self, rows: Float32Array) -> Float32Array:
-        """(N, 13) material rows, the means over the triangles; `rows` (N, 13) where `index` is -1."""
+        """(N, 13) material rows, the means over the triangles; `rows` (N, 13) where `index` is -1.
+
+        Where a texture of emission is black but for noise, the mean emission is zero.
+        """
         result = np.array(rows, np.float32)
         varying = np.flatnonzero(self.index >= 0)
         places = centroids(SIDE)
@@ -204,7 +295,42 @@ class Appearance:
             share = np.full(len(triangle), 1 / len(places), np.float32)
             found = self.values(triangle, np.tile(places, (len(part), 1)), result[triangle], share)
             result[part] = found.rows.reshape(len(part), len(places), CHANNELS).mean(axis=1)
+        glow = np.array([max(material.emission) for material in self.materials], np.float32)
+        faint = varying[result[varying, EMISSION].max(axis=1) < np.float32(FAINT) * glow[self.index[varying]]]
+        result[faint, EMISSION] = 0
         return result
+
+
+class _Points:
+    """Points of S triangles of an appearance: barycentric coordinates (2, S) and share (S,) of the area, as in
+    `Appearance.values`."""
+
+    def __init__(
+        self, appearance: Appearance, triangle: Int64Array, places: Float32Array, share: Float32Array | None
+    ) -> None:
+        self.triangle = triangle
+        self._appearance, self._places, self._share = appearance, places, share
+        self._uv: dict[int, Float32Array] = {}
+
+    def sample(self, texture: Texture, channels: slice = slice(None), level: float | None = None) -> Float32Array:
+        """(S, C) linear values of a texture, from the level that the points ask for, or this one."""
+        number = texture.uv_set
+        if number not in self._uv:
+            self._uv[number] = self._mixed(self._appearance.uv_tables[number])
+        if level is not None or self._share is None:
+            return texture.sample(self._uv[number], level or 0.0, channels)
+        texels = self._appearance.uv_areas[number].take(self.triangle) * np.float32(texture.texel_scale) * self._share
+        return texture.sample(self._uv[number], texture.level(texels), channels)
+
+    def color(self, channels: slice) -> Float32Array:
+        """(S, C) vertex colours."""
+        return self._mixed(self._appearance.color_table[:, channels])
+
+    def _mixed(self, corners: Float32Array) -> Float32Array:
+        """(S, C) interpolation in a table (3, C, N) of the corners."""
+        (u, v), triangle = self._places, self.triangle
+        first, second, third = (corner.take(triangle, axis=1) for corner in corners)
+        return (first * (1 - u - v) + second * u + third * v).T
 
 
 def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> Appearance | None:
@@ -213,23 +339,29 @@ def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> A
     if not present:
         return None
     sets = max(item.uv.shape[2] for item in present)
-    coloured = any(item.colors is not None for item in present)
+    coloured, tangential = (any(getattr(item, key) is not None for item in present) for key in ("colors", "tangents"))
     materials: list[Material] = []
-    index, uv, colors = [], [], []
+    index, uv, colors, tangents = [], [], [], []
     for item, count in zip(appearances, counts, strict=True):
         corners = np.zeros((count, 3, sets, 2), np.float32)
-        color = np.ones((count, 3, 4), np.float32)
+        color, tangent = np.ones((count, 3, 4), np.float32), np.zeros((count, 3, 4), np.float32)
         number = np.full(count, -1, np.int32)
         if item is not None:
             corners[:, :, : item.uv.shape[2]] = item.uv
             number = np.where(item.index < 0, -1, item.index + len(materials)).astype(np.int32)
             color = color if item.colors is None else item.colors
+            tangent = tangent if item.tangents is None else item.tangents
             materials += item.materials
         index.append(number)
         uv.append(corners)
         colors.append(color)
+        tangents.append(tangent)
     return Appearance(
-        tuple(materials), np.concatenate(index), np.concatenate(uv), np.concatenate(colors) if coloured else None
+        tuple(materials),
+        np.concatenate(index),
+        np.concatenate(uv),
+        np.concatenate(colors) if coloured else None,
+        np.concatenate(tangents) if tangential else None,
     )
 
 

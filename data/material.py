@@ -151,21 +151,21 @@ class Material:
             metallic, roughness: numbers that broadcast to (M,).
             count: M.
         """
-        rows = np.empty((count, CHANNELS), np.float64)
-        colour = np.clip(np.asarray(self.diffuse) * np.asarray(base), 0, 1) * np.ones((count, 1))
-        reflectance = np.clip(np.asarray(self.specular) * np.asarray(specular), 0, 1) * np.ones((count, 1))
+        columns = np.empty((CHANNELS, count), np.float32)
+        colour = np.clip(_columns(base, self.diffuse), 0, 1)
+        reflectance = np.clip(_columns(specular, self.specular), 0, 1)
         if self.metallic is not None:
-            metal = (np.clip(self.metallic * np.asarray(metallic), 0, 1) * np.ones(count))[:, None]
-            rows[:, DIFFUSE] = (1 - reflectance.max(axis=1, keepdims=True)) * colour * (1 - metal)
-            rows[:, SPECULAR] = reflectance * (1 - metal) + colour * metal
+            metal = np.clip(np.float32(self.metallic) * np.asarray(metallic, np.float32), 0, 1)
+            columns[DIFFUSE] = (1 - reflectance.max(axis=0)) * (1 - metal) * colour
+            columns[SPECULAR] = reflectance * (1 - metal) + colour * metal
         else:
-            rows[:, DIFFUSE] = colour
-            limit = (1 - colour) / np.maximum(reflectance, 1e-9)
-            rows[:, SPECULAR] = reflectance * np.minimum(limit.min(axis=1, keepdims=True), 1)
-        rows[:, ROUGHNESS] = np.clip(self.roughness * np.asarray(roughness), 0, 1)
-        rows[:, NORMAL] = (0.5, 0.5, 1.0)
-        rows[:, EMISSION] = np.asarray(self.emission) * np.asarray(emission)
-        return rows.astype(np.float32)
+            columns[DIFFUSE] = colour
+            limit = ((1 - colour) / np.maximum(reflectance, np.float32(1e-9))).min(axis=0)
+            columns[SPECULAR] = reflectance * np.minimum(limit, 1)
+        columns[ROUGHNESS] = np.clip(np.float32(self.roughness) * np.asarray(roughness, np.float32), 0, 1)
+        columns[NORMAL] = np.array([[0.5], [0.5], [1.0]])
+        columns[EMISSION] = _columns(emission, self.emission)
+        return columns.T
 
     def edited(self, **properties: Any) -> Material:
         """With other factors, and without the textures that multiply these.
@@ -201,3 +201,10 @@ def _checked(value: Any, name: str, upper: float) -> float | None:
     if not 0 <= number <= upper:
         raise InputError("material", f"{name} is {value}", f"expected a number between 0 and {upper:g}")
     return number
+
+
+def _columns(values: npt.ArrayLike, factor: RGB) -> Float32Array:
+    """(3, M) or (3, 1) products of a factor with linear RGB that broadcasts to (M, 3)."""
+    rgb = np.asarray(values, np.float32)
+    factors: Float32Array = np.array(factor, np.float32)[:, None]
+    return factors * (rgb.T if rgb.ndim == 2 else rgb.reshape(-1, 1))

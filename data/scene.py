@@ -198,11 +198,11 @@ class Mesh:
         normals = self.normals.astype(np.float64) @ np.linalg.inv(m[:3, :3])
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
-        patches, appearance = self.patches, self.appearance
+        patches = self.patches
+        appearance = None if self.appearance is None else self.appearance.transformed(m[:3, :3])
         if np.linalg.det(m[:3, :3]) < 0:
             triangles, normals = triangles[:, [0, 2, 1]], normals[:, [0, 2, 1]]
             patches = None if patches is None else patches.swapaxes(2, 3)
-            appearance = None if appearance is None else appearance.turned_over()
         changes = {"normals": normals, "patches": patches, "appearance": appearance}
         return replace(self, triangles=triangles.astype(np.float32), **changes)
 

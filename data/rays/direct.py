@@ -13,8 +13,8 @@ from typing import Self
 
 import numpy as np
 
-from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
-from renderformer.data.rays.embree import Hits, Surfaces
+from renderformer.data.arrays import Float32Array, Int64Array
+from renderformer.data.rays.embree import Hits, Seen, Surfaces
 from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving, EnvironmentLight
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.lights import Lights, light_points, triangle_samples
@@ -71,15 +71,15 @@ class LitSurfaces(Surfaces):
         chance[self._all_lights.triangle] = np.minimum(self._all_lights.expected(MAX_LIGHTS), 1)
         return chance
 
-    def direct(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> tuple[Float32Array, BoolArray]:
+    def direct(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> tuple[Float32Array, Seen]:
         """What surface points receive of each light: its unshadowed form factor (L, S), which is exact, and which of
-        `shadow_rays` fixed points of it they see, (L, K, S).
+        `shadow_rays` fixed points of it they see, (L, K, S), or what share of their light.
 
         Args:
             phase: (S,) small integers; points of a different phase use different points on the light.
         """
         factor = np.zeros((len(self.lights), len(hits.rows)), np.float32)
-        seen = np.zeros((len(self.lights), shadow_rays, len(hits.rows)), bool)
+        seen = np.zeros((len(self.lights), shadow_rays, len(hits.rows)), self.seen_type)
         origins = hits.shadow_origins
         lights = self.lights
         for i, (light, corners, both) in enumerate(zip(lights.triangle, lights.corners, lights.two_sided, strict=True)):
@@ -89,10 +89,10 @@ class LitSurfaces(Surfaces):
             lit = np.flatnonzero(factor[i] > 0)
             starts = take(origins, lit)
             for k, points in enumerate(light_points(corners, shadow_rays, phase[lit])):
-                seen[i, k, lit] = self.visible(starts, points)
+                seen[i, k, lit] = self.transmitted(starts, points)
         return factor, seen
 
-    def reflected(self, factor: Float32Array, seen: BoolArray) -> Float32Array:
+    def reflected(self, factor: Float32Array, seen: Seen) -> Float32Array:
         """(S, 3) radiance that a white diffuse surface sends back of light as `direct` gives it: irradiance / pi."""
         radiance = self.lights.radiance * self.lights.weight[:, None]
         return (radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T

@@ -5,26 +5,35 @@ Shapes: N triangles, S rays. Vectors are in world space, float32, laid out as in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Self
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 from renderformer.data.appearance import Appearance
-from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
+from renderformer.data.rays.bumps import Bumps, upright
+from renderformer.data.rays.tree import Tree
 from renderformer.data.rays.vectors import dot, normalised, take
+from renderformer.data.rays.veil import BLENDED, FAINT, LAYERS, Veil
 from renderformer.data.scene import EMISSION, Scene
 
+# Whether points see one another, or the share of light that passes between them.
+Seen: TypeAlias = BoolArray | Float32Array
 # Rays start this far off a triangle, as a share of its largest coordinate: 256 roundings of float32, many times the
 # error of a point on it. So any unit works, and small things in a large scene are lit in detail.
 OFFSET = 2.0**-16
+# Least cosine that the area of a surface which a ray stands for grows by.
+MIN_COSINE = 0.05
 
 
 @dataclass(frozen=True)
 class Hits:
     """Surface points that rays met: `rows` (S,) indices of the rays that hit, then per hit the triangle (S,), position,
     shading normal and geometric normal, both facing the ray's origin (S, 3), the direction to that origin, the weights
-    of the triangle's second and third corner (S, 2), and how far off the surface rays start (S,)."""
+    of the triangle's second and third corner (S, 2), how far off the surface rays start (S,), and the width of what the
+    ray stands for there (S,), None for nothing."""
 
     rows: Int64Array
     triangle: Int64Array
@@ -34,10 +43,13 @@ class Hits:
     outgoing: Float32Array
     barycentric: Float32Array
     offset: Float32Array
+    width: Float32Array | None = None
 
     def take(self, index: Int64Array) -> Hits:
         """Those at an index (S',)."""
-        return Hits(*(take(getattr(self, field.name), index) for field in fields(self)))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {key: None if value is None else take(value, index) for key, value in values.items()}
+        return Hits(**taken)
 
     @property
     def shadow_origins(self) -> Float32Array:
@@ -64,9 +76,6 @@ class Surfaces:
         appearance: Appearance | None = None,
         two_sided: BoolArray | None = None,
     ) -> None:
-        from embreex.mesh_construction import TriangleMesh
-        from embreex.rtcore_scene import EmbreeScene
-
         self.triangles = np.ascontiguousarray(triangles, np.float32)
         # Tables from which columns are gathered: corners and vertex normals (N, 9), materials (N, 13).
         self.corners = np.asfortranarray(triangles.reshape(-1, 9), np.float32)
@@ -80,11 +89,13 @@ class Surfaces:
         self.face_normals = np.asfortranarray(normalised(cross))
         self.areas = np.linalg.norm(cross, axis=1) / 2
         self.offsets = np.float32(OFFSET) * np.abs(self.corners).max(axis=1)
-        self._scene = EmbreeScene()
-        corners = self.triangles.reshape(-1, 3)
-        self._mesh = TriangleMesh(self._scene, corners, np.arange(len(corners), dtype=np.int32).reshape(-1, 3))
-        # The first query builds the tree; after it, queries may come from several threads.
-        self._scene.run(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32))
+        self.tree = Tree(self.triangles)
+        self._veil: Veil | None = None
+        self._bumps: Bumps | None = None
+        if appearance is not None and appearance.see_through.any():
+            self._veil = Veil(self, appearance)
+        if appearance is not None and appearance.bumpy.any():
+            self._bumps = Bumps(self.triangles, normals, appearance)
 
     @classmethod
     def of(cls, scene: Scene) -> Self:
@@ -94,62 +105,151 @@ class Surfaces:
         appearance = scene.appearance if patches is None else None
         return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, scene.two_sided)
 
-    def hits(self, origins: Float32Array, directions: Float32Array, spread: float = 0.0) -> tuple[Hits, Float32Array]:
+    @property
+    def seen_type(self) -> type[Any]:
+        """Of the numbers of `transmitted`."""
+        return bool if self._veil is None else np.float32
+
+    @property
+    def layer_notes(self) -> tuple[str, ...]:
+        """A line if rays have met too many surfaces that rays may pass to get through."""
+        if self._veil is None or not self._veil.exhausted:
+            return ()
+        return (f"light passes at most {LAYERS} transparent surfaces, which hides what is behind them",)
+
+    def hits(
+        self,
+        origins: Float32Array,
+        directions: Float32Array,
+        spread: AnyArray | float = 0.0,
+        width: AnyArray | float = 0.0,
+    ) -> tuple[Hits, Float32Array]:
         """First surface along each ray, and (S', 13) material rows of the points that were hit. A light that shines
         from its front alone does not emit where its back was hit.
 
         Args:
             origins, directions: (S, 3) float32; directions need not be unit.
-            spread: width of what a ray stands for, over its length: textures are averaged over it.
+            spread: of the rays or of each (S,), by how much the width of what a ray stands for grows with its length;
+                textures are averaged over that.
+            width: of the rays or of each (S,) where they start, scene units.
         """
-        rows, triangle, barycentric = self.first(origins, directions)
-        directions = take(directions, rows)
-        width = None
-        if spread and self.appearance is not None:
-            away = _blend(take(self.corners, triangle), *barycentric.T) - take(origins, rows)
-            width = np.float32(spread) * np.sqrt(dot(away, away))
-        position, normal, materials = self.points(triangle, barycentric, width)
-        face_normal = take(self.face_normals, triangle)
-        normal *= np.copysign(np.float32(1), -dot(normal, directions))[:, None]
-        side = np.copysign(np.float32(1), -dot(face_normal, directions))
+        return self._hits(directions, *self.first(origins, directions), origins, spread, width)
+
+    def layers(
+        self, origins: Float32Array, directions: Float32Array, spread: float
+    ) -> Iterator[tuple[Hits, Float32Array, Float32Array | None]]:
+        """As `hits`, one surface behind the other where rays go on: hits, material rows, and the share of each ray that
+        meets the surface (S',); None for all of it. The last ones are met or not, as `hits` has it."""
+        if self._veil is None:
+            yield *self.hits(origins, directions, spread), None
+            return
+        veil, index, left = self._veil, np.arange(len(origins)), np.ones(len(origins), np.float32)
+        travelled = np.zeros(len(origins), np.float32)
+        for _ in range(BLENDED):
+            found = veil.first(origins, directions, veil.invisible)
+            width = np.float32(spread) * travelled
+            hits, materials = self._hits(directions, *found, origins, spread, width)
+            rows, alpha = hits.rows, np.ones(len(hits.rows), np.float32)
+            thin = np.flatnonzero(veil.clear[hits.triangle])
+            part = hits.take(thin)
+            alpha[thin] = veil.alpha(part.triangle, part.barycentric, self._share(part.triangle, part.width))
+            yield replace(hits, rows=index[rows]), materials, left[rows] * alpha
+            onward = np.flatnonzero(left[rows] * (1 - alpha) > FAINT)
+            if not len(onward):
+                return
+            index, left = index[rows[onward]], (left[rows] * (1 - alpha))[onward]
+            away = take(hits.position, onward) - take(origins, rows[onward])
+            travelled = travelled[rows[onward]] + np.sqrt(dot(away, away))
+            directions = take(directions, rows[onward])
+            origins = veil.beyond(hits.triangle[onward], take(hits.barycentric, onward), directions)
+        hits, materials = self.hits(origins, directions, spread, np.float32(spread) * travelled)
+        yield replace(hits, rows=index[hits.rows]), materials, left[hits.rows]
+
+    def _hits(
+        self,
+        directions: Float32Array,
+        rows: Int64Array,
+        triangle: Int64Array,
+        barycentric: Float32Array,
+        origins: Float32Array,
+        spread: AnyArray | float,
+        width: AnyArray | float,
+    ) -> tuple[Hits, Float32Array]:
+        """Hits and material rows of what rays met, see `first` and `hits`."""
+        directions, face_normal = take(directions, rows), take(self.face_normals, triangle)
+        outgoing = normalised(-directions)
+        cosine = dot(face_normal, outgoing)
+        side = np.copysign(np.float32(1), cosine)
+        position, wide = self.positions(triangle, barycentric), None
+        if self.appearance is not None and (np.ndim(spread) or np.ndim(width) or spread or width):
+            away = position - take(origins, rows)
+            wide = _at(width, rows) + _at(spread, rows) * np.sqrt(dot(away, away))
+            # As a square of the surface that it covers.
+            wide /= np.sqrt(np.maximum(np.abs(cosine), np.float32(MIN_COSINE)))
+        normal, materials = self.looks(triangle, barycentric, wide)
         face_normal *= side[:, None]
         materials[(side < 0) & self._dark_behind.take(triangle), EMISSION] = 0
-        outgoing, offset = normalised(-directions), self.offsets.take(triangle)
-        return Hits(rows, triangle, position, normal, face_normal, outgoing, barycentric, offset), materials
+        facing = np.copysign(np.float32(1), dot(normal, outgoing))
+        bumpy = None if self._bumps is None else np.flatnonzero(self._bumps.triangles[triangle])
+        if bumpy is not None:
+            facing[bumpy] = side[bumpy]
+        normal *= facing[:, None]
+        if bumpy is not None and len(bumpy):
+            normal[bumpy] = upright(take(normal, bumpy), take(face_normal, bumpy), take(outgoing, bumpy))
+        offset = self.offset(triangle)
+        return Hits(rows, triangle, position, normal, face_normal, outgoing, barycentric, offset, wide), materials
 
     def first(self, origins: Float32Array, directions: Float32Array) -> tuple[Int64Array, Int64Array, Float32Array]:
         """Where rays (S, 3) first meet a surface: indices of the rays that hit (S',), triangles (S',) and barycentric
         coordinates (S', 2) as in `Hits`."""
-        result = self._scene.run(origins, directions, output=True)
-        rows = np.flatnonzero(result["primID"] >= 0)
-        triangle, u, v = (take(result[key], rows) for key in ("primID", "u", "v"))
-        return rows, triangle.astype(np.int64), np.stack([u, v]).T
+        if self._veil is None:
+            return self.tree.first(origins, directions)
+        return self._veil.first(origins, directions, self._veil.sieved)
+
+    def offset(self, triangle: Int64Array) -> Float32Array:
+        """(S,) how far off triangles rays start."""
+        return self.offsets.take(triangle)
+
+    def positions(self, triangle: Int64Array, barycentric: Float32Array) -> Float32Array:
+        """(S, 3) points of triangles (S,)."""
+        return _blend(take(self.corners, triangle), *barycentric.T)
 
     def points(
         self, triangle: Int64Array, barycentric: Float32Array, width: Float32Array | None = None
     ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """Position (S, 3), unit shading normal (S, 3) and material row (S, 13) of points of triangles (S,).
+        """Position (S, 3), and normals and materials as `looks` gives them, of points of triangles (S,)."""
+        return self.positions(triangle, barycentric), *self.looks(triangle, barycentric, width)
+
+    def looks(
+        self, triangle: Int64Array, barycentric: Float32Array, width: Float32Array | None = None
+    ) -> tuple[Float32Array, Float32Array]:
+        """Unit shading normals on the front (S, 3) and material rows (S, 13) of points of triangles (S,).
 
         Args:
             width: (S,) of what a point stands for, scene units: textures are averaged over it.
         """
         u, v = barycentric.T
-        position = _blend(take(self.corners, triangle), u, v)
         normal = normalised(_blend(take(self.normals, triangle), u, v))
         # A vertex normal may be missing (zero); the face's stands in.
         missing = dot(normal, normal) == 0
         if missing.any():
             normal[missing] = take(self.face_normals, triangle[missing])
-        return position, normal, self._materials_at(triangle, barycentric, width)
+        share = self._share(triangle, width)
+        if self._bumps is not None:
+            normal = self._bumps.turned(normal, triangle, barycentric, share)
+        return normal, self._materials_at(triangle, barycentric, share)
+
+    def _share(self, triangle: Int64Array, width: Float32Array | None) -> Float32Array | None:
+        """(S,) share of the triangles' areas that squares of this width (S,) are."""
+        return None if width is None else width * width / np.maximum(self.areas.take(triangle), np.float32(1e-30))
 
     def _materials_at(
-        self, triangle: Int64Array, barycentric: Float32Array, width: Float32Array | None
+        self, triangle: Int64Array, barycentric: Float32Array, share: Float32Array | None
     ) -> Float32Array:
-        """(S, 13) rows at points of triangles (S,), arguments as in `points`."""
+        """(S, 13) rows at points of triangles (S,), each of which stands for a share (S,) of its triangle."""
         rows = take(self.materials, triangle)
         if self.appearance is not None:
-            share = None if width is None else width**2 / np.maximum(self.areas[triangle], np.float32(1e-30))
-            return np.asfortranarray(self.appearance.values(triangle, barycentric, rows, share).rows)
+            return self.appearance.values(triangle, barycentric, rows, share).rows
         if self.patches is None:
             return rows
         u, v = barycentric.T
@@ -163,13 +263,35 @@ class Surfaces:
         return rows
 
     def visible(self, origins: Float32Array, targets: Float32Array) -> BoolArray:
-        """(S,) whether the segment from origin to target is free, leaving out a thousandth at the target's end."""
-        blocked = self._scene.run(origins, targets - origins, 0.999, query="OCCLUDED")
-        return np.asarray(blocked) < 0
+        """(S,) whether the segment from origin to target is free, leaving out a thousandth at the target's end. A
+        surface that lets a share of the light through lets it pass or not."""
+        if self._veil is None:
+            return ~self.tree.met(origins, targets - origins, 0.999)
+        return self._veil.free(origins, targets - origins, 0.999)
 
-    def met(self, origins: Float32Array, directions: Float32Array) -> BoolArray:
-        """(S,) whether there is any surface along each ray; a hundredth of the cost of `hits` and shading."""
-        return np.asarray(self._scene.run(origins, directions, query="OCCLUDED")) >= 0
+    def transmitted(self, origins: Float32Array, targets: Float32Array) -> Seen:
+        """As `visible`, or where surfaces let a share of the light through, that share."""
+        if self._veil is None:
+            return self.visible(origins, targets)
+        return self._veil.transmitted(origins, targets - origins, 0.999)
+
+    def escaping(self, origins: Float32Array, directions: Float32Array) -> Seen:
+        """(S,) whether each ray meets no surface, or the share of it that meets none."""
+        if self._veil is None:
+            return ~self.tree.met(origins, directions)
+        return self._veil.transmitted(origins, directions)
+
+    def met(self, origins: Float32Array, directions: Float32Array) -> Seen:
+        """(S,) whether there is any surface along each ray, or the share of it that meets one; a hundredth of the cost
+        of `hits` and shading."""
+        if self._veil is None:
+            return self.tree.met(origins, directions)
+        return 1 - self._veil.transmitted(origins, directions)
+
+
+def _at(values: AnyArray | float, rows: Int64Array) -> AnyArray | np.float32:
+    """Those of some rays, of numbers for all rays or for each."""
+    return values[rows] if isinstance(values, np.ndarray) and values.ndim else np.float32(values)
 
 
 def _blend(corners: Float32Array, u: Float32Array, v: Float32Array) -> Float32Array:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
+from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.environment import (
     Environment,
     Sun,
@@ -32,7 +32,7 @@ from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import dot, normalised, take
 
 if TYPE_CHECKING:
-    from renderformer.data.rays.embree import Hits, Surfaces
+    from renderformer.data.rays.embree import Hits, Seen, Surfaces
 
 # Rows of the image that lights; a larger one is reduced.
 ROWS = 1024
@@ -96,20 +96,21 @@ class EnvironmentLight:
         origins, frame = hits.shadow_origins, (*tangent_frame(hits.normal), hits.normal)
         for k in range(rays):
             directions = to_world(frame, take(local[k], phase))
-            free = np.flatnonzero(~surfaces.met(origins, directions))
-            light[free] += self.soft(take(directions, free), np.pi / (rays * phases))
+            share = surfaces.escaping(origins, directions)
+            free = np.flatnonzero(share)
+            light[free] += share[free, None] * self.soft(take(directions, free), np.pi / (rays * phases))
         return light / np.float32(rays)
 
     def arriving(self, surfaces: Surfaces, hits: Hits, shadow_rays: int, phase: Int64Array) -> Arriving:
         """What of the bright part reaches surface points; arguments as in `LitSurfaces.direct`."""
         points = self._points(shadow_rays, _phases(phase))
-        seen = np.zeros((len(points.direction), len(hits.rows)), bool)
+        seen = np.zeros((len(points.direction), len(hits.rows)), surfaces.seen_type)
         origins = hits.shadow_origins
         for k, direction in enumerate(points.direction):
             toward = take(direction, phase)
             facing = np.flatnonzero(dot(toward, hits.normal) > 0)
             if len(facing):
-                seen[k, facing] = ~surfaces.met(take(origins, facing), take(toward, facing))
+                seen[k, facing] = surfaces.escaping(take(origins, facing), take(toward, facing))
         return Arriving(self, points, seen, shadow_rays, phase)
 
     def bright(self, directions: Float32Array, shadow_rays: int) -> list[tuple[Float32Array, Float32Array]]:
@@ -147,7 +148,7 @@ class Arriving:
 
     light: EnvironmentLight
     points: Points
-    seen: BoolArray
+    seen: Seen
     shadow_rays: int
     phase: Int64Array
 
@@ -204,8 +205,9 @@ class SoftSky:
     def seen_along(self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0) -> Float32Array:
         """(S, 3) radiance that arrives along rays (S, 3)."""
         radiance = np.zeros((len(origins), 3), np.float32)
-        free = np.flatnonzero(~self._surfaces.met(origins, directions))
-        radiance[free] = self._light.soft(take(directions, free), solid_angle)
+        share = self._surfaces.escaping(origins, directions)
+        free = np.flatnonzero(share)
+        radiance[free] = share[free, None] * self._light.soft(take(directions, free), solid_angle)
         return radiance
 
     def irradiance(self, hits: Hits) -> Float32Array:

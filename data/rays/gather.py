@@ -24,6 +24,7 @@ from renderformer.data.rays.environment_light import SoftSky
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import r2_sequence
+from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.vectors import TINY, dot
 
 # Pixels on a side of a cell, cells on a side of the square over which rays interleave, rays of a cell.
@@ -71,11 +72,12 @@ class Gather:
         phase = SQUARE * (y % SQUARE) + x % SQUARE
         sequence = cosine_directions(r2_sequence(RAYS * SQUARE**2).astype(np.float32)).reshape(RAYS, SQUARE**2, 3)
         cells = np.zeros((down * across, LIGHT.stop), np.float32)
+        spread = CELL * Pixels(camera, width, height, x, y).pixel_width
 
         def fill(part: Int64Array) -> int:
             rays = camera.rays((x[part] + 0.5) * self._cell, (y[part] + 0.5) * self._cell, width, height)
             directions = rays.reshape(3, -1).astype(np.float32).T
-            hits, _ = surfaces.hits(np.broadcast_to(self._eye, directions.shape), directions)
+            hits, _ = surfaces.hits(np.broadcast_to(self._eye, directions.shape), directions, spread)
             light = _gathered(cache, hits, sequence[:, phase[part[hits.rows]]])
             cells[part[hits.rows]] = np.concatenate([hits.normal, hits.position, light], axis=1)
             return len(part)

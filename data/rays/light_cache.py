@@ -76,7 +76,9 @@ class LightCache:
             cuts = np.rint(np.sqrt(surfaces.areas / size)).astype(np.int64)
             self._cuts = np.where(emits, 1, np.clip(cuts, 1, MAX_CUTS))
         self._first, triangle, place = _placed(surfaces, self._cuts, size)
-        self._sides = _Sides(surfaces, triangle, place)
+        width = np.sqrt(surfaces.areas[triangle]).astype(np.float32) / self._cuts[triangle]
+        self._sides = _Sides(surfaces, triangle, place, width)
+        self._sides.average(surfaces, self._first)
         self.indirect, self.outgoing = self._solve(links, progress)
 
     def irradiance(self, hits: Hits) -> Float32Array:
@@ -148,10 +150,10 @@ class LightCache:
 
 
 class _Sides:
-    """Fronts and backs of M surfels: in the middle of which triangle (M,) at which barycentric coordinates (M, 2)."""
+    """Fronts and backs of M surfels of a width (M,): in which triangle (M,) at which barycentric coordinates (M, 2)."""
 
-    def __init__(self, surfaces: LitSurfaces, triangle: Int64Array, place: Float32Array) -> None:
-        position, normal, materials = surfaces.points(triangle, place)
+    def __init__(self, surfaces: LitSurfaces, triangle: Int64Array, place: Float32Array, width: Float32Array) -> None:
+        position, normal, materials = surfaces.points(triangle, place, width)
         face = take(surfaces.face_normals, triangle)
         # Both normals on one side of the surface.
         normal = normal * np.copysign(np.float32(1), dot(normal, face))[:, None]
@@ -166,6 +168,22 @@ class _Sides:
 
     def __len__(self) -> int:
         return len(self._triangle)
+
+    def average(self, surfaces: LitSurfaces, first: Int64Array) -> None:
+        """Give surfels that several triangles share the mean reflectance of those.
+
+        Args:
+            first: (N,) number of the first surfel of each triangle.
+        """
+        count = len(self) // 2
+        users = np.bincount(first, minlength=count)
+        sharing = np.flatnonzero(users[first] > 1)
+        surfel, area = first[sharing], surfaces.areas[sharing].astype(np.float64)
+        reflectance = np.minimum(surfaces.materials[sharing, DIFFUSE] + surfaces.materials[sharing, SPECULAR], 1)
+        total = np.stack([np.bincount(surfel, area * channel, count) for channel in reflectance.T], axis=1)
+        shared = np.flatnonzero(users > 1)
+        mean = total[shared] / np.maximum(np.bincount(surfel, area, count)[shared, None], 1e-30)
+        self.reflectance[shared] = self.reflectance[count + shared] = mean
 
     def hits(self, part: Int64Array) -> Hits:
         """The surface points of some sides, seen from straight above."""

@@ -65,19 +65,40 @@ def mean(samples: Float32Array) -> Float32Array:
     return pixels.T
 
 
-def contrast(samples: Float32Array, brightness: float) -> Float32Array:
+def contrast(samples: Float32Array, brightness: float, textured: BoolArray | None = None) -> Float32Array:
     """(M,) largest difference among the (29, S, M) samples of a pixel, in coverage, colour or display values.
 
     Args:
         brightness: radiance that a display would show as white, so that the answer does not depend on the exposure.
+        textured: (M,) pixels that show a piece of texture, whose own contrast the samples are averages of; there only
+            that of the light on it counts.
     """
-    light = samples[RGB.emission] + samples[RGB.direct] + samples[RGB.highlight] + samples[RGB.reflection]
+    direct, diffuse = samples[RGB.direct], np.ptp(samples[RGB.diffuse], axis=1)
+    if textured is not None and textured.any():
+        pieces = np.flatnonzero(textured)
+        direct = direct.copy()
+        colour = samples[RGB.diffuse][..., pieces].mean(axis=1, keepdims=True)
+        direct[..., pieces] = samples[RGB.irradiance][..., pieces] * colour
+        diffuse[:, pieces] = 0
+    light = samples[RGB.emission] + direct + samples[RGB.highlight] + samples[RGB.reflection]
     darkest, brightest = (np.sqrt(np.clip(end(axis=1) / brightness, 0, 1)) for end in (light.min, light.max))
     # A crease matters where light falls on it; alone it counts for a quarter.
-    parts = [np.ptp(samples[RGB.mask], axis=1), np.ptp(samples[RGB.diffuse], axis=1), brightest - darkest,
+    parts = [np.ptp(samples[RGB.mask], axis=1), diffuse, brightest - darkest,
              np.ptp(samples[RGB.normal], axis=1) / 4]  # fmt: skip
     result: Float32Array = np.concatenate(parts).max(axis=0)
     return result
+
+
+def flat(samples: Float32Array, width: float) -> BoolArray:
+    """(M,) pixels all of whose (29, S, M) samples lie on one plane, by their positions and the normal of the first.
+
+    Args:
+        width: of a pixel at a distance of 1.
+    """
+    normal, position = samples[RGB.normal], samples[RGB.position]
+    off = (normal[:, :1] * (position - position[:, :1])).sum(axis=0)
+    distance2 = (position[:, 0] ** 2).sum(axis=0)
+    return np.asarray((off**2).max(axis=0) <= width**2 * distance2)
 
 
 def with_neighbours(mask: BoolArray) -> BoolArray:

@@ -13,17 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from renderformer.data.arrays import Float32Array, Int64Array
+from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.rays import pixels
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
+from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import SoftSky
 from renderformer.data.rays.gather import Gather
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.specular import specular
-from renderformer.data.rays.vectors import take
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
 # Samples of a pixel that differ by more than this, of 1, are too few.
@@ -89,14 +89,16 @@ class RayCaster(LitSurfaces):
         gather: Gather | None = None
 
         def coarse(part: Int64Array) -> Float32Array:
-            samples = self._samples(every.take(part), antialias, shadow_rays, lobe_rays, gather)
-            contrast[part] = pixels.contrast(samples, self.brightness)
+            chosen = every.take(part)
+            samples, looks = self._samples(chosen, antialias, shadow_rays, lobe_rays, gather)
+            textured = None if looks is None else _alike(looks) & pixels.flat(samples, chosen.pixel_width)
+            contrast[part] = pixels.contrast(samples, self.brightness, textured)
             return pixels.mean(samples)
 
         def fine(part: Int64Array) -> Float32Array:
             # Samples four times as many need half the rays each for the same picture.
             fewer = max(1, shadow_rays // 2), max(1, lobe_rays // 2)
-            return pixels.mean(self._samples(every.take(part), antialias * refine, *fewer, gather))
+            return pixels.mean(self._samples(every.take(part), antialias * refine, *fewer, gather)[0])
 
         def outline(part: Int64Array) -> Float32Array:
             return pixels.covered(image, x[part], y[part], self._coverage(every.take(part)))
@@ -125,11 +127,37 @@ class RayCaster(LitSurfaces):
 
     def _samples(
         self, part: Pixels, antialias: int, shadow_rays: int, lobe_rays: int, gather: Gather | None
+    ) -> tuple[Float32Array, Int32Array | None]:
+        """(29, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the number of the
+        appearance's material that they hit first, -1 for none; None in a scene without any."""
+        values: Float32Array | None = None
+        looks: Int32Array | None = None
+        for hits, materials, share in self.layers(*part.rays(antialias), part.pixel_width / antialias):
+            shaded = self._shaded(part, antialias, hits, materials, shadow_rays, lobe_rays, gather)
+            if values is None:
+                if self.appearance is not None:
+                    looks = np.full(antialias**2 * len(part), -1, np.int32)
+                    looks[hits.rows] = self.appearance.index.take(hits.triangle)
+                values = _spread_out(shaded if share is None else shaded * share, hits.rows, antialias**2 * len(part))
+            else:
+                assert share is not None
+                values[:, hits.rows] += shaded * share
+        assert values is not None
+        shape = antialias**2, len(part)
+        return values.reshape(RGB.total, *shape), None if looks is None else looks.reshape(shape)
+
+    def _shaded(
+        self,
+        part: Pixels,
+        antialias: int,
+        hits: Hits,
+        materials: Float32Array,
+        shadow_rays: int,
+        lobe_rays: int,
+        gather: Gather | None,
     ) -> Float32Array:
-        """(29, A * A, M) features of the single rays of pixels; zeros where they miss."""
-        origins, directions = part.rays(antialias)
-        hits, materials = self.hits(origins, directions, part.pixel_width / antialias)
-        phase = take(np.repeat(np.arange(antialias**2), len(part)), hits.rows)
+        """(29, S') features of what samples of pixels hit."""
+        phase = hits.rows // len(part)
         factor, seen = self.direct(hits, shadow_rays, phase)
         light = self.reflected(factor, seen)
         distant = self.distant(hits, shadow_rays, phase)
@@ -142,11 +170,9 @@ class RayCaster(LitSurfaces):
             self, hits, materials, seen, lobe_rays, phase, cache=self.cache, distant=distant
         )
         camera, to_camera = part.camera, part.camera.c2w[:3, :3].astype(np.float32)
-        # One more column than hits, of zeros, stands for all misses.
-        count, missed = len(hits.rows), len(hits.rows) < len(directions)
-        values = np.zeros((RGB.total, count + missed), np.float32)
+        values = np.empty((RGB.total, len(hits.rows)), np.float32)
         for rows, columns in (
-            (RGB.mask, np.ones((count, 1), np.float32)),
+            (RGB.mask, np.ones((len(hits.rows), 1), np.float32)),
             (RGB.normal, hits.normal @ to_camera),
             (RGB.position, (hits.position - camera.position.astype(np.float32)) @ to_camera),
             (RGB.diffuse, materials[:, DIFFUSE]),
@@ -158,12 +184,23 @@ class RayCaster(LitSurfaces):
             (RGB.highlight, highlight),
             (RGB.reflection, reflection),
         ):
-            values[rows, :count] = columns.T
-        if missed:
-            column = np.full(len(directions), count)
-            column[hits.rows] = np.arange(count)
-            values = values.take(column, axis=1)
-        return values.reshape(RGB.total, antialias**2, len(part))
+            values[rows] = columns.T
+        return values
+
+
+def _alike(looks: Int32Array) -> BoolArray:
+    """(M,) pixels all of whose samples (S, M) hit the same material, 0 or more."""
+    return np.asarray((looks == looks[0]).all(axis=0) & (looks[0] >= 0))
+
+
+def _spread_out(values: Float32Array, rows: Int64Array, count: int) -> Float32Array:
+    """(C, count) of columns (C, S') at `rows` (S',), zeros elsewhere."""
+    if len(rows) == count:
+        return values
+    # One more column, of zeros, stands for all others: picking columns is faster than putting them.
+    column = np.full(count, len(rows))
+    column[rows] = np.arange(len(rows))
+    return np.pad(values, ((0, 0), (0, 1))).take(column, axis=1)
 
 
 def _in_parts(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
+from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.rays.direct import LitSurfaces
-from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.embree import Hits, Seen
 from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving
 from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_visible_normal
 from renderformer.data.rays.light_cache import LightCache
@@ -22,13 +22,15 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
 # Reflections that are followed one in the other: a polished floor shows the lights that a mirror shows.
 MIRROR_DEPTH = 2
+# Most that what a ray of the lobe stands for widens by, of its length.
+MAX_SPREAD = 0.5
 
 
 def specular(
     surfaces: LitSurfaces,
     hits: Hits,
     materials: Float32Array,
-    seen: BoolArray,
+    seen: Seen,
     lobe_rays: int,
     phase: Int64Array,
     depth: int = MIRROR_DEPTH,
@@ -67,7 +69,7 @@ def specular(
 
 
 def _light_samples(
-    surfaces: LitSurfaces, hits: Hits, lobe: Lobe, seen: BoolArray, lobe_rays: int, phase: Int64Array
+    surfaces: LitSurfaces, hits: Hits, lobe: Lobe, seen: Seen, lobe_rays: int, phase: Int64Array
 ) -> Float32Array:
     """(S, 3) part of the highlight that samples of the lights find, for a specular colour of 1."""
     lights, shadow_rays = surfaces.lights, seen.shape[1]
@@ -114,8 +116,12 @@ def _lobe_samples(
         masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
         # Directions into the surface reflect nothing.
         out = np.flatnonzero(masking_in)
+        density = lobe.density(half)
+        # Textures are averaged over what a ray stands for.
+        spread = np.minimum(1 / np.sqrt(np.maximum(lobe_rays * density[out], 1)), MAX_SPREAD)
+        width = 0.0 if hits.width is None else hits.width[out]
         directions = take(lobe.to_world(incoming), out)
-        mirror, materials = surfaces.hits(take(origins, out), directions)
+        mirror, materials = surfaces.hits(take(origins, out), directions, spread, width)
         rows = out[mirror.rows]
         if distant is not None:
             missed = np.setdiff1d(np.arange(len(out)), mirror.rows, assume_unique=True)
@@ -127,7 +133,7 @@ def _lobe_samples(
         area = np.maximum(surfaces.areas.take(mirror.triangle), np.float32(TINY))
         cosine = np.maximum(np.abs(dot(mirror.face_normal, mirror.outgoing)), np.float32(1e-6))
         light_pdf = surfaces.chance.take(mirror.triangle) * dot(toward, toward) / (cosine * area)
-        lobe_pdf, masking = take(lobe.density(half), rows), take(masking_in, rows)
+        lobe_pdf, masking = density[rows], take(masking_in, rows)
         # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
         total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
         weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
