@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from renderformer.data.errors import InputError
 
 FAILED = 1
+# Notes and warnings about one input, without --verbose.
+SHOWN = 2
 # Seconds before a progress bar appears: shorter tasks show none.
 PROGRESS_DELAY = 1.0
 
@@ -31,6 +33,22 @@ def say_all(label: str, lines: Iterable[str]) -> None:
     """Print lines on stderr, each with a label."""
     for line in lines:
         say(f"{label}: {line}")
+
+
+def say_digest(notes: Sequence[str], warnings: Sequence[str] = (), verbose: bool = False) -> str:
+    """Print the notes and warnings that matter most, at most `SHOWN`, or all of them.
+
+    Returns:
+        How many were left out and how to see them, for the end of a summary; empty if none was.
+    """
+    from renderformer.data.notes import digest
+
+    shown_warnings = warnings if verbose else digest(warnings, SHOWN)
+    shown_notes = notes if verbose else digest(notes, SHOWN - len(shown_warnings))
+    say_all("note", shown_notes)
+    say_all("warning", shown_warnings)
+    left = len(notes) + len(warnings) - len(shown_notes) - len(shown_warnings)
+    return f"; {left} more note{'s' * (left > 1)} with --verbose" if left else ""
 
 
 def emit_json(result: dict[str, Any]) -> None:

@@ -41,12 +41,15 @@ def convert(
     ] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     as_json: options.Json = False,
 ) -> None:
     """Convert a mesh or scene to scene JSON or scene H5, and list what the format cannot hold.
 
     A bare mesh is set on a stage as in render.
     """
+    if quiet and verbose:
+        raise options.wrong("cannot be combined with --quiet", "--verbose")
     path = output or target
     if path is None:
         raise options.wrong("missing; name the file to write", "-o")
@@ -69,7 +72,7 @@ def convert(
         result: dict[str, Any] = {"input": source, "status": "ok", "output": str(path), **counts}
         console.emit_json({**result, "notes": list(scene.notes), "lost": lost, "seconds": stages.seconds})
     elif not quiet:
-        console.say_all("note", scene.notes)
+        more = console.say_digest(scene.notes, verbose=verbose)
         console.say_all("lost", lost)
         facts = ", ".join(f"{number:,} {name}" for name, number in counts.items())
-        console.say(f"{source} -> {path} ({facts}): {stages.summary()}")
+        console.say(f"{source} -> {path} ({facts}): {stages.summary()}{more}")

@@ -39,7 +39,7 @@ def info(
     format_in: options.Format = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
-    """Print counts, bounds, materials, lights, cameras, configuration, and warnings about the trained range.
+    """Print counts, bounds, materials, lights, cameras, configuration, and warnings about the embedded model's range.
 
     Without a file: versions, devices, the attention of each stage with the reason, and the embedded model.
     """
@@ -62,7 +62,9 @@ def info(
 
 def _scene(source: str, form: str | None) -> dict[str, Any]:
     from renderformer.check import check_scene
+    from renderformer.config import EMBEDDED
     from renderformer.data.errors import InputError
+    from renderformer.data.unit_size import UnitSize
     from renderformer.inspection import inspect_scene
 
     kind = "scene" if inputs.scene_format(source, form) else "mesh"
@@ -78,7 +80,7 @@ def _scene(source: str, form: str | None) -> dict[str, Any]:
     if kind == "mesh":
         notes = [note for note in rendered.notes if note not in scene.notes]
         facts["as_rendered"] = {"triangles": len(rendered), "notes": notes}
-    return {**facts, "warnings": check_scene(rendered)}
+    return {**facts, "warnings": check_scene(rendered, EMBEDDED, True, UnitSize.of(rendered, EMBEDDED.box))}
 
 
 def _checkpoint(source: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from renderformer.data.trained_range import Span, TrainedRange
+from renderformer.data.trained_range import ANYWHERE, Span, TrainedRange
 
 if TYPE_CHECKING:
     from renderformer.cameras import CameraChoice
@@ -111,6 +111,9 @@ Format = Annotated[
 ]
 Overwrite = Annotated[bool, _output("--overwrite", help="Replace files that exist; else they are an error.")]
 Quiet = Annotated[bool, _output("--quiet", "-q", help="Only errors on stderr; no progress, notes, warnings.")]
+Verbose = Annotated[
+    bool, _output("--verbose", "-v", help="Every note and warning; else the two that matter most, and a count.")
+]
 Json = Annotated[bool, _output("--json", help="One line of JSON per input on stdout, for programs.")]
 
 
@@ -167,7 +170,7 @@ class StageFlags:
             min=1,
             metavar="N",
             help="Most triangles; objects above it are simplified, and a note says so.",
-            show_default=f"{TRAINED.triangles} for a mesh, no limit for a scene",
+            show_default=f"{TRAINED.triangles} for a mesh that a released model draws, else no limit",
         ),
     ] = None
     subdivide: Annotated[bool, _triangles("--subdivide", help="Cut large triangles into smaller ones.")] = False
@@ -285,6 +288,16 @@ class ModelFlags:
         given["network"] = not given.pop("no_network")
         return given
 
+    def trained(self) -> TrainedRange:
+        """The range to frame objects in, before the model is loaded; of an unknown model the narrowest one."""
+        from renderformer.config import EMBEDDED, V1
+
+        return ANYWHERE if self.no_network else EMBEDDED if self.model is None else V1
+
+    def framing(self, size: tuple[int, int]) -> dict[str, Any]:
+        """Arguments of `load_scene` with which a bare mesh fills a picture of (width, height) pixels."""
+        return {"trained": self.trained(), "aspect": min(max(size[0] / size[1], 1 / 64), 64.0)}
+
 
 @dataclass(frozen=True)
 class TriangleStageFlags(ModelFlags):
@@ -363,7 +376,9 @@ class CameraFlags:
     fov: Annotated[
         float | None, _camera(metavar="DEGREES", help=f"Vertical angle of view; trained on {_span(TRAINED.fov)}.")
     ] = None
-    frame: Annotated[bool, _camera("--frame", help="Fill the picture with a bare mesh.")] = False
+    frame: Annotated[
+        bool, _camera("--frame/--no-frame", help="Fill the picture with a bare mesh, or show its whole stage.")
+    ] = True
     orbit: Annotated[int | None, _camera(min=1, max=10_000, metavar="N", help="N pictures around the object.")] = None
 
     def choice(self) -> CameraChoice:
@@ -396,6 +411,7 @@ class OutputFlags:
     overwrite: Overwrite = False
     skip_existing: Annotated[bool, _output("--skip-existing", help="Leave files that exist as they are.")] = False
     quiet: Quiet = False
+    verbose: Verbose = False
     as_json: Json = False
 
 

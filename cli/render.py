@@ -59,15 +59,19 @@ def render(
     templates = output.output or ["{stem}.png"]
     if output.overwrite and output.skip_existing:
         raise options.wrong("cannot be combined with --overwrite", "--skip-existing")
+    if output.quiet and output.verbose:
+        raise options.wrong("cannot be combined with --quiet", "--verbose")
     outputs.check_templates(templates, sources, output.as_json)
     options.check_format(format_in, "-" in sources)
+    size = options.read_resolution(picture.resolution)
     job = Job(
         templates=templates,
         output=output,
-        size=options.read_resolution(picture.resolution),
+        size=size,
         settings=picture.settings(templates),
         cameras=cameras.choice(),
-        of_mesh=stage.of_mesh() | ({"frame": True} if cameras.frame else {}),
+        of_mesh=stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
+        framing=model.framing(size),
         of_every_file=stage.of_every_file() | environment.arguments(),
         environment=environment,
         format_in=format_in,
@@ -136,6 +140,7 @@ class Job:
     settings: SaveSettings
     cameras: CameraChoice
     of_mesh: dict[str, Any]
+    framing: dict[str, Any]
     of_every_file: dict[str, Any]
     environment: options.EnvironmentFlags
     format_in: str | None
@@ -170,14 +175,13 @@ class Job:
         return problem is None
 
     def _report(self, result: Result, stages: str) -> None:
-        verbose = not self.output.quiet and not self.output.as_json
-        if verbose:
-            console.say_all("note", result.notes)
-            console.say_all("warning", result.warnings)
+        speaks, more = not self.output.quiet and not self.output.as_json, ""
+        if speaks:
+            more = console.say_digest(result.notes, result.warnings, self.output.verbose)
         if result.error is not None:
             console.say(f"error: {result.error}")
-        elif verbose:
-            console.say(result.summary(stages))
+        elif speaks:
+            console.say(result.summary(stages) + more)
         if self.output.as_json:
             console.emit_json({key: value for key, value in vars(result).items() if value is not None})
 
@@ -212,7 +216,8 @@ class Job:
         if inputs.scene_format(source, form):
             scene = self.environment.applied(inputs.load(source, form, self.of_mesh, **self.of_every_file))
             return scene, self.cameras.of_scene(scene, name)
-        scene = inputs.load(source, form, self.cameras.stage_options() | self.of_mesh, **self.of_every_file)
+        of_mesh = self.framing | self.cameras.stage_options() | self.of_mesh
+        scene = inputs.load(source, form, of_mesh, **self.of_every_file)
         scene = self.environment.applied(scene)
         return scene, self.cameras.of_stage(scene, name)
 

@@ -34,6 +34,7 @@ def view(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
+    verbose: options.Verbose = False,
     resolution: options.Resolution = "512",
     tone_map: Annotated[
         options.ToneMap, typer.Option(metavar="NAME", help="To start with.", rich_help_panel=PICTURE)
@@ -57,9 +58,12 @@ def view(
 
     # Checked before the slow loading of the model.
     launch.check_front_end(web)
+    framing = {} if inputs.scene_format(source) else model.framing(size)
     settings = stage.of_every_file() | environment.arguments()
-    scene = environment.applied(inputs.load(source, of_mesh=of_mesh, **settings))
-    console.say_all("note", scene.notes)
+    scene = environment.applied(inputs.load(source, of_mesh=framing | of_mesh, **settings))
+    more = console.say_digest(scene.notes, verbose=verbose)
+    if more:
+        console.say(f"note: {more.removeprefix('; ')}")
     renderer = Renderer.from_pretrained(model.model, **model.arguments())
     edited = launch.view(
         scene,

@@ -19,8 +19,10 @@ from renderformer.data.arrays import BoolArray, Float64Array
 from renderformer.data.camera import Camera, direction
 from renderformer.data.declared import Declared
 from renderformer.data.errors import InputError
+from renderformer.data.framing import Framing
 from renderformer.data.geometry.stages import StageKind, stage_meshes
 from renderformer.data.geometry.triangles import connected_parts
+from renderformer.data.notes import Routine
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
 
@@ -39,7 +41,7 @@ WALL_DIVISIONS = 4
 # For objects without a material: a cool colour in the warm room, a little glossy.
 OBJECT_MATERIAL = Material((0.36, 0.46, 0.6), (0.18, 0.18, 0.18), 0.25)
 DEFAULT_AZIMUTH, DEFAULT_ELEVATION, DEFAULT_DISTANCE, DEFAULT_FOV = 7.0, 16.0, 1.6, 40.0
-# With the camera defaults and this target the default box fills the picture.
+# Without a frame, the camera of these defaults fills the picture with the default box.
 TARGET_HEIGHT = -0.12
 LIGHT_AZIMUTH, LIGHT_ELEVATION, LIGHT_DISTANCE = 16.0, 58.0, 2.4
 LIGHT_SIZE = 0.0707 * 2.2
@@ -47,8 +49,6 @@ LIGHT_SIZE = 0.0707 * 2.2
 FLOOR_LEVEL = 0.5
 # Between the floor and the objects, so that coplanar triangles do not overlap.
 REST_GAP = 5e-4
-# The share of the picture that automatic framing leaves free on each side.
-MARGIN = 0.1
 
 
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -77,11 +77,14 @@ class StageOptions(Declared):
             light in an environment unless one of the three is given.
         light_size: edge of the light triangle in scene units.
         azimuth, elevation: of the camera in degrees; azimuth 0 looks along +Y, see `Camera.from_angles`.
-        distance: of the camera from the origin in scene units.
-        fov: full vertical angle of view in degrees.
+        distance: of the camera from the origin in scene units; None fills the picture with the objects.
+        fov: full vertical angle of view in degrees; None chooses it.
         file_cameras: keep the cameras of the file, moved with its objects, after that of the stage.
-        frame: look at the middle of the objects; distance and fov that are None are chosen inside the trained range so
-            that the objects fill the picture.
+        frame: whether a camera without a distance fills the picture with the objects (`renderformer.data.framing`);
+            False shows the whole stage.
+        aspect: width over height of the picture that is to be filled.
+        all_around: fill the picture for every azimuth at once, for an orbit.
+        trained: of the model that will draw: a camera that fills the picture stays in it.
 
     Raises:
         InputError: a value out of range.
@@ -106,8 +109,11 @@ class StageOptions(Declared):
     elevation: Annotated[float, Field(ge=-90, le=90)] = DEFAULT_ELEVATION
     distance: Annotated[float, Field(ge=1e-3, le=1000)] | None = None
     fov: Annotated[float, Field(ge=1, le=170)] | None = None
-    frame: bool = False
     file_cameras: bool = False
+    frame: bool = True
+    aspect: Annotated[float, Field(ge=1 / 64, le=64)] = 1.0
+    all_around: bool = False
+    trained: Annotated[InstanceOf[TrainedRange], WithJsonSchema({"words": "a TrainedRange"})] = TRAINED
 
     @model_validator(mode="after")
     def _check_light_position(self) -> StageOptions:
@@ -211,7 +217,7 @@ def _placement(scene: Scene, options: StageOptions, kind: str, notes: list[str])
     steps += [f"scaled by {scale:.4g} and moved by ({shift})"]
     count = len(scene.objects)
     objects = f"object {scene.objects[0].name!r}" if count == 1 else f"{count} objects"
-    notes.append(f"{objects} {', '.join(steps)} into the box")
+    notes.append(Routine(f"{objects} {', '.join(steps)} into the box"))
     return matrix
 
 
@@ -223,10 +229,11 @@ def _with_materials(objects: list[Mesh], options: StageOptions, notes: list[str]
     bare = [flag and not look for flag, look in zip(neutral, textured, strict=True)]
     if any(bare):
         m = OBJECT_MATERIAL
-        notes.append(
+        line = (
             f"{sum(bare)} of {len(objects)} objects have no material and got diffuse {m.diffuse[0]:g}, "
             f"{m.diffuse[1]:g}, {m.diffuse[2]:g}, specular {m.specular[0]:g}, roughness {m.roughness:g}"
         )
+        notes.append(Routine(line))
     return [mesh.with_material(OBJECT_MATERIAL) if flag else mesh for mesh, flag in zip(objects, bare, strict=True)]
 
 
@@ -246,7 +253,8 @@ def _with_random_colours(objects: list[Mesh], seed: int, notes: list[str]) -> li
         parts += len(colours)
     textured = sum(mesh.patches is not None or mesh.appearance is not None for mesh in objects)
     dropped = f"; the textures of {textured} objects are not used" if textured else ""
-    notes.append(f"{parts} connected parts got random diffuse colours (seed {seed}){dropped}")
+    line = f"{parts} connected parts got random diffuse colours (seed {seed}){dropped}"
+    notes.append(line if textured else Routine(line))
     return coloured
 
 
@@ -305,13 +313,13 @@ def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float 
 
 def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Camera:
     points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in _solid(objects)]).astype(np.float64)
+    if options.frame and options.distance is None:
+        framing = Framing(points, options.azimuth, options.elevation, options.aspect, options.all_around)
+        return framing.camera(options.fov, options.trained, "stage")
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    away = direction(options.azimuth, options.elevation)
+    target = np.array([0.0, 0.0, TARGET_HEIGHT]) if walls else middle
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV
-    target = middle if options.frame or not walls else np.array([0.0, 0.0, TARGET_HEIGHT])
-    if options.frame:
-        distance, fov = _framed(points, middle, away, options)
-    position = distance * away
+    position = distance * direction(options.azimuth, options.elevation)
     if np.linalg.norm(position - target) < 1e-6:
         raise InputError("distance", f"is {distance:g}, which puts the camera at its target", "move it away")
     up = (0.0, 0.0, 1.0)
@@ -323,41 +331,14 @@ def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Ca
     return Camera.look_at(position.tolist(), target.tolist(), up, fov, "stage")
 
 
-def _framed(
-    points: Float64Array, target: Float64Array, away: Float64Array, options: StageOptions
-) -> tuple[float, float]:
-    """Distance and fov in the trained range at which the points fill the picture up to the margin."""
-    up = (0.0, 0.0, 1.0) if abs(away[2]) < 0.999 else (0.0, 1.0, 0.0)
-
-    def required_fov(distance: float) -> float:
-        """Full angle in degrees that contains all points."""
-        view = Camera.look_at((distance * away).tolist(), target.tolist(), up).c2w.astype(np.float64)
-        local = (points - view[:3, 3]) @ view[:3, :3]
-        depth = np.maximum(-local[:, 2], 1e-6)
-        return math.degrees(2 * math.atan(float((np.abs(local[:, :2]) / depth[:, None]).max()) / (1 - 2 * MARGIN)))
-
-    distances = [options.distance] if options.distance else np.linspace(*TRAINED.camera_distance[::-1], 26).tolist()
-    fov = options.fov
-    if fov is not None:
-        return float(min(distances, key=lambda d: abs(required_fov(d) - fov))), fov
-    # The largest distance at which the points fill the picture has the least distortion.
-    best = next((d for d in distances if required_fov(d) >= TRAINED.fov[0]), distances[-1])
-    return float(best), float(np.clip(required_fov(best), *TRAINED.fov))
-
-
 def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camera: Camera) -> list[str]:
-    """Notes about a camera or light inside the scene or behind a wall, and about objects that emit."""
-    lines = []
+    """Notes about a camera or light behind a wall, and about objects that emit."""
+    lines: list[str] = []
     places = [("camera", camera.position)]
     if light is not None:
         places.append(("light", np.asarray(light.position)))
     points = np.concatenate([mesh.triangles.mean(axis=1) for mesh in objects]).astype(np.float64)
     for label, position in places:
-        numbers = ", ".join(f"{v:.3g}" for v in position)
-        if np.abs(position).max() < TRAINED.box:
-            lines.append(
-                f"the {label} at ({numbers}) is inside the scene, where the models were not trained; move it out"
-            )
         for wall in walls:
             share = float(_hidden(points, np.asarray(position, np.float64), wall).mean())
             if share > 0.25:
@@ -367,7 +348,7 @@ def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camer
                 )
     emitters = sum(mesh.emits for mesh in objects)
     if emitters:
-        lines.append(f"{emitters} objects emit light, which is kept")
+        lines.append(Routine(f"{emitters} objects emit light, which is kept"))
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Span = tuple[float, float]
 # Tolerance of all ranges, for the rounding of float16 materials and of coordinates in text files.
@@ -45,6 +45,21 @@ class TrainedRange:
     fov: Span = (30.0, 60.0)
     roughness: Span = (0.01, 1.0)
     white_specular: bool = True
+
+    def scaled(self, factor: float) -> TrainedRange:
+        """The same range of scenes in units in which every length is `factor` times as large a number."""
+
+        def span(lengths: Span | None) -> Span | None:
+            return None if lengths is None else (lengths[0] * factor, lengths[1] * factor)
+
+        return replace(
+            self,
+            box=self.box * factor,
+            longest_edge=None if self.longest_edge is None else self.longest_edge * factor,
+            light_distance=span(self.light_distance),
+            light_edge=span(self.light_edge),
+            camera_distance=(self.camera_distance[0] * factor, self.camera_distance[1] * factor),
+        )
 
 
 # Of what was not trained, and so has no range.

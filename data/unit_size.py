@@ -9,10 +9,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from renderformer.data.arrays import AnyArray, Float64Array
+from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
-from renderformer.data.scene import Scene
+from renderformer.data.scene import Mesh, Scene
 from renderformer.data.trained_range import SLACK
 
 # A scene whose largest extent is below this share of the trained box is enlarged to fill it.
@@ -40,7 +41,9 @@ class UnitSize:
         """
         lights = np.zeros(len(scene), bool)
         lights[scene.light_triangles] = True
-        points = scene.triangles[~lights] if not lights.all() else scene.triangles
+        if lights.all() and math.isfinite(box):
+            return cls()
+        points = scene.triangles if lights.all() else scene.triangles[~lights]
         low, high = (end(axis=(0, 1)).astype(np.float64) for end in (points.min, points.max))
         extent, reach = float((high - low).max()), float(np.maximum(-low, high).max())
         if not extent > 0:
@@ -49,25 +52,33 @@ class UnitSize:
         if math.isinf(box):
             moved = middle if np.abs(middle).max() > FAR * extent else np.zeros(3)
             return cls(2.0 ** -math.ceil(math.log2(extent)), _triple(moved))
-        if reach <= box + SLACK and extent >= 2 * box * SMALL:
+        if reach <= box * (1 + 2 * SLACK) and extent >= 2 * box * SMALL:
             return cls()
         return cls(2 * box / extent, _triple(middle))
 
     @property
     def changes(self) -> bool:
         """Whether any point moves."""
-        return self != UnitSize()
+        return self != AS_IT_IS
 
-    def points(self, points: AnyArray) -> Float64Array:
+    def points(self, points: npt.ArrayLike) -> Float64Array:
         """Points (..., 3) of the scene in the units of the model."""
         return self.scale * (np.asarray(points, np.float64) - self.centre)
+
+    def back(self, points: npt.ArrayLike) -> Float64Array:
+        """Points (..., 3) of the model in the units of the scene."""
+        return np.asarray(points, np.float64) / self.scale + self.centre
+
+    def mesh(self, mesh: Mesh) -> Mesh:
+        """The mesh in the units of the model."""
+        return replace(mesh, triangles=self.points(mesh.triangles).astype(np.float32)) if self.changes else mesh
 
     def scene(self, scene: Scene) -> Scene:
         """The scene in the units of the model, with its cameras."""
         if not self.changes:
             return scene
-        objects = (replace(m, triangles=self.points(m.triangles).astype(np.float32)) for m in scene.objects)
-        return scene.replace(objects=tuple(objects), cameras=tuple(map(self.camera, scene.cameras)))
+        cameras = tuple(map(self.camera, scene.cameras))
+        return scene.replace(objects=tuple(map(self.mesh, scene.objects)), cameras=cameras)
 
     def camera(self, camera: Camera) -> Camera:
         """The camera in the units of the model."""
@@ -76,6 +87,9 @@ class UnitSize:
         c2w = camera.c2w.astype(np.float64)
         c2w[:3, 3] = self.points(c2w[:3, 3])
         return replace(camera, c2w=c2w.astype(np.float32))
+
+
+AS_IT_IS = UnitSize()
 
 
 def _triple(values: Float64Array) -> tuple[float, float, float]:

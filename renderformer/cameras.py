@@ -33,7 +33,8 @@ class CameraChoice:
         # Walls would hide the mesh from half of an orbit, and from a camera of the file.
         outside = self.orbit or set(self.names) - {"stage", "0"}
         open_stage = {"stage": "floor"} if outside else {}
-        return {**open_stage, **({"file_cameras": True} if self.names else {}), **self.angles}
+        around = {"all_around": True} if self.orbit else {}
+        return {**open_stage, **around, **({"file_cameras": True} if self.names else {}), **self.angles}
 
     def of_stage(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
         """`of_scene` for a scene that was loaded with `stage_options`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,16 @@ from renderformer.config import V1
 from renderformer.data.arrays import BoolArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.triangles import open_edges
+from renderformer.data.notes import Routine
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 from renderformer.data.trained_range import SLACK as _SLACK
 from renderformer.data.trained_range import Span, TrainedRange
+from renderformer.data.unit_size import AS_IT_IS, UnitSize
 
 
-def check_scene(scene: Scene, trained: TrainedRange = V1, surrounded: bool = False) -> list[str]:
+def check_scene(
+    scene: Scene, trained: TrainedRange = V1, surrounded: bool = False, unit: UnitSize = AS_IT_IS
+) -> list[str]:
     """Warnings where a scene leaves the trained range, one line each, with the value and the remedy.
 
     A scene without cameras is no fault, since `render` takes cameras too.
@@ -24,20 +29,28 @@ def check_scene(scene: Scene, trained: TrainedRange = V1, surrounded: bool = Fal
     Args:
         trained: of the model, `Renderer.config.trained`; by default that of the released models.
         surrounded: whether the model draws the light of an environment; the released ones do not.
+        unit: from the units of the scene to those of the model. The warnings are in those of the scene.
     """
     surrounded = surrounded and scene.environment is not None and not scene.environment.is_dark
+    if unit != AS_IT_IS:
+        scene, trained = replace(unit, scale=1.0).scene(scene), trained.scaled(1 / unit.scale)
+    middle = "the origin" if unit == AS_IT_IS else "the middle of the scene"
     lights = np.isin(np.arange(len(scene)), scene.light_triangles)
     geometry = scene.triangles[~lights]
     checks: tuple[Callable[[], Iterator[str]], ...] = (
+        lambda: _check_dark(scene, surrounded),
         lambda: _check_geometry(len(scene), geometry, trained),
         lambda: _check_closed(scene, trained),
         lambda: _check_materials(scene.materials[~lights], trained),
-        lambda: _check_lights(
-            scene.triangles[lights], scene.materials[lights][:, EMISSION], geometry, trained, surrounded
-        ),
-        lambda: _check_cameras(scene.cameras, geometry, trained),
+        lambda: _check_lights(scene.triangles[lights], scene.materials[lights][:, EMISSION], geometry, trained, middle),
+        lambda: _check_cameras(scene.cameras, geometry, trained, middle),
     )
     return [line for check in checks for line in check()]
+
+
+def _check_dark(scene: Scene, surrounded: bool) -> Iterator[str]:
+    if not surrounded and not len(scene.light_triangles):
+        yield "no lights, so the picture will be black; add a triangle that emits, or load the mesh with a stage"
 
 
 def _check_geometry(count: int, geometry: Float32Array, trained: TrainedRange) -> Iterator[str]:
@@ -53,7 +66,7 @@ def _check_geometry(count: int, geometry: Float32Array, trained: TrainedRange) -
         yield "lights only, without an object; add one"
         return
     low, high = geometry.min((0, 1)), geometry.max((0, 1))
-    if max(-low.min(), high.max()) > trained.box + _SLACK:
+    if max(-low.min(), high.max()) > trained.box * (1 + 2 * _SLACK):
         yield (
             f"the objects reach from {_triple(low)} to {_triple(high)}, trained inside -{trained.box} … {trained.box}; "
             "scale and move them into that box"
@@ -79,7 +92,8 @@ def _check_closed(scene: Scene, trained: TrainedRange) -> Iterator[str]:
     open_objects = {name: count for name, count in counts.items() if count}
     if open_objects:
         name, count = max(open_objects.items(), key=lambda item: item[1])
-        yield (
+        # Most meshes that people have are open somewhere, and most of their pictures show nothing of it.
+        yield Routine(
             f"{len(open_objects)} of {len(counts)} objects are not watertight (most in {name!r}: {count} open edges), "
             "trained on closed objects; close the holes if the picture shows faults there"
         )
@@ -100,7 +114,7 @@ def _open_edges(mesh: Mesh, box: float) -> int:
     vertices, corners = np.unique(grid, axis=0, return_inverse=True)
     rims = open_edges(corners.reshape(-1, 3))
     # A stage that is part of the object ends on the border of the box.
-    on_border = (np.abs(np.abs(vertices[rims] / scale + low) - box) < 1e-4).any(axis=2).all(axis=1)
+    on_border = (np.abs(np.abs(vertices[rims] / scale + low) - box) < 2e-4 * box).any(axis=2).all(axis=1)
     return int((~on_border).sum())
 
 
@@ -131,13 +145,10 @@ def _check_materials(materials: Float32Array, trained: TrainedRange) -> Iterator
 
 
 def _check_lights(
-    lights: Float32Array, emission: Float32Array, geometry: Float32Array, trained: TrainedRange, surrounded: bool
+    lights: Float32Array, emission: Float32Array, geometry: Float32Array, trained: TrainedRange, middle: str
 ) -> Iterator[str]:
     count = len(lights)
-    if not count and surrounded:
-        return
     if not count:
-        yield "no lights, so the picture will be black; add a triangle that emits, or load the mesh with a stage"
         return
     if trained.lights is not None and count > trained.lights:
         yield (
@@ -150,7 +161,7 @@ def _check_lights(
         yield f"{inside} of {count} lights are inside the scene, trained on lights outside; move them out"
     distances = np.linalg.norm(centres, axis=1)
     remedy = "move them there"
-    yield from _outside_range(distances, trained.light_distance, "lights stand {} from the origin", remedy)
+    yield from _outside_range(distances, trained.light_distance, f"lights stand {{}} from {middle}", remedy)
     edges = np.linalg.norm(lights - np.roll(lights, 1, axis=1), axis=2).max(axis=1)
     remedy = "resize them, or sum renders of the pieces of a large one"
     yield from _outside_range(edges, trained.light_edge, "lights have an edge of {}", remedy)
@@ -167,7 +178,9 @@ def _check_lights(
         )
 
 
-def _check_cameras(cameras: tuple[Camera, ...], geometry: Float32Array, trained: TrainedRange) -> Iterator[str]:
+def _check_cameras(
+    cameras: tuple[Camera, ...], geometry: Float32Array, trained: TrainedRange, middle: str
+) -> Iterator[str]:
     if not cameras:
         return
     count = len(cameras)
@@ -177,7 +190,7 @@ def _check_cameras(cameras: tuple[Camera, ...], geometry: Float32Array, trained:
         yield f"{inside} of {count} cameras are inside the scene, trained on cameras outside; move them out"
     distances = np.linalg.norm(positions, axis=1)
     remedy = "move them there and adapt the fov"
-    yield from _outside_range(distances, trained.camera_distance, "cameras stand {} from the origin", remedy)
+    yield from _outside_range(distances, trained.camera_distance, f"cameras stand {{}} from {middle}", remedy)
     fovs = np.array([camera.fov for camera in cameras])
     remedy = "change it, and the distance with it"
     yield from _outside_range(fovs, trained.fov, "cameras have a fov of {} degrees", remedy)

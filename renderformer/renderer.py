@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,12 @@ from renderformer.config import Config
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.notes import Routine
 from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import Scene
-from renderformer.data.unit_size import UnitSize
+from renderformer.data.unit_size import AS_IT_IS, UnitSize
 from renderformer.image import Image
 from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
 from renderformer.memory import is_out_of_memory
@@ -61,7 +63,7 @@ class LitScene:
     encoded: Encoded
     caster: RayCaster | None
     notes: tuple[str, ...] = ()
-    unit: UnitSize = UnitSize()
+    unit: UnitSize = AS_IT_IS
 
 
 class Renderer:
@@ -128,11 +130,8 @@ class Renderer:
         return self.model.config
 
     def check(self, scene: Scene) -> list[str]:
-        """Warnings where a scene leaves the trained range of this model, each with the remedy.
-
-        Lengths are those that the model sees: a scene outside the trained box is scaled into it.
-        """
-        return check_scene(self._unit(scene).scene(scene), self.config.trained, self._casts_rays)
+        """Warnings where a scene leaves the trained range of this model, each with the remedy."""
+        return check_scene(scene, self.config.trained, self._casts_rays, self._unit(scene))
 
     def _unit(self, scene: Scene) -> UnitSize:
         return UnitSize.of(scene, self.config.trained.box)
@@ -162,10 +161,18 @@ class Renderer:
         with self._autocast(), _memory(f"{prepared.token_count:,} triangles"):
             encoded = self.model.encode(**inputs, before_layer=check)
         report("encode", 1, 1)
-        notes = prepared.notes
+        notes = (*self._moved(unit), *prepared.notes)
         if scene.environment is not None and not self._casts_rays:
             notes = (*notes, "the environment is not drawn, this model knows no light but triangles; try --no-network")
         return LitScene(scene, encoded, prepared.caster, notes, unit)
+
+    def _moved(self, unit: UnitSize) -> tuple[str, ...]:
+        """A note about a scene that was moved into the trained box."""
+        box = self.config.trained.box
+        if not unit.changes or math.isinf(box):
+            return ()
+        shift = ", ".join(f"{-unit.scale * value:.4g}" for value in unit.centre)
+        return (Routine(f"drawn scaled by {unit.scale:.4g} and moved by ({shift}), into the trained box of ±{box:g}"),)
 
     def render(
         self,

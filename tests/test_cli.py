@@ -198,7 +198,7 @@ def test_options_of_the_stage_reach_the_scene(run: Run, fake: Fake, mesh: Path) 
 
 def test_the_seed_colours_the_parts(run: Run, fake: Fake, mesh: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        result = run("render", mesh, "-r", 8, "--seed", seed, "-o", f"{name}.png")
+        result = run("render", mesh, "-r", 8, "--seed", seed, "-o", f"{name}.png", "--verbose")
         assert "1 connected parts got random diffuse colours" in result.err
     colours = [next(m for m in drawn.objects if m.name == "tetra").materials[0, :3].tolist() for drawn in fake.scenes]
     assert colours[0] == colours[1] != colours[2]
@@ -569,7 +569,8 @@ def test_info_tells_what_leaves_the_trained_range(run: Run, tmp_path: Path) -> N
     far.save(tmp_path / "far.json")
     out = run("info", tmp_path / "far.json").out
     assert "no lights, so the picture will be black" in out
-    assert "1 of 1 cameras stand 5 from the origin, trained on 1.5 … 2" in out
+    # The embedded model draws the object at unit size, so its range is told in the units of the scene.
+    assert "1 of 1 cameras stand 6.02 from the middle of the scene, trained on 0.4 … 3" in out
 
 
 def test_info_of_a_checkpoint(run: Run, goldens: Path, tmp_path: Path) -> None:

@@ -21,14 +21,15 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {"kernels": 0, "data": 0, "renderformer": 1, "viewer": 2, "cli": 3}
 # The floors inside data/, lowest first. A module belongs to the longest name that it begins with.
 INNER_FLOORS = (
-    ("errors", "arrays", "progress", "trained_range"),
+    ("errors", "arrays", "notes", "progress", "trained_range"),
     (
         "colour", "files", "declared", "camera", "environment", "environments", "geometry.triangles", "texture",
         "material", "appearance",
     ),  # fmt: skip
     ("scene",),
+    ("unit_size",),
     ("geometry",),
-    ("rays", "staging", "unit_size"),
+    ("framing", "rays", "staging"),
     ("formats",),
     ("sets",),
 )

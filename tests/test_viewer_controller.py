@@ -18,6 +18,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import UnitSize
 from renderformer.image import Image
 from renderformer.viewer.camera import OrbitCamera, View, outside
 from renderformer.viewer.display import (
@@ -108,7 +109,7 @@ def test_the_limits_are_those_of_the_model() -> None:
     assert orbit.view.origin_distance == pytest.approx(5.0)
     assert orbit.view.fov == 25.0
     assert outside(View(), trained) == [
-        "the camera stands 1.75 from the origin, trained on 3 … 5",
+        "the camera stands 1.75 from the middle, trained on 3 … 5",
         "the fov is 37.5 degrees, trained on 20 … 25",
     ]
 
@@ -506,3 +507,38 @@ def test_references_follow_the_display_only_if_they_are_linear(tmp_path: Path) -
     for name, message in (("bad.png", "cannot read"), ("a.txt", "give a .png"), ("none.exr", "no such file")):
         with pytest.raises(InputError, match=message):
             Reference.load(tmp_path / name)
+
+
+def test_a_scene_in_any_unit_is_seen_and_edited_like_one_of_unit_size(tmp_path: Path) -> None:
+    """Kilometres away and large; the limits of the model are those of the same scene at unit size."""
+    size, shift = 5e3, np.array([1e5, -2e5, 3e4])
+    small = a_scene()
+    floor = next(mesh for mesh in small.objects if not mesh.emits)
+    corners = np.array([[[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0]], [[-0.5, 0, 0], [0.5, 0.5, 0], [0, 0.5, 1]]])
+    box = Mesh("box", (corners * size + shift).astype(np.float32), materials=floor.materials[0])
+    middle = shift + [0, 0, size / 2]
+    start = Camera.look_at(middle + [0, -1.75 * size, 0], middle, fov=40)
+    unit = UnitSize.of(Scene((box,)), 0.5)
+    orbit = OrbitCamera(start, trained=TrainedRange(), unit=unit)
+    assert orbit.limited
+    np.testing.assert_allclose(orbit.view.target, middle, atol=1)
+    orbit.dolly(0.1)
+    assert np.linalg.norm(orbit.camera.position - middle) == pytest.approx(1.5 * size, rel=1e-4)
+    assert f"distance from the middle at {1.5 * size:.3g}" in orbit.warning
+    orbit.limited = False
+    orbit.dolly(100)
+    assert orbit.view.distance == pytest.approx(150 * size, rel=1e-3)
+    assert orbit.view.near(replace(orbit.view, azimuth=orbit.view.azimuth + 0.01))
+    assert not orbit.view.near(replace(orbit.view, azimuth=orbit.view.azimuth + 1))
+    assert OrbitCamera(trained=TrainedRange(), unit=unit).limited
+
+    document = SceneDocument(Scene((box,)))
+    light = document[document.add_light()].light
+    np.testing.assert_allclose(unit.points(light.position), (0, 0, 2.1), atol=1e-3)
+    assert light.size * unit.scale == pytest.approx(0.17, rel=1e-3)
+    (tmp_path / "tetra.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n")
+    (name,) = document.add_file(tmp_path / "tetra.obj")
+    low, high = unit.points(document[name].mesh.bounds)
+    np.testing.assert_allclose(
+        (low[2], *(low + high)[:2], np.ptp([low, high], axis=0).max()), (-0.5, 0, 0, 0.5), atol=1e-3
+    )

@@ -16,14 +16,15 @@ from renderformer.data.arrays import AnyArray
 from renderformer.data.camera import Camera, angles, direction
 from renderformer.data.errors import InputError
 from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import AS_IT_IS, UnitSize
 
 Vector = tuple[float, float, float]
 # Tolerance of the trained range, as in `check_scene`: room for coordinates that were rounded in a text file.
 _SLACK = 0.01
 _ROUNDING = 1e-9
-# Tolerances within which two views count as equal: scene units, and degrees of the field of view.
+# Tolerances within which two views count as equal: shares of the distance, and degrees of the field of view.
 NEAR_UNITS, NEAR_DEGREES = 2e-3, 0.05
-# Limits of a free camera: distance from its target in scene units, field of view in degrees.
+# Limits of a free camera: distance from its target in a scene of unit size, field of view in degrees.
 FREE_DISTANCE = (1e-3, 1e3)
 FREE_FOV = (1.0, 170.0)
 
@@ -44,8 +45,9 @@ class View:
 
     def near(self, other: View) -> bool:
         """Whether both views are equal up to the rounding of a camera that a browser reports."""
-        first, second = self.camera().c2w, other.camera().c2w
-        return bool(np.abs(first - second).max() < NEAR_UNITS and abs(self.fov - other.fov) < NEAR_DEGREES)
+        difference = np.abs(self.camera().c2w - other.camera().c2w)
+        difference[:3, 3] /= self.distance
+        return bool(difference.max() < NEAR_UNITS and abs(self.fov - other.fov) < NEAR_DEGREES)
 
     @property
     def direction(self) -> Vector:
@@ -57,17 +59,23 @@ class View:
         """Distance of the camera from the world's origin."""
         return math.dist((0, 0, 0), [t + self.distance * d for t, d in zip(self.target, self.direction, strict=True)])
 
+    def moved(self, centre: Sequence[float], sign: int = 1) -> View:
+        """The view with its target moved by a vector, or back with the sign -1."""
+        x, y, z = (t + sign * c for t, c in zip(self.target, centre, strict=True))
+        return replace(self, target=(x, y, z))
+
     @classmethod
-    def of(cls, camera: Camera, depth: float = 0.0) -> View:
+    def of(cls, camera: Camera, depth: float = 0.0, unit: UnitSize = AS_IT_IS) -> View:
         """The view of a camera, without its roll.
 
         Args:
             depth: distance of the target. By default the target is the point of the line of sight nearest to the
-                origin, or one unit ahead if that lies behind.
+                middle of the scene, or one unit ahead if that lies behind.
+            unit: of the scene.
         """
         position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
-        depth = depth or -float(position @ forward)
-        depth = depth if depth > 1e-3 else 1.0
+        depth = depth or -float((position - unit.centre) @ forward)
+        depth = depth if depth * unit.scale > 1e-3 else 1 / unit.scale
         target = position + depth * forward
         azimuth, elevation = angles(-forward)
         if abs(elevation) >= 89.99:
@@ -82,6 +90,7 @@ class OrbitCamera:
 
     Args:
         trained: the trained range of the model.
+        unit: from the units of the scene to those of the model.
 
     Attributes:
         limited: whether the camera stays in the trained range: its distance from the origin, its target and its field
@@ -94,21 +103,33 @@ class OrbitCamera:
         start: Camera | View | None = None,
         limited: bool | None = None,
         trained: TrainedRange = TrainedRange(),  # noqa: B008 - frozen
+        unit: UnitSize = AS_IT_IS,
     ) -> None:
-        self._trained = trained
+        # In the units of the scene, about its middle.
+        self._trained, self._unit = trained.scaled(1 / unit.scale), unit
         self._camera = start if isinstance(start, Camera) else None
-        self._view = View.of(start) if isinstance(start, Camera) else start or View()
+        if start is None:
+            start = View(distance=View.distance / unit.scale).moved(unit.centre)
+        self._view = View.of(start, unit=unit) if isinstance(start, Camera) else start
         self._home = self._view, self._camera
         self._clamped = ""
         self.bookmarks: dict[str, View] = {}
-        self._limited = not outside(self._view, trained) if limited is None else limited
+        self._limited = not self._outside() if limited is None else limited
         if self._limited:
             self._clamp_start()
 
     def _clamp_start(self) -> None:
-        inside = _into_range(self._view, self._trained)
-        if inside != self._view and outside(self._view, self._trained):
+        if self._into_range(self._view) != self._view and self._outside():
             self.view = self._view
+
+    def _outside(self) -> list[str]:
+        return outside(self._view.moved(self._unit.centre, -1), self._trained)
+
+    def _into_range(self, view: View) -> View:
+        """The nearest view of the same direction in the trained range; the view itself if it is inside."""
+        relative = view.moved(self._unit.centre, -1)
+        inside = _into_range(relative, self._trained)
+        return view if inside == relative else inside.moved(self._unit.centre)
 
     @property
     def limited(self) -> bool:
@@ -138,11 +159,11 @@ class OrbitCamera:
             view,
             azimuth=math.remainder(view.azimuth, 360.0),
             elevation=_clip(view.elevation, -90, 90),
-            distance=_clip(view.distance, *FREE_DISTANCE),
+            distance=_clip(view.distance, *(limit / self._unit.scale for limit in FREE_DISTANCE)),
             fov=_clip(view.fov, *FREE_FOV),
         )
-        clamped = _into_range(free, self._trained) if self._limited else free
-        self._clamped = _clamped_text(free, clamped, self._trained)
+        clamped = self._into_range(free) if self._limited else free
+        self._clamped = _clamped_text(free, clamped, self._trained, clamped.moved(self._unit.centre, -1))
         if clamped != self._view:
             self._view, self._camera = clamped, None
 
@@ -156,7 +177,7 @@ class OrbitCamera:
     @property
     def warning(self) -> str:
         """One line: how the last move was clamped, or how a free camera leaves the trained range; empty inside."""
-        return self._clamped if self._limited else "; ".join(outside(self._view, self._trained))
+        return self._clamped if self._limited else "; ".join(self._outside())
 
     def orbit(self, azimuth: float, elevation: float) -> None:
         """Turn by degrees about the target."""
@@ -220,11 +241,11 @@ def vector(values: AnyArray) -> Vector:
 
 
 def outside(view: View, trained: TrainedRange) -> list[str]:
-    """One line for each value of a view outside the trained range."""
+    """One line for each value of a view, about the middle of the scene, outside the trained range."""
     lines = []
     distance, (near, far), (narrow, wide) = view.origin_distance, trained.camera_distance, trained.fov
     if not _within(distance, trained.camera_distance):
-        lines.append(f"the camera stands {distance:.3g} from the origin, trained on {near:g} … {far:g}")
+        lines.append(f"the camera stands {distance:.3g} from the middle, trained on {near:.3g} … {far:.3g}")
     if not _within(view.fov, trained.fov):
         lines.append(f"the fov is {view.fov:.3g} degrees, trained on {narrow:g} … {wide:g}")
     return lines
@@ -254,13 +275,13 @@ def _distance_to_sphere(target: Sequence[float], direction: Sequence[float], rad
     return -along + math.sqrt(along**2 + radius**2 - sum(t**2 for t in target))
 
 
-def _clamped_text(free: View, clamped: View, trained: TrainedRange) -> str:
-    """One line that names the clamped values; empty if there are none."""
+def _clamped_text(free: View, clamped: View, trained: TrainedRange, relative: View) -> str:
+    """One line that names the clamped values; empty if there are none. `relative` is seen from the middle."""
     changes = []
     if free.target != clamped.target:
         changes.append(f"target inside ±{trained.box:g}")
     elif free.distance != clamped.distance:
-        changes.append(f"distance from the origin at {clamped.origin_distance:.3g}")
+        changes.append(f"distance from the middle at {relative.origin_distance:.3g}")
     if free.fov != clamped.fov:
         changes.append(f"fov at {clamped.fov:g} degrees")
     return f"held in the trained range: {', '.join(changes)}; free the camera to go on" if changes else ""

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from renderformer.data.scene import MAX_COORDINATE
 from renderformer.image import TONE_MAPS
-from renderformer.viewer.camera import FREE_DISTANCE, FREE_FOV, OrbitCamera
+from renderformer.viewer.camera import FREE_FOV, OrbitCamera
 from renderformer.viewer.display import from_srgb, to_srgb
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.session import VIEWS
@@ -23,6 +24,10 @@ Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggl
 SECTIONS = ("Picture", "Camera", "Bookmarks and key frames", "Object", "Light")
 UNFOLDED = {"window": ("Picture", "Camera"), "page": ("Picture",)}
 MAX_EMISSION = 60000.0
+
+
+# In scene units, which may be any.
+MIN_LENGTH = 1e-9
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ CONTROLS: tuple[Control, ...] = (
     Control(CAMERA, "elevation", "number", **_view("elevation"), tooltip="degrees", low=-90.0, high=90.0, step=1.0),
     Control(
         CAMERA, "distance", "number", **_view("distance"), tooltip="from the target, in scene units",
-        low=FREE_DISTANCE[0], high=FREE_DISTANCE[1],
+        low=MIN_LENGTH, high=MAX_COORDINATE,
     ),
     Control(
         CAMERA, "fov", "number", **_view("fov"), tooltip="vertical, in degrees",
@@ -186,7 +191,8 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         LIGHT, "size", "number", _of_light(lambda light: light.size),
-        lambda p, value: p.set_light(size=float(value)), "longest edge, in scene units", 0.001, 10.0, 0.005,
+        lambda p, value: p.set_light(size=float(value)), "longest edge, in scene units",
+        MIN_LENGTH, MAX_COORDINATE, 0.005,
     ),
     Control(
         LIGHT, "strength", "number", _of_light(lambda light: float(np.max(light.emission))),

@@ -34,6 +34,8 @@ from renderformer.data.scene import (
     Mesh,
     Scene,
 )
+from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import UnitSize
 from renderformer.viewer.camera import Vector, vector
 
 # Successive edits of one value within this many seconds, as from a slider, are one step of undo.
@@ -300,14 +302,17 @@ class SceneDocument:
         self._replace(f"{', '.join(verbs)} {name}", Item(mesh, visible=item.visible), merge=True)
 
     def add_light(self, light: Light | None = None) -> str:
-        """Add a light; returns its name."""
-        light = light or Light()
+        """Add a light, by default above the middle of the scene; returns its name."""
+        if light is None:
+            unit = self._unit
+            place, target = (vector(unit.back(point)) for point in (Light.position, Light.target))
+            light = Light(place, target, Light.size / unit.scale)
         mesh = replace(light, name=self._unique(light.name, self.items)).mesh()
         self._commit(f"add {mesh.name}", items=(*self.items, Item(mesh)))
         return mesh.name
 
     def add_file(self, path: str | os.PathLike[str], budget: int | None = None) -> list[str]:
-        """Add the objects of a mesh file, upright, scaled to half a unit, in the middle of the floor.
+        """Add the objects of a mesh file, upright, half as large as the scene's box, in the middle of the floor.
 
         What was changed is in the notes of the scene.
 
@@ -326,15 +331,22 @@ class SceneDocument:
         meshes = scene.objects
         low = np.min([mesh.bounds[0] for mesh in meshes], axis=0)
         high = np.max([mesh.bounds[1] for mesh in meshes], axis=0)
-        scale = 0.5 / max(float((high - low).max()), 1e-12)
+        unit = self._unit
+        scale = 0.5 / unit.scale / max(float((high - low).max()), 1e-12)
         floor = float(min(item.mesh.bounds[0, 2] for item in self.items))
         matrix = np.diag([scale, scale, scale, 1.0])
-        matrix[:3, 3] = [-scale * (low[0] + high[0]) / 2, -scale * (low[1] + high[1]) / 2, floor - scale * low[2]]
+        middle = unit.centre - scale * (low + high).astype(np.float64) / 2
+        matrix[:3, 3] = [middle[0], middle[1], floor - scale * low[2]]
         items = list(self.items)
         for mesh in meshes:
             items.append(Item(replace(mesh.transformed(matrix), name=self._unique(mesh.name, items))))
         self._commit(f"add {os.path.basename(path)}", items=tuple(items), notes=(*self._state.notes, *scene.notes))
         return [item.name for item in items[-len(meshes) :]]
+
+    @property
+    def _unit(self) -> UnitSize:
+        """From the units of the scene, with what is hidden, to those of a scene in the trained box."""
+        return UnitSize.of(Scene(tuple(item.mesh for item in self.items)), TrainedRange().box)
 
     def remove(self, name: str) -> None:
         """Delete an object."""
@@ -381,7 +393,7 @@ def light_of(mesh: Mesh) -> Light:
     normal = np.cross(corners[0, 1] - corners[0, 0], corners[0, 2] - corners[0, 0])
     normal /= max(float(np.linalg.norm(normal)), 1e-30)
     distance = float(-centre @ normal)
-    target = centre + normal * (distance if distance > 1e-3 else 1.0)
+    target = centre + normal * (distance if distance > 1e-3 else max(1.0, float(np.abs(centre).max())))
     emission = mesh.materials[:, EMISSION].max(axis=0)
     return Light(vector(centre), vector(target), float(edges.max()), vector(emission), mesh.name)
 

@@ -9,7 +9,7 @@ import numpy as np
 from renderformer.data.camera import Camera
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Scene
-from renderformer.data.unit_size import UnitSize
+from renderformer.data.unit_size import AS_IT_IS, UnitSize
 from renderformer.viewer.camera import Vector, vector
 
 
@@ -35,7 +35,7 @@ class Picker:
 
     def __init__(self, scene: Scene, caster: RayCaster | None = None, unit: UnitSize | None = None) -> None:
         self._scene = scene
-        self._unit = unit or (UnitSize.of(scene) if caster is None else UnitSize())
+        self._unit = unit or (UnitSize.of(scene) if caster is None else AS_IT_IS)
         self._caster = caster or RayCaster.of(self._unit.scene(scene))
 
     def pick(self, camera: Camera, x: float, y: float, width: float, height: float) -> Pick | None:

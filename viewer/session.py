@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import check_place
+from renderformer.data.notes import digest
+from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import UnitSize
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.camera import OrbitCamera
@@ -353,7 +356,7 @@ class Session:
             self.on_done("; ".join([f"{task.label}: done", *notes]))
 
     def open(self, path: str | os.PathLike[str]) -> str:
-        """Open a scene or mesh, or a picture to compare with; `on_done` gets the notes of a scene.
+        """Open a scene or mesh, or a picture to compare with; `on_done` gets the notes of a scene but the routine ones.
 
         Returns:
             The view to show: "neural" for a scene, "difference" for a picture.
@@ -373,12 +376,15 @@ class Session:
             self.orbit = self._orbit_of(scene)
             self.key_frames = CameraPath()
             self.request()
-        if scene.notes and self.on_done is not None:
-            self.on_done("; ".join(scene.notes))
+        lines = digest(scene.notes, len(scene.notes))
+        if lines and self.on_done is not None:
+            self.on_done("; ".join(lines))
         return "neural"
 
     def _orbit_of(self, scene: Scene) -> OrbitCamera:
-        return OrbitCamera(scene.cameras[0] if scene.cameras else None, trained=self.renderer.config.trained)
+        self.unit = UnitSize.of(scene, TrainedRange().box)
+        start = scene.cameras[0] if scene.cameras else None
+        return OrbitCamera(start, trained=self.renderer.config.trained, unit=self.unit)
 
     def close(self) -> bool:
         """Cancel the save in progress and stop rendering; returns whether all threads have ended."""

@@ -19,7 +19,7 @@ from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
-from renderformer.viewer.camera import NEAR_UNITS, View
+from renderformer.viewer.camera import NEAR_UNITS, View, vector
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.display import split_depth, to_srgb
 from renderformer.viewer.panel import Panel
@@ -198,7 +198,8 @@ class WebViewer:
 
     def _camera_moved(self, client: viser.ClientHandle) -> None:
         camera = client.camera
-        position, target = np.asarray(camera.position, float), np.asarray(camera.look_at, float)
+        # The page shows the scene in the units of the model.
+        position, target = (self.session.unit.back(point) for point in (camera.position, camera.look_at))
         self.panel.set_aspect(camera.aspect)
         depth = float(np.linalg.norm(position - target))
         view = View.of(Camera.look_at(position, target, fov=math.degrees(camera.fov)), depth)
@@ -216,8 +217,8 @@ class WebViewer:
     def _put_camera(self, camera: Any) -> None:
         view = self.session.orbit.view
         # The position first: viser moves the target along with it.
-        camera.position = tuple(t + view.distance * d for t, d in zip(view.target, view.direction, strict=True))
-        camera.look_at = view.target
+        place = np.asarray(view.target) + view.distance * np.asarray(view.direction)
+        camera.position, camera.look_at = (vector(self.session.unit.points(p)) for p in (place, view.target))
         camera.fov = math.radians(view.fov)
 
     def _put_cameras(self) -> None:
@@ -311,7 +312,7 @@ class WebViewer:
             mesh = items[name].mesh
             handle = self.server.scene.add_mesh_simple(
                 f"/preview/{abs(hash(name))}",
-                mesh.triangles.reshape(-1, 3),
+                self.session.unit.points(mesh.triangles.reshape(-1, 3)).astype(np.float32),
                 np.arange(3 * len(mesh)).reshape(-1, 3),
                 color=to_srgb(items[name].material.diffuse),
                 flat_shading=True,

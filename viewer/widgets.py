@@ -11,6 +11,7 @@ import numpy as np
 import open3d as o3d
 from open3d.visualization import gui, rendering
 
+from renderformer.data.scene import Mesh
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.dialogs import FileRequest, Question
 from renderformer.viewer.document import Item
@@ -151,6 +152,7 @@ class PreviewScene:
         """Draw the objects that changed or whose lighting did, and move the camera; aspect is width over height."""
         scene = self._widget.scene
         visible = [item for item in session.document.items if item.visible]
+        unit = session.unit
         lamps = tuple(item.mesh for item in visible if item.base.emits)
         light = (lamps, session.tone_map, session.exposure)
         objects = {item.name: (item, light) for item in visible}
@@ -159,11 +161,12 @@ class PreviewScene:
             del self._drawn[name]
         missing = set(objects) - set(self._drawn)
         if missing:
-            lighting = Lighting.of(lamps)
+            lighting = Lighting.of([unit.mesh(mesh) for mesh in lamps])
             for name in missing:
-                scene.add_geometry(name, *_geometry(objects[name][0], lighting, session.tone_map, session.exposure))
+                mesh = unit.mesh(objects[name][0].mesh)
+                scene.add_geometry(name, *_geometry(mesh, lighting, session.tone_map, session.exposure))
                 self._drawn[name] = objects[name]
-        camera = session.orbit.camera
+        camera = unit.camera(session.orbit.camera)
         scene.camera.set_projection(camera.fov, aspect, NEAR, FAR, rendering.Camera.FovType.Vertical)
         scene.camera.look_at(camera.position + camera.forward, camera.position, camera.c2w[:3, 1])
         self._widget.force_redraw()
@@ -206,14 +209,14 @@ def _arrangement(control: Control) -> str:
     return "line" if control.kind in ("check", "text") else "columns"
 
 
-def _geometry(item: Item, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Any, Any]:
-    points, colours = coloured(item.mesh, lighting, tone_map, exposure)
+def _geometry(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Any, Any]:
+    points, colours = coloured(mesh, lighting, tone_map, exposure)
     faces = o3d.utility.Vector3iVector(np.arange(len(points), dtype=np.int32).reshape(-1, 3))
-    mesh = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(points), faces)
-    mesh.vertex_colors = o3d.utility.Vector3dVector(colours)
+    shape = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(points), faces)
+    shape.vertex_colors = o3d.utility.Vector3dVector(colours)
     material = rendering.MaterialRecord()
     material.shader = "defaultUnlit"
-    return mesh, material
+    return shape, material
 
 
 def _set_entries(box: Any, names: list[str]) -> None:

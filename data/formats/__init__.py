@@ -36,8 +36,8 @@ def load_scene(
 
     Args:
         path: the file; its suffix names the format.
-        budget: largest number of triangles in the scene; larger objects are simplified, with a note. Default: 4096 for
-            a bare mesh, no limit for a scene file.
+        budget: largest number of triangles in the scene; larger objects are simplified, with a note. Default: that of
+            the range `trained` for a staged mesh (4096), no limit for a scene file.
         subdivide: edges longer than this, in scene units, are split; True chooses a length, False splits none.
         stage: of a bare mesh, see `StageOptions.stage`; "raw" returns the objects in the units of the file, without
             light and camera, and in its axes unless `up` is given.
@@ -67,7 +67,8 @@ def load_scene(
     elif file_format.contents == "scene" and scene.is_dark:
         note = f"{path.name}: has no lights, neither an object that emits nor an environment; the picture will be black"
         scene = scene.replace(notes=(*scene.notes, note))
-    return _resized(scene, budget, subdivide, stage_names, bounded=options is not None)
+    limit = options.trained.triangles if budget is None and options is not None else budget
+    return _resized(scene, limit, subdivide, stage_names)
 
 
 def _stage_options(path: Path, file_format: Format, stage: str, keywords: dict[str, Any]) -> StageOptions | None:
@@ -108,18 +109,17 @@ def _staged(scene: Scene, options: StageOptions) -> tuple[Scene, tuple[str, ...]
     return scene, tuple(mesh.name for mesh in scene.objects if mesh.name not in names)
 
 
-def _resized(
-    scene: Scene, budget: int | None, subdivide: bool | float | str, keep: tuple[str, ...], bounded: bool
-) -> Scene:
-    """Simplify all objects but `keep` to the budget (the default if `bounded`), then subdivide."""
+def _resized(scene: Scene, budget: int | None, subdivide: bool | float | str, keep: tuple[str, ...]) -> Scene:
+    """Simplify all objects but `keep` to the budget, if there is one, then subdivide."""
     from renderformer.data.geometry.simplify import DEFAULT_BUDGET, simplify_scene
     from renderformer.data.geometry.subdivide import subdivide_scene
 
-    if budget is not None or bounded:
-        scene = simplify_scene(scene, DEFAULT_BUDGET if budget is None else budget, keep)
+    if budget is not None:
+        scene = simplify_scene(scene, budget, keep)
     if subdivide is False:
         return scene
-    return subdivide_scene(scene, "auto" if subdivide is True else subdivide, budget or DEFAULT_BUDGET)
+    most = budget or max(DEFAULT_BUDGET, 2 * len(scene))
+    return subdivide_scene(scene, "auto" if subdivide is True else subdivide, most)
 
 
 def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = True) -> list[str]:

@@ -18,8 +18,10 @@ from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.geometry.triangles import smooth_normals, unique_rows
 from renderformer.data.material import Material
+from renderformer.data.notes import Routine
 from renderformer.data.scene import Mesh, Scene
 
+NO_AREA = Routine("zero-area triangles dropped")
 # Objects are moved to the origin if their distance to it is more than this many times their size.
 _FAR = 16.0
 # The smallest ratio of double area to squared longest edge of a triangle that float32 distinguishes from a line.
@@ -40,7 +42,7 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
     _number_names(parts)
     objects = [mesh for part in parts if (mesh := _mesh(part, centre, file.notes)) is not None]
     if not objects:
-        dropped = file.notes.counts["zero-area triangles dropped"]
+        dropped = file.notes.counts[NO_AREA]
         raise InputError("", f"has no triangles with an area ({dropped} were dropped)", "export it again")
     said = {part.name: bool(part.material and part.material.two_sided) or part.two_sided for part in parts}
     objects = with_sides(objects, said)
@@ -58,7 +60,7 @@ def _far_centre(parts: list[Part], notes: Notes) -> Float64Array:
     if np.abs(centre).max() <= _FAR * (high - low).max():
         return np.zeros(3)
     shift = ", ".join(f"{value:.6g}" for value in -centre)
-    notes.lines.append(f"moved to the origin by ({shift}), because float32 loses detail far away from it")
+    notes.lines.append(Routine(f"moved to the origin by ({shift}), because float32 loses detail far away from it"))
     return centre
 
 
@@ -80,7 +82,7 @@ def _mesh(part: Part, centre: Float64Array, notes: Notes) -> Mesh | None:
         return None
     corners = unique_rows(points)[1][part.faces[valid]]
     first = _first_unique(corners)
-    notes.counts["duplicate triangles dropped"] += len(corners) - len(first)
+    notes.counts[Routine("duplicate triangles dropped")] += len(corners) - len(first)
     chosen, corners = np.flatnonzero(valid)[first], corners[first]
     faces = part.faces[chosen]
     triangles = points[faces]
@@ -145,7 +147,7 @@ def _nonzero_area(triangles: Float32Array, notes: Notes) -> BoolArray:
     area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
     longest = (edges**2).sum(-1).max(axis=1)
     valid: BoolArray = (longest > 0) & (area > _FLAT * longest)
-    notes.counts["zero-area triangles dropped"] += int((~valid).sum())
+    notes.counts[NO_AREA] += int((~valid).sum())
     return valid
 
 
@@ -174,5 +176,5 @@ def _file_normals(part: Part, faces: Int64Array, triangles: Float32Array, notes:
         return None
     if count:
         normals[wrong] = smooth_normals(triangles)[wrong]
-        notes.counts["triangles with vertex normals that face away, recomputed"] += count
+        notes.counts[Routine("triangles with vertex normals that face away, recomputed")] += count
     return normals.astype(np.float32)

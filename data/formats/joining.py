@@ -13,6 +13,7 @@ from renderformer.data.arrays import AnyArray
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import Notes, Part
 from renderformer.data.material import Material
+from renderformer.data.notes import Routine
 
 # An object takes about 2 ms to load and 20 ms to simplify.
 MAX_OBJECTS = 256
@@ -35,7 +36,8 @@ def joined(parts: list[Part], notes: Notes) -> list[Part]:
     if len(groups) > MAX_MATERIALS:
         problem = f"has {len(parts)} objects with {len(groups)} different textured or coloured materials"
         raise InputError("", problem, f"join them to at most {MAX_MATERIALS}")
-    notes.lines.append(f"{len(parts)} objects joined to {len(groups)} because there are more than {MAX_OBJECTS}")
+    line = f"{len(parts)} objects joined to {len(groups)} because there are more than {MAX_OBJECTS}"
+    notes.lines.append(Routine(line))
     return [_join(group) for group in groups.values()]
 
 

@@ -17,6 +17,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.formats.table import Format
 from renderformer.data.material import Material
+from renderformer.data.notes import reworded
 from renderformer.data.scene import MAX_COORDINATE
 
 MAX_TRIANGLES = 20_000_000
@@ -26,8 +27,8 @@ class Notes:
     """Changes and omissions during reading.
 
     Attributes:
-        lines: one sentence per event; repeated sentences are reported once.
-        counts: number of events by description.
+        lines: one sentence per event, of the kinds of `renderformer.data.notes`; repeated ones are reported once.
+        counts: number of events by description, which is of such a kind too.
     """
 
     def __init__(self) -> None:
@@ -36,8 +37,9 @@ class Notes:
 
     def report(self, path: Path) -> tuple[str, ...]:
         """One line per sentence and per count, each with the name of the file."""
-        counted = [f"{count} {event}" for event, count in self.counts.items() if count]
-        return tuple(one_line(f"{path.name}: {line}") for line in [*dict.fromkeys(self.lines), *counted])
+        counted = [reworded(event, f"{count} {event}") for event, count in self.counts.items() if count]
+        lines = [*dict.fromkeys(self.lines), *counted]
+        return tuple(reworded(line, one_line(f"{path.name}: {line}")) for line in lines)
 
 
 @dataclass

@@ -36,6 +36,7 @@ from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.geometry.patches import MAX_PATCHES, texel_weights, triangle_mask
 from renderformer.data.geometry.triangles import has_area, merge_corners, smooth_normals
 from renderformer.data.material import Textures
+from renderformer.data.notes import Routine, reworded
 from renderformer.data.scene import DIFFUSE, PATCH_SIZE, SPECULAR, Material, Mesh, Scene, flat_normals
 from renderformer.data.texture import Texture
 
@@ -89,7 +90,7 @@ def from_pytorch3d(
     surface = material or Material()
     counts: Counter[str] = Counter()
     objects = with_sides(_objects(meshes, surface, material is not None, smooth, srgb, counts))
-    notes = [f"{name}: {count:,} {text}" for text, count in counts.items() if count]
+    notes = [reworded(text, f"{name}: {count:,} {text}") for text, count in counts.items() if count]
     scene = Scene(tuple(objects), tuple(_cameras(cameras)), name, tuple(notes))
     if stage == "raw":
         if stage_options:
@@ -127,7 +128,7 @@ def _objects(
     for number, (verts, face) in enumerate(zip(vertices, faces, strict=True)):
         label = "mesh" if len(vertices) == 1 else f"mesh_{number}"
         keep = _nonzero_area(label, verts, face)
-        counts["zero-area triangles dropped"] += int((~keep).sum())
+        counts[Routine("zero-area triangles dropped")] += int((~keep).sum())
         if not keep.any():
             counts["meshes without triangles left out"] += 1
             continue
@@ -248,7 +249,7 @@ def _atlas(atlas: AnyArray, surface: Material, srgb: bool, counts: Counter[str],
     patches[:, :, triangle_mask()] = values.reshape(len(varies), -1, values.shape[1]).swapaxes(1, 2)
     index = np.full(len(atlas), -1, np.int32)
     index[varies] = np.arange(len(varies))
-    counts["triangles got a texture patch"] += len(varies)
+    counts[Routine("triangles got a texture patch")] += len(varies)
     return rows, patches, index, None
 
 

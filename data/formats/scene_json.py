@@ -36,6 +36,7 @@ from renderformer.data.formats.table import MESH_FORMATS, with_format_hint
 from renderformer.data.geometry.light_sides import other_sides, with_sides
 from renderformer.data.geometry.remesh import remesh
 from renderformer.data.geometry.triangles import has_area
+from renderformer.data.notes import Routine, reworded
 from renderformer.data.scene import DIFFUSE, MAX_COORDINATE, RGB, Material, Mesh, Scene
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -171,7 +172,8 @@ def _scene(entry: SceneEntry, path: Path) -> Scene:
         notes.append("has no cameras; give one to render it")
     name = path.stem if entry.scene_name is None else entry.scene_name
     objects = with_sides(objects)
-    return Scene(tuple(objects), tuple(cameras), name, tuple(one_line(f"{path.name}: {note}") for note in notes))
+    lines = (reworded(note, one_line(f"{path.name}: {note}")) for note in notes)
+    return Scene(tuple(objects), tuple(cameras), name, tuple(lines))
 
 
 def _mesh_path(text: str, name: str, folder: Path) -> Path:
@@ -234,7 +236,7 @@ def _mesh(name: str, entry: ObjectEntry, vertices: Float64Array, faces: Int64Arr
         materials[:, DIFFUSE] = colours[groups]
     keep = has_area(triangles)
     if not keep.all():
-        notes.append(f"{label}: {int((~keep).sum())} zero-area triangles dropped")
+        notes.append(Routine(f"{label}: {int((~keep).sum())} zero-area triangles dropped"))
         if not keep.any():
             raise InputError("", f"no triangle of {file_name} has an area after the transform", "check scale")
     return Mesh(name, triangles[keep], normals[keep], materials[keep])

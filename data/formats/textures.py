@@ -12,6 +12,7 @@ from PIL import Image
 
 from renderformer.data.arrays import AnyArray, UInt8Array
 from renderformer.data.colour import linear_to_srgb
+from renderformer.data.notes import Routine
 from renderformer.data.texture import byte_curve
 
 # Larger pictures are reduced to about this many pixels.
@@ -86,7 +87,7 @@ class PictureDecoder:
         pixels = _pixels(image, mode) if factor == 1 else _reduced(image, factor, srgb, mode)
         if pixels.shape[:2] != (height, width):
             size = f"{pixels.shape[1]} x {pixels.shape[0]}"
-            self._notes.append(f"{label} of {width} x {height} pixels reduced to {size}")
+            self._notes.append(Routine(f"{label} of {width} x {height} pixels reduced to {size}"))
         self._keep_left -= pixels.shape[0] * pixels.shape[1]
         return pixels[..., :3] if mode == "RGBA" and (pixels[..., 3] == 255).all() else pixels
 

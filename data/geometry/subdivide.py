@@ -9,7 +9,10 @@ from renderformer.data.errors import InputError
 from renderformer.data.geometry.patches import cut_patches
 from renderformer.data.geometry.simplify import DEFAULT_BUDGET, is_light
 from renderformer.data.geometry.triangles import areas
+from renderformer.data.notes import Routine
 from renderformer.data.scene import Mesh, Scene
+from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import UnitSize
 
 AUTO_EDGE = 0.25
 MAX_SUBDIVIDED = 1_000_000
@@ -62,7 +65,8 @@ def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
     if dropped:
         note += f"; {dropped:,} texture patches replaced by their mean colour, the pieces would need too much memory"
     triangles, sides = pieces[..., :3].astype(np.float32), mesh.sides(source)
-    return Mesh(mesh.name, triangles, normals, materials, patches, index, appearance, sides), note
+    cut = Mesh(mesh.name, triangles, normals, materials, patches, index, appearance, sides)
+    return cut, note if dropped else Routine(note)
 
 
 def _split(pieces: Float64Array, source: Int64Array, long: BoolArray) -> tuple[Float64Array, Int64Array]:
@@ -97,7 +101,8 @@ def subdivide_scene(scene: Scene, max_edge: float | str = "auto", budget: int = 
 
     Args:
         scene: the scene.
-        max_edge: longest edge in scene units, or "auto": 0.25, or more where the budget requires it.
+        max_edge: longest edge in scene units, or "auto": 0.25 in a scene of unit size, and more where the budget
+            requires it.
         budget: largest number of triangles afterwards.
 
     Returns:
@@ -108,7 +113,7 @@ def subdivide_scene(scene: Scene, max_edge: float | str = "auto", budget: int = 
     """
     automatic = max_edge == "auto"
     try:
-        length = AUTO_EDGE if automatic else float(max_edge)
+        length = AUTO_EDGE / UnitSize.of(scene, TrainedRange().box).scale if automatic else float(max_edge)
     except (TypeError, ValueError):
         raise InputError(
             "subdivide", f"max_edge is {max_edge!r}", "expected a length in scene units or 'auto'"

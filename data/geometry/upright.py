@@ -18,6 +18,7 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array, Float64Array
 from renderformer.data.errors import one_line
+from renderformer.data.notes import Guess
 from renderformer.data.scene import Scene
 
 Axis: TypeAlias = Literal["y", "z"]
@@ -218,7 +219,8 @@ def upright(
     if up == "auto" and habit != "known":
         vertical = choose_up(scene.triangles, habit, name, comments)
         up, other = vertical.axis, "z" if vertical.axis == "y" else "y"
-        notes = (*notes, one_line(f"{place}: {up.upper()} taken for up: {vertical.reason}; --up {other} changes it"))
+        line = one_line(f"{place}: {up.upper()} taken for up: {vertical.reason}; --up {other} changes it")
+        notes = (*notes, Guess(line))
     if up != "y":
         return scene.replace(notes=notes)
     turn = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])

@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from renderformer.data.arrays import Float32Array, Int64Array
+from renderformer.data.notes import Routine
 from renderformer.data.rays.embree import Hits, Seen, Surfaces
 from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving, EnvironmentLight
 from renderformer.data.rays.form_factor import triangle_form_factor
@@ -63,7 +64,8 @@ class LitSurfaces(Surfaces):
         """What a person should know about the lights, a line each."""
         if self.light_count == len(self.lights):
             return ()
-        return (f"shadow rays go to {len(self.lights)} of {self.light_count:,} light triangles, drawn by power",)
+        line = f"shadow rays go to {len(self.lights)} of {self.light_count:,} light triangles, drawn by power"
+        return (Routine(line),)
 
     @cached_property
     def chance(self) -> Float32Array:

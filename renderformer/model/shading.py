@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from renderformer.config import ShadingConfig
 from renderformer.data.arrays import Float32Array
+from renderformer.data.notes import Routine
 from renderformer.data.rays.channels import MONOCHROME
 from renderformer.data.scene import EMISSION
 from renderformer.kernels.backends import key_padding
@@ -194,10 +195,8 @@ class ShadingModel(Network):
         caster, tokens, light = lit_tokens(scene, self.config.token_triangles, step)
         notes = caster.notes
         if tokens is not scene:
-            notes = (
-                f"rays hit all {len(scene):,} triangles, a simplified copy of {len(tokens):,} lights the scene",
-                *notes,
-            )
+            line = f"rays hit all {len(scene):,} triangles, a simplified copy of {len(tokens):,} lights the scene"
+            notes = (Routine(line), *notes)
         inputs = {
             "triangles": tokens.triangles[None],
             "texture": tokens.materials[None],
