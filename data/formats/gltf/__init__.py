@@ -17,7 +17,7 @@ from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.geometry import Geometry
 from renderformer.data.formats.gltf.lights import Punctual, candela_per_watt, light_part, punctual_lights
 from renderformer.data.formats.gltf.materials import Materials
-from renderformer.data.formats.gltf.nodes import Nodes, Visit, first_frame
+from renderformer.data.formats.gltf.nodes import Nodes, first_frame
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.trimesh_reading import Folder
 
@@ -56,28 +56,24 @@ def read(file: MeshFile) -> Iterator[Part]:
     for part in geometry.parts(visits):
         bounds.add(part)
         yield _turned(part)
-    if poses:
-        file.notes.lines.append(f"posed as in the first frame of the animation {animation!r}")
-    file.notes.lines += [line] if (line := materials.note()) else []
-    yield from _surroundings(file, document, visits, bounds)
-
-
-def _surroundings(file: MeshFile, document: Document, visits: list[Visit], bounds: _Bounds) -> Iterator[Part]:
-    """The lights of the file; its cameras are added to the file."""
     file.cameras += [camera.transformed(_TURN) for camera in cameras(document, visits, file.notes)]
-    lights = punctual_lights(document, visits)
-    if not lights or not bounds.diagonal > 0:
-        return
+    lights = punctual_lights(document, visits) if bounds.diagonal > 0 else []
     candela = candela_per_watt(lights, bounds.centre)
-    placed = [light for light in lights if light.kind != "directional"]
-    for light in placed:
-        part, dimmed = light_part(light, bounds.diagonal, candela)
-        file.notes.counts["lights of the file dimmed, they are brighter than can be drawn"] += dimmed
-        yield _turned(part)
-    file.notes.lines.append(_note(lights, candela))
+    for light in lights:
+        if light.kind != "directional":
+            part, dimmed = light_part(light, bounds.diagonal, candela)
+            file.notes.counts["lights of the file dimmed, they are brighter than can be drawn"] += dimmed
+            yield _turned(part)
+    posed = f"posed as in the first frame of the animation {animation!r}" if poses else ""
+    # One line, because a file that has all of this is still an ordinary file.
+    facts = [posed, _note(lights, candela), materials.note()]
+    file.notes.lines += ["; ".join(filter(None, facts))] if any(facts) else []
 
 
 def _note(lights: list[Punctual], candela: float) -> str:
+    """What became of the lights; empty without lights."""
+    if not lights:
+        return ""
     spots = sum(light.kind == "spot" for light in lights)
     suns = sum(light.kind == "directional" for light in lights)
     remarks = [f"{candela:g} candela a watt"] * (candela != 1)
