@@ -57,7 +57,7 @@ def read(file: MeshFile) -> Iterator[Part]:
         bounds.add(part)
         yield _turned(part)
     file.cameras += [camera.transformed(_TURN) for camera in cameras(document, visits, file.notes)]
-    lights = punctual_lights(document, visits) if bounds.diagonal > 0 else []
+    lights = punctual_lights(document, visits, file.notes) if bounds.diagonal > 0 else []
     candela = candela_per_watt(lights, bounds.centre)
     for light in lights:
         if light.kind != "directional":

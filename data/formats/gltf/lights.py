@@ -23,7 +23,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.nodes import Visit
 from renderformer.data.formats.gltf.values import DAMAGED, extension, label_of, number, numbers, whole
-from renderformer.data.formats.parts import Part
+from renderformer.data.formats.parts import Notes, Part
 from renderformer.data.material import Material
 
 _NAME = "KHR_lights_punctual"
@@ -55,8 +55,8 @@ class Punctual:
     direction: Float64Array
 
 
-def punctual_lights(document: Document, visits: list[Visit]) -> list[Punctual]:
-    """The lights of the nodes in the scene that shine at all.
+def punctual_lights(document: Document, visits: list[Visit], notes: Notes) -> list[Punctual]:
+    """The lights of the nodes in the scene that shine at all; those beyond a limit are counted in the notes.
 
     Raises:
         InputError: a damaged light.
@@ -65,7 +65,10 @@ def punctual_lights(document: Document, visits: list[Visit]) -> list[Punctual]:
     lights: list[Punctual] = []
     for visit in visits:
         reference = extension(visit.node, _NAME, f"nodes[{visit.index}]")
-        if reference is None or len(lights) >= _MAX_LIGHTS:
+        if reference is None:
+            continue
+        if len(lights) == _MAX_LIGHTS:
+            notes.counts[f"lights left out, {_MAX_LIGHTS} are read"] += 1
             continue
         index = whole(reference, "light")
         if not isinstance(known, list) or index >= len(known) or not isinstance(known[index], dict):
