@@ -15,7 +15,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.cameras import cameras
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.geometry import Geometry
-from renderformer.data.formats.gltf.lights import Punctual, candela_per_watt, light_part, punctual_lights
+from renderformer.data.formats.gltf.lights import Punctual, candela_per_watt, light_part, punctual_lights, sky
 from renderformer.data.formats.gltf.materials import Materials
 from renderformer.data.formats.gltf.nodes import Nodes, first_frame
 from renderformer.data.formats.parts import MeshFile, Part
@@ -58,15 +58,18 @@ def read(file: MeshFile) -> Iterator[Part]:
         yield _turned(part)
     file.cameras += [camera.transformed(_TURN) for camera in cameras(document, visits, file.notes)]
     lights = punctual_lights(document, visits, file.notes) if bounds.diagonal > 0 else []
-    candela = candela_per_watt(lights, bounds.centre)
-    for light in lights:
-        if light.kind != "directional":
-            part, dimmed = light_part(light, bounds.diagonal, candela)
-            file.notes.counts["lights of the file dimmed, they are brighter than can be drawn"] += dimmed
-            yield _turned(part)
+    suns = [light for light in lights if light.kind == "directional"]
+    lamps = [light for light in lights if light.kind != "directional"]
+    lux, candela = candela_per_watt(suns, bounds.centre), candela_per_watt(lamps, bounds.centre)
+    file.environment, dimmed = sky(suns, lux)
+    for light in lamps:
+        part, weaker = light_part(light, bounds.diagonal, candela)
+        dimmed += weaker
+        yield _turned(part)
+    file.notes.counts["lights of the file dimmed, they are brighter than can be drawn"] += dimmed
     posed = f"posed as in the first frame of the animation {animation!r}" if poses else ""
     # One line, because a file that has all of this is still an ordinary file.
-    facts = [posed, _note(lights, candela), materials.note()]
+    facts = [posed, _note(lights, max(lux, candela)), materials.note()]
     file.notes.lines += ["; ".join(filter(None, facts))] if any(facts) else []
 
 
@@ -78,7 +81,7 @@ def _note(lights: list[Punctual], candela: float) -> str:
     suns = sum(light.kind == "directional" for light in lights)
     remarks = [f"{candela:g} candela a watt"] * (candela != 1)
     remarks += [f"{spots} spots drawn without their cones"] * bool(spots)
-    remarks += [f"{suns} directional ones not drawn"] * bool(suns)
+    remarks += [f"{suns} suns with a sky"] * bool(suns)
     return f"{len(lights)} lights of the file" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
@@ -86,6 +89,7 @@ def _turned(part: Part) -> Part:
     """The part turned from Y up to Z up."""
     part.vertices = part.vertices[:, [0, 2, 1]] * (1, -1, 1)
     part.normals = None if part.normals is None else part.normals[:, [0, 2, 1]] * (1, -1, 1)
+    part.tangents = None if part.tangents is None else part.tangents[:, [0, 2, 1, 3]] * (1, -1, 1, 1)
     return part
 
 
