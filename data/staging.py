@@ -346,7 +346,7 @@ def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camer
                     f"{wall.name!r} stands between the {label} and {share:.0%} of the objects; "
                     "move it, or choose another stage"
                 )
-    emitters = sum(mesh.emits for mesh in objects)
+    emitters = sum(mesh.emits and not _is_lamp(mesh) for mesh in objects)
     if emitters:
         lines.append(Routine(f"{emitters} objects emit light, which is kept"))
     return lines

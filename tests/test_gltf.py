@@ -15,6 +15,7 @@ from helpers.gltf import CORNERS, Gltf, turned
 from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
 from renderformer.data.formats.mesh_file import load_geometry, load_mesh_file
@@ -133,7 +134,10 @@ def test_a_mirroring_skeleton_keeps_faces_outside(tmp_path: Path) -> None:
     file.document["nodes"] = [{"mesh": mesh, "skin": 0}, {"scale": [-1, 1, 1]}]
     file.document["scenes"] = [{"nodes": [0, 1]}]
     file.add("skins", {"joints": [1]})
-    (loaded,) = load_mesh_file(file.save(tmp_path / "a.gltf")).objects
+    scene = load_mesh_file(file.save(tmp_path / "a.gltf"))
+    # Normals that faced inward would be computed anew, with a note.
+    assert scene.notes == ()
+    (loaded,) = scene.objects
     volume = trimesh.Trimesh(loaded.triangles.reshape(-1, 3), np.arange(3 * len(loaded)).reshape(-1, 3)).volume
     assert volume == pytest.approx(ball.volume, rel=1e-5)
     assert ((loaded.normals * loaded.triangles).sum(-1) > 0.9).all()
@@ -512,6 +516,39 @@ def test_lights_keep_their_light_on_a_stage_and_do_not_shrink_the_object(tmp_pat
     assert np.ptp(plane.bounds, axis=0)[:2] == pytest.approx([0.7, 0.7], rel=1e-5)
     centre = plane.bounds.mean(axis=0)
     assert irradiance(objects["lamp"], centre)[0] == pytest.approx(20 / 9, rel=0.06)
+
+
+@pytest.mark.parametrize("scale", [1, 683])
+def test_directional_lights_are_suns(tmp_path: Path, scale: int) -> None:
+    """Toward the sun is backward along the light; Y up becomes Z up. The sky adds 15 % to what a floor gets."""
+    turn = quaternion(8)
+    file = light_file({"type": "directional", "intensity": 2.0 * scale, "color": [1, 0.5, 0.25]}, rotation=turn)
+    scene = load_mesh_file(file.save(tmp_path / "a.gltf"))
+    assert len(scene.objects) == 1
+    assert scene.environment is not None
+    (sun,) = scene.environment.suns
+    assert_allclose(sun.direction, turned(Rotation.from_quat(turn).as_matrix()[:, 2]), atol=1e-6)
+    assert_allclose(sun.irradiance, [2, 1, 0.5], rtol=1e-6)
+    assert_allclose(np.pi * scene.environment.image[0, 0], [0.3, 0.15, 0.075], rtol=1e-5)
+    many = f"{scale} candela a watt, " if scale > 1 else ""
+    assert scene.notes == (f"a.gltf: 1 lights of the file ({many}1 suns with a sky)",)
+
+
+def test_suns_turn_with_the_object_and_give_way_to_another_environment(tmp_path: Path) -> None:
+    path = light_file({"type": "directional", "intensity": 2.0}, rotation=quaternion(8)).save(tmp_path / "a.gltf")
+    still, moved = load_scene(path), load_scene(path, rotation=90.0)
+    assert still.environment is not None
+    assert moved.environment is not None
+    toward = np.array(still.environment.suns[0].direction, np.float32)
+    quarter = np.array([-toward[1], toward[0], toward[2]], np.float32)
+    assert moved.environment.radiance(quarter[None])[0, 0] > 1000
+    assert still.environment.radiance(toward[None])[0, 0] > 1000
+    flipped = load_scene(path, stage="raw", up="y")
+    assert flipped.environment is not None
+    assert_allclose(flipped.environment.suns[0].direction, turned(toward), atol=1e-6)
+    other = load_scene(path, environment=Environment(0.5))
+    assert other.environment is not None
+    assert other.environment.suns == ()
 
 
 def test_lights_that_are_off_or_too_bright(tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ def load_scene(
     scene = _read(path, file_format, stage_options.get("up") if options is None else options.up)
     if environment is not None:
         scene = scene.replace(environment=environment, notes=(*scene.notes, *environment.notes))
+    elif scene.environment is not None and options is not None:
+        # The suns of a file turn with its objects.
+        rotation = scene.environment.rotation + options.rotation
+        scene = scene.replace(environment=scene.environment.replace(rotation=rotation))
     stage_names: tuple[str, ...] = ()
     if options is not None:
         # Reading has turned the objects.

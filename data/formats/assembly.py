@@ -49,7 +49,7 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
     shift = np.eye(4)
     shift[:3, 3] = -centre
     cameras = tuple(camera.transformed(shift) for camera in file.cameras) if centre.any() else tuple(file.cameras)
-    return Scene(tuple(objects), cameras, file.path.stem, file.notes.report(file.path))
+    return Scene(tuple(objects), cameras, file.path.stem, file.notes.report(file.path), file.environment)
 
 
 def _far_centre(parts: list[Part], notes: Notes) -> Float64Array:
@@ -98,7 +98,8 @@ def _mesh(part: Part, centre: Float64Array, notes: Notes) -> Mesh | None:
         base = 1.0 if colors is None else colors[..., :3].mean(axis=1)
         return Mesh(part.name, triangles, normals, material.rows(base=base, count=len(faces)))
     uv, index = _corner_uv(part, faces, notes)
-    appearance = Appearance((material,), index, uv, None if colors is None else colors.astype(np.float32))
+    rgba, tangents = None if colors is None else colors.astype(np.float32), _corner_tangents(part, material, faces)
+    appearance = Appearance((material,), index, uv, rgba, tangents)
     rows = appearance.mean_rows(material.rows(count=len(faces)))
     return Mesh(part.name, triangles, normals, rows, appearance=appearance)
 
@@ -126,6 +127,18 @@ def _uniform(colors: Float64Array) -> bool:
     step."""
     opaque = colors.shape[2] < 4 or bool((colors[..., 3] >= 1).all())
     return opaque and bool((np.ptp(colors, axis=1) <= 1 / 255).all())
+
+
+def _corner_tangents(part: Part, material: Material, faces: Int64Array) -> Float32Array | None:
+    """(M, 3, 4) tangents of the file at the corners of triangles, zero where they cannot be used; None without."""
+    if part.tangents is None or material.textures.normal is None:
+        return None
+    tangents = part.tangents[faces]
+    length = np.linalg.norm(tangents[..., :3], axis=-1, keepdims=True)
+    usable = np.isfinite(tangents).all(axis=-1, keepdims=True) & (length > 1e-12)
+    unit = np.where(usable, tangents, 0.0) / np.where(usable, length, 1.0)
+    sign = np.where(usable & (tangents[..., 3:] < 0), -1.0, 1.0)
+    return np.concatenate([unit[..., :3], sign], axis=-1).astype(np.float32)
 
 
 def _corner_uv(part: Part, faces: Int64Array, notes: Notes) -> tuple[Float32Array, Int32Array]:

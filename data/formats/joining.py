@@ -43,7 +43,8 @@ def joined(parts: list[Part], notes: Notes) -> list[Part]:
 
 def _kind(part: Part) -> Hashable:
     """Equal for parts that can be joined."""
-    arrays = (part.normals is None, None if part.uv is None else part.uv.shape[1], _layout(part), part.two_sided)
+    present = (part.normals is None, part.tangents is None, None if part.uv is None else part.uv.shape[1])
+    arrays = (*present, _layout(part), part.two_sided)
     if _plain(part):
         material = part.material or Material()
         return *arrays, max(material.emission) > 0, material.two_sided
@@ -84,6 +85,7 @@ def _join(group: list[Part]) -> Part:
         first.material,
         rows,
         first.two_sided,
+        _concatenated([part.tangents for part in group]),
     )
 
 

@@ -35,9 +35,9 @@ def load_mesh_file(path: str | os.PathLike[str], up: Literal["auto", "y", "z"] |
             axes (glTF is always turned to Z up).
 
     Returns:
-        A Scene without cameras, in the units of the file, turned to Z up; objects in the order of the file with
-        unique names. Usable vertex normals of the file are kept; without them edges below 30 degrees are smooth. The
-        notes count what was dropped, moved or ignored.
+        A Scene in the units of the file, turned to Z up, with the cameras of the file; objects in the order of the file
+        with unique names. Usable vertex normals of the file are kept; without them edges below 30 degrees are smooth.
+        The notes count what was dropped, moved or ignored.
 
     Raises:
         InputError: the file cannot be read or has no usable triangle.

@@ -14,6 +14,7 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
 from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.formats.table import Format
 from renderformer.data.material import Material
@@ -53,6 +54,7 @@ class MeshFile:
         bare: whether only vertices and faces are needed, in the axes of the file and in trimesh's order of objects.
         notes: changed by the reader.
         cameras: of the file, added by the reader, in the frame of its parts.
+        environment: of the file, set by the reader, in the frame of its parts; or None.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class MeshFile:
     bare: bool = False
     notes: Notes = field(default_factory=Notes)
     cameras: list[Camera] = field(default_factory=list)
+    environment: Environment | None = None
 
 
 @dataclass
@@ -78,6 +81,7 @@ class Part:
         material: of all faces; None if the file gives none.
         rows: (F, 13) material rows instead of material and colors, or None.
         two_sided: whether its light shines from both sides; None if the file does not say.
+        tangents: (V, 4) for normal maps, see `Appearance.tangents`, or None.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Part:
     material: Material | None = None
     rows: Float32Array | None = None
     two_sided: bool | None = None
+    tangents: Float64Array | None = None
 
     def check(self) -> None:
         """Check indices and coordinates.

@@ -25,7 +25,7 @@ class Format:
         name: for messages.
         suffixes: in lower case; the first is the usual one.
         module: in `renderformer.data.formats`, with the format's `read` and `write`.
-        contents: "mesh" (objects in the file's own units, without lights and cameras) or "scene".
+        contents: "mesh" (objects in the file's own units, which get a stage) or "scene".
         signature: whether the bytes of a file (at least the first 64 KiB) look like this format.
         up: the axis of a mesh file that usually points up; "open" if neither is usual, "known" if the format states it
             and the reader turns objects to Z up.

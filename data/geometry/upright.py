@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -210,7 +210,7 @@ def upright(
     """The scene turned to Z up, with a note about the choice and its reason if `up` is "auto".
 
     Args:
-        scene: objects in the file's own axes; and its cameras.
+        scene: objects in the file's own axes; its cameras, and suns.
         up: the axis that points up, or "auto" for `choose_up`.
         habit, name, comments: see `choose_up`.
         place: of the note, the name of the file.
@@ -226,4 +226,9 @@ def upright(
     turn = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     objects = tuple(mesh.transformed(turn) for mesh in scene.objects)
     cameras = tuple(camera.transformed(turn) for camera in scene.cameras)
-    return scene.replace(objects=objects, cameras=cameras, notes=notes)
+    environment = scene.environment
+    if environment is not None:
+        turned = (turn[:3, :3] @ np.array([sun.direction for sun in environment.suns]).reshape(-1, 3).T).T.tolist()
+        suns = [replace(sun, direction=(x, y, z)) for sun, (x, y, z) in zip(environment.suns, turned, strict=True)]
+        environment = environment.replace(suns=tuple(suns))
+    return scene.replace(objects=objects, cameras=cameras, notes=notes, environment=environment)

@@ -15,9 +15,9 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.cameras import cameras
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.geometry import Geometry
-from renderformer.data.formats.gltf.lights import Punctual, candela_per_watt, light_part, punctual_lights
+from renderformer.data.formats.gltf.lights import Punctual, candela_per_watt, light_part, punctual_lights, sky
 from renderformer.data.formats.gltf.materials import Materials
-from renderformer.data.formats.gltf.nodes import Nodes, Visit, first_frame
+from renderformer.data.formats.gltf.nodes import Nodes, first_frame
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.trimesh_reading import Folder
 
@@ -56,33 +56,32 @@ def read(file: MeshFile) -> Iterator[Part]:
     for part in geometry.parts(visits):
         bounds.add(part)
         yield _turned(part)
-    if poses:
-        file.notes.lines.append(f"posed as in the first frame of the animation {animation!r}")
-    file.notes.lines += [line] if (line := materials.note()) else []
-    yield from _surroundings(file, document, visits, bounds)
-
-
-def _surroundings(file: MeshFile, document: Document, visits: list[Visit], bounds: _Bounds) -> Iterator[Part]:
-    """The lights of the file; its cameras are added to the file."""
     file.cameras += [camera.transformed(_TURN) for camera in cameras(document, visits, file.notes)]
-    lights = punctual_lights(document, visits)
-    if not lights or not bounds.diagonal > 0:
-        return
-    candela = candela_per_watt(lights, bounds.centre)
-    placed = [light for light in lights if light.kind != "directional"]
-    for light in placed:
-        part, dimmed = light_part(light, bounds.diagonal, candela)
-        file.notes.counts["lights of the file dimmed, they are brighter than can be drawn"] += dimmed
+    lights = punctual_lights(document, visits, file.notes) if bounds.diagonal > 0 else []
+    suns = [light for light in lights if light.kind == "directional"]
+    lamps = [light for light in lights if light.kind != "directional"]
+    lux, candela = candela_per_watt(suns, bounds.centre), candela_per_watt(lamps, bounds.centre)
+    file.environment, dimmed = sky(suns, lux)
+    for light in lamps:
+        part, weaker = light_part(light, bounds.diagonal, candela)
+        dimmed += weaker
         yield _turned(part)
-    file.notes.lines.append(_note(lights, candela))
+    file.notes.counts["lights of the file dimmed, they are brighter than can be drawn"] += dimmed
+    posed = f"posed as in the first frame of the animation {animation!r}" if poses else ""
+    # One line, because a file that has all of this is still an ordinary file.
+    facts = [posed, _note(lights, max(lux, candela)), materials.note()]
+    file.notes.lines += ["; ".join(filter(None, facts))] if any(facts) else []
 
 
 def _note(lights: list[Punctual], candela: float) -> str:
+    """What became of the lights; empty without lights."""
+    if not lights:
+        return ""
     spots = sum(light.kind == "spot" for light in lights)
     suns = sum(light.kind == "directional" for light in lights)
     remarks = [f"{candela:g} candela a watt"] * (candela != 1)
     remarks += [f"{spots} spots drawn without their cones"] * bool(spots)
-    remarks += [f"{suns} directional ones not drawn"] * bool(suns)
+    remarks += [f"{suns} suns with a sky"] * bool(suns)
     return f"{len(lights)} lights of the file" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
@@ -90,6 +89,7 @@ def _turned(part: Part) -> Part:
     """The part turned from Y up to Z up."""
     part.vertices = part.vertices[:, [0, 2, 1]] * (1, -1, 1)
     part.normals = None if part.normals is None else part.normals[:, [0, 2, 1]] * (1, -1, 1)
+    part.tangents = None if part.tangents is None else part.tangents[:, [0, 2, 1, 3]] * (1, -1, 1, 1)
     return part
 
 

@@ -29,7 +29,10 @@ def cameras(document: Document, visits: list[Visit], notes: Notes) -> list[Camer
     result: list[Camera] = []
     used: set[str] = set()
     for visit in visits:
-        if "camera" not in visit.node or len(result) >= _MAX_CAMERAS:
+        if "camera" not in visit.node:
+            continue
+        if len(result) == _MAX_CAMERAS:
+            notes.counts[f"cameras left out, {_MAX_CAMERAS} are read"] += 1
             continue
         index = whole(visit.node, "camera")
         entry = document.get("cameras", index)

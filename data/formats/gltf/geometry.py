@@ -17,7 +17,7 @@ from renderformer.data.formats.gltf.compression import DRACO, DracoPrimitive
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.materials import Materials
 from renderformer.data.formats.gltf.nodes import Nodes, Visit
-from renderformer.data.formats.gltf.skins import cofactors, influences, joint_matrices, morphed, skinned
+from renderformer.data.formats.gltf.skins import Points, influences, joint_matrices, morphed, skinned
 from renderformer.data.formats.gltf.values import DAMAGED, child, entries, label_of, whole
 from renderformer.data.formats.parts import Notes, Part
 from renderformer.data.material import Material
@@ -95,8 +95,7 @@ class Geometry:
         matrices = self._joints[number]
         index, weight, loose = influences(*primitive.binding, len(matrices))
         self._notes.counts["vertices of skins without weights, moved with their first joint"] += loose
-        vertices, normals, mirrored = skinned(part.vertices, part.normals, matrices, index, weight)
-        return replace(part, vertices=vertices, normals=normals, faces=part.faces[:, ::-1] if mirrored else part.faces)
+        return skinned(part, matrices, index, weight)
 
     def _primitive(self, key: tuple[int, int], entry: dict[str, Any]) -> Primitive | None:
         if key not in self._primitives:
@@ -121,7 +120,8 @@ class Geometry:
                 material = self._materials.get(entry["material"])
                 opaque = self._materials.opaque(entry["material"])
             sets = [(name, 2) for name in _uv_names(material)]
-            for name, width in (("NORMAL", 3), *sets, ("COLOR_0", None)):
+            bumpy = material is not None and material.textures.normal is not None
+            for name, width in (("NORMAL", 3), *[("TANGENT", 4)] * bumpy, *sets, ("COLOR_0", None)):
                 if name in source.names:
                     attributes[name] = source.read(name, width, len(vertices))
         if "COLOR_0" in attributes:
@@ -193,6 +193,7 @@ def _part(primitive: Primitive, attributes: dict[str, Float64Array], name: str) 
         _colors(primitive, attributes),
         primitive.material,
         two_sided=primitive.material is not None and primitive.material.two_sided,
+        tangents=attributes.get("TANGENT"),
     )
 
 
@@ -225,14 +226,9 @@ def _colors(primitive: Primitive, attributes: dict[str, Float64Array]) -> Float6
 
 def _placed(part: Part, matrix: Float64Array) -> Part:
     """The part transformed by a node; a mirroring node reverses the faces (glTF 2.0, 3.7.4)."""
-    linear = matrix[:3, :3]
-    determinant = np.linalg.det(linear)
-    normals = part.normals
-    if normals is not None:
-        normals = normals @ (cofactors(linear).T * (np.sign(determinant) or 1.0))
-    faces = part.faces if determinant >= 0 else part.faces[:, ::-1]
-    vertices = part.vertices @ linear.T + matrix[:3, 3]
-    return replace(part, vertices=vertices, faces=faces, normals=normals)
+    faces = part.faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else part.faces
+    points = Points(part.vertices, part.normals, part.tangents).moved(matrix[None, :3])
+    return replace(part, vertices=points.vertices, faces=faces, normals=points.normals, tangents=points.tangents)
 
 
 def _faces(indices: Int64Array, mode: int) -> Int64Array:

@@ -1,12 +1,13 @@
-"""KHR_lights_punctual: point and spot lights of glTF as small emitting meshes.
+"""KHR_lights_punctual: point and spot lights of glTF as small emitting meshes, directional ones as suns.
 
 A point light of I watts per steradian becomes an icosahedron that emits the same power evenly: a convex body of area S
 and radiance L emits pi L S in all, so L = 4 I / S. A spot light becomes a disc of area A that faces its direction and
 has the same intensity on its axis, L = I / A; it falls off with the cosine and not at the edge of the cone. Lights
-keep their irradiance when a scene is scaled, because area and squared distance scale alike.
+keep their irradiance when a scene is scaled, because area and squared distance scale alike. A directional light of E
+watts per square metre is a sun; with it comes an even sky, because a black one is nowhere.
 
-glTF states candela, and exporters mean different things by it: Blender writes 683 for a lamp of one watt per steradian,
-three.js writes 1. `candela_per_watt` takes the number that suits the scene.
+glTF states candela and lux, and exporters mean different things by it: Blender writes 683 for a lamp of one watt per
+steradian, three.js writes 1. `candela_per_watt` takes the number that suits the scene, for suns and other lights apart.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from renderformer.data.arrays import Float64Array, Int64Array
+from renderformer.data.environment import Environment, Sun
 from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.nodes import Visit
 from renderformer.data.formats.gltf.values import DAMAGED, extension, label_of, number, numbers, whole
-from renderformer.data.formats.parts import Part
-from renderformer.data.material import Material
+from renderformer.data.formats.parts import Notes, Part
+from renderformer.data.material import MAX_RADIANCE, Material
 
 _NAME = "KHR_lights_punctual"
 _MAX_LIGHTS = 1000
@@ -35,6 +37,8 @@ _LARGEST = 0.05
 # The irradiance of a floor of albedo 0.5 and radiance 0.5, as the light of a stage gives it.
 _USUAL = math.pi
 _DISC_SIDES = 12
+# The irradiance of a clear sky as a share of the sun's.
+_SKY = 0.15
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,8 @@ class Punctual:
     direction: Float64Array
 
 
-def punctual_lights(document: Document, visits: list[Visit]) -> list[Punctual]:
-    """The lights of the nodes in the scene that shine at all.
+def punctual_lights(document: Document, visits: list[Visit], notes: Notes) -> list[Punctual]:
+    """The lights of the nodes in the scene that shine at all; those beyond a limit are counted in the notes.
 
     Raises:
         InputError: a damaged light.
@@ -65,7 +69,10 @@ def punctual_lights(document: Document, visits: list[Visit]) -> list[Punctual]:
     lights: list[Punctual] = []
     for visit in visits:
         reference = extension(visit.node, _NAME, f"nodes[{visit.index}]")
-        if reference is None or len(lights) >= _MAX_LIGHTS:
+        if reference is None:
+            continue
+        if len(lights) == _MAX_LIGHTS:
+            notes.counts[f"lights left out, {_MAX_LIGHTS} are read"] += 1
             continue
         index = whole(reference, "light")
         if not isinstance(known, list) or index >= len(known) or not isinstance(known[index], dict):
@@ -103,6 +110,26 @@ def candela_per_watt(lights: list[Punctual], centre: Float64Array) -> float:
         squared = 1.0 if light.kind == "directional" else float(((light.position - centre) ** 2).sum())
         total += float(light.colour.mean()) / max(squared, 1e-12)
     return 1.0 if total < _USUAL * math.sqrt(LUMENS_PER_WATT) else LUMENS_PER_WATT
+
+
+def sky(lights: list[Punctual], lux: float) -> tuple[Environment | None, int]:
+    """The surroundings, Z up, with the directional lights as suns, and how many of these had to be dimmed; None without
+    such a light.
+
+    Args:
+        lux: per watt and square metre, see `candela_per_watt`.
+    """
+    suns, dimmed = [], 0
+    for light in lights:
+        irradiance = light.colour / lux
+        dimmed += bool(irradiance.max() > MAX_RADIANCE)
+        red, green, blue = np.minimum(irradiance, MAX_RADIANCE).tolist()
+        x, y, z = (-light.direction).tolist()
+        suns.append(Sun((x, -z, y), (red, green, blue)))
+    if not suns:
+        return None, 0
+    red, green, blue = (_SKY / math.pi * np.sum([sun.irradiance for sun in suns], axis=0)).tolist()
+    return Environment((red, green, blue), suns=tuple(suns), name="sky"), dimmed
 
 
 def light_part(light: Punctual, diagonal: float, candela: float) -> tuple[Part, bool]:

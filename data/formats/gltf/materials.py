@@ -168,7 +168,7 @@ class Materials:
             raise InputError("", f"{place} emits {emission.tolist()}", "expected 0 or more")
         if emission.max() > MAX_RADIANCE:
             self._notes.counts[f"materials dimmed to the radiance {MAX_RADIANCE:g}"] += 1
-            emission *= MAX_RADIANCE / emission.max()
+            emission = np.minimum(emission * (MAX_RADIANCE / emission.max()), MAX_RADIANCE)
         return _rgb(emission)
 
     def _transmissive(self, material: Material, entry: dict[str, Any], place: str) -> Material:
@@ -188,7 +188,7 @@ class Materials:
         # The diffuse part of glTF's own model loses what specular gains.
         scale = 1.0 if material.metallic is not None else 1 - mirror
         diffuse = _rgb(scale * np.array(material.diffuse))
-        specular = _rgb((1 - mirror) * np.array(material.specular) + mirror)
+        specular = _rgb(np.minimum((1 - mirror) * np.array(material.specular) + mirror, 1.0))
         return replace(material, diffuse=diffuse, specular=specular, alpha=material.alpha * left)
 
     def _count_not_drawn(self, extensions: dict[str, Any], place: str) -> None:

@@ -6,7 +6,8 @@ Legend: V vertices, J joints of a skin, K influences of a vertex.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.nodes import Nodes
 from renderformer.data.formats.gltf.values import DAMAGED, indices
+from renderformer.data.formats.parts import Part
 
 # Vertices skinned at once; their matrices take 25 MB.
 _CHUNK = 2**18
@@ -101,46 +103,72 @@ def influences(joints: list[AnyArray], weights: list[AnyArray], count: int) -> t
     return index, weight / weight.sum(axis=1, keepdims=True), int(loose.sum())
 
 
-def skinned(
-    vertices: Float64Array,
-    normals: Float64Array | None,
-    matrices: Float64Array,
-    index: Int64Array,
-    weight: Float64Array,
-) -> tuple[Float64Array, Float64Array | None, bool]:
-    """Linear blend skinning.
+class Points(NamedTuple):
+    """Vertices (V, 3), and normals (V, 3) and tangents (V, 4) of any length, or None."""
+
+    vertices: Float64Array
+    normals: Float64Array | None
+    tangents: Float64Array | None
+
+    def rows(self, rows: slice) -> Points:
+        """Some of the points."""
+        normals, tangents = (None if values is None else values[rows] for values in self[1:])
+        return Points(self.vertices[rows], normals, tangents)
+
+    def moved(self, matrices: Float64Array) -> Points:
+        """The points after matrices (V or 1, 3, 4). A mirroring one changes the sign of a tangent, so that up in the
+        image stays up."""
+        linear = matrices[:, :, :3]
+        sign = np.where(np.linalg.det(linear) < 0, -1.0, 1.0)[:, None]
+        normals, tangents = self.normals, self.tangents
+        if normals is not None:
+            normals = _applied(cofactors(linear), normals) * sign
+        if tangents is not None:
+            tangents = np.concatenate([_applied(linear, tangents[:, :3]), tangents[:, 3:] * sign], axis=1)
+        return Points(_applied(linear, self.vertices) + matrices[:, :, 3], normals, tangents)
+
+
+def skinned(part: Part, matrices: Float64Array, index: Int64Array, weight: Float64Array) -> Part:
+    """A mesh in the scene by linear blend skinning.
 
     Args:
-        vertices, normals: (V, 3) of the mesh.
+        part: the mesh in its own frame.
         matrices: (J, 4, 4), see `joint_matrices`.
         index, weight: (V, K), see `influences`.
-
-    Returns:
-        Vertices and normals in the scene, normals of any length; and whether the skin mirrors most vertices, so that
-        faces turn inside out.
     """
-    moved = np.empty_like(vertices)
-    turned = None if normals is None else np.empty_like(normals)
-    mirrored = 0
-    for start in range(0, len(vertices), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        blend = np.zeros((len(vertices[part]), 3, 4))
+    points, pieces, mirrored = Points(part.vertices, part.normals, part.tangents), [], 0
+    for start in range(0, len(part.vertices), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        blend = np.zeros((len(part.vertices[rows]), 3, 4))
         for column in range(index.shape[1]):
-            used = np.flatnonzero(weight[part, column])
-            blend[used] += weight[part, column][used, None, None] * matrices[index[part, column][used], :3]
-        moved[part] = np.einsum("vij,vj->vi", blend[:, :, :3], vertices[part]) + blend[:, :, 3]
-        sign = np.sign(np.linalg.det(blend[:, :, :3]))
-        mirrored += int((sign < 0).sum())
-        if normals is not None and turned is not None:
-            turned[part] = np.einsum("vij,vj->vi", cofactors(blend[:, :, :3]), normals[part]) * _nonzero(sign)[:, None]
-    return moved, turned, 2 * mirrored > len(vertices)
+            used = np.flatnonzero(weight[rows, column])
+            blend[used] += weight[rows, column][used, None, None] * matrices[index[rows, column][used], :3]
+        pieces.append(points.rows(rows).moved(blend))
+        mirrored += int((np.linalg.det(blend[:, :, :3]) < 0).sum())
+    if not pieces:
+        return part
+    # Where most of a mesh is mirrored its faces are inside out.
+    faces = part.faces[:, ::-1] if 2 * mirrored > len(part.vertices) else part.faces
+    vertices = np.concatenate([piece.vertices for piece in pieces])
+    normals = _concatenated([piece.normals for piece in pieces])
+    tangents = _concatenated([piece.tangents for piece in pieces])
+    return replace(part, vertices=vertices, normals=normals, tangents=tangents, faces=faces)
+
+
+def _concatenated(arrays: list[Float64Array | None]) -> Float64Array | None:
+    present = [values for values in arrays if values is not None]
+    return np.concatenate(present) if present else None
+
+
+def _applied(matrices: Float64Array, vectors: Float64Array) -> Float64Array:
+    """(V, 3) of (V or 1, 3, 3) and (V, 3)."""
+    if len(matrices) == 1:
+        return vectors @ matrices[0].T
+    result: Float64Array = np.einsum("vij,vj->vi", matrices, vectors)
+    return result
 
 
 def cofactors(linear: Float64Array) -> Float64Array:
     """(..., 3, 3) the inverse transposes times the determinants, which exist for singular matrices, too."""
     rows = [np.cross(linear[..., (i + 1) % 3, :], linear[..., (i + 2) % 3, :]) for i in range(3)]
     return np.stack(rows, axis=-2)
-
-
-def _nonzero(sign: Float64Array) -> Float64Array:
-    return np.where(sign == 0, 1.0, sign)
