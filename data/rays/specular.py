@@ -163,7 +163,7 @@ def _sent_back(
     if distant is not None:
         radiance += reflectance * distant.reflected(hits.normal)
     if cache is not None:
-        radiance += reflectance * cache.irradiance(hits)
+        radiance += reflectance * cache.irradiance(hits, phase)
     elif distant is not None:
         radiance += reflectance * distant.light.soft_irradiance(surfaces, hits, SOFT_RAYS // 2, phase)
     return radiance
