@@ -288,7 +288,11 @@ def _bilinear(image: Float32Array, turn: Float32Array, polar: Float32Array) -> F
     columns = [(left.astype(np.int64) + i) % width for i in (0, 1)]
     rows = [np.clip(top.astype(np.int64) + i, 0, height - 1) * width for i in (0, 1)]
     flat = image.reshape(-1, channels)
-    above = (1 - right_share) * flat[rows[0] + columns[0]] + right_share * flat[rows[0] + columns[1]]
-    below = (1 - right_share) * flat[rows[1] + columns[0]] + right_share * flat[rows[1] + columns[1]]
+    above = (1 - right_share) * flat.take(rows[0] + columns[0], axis=0) + right_share * flat.take(
+        rows[0] + columns[1], axis=0
+    )
+    below = (1 - right_share) * flat.take(rows[1] + columns[0], axis=0) + right_share * flat.take(
+        rows[1] + columns[1], axis=0
+    )
     result: Float32Array = (1 - low_share) * above + low_share * below
     return result

@@ -81,10 +81,20 @@ class LightCache:
         self._sides.average(surfaces, self._first)
         self.indirect, self.outgoing = self._solve(links, progress)
 
-    def irradiance(self, hits: Hits) -> Float32Array:
-        """(S, 3) radiance that a white diffuse surface would send back of indirect light: irradiance / pi."""
+    def irradiance(self, hits: Hits, phase: Int64Array | None = None) -> Float32Array:
+        """(S, 3) radiance that a white diffuse surface would send back of indirect light: irradiance / pi.
+
+        Args:
+            phase: (S,) small integers; points of a different phase look at different places up to half a surfel away,
+                so that in their mean the surfels of a triangle blend.
+        """
         behind = dot(take(self._surfaces.face_normals, hits.triangle), hits.face_normal) < 0
-        return take(self.indirect, self._side(hits.triangle, hits.barycentric, behind))
+        place = hits.barycentric
+        if phase is not None:
+            away = take(r2_sequence(int(phase.max(initial=0)) + 1).astype(np.float32) - np.float32(0.5), phase)
+            place = np.maximum(place + away / self._cuts[hits.triangle, None].astype(np.float32), 0)
+            place = place / np.maximum(place.sum(axis=1, keepdims=True), 1)
+        return take(self.indirect, self._side(hits.triangle, place, behind))
 
     def seen_along(self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0) -> Float32Array:
         """(S, 3) radiance, without emission, that surfaces send back along rays (S, 3); along a ray that misses, that
