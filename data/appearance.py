@@ -340,7 +340,8 @@ def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> A
         return None
     sets = max(item.uv.shape[2] for item in present)
     coloured, tangential = (any(getattr(item, key) is not None for item in present) for key in ("colors", "tangents"))
-    materials: list[Material] = []
+    # Equal materials are one, so that more points are looked up at once.
+    materials: dict[Material, int] = {}
     index, uv, colors, tangents = [], [], [], []
     for item, count in zip(appearances, counts, strict=True):
         corners = np.zeros((count, 3, sets, 2), np.float32)
@@ -348,10 +349,10 @@ def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> A
         number = np.full(count, -1, np.int32)
         if item is not None:
             corners[:, :, : item.uv.shape[2]] = item.uv
-            number = np.where(item.index < 0, -1, item.index + len(materials)).astype(np.int32)
+            numbers = [materials.setdefault(material, len(materials)) for material in item.materials]
+            number = np.array([*numbers, -1], np.int32)[item.index]
             color = color if item.colors is None else item.colors
             tangent = tangent if item.tangents is None else item.tangents
-            materials += item.materials
         index.append(number)
         uv.append(corners)
         colors.append(color)
