@@ -283,9 +283,10 @@ class Appearance:
         return alpha if cutoff is None else (alpha >= cutoff).astype(np.float32)
 
     def mean_rows(self, rows: Float32Array) -> Float32Array:
-        """(N, 13) material rows, the means over the triangles; `rows` (N, 13) where `index` is -1.
+        """(N, 13) material rows, the means over the triangles, weighted by alpha; `rows` (N, 13) where `index` is -1.
 
-        Where a texture of emission is black but for noise, the mean emission is zero.
+        Emission is that of the triangle as a whole, less where rays pass, and zero where a texture is black but for
+        noise.
         """
         result = np.array(rows, np.float32)
         varying = np.flatnonzero(self.index >= 0)
@@ -294,7 +295,11 @@ class Appearance:
             triangle = np.repeat(part, len(places))
             share = np.full(len(triangle), 1 / len(places), np.float32)
             found = self.values(triangle, np.tile(places, (len(part), 1)), result[triangle], share)
-            result[part] = found.rows.reshape(len(part), len(places), CHANNELS).mean(axis=1)
+            alpha = found.alpha.reshape(len(part), len(places), 1)
+            points = found.rows.reshape(len(part), len(places), CHANNELS)
+            weight = np.maximum(alpha, np.float32(FAINT))
+            result[part] = (points * weight).sum(axis=1) / weight.sum(axis=1)
+            result[part, EMISSION] = (points[..., EMISSION] * alpha).mean(axis=1)
         glow = np.array([max(material.emission) for material in self.materials], np.float32)
         faint = varying[result[varying, EMISSION].max(axis=1) < np.float32(FAINT) * glow[self.index[varying]]]
         result[faint, EMISSION] = 0
@@ -340,7 +345,8 @@ def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> A
         return None
     sets = max(item.uv.shape[2] for item in present)
     coloured, tangential = (any(getattr(item, key) is not None for item in present) for key in ("colors", "tangents"))
-    materials: list[Material] = []
+    # Equal materials are one, so that more points are looked up at once.
+    materials: dict[Material, int] = {}
     index, uv, colors, tangents = [], [], [], []
     for item, count in zip(appearances, counts, strict=True):
         corners = np.zeros((count, 3, sets, 2), np.float32)
@@ -348,10 +354,10 @@ def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> A
         number = np.full(count, -1, np.int32)
         if item is not None:
             corners[:, :, : item.uv.shape[2]] = item.uv
-            number = np.where(item.index < 0, -1, item.index + len(materials)).astype(np.int32)
+            numbers = [materials.setdefault(material, len(materials)) for material in item.materials]
+            number = np.array([*numbers, -1], np.int32)[item.index]
             color = color if item.colors is None else item.colors
             tangent = tangent if item.tangents is None else item.tangents
-            materials += item.materials
         index.append(number)
         uv.append(corners)
         colors.append(color)

@@ -353,6 +353,17 @@ def test_noise_in_a_black_texture_is_no_light() -> None:
     assert power == pytest.approx(5 * 4 / 256, rel=0.3)
 
 
+def test_the_mean_of_a_mask_is_that_of_what_is_left() -> None:
+    """A bright half on a black, invisible ground: the row has its colour, and as a light it is half as strong."""
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[:, :16] = 255
+    picture = Texture(pixels, wrap=("clamp", "clamp"))
+    material = Material((0.8, 0.8, 0.8), emission=(2.0, 2.0, 2.0), alpha_cutoff=0.5, textures=Textures(base=picture))
+    rows = plane(material).materials
+    assert_allclose(rows[:, DIFFUSE], 0.8, atol=0.08)
+    assert_allclose(rows[:, EMISSION].mean(axis=0), 1, atol=0.1)
+
+
 def test_a_turned_over_mesh_keeps_its_picture() -> None:
     steps = np.zeros((32, 32, 3), np.uint8)
     steps[:, :16, 0], steps[:16, :, 1] = 255, 255

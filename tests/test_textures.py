@@ -18,10 +18,12 @@ from scipy.ndimage import map_coordinates
 
 from renderformer.data.appearance import Appearance
 from renderformer.data.colour import srgb_to_linear
+from renderformer.data.formats.joining import MAX_OBJECTS, joined
 from renderformer.data.formats.mesh_file import load_mesh_file
-from renderformer.data.geometry.patches import MAX_PATCHES, patches_of, triangle_mask
+from renderformer.data.formats.parts import Notes, Part
+from renderformer.data.geometry.patches import MAX_PATCHES, patch_notes, patches_of, triangle_mask
 from renderformer.data.material import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Material, Textures
-from renderformer.data.scene import Mesh
+from renderformer.data.scene import Mesh, Scene
 from renderformer.data.texture import Texture
 
 # Wrap modes of glTF and of scipy.
@@ -121,6 +123,39 @@ def test_too_many_triangles_get_mean_colours() -> None:
     mesh = cloth(np.repeat(CORNERS, MAX_PATCHES + 1, axis=0), Texture(ramp(8), srgb=False))
     assert patches_of(mesh)[0] is None
     assert_allclose(mesh.materials[:, 0], 0.1 + 0.8 / 3, atol=0.01)
+
+
+def test_what_patches_do_not_show_is_told_in_one_line() -> None:
+    many = cloth(np.repeat(CORNERS, MAX_PATCHES + 1, axis=0), Texture(ramp(8), srgb=False))
+    normal = Texture(np.full((4, 4, 3), 128, np.uint8), srgb=False)
+    material = Material(textures=Textures(normal=normal), alpha=0.5)
+    both = Mesh("both", np.eye(3, dtype=np.float32)[None], appearance=Appearance.of(material, CORNERS))
+    assert patch_notes(Scene((cloth(CORNERS, Texture(ramp(8))),))) == ()
+    (note,) = patch_notes(Scene((many, both)))
+    for part in ("1 objects with over 16,384 textured triangles", "normal maps of 1", "transparency of 1"):
+        assert part in note
+
+
+def test_many_textured_objects_are_joined_by_material() -> None:
+    """Every triangle keeps its texture coordinates and colours; a picture is one material."""
+    materials = [Material(textures=Textures(base=Texture(ramp(8)))) for _ in range(2)]
+    parts = []
+    for i in range(MAX_OBJECTS + 44):
+        corners = np.array([[i, 0, 0], [i + 0.5, 0, 0], [i, 1, 0]], np.float64)
+        uv = np.array([[i, 0], [i + 1, 0], [i, 1]], np.float64)[:, None] / 1000
+        colors = np.full((3, 4), i / 1000)
+        parts.append(Part(f"part {i}", corners, np.array([[0, 1, 2]]), None, uv, colors, materials[i % 2]))
+    notes = Notes()
+    few = joined(parts, notes)
+    assert [part.material for part in few] == materials
+    assert "joined to 2" in notes.lines[0]
+    for part in few:
+        assert part.uv is not None
+        assert part.colors is not None
+        assert len(part.faces) == len(parts) // 2
+        x = part.vertices[part.faces][:, 0, 0]
+        assert_allclose(part.uv[part.faces][:, 0, 0, 0], x / 1000)
+        assert_allclose(part.colors[part.faces][:, 2, 3], x / 1000)
 
 
 def quad(uv: np.ndarray) -> trimesh.Trimesh:

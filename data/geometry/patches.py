@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float16Array, Float32Array, Float64Array, Int32Array, Int64Array
-from renderformer.data.scene import CHANNELS, PATCH_SIZE, Mesh
+from renderformer.data.scene import CHANNELS, PATCH_SIZE, Mesh, Scene
 
 # More patches than this would need over 400 MB; larger meshes get one mean colour per triangle.
 MAX_PATCHES = 16384
@@ -34,16 +34,16 @@ def texel_weights() -> Float64Array:
 def patches_of(mesh: Mesh) -> tuple[Float16Array | None, Int32Array]:
     """Patches of a mesh, its own or baked from its appearance: (K, 13, 32, 32) or None, and (N,) index, -1 for none.
 
-    Triangles whose material does not vary get none, nor do those of a mesh with more than `MAX_PATCHES`.
+    Triangles whose material does not vary get none, nor do those of a mesh with more than `MAX_PATCHES` that may.
     """
     index = np.full(len(mesh), -1, np.int32)
     if mesh.patches is not None and mesh.patch_index is not None:
         return mesh.patches, mesh.patch_index
-    if mesh.appearance is None or len(mesh) > MAX_PATCHES:
+    textured = _textured(mesh)
+    if not 0 < len(textured) <= MAX_PATCHES:
         return None, index
     chunks: list[Float16Array] = []
     total = 0
-    textured = np.flatnonzero(mesh.appearance.index >= 0)
     for part in np.array_split(textured, range(_CHUNK, len(textured), _CHUNK)):
         points = _texels(mesh, part)
         varies = (np.ptp(points, axis=1) > _UNIFORM).any(axis=1)
@@ -53,6 +53,24 @@ def patches_of(mesh: Mesh) -> tuple[Float16Array | None, Int32Array]:
         chunks.append(patches)
         total += len(patches)
     return (np.concatenate(chunks) if total else None), index
+
+
+def patch_notes(scene: Scene) -> tuple[str, ...]:
+    """A line if patches do not show all that the appearances of a scene say."""
+    looking = [mesh for mesh in scene.objects if mesh.appearance is not None]
+    coarse = sum(len(_textured(mesh)) > MAX_PATCHES for mesh in looking)
+    parts = (
+        [f"{coarse} objects with over {MAX_PATCHES:,} textured triangles get one colour per triangle"] if coarse else []
+    )
+    for name, flag in (("normal maps", "bumpy"), ("transparency", "see_through")):
+        count = sum(bool(getattr(mesh.appearance, flag).any()) for mesh in looking)
+        parts += [f"{name} of {count} objects ignored"] if count else []
+    return ("by this model, " + ", ".join(parts),) if parts else ()
+
+
+def _textured(mesh: Mesh) -> Int64Array:
+    """(M,) the triangles of a mesh whose material may vary."""
+    return np.flatnonzero(mesh.appearance.index >= 0) if mesh.appearance is not None else np.empty(0, np.int64)
 
 
 def _texels(mesh: Mesh, triangles: Int64Array) -> Float32Array:

@@ -10,6 +10,7 @@ Shapes: N triangles. Mitsuba's camera has +X left and looks along +Z, ours has +
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,8 @@ from renderformer.data.errors import InputError
 from renderformer.data.geometry.triangles import face_normals
 from renderformer.data.rays.environment_light import sun_directions
 from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene, flat_normals
+from renderformer.data.sets.mitsuba_materials import MIN_ALPHA, Piece, pieces, see_through
 
-# A GGX lobe below this is a mirror, in which too few samples hit a light triangle.
-MIN_ALPHA = 1e-3
 # Distance between the two halves of a light that shines from both sides, of the size of the scene.
 HALVES = 1e-4
 # Directions that stand for the disc of a sun.
@@ -65,19 +65,20 @@ class ReferenceScene:
     """A scene in Mitsuba, for any number of cameras.
 
     Args:
-        scene: world space, Z up; uniform materials (one row per triangle).
+        scene: world space, Z up; materials as rows and as appearances. From behind, normal maps are mirrored.
         depth: longest path in segments: 1 shows only emission, 2 adds direct light, and so on.
         threads: of this process; one by default, since processes scale better (spec training.md).
 
     Raises:
         InputError: Mitsuba is not installed, the scene has texture patches, a material's diffuse + specular is more
-            than 1, or depth is not positive.
+            than 1, textures that Mitsuba cannot combine (see `renderformer.data.sets.mitsuba_materials.pieces`), or
+            depth is not positive.
     """
 
     def __init__(self, scene: Scene, depth: int = 5, threads: int = 1) -> None:
-        if scene.patches is not None or scene.appearance is not None:
-            problem = "has texture patches, reference pictures need uniform materials"
-            raise InputError(f"scene {scene.name!r}", problem, "give its objects one material row per triangle")
+        if any(mesh.patches is not None for mesh in scene.objects):
+            problem = "has texture patches, reference pictures need materials or textures"
+            raise InputError(f"scene {scene.name!r}", problem, "give its objects an appearance, or material rows")
         if depth < 1:
             raise InputError("reference", f"depth is {depth}", "expected at least 1")
         for mesh in scene.objects:
@@ -86,6 +87,8 @@ class ReferenceScene:
         gap = HALVES * float(np.ptp(scene.bounds, axis=0).max())
         shapes = [shape for mesh in scene.objects for shape in self._shapes(mesh, gap)]
         parts = {f"shape{i}": shape for i, shape in enumerate(shapes)}
+        # The other integrator knows what shadow rays pass, which does not count as a segment.
+        self._integrator = "volpath" if any(see_through(mesh) for mesh in scene.objects) else "path"
         lights = {} if scene.environment is None else _emitters(self._mi, scene.environment)
         self._scene = self._loaded(depth, parts | lights)
         # The environment alone is what a scene that shows only emission has more than one without environment.
@@ -93,7 +96,8 @@ class ReferenceScene:
         self._behind = (self._loaded(1, parts | lights), self._loaded(1, parts)) if hidden else None
 
     def _loaded(self, depth: int, parts: dict[str, Any]) -> Any:
-        return self._mi.load_dict({"type": "scene", "integrator": {"type": "path", "max_depth": depth}, **parts})
+        integrator = {"type": self._integrator, "max_depth": depth}
+        return self._mi.load_dict({"type": "scene", "integrator": integrator, **parts})
 
     def render(self, camera: Camera, width: int = 64, height: int = 64, spp: int = 64, seed: int = 0) -> Float32Array:
         """Path trace one view.
@@ -166,6 +170,8 @@ class ReferenceScene:
     def _shapes(self, mesh: Mesh, gap: float) -> list[Any]:
         """Mitsuba meshes of one object: one if only the diffuse colour varies, else one per distinct material, and one
         for what shines from its back, `gap` behind the front."""
+        if mesh.appearance is not None:
+            return self._looking(mesh, gap)
         rows = mesh.materials
         others = np.delete(rows, np.r_[DIFFUSE], axis=1)
         if not mesh.emits and (others == others[0]).all() and not (rows == rows[0]).all():
@@ -173,6 +179,43 @@ class ReferenceScene:
         distinct, group = np.unique(rows, axis=0, return_inverse=True)
         shapes = [self._shape(mesh, np.flatnonzero(group.ravel() == i)) for i in range(len(distinct))]
         return shapes + [shape for half in _backs(mesh, gap) for shape in self._shapes(half, gap)]
+
+    def _looking(self, mesh: Mesh, gap: float) -> list[Any]:
+        """Mitsuba meshes of an object with an appearance, and of its triangles that have none."""
+        assert mesh.appearance is not None
+        shapes = [self._piece(mesh, piece) for piece in pieces(self._mi, mesh)]
+        rest = np.flatnonzero(mesh.appearance.index < 0)
+        if len(rest):
+            plain = Mesh(
+                mesh.name, mesh.triangles[rest], mesh.normals[rest], mesh.materials[rest], two_sided=mesh.sides(rest)
+            )
+            shapes += self._shapes(plain, gap)
+        looking = replace(mesh, materials=np.where(mesh.appearance.index[:, None] < 0, 0, mesh.materials))
+        return shapes + [shape for half in _backs(looking, gap) for shape in self._shapes(half, gap)]
+
+    def _piece(self, mesh: Mesh, piece: Piece) -> Any:
+        """The Mitsuba mesh of triangles with one material."""
+        triangles, normals = mesh.triangles[piece.triangles], mesh.normals[piece.triangles]
+        properties = self._mi.Properties()
+        properties["bsdf"] = self._mi.load_dict(piece.bsdf)
+        if piece.radiance is not None and mesh.materials[piece.triangles, EMISSION].any():
+            normals = flat_normals(triangles)
+            properties["emitter"] = self._mi.load_dict({"type": "area", "radiance": piece.radiance})
+        count = len(piece.triangles)
+        mapped = piece.uv is not None
+        shape = self._mi.Mesh(
+            mesh.name, 3 * count, count, has_vertex_normals=True, has_vertex_texcoords=mapped, props=properties
+        )
+        for name, values in piece.attributes.items():
+            shape.add_attribute(name, values.shape[1], np.ascontiguousarray(values).ravel())
+        parameters = self._mi.traverse(shape)
+        parameters["vertex_positions"] = triangles.ravel()
+        parameters["vertex_normals"] = normals.ravel()
+        parameters["faces"] = np.arange(3 * count, dtype=np.uint32)
+        if piece.uv is not None:
+            parameters["vertex_texcoords"] = np.ascontiguousarray(piece.uv).ravel()
+        parameters.update()
+        return shape
 
     def _shape(self, mesh: Mesh, index: AnyArray, colours: Float32Array | None = None) -> Any:
         """One Mitsuba mesh of the triangles `index` of an object."""

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from renderformer.config import ModelConfig
 from renderformer.data.arrays import AnyArray, Float32Array
+from renderformer.data.geometry.patches import patch_notes
 from renderformer.kernels.backends import key_padding
 from renderformer.model.dpt import DPT
 from renderformer.model.encodings import (
@@ -177,7 +178,7 @@ class RenderFormer(Network):
         }
         if self.config.texture_encode_patch_size > 1 and scene.patches is not None:
             inputs |= {"patches": scene.patches[0], "patch_index": scene.patches[1][None]}
-        return Prepared(inputs)
+        return Prepared(inputs, notes=patch_notes(scene))
 
     def look(
         self, caster: RayCaster | None, camera: Camera, width: int, height: int, step: Step | None = None
