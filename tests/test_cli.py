@@ -24,6 +24,8 @@ from typer.testing import CliRunner
 from renderformer.cli import options
 from renderformer.cli.groups import expand
 from renderformer.data.camera import Camera
+from renderformer.data.environment import BACKGROUNDS
+from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
 from renderformer.data.staging import StageOptions
@@ -101,6 +103,7 @@ def test_choices_are_those_of_the_engine() -> None:
     assert {choice.value for choice in options.Precision} == set(PRECISIONS)
     assert {choice.value for choice in options.Attention} == set(BACKENDS)
     assert {choice.value for choice in options.Stage} == {"auto", "none", *STAGE_KINDS}
+    assert {choice.value for choice in options.Background} == set(BACKGROUNDS)
     assert options.MAX_SIDE == MAX_SIDE
     assert options.TRAINED.triangles == DEFAULT_BUDGET
 
@@ -194,6 +197,56 @@ def test_options_of_the_stage_reach_the_scene(run: Run, fake: Fake, mesh: Path) 
     (camera,) = fake.cameras
     assert camera.fov == 50
     np.testing.assert_allclose(np.linalg.norm(camera.position), 1.7, rtol=1e-6)
+
+
+def test_an_environment_takes_the_place_of_the_light_and_the_walls(run: Run, fake: Fake, mesh: Path) -> None:
+    text = run("render", "--help").out
+    assert all(name in text for name in ENVIRONMENTS)
+    turned = ("--environment", "studio", "--environment-strength", 0.5, "--environment-rotation", -30)
+    assert run("render", mesh, "-r", 8, *turned, "--background", "invisible").code == 0
+    both = ("--stage", "box", "--light-strength", 1000, "--environment", "#ff0000")
+    assert run("render", mesh, "-r", 8, *both, "--overwrite").code == 0
+    alone, together = fake.scenes
+    assert {item.name for item in alone.objects} == {"floor", "tetra"}
+    found = alone.environment
+    assert found is not None
+    assert (found.name, found.strength, found.rotation, found.background) == ("studio", 0.5, -30, "invisible")
+    assert {"wall_back", "light", "tetra"} <= {item.name for item in together.objects}
+    assert together.environment is not None
+    np.testing.assert_allclose(together.environment.image[0, 0], (1, 0, 0))
+
+
+def test_an_environment_lights_a_scene_file_too(run: Run, fake: Fake, tmp_path: Path) -> None:
+    triangle = np.float32([[[-0.2, 0, -0.2], [0.2, 0, -0.2], [0, 0, 0.2]]])
+    Scene((Mesh("object", triangle),), (Camera.from_angles(),)).save("dark.json")
+    assert "the picture will be black" in run("render", "dark.json", "-r", 8).err
+    result = run("render", "dark.json", "-r", 8, "--environment", "sky", "--overwrite")
+    assert result.code == 0
+    assert "black" not in result.err
+    assert run("render", "dark.json", "-r", 8, "--background", "transparent", "--overwrite").code == 0
+    assert [drawn.environment and drawn.environment.background for drawn in fake.scenes] == [
+        None, "visible", "transparent",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--environment", "stdio"), 2, "expected studio, sky, sunset"),
+        (("--environment", "studio", "--environment-strength", "-1"), 2, "--environment-strength"),
+        (("--environment", "studio", "--environment-rotation", "nan"), 2, "rotation is nan"),
+        (("--environment", "studio", "--background", "blue"), 2, "--background"),
+        (("--environment", "none.hdr"), 1, "error: none.hdr: does not exist"),
+        (("--environment-rotation", "30"), 1, "there is no environment; name one with --environment"),
+    ],
+)
+def test_wrong_environments_are_refused(
+    run: Run, fake: Fake, mesh: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    result = run("render", mesh, "-r", 8, *arguments)
+    assert result.code == code
+    assert words in " ".join(result.err.replace("│", " ").split())
+    assert not fake.scenes
 
 
 def test_the_seed_colours_the_parts(run: Run, fake: Fake, mesh: Path) -> None:

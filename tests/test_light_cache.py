@@ -149,6 +149,21 @@ def test_every_point_of_a_triangle_belongs_to_a_part(u: float, v: float, cuts: i
     assert 0 <= part[0] < cuts * cuts
 
 
+def test_places_of_many_phases_blend_the_surfels_of_a_triangle() -> None:
+    # Light comes over one edge, so surfels differ; single ones show as steps.
+    floor = np.array([[[-1, -1, 0], [1, -1, 0], [-1, 1, 0]]], float)
+    white = Material((0.8,) * 3, roughness=1.0)
+    wall = Mesh("wall", np.array([[[-1, -1, 0], [-1, 1, 0], [-1, 0, 1]]], float), materials=white)
+    surfaces = caster(Mesh("floor", floor, materials=white), wall, Light((0.0, 0.0, 1.5)).mesh())
+    cache = LightCache(surfaces, surfels=200)
+    line = np.stack([np.linspace(-0.7, 0.4, 200), np.full(200, -0.6), np.ones(200)], axis=1).astype(np.float32)
+    hits, _ = surfaces.hits(line, np.tile(np.float32([0, 0, -1]), (200, 1)))
+    single = cache.irradiance(hits)[:, 0]
+    blended = np.mean([cache.irradiance(hits, np.full(200, k) + 0 * hits.rows) for k in range(64)], axis=0)[:, 0]
+    assert blended.mean() == pytest.approx(single.mean(), rel=0.1)
+    assert np.abs(np.diff(blended)).max() < 0.4 * np.abs(np.diff(single)).max()
+
+
 def test_small_triangles_share_surfels() -> None:
     ball = trimesh.creation.icosphere(5)
     surfaces = caster(Mesh("ball", ball.triangles, materials=Material().row()))
