@@ -60,10 +60,11 @@ class LitSurfaces(Surfaces):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about the lights, a line each."""
+        """What a person should know about the lights and what light passes, a line each."""
+        notes = super().notes
         if self.light_count == len(self.lights):
-            return ()
-        return (f"shadow rays go to {len(self.lights)} of {self.light_count:,} light triangles, drawn by power",)
+            return notes
+        return (*notes, f"shadow rays go to {len(self.lights)} of {self.light_count:,} light triangles, drawn by power")
 
     @cached_property
     def chance(self) -> Float32Array:

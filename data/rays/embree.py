@@ -111,7 +111,7 @@ class Surfaces:
         return bool if self._veil is None else np.float32
 
     @property
-    def layer_notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """A line if rays have met too many surfaces that rays may pass to get through."""
         if self._veil is None or not self._veil.exhausted:
             return ()
