@@ -106,6 +106,11 @@ class Surfaces:
         return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, scene.two_sided)
 
     @property
+    def sees_through(self) -> bool:
+        """Whether there are surfaces that rays may pass."""
+        return self._veil is not None
+
+    @property
     def seen_type(self) -> type[Any]:
         """Of the numbers of `transmitted`."""
         return bool if self._veil is None else np.float32
