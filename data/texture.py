@@ -9,9 +9,11 @@ Legend: S points, H x W pixels, C channels. Results lie channel by channel in me
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -77,6 +79,21 @@ class Texture:
             raise InputError("texture", f"uv_set is {self.uv_set}", "expected 0 or more")
         object.__setattr__(self, "pixels", pixels)
         object.__setattr__(self, "matrix", matrix)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], srgb: bool = True, **layout: Any) -> Texture:
+        """The picture of a file that Pillow reads, with its alpha if it has any.
+
+        Args:
+            srgb: whether it holds colours, else linear numbers such as normals, roughness and metal.
+            layout: matrix, wrap and uv_set, see `Texture`.
+
+        Raises:
+            InputError: the file cannot be read or decoded, or is larger than `formats.textures` takes.
+        """
+        from renderformer.data.formats.textures import load_pixels
+
+        return cls(load_pixels(Path(path), srgb), srgb, **layout)
 
     @property
     def has_alpha(self) -> bool:

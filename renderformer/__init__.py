@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from renderformer.config import ModelConfig
+    from renderformer.data.appearance import Appearance
     from renderformer.data.camera import Camera
     from renderformer.data.environment import Environment, Sun
     from renderformer.data.errors import InputError
+    from renderformer.data.material import Textures
     from renderformer.data.scene import Light, Material, Mesh, Scene
+    from renderformer.data.texture import Texture
     from renderformer.image import Image
     from renderformer.model import RenderFormer
     from renderformer.pipeline import RenderFormerRenderingPipeline
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Appearance": "renderformer.data.appearance",
     "Camera": "renderformer.data.camera",
     "Environment": "renderformer.data.environment",
     "Image": "renderformer.image",
@@ -37,10 +41,13 @@ _HOME = {
     "Renderer": "renderformer.renderer",
     "Scene": "renderformer.data.scene",
     "Sun": "renderformer.data.environment",
+    "Texture": "renderformer.data.texture",
+    "Textures": "renderformer.data.material",
     "view": "renderformer.viewer.launch",
 }
 
 __all__ = [
+    "Appearance",
     "Camera",
     "Environment",
     "Image",
@@ -55,6 +62,8 @@ __all__ = [
     "Renderer",
     "Scene",
     "Sun",
+    "Texture",
+    "Textures",
     "view",
 ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 from renderformer.data.appearance import Appearance
 from renderformer.data.camera import Camera
+from renderformer.data.colour import srgb_to_linear
 from renderformer.data.geometry.subdivide import subdivide
 from renderformer.data.geometry.tangents import corner_tangents
 from renderformer.data.material import DIFFUSE, EMISSION, Material, Textures
@@ -222,9 +226,9 @@ def test_too_many_layers_are_told() -> None:
     nothing = cut_out(np.zeros((4, 4)))
     sheets = [plane(nothing, -0.01 * i, f"sheet{i}") for i in range(veil.LAYERS + 5)]
     caster = RayCaster.of(Scene((*sheets, plane(Material(), -2.0, "floor"))))
-    assert caster.layer_notes == ()
+    assert caster.notes == ()
     caster.first(*down([0.1], [0.2]))
-    (note,) = caster.layer_notes
+    (note,) = caster.notes
     assert str(veil.LAYERS) in note
 
 
@@ -335,7 +339,19 @@ def test_no_mapped_normal_makes_a_black_point(seed: int) -> None:
     assert_array_equal(after[fine], before[fine])
 
 
-# Lights and operations
+# Lights, operations, documentation
+
+
+def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?Appearance.*?)```", text, re.DOTALL)
+    for name in ("cloth", "weave"):
+        Image.fromarray(np.full((4, 4, 3), (200, 128, 255), np.uint8)).save(tmp_path / f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert_allclose(names["mesh"].materials[0, 0], srgb_to_linear(200 / 255), rtol=1e-3)
+    assert names["mesh"].appearance.materials[0].textures.normal is not None
 
 
 def test_noise_in_a_black_texture_is_no_light() -> None:

@@ -33,10 +33,10 @@ INNER_FLOORS = (
     ("formats",),
     ("sets",),
 )
-# `Scene.load`, `save`, `from_pytorch3d` and `to_pytorch3d`, `Environment.load` and `of` import formats when they are
-# called, `patches` their baking.
+# `Scene.load`, `save`, `from_pytorch3d` and `to_pytorch3d`, `Environment.load` and `of`, `Texture.load` import formats
+# when they are called, `patches` their baking.
 UPWARD = (
-    ("renderformer.data.scene", "renderformer.data.environment"),
+    ("renderformer.data.scene", "renderformer.data.environment", "renderformer.data.texture"),
     ("renderformer.data.formats", "renderformer.data.geometry.patches"),
 )
 HEAVY = {"torch", "triton", "open3d", "mitsuba", "imageio", "huggingface_hub", "trimesh", "h5py", "scipy", "OpenEXR"}

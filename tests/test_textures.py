@@ -18,6 +18,7 @@ from scipy.ndimage import map_coordinates
 
 from renderformer.data.appearance import Appearance
 from renderformer.data.colour import srgb_to_linear
+from renderformer.data.errors import InputError
 from renderformer.data.formats.joining import MAX_OBJECTS, joined
 from renderformer.data.formats.mesh_file import load_mesh_file
 from renderformer.data.formats.parts import Notes, Part
@@ -123,6 +124,25 @@ def test_too_many_triangles_get_mean_colours() -> None:
     mesh = cloth(np.repeat(CORNERS, MAX_PATCHES + 1, axis=0), Texture(ramp(8), srgb=False))
     assert patches_of(mesh)[0] is None
     assert_allclose(mesh.materials[:, 0], 0.1 + 0.8 / 3, atol=0.01)
+
+
+def test_pictures_are_loaded_with_their_alpha(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4)).astype(np.uint8)
+    for mode, suffix in (("RGB", "png"), ("RGBA", "png"), ("LA", "png"), ("L", "png"), ("RGB", "tif")):
+        path = tmp_path / f"{mode}.{suffix}"
+        image = Image.fromarray(pixels).convert(mode)
+        image.save(path)
+        loaded = Texture.load(path, wrap=("clamp", "mirror"))
+        assert_array_equal(loaded.pixels, np.asarray(image.convert("RGBA" if "A" in mode else "RGB")))
+        assert loaded.wrap == ("clamp", "mirror")
+    assert not Texture.load(path, srgb=False).srgb
+    assert_allclose(
+        Texture.load(path, srgb=False).sample(np.array([[0.5 / 7, 0.5 / 5]]))[0], pixels[0, 0, :3] / 255, atol=1e-6
+    )
+    (tmp_path / "no.png").write_bytes(b"not a picture")
+    for name in ("no.png", "missing.png"):
+        with pytest.raises(InputError, match=name):
+            Texture.load(tmp_path / name)
 
 
 def test_what_patches_do_not_show_is_told_in_one_line() -> None:

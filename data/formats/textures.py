@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 
 from renderformer.data.arrays import AnyArray, UInt8Array
 from renderformer.data.colour import linear_to_srgb
+from renderformer.data.errors import InputError
+from renderformer.data.files import read_bytes
 from renderformer.data.notes import Routine
 from renderformer.data.texture import byte_curve
 
@@ -25,6 +28,8 @@ MIN_PIXELS = 128**2
 # a pixel and decodes 50 million pixels a second.
 MAX_SOURCE = 2**27
 MAX_SIDE = 65535
+# Of a picture file that is loaded by itself.
+MAX_BYTES = 2**29
 MAX_DECODED = 2**31
 # Pillow's decoders of formats without active parts; that of EPS runs a program.
 KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TGA", "TIFF", "GIF", "DDS", "PPM", "PCX", "PSD", "JPEG2000")
@@ -90,6 +95,19 @@ class PictureDecoder:
             self._notes.append(Routine(f"{label} of {width} x {height} pixels reduced to {size}"))
         self._keep_left -= pixels.shape[0] * pixels.shape[1]
         return pixels[..., :3] if mode == "RGBA" and (pixels[..., 3] == 255).all() else pixels
+
+
+def load_pixels(path: Path, srgb: bool = True) -> UInt8Array:
+    """(H, W, 3) pixels of a picture file, or (H, W, 4) if it is not opaque; of more than `MAX_PIXELS`, reduced.
+
+    Raises:
+        InputError: the file cannot be read or decoded.
+    """
+    notes: list[str] = []
+    pixels = PictureDecoder(notes).pixels(read_bytes(path, MAX_BYTES), "the picture", srgb, alpha=True)
+    if pixels is None:
+        raise InputError(path, notes[-1], "give a picture such as PNG or JPEG")
+    return pixels
 
 
 def is_mask(alpha: UInt8Array) -> bool:

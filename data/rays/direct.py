@@ -61,11 +61,12 @@ class LitSurfaces(Surfaces):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about the lights, a line each."""
+        """What a person should know about the lights and what light passes, a line each."""
+        notes = super().notes
         if self.light_count == len(self.lights):
-            return ()
+            return notes
         line = f"shadow rays go to {len(self.lights)} of {self.light_count:,} light triangles, drawn by power"
-        return (Routine(line),)
+        return (*notes, Routine(line))
 
     @cached_property
     def chance(self) -> Float32Array:

@@ -106,12 +106,17 @@ class Surfaces:
         return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, scene.two_sided)
 
     @property
+    def sees_through(self) -> bool:
+        """Whether there are surfaces that rays may pass."""
+        return self._veil is not None
+
+    @property
     def seen_type(self) -> type[Any]:
         """Of the numbers of `transmitted`."""
         return bool if self._veil is None else np.float32
 
     @property
-    def layer_notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """A line if rays have met too many surfaces that rays may pass to get through."""
         if self._veil is None or not self._veil.exhausted:
             return ()

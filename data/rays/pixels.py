@@ -112,6 +112,11 @@ def outline(share: Float32Array) -> BoolArray:
     return (maximum_filter(share, 3) > 0) & (minimum_filter(share, 3) < 1)
 
 
+def differs(share: Float32Array) -> BoolArray:
+    """Of the covered shares (h, w) of pixels, those unlike that of a neighbour, by more than a 64th."""
+    return maximum_filter(share, 3) - minimum_filter(share, 3) > 1 / 64
+
+
 def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Array) -> Float32Array:
     """(M, 29) the pixels of `image` (h, w, 29) at column x and row y, as they are when surfaces fill `share` (M,) of
     each. A pixel in which no sample hit looks like its neighbours."""

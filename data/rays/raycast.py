@@ -116,8 +116,13 @@ class RayCaster(LitSurfaces):
             if refine > 1:
                 rough = pixels.with_neighbours(contrast.reshape(rows, columns) > CONTRAST)
                 run(fine, np.flatnonzero(rough), (antialias * refine) ** 2)
-                run(outline, np.flatnonzero(pixels.outline(image[..., 0])), OUTLINE_RAYS**2)
+                run(outline, np.flatnonzero(self._outline(image[..., 0])), OUTLINE_RAYS**2)
         return image
+
+    def _outline(self, share: Float32Array) -> BoolArray:
+        """(h, w) which pixels, covered by shares (h, w), lie on an outline; not the middle of a pane, where all samples
+        know the share."""
+        return pixels.outline(share) & (pixels.differs(share) if self.sees_through else True)
 
     def _coverage(self, part: Pixels) -> Float32Array:
         """(M,) share of each pixel in which there is any surface."""

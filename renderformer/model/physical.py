@@ -60,7 +60,7 @@ class PhysicalModel(nn.Module):
 
         caster = RayCaster.of(scene)
         caster.light_up(step)
-        return Prepared({"triangles": scene.triangles[None]}, caster, (*caster.notes, *caster.layer_notes))
+        return Prepared({"triangles": scene.triangles[None]}, caster, caster.notes)
 
     def encode(self, triangles: Tensor, *, before_layer: BeforeLayer | None = None) -> Encoded:
         """An empty encoding of (B, N, 3, 3) triangles: the light stays with the caster."""
