@@ -20,6 +20,7 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Ligh
 pytest.importorskip("mitsuba", reason="reference pictures need Mitsuba: pip install renderformer[reference]")
 
 from renderformer.data.sets.mitsuba import ReferenceScene, render_reference
+from renderformer.data.unit_size import UnitSize
 
 FLOOR = stage_meshes("floor", divisions=2)[0]
 DOWN = Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, -0.5), up=(0.0, 1.0, 0.0), fov=30)
@@ -347,7 +348,6 @@ def test_an_error_names_the_command_that_installs_mitsuba(monkeypatch: pytest.Mo
         render_reference(Scene((FLOOR,)), DOWN)
 
 
-@needs_mitsuba
 def test_a_reference_does_not_depend_on_the_unit() -> None:
     """Twenty kilometres, where a camera of fixed clipping distances would see nothing."""
     floor = Mesh("floor", np.float32([[[-1, -1, 0], [1, -1, 0], [1, 1, 0]], [[-1, -1, 0], [1, 1, 0], [-1, 1, 0]]]) / 2)
