@@ -152,7 +152,7 @@ def measure(renderer: rf.Renderer, scene: rf.Scene, size: int, spp: int) -> tupl
     scores = []
     for view, picture in zip(scene.cameras, renderer.render(lit, size), strict=True):
         truth = reference.render(view, size, size, spp)
-        pixels = torch.from_numpy(lit.caster.features(view, size, size))[None]
+        pixels = torch.from_numpy(lit.caster.features(lit.unit.camera(view), size, size))[None]
         exposure = MEDIAN / max(float(np.median(truth[truth > 0])), 1e-9)
 
         def decibels(drawn: np.ndarray, truth: np.ndarray = truth, exposure: float = exposure) -> float:

@@ -20,6 +20,7 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Ligh
 pytest.importorskip("mitsuba", reason="reference pictures need Mitsuba: pip install renderformer[reference]")
 
 from renderformer.data.sets.mitsuba import ReferenceScene, render_reference
+from renderformer.data.unit_size import UnitSize
 
 FLOOR = stage_meshes("floor", divisions=2)[0]
 DOWN = Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, -0.5), up=(0.0, 1.0, 0.0), fov=30)
@@ -345,3 +346,13 @@ def test_an_error_names_the_command_that_installs_mitsuba(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "mitsuba", None)
     with pytest.raises(InputError, match=r"pip install 'renderformer\[reference\]'"):
         render_reference(Scene((FLOOR,)), DOWN)
+
+
+def test_a_reference_does_not_depend_on_the_unit() -> None:
+    """Twenty kilometres, where a camera of fixed clipping distances would see nothing."""
+    floor = Mesh("floor", np.float32([[[-1, -1, 0], [1, -1, 0], [1, 1, 0]], [[-1, -1, 0], [1, 1, 0], [-1, 1, 0]]]) / 2)
+    small = Scene((floor, Light((0, 0, 2.0)).mesh()), (Camera.from_angles(0, 30, 1.7, fov=40),))
+    large = UnitSize(2e4, (1.0, 2.0, 0.0)).scene(small)
+    near, far = (ReferenceScene(scene, 3).render(scene.cameras[0], 24, 24, 64) for scene in (small, large))
+    assert near.mean() > 0.05
+    np.testing.assert_allclose(far.mean(), near.mean(), rtol=0.02)

@@ -24,6 +24,8 @@ from renderformer.data.geometry.triangles import face_normals
 from renderformer.data.rays.environment_light import sun_directions
 from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene, flat_normals
 from renderformer.data.sets.mitsuba_materials import MIN_ALPHA, Piece, pieces, see_through
+from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import UnitSize
 
 # Distance between the two halves of a light that shines from both sides, of the size of the scene.
 HALVES = 1e-4
@@ -84,6 +86,9 @@ class ReferenceScene:
         for mesh in scene.objects:
             _check_energy(mesh)
         self._mi = load_mitsuba(threads)
+        # The distances between which Mitsuba's camera sees are those of a scene of unit size.
+        self._unit = UnitSize.of(scene, TrainedRange().box)
+        scene = self._unit.scene(scene)
         gap = HALVES * float(np.ptp(scene.bounds, axis=0).max())
         shapes = [shape for mesh in scene.objects for shape in self._shapes(mesh, gap)]
         parts = {f"shape{i}": shape for i, shape in enumerate(shapes)}
@@ -146,7 +151,7 @@ class ReferenceScene:
     def _sensor(self, camera: Camera, width: int, height: int, spp: int) -> Any:
         if width < 1 or height < 1 or spp < 1:
             raise InputError("reference", f"{width} x {height} pixels at {spp} samples", "expected positive numbers")
-        to_world = camera.c2w.astype(np.float64) @ np.diag([-1.0, 1.0, -1.0, 1.0])
+        to_world = self._unit.camera(camera).c2w.astype(np.float64) @ np.diag([-1.0, 1.0, -1.0, 1.0])
         return self._mi.load_dict(
             {
                 "type": "perspective",
