@@ -34,7 +34,7 @@ def read(path: Path) -> Scene:
         version = full if isinstance(document, dict) and document.get("version") == full.VERSION else plain
         scene = version.read(document, path)
     except InputError as error:
-        raise with_format_hint(error, path, data) if not error.place else error.within(path) from None
+        raise with_format_hint(error, path, data) from None
     notes = [*scene.notes]
     if not scene.cameras:
         notes.append("has no cameras; give one to render it")
@@ -83,12 +83,12 @@ def write(scene: Scene, path: Path, overwrite: bool = True, version: Literal["au
     folder = path.with_name(f"{path.stem}_meshes")
     check_folder(folder, overwrite)
     lost = full.losses(scene)
-    if version == "auto" and (textured := sum(mesh.appearance is not None for mesh in scene.objects)):
-        lines = [f"textures or vertex colours of {textured} objects"]
-    else:
+    lines = _refused(scene)
+    if version == "1.0" or not lines:
         with new_folder(folder) as temporary:
             try:
                 entry, lines = plain.write(scene, temporary, folder.name, path)
+                lines += ["the environment is not saved"] if scene.environment is not None else []
                 if version == "1.0" or set(lines) <= set(lost):
                     _finish(entry, temporary, folder, path)
                     return Losses(lines)
@@ -101,6 +101,13 @@ def write(scene: Scene, path: Path, overwrite: bool = True, version: Literal["au
     reason = ", ".join(line for line in lines if line not in lost)
     note = f"saved as version {full.VERSION}, which the original program does not read; 1.0 would lose: {reason}"
     return Losses(lost, [note])
+
+
+def _refused(scene: Scene) -> list[str]:
+    """Lines about what version 1.0 surely cannot hold."""
+    textured = sum(mesh.appearance is not None for mesh in scene.objects)
+    lines = [f"textures or vertex colours of {textured} objects"] if textured else []
+    return lines if scene.environment is None else [*lines, "the environment"]
 
 
 def _finish(entry: Declared, temporary: Path, folder: Path, path: Path) -> None:

@@ -1,5 +1,5 @@
 """Version "1.0+renderformer" of scene JSON: objects with textures, texture coordinates, normals and several materials
-in full precision, and named cameras.
+in full precision, named cameras, and an environment.
 
 An object as in version 1.0, whose material has `smooth_shading`, is read as there. Other objects keep what their mesh
 file says, but for a `material` or `materials` in the scene. Geometry is saved as in `triangle_ply`, so a scene that was
@@ -27,6 +27,7 @@ from renderformer.data.files import MAX_FILE_BYTES, read_bytes
 from renderformer.data.formats import scene_json_plain as plain
 from renderformer.data.formats import triangle_ply
 from renderformer.data.formats.mesh_file import load_geometry, load_mesh_file
+from renderformer.data.formats.scene_json_environment import EnvironmentEntry, environment_entry, environment_of
 from renderformer.data.formats.scene_json_shared import (
     Number,
     Radiance,
@@ -130,6 +131,7 @@ class SceneEntry(Declared):
     version: Literal["1.0+renderformer"]
     objects: dict[str, dict[str, Any]]
     cameras: tuple[CameraEntry, ...] = ()
+    environment: EnvironmentEntry | None = None
 
 
 def read(document: object, path: Path) -> Scene:
@@ -143,6 +145,10 @@ def read(document: object, path: Path) -> Scene:
         raise InputError("", "objects is empty", "a scene needs at least one object")
     reader = _Reader(path.parent.resolve())
     cameras = [_camera(number, item) for number, item in enumerate(entry.cameras)]
+    environment = None
+    if entry.environment is not None:
+        environment = environment_of(entry.environment, reader.folder)
+        reader.notes += environment.notes
     objects: list[Mesh] = []
     # Sides of lights that the file states; version 1.0 does not.
     sides: dict[str, Any] = {}
@@ -155,7 +161,7 @@ def read(document: object, path: Path) -> Scene:
             sides[name] = objects[-1].two_sided
         plain.check_total(objects)
     title = path.stem if entry.scene_name is None else entry.scene_name
-    return Scene(tuple(with_sides(objects, sides)), tuple(cameras), title, tuple(reader.notes))
+    return Scene(tuple(with_sides(objects, sides)), tuple(cameras), title, tuple(reader.notes), environment)
 
 
 def _camera(number: int, entry: CameraEntry) -> Camera:
@@ -345,7 +351,10 @@ def write(scene: Scene, temporary: Path, folder: str, path: Path) -> SceneEntry:
         entry = ObjectEntry(mesh_path=f"{folder}/{file}", **named)
         objects[mesh.name] = entry.model_dump(exclude_unset=True)
     cameras = tuple(_camera_entry(number, camera) for number, camera in enumerate(scene.cameras))
-    return SceneEntry(scene_name=scene.name, version=VERSION, objects=objects, cameras=cameras)
+    around = {}
+    if scene.environment is not None:
+        around["environment"] = environment_entry(scene.environment, temporary, folder)
+    return SceneEntry(scene_name=scene.name, version=VERSION, objects=objects, cameras=cameras, **around)
 
 
 def _split(mesh: Mesh) -> tuple[Triangles, list[tuple[Material, bool]]]:

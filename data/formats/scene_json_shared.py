@@ -47,7 +47,7 @@ def path_inside(text: str, key: str, folder: Path, kinds: tuple[str, ...], what:
     Args:
         key: of the path in the scene, for messages.
         kinds: allowed suffixes in lower case.
-        what: the kind of file in words.
+        what: the kind of file in words, such as "mesh".
 
     Raises:
         InputError: a URL, an absolute path, one that leaves the folder or does not exist, or another suffix.
