@@ -39,6 +39,14 @@ def convert(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Write JSON of version 1.0, which the original program reads, whatever is lost.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -66,13 +74,14 @@ def convert(
         settings = stage.of_every_file() | ({"stage": "raw"} if raw else {})
         scene = inputs.load(source, format_in, of_mesh, **settings)
         stages.update("save")
-        lost = scene.save(path, overwrite=overwrite)
+        lost = scene.save(path, overwrite=overwrite, version="1.0" if plain else "auto")
     counts = {"objects": len(scene.objects), "triangles": len(scene), "cameras": len(scene.cameras)}
     if as_json:
         result: dict[str, Any] = {"input": source, "status": "ok", "output": str(path), **counts}
-        console.emit_json({**result, "notes": list(scene.notes), "lost": lost, "seconds": stages.seconds})
+        console.emit_json({**result, "notes": [*scene.notes, *lost.notes], "lost": lost, "seconds": stages.seconds})
     elif not quiet:
         more = console.say_digest(scene.notes, verbose=verbose)
+        console.say_all("note", lost.notes)
         console.say_all("lost", lost)
         facts = ", ".join(f"{number:,} {name}" for name, number in counts.items())
         console.say(f"{source} -> {path} ({facts}): {stages.summary()}{more}")

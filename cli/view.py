@@ -76,5 +76,6 @@ def view(
         say=console.say,
     )
     if output is not None:
-        console.say_all("note", edited.save(output, overwrite))
+        lost = edited.save(output, overwrite)
+        console.say_all("note", [*lost.notes, *lost])
         console.say(f"wrote {output}")

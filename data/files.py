@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -164,3 +164,20 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(folder, f"cannot make this folder, {error.strerror or error}") from None
+
+
+class Losses(list[str]):
+    """Lines about what a saved file cannot hold; empty if reading it gives the same scene.
+
+    Attributes:
+        notes: lines about what else happened.
+    """
+
+    def __init__(self, lines: Iterable[str] = (), notes: Iterable[str] = ()) -> None:
+        super().__init__(lines)
+        self.notes = tuple(notes)
+
+    @classmethod
+    def of(cls, lines: Iterable[str]) -> Losses:
+        """The lines, which may be Losses already."""
+        return lines if isinstance(lines, Losses) else cls(lines)

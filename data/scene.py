@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32A
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
+from renderformer.data.files import Losses
 from renderformer.data.geometry.triangles import face_normals
 from renderformer.data.material import CHANNELS as CHANNELS
 from renderformer.data.material import DIFFUSE as DIFFUSE
@@ -382,15 +383,21 @@ class Scene:
 
         return load_scene(path, **options)
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = True) -> list[str]:
+    def save(
+        self, path: str | os.PathLike[str], overwrite: bool = True, version: Literal["auto", "1.0"] = "auto"
+    ) -> Losses:
         """Write scene JSON (with mesh files beside it) or scene H5, chosen by the suffix.
 
+        Args:
+            version: of scene JSON; "1.0" writes what the original program reads, "auto" an extension of it where 1.0
+                cannot hold the scene, and says so in `notes` of the result.
+
         Returns:
-            Lines about what the format cannot hold, with counts; empty if reading the file gives the same scene.
+            Lines about what the file cannot hold, with counts; empty if reading the file gives the same scene.
         """
         from renderformer.data.formats import save_scene
 
-        return save_scene(self, path, overwrite)
+        return save_scene(self, path, overwrite, version)
 
     @classmethod
     def from_pytorch3d(cls, meshes: Any, cameras: Any = None, **options: Any) -> Scene:

@@ -584,7 +584,13 @@ def test_convert_and_back(run: Run, scene: Path, mesh: Path) -> None:
     assert run("convert", scene, "two.h5", "--overwrite", "-q").err == ""
     staged = run("convert", mesh, "staged.json", "--stage", "corner")
     assert staged.code == 0
-    assert any(line.startswith("lost: ") for line in staged.err.splitlines())
+    assert "note: saved as version 1.0+renderformer" in staged.err
+    assert "lost: " not in staged.err
+    plain = run("convert", mesh, "plain.json", "--stage", "corner", "--plain")
+    assert plain.code == 0
+    assert any(line.startswith("lost: ") for line in plain.err.splitlines())
+    assert json.loads(Path("plain.json").read_text())["version"] == "1.0"
+    assert run("convert", mesh, "plain.h5", "--plain").code == 1
     assert {"floor", "tetra", "light"} < {item.name for item in Scene.load("staged.json").objects}
     assert run("convert", mesh, "raw.h5", "--raw").code == 0
     assert len(Scene.load("raw.h5")) == 4

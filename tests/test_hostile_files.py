@@ -16,6 +16,7 @@ import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from renderformer.checkpoints import read_config
+from renderformer.data.appearance import Appearance
 from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb, srgb_to_linear
+from renderformer.data.environment import Environment, Sun
 from renderformer.data.errors import InputError
 from renderformer.data.files import read_bytes
 from renderformer.data.formats import load_scene, textures
+from renderformer.data.material import Textures
 from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.data.sets.manifest import parse_manifest
+from renderformer.data.texture import Texture
 from renderformer.training.config import load_config
 from renderformer.viewer.display import Reference
 
@@ -49,6 +54,16 @@ def scene() -> Scene:
     return Scene((Mesh("box", box.triangles, materials=Material(0.5)), Light().mesh()), (camera,))
 
 
+def rich_scene() -> Scene:
+    """What only the extension of scene JSON holds."""
+    plain, picture = scene(), np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    material = Material(metallic=0.5, textures=Textures(base=Texture(picture), normal=Texture(picture, False)))
+    look = Appearance.of(material, np.zeros((12, 3, 2)), np.ones((12, 3, 4)))
+    box = replace(plain.objects[0], appearance=look)
+    sun = Environment.gradient(0, 1, 2, suns=(Sun((0, 0, 1)),))
+    return plain.replace(objects=(box, *plain.objects[1:]), environment=sun)
+
+
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One valid file of each format, by suffix."""
@@ -60,7 +75,8 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (folder / name.replace("model", "a")).write_bytes(data)
     scene().save(folder / "a.h5")
     scene().save(folder / "a.json")
-    return {suffix: folder / f"a.{suffix}" for suffix in ALL}
+    rich_scene().save(folder / "full.json")
+    return {suffix: folder / f"a.{suffix}" for suffix in ALL} | {"full": folder / "full.json"}
 
 
 def refused(path: Path, *words: str) -> str:
@@ -197,7 +213,7 @@ JUNK = st.recursive(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data(), suffix=st.sampled_from(["json", "gltf"]))
+@given(data=st.data(), suffix=st.sampled_from(["json", "full", "gltf"]))
 def test_any_value_of_a_json_file_replaced(valid: dict[str, Path], data: Any, suffix: str) -> None:
     document = json.loads(valid[suffix].read_text())
     target: Any = document
@@ -208,7 +224,7 @@ def test_any_value_of_a_json_file_replaced(valid: dict[str, Path], data: Any, su
             break
         target = target[key]
     target[key] = data.draw(JUNK)
-    path = valid[suffix].with_name(f"junk.{suffix}")
+    path = valid[suffix].with_stem("junk")
     path.write_text(json.dumps(document))
     survives(path)
 

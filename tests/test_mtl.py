@@ -105,7 +105,7 @@ def test_options_of_pictures(line: str, name: str, clamp: bool, strength: float,
 
 
 @settings(max_examples=200, deadline=None)
-@given(text=st.text(alphabet="-sobmclampKd_ 0123.9naifegT\n\t\\\"é\u2028", max_size=80))
+@given(text=st.text(alphabet='-sobmclampKd_ 0123.9naifegT\n\t\\"é\u2028', max_size=80))
 def test_any_statement_is_read_or_passed_over(text: str) -> None:
     for entry in parse(f"newmtl m\nmap_Kd {text}\nbump -s {text}\n{text}".encode()).values():
         for found in entry.maps.values():

@@ -194,7 +194,7 @@ def smooth_and_flat_scene() -> Scene:
 
 def test_saved_scene_is_the_same_scene(tmp_path: Path) -> None:
     scene = smooth_and_flat_scene()
-    notes = save_scene(scene, tmp_path / "out.json")
+    notes = save_scene(scene, tmp_path / "out.json", version="1.0")
     again = read_scene_json(tmp_path / "out.json")
     assert again.name == scene.name
     assert [mesh.name for mesh in again.objects] == ["ball / ü", "flat", "pipe", "pipe_1", "light"]
@@ -223,7 +223,7 @@ def test_what_the_format_cannot_hold_is_counted(tmp_path: Path) -> None:
         ),
         (Camera.from_angles(name="front"), Camera.from_angles(90), Camera.from_angles(180, name="camera_2")),
     )
-    notes = save_scene(scene, tmp_path / "out.json")
+    notes = save_scene(scene, tmp_path / "out.json", version="1.0")
     assert "80 triangles get other normals when read" in notes
     assert "80 triangles with diffuse colours rounded to 8 bits" in notes
     assert "1 textured triangles flattened to their mean material" in notes
@@ -261,7 +261,7 @@ def test_random_scenes_survive(
 
 def test_saving_twice_replaces_and_overwrite_is_respected(tmp_path: Path) -> None:
     scene = smooth_and_flat_scene()
-    save_scene(scene, tmp_path / "out.json")
+    save_scene(scene, tmp_path / "out.json", version="1.0")
     save_scene(Scene(scene.objects[:1], scene.cameras), tmp_path / "out.json")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["out.json", "out_meshes"]
     assert [item.name for item in (tmp_path / "out_meshes").iterdir()] == ["000_ball_.obj"]

@@ -305,7 +305,8 @@ class Session:
             scene, camera = self.result(), self.orbit.camera
             hidden = sum(not item.visible for item in document.items)
         others = [other for other in scene.cameras if other is not camera]
-        notes = scene.replace(cameras=(camera, *others)).save(path)
+        lost = scene.replace(cameras=(camera, *others)).save(path)
+        notes = [*lost.notes, *lost]
         if hidden:
             return [*notes, f"{hidden} hidden objects were left out"]
         with self.lock:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
+from renderformer.data.files import Losses
 from renderformer.data.formats.table import MESH_FORMATS, SCENE_FORMATS, Format, format_of
 from renderformer.data.scene import Scene
 
@@ -126,14 +127,18 @@ def _resized(scene: Scene, budget: int | None, subdivide: bool | float | str, ke
     return subdivide_scene(scene, "auto" if subdivide is True else subdivide, most)
 
 
-def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = True) -> list[str]:
+def save_scene(
+    scene: Scene, path: str | os.PathLike[str], overwrite: bool = True, version: Literal["auto", "1.0"] = "auto"
+) -> Losses:
     """Write a scene as .json (with a folder NAME_meshes beside it) or .h5, whole or not at all.
 
     Args:
         overwrite: whether files that exist are replaced.
+        version: of scene JSON; "auto" takes an extension of 1.0 where 1.0 cannot hold the scene, and says so in the
+            notes of the result.
 
     Returns:
-        Lines about what the format cannot hold, with counts; empty if reading the file gives the same scene.
+        Lines about what the file cannot hold, with counts; empty if reading the file gives the same scene.
 
     Raises:
         InputError: an unknown suffix, an existing file without `overwrite`, a path that cannot be written, or a scene
@@ -145,5 +150,7 @@ def save_scene(scene: Scene, path: str | os.PathLike[str], overwrite: bool = Tru
         raise InputError(path, f"{suffix or 'a name without suffix'} is not a scene format", "write .json or .h5")
     if path.exists() and not overwrite:
         raise InputError(path, "exists", "allow overwriting or give another name")
-    lines: list[str] = format_of(path).load().write(scene, path, overwrite)
-    return lines if scene.environment is None else [*lines, "the environment is not saved"]
+    options = {} if version == "auto" else {"version": version}
+    if options and suffix != ".json":
+        raise InputError(path, f"version {version} is one of scene JSON", "write .json, or leave it out")
+    return Losses.of(format_of(path).load().write(scene, path, overwrite, **options))

@@ -67,6 +67,17 @@ def load_environment(path: str | os.PathLike[str]) -> Environment:
     return Environment(image, name=path.name, notes=tuple(f"{path.name}: {note}" for note in notes))
 
 
+def write_exr(path: Path, image: Float32Array) -> None:
+    """Write pixels (H, W, 3) in full precision; an OSError is left to the caller."""
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    # OpenEXR ignores strides.
+    channels = {name: np.ascontiguousarray(image[..., number]) for number, name in enumerate("RGB")}
+    with OpenEXR.File(header, channels) as file:
+        file.write(str(path))
+
+
 def _read_exr(path: Path) -> AnyArray:
     """(H, W, 3) pixels of the first part; a grey picture has three equal channels."""
     import OpenEXR

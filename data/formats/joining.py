@@ -80,7 +80,7 @@ def _join(group: list[Part]) -> Part:
         np.concatenate([part.vertices for part in group]),
         np.concatenate([part.faces + offset for part, offset in zip(group, offsets, strict=True)]),
         _concatenated([part.normals for part in group]),
-        _concatenated([part.uv for part in group]),
+        None if _plain(first) else _concatenated([part.uv for part in group]),
         _concatenated([part.colors for part in group]),
         first.material,
         rows,

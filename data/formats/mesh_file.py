@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,19 +21,25 @@ from renderformer.data.formats.parts import MeshFile, Part, limited
 from renderformer.data.formats.table import MESH_FORMATS, format_of, with_format_hint
 from renderformer.data.formats.text import header_comments
 from renderformer.data.geometry.upright import upright
+from renderformer.data.material import Material
 from renderformer.data.scene import Scene
 
 # Vertices (V, 3) and faces (F, 3).
 Geometry: TypeAlias = tuple[Float64Array, Int64Array]
 
 
-def load_mesh_file(path: str | os.PathLike[str], up: Literal["auto", "y", "z"] | None = None) -> Scene:
+def load_mesh_file(
+    path: str | os.PathLike[str],
+    up: Literal["auto", "y", "z"] | None = None,
+    material: Material | None = None,
+) -> Scene:
     """Read a bare mesh file.
 
     Args:
         path: a file of a format in `MESH_FORMATS`.
         up: the axis that points up once the file is read, or "auto" to decide by the file, with a note; None keeps the
             axes (glTF is always turned to Z up).
+        material: replaces the materials and vertex colours of the file.
 
     Returns:
         A Scene in the units of the file, turned to Z up, with the cameras of the file; objects in the order of the file
@@ -42,9 +49,12 @@ def load_mesh_file(path: str | os.PathLike[str], up: Literal["auto", "y", "z"] |
     Raises:
         InputError: the file cannot be read or has no usable triangle.
     """
-    file = _open(Path(path))
+    file = _open(Path(path), material=material)
     try:
-        scene = assemble(_parts(file), file)
+        parts = _parts(file)
+        if material is not None:
+            parts = [replace(part, material=material, colors=None, rows=None) for part in parts]
+        scene = assemble(parts, file)
     except InputError as error:
         raise with_format_hint(error, file.path, file.data) from None
     if up is None:
@@ -77,11 +87,11 @@ def _join(file: MeshFile) -> Geometry:
     return np.concatenate([part.vertices for part in parts]), faces
 
 
-def _open(path: Path, bare: bool = False) -> MeshFile:
+def _open(path: Path, bare: bool = False, material: Material | None = None) -> MeshFile:
     file_format = format_of(path)
     if file_format.contents != "mesh":
         raise InputError(path, f"is a {file_format.name} file, expected a mesh file", f"use {', '.join(MESH_FORMATS)}")
-    return MeshFile(path, read_bytes(path, MAX_FILE_BYTES), file_format, bare)
+    return MeshFile(path, read_bytes(path, MAX_FILE_BYTES), file_format, bare, material)
 
 
 def _parts(file: MeshFile) -> list[Part]:

@@ -38,7 +38,8 @@ def read(file: MeshFile) -> list[Part]:
         return read_with_trimesh("obj", data, file, skip_materials=True).parts
     folder = Folder(file)
     library = Library(folder, file.notes)
-    for statement in dict.fromkeys(re.findall(rb"(?m)^mtllib +(.*?)\s*$", data)):
+    statements = re.findall(rb"(?m)^mtllib +(.*?)\s*$", data) if file.material is None else []
+    for statement in dict.fromkeys(statements):
         library.read(statement.decode(), file.path.stem)
     # trimesh reads one MTL file and no options. It gets the names of the materials, and splits objects by them.
     data = _with_all_coordinates(data, library.textured)
@@ -51,8 +52,9 @@ def read(file: MeshFile) -> list[Part]:
     parts, visuals = objects.parts[::-1], [keywords.get("visual") for keywords in objects.keywords[::-1]]
     for part, visual in zip(parts, visuals, strict=True):
         _add_material(part, visual, library)
-    used = {b" ".join(name.split()).decode() for name in re.findall(rb"(?m)^usemtl +(.*)$", data)}
-    library.report(used - {""})
+    if file.material is None:
+        used = {b" ".join(name.split()).decode() for name in re.findall(rb"(?m)^usemtl +(.*)$", data)}
+        library.report(used - {""})
     _shorten_names(parts, visuals, file.path)
     return parts
 
@@ -68,8 +70,7 @@ def _add_material(part: Part, visual: Any, library: Library) -> None:
     """Set the material and texture coordinates of a part from trimesh's `visual`."""
     part.material = library.material(getattr(getattr(visual, "material", None), "name", None) or "")
     uv = getattr(visual, "uv", None)
-    textured = part.material is not None and bool(part.material.textures.present)
-    if textured and uv is not None and np.shape(uv) == (len(part.vertices), 2):
+    if uv is not None and np.shape(uv) == (len(part.vertices), 2):
         # trimesh keeps the origin of texture coordinates at the lower left.
         part.uv = (np.asarray(uv, np.float64) * (1, -1) + (0, 1))[:, None]
 

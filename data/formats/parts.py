@@ -52,6 +52,7 @@ class MeshFile:
         data: content of the file.
         format: the format that the suffix names.
         bare: whether only vertices and faces are needed, in the axes of the file and in trimesh's order of objects.
+        material: replaces those of the file, which then need not be read; or None.
         notes: changed by the reader.
         cameras: of the file, added by the reader, in the frame of its parts.
         environment: of the file, set by the reader, in the frame of its parts; or None.
@@ -61,6 +62,7 @@ class MeshFile:
     data: bytes
     format: Format
     bare: bool = False
+    material: Material | None = None
     notes: Notes = field(default_factory=Notes)
     cameras: list[Camera] = field(default_factory=list)
     environment: Environment | None = None

@@ -38,9 +38,11 @@ def read(file: MeshFile) -> list[Part]:
         return read_with_trimesh("ply", data, file, skip_materials=True).parts
     objects = read_with_trimesh("ply", data, file, skip_materials=True, fix_texture=False)
     names = re.findall(rb"(?m)^comment TextureFile[ \t]+(.*?)\s*$", data.partition(b"end_header")[0])
-    if len(objects.parts) != 1 or not names:
+    if len(objects.parts) != 1:
         return objects.parts
     elements = objects.keywords[0].get("metadata", {}).get("_ply_raw", {})
+    if not names or file.material is not None:
+        return [_with_uv(objects.parts[0], elements)]
     return list(_textured(objects.parts[0], elements, names, file))
 
 

@@ -10,7 +10,7 @@ Legend: N triangles, V cameras, K patches.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from renderformer.data.files import atomic_path, check_readable, open_input
 from renderformer.data.formats.table import with_format_hint
 from renderformer.data.geometry.light_sides import other_sides, with_sides
 from renderformer.data.geometry.patches import triangle_mask
+from renderformer.data.material import Material
 from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene
 
 # Patches read at once: 512 are 14 MB; up to four times as many if the chunks of the file are longer.
@@ -225,7 +226,26 @@ def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
     rounded = int((rows.astype(np.float16) != rows).any(axis=1).sum())
     if rounded:
         losses.append(f"{rounded} triangles with materials rounded to half precision")
-    return [*losses, *other_sides(scene.objects)]
+    return [*losses, *_baked(scene), *other_sides(scene.objects)]
+
+
+def _baked(scene: Scene) -> list[str]:
+    """Lines about appearances and the environment, which the format cannot hold as they are."""
+    looks = [mesh.appearance for mesh in scene.objects if mesh.appearance is not None]
+    kinds = [(look, np.array([*look.materials, None], object)) for look in looks]
+
+    def count(matches: Callable[[Material], bool]) -> int:
+        """Triangles whose material matches."""
+        flags = (np.array([m is not None and matches(m) for m in materials])[look.index] for look, materials in kinds)
+        return sum(int(chosen.sum()) for chosen in flags)
+
+    counts = {
+        "triangles with textures or vertex colours baked into patches of 32 x 32 texels": count(lambda material: True),
+        "triangles without their normal maps": count(lambda material: material.textures.normal is not None),
+        "triangles that let rays pass are opaque": sum(int(look.see_through.sum()) for look in looks),
+    }
+    lines = [f"{number} {text}" for text, number in counts.items() if number]
+    return lines if scene.environment is None else [*lines, "the environment is not saved"]
 
 
 def _patches(scene: Scene, rows: slice) -> Float16Array:

@@ -1,131 +1,49 @@
-"""Scene JSON 1.0 (spec scenes.md), read as by the original converter and written for it.
-
-Reading gives the same float32 values as the original, except for the order of the triangles inside a smooth object.
-Writing keeps shapes, names, cameras and the order of objects. The format limits an object to one material, diffuse
-colours to 8 bits, coordinates to eight decimals, and normals to "flat" or "smooth below 30 degrees"; the writer counts
-and returns the differences. Corners share a vertex in the OBJ files only if their normals are equal, so that reading
-smooths the same edges.
-
-Legend: V vertices, F triangles of one object.
-"""
+"""Scene JSON: version 1.0 of the original program (`scene_json_plain`), and an extension of it (`scene_json_full`) that
+holds whatever a scene has. Programs that know version 1.0 alone refuse the extension by the name of its version."""
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal
 
-import numpy as np
-from pydantic import Field
-from trimesh.transformations import rotation_matrix
-
-from renderformer.data.arrays import AnyArray, Float64Array, Int64Array
-from renderformer.data.camera import Camera
-from renderformer.data.declared import Declared, shown
+from renderformer.data.declared import Declared
 from renderformer.data.errors import InputError, one_line
-from renderformer.data.files import atomic_path, new_folder, read_bytes, swapped
-from renderformer.data.formats import obj
-from renderformer.data.formats.mesh_file import load_geometry
-from renderformer.data.formats.parts import MAX_TRIANGLES
-from renderformer.data.formats.shading import random_colours, shade_flat, shade_smooth
-from renderformer.data.formats.table import MESH_FORMATS, with_format_hint
-from renderformer.data.geometry.light_sides import other_sides, with_sides
-from renderformer.data.geometry.remesh import remesh
-from renderformer.data.geometry.triangles import has_area
-from renderformer.data.notes import Routine, reworded
-from renderformer.data.scene import DIFFUSE, MAX_COORDINATE, RGB, Material, Mesh, Scene
+from renderformer.data.files import Losses, atomic_path, new_folder, read_bytes, swapped
+from renderformer.data.formats import scene_json_full as full
+from renderformer.data.formats import scene_json_plain as plain
+from renderformer.data.formats.scene_json_shared import check_folder
+from renderformer.data.formats.table import with_format_hint
+from renderformer.data.scene import Scene
 
 MAX_JSON_BYTES = 256 * 2**20
-# Colours within this of a multiple of 1/255 count as 8-bit ones; half precision, as in H5, is off by less.
-_COLOUR_TOLERANCE = 3e-4
-_NORMAL_TOLERANCE = 1e-3
-_MAX_PIECES = 4096
-_MESH_NAME = re.compile(r"\d{3,}_[A-Za-z0-9_.-]*\.obj")
-
-Number: TypeAlias = Annotated[float, Field(ge=-1e30, le=1e30)]
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Radiance: TypeAlias = Annotated[float, Field(ge=0, le=60000)]
-Vector: TypeAlias = tuple[Number, Number, Number]
-
-
-class MaterialEntry(Declared):
-    """`material` of an object; `diffuse` is clipped to 0 … 1, or replaced by random colours if there is a seed."""
-
-    diffuse: Vector
-    specular: tuple[Share, Share, Share]
-    roughness: Share
-    emissive: tuple[Radiance, Radiance, Radiance]
-    smooth_shading: bool
-    rand_tri_diffuse_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
-    random_diffuse_max: Share = 1.0
-    random_diffuse_type: Literal["per-shading-group", "per-triangle"] = "per-shading-group"
-
-
-class TransformEntry(Declared):
-    """`transform` of an object: normalise, rotate about the world's X, Y and Z in degrees, scale, translate."""
-
-    translation: Vector
-    rotation: Vector
-    scale: Vector
-    normalize: bool = True
-
-
-class ObjectEntry(Declared):
-    """One of `objects`; `mesh_path` is relative to the folder of the scene."""
-
-    mesh_path: str
-    material: MaterialEntry
-    transform: TransformEntry
-    remesh: bool = False
-    remesh_target_face_num: Annotated[int, Field(ge=4, le=1_000_000)] = 2048
-
-
-class CameraEntry(Declared):
-    """One of `cameras`; `fov` is the vertical angle in degrees."""
-
-    position: Vector
-    look_at: Vector
-    up: Vector
-    fov: Number
-
-
-class SceneEntry(Declared):
-    """A whole file."""
-
-    scene_name: str | None = None
-    version: Literal["1.0"]
-    objects: dict[str, ObjectEntry]
-    cameras: tuple[CameraEntry, ...] = ()
 
 
 def read(path: Path) -> Scene:
-    """Read a scene JSON file and the meshes beside it.
+    """Read a scene JSON file and the files beside it.
 
     Returns:
-        Objects in the order of the file, cameras named camera_0, camera_1 …; notes about missing cameras.
+        Objects in the order of the file; notes about missing cameras, too.
 
     Raises:
-        InputError: a key or value that the format does not allow, or a mesh that cannot be read.
+        InputError: a key or value that the version does not allow, or a file that cannot be read.
     """
     data = read_bytes(path, MAX_JSON_BYTES)
     try:
-        entry = _parsed(data, path)
+        document = _parsed(data)
+        version = full if isinstance(document, dict) and document.get("version") == full.VERSION else plain
+        scene = version.read(document, path)
     except InputError as error:
         raise with_format_hint(error, path, data) from None
-    try:
-        return _scene(entry, path)
-    except InputError as error:
-        raise error.within(path) from None
+    notes = [*scene.notes]
+    if not scene.cameras:
+        notes.append("has no cameras; give one to render it")
+    return scene.replace(notes=tuple(one_line(f"{path.name}: {note}") for note in notes))
 
 
-def _parsed(data: bytes, path: Path) -> SceneEntry:
+def _parsed(data: bytes) -> Any:
     try:
-        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
-        entry = SceneEntry.read(document, path)
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
     except UnicodeDecodeError:
         raise InputError("", "is not text in UTF-8, so it is not scene JSON", "check the file") from None
     except json.JSONDecodeError as error:
@@ -138,9 +56,6 @@ def _parsed(data: bytes, path: Path) -> SceneEntry:
         raise InputError("", f"is not valid JSON: {error}", "repair it or export it again") from None
     except RecursionError:
         raise InputError("", "is nested too deeply to be scene JSON", "check the file") from None
-    if not entry.objects:
-        raise InputError("", "objects is empty", "a scene needs at least one object")
-    return entry
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -152,250 +67,51 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _scene(entry: SceneEntry, path: Path) -> Scene:
-    folder = path.parent.resolve()
-    # Paths and cameras are checked first because reading the meshes may take a while.
-    paths = {name: _mesh_path(item.mesh_path, name, folder) for name, item in entry.objects.items()}
-    cameras = [_camera(number, item) for number, item in enumerate(entry.cameras)]
-    geometry = load_geometry(paths.values())
-    notes: list[str] = []
-    objects: list[Mesh] = []
-    for name, item in entry.objects.items():
-        try:
-            objects.append(_mesh(name, item, *geometry[paths[name]], notes))
-        except InputError as error:
-            raise error.within(f"objects.{name}") from None
-        if sum(map(len, objects)) > MAX_TRIANGLES:
-            problem = f"the scene has more than {MAX_TRIANGLES} triangles"
-            raise InputError(f"objects.{name}", problem, "simplify its meshes")
-    if not cameras:
-        notes.append("has no cameras; give one to render it")
-    name = path.stem if entry.scene_name is None else entry.scene_name
-    objects = with_sides(objects)
-    lines = (reworded(note, one_line(f"{path.name}: {note}")) for note in notes)
-    return Scene(tuple(objects), tuple(cameras), name, tuple(lines))
-
-
-def _mesh_path(text: str, name: str, folder: Path) -> Path:
-    """The checked path of a mesh file, which must be inside the folder of the scene."""
-    key = f"objects.{name}.mesh_path is {shown(text)}"
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", text):
-        raise InputError("", f"{key}, a URL", "copy the mesh beside the scene and give its relative path")
-    relative = Path(text)
-    if relative.is_absolute() or re.match(r"[a-zA-Z]:|\\", text):
-        raise InputError("", f"{key}, an absolute path", "give it relative to the scene file")
-    try:
-        resolved = (folder / relative).resolve()
-        inside = resolved.is_relative_to(folder)
-        exists = inside and resolved.exists()
-    # A cycle of links, a null byte, or a name that the system cannot hold.
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)[:80]
-        raise InputError("", f"{key}, which cannot be followed ({reason})", "check the path") from None
-    if not inside:
-        raise InputError("", f"{key}, outside the folder of the scene", "copy the mesh into it")
-    if not exists:
-        raise InputError("", f"{key}, which does not exist", "check the path")
-    if resolved.suffix.lower() not in MESH_FORMATS:
-        raise InputError("", key, f"expected a mesh file ({', '.join(MESH_FORMATS)})")
-    return folder / relative
-
-
-def _camera(number: int, entry: CameraEntry) -> Camera:
-    try:
-        return Camera.look_at(entry.position, entry.look_at, entry.up, entry.fov, f"camera_{number}")
-    except InputError as error:
-        raise error.at(f"cameras[{number}]") from None
-
-
-def _mesh(name: str, entry: ObjectEntry, vertices: Float64Array, faces: Int64Array, notes: list[str]) -> Mesh:
-    """The object with its transform, shading and colours; the order of the steps is the original's."""
-    label, file_name = f"objects.{name}", Path(entry.mesh_path).name
-    seed = entry.material.rand_tri_diffuse_seed
-    material = _material(entry.material, label, notes)
-    if entry.transform.normalize:
-        vertices = vertices - vertices.mean(axis=0)
-        radius = np.linalg.norm(vertices, axis=1).max()
-        if radius == 0:
-            raise InputError("", f"all vertices of {file_name} are the same point", "export it again")
-        vertices = vertices / (2 * radius)
-    if entry.remesh:
-        vertices, faces = remesh(vertices, faces, entry.remesh_target_face_num)
-        notes.append(
-            f"{label}: remeshed to {len(faces)} triangles ({entry.remesh_target_face_num} requested); not bit-equal to "
-            "the original, which uses another library"
-        )
-    vertices, faces = _transformed(entry.transform, vertices, faces)
-    # Random colours per triangle need separate triangles, which have flat normals.
-    per_triangle = seed is not None and entry.material.random_diffuse_type == "per-triangle"
-    smooth = entry.material.smooth_shading and not per_triangle
-    triangles, normals, groups, _ = (shade_smooth if smooth else shade_flat)(vertices, faces)
-    materials = np.tile(material.row(), (len(triangles), 1))
-    if seed is not None:
-        colours = random_colours(seed, entry.material.random_diffuse_max, int(groups.max()) + 1)
-        materials[:, DIFFUSE] = colours[groups]
-    keep = has_area(triangles)
-    if not keep.all():
-        notes.append(Routine(f"{label}: {int((~keep).sum())} zero-area triangles dropped"))
-        if not keep.any():
-            raise InputError("", f"no triangle of {file_name} has an area after the transform", "check scale")
-    return Mesh(name, triangles[keep], normals[keep], materials[keep])
-
-
-def _material(entry: MaterialEntry, label: str, notes: list[str]) -> Material:
-    diffuse = np.array(entry.diffuse)
-    if diffuse.min() < 0 or diffuse.max() > 1:
-        notes.append(f"{label}.material.diffuse {diffuse.tolist()} clipped to 0 … 1, as the original converter does")
-    if entry.rand_tri_diffuse_seed is not None and entry.random_diffuse_max == 0:
-        raise InputError("material", "random_diffuse_max is 0", "expected more than 0 beside a seed")
-    # The original truncates colours to 8 bits: 0.5 becomes 127 / 255.
-    red, green, blue = (np.floor(np.clip(diffuse, 0, 1) * 255) / 255).tolist()
-    return Material((red, green, blue), entry.specular, entry.roughness, entry.emissive)
-
-
-def _transformed(entry: TransformEntry, vertices: Float64Array, faces: Int64Array) -> tuple[Float64Array, Int64Array]:
-    for axis, angle in zip(np.eye(3), entry.rotation, strict=True):
-        vertices = vertices @ np.asarray(rotation_matrix(math.radians(angle), axis))[:3, :3].T
-    vertices = vertices * entry.scale + entry.translation
-    largest = float(np.abs(vertices).max())
-    if largest > MAX_COORDINATE:
-        raise InputError("", f"the largest coordinate is {largest:.3g}, more than 1e9", "scale it down")
-    mirrored = sum(factor < 0 for factor in entry.scale) % 2
-    return vertices, faces[:, ::-1] if mirrored else faces
-
-
-def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
-    """Write a scene as JSON with a folder NAME_meshes of OBJ files beside it, whole or not at all.
+def write(scene: Scene, path: Path, overwrite: bool = True, version: Literal["auto", "1.0"] = "auto") -> Losses:
+    """Write a scene as JSON with a folder NAME_meshes beside it, whole or not at all.
 
     Args:
         overwrite: whether an existing folder is replaced.
+        version: "auto" takes the extension if it loses less, and says so; "1.0" never does.
 
     Returns:
-        Lines about what the format cannot hold, with counts; empty if reading the file gives the same scene.
+        Lines about what the file cannot hold, with counts; empty if reading it gives the same scene.
 
     Raises:
         InputError: a path that cannot be written, too many materials, or a material out of range.
     """
-    losses: Counter[str] = Counter()
-    renamed = [number for number, camera in enumerate(scene.cameras) if camera.name not in ("", f"camera_{number}")]
-    losses["names of cameras"] += len(renamed)
-    pieces = list(_pieces(scene, path, losses))
     folder = path.with_name(f"{path.stem}_meshes")
-    _check_folder(folder, overwrite)
-    objects: dict[str, ObjectEntry] = {}
-    with new_folder(folder) as temporary:
-        for number, (name, mesh, material) in enumerate(pieces):
-            slug = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:60]
-            file = f"{number:03d}_{slug}.obj"
-            smooth = _write_geometry(temporary / file, mesh, losses)
-            objects[name] = _object_entry(f"{folder.name}/{file}", material, smooth)
-        cameras = tuple(map(_camera_entry, scene.cameras))
-        entry = SceneEntry(scene_name=scene.name, version="1.0", objects=objects, cameras=cameras)
-        text = json.dumps(entry.model_dump(exclude_unset=True), indent=2) + "\n"
-        with swapped(temporary, folder), atomic_path(path) as target:
-            target.write_text(text, encoding="utf-8")
-    return [*(f"{count} {loss}" for loss, count in losses.items() if count), *other_sides(scene.objects)]
-
-
-def _pieces(scene: Scene, path: Path, losses: Counter[str]) -> Iterator[tuple[str, Mesh, Material]]:
-    """(name, mesh, material) of pieces with one material; a mesh is split by material in order of appearance."""
-    names = {mesh.name for mesh in scene.objects}
-    total = 0
-    for mesh in scene.objects:
-        if mesh.patch_index is not None:
-            losses["textured triangles flattened to their mean material"] += int((mesh.patch_index >= 0).sum())
-        if mesh.appearance is not None:
-            losses["textured triangles flattened to their mean material"] += int((mesh.appearance.index >= 0).sum())
-        # Colours that round to the same 8 bits can share an object.
-        rounded = mesh.materials.astype(np.float64)
-        rounded[:, DIFFUSE] = np.round(rounded[:, DIFFUSE] * 255) / 255
-        changed = np.abs(rounded[:, DIFFUSE] - mesh.materials[:, DIFFUSE]).max(axis=1) > _COLOUR_TOLERANCE
-        losses["triangles with diffuse colours rounded to 8 bits"] += int(changed.sum())
-        rows, first, row_index = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
-        total += len(rows)
-        if total > _MAX_PIECES:
-            raise InputError(path, f"the scene has more than {_MAX_PIECES} materials, one file each", "save it as .h5")
-        if len(rows) > 1:
-            losses["objects made from objects with several materials"] += len(rows)
-        for number, row in enumerate(np.argsort(first)):
-            name = mesh.name
-            while number and name in names:
-                name, number = f"{mesh.name}_{number}", number + 1
-            names.add(name)
+    check_folder(folder, overwrite)
+    lost = full.losses(scene)
+    lines = _refused(scene)
+    if version == "1.0" or not lines:
+        with new_folder(folder) as temporary:
             try:
-                material = Material.from_row(rows[row])
+                entry, lines = plain.write(scene, temporary, folder.name, path)
+                lines += ["the environment is not saved"] if scene.environment is not None else []
+                if version == "1.0" or set(lines) <= set(lost):
+                    _finish(entry, temporary, folder, path)
+                    return Losses(lines)
             except InputError as error:
-                raise error.within(f"object {mesh.name!r}").within(path) from None
-            chosen = row_index.reshape(-1) == row
-            keep = chosen & has_area(mesh.triangles)
-            losses["zero-area triangles left out"] += int(chosen.sum() - keep.sum())
-            if keep.any():
-                yield name, Mesh(name, mesh.triangles[keep], mesh.normals[keep], two_sided=mesh.sides(keep)), material
+                if version == "1.0":
+                    raise
+                lines = [error.problem]
+    with new_folder(folder) as temporary:
+        _finish(full.write(scene, temporary, folder.name, path), temporary, folder, path)
+    reason = ", ".join(line for line in lines if line not in lost)
+    note = f"saved as version {full.VERSION}, which the original program does not read; 1.0 would lose: {reason}"
+    return Losses(lost, [note])
 
 
-def _write_geometry(file: Path, mesh: Mesh, losses: Counter[str]) -> bool:
-    """Write an OBJ file; returns whether smooth shading is closer to the mesh's normals than flat shading."""
-    points = np.asarray(np.round(np.asarray(mesh.triangles, np.float64), 8) + 0.0, np.float64)
-    keys = np.concatenate([points, np.round(mesh.normals.astype(np.float64), 4) + 0.0], axis=-1).reshape(-1, 6)
-    _, first, corners = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    vertices, faces = points.reshape(-1, 3)[first], corners.reshape(-1, 3)
-    obj.write(file, vertices, faces)
-    flat_errors = smooth_errors = _count_changed(mesh.normals, shade_flat(vertices, faces)[1])
-    if flat_errors:
-        _, normals, _, order = shade_smooth(vertices, faces)
-        smooth_errors = _count_changed(mesh.normals[order], normals)
-    losses["triangles get other normals when read"] += min(smooth_errors, flat_errors)
-    return smooth_errors < flat_errors
+def _refused(scene: Scene) -> list[str]:
+    """Lines about what version 1.0 surely cannot hold."""
+    textured = sum(mesh.appearance is not None for mesh in scene.objects)
+    lines = [f"textures or vertex colours of {textured} objects"] if textured else []
+    return lines if scene.environment is None else [*lines, "the environment"]
 
 
-def _count_changed(normals: AnyArray, others: AnyArray) -> int:
-    """Number of triangles of which a normal differs."""
-    return int((np.abs(normals - others) > _NORMAL_TOLERANCE).any((1, 2)).sum())
-
-
-def _object_entry(mesh_path: str, material: Material, smooth: bool) -> ObjectEntry:
-    steps = np.round(np.asarray(material.diffuse) * 255)
-    # A quarter step is added so that the reader's truncation gives the same 8-bit colour.
-    red, green, blue = (round(float(value), 6) for value in np.minimum((steps + 0.25) / 255, 1.0))
-    zero = (0.0, 0.0, 0.0)
-    return ObjectEntry(
-        mesh_path=mesh_path,
-        material=MaterialEntry(
-            diffuse=(red, green, blue),
-            specular=_short_colour(material.specular),
-            roughness=_short(material.roughness),
-            emissive=_short_colour(material.emission),
-            smooth_shading=smooth,
-            rand_tri_diffuse_seed=None,
-        ),
-        transform=TransformEntry(translation=zero, rotation=zero, scale=(1.0, 1.0, 1.0), normalize=False),
-    )
-
-
-def _short(value: float) -> float:
-    """The shortest decimal number with the same float32 value."""
-    return float(str(np.float32(value)))
-
-
-def _short_colour(colour: RGB) -> RGB:
-    return _short(colour[0]), _short(colour[1]), _short(colour[2])
-
-
-def _camera_entry(camera: Camera) -> CameraEntry:
-    position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
-    # The point on the view axis nearest to the origin, at least one unit ahead, so that the numbers are small.
-    target = position + forward * max(1.0, float(-position @ forward))
-    up = camera.c2w[:3, 1].astype(np.float64)
-    return CameraEntry(position=position.tolist(), look_at=target.tolist(), up=up.tolist(), fov=camera.fov)
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Raise InputError if the folder cannot be written, or exists and was not written by this module."""
-    if not folder.parent.is_dir():
-        raise InputError(folder, f"cannot write, the folder {folder.parent} does not exist", "create it first")
-    if folder.is_symlink() or folder.exists():
-        only_meshes = folder.is_dir() and all(_MESH_NAME.fullmatch(item.name) for item in folder.iterdir())
-        if not only_meshes or folder.is_symlink():
-            raise InputError(folder, "holds other files than saved meshes", "move it away or use another name")
-        if not overwrite:
-            raise InputError(folder, "exists", "allow overwriting or give another name")
+def _finish(entry: Declared, temporary: Path, folder: Path, path: Path) -> None:
+    """Write the file itself, and put the folder of its meshes in its place."""
+    text = json.dumps(entry.model_dump(exclude_unset=True), indent=2) + "\n"
+    with swapped(temporary, folder), atomic_path(path) as target:
+        target.write_text(text, encoding="utf-8")
