@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -74,6 +74,10 @@ def generate(
     depth: Annotated[int, typer.Option(min=1, help="Longest light path in segments.")] = 5,
     scenes_per_shard: Annotated[int, typer.Option(min=1, help="Scenes in one file.")] = 32,
     max_triangles: Annotated[int, typer.Option(min=64, help="Per scene.")] = 3000,
+    kind: Annotated[
+        Literal["varied", "stage"],
+        typer.Option(help="Scenes of all kinds, or objects on a stage, in the range of V1 models."),
+    ] = "varied",
     seed: Annotated[int, typer.Option(min=0, max=999_999_999, help="Of the first scene.")] = 0,
     held_out: Annotated[bool, typer.Option("--held-out", help="Seeds that training never uses.")] = False,
     meshes: Annotated[
@@ -103,6 +107,7 @@ def generate(
         depth=depth,
         scenes_per_shard=scenes_per_shard,
         max_triangles=max_triangles,
+        kind=kind,
     )
     user_meshes = [] if meshes is None else _load_meshes(meshes, quiet)
     try:
@@ -160,7 +165,7 @@ def import_(
 
 @app.command(epilog="Example: renderformer data convert datasets/old -o datasets/train")
 def convert(folder: Folder, out: Out, quiet: options.Quiet = False) -> None:
-    """Convert a data set of format 2 (npz) to the present format (safetensors), and check its hashes.
+    """Convert a data set of format 2 or 3 to the present format, and check its hashes.
 
     After an interruption, the same command goes on where it stopped. The old folder stays.
     """

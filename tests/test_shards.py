@@ -11,21 +11,46 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, load_file, save, save_file
 from typer.testing import CliRunner
 
 from renderformer.cli.data import app
+from renderformer.data.appearance import Appearance
+from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment, Sun
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.stages import stage_kind
-from renderformer.data.sets.conversion import convert_set
+from renderformer.data.material import Textures
+from renderformer.data.scene import Material, Mesh, Scene
+from renderformer.data.sets.conversion import NEW, convert_set
+from renderformer.data.sets.details import MAX_BYTES, packed, unpacked
 from renderformer.data.sets.generation import generate, robust_mean
-from renderformer.data.sets.manifest import FORMAT, HELD_OUT_SEED, IMPORTED_SEED, Recipe, read_manifest
-from renderformer.data.sets.shards import ShardReader, read_shard, scene_of, shard_path, verify
+from renderformer.data.sets.manifest import (
+    FORMAT,
+    HELD_OUT_SEED,
+    IMPORTED_SEED,
+    Recipe,
+    read_manifest,
+    write_manifest,
+)
+from renderformer.data.sets.shards import (
+    ShardReader,
+    as_stored,
+    pack_scenes,
+    read_shard,
+    scene_of,
+    shard_path,
+    verify,
+    write_shard,
+)
+from renderformer.data.texture import Texture
 
 for package in ("mitsuba", "manifold3d", "skimage"):
     pytest.importorskip(package, reason=f"data sets need {package}: pip install renderformer[reference]")
@@ -91,6 +116,97 @@ def test_reading_a_scene_and_reading_a_shard_agree(folder: Path) -> None:
             for key in ("triangles", "normals", "materials", "sizes", "c2w", "fov", "hdr"):
                 assert np.array_equal(getattr(scene, key), getattr(same, key))
                 assert getattr(scene, key).dtype == getattr(same, key).dtype
+
+
+def painted_scene() -> Scene:
+    """Everything that a material can have, a mesh with two materials, vertex colours, an environment."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (5, 7, channels), np.uint8) for channels in (3, 4, 3)]
+    base = Texture(pictures[0], matrix=np.array([[2.0, 0.1, 0.3], [0, 1, 0]]), wrap=("mirror", "clamp"), uv_set=1)
+    leaf = Material((1.0, 0.9, 0.8), textures=Textures(Texture(pictures[1])), alpha_cutoff=0.3, two_sided=True)
+    metal = Material(
+        (0.1, 0.2, 0.7), (0.04, 0.04, 0.04), 0.3, metallic=0.9, normal_scale=0.7, alpha=0.6,
+        textures=Textures(base, Texture(pictures[2], srgb=False), normal=Texture(pictures[2], srgb=False)),
+    )  # fmt: skip
+    triangles = rng.random((4, 3, 3)).astype(np.float32)
+    both = Appearance((leaf, metal), np.array([0, 1, -1, 1]), rng.random((4, 3, 2, 2)))
+    tinted = Appearance.of(Material(), np.zeros((4, 3, 0, 2)), rng.random((4, 3, 4)))
+    tangents = np.tile(np.array([1, 0, 0, -1], np.float32), (4, 3, 1))
+    lamp = Mesh("lamp", triangles + 1, materials=Material(emission=(3, 4, 5)).row(), two_sided=np.arange(4) > 1)
+    sky = Environment(rng.random((3, 4, 3)), 0.7, 33.0, "invisible", (Sun((0, 0, 1), (1.5, 2, 3), 0.9),), "sky", ("a",))
+    objects = (
+        Mesh("both", triangles, appearance=both),
+        Mesh("tinted", triangles, appearance=replace(tinted, tangents=tangents)),
+        lamp,
+    )
+    cameras = (Camera.look_at((3, 3, 3), fov=41.3, name="left"), Camera.look_at((0, 3, 3), name="right"))
+    return Scene(objects, cameras, "painted", environment=sky)
+
+
+def test_textures_colours_environment_and_names_come_back_exactly(tmp_path: Path) -> None:
+    painted, plain = (
+        as_stored(painted_scene()),
+        as_stored(Scene((Mesh("m", np.eye(3)[None]),), painted_scene().cameras)),
+    )
+    for scene in (painted, plain):
+        assert all(np.array_equal(getattr(as_stored(scene), k), getattr(scene, k)) for k in ("normals", "materials"))
+    recipe = Recipe(views=2, resolution=3, spp=4, batches=1, scenes_per_shard=3)
+    write_manifest(tmp_path, recipe, {})
+    scenes = [(scene, number, 0) for number, scene in enumerate((painted, plain, painted))]
+    write_shard(shard_path(tmp_path, 0), pack_scenes(scenes, [np.zeros((2, 3, 3, 3), np.float32)] * 3))
+    for number, (scene, _, _) in enumerate(scenes):
+        back = ShardReader(tmp_path).scene(number).to_scene()
+        assert back.name == scene.name
+        assert [mesh.name for mesh in back.objects] == [mesh.name for mesh in scene.objects]
+        assert [(c.name, c.fov) for c in back.cameras] == [(c.name, c.fov) for c in scene.cameras]
+        for mesh, same in zip(back.objects, scene.objects, strict=True):
+            for key in ("triangles", "normals", "materials"):
+                assert np.array_equal(getattr(mesh, key), getattr(same, key))
+            assert np.array_equal(mesh.two_sided, same.two_sided)
+            if same.appearance is None or mesh.appearance is None:
+                assert same.appearance is mesh.appearance
+                continue
+            assert mesh.appearance.digest == same.appearance.digest
+            for a, b in zip(mesh.appearance.materials, same.appearance.materials, strict=True):
+                # Pixels are compared by the digest.
+                assert replace(a, textures=Textures()) == replace(b, textures=Textures())
+    assert painted.environment is not None
+    again = ShardReader(tmp_path).scene(2).to_scene().environment
+    assert again is not None
+    assert np.array_equal(again.image, painted.environment.image)
+    assert replace(again, image=1.0).suns == painted.environment.suns
+    for key in ("strength", "rotation", "background", "name", "notes"):
+        assert getattr(again, key) == getattr(painted.environment, key)
+
+
+@pytest.mark.parametrize("damage", ["a bit", "no end", "text", "a bomb", "no table", "a number", "a picture"])
+def test_damaged_details_are_refused(damage: str) -> None:
+    good = packed(painted_scene())
+    arrays = load(zlib.decompress(good))
+    if damage == "a bit":
+        content = good[:50] + bytes([good[50] ^ 255]) + good[51:]
+    elif damage == "no end":
+        content = good[: len(good) // 2]
+    elif damage == "text":
+        content = b"not zlib"
+    elif damage == "a bomb":
+        content = zlib.compress(bytes(MAX_BYTES + 1))
+    elif damage == "no table":
+        content = zlib.compress(save({key: value for key, value in arrays.items() if key != "scene"}))
+    elif damage == "a number":
+        table = json.loads(arrays["scene"].tobytes()) | {"materials": [{"roughness": "rough", "textures": {}}]}
+        content = zlib.compress(save(arrays | {"scene": np.frombuffer(json.dumps(table).encode(), np.uint8)}))
+    else:
+        content = zlib.compress(save(arrays | {"texture0": np.zeros((2, 2), np.uint8)}))
+    with pytest.raises(InputError):
+        unpacked(content)
+
+
+def test_texture_patches_are_refused() -> None:
+    patches = np.zeros((1, 13, 32, 32), np.float16)
+    mesh = Mesh("m", np.eye(3)[None], patches=patches, patch_index=np.zeros(1, np.int32))
+    with pytest.raises(InputError, match="object 'm': has texture patches"):
+        packed(Scene((mesh,)))
 
 
 class Pictures:
@@ -269,27 +385,39 @@ def test_verify_finds_a_changed_bit_another_file_and_a_lost_one(copied: Path) ->
         verify(copied)
 
 
-def as_format_2(folder: Path, old: Path) -> None:
-    """The set of `folder` in format 2: shards as uncompressed npz."""
+def as_format(number: int, folder: Path, old: Path) -> None:
+    """The set of `folder` in format 2, shards as uncompressed npz, or 3: without what is new since."""
     old.mkdir()
-    manifest = json.loads((folder / "manifest.json").read_text()) | {"format": 2, "shards": {}}
+    manifest = json.loads((folder / "manifest.json").read_text()) | {"format": number, "shards": {}}
     for path in sorted(folder.glob("shard_*")):
-        target = old / f"{path.stem}.npz"
-        np.savez(target, allow_pickle=False, **load_file(path))
+        arrays = {key: values for key, values in load_file(path).items() if key not in NEW}
+        target = old / (f"{path.stem}.npz" if number == 2 else path.name)
+        if number == 2:
+            np.savez(target, allow_pickle=False, **arrays)
+        else:
+            save_file(arrays, target)
         manifest["shards"][target.name] = hashlib.sha256(target.read_bytes()).hexdigest()
     (old / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_set_of_format_2_is_converted_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_set_of_an_old_format_is_converted_to_the_same_arrays(folder: Path, tmp_path: Path, number: int) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
-    as_format_2(folder, old)
-    with pytest.raises(InputError, match=f"format 2, .*; convert it with `renderformer data convert {old} --out NEW`"):
+    as_format(number, folder, old)
+    remedy = f"format {number}; convert it with `renderformer data convert {old} --out NEW`"
+    with pytest.raises(InputError, match=remedy):
         ShardReader(old)
     before = contents(old)
     result = CliRunner().invoke(app, ["convert", str(old), "-o", str(new)])
     assert result.stderr == f"{new}: 2 shards, 2 of them converted now\n"
     assert contents(old) == before
-    assert contents(new) == contents(folder)
+    first = contents(new)
+    for i in range(4):
+        scene, same = ShardReader(new).scene(i), ShardReader(folder).scene(i)
+        for key in ("triangles", "normals", "materials", "two_sided", "sizes", "c2w", "fov", "hdr"):
+            assert np.array_equal(getattr(scene, key), getattr(same, key))
+        # Old shards hold no names.
+        assert scene.to_scene().objects[0].name == "object_0"
     assert verify(new)["recorded"] == 0
     # A killed run has made some shards and recorded no hashes.
     shard_path(new, 1).unlink()
@@ -297,16 +425,16 @@ def test_a_set_of_format_2_is_converted_to_the_same_bytes(folder: Path, tmp_path
     del manifest["shards"]
     (new / "manifest.json").write_text(json.dumps(manifest))
     assert convert_set(old, new) == {"shards": 2, "converted": 1}
-    assert contents(new) == contents(folder)
+    assert contents(new) == first
     # Scenes can be added to it.
     assert generate(new, 6, SMALL) == [2]
 
 
 def test_what_cannot_be_converted_is_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"manifest\.json: has format 3; only data sets of format 2"):
+    with pytest.raises(InputError, match=r"manifest\.json: has format 4; only data sets of the formats 2"):
         convert_set(folder, tmp_path / "new")
     old = tmp_path / "old"
-    as_format_2(folder, old)
+    as_format(2, folder, old)
     generate(tmp_path / "other", 2, SMALL.replace(seed=8))
     with pytest.raises(InputError, match="other: holds another data set"):
         convert_set(old, tmp_path / "other")
@@ -334,7 +462,19 @@ def test_a_recipe_with_another_digest_is_refused(copied: Path) -> None:
         ShardReader(copied)
 
 
-DAMAGE = ["truncated", "empty", "text", "shape", "dtype", "missing key", "nan", "offsets", "sizes", "stage"]
+DAMAGE = [
+    "truncated",
+    "empty",
+    "text",
+    "shape",
+    "dtype",
+    "missing key",
+    "nan",
+    "offsets",
+    "sizes",
+    "stage",
+    "detail offsets",
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -357,6 +497,8 @@ def test_a_damaged_shard_is_named(folder: Path, tmp_path: Path, damage: str) -> 
             arrays["offsets"][1] = arrays["offsets"][2] + 5
         elif damage == "sizes":
             arrays["sizes"][0] += 1
+        elif damage == "detail offsets":
+            arrays["detail_offsets"][1] = len(arrays["details"]) + 1
         elif damage == "stage":
             arrays["stages"][0] = 99
         save_file(arrays, path)

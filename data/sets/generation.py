@@ -15,12 +15,12 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
-from renderformer.data.geometry.stages import stage_kind
 from renderformer.data.progress import Progress, silent
 from renderformer.data.sets.manifest import MANIFEST_FILE, Recipe, read_manifest, record_hashes, write_manifest
 from renderformer.data.sets.shards import (
     STAGES,
     Arrays,
+    as_stored,
     check_shard,
     pack_scenes,
     remove_leftovers,
@@ -71,12 +71,15 @@ def make_shard(recipe: Recipe, index: int, meshes: Sequence[UserMesh] = ()) -> A
     """
     from renderformer.data.sets.mitsuba import ReferenceScene
     from renderformer.data.sets.procedural_scenes import procedural_scene
+    from renderformer.data.sets.varied_scenes import scene_kind, varied_scene
 
+    make = varied_scene if recipe.kind == "varied" else procedural_scene
     first = recipe.seed + index * recipe.scenes_per_shard
     size, share = recipe.resolution, recipe.spp // recipe.batches
     scenes, pictures = [], []
     for seed in range(first, first + recipe.scenes_per_shard):
-        scene = procedural_scene(seed, recipe.views, recipe.max_triangles, meshes)
+        # The pictures are those of the scene as it is read back.
+        scene = as_stored(make(seed, recipe.views, recipe.max_triangles, meshes))
         reference = ReferenceScene(scene, recipe.depth)
         views = [
             robust_mean(
@@ -84,7 +87,7 @@ def make_shard(recipe: Recipe, index: int, meshes: Sequence[UserMesh] = ()) -> A
             )
             for camera in scene.cameras
         ]
-        scenes.append((scene, seed, STAGES.index(stage_kind([mesh.name for mesh in scene.objects]))))
+        scenes.append((scene, seed, STAGES.index(scene_kind(scene))))
         pictures.append(np.stack(views))
     return pack_scenes(scenes, pictures)
 

@@ -15,7 +15,9 @@ from renderformer.data.declared import Declared
 from renderformer.data.errors import InputError
 from renderformer.data.files import MAX_CONFIG_BYTES, atomic_path, read_bytes
 
-FORMAT: Literal[3] = 3
+FORMAT: Literal[4] = 4
+# Formats that `conversion` reads.
+OLD_FORMATS = (2, 3)
 MANIFEST_FILE = "manifest.json"
 # Training scenes have seeds below the first number, held-out scenes have seeds from there to the second. Imported
 # scenes have no seed and are numbered from the second. `Recipe.check_range` keeps each set within its range.
@@ -39,6 +41,8 @@ class Recipe(Declared):
         depth: longest light path in segments (see `ReferenceScene`).
         scenes_per_shard: scenes per file; the last file of an imported set may have fewer.
         max_triangles: of a scene, stage and lights included.
+        kind: "stage", objects on a stage in the trained range of the released models (`procedural_scene`), or "varied",
+            scenes of all kinds (`varied_scene`).
         imported: rendered elsewhere (`renderformer data import`); spp, batches, depth and max_triangles are unknown, 0.
 
     Raises:
@@ -54,6 +58,7 @@ class Recipe(Declared):
     depth: CountOrZero = 5
     scenes_per_shard: Count = 32
     max_triangles: CountOrZero = 3000
+    kind: Literal["stage", "varied"] = "stage"
     imported: bool = False
 
     @model_validator(mode="after")
@@ -77,8 +82,9 @@ class Recipe(Declared):
     @property
     def digest(self) -> str:
         """Short hash of the recipe."""
-        # Existing manifests and prepared features have digests without the key `imported`.
-        content = {key: value for key, value in self.model_dump().items() if key != "imported" or value}
+        # Existing manifests and prepared features have digests without the later keys.
+        later = {"imported": False, "kind": "stage"}
+        content = {key: value for key, value in self.model_dump().items() if later.get(key) != value}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -109,7 +115,7 @@ class Manifest(Declared):
         shards: file name of a finished shard to its SHA-256; some may be missing.
     """
 
-    format: Literal[3] = FORMAT
+    format: Literal[4] = FORMAT
     recipe: Recipe
     digest: str
     versions: dict[str, str] = {}
@@ -150,9 +156,9 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
         InputError: no manifest, or one that is damaged or of another format.
     """
     content, path = parse_manifest(folder), Path(folder) / MANIFEST_FILE
-    if content.get("format") == 2:
+    if content.get("format") in OLD_FORMATS:
         remedy = f"convert it with `renderformer data convert {folder} --out NEW`"
-        raise InputError(path, "a data set of format 2, which is npz", remedy)
+        raise InputError(path, f"a data set of the old format {content['format']}", remedy)
     return Manifest.read(content, path)
 
 

@@ -45,7 +45,7 @@ WALL_COLOURS = ((0.63, 0.06, 0.05), (0.14, 0.45, 0.09), (0.09, 0.16, 0.6), (0.6,
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """A stage, and the planes of its walls as (axis, coordinate)."""
 
     meshes: list[Mesh]
@@ -94,7 +94,7 @@ def procedural_scene(
     total = round(_log_uniform(rng, 64, max_triangles))
     light_count = 1 + int(rng.choice(len(LIGHT_COUNTS), p=LIGHT_COUNTS))
     while True:
-        stage = _stage(rng, total - light_count)
+        stage = random_stage(rng, total - light_count)
         surroundings = sum(len(mesh) for mesh in stage.meshes) + light_count
         objects = _objects(rng, stage, total - surroundings, meshes)
         if objects and surroundings + sum(len(mesh) for mesh in objects) >= MIN_TRIANGLES:
@@ -102,7 +102,7 @@ def procedural_scene(
     points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
     normals = np.concatenate([mesh.normals.reshape(-1, 3) for mesh in objects]).astype(np.float64)
     lights = _lights(rng, stage, light_count, points, normals)
-    cameras = [_camera(rng, stage, objects, f"view_{i}") for i in range(views)]
+    cameras = [stage_camera(rng, stage, objects, f"view_{i}") for i in range(views)]
     return Scene((*stage.meshes, *objects, *lights), tuple(cameras), f"procedural_{seed}")
 
 
@@ -110,7 +110,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
-def _stage(rng: np.random.Generator, total: int) -> _Stage:
+def random_stage(rng: np.random.Generator, total: int) -> Stage:
     kind = str(rng.choice(["none", "floor", "wall", "corner", "box"], p=[0.03, 0.2, 0.22, 0.25, 0.3]))
     side = "left" if rng.random() < 0.5 else "right"
     floor_height = -HALF if rng.random() < 0.6 else float(rng.uniform(-HALF, -0.2))
@@ -123,7 +123,7 @@ def _stage(rng: np.random.Generator, total: int) -> _Stage:
         "box": ((1, HALF), (0, -HALF), (0, HALF)),
     }
     if kind == "none":
-        return _Stage([], floor_height, wall_top, ())
+        return Stage([], floor_height, wall_top, ())
     count = 1 + len(walls[kind])
     possible = [d for d in (2, 3, 4) if 2 * d * d * count <= 0.45 * total] or [2]
     divisions = int(rng.choice(possible))
@@ -132,7 +132,7 @@ def _stage(rng: np.random.Generator, total: int) -> _Stage:
     meshes = stage_meshes(
         kind, floor_height=floor_height, wall_top=wall_top, divisions=divisions, side=side, materials=materials
     )
-    return _Stage([_tiled(rng, mesh) for mesh in meshes], floor_height, wall_top, walls[kind])
+    return Stage([_tiled(rng, mesh) for mesh in meshes], floor_height, wall_top, walls[kind])
 
 
 def _wall_material(rng: np.random.Generator, name: str) -> Material:
@@ -196,7 +196,7 @@ def _object_rows(rng: np.random.Generator, centres: Float64Array) -> Float32Arra
     return rows
 
 
-def _objects(rng: np.random.Generator, stage: _Stage, budget: int, user_meshes: Sequence[UserMesh]) -> list[Mesh]:
+def _objects(rng: np.random.Generator, stage: Stage, budget: int, user_meshes: Sequence[UserMesh]) -> list[Mesh]:
     count = 1 + int(rng.choice(3, p=[0.35, 0.4, 0.25]))
     count = max(1, min(count, budget // 12))
     shares = rng.dirichlet(np.full(count, 4.0))
@@ -239,7 +239,7 @@ def _rotation(rng: np.random.Generator) -> Float64Array:
 
 
 def _place(
-    rng: np.random.Generator, stage: _Stage, shape: Shape, count: int, circles: list[tuple[float, float, float]]
+    rng: np.random.Generator, stage: Stage, shape: Shape, count: int, circles: list[tuple[float, float, float]]
 ) -> Float64Array | None:
     """Vertices (V, 3) of a shape on the stage outside the `circles` (x, y, radius), to which its own is added; None if
     there is no room."""
@@ -265,7 +265,7 @@ def _place(
 
 
 def _lights(
-    rng: np.random.Generator, stage: _Stage, count: int, points: Float64Array, normals: Float64Array
+    rng: np.random.Generator, stage: Stage, count: int, points: Float64Array, normals: Float64Array
 ) -> list[Mesh]:
     """Light triangles that walls rarely hide, with a total emission that lights `points` (M, 3) within `LEVEL`."""
     lights: list[Light] = []
@@ -289,7 +289,7 @@ def _lights(
     return [light.mesh() for light in lights]
 
 
-def _light_position(rng: np.random.Generator, stage: _Stage, points: Float64Array) -> Float64Array:
+def _light_position(rng: np.random.Generator, stage: Stage, points: Float64Array) -> Float64Array:
     reach = 90.0 if stage.walls else 180.0
     position = LIGHT_DISTANCE[0] * direction(0, 60)
     for _ in range(40):
@@ -302,7 +302,7 @@ def _light_position(rng: np.random.Generator, stage: _Stage, points: Float64Arra
     return position
 
 
-def _irradiance(stage: _Stage, position: Float64Array, points: Float64Array, normals: Float64Array) -> Float64Array:
+def _irradiance(stage: Stage, position: Float64Array, points: Float64Array, normals: Float64Array) -> Float64Array:
     """(M,) irradiance per radiance and area of a small light that faces the origin; only walls cast shadows."""
     offset = position - points
     squared = np.einsum("nk,nk->n", offset, offset)
@@ -312,7 +312,7 @@ def _irradiance(stage: _Stage, position: Float64Array, points: Float64Array, nor
     return np.where(stage.hidden(points, position), 0.0, cosine * facing / squared)
 
 
-def _camera(rng: np.random.Generator, stage: _Stage, objects: list[Mesh], name: str) -> Camera:
+def stage_camera(rng: np.random.Generator, stage: Stage, objects: list[Mesh], name: str) -> Camera:
     """A camera that looks near an object or the middle of all, from where walls hide almost nothing."""
     reach = 75.0 if stage.walls else 180.0
     corners = HALF * np.array([[x, y] for x in (-1.0, 1.0) for y in (-1.0, 1.0)])

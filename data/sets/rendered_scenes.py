@@ -103,8 +103,8 @@ def _usable_scene(path: Path) -> Scene:
         raise InputError(path, "is not a scene JSON or H5 file", "give scene JSON or H5 files, or folders of them")
     scene = load_scene(path)
     brightest = float(scene.materials[:, EMISSION].max())
-    if scene.patches is not None or scene.appearance is not None:
-        raise InputError(path, "has textures, which shards do not hold", "give it uniform materials")
+    if any(mesh.patches is not None for mesh in scene.objects):
+        raise InputError(path, "has texture patches, which shards do not hold", "give it textures or uniform materials")
     if not scene.cameras:
         raise InputError(path, "has no cameras", "add the cameras of its pictures")
     if brightest > HALF_MAX:

@@ -2,14 +2,16 @@
 
 A data set folder holds `manifest.json` (see `manifest`) and `shard_00000.safetensors` and so on, with the arrays
 
-    triangles (T, 3, 3) f32 · normals (T, 3, 3) f16 · materials (T, 13) f16 · offsets (S + 1,) i64
-    sizes (O,) i32 · size_offsets (S + 1,) i64 · stages (S,) i8
+    triangles (T, 3, 3) f32 · normals (T, 3, 3) f16 · materials (T, 13) f16 · two_sided (T,) bool · offsets (S + 1,) i64
+    sizes (O,) i32 · size_offsets (S + 1,) i64 · stages (S,) i8 · details (D,) u8 · detail_offsets (S + 1,) i64
     c2w (S, V, 4, 4) f32 · fov (S, V) f32 · hdr (S, V, H, W, 3) f16 · seeds (S,) i64
 
-S scenes, V views, T triangles and O objects of all scenes. Scene i has the triangles offsets[i] to offsets[i + 1], one
-object after the other; sizes[size_offsets[i]] to sizes[size_offsets[i + 1]] are the triangle counts of its objects, and
-stages[i] is an index into `STAGES`. Half floats have a relative error of at most 2^-11, far less than the noise of the
-pictures, and hold the emission of lights (up to 6000). `generation` and `rendered_scenes` make shards.
+S scenes, V views, T triangles, O objects and D bytes of details of all scenes. Scene i has the triangles offsets[i] to
+offsets[i + 1], one object after the other; sizes[size_offsets[i]] to sizes[size_offsets[i + 1]] are the triangle counts
+of its objects, and stages[i] is an index into `STAGES`. Its details (see the module of this name) are textures, vertex
+colours, environment and names. Half floats have a relative error of at most 2^-11, far less than the noise of the
+pictures, and hold the emission of lights (up to 65,000); `as_stored` is a scene that they hold exactly. `generation`
+and `rendered_scenes` make shards.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +29,31 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from renderformer.data.arrays import AnyArray, Float16Array, Float32Array, Int32Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, UInt8Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path
-from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.geometry.stages import STAGE_KINDS
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Mesh, Scene
+from renderformer.data.sets.details import packed, unpacked
 from renderformer.data.sets.manifest import Manifest, Recipe, read_manifest, record_hashes
 
-# Kinds of stage; "other" for imported scenes.
-STAGES = ("none", *STAGE_KINDS, "other")
+# Kinds of stage; "other" for imported scenes. New ones come last, because shards hold numbers.
+STAGES = ("none", *STAGE_KINDS, "other", "room", "studio", "ground")
 # Largest stored radiance, just below the largest float16.
 HALF_MAX = 65000.0
 # Types of the arrays, as safetensors names them.
 TYPES = {
     "triangles": "F32", "normals": "F16", "materials": "F16", "offsets": "I64", "sizes": "I32", "size_offsets": "I64",
-    "stages": "I8", "c2w": "F32", "fov": "F32", "hdr": "F16", "seeds": "I64",
+    "stages": "I8", "c2w": "F32", "fov": "F32", "hdr": "F16", "seeds": "I64", "two_sided": "BOOL", "details": "U8",
+    "detail_offsets": "I64",
 }  # fmt: skip
 _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int64): "I64",
-               np.dtype(np.int32): "I32", np.dtype(np.int8): "I8"}  # fmt: skip
+               np.dtype(np.int32): "I32", np.dtype(np.int8): "I8", np.dtype(np.uint8): "U8",
+               np.dtype(np.bool_): "BOOL"}  # fmt: skip
 # Arrays with one number per scene, or one more.
-_SMALL = ("offsets", "size_offsets", "stages", "seeds")
+_SMALL = ("offsets", "size_offsets", "detail_offsets", "stages", "seeds")
 # Temporary files older than this, in seconds, are left over from killed runs.
 STALE = 3600.0
 Arrays = dict[str, AnyArray]
@@ -92,22 +96,39 @@ def write_shard(path: Path, arrays: Arrays) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def as_stored(scene: Scene) -> Scene:
+    """The scene that comes back from a shard: with normals and material rows that half floats hold, and angles of view
+    that float32 holds."""
+    objects = [
+        replace(mesh, **{key: getattr(mesh, key).astype(np.float16) for key in ("normals", "materials")})
+        for mesh in scene.objects
+    ]
+    cameras = [replace(camera, fov=float(np.float32(camera.fov))) for camera in scene.cameras]
+    return scene.replace(objects=tuple(objects), cameras=tuple(cameras))
+
+
 def pack_scenes(scenes: list[tuple[Scene, int, int]], pictures: list[Float32Array]) -> Arrays:
     """The arrays of a shard.
 
     Args:
         scenes: each with its seed and the index of its stage in `STAGES`; all with the same number of cameras, V.
         pictures: (V, H, W, 3) linear radiance for each.
+
+    Raises:
+        InputError: a scene has texture patches.
     """
-    parts: dict[str, list[Any]] = {key: [] for key in ("triangles", "normals", "materials", "sizes", "c2w", "fov")}
+    joint = ("triangles", "normals", "materials", "sizes", "two_sided", "details")
+    parts: dict[str, list[Any]] = {key: [] for key in (*joint, "c2w", "fov")}
     for scene, _, _ in scenes:
+        parts["two_sided"].append(scene.two_sided)
+        parts["details"].append(np.frombuffer(packed(scene), np.uint8))
         parts["triangles"].append(scene.triangles)
         parts["normals"].append(scene.normals.astype(np.float16))
         parts["materials"].append(scene.materials.astype(np.float16))
         parts["sizes"].append(np.array([len(mesh) for mesh in scene.objects], np.int32))
         parts["c2w"].append(np.stack([camera.c2w for camera in scene.cameras]))
         parts["fov"].append(np.array([camera.fov for camera in scene.cameras], np.float32))
-    joined = {key: np.concatenate(parts[key]) for key in ("triangles", "normals", "materials", "sizes")}
+    joined = {key: np.concatenate(parts[key]) for key in joint}
     stacked = {key: np.stack(parts[key]) for key in ("c2w", "fov")}
     return {
         **joined,
@@ -115,6 +136,7 @@ def pack_scenes(scenes: list[tuple[Scene, int, int]], pictures: list[Float32Arra
         "hdr": np.stack([np.minimum(views, HALF_MAX).astype(np.float16) for views in pictures]),
         "offsets": np.cumsum([0, *map(len, parts["triangles"])], dtype=np.int64),
         "size_offsets": np.cumsum([0, *map(len, parts["sizes"])], dtype=np.int64),
+        "detail_offsets": np.cumsum([0, *map(len, parts["details"])], dtype=np.int64),
         "stages": np.array([stage for _, _, stage in scenes], np.int8),
         "seeds": np.array([seed for _, seed, _ in scenes], np.int64),
     }
@@ -188,7 +210,9 @@ class SceneArrays:
         triangles: (N, 3, 3) float32 world space.
         normals: (N, 3, 3) float16.
         materials: (N, 13) float16 rows, see `Material.row`.
+        two_sided: (N,) whether a light shines from both sides.
         sizes: (O,) int32 number of triangles of each object.
+        details: bytes, see `renderformer.data.sets.details`.
         stage: one of `STAGES`.
         c2w: (V, 4, 4) float32.
         fov: (V,) float32 degrees.
@@ -199,7 +223,9 @@ class SceneArrays:
     triangles: Float32Array
     normals: Float16Array
     materials: Float16Array
+    two_sided: BoolArray
     sizes: Int32Array
+    details: UInt8Array
     stage: str
     c2w: Float32Array
     fov: Float32Array
@@ -207,31 +233,45 @@ class SceneArrays:
     seed: int
 
     def to_scene(self) -> Scene:
-        """The scene with its objects and cameras."""
-        normals, materials = self.normals.astype(np.float32), self.materials.astype(np.float32)
+        """The scene with its objects and cameras.
+
+        Raises:
+            InputError: the details are damaged.
+        """
+        details = unpacked(self.details.tobytes())
+        names = details.objects or tuple(f"object_{i}" for i in range(len(self.sizes)))
+        views = details.cameras or tuple(f"view_{i}" for i in range(len(self.fov)))
+        if len(names) != len(self.sizes) or len(views) != len(self.fov):
+            raise InputError("", "the details of a scene are those of another", "make the file again")
         ends = np.cumsum(self.sizes)
-        objects = with_sides(
-            [
-                Mesh(f"object_{i}", self.triangles[start:end], normals[start:end], materials[start:end])
-                for i, (start, end) in enumerate(zip(ends - self.sizes, ends, strict=True))
-            ]
-        )
-        cameras = tuple(
-            Camera(c2w, float(fov), name=f"view_{i}")
-            for i, (c2w, fov) in enumerate(zip(self.c2w, self.fov, strict=True))
-        )
-        return Scene(tuple(objects), cameras, f"seed_{self.seed}")
+        objects = [
+            Mesh(
+                name,
+                self.triangles[start:end],
+                self.normals[start:end].astype(np.float32),
+                self.materials[start:end].astype(np.float32),
+                appearance=details.appearances.get(i),
+                two_sided=self.two_sided[start:end],
+            )
+            for i, (name, start, end) in enumerate(zip(names, ends - self.sizes, ends, strict=True))
+        ]
+        cameras = [Camera(c2w, float(fov), name) for c2w, fov, name in zip(self.c2w, self.fov, views, strict=True)]
+        name = details.name or f"seed_{self.seed}"
+        return Scene(tuple(objects), tuple(cameras), name, environment=details.environment)
 
 
 def scene_of(arrays: Mapping[str, Any], index: int) -> SceneArrays:
     """One scene of a shard's arrays, which may be safetensors slices that read the file when indexed."""
     rows = slice(*map(int, arrays["offsets"][index : index + 2]))
     objects = slice(*map(int, arrays["size_offsets"][index : index + 2]))
+    details = slice(*map(int, arrays["detail_offsets"][index : index + 2]))
     # safetensors documents slices only, no bare index.
     scene = slice(index, index + 1)
     return SceneArrays(
-        **{key: arrays[key][rows] for key in ("triangles", "normals", "materials")},
+        **{key: arrays[key][rows] for key in ("triangles", "normals", "materials", "two_sided")},
         sizes=arrays["sizes"][objects],
+        # An empty slice of an empty array is an error in safetensors.
+        details=arrays["details"][details] if details.stop > details.start else np.empty(0, np.uint8),
         stage=STAGES[int(arrays["stages"][index])],
         **{key: arrays[key][scene][0] for key in ("c2w", "fov", "hdr")},
         seed=int(arrays["seeds"][index]),
@@ -297,7 +337,7 @@ def _opened(path: Path, recipe: Recipe) -> Iterator[dict[str, Any]]:
             shapes = {key: tuple(part.get_shape()) for key, part in stored.items()}
             _check_layout(path, shapes, {key: part.get_dtype() for key, part in stored.items()}, recipe)
             stored |= {key: file.get_tensor(key) for key in _SMALL}
-            _check_offsets(path, stored, shapes["triangles"][0], shapes["sizes"][0])
+            _check_offsets(path, stored, {key: shapes[key][0] for key in ("triangles", "sizes", "details")})
             yield stored
     except (OSError, SafetensorError) as error:
         raise unreadable(path, error) from None
@@ -323,7 +363,7 @@ def check_arrays(path: Path, arrays: Arrays, recipe: Recipe) -> None:
     """Raise InputError if the arrays of the shard at `path` do not fit the recipe or each other."""
     types = {key: _TYPE_NAMES.get(array.dtype, str(array.dtype)) for key, array in arrays.items()}
     _check_layout(path, {key: array.shape for key, array in arrays.items()}, types, recipe)
-    _check_offsets(path, arrays, len(arrays["triangles"]), len(arrays["sizes"]))
+    _check_offsets(path, arrays, {key: len(arrays[key]) for key in ("triangles", "sizes", "details")})
     per_scene = np.add.reduceat(arrays["sizes"], arrays["size_offsets"][:-1])
     if not np.isfinite(arrays["hdr"]).all() or not np.array_equal(per_scene, np.diff(arrays["offsets"])):
         raise _damaged(path)
@@ -333,12 +373,15 @@ def _check_layout(path: Path, shapes: dict[str, tuple[int, ...]], types: dict[st
     scenes, views, size = recipe.scenes_per_shard, recipe.views, recipe.resolution
     if recipe.imported and shapes["seeds"] and 0 < shapes["seeds"][0] < scenes:
         scenes = shapes["seeds"][0]
-    count, objects = (shapes[key][0] if shapes[key] else 0 for key in ("triangles", "sizes"))
+    count, objects, details = (shapes[key][0] if shapes[key] else 0 for key in ("triangles", "sizes", "details"))
     expected: dict[str, tuple[int, ...]] = {
         "triangles": (count, 3, 3),
         "normals": (count, 3, 3),
         "materials": (count, 13),
+        "two_sided": (count,),
         "offsets": (scenes + 1,),
+        "details": (details,),
+        "detail_offsets": (scenes + 1,),
         "sizes": (objects,),
         "size_offsets": (scenes + 1,),
         "stages": (scenes,),
@@ -354,10 +397,11 @@ def _check_layout(path: Path, shapes: dict[str, tuple[int, ...]], types: dict[st
             raise InputError(path, f"{key} holds {types[key]}, expected {TYPES[key]}", "delete the file")
 
 
-def _check_offsets(path: Path, arrays: Arrays, triangles: int, objects: int) -> None:
-    for key, total in (("offsets", triangles), ("size_offsets", objects)):
+def _check_offsets(path: Path, arrays: Arrays, lengths: dict[str, int]) -> None:
+    counted = (("offsets", "triangles", 1), ("size_offsets", "sizes", 1), ("detail_offsets", "details", 0))
+    for key, name, least in counted:
         offsets = arrays[key]
-        if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 1).any():
+        if offsets[0] != 0 or offsets[-1] != lengths[name] or (np.diff(offsets) < least).any():
             raise _damaged(path)
     if not ((arrays["stages"] >= 0) & (arrays["stages"] < len(STAGES))).all():
         raise _damaged(path)
