@@ -71,6 +71,7 @@ class Stage(enum.StrEnum):
     """Stages of `renderformer.data.staging`."""
 
     AUTO = "auto"
+    STUDIO = "studio"
     NONE = "none"
     FLOOR = "floor"
     WALL = "wall"
@@ -125,7 +126,8 @@ class StageFlags:
         Stage | None,
         _stage(
             metavar="KIND",
-            help="What the mesh stands on: none, floor, wall, corner, box; auto is a box, for an orbit a floor.",
+            help="What the mesh stands on: studio, none, floor, wall, corner, box. auto is studio; with options of the "
+            "light, and for a released model, box or, for an orbit, floor.",
             show_default="auto",
         ),
     ] = None

@@ -14,26 +14,41 @@ import numpy as np
 
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import direction
-from renderformer.data.environment import RGB, Environment, Sun, image_directions
+from renderformer.data.environment import RGB, Environment, Sun, image_directions, texel_solid_angles
 
 HEIGHT, WIDTH = 256, 512
+# Albedo of the floor that the studio's walls grow out of.
+STUDIO_FLOOR = 0.1
+# The height, as the sine of the elevation, below which the floor's brightness fades into the walls.
+_SWEEP = 0.25
 
 
 def studio() -> Environment:
-    """A dim grey room with three softboxes, a large one from the left, a weaker one from the right and one above, and
-    two narrow strips behind."""
+    """A dim grey room for a camera at azimuth 0: a large softbox from the left, a weaker one from the right, two from
+    behind. Its horizon and its ground are as bright as a diffuse floor of `STUDIO_FLOOR` in this light, so that the
+    border of such a floor cannot be seen."""
     away = image_directions(HEIGHT, WIDTH)
-    up = away[..., 2]
-    image = _graded(up, (0.14, 0.135, 0.13), (0.26, 0.26, 0.27), (0.14, 0.14, 0.15))
+    image = _graded(away[..., 2], (0.1, 0.1, 0.1), (0.12, 0.12, 0.12), (0.06, 0.06, 0.06))
     for azimuth, elevation, width, height, colour in (
-        (-52, 38, 46, 56, (3.6, 3.5, 3.3)),
-        (62, 22, 34, 60, (1.2, 1.3, 1.4)),
-        (10, 84, 60, 44, (1.5, 1.5, 1.5)),
-        (122, 18, 9, 70, (3.0, 3.1, 3.3)),
-        (-118, 18, 9, 70, (2.6, 2.6, 2.6)),
+        (-45, 45, 50, 50, (3.3, 3.2, 3.07)),
+        (60, 22, 50, 60, (0.8, 0.83, 0.87)),
+        (148, 38, 26, 56, (4.1, 4.1, 4.25)),
+        (-140, 28, 12, 70, (2.2, 2.2, 2.2)),
     ):
         image = image + _softbox(away, azimuth, elevation, width, height) * np.array(colour)
-    return Environment(image.astype(np.float32), name="studio")
+    return Environment(_with_floor(image, away[..., 2]).astype(np.float32), name="studio")
+
+
+def _with_floor(image: Float64Array, up: Float64Array) -> Float64Array:
+    """The image (H, W, 3), whose ground and horizon have the radiance L of a diffuse floor of albedo a under it: with
+    the irradiance E of the walls and the share e of a floor's sky that the horizon takes up, L = a (E / pi + e L)."""
+    share = 1 - np.clip(up / _SWEEP, 0, 1)
+    share = (share**2 * (3 - 2 * share))[..., None]
+    cosine = (np.maximum(up, 0) * texel_solid_angles(HEIGHT, WIDTH)[:, None] / np.pi)[..., None]
+    received = ((1 - share) * image * cosine).sum(axis=(0, 1))
+    radiance = STUDIO_FLOOR * received / (1 - STUDIO_FLOOR * float((share * cosine).sum()))
+    result: Float64Array = (1 - share) * image + share * radiance
+    return result
 
 
 def sky() -> Environment:

@@ -1,7 +1,8 @@
-"""Stages for bare meshes: the objects are scaled into a box, and a floor, walls, a light and a camera are added.
+"""Stages for bare meshes: the objects are scaled into a box, and a floor or walls, light and a camera are added.
 
-The defaults lie inside the range that the models were trained on (spec scenes.md, last section). World frame:
-right-handed, Z up, scene units; the box is [-0.5, 0.5]^3.
+For models that cast rays, the stage is a photographer's studio (docs/default-look.md); for the released models, a box
+inside the range that they were trained on (spec scenes.md, last section). World frame: right-handed, Z up, scene units;
+the box is [-0.5, 0.5]^3.
 """
 
 from __future__ import annotations
@@ -18,17 +19,24 @@ from pydantic import Field, InstanceOf, WithJsonSchema, model_validator
 from renderformer.data.arrays import BoolArray, Float64Array
 from renderformer.data.camera import Camera, direction
 from renderformer.data.declared import Declared
+from renderformer.data.environment import Environment
+from renderformer.data.environments import STUDIO_FLOOR, studio
 from renderformer.data.errors import InputError
 from renderformer.data.framing import Framing
-from renderformer.data.geometry.stages import StageKind, stage_meshes
+from renderformer.data.geometry.stages import StageKind, backdrop, stage_meshes
 from renderformer.data.geometry.triangles import connected_parts
 from renderformer.data.notes import Routine
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Light, Material, Mesh, Scene
-from renderformer.data.trained_range import TrainedRange
+from renderformer.data.trained_range import ANYWHERE, TrainedRange
 
-# Any model may render the scene, so this is the narrowest range of all models.
+# Of the released models.
 TRAINED = TrainedRange()
-DEFAULT_STAGE = "box"
+# Albedo of the studio's floor under the objects.
+FLOOR = 0.38
+# For models that cast rays: a three-quarter view, from higher up the flatter the objects are. Elevations in degrees of
+# objects whose height is this many times their width.
+STUDIO_AZIMUTH = 35.0
+HEIGHTS, ELEVATIONS = (0.0, 0.3, 1.0, 2.5), (48.0, 28.0, 20.0, 13.0)
 # A warm white room with a red and a blue-green wall, so that pictures show colour bleeding.
 WALLS: Mapping[str, Material] = {
     "floor": Material((0.66, 0.59, 0.49), roughness=0.9),
@@ -55,28 +63,33 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 Coordinate = Annotated[float, Field(ge=-100, le=100)]
 Degrees = Annotated[float, Field(ge=-1e6, le=1e6)]
 RGB = tuple[Unit, Unit, Unit]
+Kind = Literal["studio", "none", StageKind]
 
 
 class StageOptions(Declared):
-    """Options of a stage; the defaults lie in the trained range of the released models.
-
-    The allowed ranges are wider; `Renderer.check` warns outside the trained range.
+    """Options of a stage; `Renderer.check` warns where they leave the trained range of a model.
 
     Attributes:
-        stage: "auto" (a box, in an environment a floor), "none" (no floor or walls), "floor", "wall" (floor and back
-            wall), "corner" (floor, back and one side wall) or "box" (floor, back and both side walls).
+        stage: "studio" (a round floor that merges with a photographer's studio, `environments.studio`, turned with the
+            camera; in another environment it fades out), "none" (no floor or walls, but the studio's light), "floor",
+            "wall" (floor and back wall), "corner" (floor, back and one side wall) or "box" (floor, back and both side
+            walls); these have a light triangle. "auto" is "studio", below the horizon "none"; but "box" where an option
+            of the light or of a wall is given, and for the released models, to which an environment says nothing: they
+            get a light triangle in every stage, and "auto" is a floor in an orbit and with cameras of the file.
         size: largest extent of all objects together in scene units, in [0.001, 1].
         rotation: degrees about the vertical, counter-clockwise seen from above.
         up: axis that points up once the file is read, "y", "z", or "auto": decided by the format, comments and shape
             (`renderformer.data.geometry.upright`), with a note. A Scene in memory is Z up, so "auto" leaves it.
         material: replaces the materials of all objects.
         seed: of the random diffuse colours (0.1 … 0.8) of connected parts; None keeps the colours.
-        floor_color, back_color, left_color, right_color: linear RGB albedo of the floor and the walls.
+        floor_color, back_color, left_color, right_color: linear RGB albedo of the floor (in a studio: in its middle)
+            and the walls.
         light_position: (3,) centre of the light triangle; it faces the origin.
         light_strength: radiance of the light triangle; 0 for no light. Default: `balanced_strength`, about 2800; no
-            light in an environment unless one of the three is given.
+            light triangle in an environment unless one of the three is given.
         light_size: edge of the light triangle in scene units.
-        azimuth, elevation: of the camera in degrees; azimuth 0 looks along +Y, see `Camera.from_angles`.
+        azimuth, elevation: of the camera in degrees; azimuth 0 looks along +Y, see `Camera.from_angles`. None is a
+            three-quarter view, from higher up the flatter the objects are; between walls, almost the front.
         distance: of the camera from the origin in scene units; None fills the picture with the objects.
         fov: full vertical angle of view in degrees; None chooses it.
         file_cameras: keep the cameras of the file, moved with its objects, after that of the stage.
@@ -84,7 +97,8 @@ class StageOptions(Declared):
             False shows the whole stage.
         aspect: width over height of the picture that is to be filled.
         all_around: fill the picture for every azimuth at once, for an orbit.
-        trained: of the model that will draw: a camera that fills the picture stays in it.
+        trained: of the model that will draw: a camera that fills the picture stays in it. A limit of triangles marks
+            the released models.
 
     Raises:
         InputError: a value out of range.
@@ -92,7 +106,7 @@ class StageOptions(Declared):
 
     declared_place = "stage options"
 
-    stage: Literal["auto", "none", StageKind] = "auto"
+    stage: Literal["auto"] | Kind = "auto"
     size: Annotated[float, Field(ge=1e-3, le=1)] = 0.7
     rotation: Degrees = 0.0
     up: Literal["auto", "y", "z"] = "auto"
@@ -105,21 +119,43 @@ class StageOptions(Declared):
     light_position: tuple[Coordinate, Coordinate, Coordinate] | None = None
     light_strength: Annotated[float, Field(ge=0, le=60000)] | None = None
     light_size: Annotated[float, Field(ge=1e-6, le=10)] = LIGHT_SIZE
-    azimuth: Degrees = DEFAULT_AZIMUTH
-    elevation: Annotated[float, Field(ge=-90, le=90)] = DEFAULT_ELEVATION
+    azimuth: Degrees | None = None
+    elevation: Annotated[float, Field(ge=-90, le=90)] | None = None
     distance: Annotated[float, Field(ge=1e-3, le=1000)] | None = None
     fov: Annotated[float, Field(ge=1, le=170)] | None = None
     file_cameras: bool = False
     frame: bool = True
     aspect: Annotated[float, Field(ge=1 / 64, le=64)] = 1.0
     all_around: bool = False
-    trained: Annotated[InstanceOf[TrainedRange], WithJsonSchema({"words": "a TrainedRange"})] = TRAINED
+    trained: Annotated[InstanceOf[TrainedRange], WithJsonSchema({"words": "a TrainedRange"})] = ANYWHERE
 
     @model_validator(mode="after")
     def _check_light_position(self) -> StageOptions:
         if self.light_position is not None and not any(self.light_position):
             raise InputError("light_position", "is 0, 0, 0, the point that the light faces", "move it away")
         return self
+
+    @property
+    def casts_rays(self) -> bool:
+        """Whether the model that will draw sees the light of an environment."""
+        return self.trained.triangles is None
+
+    @property
+    def wants_light(self) -> bool:
+        """Whether the light triangle is described, or said to be absent."""
+        given = self.light_position is not None or self.light_strength is not None
+        return given or self.light_size != LIGHT_SIZE
+
+    def kind(self, environment: Environment | None) -> Kind:
+        """The stage that "auto" stands for, in an environment or without one."""
+        if self.stage != "auto":
+            return self.stage
+        surrounded = environment is not None and not environment.is_dark
+        walls = any(color is not None for color in (self.back_color, self.left_color, self.right_color))
+        if self.casts_rays and (surrounded or not (environment or walls or self.wants_light)):
+            return "studio" if self.elevation is None or self.elevation >= 0 else "none"
+        # Walls would keep out the light of an environment, and hide the mesh from cameras all around.
+        return "floor" if surrounded or self.all_around or self.file_cameras else "box"
 
 
 def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
@@ -140,10 +176,9 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
         InputError: all objects together have no extent, or the camera is at its target.
     """
     options = options or StageOptions()
-    surrounded = scene.environment is not None and not scene.environment.is_dark
-    # Walls would keep out the light of an environment.
-    default = "floor" if surrounded else DEFAULT_STAGE
-    kind = default if options.stage == "auto" else options.stage
+    environment = scene.environment
+    surrounded = environment is not None and not environment.is_dark
+    kind = options.kind(environment)
     notes = list(scene.notes)
     matrix = _placement(scene, options, kind, notes)
     objects = [mesh.transformed(matrix) for mesh in scene.objects]
@@ -151,16 +186,19 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     if options.seed is not None:
         objects = _with_random_colours(objects, options.seed, notes)
     names = {mesh.name for mesh in objects}
-    walls = [] if kind == "none" else stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
+    azimuth, elevation = _angles(objects, kind, options)
+    walls = _walls(kind, options, surrounded)
+    if environment is None and kind in ("studio", "none") and options.casts_rays and not options.wants_light:
+        environment, surrounded = studio().replace(rotation=azimuth), True
     walls = [replace(mesh, name=_unused(mesh.name, names)) for mesh in walls]
     light = _light(options, _unused("light", names), surrounded)
     if light is None and not surrounded and not any(mesh.emits for mesh in objects):
         notes.append("no light: light_strength is 0 and no object emits, so the picture will be black")
-    camera = _camera(objects, walls, options)
+    camera = _camera(objects, walls, azimuth, elevation, options)
     notes += _warnings(objects, walls, light, camera)
     lights = [light.mesh()] if light else []
     cameras = (camera, *_file_cameras(scene, options, matrix, notes))
-    return Scene((*walls, *objects, *lights), cameras, scene.name, tuple(notes), scene.environment)
+    return Scene((*walls, *objects, *lights), cameras, scene.name, tuple(notes), environment)
 
 
 def _file_cameras(scene: Scene, options: StageOptions, matrix: Float64Array, notes: list[str]) -> list[Camera]:
@@ -183,6 +221,11 @@ def _solid(objects: Sequence[Mesh]) -> list[Mesh]:
     return solid or list(objects)
 
 
+def _points(objects: Sequence[Mesh]) -> Float64Array:
+    """(M, 3) all corners."""
+    return np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
+
+
 def _is_lamp(mesh: Mesh) -> bool:
     rows = mesh.materials
     black = not rows[:, DIFFUSE].any() and not rows[:, SPECULAR].any()
@@ -196,8 +239,7 @@ def _placement(scene: Scene, options: StageOptions, kind: str, notes: list[str])
     angle = math.radians(options.rotation)
     c, s = math.cos(angle), math.sin(angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ turn
-    points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in _solid(scene.objects)]).astype(np.float64)
-    points = points @ turn.T
+    points = _points(_solid(scene.objects)) @ turn.T
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     if not extent > 0:
@@ -258,6 +300,29 @@ def _with_random_colours(objects: list[Mesh], seed: int, notes: list[str]) -> li
     return coloured
 
 
+def _walls(kind: Kind, options: StageOptions, surrounded: bool) -> list[Mesh]:
+    if kind == "none":
+        return []
+    if kind == "studio":
+        middle = options.floor_color or FLOOR
+        # Only the studio has the brightness of a floor at its horizon.
+        return [backdrop(middle, middle if surrounded else STUDIO_FLOOR, fading=surrounded)]
+    return stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
+
+
+def _angles(objects: list[Mesh], kind: Kind, options: StageOptions) -> tuple[float, float]:
+    """Azimuth and elevation of the camera."""
+    azimuth, elevation = DEFAULT_AZIMUTH, DEFAULT_ELEVATION
+    if options.casts_rays and kind in ("studio", "none", "floor"):
+        x, y, height = np.ptp(_points(_solid(objects)), axis=0)
+        azimuth = STUDIO_AZIMUTH
+        elevation = float(np.interp(height / max(x, y, 1e-9), HEIGHTS, ELEVATIONS))
+    return (
+        azimuth if options.azimuth is None else options.azimuth,
+        elevation if options.elevation is None else options.elevation,
+    )
+
+
 def _wall_materials(options: StageOptions) -> dict[str, Material]:
     colors = {
         "floor": options.floor_color,
@@ -277,8 +342,7 @@ def _unused(name: str, used: set[str]) -> str:
 
 
 def _light(options: StageOptions, name: str, surrounded: bool) -> Light | None:
-    asked = options.light_position is not None or options.light_strength or options.light_size != LIGHT_SIZE
-    if options.light_strength == 0 or (surrounded and not asked):
+    if options.light_strength == 0 or (surrounded and not options.wants_light):
         return None
     position = LIGHT_DISTANCE * direction(LIGHT_AZIMUTH, LIGHT_ELEVATION)
     if options.light_position is not None:
@@ -311,22 +375,22 @@ def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float 
     return float(min(FLOOR_LEVEL * math.pi / 0.5 * distance**2 / (area * cosine), brightest))
 
 
-def _camera(objects: list[Mesh], walls: list[Mesh], options: StageOptions) -> Camera:
-    points = np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in _solid(objects)]).astype(np.float64)
+def _camera(objects: list[Mesh], walls: list[Mesh], azimuth: float, elevation: float, options: StageOptions) -> Camera:
+    points = _points(_solid(objects))
     if options.frame and options.distance is None:
-        framing = Framing(points, options.azimuth, options.elevation, options.aspect, options.all_around)
+        framing = Framing(points, azimuth, elevation, options.aspect, options.all_around)
         return framing.camera(options.fov, options.trained, "stage")
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     target = np.array([0.0, 0.0, TARGET_HEIGHT]) if walls else middle
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV
-    position = distance * direction(options.azimuth, options.elevation)
+    position = distance * direction(azimuth, elevation)
     if np.linalg.norm(position - target) < 1e-6:
         raise InputError("distance", f"is {distance:g}, which puts the camera at its target", "move it away")
     up = (0.0, 0.0, 1.0)
     backward = (position - target) / np.linalg.norm(position - target)
     if abs(backward[2]) > 0.99999:
         # Seen from straight above or below, up is the horizontal direction of the azimuth.
-        x, y, _ = direction(options.azimuth, 0) * math.copysign(1, backward[2])
+        x, y, _ = direction(azimuth, 0) * math.copysign(1, backward[2])
         up = (-x, -y, 0.0)
     return Camera.look_at(position.tolist(), target.tolist(), up, fov, "stage")
 

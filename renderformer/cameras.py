@@ -30,11 +30,9 @@ class CameraChoice:
 
     def stage_options(self) -> dict[str, Any]:
         """Options of `load_scene` for a bare mesh; they give the stage's camera the angles."""
-        # Walls would hide the mesh from half of an orbit, and from a camera of the file.
-        outside = self.orbit or set(self.names) - {"stage", "0"}
-        open_stage = {"stage": "floor"} if outside else {}
         around = {"all_around": True} if self.orbit else {}
-        return {**open_stage, **around, **({"file_cameras": True} if self.names else {}), **self.angles}
+        of_file = {"file_cameras": True} if set(self.names) - {"stage", "0"} else {}
+        return {**around, **of_file, **self.angles}
 
     def of_stage(self, scene: Scene, place: str) -> list[tuple[int, Camera]]:
         """`of_scene` for a scene that was loaded with `stage_options`."""

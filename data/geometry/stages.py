@@ -7,17 +7,21 @@ diagonals alternate, so that no direction is preferred.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Material, Mesh
 
 StageKind = Literal["floor", "wall", "corner", "box"]
+# Of a round floor.
+RINGS, SECTORS = 10, 48
 STAGE_KINDS: tuple[str, ...] = get_args(StageKind)
 WALL_NAMES = ("floor", "wall_back", "wall_left", "wall_right")
 
@@ -91,6 +95,43 @@ def stage_meshes(
         "wall_right": ((half_width, half_width, floor_height), (0, -width, 0), (0, 0, height)),
     }
     return [Mesh(name, _grid(*frames[name], divisions), materials=materials[name].row()) for name in names]
+
+
+def backdrop(
+    middle: npt.ArrayLike,
+    rim: npt.ArrayLike,
+    *,
+    fading: bool = False,
+    height: float = -0.5,
+    inner: float = 0.35,
+    radius: float = 2.4,
+) -> Mesh:
+    """A round floor without gloss, whose colour changes smoothly from its middle to its rim; named "floor".
+
+    Args:
+        middle, rim: (3,) linear RGB albedo, or one number, up to the radius `inner` and at `radius`, scene units.
+        fading: whether it becomes transparent toward its rim.
+        height: z of the floor, scene units.
+    """
+    steps = np.concatenate([[0.0, inner], np.linspace(inner, radius, RINGS + 1)[1:]])
+    turn = np.arange(SECTORS + 1) * (2 * math.pi / SECTORS)
+    ring = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+    a, b = np.meshgrid(np.arange(len(steps) - 1), np.arange(SECTORS), indexing="ij")
+    a, b = a.ravel(), b.ravel()
+    # Two triangles of each cell, by the steps along the radius and the circle of their corners; in the middle, one.
+    cells = [((0, 0), (1, 0), (1, 1)), ((0, 0), (1, 1), (0, 1))]
+    corners = [[(steps[a + i], ring[b + j]) for i, j in cell] for cell in cells]
+    distance = np.concatenate([np.stack([r for r, _ in corner], axis=1) for corner in corners])
+    around = np.concatenate([np.stack([unit for _, unit in corner], axis=1) for corner in corners])
+    keep = (distance > 0).sum(axis=1) > 1
+    distance, around = distance[keep], around[keep]
+    points = np.concatenate([distance[..., None] * around, np.full((*distance.shape, 1), height)], axis=-1)
+    share = np.clip((distance - inner) / (radius - inner), 0, 1)
+    share = (share**2 * (3 - 2 * share))[..., None]
+    middle, rim = (np.broadcast_to(np.asarray(colour, np.float64), 3) for colour in (middle, rim))
+    colors = np.concatenate([middle + share * (rim - middle), 1 - share * fading], axis=-1).astype(np.float32)
+    appearance = Appearance.of(Material((1.0, 1.0, 1.0), roughness=0.9), np.zeros((len(points), 3, 2)), colors)
+    return Mesh("floor", points.astype(np.float32), appearance=appearance)
 
 
 def _grid(origin: npt.ArrayLike, edge_u: npt.ArrayLike, edge_v: npt.ArrayLike, divisions: int) -> Float32Array:
