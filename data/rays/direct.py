@@ -7,25 +7,180 @@ Shapes: N triangles, S surface points, L light triangles, K shadow rays per ligh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from renderformer.data.arrays import Float32Array, Int64Array
-from renderformer.data.notes import Routine
 from renderformer.data.rays.embree import Hits, Seen, Surfaces
 from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving, EnvironmentLight
 from renderformer.data.rays.form_factor import triangle_form_factor
+from renderformer.data.rays.light_tree import LITTLE, TOGETHER, LightTree, Rays, concentration
 from renderformer.data.rays.lights import Lights, light_points, triangle_samples
-from renderformer.data.rays.vectors import TINY, take
+from renderformer.data.rays.vectors import TINY, dot, take
 from renderformer.data.scene import EMISSION, Scene
 
-# Shadow rays go to at most this many light triangles; of more, a sample by power stands for all.
-MAX_LIGHTS = 32
+# Of more lights than this, shadow rays go to those that matter at a point.
+EVERY_LIGHT = 32
+# And to the parts that matter of lights with larger form factors than this at a point, all together.
+LARGE = 0.01
+# Shadow rays for each one that was asked for, at a point to which many lights matter, or many parts of a large one.
+MORE_RAYS = 8
+# Share of the light at a point, below which what a light sends need not be exact where only the choice of shadow rays
+# depends on it, or where the point is seen in a mirror.
+LITTLE_FOR_RAYS = 0.05
 # Samples handled at once, by one thread: bounds the memory, and keeps the overhead of a NumPy call small.
 CHUNK = 32768
+
+
+@dataclass(frozen=True)
+class LightRays:
+    """Shadow rays that arrive: of which points (Q,), with which share of the light (Q,), to which places (Q, 3) on
+    which lights (Q,) or light, how many are drawn there per area (Q,), and how many are expected there when samples of
+    lights and of lobes are weighed (Q,)."""
+
+    row: Int64Array
+    share: Seen
+    target: Float32Array
+    light: Int64Array | int
+    density: Float32Array
+    expected: Float32Array
+
+
+class Direct(ABC):
+    """Direct light on S surface points.
+
+    Attributes:
+        reflected: (S, 3) radiance that a white diffuse surface sends back: irradiance / pi.
+    """
+
+    surfaces: LitSurfaces
+    reflected: Float32Array
+
+    @abstractmethod
+    def take(self, index: Int64Array) -> Direct:
+        """That of the points at an index (S',)."""
+
+    @abstractmethod
+    def rays(self) -> Iterator[LightRays]:
+        """All shadow rays that arrive."""
+
+    @abstractmethod
+    def expected(self, row: Int64Array, hits: Hits, square: Float32Array) -> Float32Array:
+        """(S',) shadow rays expected per solid angle where points (S',) see `hits` at squared distances (S',)."""
+
+
+@dataclass(frozen=True)
+class EveryLight(Direct):
+    """Shadow rays go to fixed points on every light.
+
+    Attributes:
+        seen: (L, K, S) which of K points on each light are seen, or what share of their light.
+        phase: (S,) points of a different phase use different points on the light.
+    """
+
+    surfaces: LitSurfaces
+    reflected: Float32Array
+    seen: Seen
+    phase: Int64Array
+
+    def take(self, index: Int64Array) -> Direct:
+        return replace(self, reflected=self.reflected[index], seen=self.seen[..., index], phase=self.phase[index])
+
+    def rays(self) -> Iterator[LightRays]:
+        lights, count = self.surfaces.lights, self.seen.shape[1]
+        for light, (corners, area) in enumerate(zip(lights.corners, lights.area, strict=True)):
+            if not self.seen[light].any():
+                continue
+            for free, points in zip(self.seen[light], light_points(corners, count, self.phase), strict=True):
+                row = np.flatnonzero(free)
+                density = np.full(len(row), count / area, np.float32)
+                yield LightRays(row, free[row], take(points, row), light, density, density)
+
+    def expected(self, row: Int64Array, hits: Hits, square: Float32Array) -> Float32Array:
+        surfaces = self.surfaces
+        cosine = np.maximum(np.abs(dot(hits.face_normal, hits.outgoing)), np.float32(1e-6))
+        area = np.maximum(surfaces.areas.take(hits.triangle), np.float32(TINY))
+        return self.seen.shape[1] * surfaces.shines.take(hits.triangle) * square / (cosine * area)
+
+
+@dataclass(frozen=True)
+class SomeLights(Direct):
+    """Shadow rays go to points on the lights that matter.
+
+    Attributes:
+        normal: (S, 3); free: the rays that arrive, ordered by point; share: (Q,) of the light that does.
+        rate: (S,) rays for each unit of unshadowed light that a point receives.
+    """
+
+    surfaces: LitSurfaces
+    reflected: Float32Array
+    normal: Float32Array
+    rate: Float32Array
+    free: Rays
+    share: Seen
+
+    def take(self, index: Int64Array) -> Direct:
+        number = np.full(len(self.rate), -1)
+        number[index] = np.arange(len(index))
+        kept = np.flatnonzero(number[self.free.row] >= 0)
+        free = self.free.take(kept)
+        free = replace(free, row=number[free.row])
+        reflected, normal, rate = self.reflected[index], take(self.normal, index), self.rate[index]
+        return SomeLights(self.surfaces, reflected, normal, rate, free, self.share[kept])
+
+    def rays(self) -> Iterator[LightRays]:
+        for start in range(0, len(self.free.row), CHUNK):
+            index = np.arange(start, min(start + CHUNK, len(self.free.row)))
+            some = self.free.take(index)
+            expected = self.rate[some.row] * some.received * some.density
+            yield LightRays(some.row, self.share[index], some.target, some.light, some.density, expected)
+
+    def expected(self, row: Int64Array, hits: Hits, square: Float32Array) -> Float32Array:
+        # What arrives from a direction grows with the radiance and the cosine there.
+        cosine = np.maximum(-dot(take(self.normal, row), hits.outgoing), 0)
+        brightness = self.surfaces.brightnesses.take(hits.triangle)
+        return self.rate[row] * brightness * cosine * np.float32(1 / np.pi)
+
+
+class Mixed(Direct):
+    """Different kinds at different points.
+
+    Args:
+        index: of which points (S',), the numbers of all points but once.
+        parts: one for each index.
+    """
+
+    def __init__(self, surfaces: LitSurfaces, index: Sequence[Int64Array], parts: Sequence[Direct]) -> None:
+        self.surfaces, self._index, self._parts = surfaces, index, parts
+        count = sum(map(len, index))
+        self.reflected = np.zeros((count, 3), np.float32)
+        self._part, self._place = np.zeros((2, count), np.int64)
+        for number, (rows, part) in enumerate(zip(index, parts, strict=True)):
+            self.reflected[rows] = part.reflected
+            self._part[rows], self._place[rows] = number, np.arange(len(rows))
+
+    def take(self, index: Int64Array) -> Direct:
+        part, place = self._part[index], self._place[index]
+        rows = [np.flatnonzero(part == number) for number in range(len(self._parts))]
+        taken = [some.take(place[row]) for some, row in zip(self._parts, rows, strict=True)]
+        return Mixed(self.surfaces, rows, taken)
+
+    def rays(self) -> Iterator[LightRays]:
+        for index, part in zip(self._index, self._parts, strict=True):
+            for rays in part.rays():
+                yield replace(rays, row=index[rays.row])
+
+    def expected(self, row: Int64Array, hits: Hits, square: Float32Array) -> Float32Array:
+        result = np.zeros(len(row), np.float32)
+        for number, part in enumerate(self._parts):
+            some = np.flatnonzero(self._part[row] == number)
+            result[some] = part.expected(self._place[row[some]], hits.take(some), square[some])
+        return result
 
 
 class LitSurfaces(Surfaces):
@@ -33,8 +188,6 @@ class LitSurfaces(Surfaces):
 
     Attributes:
         environment: that lights them, None for none.
-        lights: those that shadow rays go to; light_count: of all light triangles.
-        chance: (N,) of a triangle being one of them, against which the rays of specular lobes are weighed.
     """
 
     environment: EnvironmentLight | None = None
@@ -48,68 +201,111 @@ class LitSurfaces(Surfaces):
         return surfaces
 
     @cached_property
-    def _all_lights(self) -> Lights:
+    def lights(self) -> Lights:
+        """All light triangles."""
         return Lights.from_triangles(self.triangles, self.materials[:, EMISSION], self.two_sided)
 
-    @property
-    def light_count(self) -> int:
-        return len(self._all_lights)
+    @cached_property
+    def shines(self) -> Float32Array:
+        """(N,) 1 for a triangle that is a light, 0 for others."""
+        shines = np.zeros(len(self.triangles), np.float32)
+        shines[self.lights.triangle] = 1
+        return shines
 
     @cached_property
-    def lights(self) -> Lights:
-        return self._all_lights.drawn(MAX_LIGHTS)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know about the lights and what light passes, a line each."""
-        notes = super().notes
-        if self.light_count == len(self.lights):
-            return notes
-        line = f"shadow rays go to {len(self.lights)} of {self.light_count:,} light triangles, drawn by power"
-        return (*notes, Routine(line))
+    def brightnesses(self) -> Float32Array:
+        """(N,) mean over the colours of the radiance of triangles."""
+        return self.shines * self.materials[:, EMISSION].mean(axis=1)
 
     @cached_property
-    def chance(self) -> Float32Array:
-        chance = np.zeros(len(self.triangles), np.float32)
-        chance[self._all_lights.triangle] = np.minimum(self._all_lights.expected(MAX_LIGHTS), 1)
-        return chance
+    def _light_tree(self) -> LightTree:
+        return LightTree(self.lights)
 
-    def direct(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> tuple[Float32Array, Seen]:
-        """What surface points receive of each light: its unshadowed form factor (L, S), which is exact, and which of
-        `shadow_rays` fixed points of it they see, (L, K, S), or what share of their light.
+    def direct(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Direct:
+        """What surface points receive of the lights; the unshadowed part is exact or nearly so.
 
         Args:
-            phase: (S,) small integers; points of a different phase use different points on the light.
+            shadow_rays: for each light where there are few, else for each light that matters.
+            phase: (S,) small integers; points of a different phase use different points on the lights.
         """
-        factor = np.zeros((len(self.lights), len(hits.rows)), np.float32)
-        seen = np.zeros((len(self.lights), shadow_rays, len(hits.rows)), self.seen_type)
-        origins = hits.shadow_origins
+        if len(self.lights) > EVERY_LIGHT:
+            return self._some_lights(hits, shadow_rays, phase)
+        factor = self._factors(hits)
+        large = np.flatnonzero(factor.sum(axis=0) > LARGE)
+        if not len(large):
+            return self._every_light(hits, shadow_rays, phase, factor)
+        small = np.flatnonzero(factor.sum(axis=0) <= LARGE)
+        exact = (self.lights.radiance.T @ factor[:, large]).T
+        parts = (
+            self._every_light(hits.take(small), shadow_rays, phase[small], factor[:, small]),
+            self._some_lights(hits.take(large), shadow_rays, phase[large], exact),
+        )
+        return Mixed(self, (small, large), parts)
+
+    def _factors(self, hits: Hits) -> Float32Array:
+        """(L, S) form factors of all lights."""
         lights = self.lights
+        factor = np.zeros((len(lights), len(hits.rows)), np.float32)
         for i, (light, corners, both) in enumerate(zip(lights.triangle, lights.corners, lights.two_sided, strict=True)):
             factor[i] = triangle_form_factor(hits.position, hits.normal, corners, bool(both))
             # A flat light does not light itself; in its own plane the form factor is undefined.
             factor[i, hits.triangle == light] = 0
+        return factor
+
+    def _every_light(self, hits: Hits, shadow_rays: int, phase: Int64Array, factor: Float32Array) -> EveryLight:
+        lights, origins = self.lights, hits.shadow_origins
+        seen = np.zeros((len(lights), shadow_rays, len(hits.rows)), self.seen_type)
+        for i, corners in enumerate(lights.corners):
             lit = np.flatnonzero(factor[i] > 0)
             starts = take(origins, lit)
             for k, points in enumerate(light_points(corners, shadow_rays, phase[lit])):
                 seen[i, k, lit] = self.transmitted(starts, points)
-        return factor, seen
+        reflected = (lights.radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T
+        return EveryLight(self, reflected, seen, phase)
 
-    def reflected(self, factor: Float32Array, seen: Seen) -> Float32Array:
-        """(S, 3) radiance that a white diffuse surface sends back of light as `direct` gives it: irradiance / pi."""
-        radiance = self.lights.radiance * self.lights.weight[:, None]
-        return (radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T
+    def _some_lights(
+        self, hits: Hits, shadow_rays: int, phase: Int64Array, unshadowed: Float32Array | None = None
+    ) -> SomeLights:
+        """The same as `direct`, of some lights; (S, 3) irradiance / pi without shadows may be known."""
+        parts = []
+        for first in range(0, max(len(hits.rows), 1), TOGETHER):
+            rows = np.arange(first, min(first + TOGETHER, len(hits.rows)))
+            known = None if unshadowed is None else unshadowed[rows]
+            reflected, rate, free, share = self._drawn(hits.take(rows), shadow_rays, phase[rows], known)
+            parts.append((reflected, rate, replace(free, row=free.row + first), share))
+        light, rates, rays, shares = zip(*parts, strict=True)
+        columns = np.concatenate(light), hits.normal, np.concatenate(rates)
+        return SomeLights(self, *columns, Rays.joined(rays), np.concatenate(shares))
+
+    def _drawn(
+        self, hits: Hits, shadow_rays: int, phase: Int64Array, unshadowed: Float32Array | None
+    ) -> tuple[Float32Array, Float32Array, Rays, Seen]:
+        """The attributes of `SomeLights`."""
+        tree, count = self._light_tree, len(hits.rows)
+        little = LITTLE if shadow_rays > 1 and unshadowed is None else LITTLE_FOR_RAYS
+        stops = list(tree.stops(hits.position, hits.normal, hits.triangle, little))
+        total, effective = concentration(stops, count)
+        wanted = np.clip(np.ceil(shadow_rays / 2 * effective), shadow_rays, MORE_RAYS * shadow_rays).astype(np.int64)
+        rays = tree.drawn(hits.position, hits.normal, stops, wanted, phase)
+        seen = self.transmitted(take(hits.shadow_origins, rays.row), rays.target)
+        radiance = self.lights.radiance
+        arrives = rays.received[:, None] * radiance[rays.light] / radiance[rays.light].mean(axis=1)[:, None]
+        light = tree.unshadowed(stops, count) if unshadowed is None else unshadowed
+        for k in range(3):
+            all_rays = np.bincount(rays.row, arrives[:, k], count)
+            free = np.bincount(rays.row, arrives[:, k] * seen, count)
+            light[:, k] *= np.divide(free, all_rays, out=np.zeros(count), where=all_rays > 0)
+        rate = np.divide(wanted, total, out=np.zeros(count), where=total > 0).astype(np.float32)
+        arrive = np.flatnonzero(seen)
+        return light, rate, rays.take(arrive), seen[arrive]
 
     def irradiance(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Float32Array:
         """(S, 3) radiance that a white diffuse surface would send back from direct light, irradiance / pi, without the
         soft part of the environment.
 
-        The unshadowed part is exact (form factor); visibility is the mean of `shadow_rays` fixed rays per light.
-
-        Args:
-            phase: (S,) small integers; points of a different phase use different points on the light.
+        Arguments as in `direct`.
         """
-        light = self.reflected(*self.direct(hits, shadow_rays, phase))
+        light = self.direct(hits, shadow_rays, phase).reflected
         distant = self.distant(hits, shadow_rays, phase)
         return light if distant is None else light + distant.reflected(hits.normal)
 
@@ -156,5 +352,5 @@ class LitSurfaces(Surfaces):
         distance2 = ((self.lights.corners.mean(axis=1) - centre) ** 2).sum(axis=1)
         # A light in the middle counts as one at a tenth of the scene's size.
         nearest = max(float(extent) / 10, TINY) ** 2
-        power = self.lights.radiance.max(axis=1) * self.lights.area * self.lights.weight
+        power = self.lights.radiance.max(axis=1) * self.lights.area
         return float((power / np.maximum(distance2, nearest)).sum()) / np.pi + around

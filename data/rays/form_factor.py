@@ -21,13 +21,16 @@ SMALL_ANGLE_OVER_SINE = (2 / 35, 2 / 15, 1 / 3, 1.0)
 
 
 def triangle_form_factor(
-    points: Float32Array, normals: Float32Array, corners: Float32Array, two_sided: bool = False
+    points: Float32Array,
+    normals: Float32Array,
+    corners: Float32Array | tuple[Float32Array, Float32Array, Float32Array],
+    two_sided: bool = False,
 ) -> Float32Array:
     """Point-to-triangle form factor, clipped at the horizon of each point (Lambert's polygon formula).
 
     Args:
         points: (S, 3); normals: (S, 3) unit, the side that receives; corners: (3, 3) of the triangle, counter-clockwise
-            seen from its front.
+            seen from its front; or three times (S, 3), of another triangle for each point.
         two_sided: whether it acts on both of its sides and not only on its front.
 
     Returns:
@@ -41,6 +44,8 @@ def triangle_form_factor(
     # Picking points costs a quarter of the formula.
     if len(facing) < 0.75 * len(points):
         if len(facing):
+            if isinstance(corners, tuple):
+                corners = take(corners[0], facing), take(corners[1], facing), take(corners[2], facing)
             total[facing] = triangle_form_factor(take(points, facing), take(normals, facing), corners, two_sided)
         return total
     # The angle of every edge counts with the height of the unit normal of its plane, n . (a x b) / sine. The triple
@@ -48,7 +53,7 @@ def triangle_form_factor(
     edges = corners[1] - corners[0], corners[2] - corners[0]
     moment = cross(normals, toward[0])
     first, last = dot(moment, edges[0]), dot(moment, edges[1])
-    triples = first, last - first + dot(normals, cross(edges[0][None], edges[1])[0]), -last
+    triples = first, last - first + dot(normals, cross(np.atleast_2d(edges[0]), edges[1])), -last
     # Nearer to a corner than a millionth of the light, the quotients below would overflow.
     nearest = np.float32(1e-12) * max(float(np.square(edge).sum()) for edge in edges)
     squares = [np.maximum(dot(vertex, vertex), nearest) for vertex in toward]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renderformer.data.arrays import Float32Array
-from renderformer.data.rays.vectors import dot, normalised, vectors
+from renderformer.data.arrays import Float32Array, Int64Array
+from renderformer.data.rays.vectors import dot, normalised, take, vectors
 
 # Below this GGX is a mirror for every practical purpose, and its density overflows half precision.
 MIN_ALPHA = 1e-3
@@ -33,6 +33,11 @@ class Lobe:
         frame = (*tangent_frame(normal), normal)
         view = vectors(*(dot(axis, outgoing) for axis in frame))
         return cls(frame, view, alpha, ggx_masking(view[:, 2], alpha))
+
+    def take(self, index: Int64Array) -> Lobe:
+        """Those at an index (S',)."""
+        frame = take(self.frame[0], index), take(self.frame[1], index), take(self.frame[2], index)
+        return Lobe(frame, take(self.view, index), self.alpha[index], self.masking_out[index])
 
     def to_frame(self, world: Float32Array) -> Float32Array:
         """(S, 3) world vectors in the tangent frames."""

@@ -1,4 +1,4 @@
-"""Light triangles: which of them shadow rays go to, and to which points on them.
+"""Light triangles, few that stand for many, and points on them.
 
 Shapes: L light triangles, S surface points. All vectors are in world space, float32.
 """
@@ -22,7 +22,7 @@ class Lights:
     Attributes:
         triangle: (L,) their indices in the scene; corners: (L, 3, 3); radiance: (L, 3); area: (L,).
         normal: (L, 3) unit, of the front; two_sided: (L,) whether the back emits too.
-        chance: (L,) of having been drawn; weight: (L,) what a light counts for, see `drawn`.
+        weight: (L,) what a light counts for, see `drawn`.
     """
 
     triangle: Int64Array
@@ -31,7 +31,6 @@ class Lights:
     area: Float32Array
     normal: Float32Array
     two_sided: BoolArray
-    chance: Float32Array
     weight: Float32Array
 
     @classmethod
@@ -50,25 +49,18 @@ class Lights:
         keep = length > 0
         normal = (cross[keep] / length[keep, None]).astype(np.float32)
         area = (length[keep] / 2).astype(np.float32)
-        ones = np.ones(len(area), np.float32)
         return cls(
             emits[keep], corners[keep].astype(np.float32), radiance[keep].astype(np.float32), area, normal,
-            two_sided[emits][keep], ones, ones,
+            two_sided[emits][keep], np.ones(len(area), np.float32),
         )  # fmt: skip
-
-    def expected(self, count: int) -> Float64Array:
-        """(L,) how often each light is drawn when `count` are, by power; once each when there are no more."""
-        if len(self) <= count:
-            return np.ones(len(self))
-        power = self.area.astype(np.float64) * self.radiance.sum(axis=1)
-        return count * power / power.sum()
 
     def drawn(self, count: int) -> Lights:
         """At most `count` lights that stand for all: a systematic sample by power, in the order of the mesh, so that it
-        is spread over the surface. `chance` is that of being drawn, `weight` what a drawn light counts for."""
+        is spread over the surface. `weight` is what a drawn light counts for."""
         if len(self) <= count:
             return self
-        expected = self.expected(count)
+        power = self.area.astype(np.float64) * self.radiance.sum(axis=1)
+        expected = count * power / power.sum()
         cumulated = np.cumsum(expected)
         index, times = np.unique(np.searchsorted(cumulated, np.arange(count) + 0.5), return_counts=True)
         return Lights(
@@ -78,7 +70,6 @@ class Lights:
             self.area[index],
             self.normal[index],
             self.two_sided[index],
-            np.minimum(expected[index], 1).astype(np.float32),
             (times / expected[index]).astype(np.float32),
         )
 

@@ -163,16 +163,16 @@ class RayCaster(LitSurfaces):
     ) -> Float32Array:
         """(29, S') features of what samples of pixels hit."""
         phase = hits.rows // len(part)
-        factor, seen = self.direct(hits, shadow_rays, phase)
-        light = self.reflected(factor, seen)
+        direct = self.direct(hits, shadow_rays, phase)
+        light = direct.reflected
         distant = self.distant(hits, shadow_rays, phase)
         if distant is not None:
             light = light + distant.reflected(hits.normal)
         if gather is not None:
             x, y = (places[hits.rows] for places in part.places(antialias))
-            light += gather.at(hits, x, y)
+            light = light + gather.at(hits, x, y)
         highlight, reflection = specular(
-            self, hits, materials, seen, lobe_rays, phase, cache=self.cache, distant=distant
+            self, hits, materials, direct, lobe_rays, phase, cache=self.cache, distant=distant
         )
         camera, to_camera = part.camera, part.camera.c2w[:3, :3].astype(np.float32)
         values = np.empty((RGB.total, len(hits.rows)), np.float32)

@@ -3,7 +3,7 @@
 The highlight combines samples of the lights and of the lobe by the balance heuristic (Veach and Guibas 1995), so that
 broad and sharp lobes are both free of noise; the reflection of other directly lit surfaces uses the lobe's samples.
 
-Shapes: S surface points, L light triangles, K shadow rays per light. Vectors are laid out as in vectors.py.
+Shapes: S surface points, Q shadow rays. Vectors are laid out as in vectors.py.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from renderformer.data.arrays import Float32Array, Int64Array
-from renderformer.data.rays.direct import LitSurfaces
-from renderformer.data.rays.embree import Hits, Seen
+from renderformer.data.rays.direct import Direct, LitSurfaces
+from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving
 from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_visible_normal
 from renderformer.data.rays.light_cache import LightCache
-from renderformer.data.rays.lights import light_points
 from renderformer.data.rays.vectors import TINY, dot, normalised, take
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
@@ -30,7 +29,7 @@ def specular(
     surfaces: LitSurfaces,
     hits: Hits,
     materials: Float32Array,
-    seen: Seen,
+    direct: Direct,
     lobe_rays: int,
     phase: Int64Array,
     depth: int = MIRROR_DEPTH,
@@ -44,7 +43,7 @@ def specular(
 
     Args:
         materials: (S, 13) rows of the points that were hit.
-        seen: (L, K, S) as `LitSurfaces.direct` gives it for the same hits and phase.
+        direct: as `LitSurfaces.direct` gives it for the same hits and phase.
         lobe_rays: samples of the lobe for each point.
         phase: (S,) small integers; points of a different phase use different samples.
         cache: adds indirect light to what reflected rays meet.
@@ -55,11 +54,10 @@ def specular(
     if len(shiny):
         hits, materials, phase = hits.take(shiny), take(materials, shiny), phase[shiny]
         lobe = Lobe.at(hits.normal, hits.outgoing, materials[:, ROUGHNESS])
-        glint = _light_samples(surfaces, hits, lobe, seen[..., shiny], lobe_rays, phase)
+        direct = direct.take(shiny)
+        glint = _light_samples(hits, lobe, direct, lobe_rays)
         distant = distant.take(shiny) if distant is not None else None
-        glint_lobe, mirrored = _lobe_samples(
-            surfaces, hits, lobe, seen.shape[1], lobe_rays, phase, depth, cache, distant
-        )
+        glint_lobe, mirrored = _lobe_samples(surfaces, hits, lobe, direct, lobe_rays, phase, depth, cache, distant)
         if distant is not None:
             glint = glint + distant.highlight(lobe, lobe_rays)
         colour = materials[:, SPECULAR]
@@ -68,36 +66,33 @@ def specular(
     return highlight.T, reflection.T
 
 
-def _light_samples(
-    surfaces: LitSurfaces, hits: Hits, lobe: Lobe, seen: Seen, lobe_rays: int, phase: Int64Array
-) -> Float32Array:
-    """(S, 3) part of the highlight that samples of the lights find, for a specular colour of 1."""
-    lights, shadow_rays = surfaces.lights, seen.shape[1]
-    share = np.zeros((len(lights), len(hits.rows)), np.float32)
-    # A light that stands for others is met as often as all of them together, so its samples weigh less each.
-    for i, (corners, reach, light_normal) in enumerate(
-        zip(lights.corners, lights.area / lights.chance, lights.normal, strict=True)
-    ):
-        if not seen[i].any():
-            continue
-        for free, points in zip(seen[i], light_points(corners, shadow_rays, phase), strict=True):
-            toward = points - hits.position
-            distance2 = np.maximum(dot(toward, toward), np.float32(TINY))
-            toward *= (1 / np.sqrt(distance2))[:, None]
-            incoming = lobe.to_frame(toward)
-            lobe_pdf = lobe.density(normalised(incoming + lobe.view))
-            light_pdf = distance2 / (np.maximum(np.abs(dot(toward, light_normal)), np.float32(1e-6)) * reach)
-            # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
-            masking_in = ggx_masking(incoming[:, 2], lobe.alpha)
-            share[i] += free * masking_in * lobe_pdf / (shadow_rays * light_pdf + lobe_rays * lobe_pdf)
-    return (lights.radiance.T @ share).T
+def _light_samples(hits: Hits, lobe: Lobe, direct: Direct, lobe_rays: int) -> Float32Array:
+    """(S, 3) part of the highlight that shadow rays find, for a specular colour of 1."""
+    glint = np.zeros((3, len(hits.rows)))
+    lights = direct.surfaces.lights
+    for rays in direct.rays():
+        toward = rays.target - take(hits.position, rays.row)
+        square = np.maximum(dot(toward, toward), np.float32(TINY))
+        toward *= (1 / np.sqrt(square))[:, None]
+        seen_by = lobe.take(rays.row)
+        incoming = seen_by.to_frame(toward)
+        lobe_pdf = seen_by.density(normalised(incoming + seen_by.view))
+        cosine = np.maximum(np.abs(dot(toward, np.atleast_2d(lights.normal[rays.light]))), np.float32(1e-6))
+        per_angle = square / cosine
+        # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
+        share = rays.share * ggx_masking(incoming[:, 2], seen_by.alpha) * lobe_pdf * rays.expected / rays.density
+        share /= np.maximum(rays.expected * per_angle + lobe_rays * lobe_pdf, np.float32(TINY))
+        radiance = np.atleast_2d(lights.radiance[rays.light])
+        for k in range(3):
+            glint[k] += np.bincount(rays.row, share * radiance[:, k], len(hits.rows))
+    return glint.T.astype(np.float32)
 
 
 def _lobe_samples(
     surfaces: LitSurfaces,
     hits: Hits,
     lobe: Lobe,
-    shadow_rays: int,
+    direct: Direct,
     lobe_rays: int,
     phase: Int64Array,
     depth: int,
@@ -131,12 +126,10 @@ def _lobe_samples(
             glint[:, beyond] += ((masking_in[beyond] / lobe_rays)[:, None] * light).T
         emission = materials[:, EMISSION]
         toward = mirror.position - take(origins, rows)
-        area = np.maximum(surfaces.areas.take(mirror.triangle), np.float32(TINY))
-        cosine = np.maximum(np.abs(dot(mirror.face_normal, mirror.outgoing)), np.float32(1e-6))
-        light_pdf = surfaces.chance.take(mirror.triangle) * dot(toward, toward) / (cosine * area)
+        expected = direct.expected(rows, mirror, dot(toward, toward))
         lobe_pdf, masking = density[rows], take(masking_in, rows)
         # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
-        total_pdf = shadow_rays * light_pdf + lobe_rays * lobe_pdf
+        total_pdf = expected + lobe_rays * lobe_pdf
         weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
         bounce = _sent_back(surfaces, mirror, materials, phase[rows] * lobe_rays + k, depth, cache)
         glint[:, rows] += (weight[:, None] * emission).T
@@ -153,11 +146,11 @@ def _sent_back(
     cache: LightCache | None,
 ) -> Float32Array:
     """(S, 3) radiance that points send back of direct light, of `depth` - 1 reflections, and of cached light."""
-    factor, seen = surfaces.direct(hits, 1, phase)
-    radiance = materials[:, DIFFUSE] * surfaces.reflected(factor, seen)
+    direct = surfaces.direct(hits, 1, phase)
+    radiance = materials[:, DIFFUSE] * direct.reflected
     distant = surfaces.distant(hits, 1, phase)
     if depth > 1:
-        radiance += sum(specular(surfaces, hits, materials, seen, 1, phase, depth - 1, cache, distant))
+        radiance += sum(specular(surfaces, hits, materials, direct, 1, phase, depth - 1, cache, distant))
     # The last reflection sees the environment and indirect light from all around, as a diffuse surface would.
     reflectance = materials[:, DIFFUSE] + (materials[:, SPECULAR] if depth == 1 else 0)
     if distant is not None:
