@@ -51,7 +51,7 @@ def read(data: bytes, max_pixels: int) -> Float32Array:
 
 def _pixels(data: bytes, start: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     """(H, W, 4) mantissas and exponents."""
-    if not (8 <= width < 32768 and data[start : start + 2] == b"\x02\x02" and data[start + 2] < 128):
+    if not (8 <= width < 32768 and data[start : start + 2] == b"\x02\x02" and data[start + 2 : start + 3] < b"\x80"):
         flat = np.frombuffer(data, np.uint8, offset=start)
         if len(flat) < height * width * 4:
             raise InputError("", f"ends after {len(flat) // 4} of {height * width} pixels", _DAMAGED)

@@ -202,13 +202,15 @@ class SoftSky:
     def __init__(self, surfaces: Surfaces, light: EnvironmentLight) -> None:
         self._surfaces, self._light = surfaces, light
 
-    def seen_along(self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0) -> Float32Array:
-        """(S, 3) radiance that arrives along rays (S, 3)."""
+    def seen_along(
+        self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0
+    ) -> tuple[Float32Array, Seen]:
+        """(S, 3) radiance that arrives along rays (S, 3), and which of them, or what share of each, meets nothing."""
         radiance = np.zeros((len(origins), 3), np.float32)
         share = self._surfaces.escaping(origins, directions)
         free = np.flatnonzero(share)
         radiance[free] = share[free, None] * self._light.soft(take(directions, free), solid_angle)
-        return radiance
+        return radiance, share
 
     def irradiance(self, hits: Hits) -> Float32Array:
         """(S, 3) radiance that white diffuse surfaces would send back: irradiance / pi."""

@@ -29,6 +29,8 @@ from renderformer.data.rays.vectors import TINY, dot
 
 # Pixels on a side of a cell, cells on a side of the square over which rays interleave, rays of a cell.
 CELL, SQUARE, RAYS = 2, 4, 32
+# More rays of a cell of whose rays fewer than this share reach the environment: its light comes through windows.
+MORE, ENCLOSED = 96, 0.25
 # Pictures of no more pixels than this have cells of one pixel: larger ones would blur the shadows where things touch.
 SMALL_PICTURE = 160 * 160
 # Every cell of a square counts once: those at the ends, which repeat, by halves.
@@ -70,7 +72,8 @@ class Gather:
         down, across = -(-rows // self._cell), -(-columns // self._cell)
         y, x = (grid.reshape(-1) for grid in np.mgrid[:down, :across])
         phase = SQUARE * (y % SQUARE) + x % SQUARE
-        sequence = cosine_directions(r2_sequence(RAYS * SQUARE**2).astype(np.float32)).reshape(RAYS, SQUARE**2, 3)
+        sequence = cosine_directions(r2_sequence((RAYS + MORE) * SQUARE**2).astype(np.float32))
+        sequence = sequence.reshape(RAYS + MORE, SQUARE**2, 3)
         cells = np.zeros((down * across, LIGHT.stop), np.float32)
         spread = CELL * Pixels(camera, width, height, x, y).pixel_width
 
@@ -78,7 +81,12 @@ class Gather:
             rays = camera.rays((x[part] + 0.5) * self._cell, (y[part] + 0.5) * self._cell, width, height)
             directions = rays.reshape(3, -1).astype(np.float32).T
             hits, _ = surfaces.hits(np.broadcast_to(self._eye, directions.shape), directions, spread)
-            light = _gathered(cache, hits, sequence[:, phase[part[hits.rows]]])
+            local = sequence[:, phase[part[hits.rows]]]
+            light, free = _gathered(cache, hits, local[:RAYS])
+            if surfaces.environment is not None:
+                shut = np.flatnonzero(free < ENCLOSED)
+                more, _ = _gathered(cache, hits.take(shut), local[RAYS:, shut])
+                light[shut] = (RAYS * light[shut] + MORE * more) / np.float32(RAYS + MORE)
             cells[part[hits.rows]] = np.concatenate([hits.normal, hits.position, light], axis=1)
             return len(part)
 
@@ -135,14 +143,16 @@ class Gather:
         return np.exp(np.float32(-PLANE_FALLOFF) * off_plane / distance) * alike
 
 
-def _gathered(cache: LightCache | SoftSky, hits: Hits, local: Float32Array) -> Float32Array:
-    """(S, 3) mean radiance that arrives at points from directions (R, S, 3) in their tangent frames."""
+def _gathered(cache: LightCache | SoftSky, hits: Hits, local: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """(S, 3) mean radiance that arrives at points from directions (R, S, 3) in their tangent frames, and the share (S,)
+    of the rays that meet nothing."""
     count = len(local)
     normals = np.tile(hits.normal, (count, 1))
     origins = np.tile(hits.shadow_origins, (count, 1))
-    seen = cache.seen_along(origins, oriented(normals, local.reshape(-1, 3)), np.pi / (RAYS * SQUARE**2))
+    directions = oriented(normals, local.reshape(-1, 3))
+    seen, missed = cache.seen_along(origins, directions, np.pi / (count * SQUARE**2))
     mean: Float32Array = seen.reshape(count, len(hits.rows), 3).mean(axis=0)
-    return mean
+    return mean, missed.reshape(count, len(hits.rows)).mean(axis=0, dtype=np.float32)
 
 
 def _between(place: Float64Array) -> tuple[tuple[Int64Array, Float32Array], tuple[Int64Array, Float32Array]]:

@@ -25,7 +25,7 @@ from scipy.sparse import csr_array
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
-from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.embree import Hits, Seen
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import dot, take
@@ -96,14 +96,16 @@ class LightCache:
             place = place / np.maximum(place.sum(axis=1, keepdims=True), 1)
         return take(self.indirect, self._side(hits.triangle, place, behind))
 
-    def seen_along(self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0) -> Float32Array:
-        """(S, 3) radiance, without emission, that surfaces send back along rays (S, 3); along a ray that misses, that
-        of the soft part of the environment, the mean over about `solid_angle`."""
+    def seen_along(
+        self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0
+    ) -> tuple[Float32Array, Seen]:
+        """(S, 3) radiance, without emission, that surfaces send back along rays (S, 3), and which rays (S,) miss; along
+        these it is that of the soft part of the environment, the mean over about `solid_angle`."""
         side = self._side_along(origins, directions)
         light = take(self.outgoing, np.maximum(side, 0))
         missed = np.flatnonzero(side < 0)
         light[missed] = self._beyond(take(directions, missed), solid_angle)
-        return light
+        return light, side < 0
 
     def _beyond(self, directions: Float32Array, solid_angle: float) -> Float32Array | float:
         """(S, 3) radiance along rays (S, 3) that miss."""
