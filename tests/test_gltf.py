@@ -596,6 +596,58 @@ def test_quantised_positions(tmp_path: Path) -> None:
     assert_allclose(scene.triangles, turned((points * [2, 3, 4] + [1, 0, 0]).reshape(2, 3, 3)), rtol=1e-5)
 
 
+def test_instances(tmp_path: Path) -> None:
+    """EXT_mesh_gpu_instancing: copies like those of nodes below the node."""
+    rng = np.random.default_rng(2)
+    places, sizes = rng.uniform(-3, 3, (4, 3)).astype(np.float32), rng.uniform(0.5, 2, (4, 3)).astype(np.float32)
+    turns = [quaternion(k) for k in range(4)]
+    parent = {"scale": [1, 2, 1], "rotation": quaternion(9)}
+    file = Gltf()
+    file.mesh()
+    accessors = {"TRANSLATION": file.accessor(places), "ROTATION": file.accessor(turns), "SCALE": file.accessor(sizes)}
+    file.document["nodes"] = [
+        {"mesh": 0, "extensions": {"EXT_mesh_gpu_instancing": {"attributes": accessors}}, **parent}
+    ]
+    file.document["extensionsRequired"] = ["EXT_mesh_gpu_instancing"]
+    scene = load_mesh_file(file.save(tmp_path / "a.gltf"))
+    world = matrix((0, 0, 0), parent["rotation"], parent["scale"])
+    expected = [
+        CORNERS @ (world @ matrix(*pose))[:3, :3].T + (world @ matrix(*pose))[:3, 3]
+        for pose in zip(places, turns, sizes, strict=True)
+    ]
+    assert_allclose(scene.triangles, turned(expected), atol=1e-5)
+    assert scene.notes == ()
+    file.document["accessors"][accessors["SCALE"]]["count"] = 3
+    with pytest.raises(InputError, match=r"nodes\[0\] has \[3, 4\] instances"):
+        load_mesh_file(file.save(tmp_path / "a.gltf"))
+    file.document["nodes"][0]["extensions"]["EXT_mesh_gpu_instancing"] = {}
+    with pytest.raises(InputError, match=r"has \[\] instances"):
+        load_mesh_file(file.save(tmp_path / "a.gltf"))
+
+
+def test_extensions_that_a_file_requires_and_nobody_reads_are_told(tmp_path: Path) -> None:
+    file = Gltf(
+        nodes=[{"mesh": 0}], extensionsRequired=["EXT_holograms", "KHR_mesh_quantization", "KHR_materials_sheen"]
+    )
+    file.mesh()
+    scene = load_mesh_file(file.save(tmp_path / "a.gltf"))
+    assert scene.notes == ("a.gltf: needs EXT_holograms, which is not read; parts of it may be missing or wrong",)
+    file.document["extensionsRequired"] = 7
+    assert load_mesh_file(file.save(tmp_path / "a.gltf")).notes == ()
+
+
+def test_lights_and_cameras_beyond_the_limits_are_counted(tmp_path: Path) -> None:
+    file = light_file(*[{"type": "point", "intensity": 5}] * 1003)
+    file.document["cameras"] = [PERSPECTIVE]
+    for node in file.document["nodes"][1:]:
+        node["camera"] = 0
+    scene = load_mesh_file(file.save(tmp_path / "a.gltf"))
+    assert len(scene.cameras) == 1000
+    notes = " ".join(scene.notes)
+    assert "3 lights left out, 1000 are read" in notes
+    assert "3 cameras left out, 1000 are read" in notes
+
+
 def test_a_million_skinned_triangles_load_in_seconds(tmp_path: Path) -> None:
     side = 710
     x, y = np.meshgrid(np.arange(side), np.arange(side))

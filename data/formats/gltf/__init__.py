@@ -13,15 +13,27 @@ import numpy as np
 from renderformer.data.arrays import Float64Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.cameras import cameras
+from renderformer.data.formats.gltf.compression import DRACO
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.geometry import Geometry
-from renderformer.data.formats.gltf.lights import Punctual, candela_per_watt, light_part, punctual_lights, sky
+from renderformer.data.formats.gltf.lights import LIGHTS, Punctual, candela_per_watt, light_part, punctual_lights, sky
 from renderformer.data.formats.gltf.materials import Materials
-from renderformer.data.formats.gltf.nodes import Nodes, first_frame
+from renderformer.data.formats.gltf.nodes import INSTANCING, Nodes, first_frame
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.trimesh_reading import Folder
 
 # A quarter turn about X, from Y up to Z up.
+# Extensions that a file may require; of materials, all: what is not drawn is told.
+_READ = {
+    DRACO,
+    INSTANCING,
+    LIGHTS,
+    "EXT_meshopt_compression",
+    "KHR_meshopt_compression",
+    "KHR_mesh_quantization",
+    "KHR_texture_transform",
+}
+_TOLD = ("KHR_materials_", "KHR_texture_basisu", "EXT_texture_")
 _TURN = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 
 
@@ -47,6 +59,13 @@ def read(file: MeshFile) -> Iterator[Part]:
         nodes = Nodes(document, {})
         yield from Geometry(document, nodes, None, file.notes).parts(nodes.visits())
         return
+    required = document.header.get("extensionsRequired")
+    names = {str(name)[:60] for name in required} if isinstance(required, list) else set()
+    unread = sorted(name for name in names - _READ if not name.startswith(_TOLD))
+    if unread:
+        file.notes.lines.append(
+            f"needs {', '.join(unread[:4])}, which is not read; parts of it may be missing or wrong"
+        )
     poses, animation = first_frame(document)
     nodes = Nodes(document, poses)
     visits = nodes.visits()

@@ -16,7 +16,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.compression import DRACO, DracoPrimitive
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.materials import Materials
-from renderformer.data.formats.gltf.nodes import Nodes, Visit
+from renderformer.data.formats.gltf.nodes import MAX_NODES, Nodes, Visit, instances
 from renderformer.data.formats.gltf.skins import Points, influences, joint_matrices, morphed, skinned
 from renderformer.data.formats.gltf.values import DAMAGED, child, entries, label_of, whole
 from renderformer.data.formats.parts import Notes, Part
@@ -56,6 +56,7 @@ class Geometry:
         self._document, self._nodes, self._materials, self._notes = document, nodes, materials, notes
         self._primitives: dict[tuple[int, int], Primitive | None] = {}
         self._joints: dict[int, Float64Array] = {}
+        self._placed = 0
 
     def parts(self, visits: list[Visit]) -> Iterator[Part]:
         """The primitives of the nodes in the scene, Y up, once per node that refers to them, in file order.
@@ -70,11 +71,20 @@ class Geometry:
             mesh = self._document.get("meshes", number)
             primitives = entries(mesh, "primitives", f"meshes[{number}]")
             label = label_of(visit.node, label_of(mesh, f"mesh_{number}"))
-            for position, entry in enumerate(primitives):
-                primitive = self._primitive((number, position), entry)
-                if primitive is not None:
-                    name = label if len(primitives) == 1 else f"{label}_{position}"
-                    yield self._posed(primitive, mesh, visit, name)
+            for world in self._placements(visit):
+                for position, entry in enumerate(primitives):
+                    primitive = self._primitive((number, position), entry)
+                    if primitive is not None:
+                        name = label if len(primitives) == 1 else f"{label}_{position}"
+                        yield self._posed(primitive, mesh, replace(visit, world=world), name)
+
+    def _placements(self, visit: Visit) -> Float64Array:
+        """(I, 4, 4) world matrices of a node's mesh; their number is limited over the file."""
+        matrices = instances(self._document, visit)
+        self._placed += len(matrices)
+        if self._placed > MAX_NODES:
+            raise InputError("", f"places more than {MAX_NODES} meshes", "join them")
+        return matrices
 
     def _posed(self, primitive: Primitive, mesh: dict[str, Any], visit: Visit, name: str) -> Part:
         """The primitive in the pose of a node."""

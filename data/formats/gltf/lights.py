@@ -28,7 +28,7 @@ from renderformer.data.formats.gltf.values import DAMAGED, extension, label_of, 
 from renderformer.data.formats.parts import Notes, Part
 from renderformer.data.material import MAX_RADIANCE, Material
 
-_NAME = "KHR_lights_punctual"
+LIGHTS = "KHR_lights_punctual"
 _MAX_LIGHTS = 1000
 LUMENS_PER_WATT = 683.0
 # A light has this radius times the diagonal of the scene, or more if its radiance would be above the limit.
@@ -65,10 +65,10 @@ def punctual_lights(document: Document, visits: list[Visit], notes: Notes) -> li
     Raises:
         InputError: a damaged light.
     """
-    known = document.extension(_NAME).get("lights", [])
+    known = document.extension(LIGHTS).get("lights", [])
     lights: list[Punctual] = []
     for visit in visits:
-        reference = extension(visit.node, _NAME, f"nodes[{visit.index}]")
+        reference = extension(visit.node, LIGHTS, f"nodes[{visit.index}]")
         if reference is None:
             continue
         if len(lights) == _MAX_LIGHTS:

@@ -14,9 +14,10 @@ import numpy as np
 from renderformer.data.arrays import Float64Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.document import Document
-from renderformer.data.formats.gltf.values import DAMAGED, child, indices, numbers, whole
+from renderformer.data.formats.gltf.values import DAMAGED, child, extension, indices, numbers, whole
 
-_MAX_NODES = 100_000
+INSTANCING = "EXT_mesh_gpu_instancing"
+MAX_NODES = 100_000
 
 
 @dataclass
@@ -77,13 +78,13 @@ class Nodes:
     def world(self, index: int) -> Float64Array:
         """The world matrix of a node at its first place, in the default scene if it is there (after `visits`)."""
         chain: list[int] = []
-        while index not in self._world and len(chain) <= _MAX_NODES:
+        while index not in self._world and len(chain) <= MAX_NODES:
             chain.append(index)
             parent = self._parent(index)
             if parent is None:
                 break
             index = parent
-        if len(chain) > _MAX_NODES:
+        if len(chain) > MAX_NODES:
             raise InputError("", "its nodes form a cycle", DAMAGED)
         matrix = self._world.get(index, np.eye(4))
         for number in reversed(chain):
@@ -126,8 +127,8 @@ class Nodes:
             count += len(children)
             if count > 4 * len(nodes) + 16:
                 raise InputError("", "its nodes form a cycle or are shared too often", DAMAGED)
-            if count > _MAX_NODES:
-                raise InputError("", f"places more than {_MAX_NODES} nodes", "join its meshes")
+            if count > MAX_NODES:
+                raise InputError("", f"places more than {MAX_NODES} nodes", "join its meshes")
             stack += [(child, len(order) - 1) for child in reversed(children)]
         return order
 
@@ -164,6 +165,30 @@ def _local_matrix(node: dict[str, Any], posed: Mapping[str, Float64Array], place
     matrix[:3, :3] *= numbers(values.get("scale", [1, 1, 1]), 3, f"{place}.scale")
     matrix[:3, 3] = numbers(values.get("translation", [0, 0, 0]), 3, f"{place}.translation")
     return matrix
+
+
+def instances(document: Document, visit: Visit) -> Float64Array:
+    """(I, 4, 4) world matrices of the copies of a node's mesh by EXT_mesh_gpu_instancing, or of the node alone.
+
+    Raises:
+        InputError: an accessor of another size than the others, or values that are not finite.
+    """
+    place = f"nodes[{visit.index}]"
+    entry = extension(visit.node, INSTANCING, place)
+    if entry is None:
+        return visit.world[None]
+    accessors = child(entry, "attributes", place)
+    widths = {"TRANSLATION": 3, "ROTATION": 4, "SCALE": 3}
+    values = {name: document.accessor(accessors[name], width) for name, width in widths.items() if name in accessors}
+    counts = {len(array) for array in values.values()}
+    if len(counts) != 1 or max(counts) > MAX_NODES or not all(np.isfinite(array).all() for array in values.values()):
+        raise InputError("", f"{place} has {sorted(counts)} instances", f"expected one number up to {MAX_NODES}")
+    names = {name: name.lower() for name in values}
+    copies = [
+        _local_matrix({}, {names[name]: array[row].astype(np.float64) for name, array in values.items()}, place)
+        for row in range(max(counts))
+    ]
+    return visit.world @ np.stack(copies) if copies else np.empty((0, 4, 4))
 
 
 def first_frame(document: Document) -> tuple[dict[int, Pose], str]:
