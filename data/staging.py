@@ -25,7 +25,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.framing import Framing
 from renderformer.data.geometry.stages import StageKind, backdrop, stage_meshes
 from renderformer.data.geometry.triangles import connected_parts
-from renderformer.data.notes import Routine
+from renderformer.data.notes import Guess, Routine
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import ANYWHERE, TrainedRange
 
@@ -206,7 +206,8 @@ def _file_cameras(scene: Scene, options: StageOptions, matrix: Float64Array, not
     if not options.file_cameras:
         if scene.cameras:
             names = ", ".join(camera.name for camera in scene.cameras[:4]) + " …" * (len(scene.cameras) > 4)
-            notes.append(f"{len(scene.cameras)} cameras of the file are not used (--camera NAME takes one): {names}")
+            line = f"{len(scene.cameras)} cameras of the file are not used (--camera NAME takes one): {names}"
+            notes.append(Guess(line))
         return []
     moved = [camera.transformed(matrix) for camera in scene.cameras]
     return [replace(camera, name="stage (file)") if camera.name == "stage" else camera for camera in moved]

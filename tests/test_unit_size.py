@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from helpers.shapes import ball, box
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
+from renderformer.data.geometry.detail import Detail
 from renderformer.data.geometry.stages import stage_meshes
+from renderformer.data.geometry.triangles import areas, merge_corners, open_edges, weld
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
@@ -109,6 +112,50 @@ def test_details_of_a_large_scene_are_not_lost() -> None:
     seen = near[..., 0] == 1
     assert (near[seen][:, RGB.irradiance] > 0.1).mean() > 0.2
     np.testing.assert_allclose(wide[seen][:, RGB.irradiance], near[seen][:, RGB.irradiance], atol=0.02)
+
+
+def nook(plain: float) -> Scene:
+    """Three small walls, a roof and a ball on a square floor of some metres or kilometres, lit from the open side."""
+    half = plain / 2
+    floor = np.float32([[[-half, -half, 0], [half, -half, 0], [half, half, 0]],
+                        [[-half, -half, 0], [half, half, 0], [-half, half, 0]]])  # fmt: skip
+    return Scene((
+        Mesh("floor", floor, materials=Material(0.6)),
+        box((1, 0.1, 1), Material((0.7, 0.1, 0.1)), (0, 0.5, 0.5), "back"),
+        box((0.1, 1, 1), Material((0.1, 0.7, 0.1)), (-0.5, 0, 0.5), "side"),
+        box((1, 1, 0.1), Material(0.7), (0, 0, 1.05), "roof"),
+        ball(0.2, Material(0.7), (0, 0, 0.25)),
+        Light((1.5, -4, 2.5), (0, 0, 0.3), 0.8, 60.0).mesh(),
+    ), (Camera.look_at((0.3, -1.2, 0.6), (0, 0.2, 0.5), fov=40),))  # fmt: skip
+
+
+def test_indirect_light_in_a_nook_does_not_suffer_from_the_size_of_the_plain() -> None:
+    near, wide, wider = (picture(nook(plain)) for plain in (40.0, 400.0, 4000.0))
+    np.testing.assert_allclose(wide.mean(), near.mean(), rtol=0.06)
+    np.testing.assert_allclose(wider.mean(), near.mean(), rtol=0.06)
+
+
+def test_triangles_are_graded_around_the_detail_without_cracks() -> None:
+    scene = nook(4000.0)
+    detail = Detail.of(scene.triangles)
+    graded = detail.graded(scene)
+    assert len(graded) < len(scene) + 2000
+    floor = graded.objects[0]
+    assert areas(floor.triangles).sum() == pytest.approx(4000.0**2, rel=1e-5)
+    # Every edge but those of the border is shared by two triangles.
+    edges = open_edges(merge_corners(floor.triangles))
+    corners = weld(floor.triangles)[0][edges]
+    assert (np.abs(np.abs(corners[..., :2]) - 2000) < 1e-3).any(axis=2).all()
+    lengths = np.linalg.norm(floor.triangles - np.roll(floor.triangles, 1, axis=1), axis=2).max(axis=1)
+    assert (lengths <= np.maximum(2.5 * np.linalg.norm(floor.triangles.mean(axis=1), axis=1), 2 * detail.radius)).all()
+
+
+@pytest.mark.parametrize("name", ["gallery", "knot_room", "sign"])
+def test_an_ordinary_scene_is_detail_all_over(name: str) -> None:
+    scene = Scene.load(Path(__file__).parents[1] / "examples" / f"{name}.json")
+    detail = Detail.of(scene.triangles)
+    assert detail.graded(scene) is scene
+    assert (detail.coarseness(scene.triangles.mean(axis=1)) == 1).all()
 
 
 def direct(scene: Scene) -> Float32Array:

@@ -31,10 +31,13 @@ class Pick:
 
 
 class Picker:
-    """Casts rays into a scene; `caster` is an existing ray caster of the same triangles in the units `unit`."""
+    """Casts rays into a scene; `caster` is an existing ray caster of the scene in the units `unit`, used if it has the
+    same triangles."""
 
     def __init__(self, scene: Scene, caster: RayCaster | None = None, unit: UnitSize | None = None) -> None:
         self._scene = scene
+        if caster is not None and len(caster.triangles) != len(scene):
+            caster, unit = None, None
         self._unit = unit or (UnitSize.of(scene) if caster is None else AS_IT_IS)
         self._caster = caster or RayCaster.of(self._unit.scene(scene))
 

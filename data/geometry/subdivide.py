@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float64Array, Int64Array
@@ -41,32 +43,52 @@ def subdivide(mesh: Mesh, max_edge: float) -> tuple[Mesh, str]:
     )
     if areas(mesh.triangles).sum() > MAX_SUBDIVIDED * max_edge**2:
         raise too_many
+    fine = cut(mesh, lambda points: np.full(points.shape[:-1], max_edge), too_many)
+    if fine is mesh:
+        return mesh, ""
+    note = (
+        f"object {mesh.name!r}: {len(mesh):,} triangles subdivided to {len(fine):,}, no edge longer than {max_edge:g}"
+    )
+    dropped = 0 if mesh.patch_index is None or fine.patches is not None else int((mesh.patch_index >= 0).sum())
+    if dropped:
+        note += f"; {dropped:,} texture patches replaced by their mean colour, the pieces would need too much memory"
+    return fine, note if dropped else Routine(note)
+
+
+def cut(mesh: Mesh, longest: Callable[[Float64Array], Float64Array], too_many: InputError | None = None) -> Mesh:
+    """Cut triangles until no edge is longer than `longest` allows.
+
+    Args:
+        longest: gives the longest edge allowed (...) with its middle at points (..., 3).
+        too_many: raised above a million triangles; None keeps what is cut until then.
+
+    Returns:
+        The mesh; the same one when no edge is too long.
+    """
     # (M, 3, 6): position of each corner and its weights in the original triangle. Both neighbours of an edge halve it
     # from the same numbers, so their points are equal to the bit.
     weights = np.broadcast_to(np.eye(3), mesh.triangles.shape)
     pieces, source = np.concatenate([mesh.triangles.astype(np.float64), weights], axis=2), np.arange(len(mesh))
     while True:
-        long = np.linalg.norm((np.roll(pieces, -1, axis=1) - pieces)[..., :3], axis=2) > max_edge
+        start, end = pieces[..., :3], np.roll(pieces[..., :3], -1, axis=1)
+        long = np.linalg.norm(end - start, axis=2) > longest((start + end) / 2)
         if not long.any():
             break
-        pieces, source = _split(pieces, source, long)
-        if len(pieces) > MAX_SUBDIVIDED:
+        finer, sources = _split(pieces, source, long)
+        if len(finer) > MAX_SUBDIVIDED:
+            if too_many is None:
+                break
             raise too_many
+        pieces, source = finer, sources
     if len(pieces) == len(mesh):
-        return mesh, ""
+        return mesh
     normals = pieces[..., 3:] @ mesh.normals[source].astype(np.float64)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
-    materials, patches, index, dropped = cut_patches(mesh, pieces[..., 3:], source)
+    materials, patches, index, _ = cut_patches(mesh, pieces[..., 3:], source)
     appearance = None if mesh.appearance is None else mesh.appearance.cut(source, pieces[..., 3:])
-    note = (
-        f"object {mesh.name!r}: {len(mesh):,} triangles subdivided to {len(pieces):,}, no edge longer than {max_edge:g}"
-    )
-    if dropped:
-        note += f"; {dropped:,} texture patches replaced by their mean colour, the pieces would need too much memory"
     triangles, sides = pieces[..., :3].astype(np.float32), mesh.sides(source)
-    cut = Mesh(mesh.name, triangles, normals, materials, patches, index, appearance, sides)
-    return cut, note if dropped else Routine(note)
+    return Mesh(mesh.name, triangles, normals, materials, patches, index, appearance, sides)
 
 
 def _split(pieces: Float64Array, source: Int64Array, long: BoolArray) -> tuple[Float64Array, Int64Array]:

@@ -5,6 +5,9 @@ of Jacobi iteration over these links then carry light from surfel to surfel, bou
 looks the light up where its rays arrive. Nothing depends on a camera or on random numbers, so the light stays in place
 when the camera moves.
 
+Surfels have about the same area, but far around the detail of a scene they grow with the distance from it, so that a
+plain does not take those of a house (`Detail`).
+
 A triangle is cut into k x k equal parts with a surfel in the middle of each. Triangles that are much smaller than a
 surfel share one with their neighbours of like orientation. So the surfel of a point follows by arithmetic from its
 triangle and barycentric coordinates. Every surfel has two sides; the back is solved only if a link arrives there, since
@@ -23,7 +26,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.sparse import csr_array
 
-from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
+from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from renderformer.data.geometry.detail import Detail
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits, Seen
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
@@ -70,9 +74,10 @@ class LightCache:
         self._surfaces = surfaces
         emits = (surfaces.materials[:, EMISSION] > 0).any(axis=1)
         # What a light reflects hardly shows beside what it emits: one surfel for each of its triangles is enough.
-        size = np.where(emits, 0, surfaces.areas).sum() / surfels
+        coarse = Detail.of(surfaces.triangles).coarseness(surfaces.triangles.mean(axis=1)) ** 2
+        size = np.where(emits, 0, surfaces.areas / coarse).sum() / surfels * coarse
         self._cuts = np.ones(len(surfaces.areas), np.int64)
-        if size > 0:
+        if size.all():
             cuts = np.rint(np.sqrt(surfaces.areas / size)).astype(np.int64)
             self._cuts = np.where(emits, 1, np.clip(cuts, 1, MAX_CUTS))
         self._first, triangle, place = _placed(surfaces, self._cuts, size)
@@ -214,9 +219,9 @@ class _Sides:
         return np.repeat(origins, count, axis=0), oriented(np.repeat(self._normal[part], count, axis=0), local)
 
 
-def _placed(surfaces: LitSurfaces, cuts: Int64Array, size: float) -> tuple[Int64Array, Int64Array, Float32Array]:
-    """Where surfels lie: (N,) number of the first one of each triangle, (M,) their triangles and (M, 2) barycentric
-    coordinates."""
+def _placed(surfaces: LitSurfaces, cuts: Int64Array, size: Float64Array) -> tuple[Int64Array, Int64Array, Float32Array]:
+    """Where surfels of areas of about `size` (N,) lie: (N,) number of the first one of each triangle, (M,) their
+    triangles and (M, 2) barycentric coordinates."""
     small = surfaces.areas < SMALL * size
     large = np.flatnonzero(~small)
     counts = cuts[large] ** 2
@@ -226,26 +231,28 @@ def _placed(surfaces: LitSurfaces, cuts: Int64Array, size: float) -> tuple[Int64
     triangle, place = np.repeat(large, counts), _centroids(number, np.repeat(cuts[large], counts))
     little = np.flatnonzero(small)
     if len(little):
-        group, chosen = _groups(surfaces, little, np.sqrt(size))
+        group, chosen = _groups(surfaces, little, np.sqrt(size[little]))
         first[little] = len(triangle) + group
         triangle = np.concatenate([triangle, chosen])
         place = np.concatenate([place, np.full((len(chosen), 2), 1 / 3, np.float32)])
     return first, triangle, place
 
 
-def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: float) -> tuple[Int64Array, Int64Array]:
-    """Triangles grouped by the cell of a grid that their centroid lies in and by the axis that they face most.
+def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array) -> tuple[Int64Array, Int64Array]:
+    """Triangles grouped by the cell, of size `cell` (S,), of a grid that their centroid lies in and by the axis that
+    they face most.
 
     Returns:
         (S,) the group of each of the triangles (S,), and the largest triangle of each group.
     """
     # The grid begins beside the corner of the scene, so that walls and floors do not lie on its planes.
-    corner = surfaces.triangles.min(axis=(0, 1)) - GRID_SHIFT * cell
-    place = np.floor((surfaces.triangles[triangles].mean(axis=1) - corner) / cell).astype(np.int64)
+    from_corner = surfaces.triangles[triangles].mean(axis=1) - surfaces.triangles.min(axis=(0, 1))
+    place = np.floor(from_corner / cell[:, None] + GRID_SHIFT).astype(np.int64)
+    grid = np.unique(cell, return_inverse=True)[1]
     normal = surfaces.face_normals[triangles]
     axis = np.abs(normal).argmax(axis=1)
     facing = 2 * axis + (np.take_along_axis(normal, axis[:, None], axis=1)[:, 0] < 0)
-    _, group = np.unique(np.column_stack([place, facing]), axis=0, return_inverse=True)
+    _, group = np.unique(np.column_stack([place, facing, grid]), axis=0, return_inverse=True)
     order = np.lexsort((surfaces.areas[triangles], group))
     last = np.flatnonzero(np.diff(group[order], append=-1))
     return group, triangles[order[last]]

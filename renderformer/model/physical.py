@@ -56,9 +56,11 @@ class PhysicalModel(nn.Module):
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
         """See `renderformer.model.protocol.Model`: solves the light cache."""
+        from renderformer.data.geometry.detail import Detail
         from renderformer.data.rays.raycast import RayCaster
 
-        caster = RayCaster.of(scene)
+        # The light cache tells no parts of a triangle apart that are not about equal.
+        caster = RayCaster.of(Detail.of(scene.triangles).graded(scene))
         caster.light_up(step)
         return Prepared({"triangles": scene.triangles[None]}, caster, caster.notes)
 
