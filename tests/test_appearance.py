@@ -364,9 +364,9 @@ def test_noise_in_a_black_texture_is_no_light() -> None:
     )
     assert not dark.emits
     assert lit.emits
-    # About the mean over all pixels.
+    # The mean over all pixels.
     power = np.mean(lit.materials[:, EMISSION])
-    assert power == pytest.approx(5 * 4 / 256, rel=0.3)
+    assert power == pytest.approx(5 * 4 / 256, rel=0.1)
 
 
 def test_the_mean_of_a_mask_is_that_of_what_is_left() -> None:
