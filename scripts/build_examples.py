@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import trimesh
+from PIL import Image
 
 from renderformer.data.camera import direction
 from renderformer.data.geometry.stages import stage_meshes
@@ -359,12 +360,140 @@ def scenes() -> dict[str, dict[str, Any]]:
         "knot_room.json": scene("knot room", knot_room, (7, 16, 1.6, -0.12, 40.0), (-6, 24, 1.6, -0.12, 40.0)),
         "gallery.json": scene("gallery", gallery, (-7, 18, 1.6, -0.12, 40.0)),
         "sign.json": scene("sign", signpost, (7, 16, 1.6, -0.12, 40.0)),
+        "still_life.json": still_life(),
     }
+
+
+def grid(columns: int, rows: int) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Texture coordinates (V, 2) from 0 to 1, origin at the lower left, and faces of a grid."""
+    v, u = np.meshgrid(np.linspace(0, 1, rows + 1), np.linspace(0, 1, columns + 1), indexing="ij")
+    row, column = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    a = (row * (columns + 1) + column).ravel()
+    b, c, d = a + 1, a + columns + 2, a + columns + 1
+    return np.stack([u.ravel(), v.ravel()], axis=1), np.stack(
+        [np.stack([a, b, c], -1), np.stack([a, c, d], -1)], 1
+    ).reshape(-1, 3)
+
+
+def write_mapped(path: Path, vertices: Array, uv: Array, faces: npt.NDArray[np.int64], normals: Array) -> None:
+    """OBJ with texture coordinates and normals of the vertices."""
+    lines = [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in vertices]
+    lines += [f"vt {u:.5f} {v:.5f}" for u, v in uv]
+    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in normals]
+    lines += ["f " + " ".join(f"{i}/{i}/{i}" for i in face) for face in faces + 1]
+    path.write_text("\n".join(lines) + "\n", newline="\n")
+
+
+def write_still_life(folder: Path) -> None:
+    """Meshes with texture coordinates, and pictures: tiles, wood, a leaf."""
+    folder.mkdir(exist_ok=True)
+    uv, faces = grid(1, 1)
+    flat = np.column_stack([uv - 0.5, np.zeros(len(uv))])
+    write_mapped(folder / "square.obj", flat, uv, faces, np.tile([0.0, 0, 1], (len(uv), 1)))
+    uv, faces = grid(36, 18)
+    turn, rise = 2 * np.pi * uv[:, 0], np.pi * (uv[:, 1] - 0.5)
+    ball = np.column_stack([np.cos(rise) * np.cos(turn), np.cos(rise) * np.sin(turn), np.sin(rise)])
+    keep = (
+        np.linalg.norm(np.cross(ball[faces[:, 1]] - ball[faces[:, 0]], ball[faces[:, 2]] - ball[faces[:, 0]]), axis=1)
+        > 1e-9
+    )
+    write_mapped(folder / "ball.obj", 0.5 * ball, uv, faces[keep], ball)
+    corners, sides, outward = [], [], []
+    square, two = grid(1, 1)
+    for axis in range(3):
+        for sign in (-1.0, 1.0):
+            across = np.roll(np.eye(3), -axis, axis=0)
+            away, right, up = across[0] * sign, across[1] * sign, across[2]
+            corners.append(0.5 * away + (square[:, :1] - 0.5) * right + (square[:, 1:] - 0.5) * up)
+            sides.append(square)
+            outward.append(np.tile(away, (4, 1)))
+    faces = np.concatenate([two + 4 * side for side in range(6)])
+    write_mapped(folder / "cube.obj", np.concatenate(corners), np.concatenate(sides), faces, np.concatenate(outward))
+    for name, pixels in (("tiles", tiles()), ("wood", wood()), ("leaf", leaf())):
+        Image.fromarray(np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)).save(folder / f"{name}.png")
+
+
+def tiles(size: int = 128, count: int = 4) -> Array:
+    """Normal map of tiles with bevelled edges."""
+    place = (np.arange(size) + 0.5) / size * count % 1 - 0.5
+    lean = np.where(np.abs(place) > 0.42, 0.6 * np.sign(place), 0.0)
+    normals = np.dstack([np.tile(lean, (size, 1)), np.tile(-lean[:, None], (1, size)), np.ones((size, size))])
+    return normals / np.linalg.norm(normals, axis=2, keepdims=True) / 2 + 0.5
+
+
+def wood(size: int = 128, boards: int = 4) -> Array:
+    """Boards with a grain along them, which repeats at the borders."""
+    y, x = np.mgrid[:size, :size] / size
+    board = np.floor(y * boards)
+    shade = 0.5 + 0.12 * np.sin(2.4 * board)
+    grain = np.sin(2 * np.pi * (14 * y + 0.35 * np.sin(2 * np.pi * (x + 0.3 * board)))) ** 3
+    gap = np.where(np.abs(y * boards % 1 - 0.5) > 0.46, 0.35, 1.0)
+    return ((shade + 0.07 * grain) * gap)[..., None] * np.array([1.15, 0.78, 0.45])
+
+
+def leaf(size: int = 128) -> Array:
+    """A green leaf; the rest is clear."""
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    along, across = 1 - y, np.abs(x - 0.5)
+    width = 0.42 * np.sin(np.pi * np.clip(along, 0, 1)) ** 0.8 * (1.1 - 0.5 * along)
+    vein = np.exp(-((across / 0.012) ** 2)) + 0.5 * np.exp(-(((along - 0.9 * across) * 8 % 1 - 0.5) ** 2) / 0.008)
+    colour = np.array([0.16, 0.42, 0.1]) + 0.25 * np.clip(vein, 0, 1)[..., None]
+    stalk = (across < 0.012) & (along < 0.1)
+    return np.dstack([colour, (across < width) | stalk])
+
+
+def still_life() -> dict[str, Any]:
+    """What only the extension of scene JSON holds: pictures, metal, a cut-out leaf, an environment."""
+
+    def thing(mesh: str, place: RGB, turn: RGB, scale: RGB, **material: Any) -> dict[str, Any]:
+        transform = {"translation": place, "rotation": turn, "scale": scale, "normalize": False}
+        return {"mesh_path": f"assets/still_life/{mesh}.obj", "material": material, "transform": transform}
+
+    def shown(name: str, **options: Any) -> dict[str, Any]:
+        return {"path": f"assets/still_life/{name}.png", **options}
+
+    wooden: dict[str, Any] = {"diffuse": [1.0, 1.0, 1.0], "specular": [0.04] * 3, "metallic": 0.0, "roughness": 0.5}
+    tiled = {"normal": shown("tiles", matrix=[[3, 0, 0], [0, 3, 0]])}
+    green: dict[str, Any] = {
+        "diffuse": [1.0, 1.0, 1.0],
+        "roughness": 0.6,
+        "textures": {"base": shown("leaf")},
+        "alpha_cutoff": 0.5,
+    }
+    objects = {
+        "floor": thing(
+            "square",
+            (0, 0, -0.5),
+            (0, 0, 0),
+            (1, 1, 1),
+            diffuse=[0.42, 0.4, 0.38],
+            specular=[0.05] * 3,
+            roughness=0.3,
+            textures=tiled,
+        ),
+        "crate": thing(
+            "cube", (0.2, 0.12, -0.318), (0, 0, 24), (0.36, 0.36, 0.36), **wooden, textures={"base": shown("wood")}
+        ),
+        "ball": thing(
+            "ball",
+            (-0.17, -0.06, -0.318),
+            (0, 0, 0),
+            (0.36, 0.36, 0.36),
+            diffuse=[1.0, 0.78, 0.36],
+            metallic=1.0,
+            roughness=0.12,
+        ),
+        "leaf": thing("square", (0.15, -0.24, -0.356), (74, 0, 20), (0.3, 0.3, 0.3), **green),
+        "second leaf": thing("square", (-0.02, -0.3, -0.404), (68, 0, -25), (0.2, 0.2, 0.2), **green),
+    }
+    document = scene("still life", objects, (7, 22, 1.6, -0.34, 36.0))
+    return {**document, "version": "1.0+renderformer", "environment": {"preset": "studio", "rotation": 20.0}}
 
 
 def build(folder: Path) -> None:
     """Write `folder`/assets and the scenes beside it."""
     write_assets(folder / "assets")
+    write_still_life(folder / "assets" / "still_life")
     for name, document in scenes().items():
         (folder / name).write_text(json.dumps(document, indent=1) + "\n", newline="\n")
 

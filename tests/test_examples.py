@@ -18,7 +18,9 @@ from renderformer.data.scene import Mesh
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 MESHES = sorted(path for path in (EXAMPLES / "assets").glob("*.*") if path.suffix != ".mtl")
-SCENES = sorted(EXAMPLES.glob("*.json"))
+STILL_LIFE = EXAMPLES / "still_life.json"
+# The still life has an environment, which V1 models do not know.
+SCENES = sorted(path for path in EXAMPLES.glob("*.json") if path != STILL_LIFE)
 
 
 def open_edges(mesh: Mesh) -> int:
@@ -61,6 +63,23 @@ def test_each_loads_into_the_trained_range(path: Path) -> None:
     assert len(scene) <= 4096
     assert not any("simplified" in note or "dropped" in note for note in scene.notes)
     assert scene.cameras
+
+
+def test_the_still_life_has_matter_and_surroundings() -> None:
+    scene = load_scene(STILL_LIFE)
+    assert scene.notes == ()
+    assert scene.environment is not None
+    looks = {mesh.name: mesh.appearance for mesh in scene.objects}
+    clear = [name for name, look in looks.items() if look is not None and look.see_through.any()]
+    assert clear == ["leaf", "second leaf"]
+    floor, crate = looks["floor"], looks["crate"]
+    assert floor is not None
+    assert floor.materials[0].textures.normal is not None
+    assert crate is not None
+    assert crate.materials[0].textures.base is not None
+    # A metal is in the specular channels.
+    ball = next(mesh for mesh in scene.objects if mesh.name == "ball")
+    np.testing.assert_allclose(ball.materials[0, :6], [0, 0, 0, 1, 0.78, 0.36], atol=1e-6)
 
 
 def test_materials_of_the_files_arrive() -> None:

@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -414,6 +415,86 @@ def test_ply_without_its_picture(tmp_path: Path) -> None:
     scene = load_mesh_file(tmp_path / "a.ply")
     assert scene.notes == ("a.ply: '../a.png' is outside the folder of the file and is not read",)
     assert_allclose(scene.materials[:, DIFFUSE], 1)
+
+
+def colored_stl(path: Path, words: list[int], header: bytes = b"") -> np.ndarray:
+    """Diffuse colours of a binary file with these attributes of its triangles."""
+    rows = np.zeros(len(words), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("word", "<u2")])
+    rows["corners"] = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]]) + 2 * np.arange(len(words))[:, None, None]
+    rows["word"] = words
+    path.write_bytes(header.ljust(80, b" ") + struct.pack("<I", len(words)) + rows.tobytes())
+    return load_mesh_file(path).materials[:, DIFFUSE]
+
+
+def test_colours_of_stl(tmp_path: Path) -> None:
+    """The same bits are red in one kind of file and blue in the other."""
+    path, bit = tmp_path / "a.stl", 1 << 15
+    assert_allclose(colored_stl(path, [bit | 31, bit | 31 << 10, 0]), [[0, 0, 1], [1, 0, 0], [0.5] * 3], atol=1e-6)
+    magics = colored_stl(path, [31, 31 << 10, bit], b"COLOR=\x00\xff\x00\xff,MATERIAL=")
+    assert_allclose(magics, [[1, 0, 0], [0, 0, 1], [0, 1, 0]], atol=1e-6)
+    # Zeros, and other numbers without the mark, are no colours.
+    assert_allclose(colored_stl(path, [0, 7, 31]), 0.5)
+
+
+MODEL_3MF = """<?xml version="1.0" encoding="UTF-8"?>
+<model unit="millimeter" xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
+ xmlns:m="http://schemas.microsoft.com/3dmanufacturing/material/2015/02"><resources>
+<basematerials id="1"><base name="red" displaycolor="#BC0000"/><base name="x" displaycolor="#00FF00FF"/></basematerials>
+<m:colorgroup id="2"><m:color color="#0000FF"/><m:color color="#FFFFFF80"/></m:colorgroup>
+<m:texture2d id="3" path="/3D/Textures/a.png" contenttype="image/png" tilestyleu="clamp" tilestylev="mirror"/>
+<m:texture2dgroup id="4" texid="3"><m:tex2coord u="0.1" v="0.1"/><m:tex2coord u="0.2" v="0.1"/>
+<m:tex2coord u="0.2" v="0.2"/></m:texture2dgroup>
+{objects}</resources><build>{items}</build></model>"""
+MESH_3MF = """<object id="{id}" type="model" {attributes}><mesh><vertices><vertex x="0" y="0" z="0"/>
+<vertex x="1" y="0" z="0"/><vertex x="0" y="1" z="0"/><vertex x="0" y="0" z="1"/></vertices>
+<triangles>{triangles}</triangles></mesh></object>"""
+
+
+def colored_3mf(path: Path, *objects: tuple[str, list[str]]) -> Path:
+    """Objects with attributes, and with the attributes of their first triangles, (0, 1, 2) and (0, 1, 3)."""
+    corners = ('v1="0" v2="1" v3="2"', 'v1="0" v2="1" v3="3"')
+    meshes, items = "", ""
+    for number, (attributes, triangles) in enumerate(objects, 10):
+        rows = "".join(f"<triangle {v} {more}/>" for v, more in zip(corners, triangles, strict=False))
+        meshes += MESH_3MF.format(id=number, attributes=attributes, triangles=rows)
+        items += f'<item objectid="{number}" transform="1 0 0 0 1 0 0 0 1 {5 * number} 0 0"/>'
+    quarters(path.with_name("a.png"))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("3D/3dmodel.model", MODEL_3MF.format(objects=meshes, items=items))
+        archive.write(path.with_name("a.png"), "3D/Textures/a.png")
+    return path
+
+
+def test_colours_of_3mf(tmp_path: Path) -> None:
+    """Of base materials and colour groups, of an object or of triangles; equal shapes keep their own colours."""
+    objects = [('pid="1" pindex="0"', ["", 'pid="2" p1="0"']), ('pid="1" pindex="1"', ["", 'pid="9" p1="0"'])]
+    scene = load_mesh_file(colored_3mf(tmp_path / "a.3mf", *objects))
+    first, second = scene.objects
+    assert_allclose(first.materials[:, DIFFUSE], [[0.503, 0, 0], [0, 0, 1]], atol=2e-3)
+    assert_allclose(second.materials[:, DIFFUSE], [[0, 1, 0], [0.5] * 3], atol=2e-3)
+    assert_allclose(second.triangles[0, 0], [55, 0, 0])
+    assert first.appearance is None
+
+
+def test_blended_colours_and_textures_of_3mf(tmp_path: Path) -> None:
+    triangles = ['pid="2" p1="0" p2="1" p3="1"', 'pid="4" p1="0" p2="1" p3="2"']
+    scene = load_mesh_file(colored_3mf(tmp_path / "a.3mf", ("", triangles)))
+    blended, textured = scene.objects
+    assert colour_at(blended, 0, (0.0, 0.0)) == ([0, 0, 1], 1)
+    assert colour_at(blended, 0, (1.0, 0.0)) == ([1, 1, 1], pytest.approx(128 / 255))
+    # The lower left quarter of the picture is blue.
+    assert colour_at(textured, 0, (0.3, 0.3)) == ([0, 0, 1], 1)
+    assert textured.appearance is not None
+    base = textured.appearance.materials[0].textures.base
+    assert base is not None
+    assert base.wrap == ("clamp", "mirror")
+    with zipfile.ZipFile(tmp_path / "a.3mf") as archive:
+        model = archive.read("3D/3dmodel.model")
+    with zipfile.ZipFile(tmp_path / "b.3mf", "w") as archive:
+        archive.writestr("3D/3dmodel.model", model)
+    scene = load_mesh_file(tmp_path / "b.3mf")
+    assert scene.notes[0] == "b.3mf: texture '/3D/Textures/a.png' is missing"
+    assert_allclose(scene.objects[1].materials[:, DIFFUSE], 1)
 
 
 def test_obj_and_ply_colors_are_srgb(tmp_path: Path) -> None:

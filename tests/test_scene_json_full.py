@@ -73,7 +73,8 @@ def random_mesh(random: np.random.Generator, number: int) -> Mesh:
         materials = tuple(random_material(random, sets) for _ in range(int(random.integers(1, 4))))
         index = random.integers(-1, len(materials), count)
         colors = random.random((count, 3, 4)) if random.random() < 0.5 else None
-        look = Appearance(materials, index, random.normal(size=(count, 3, sets, 2)), colors)
+        tangents = random.normal(size=(count, 3, 4)) if random.random() < 0.5 else None
+        look = Appearance(materials, index, random.normal(size=(count, 3, sets, 2)), colors, tangents)
         rows = look.mean_rows(rows)
     return Mesh(f"ü {number}/\n", triangles, normals, rows, appearance=look, two_sided=sides)
 
@@ -132,7 +133,7 @@ def same_look(first: Mesh, second: Mesh, random: np.random.Generator) -> None:
     assert_allclose(found[0][1], found[1][1], rtol=1e-6)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1))
 def test_random_scenes_come_back(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -443,7 +444,8 @@ def some_triangles(count: int, sets: int, coloured: bool) -> Triangles:
     corners, normals = random.normal(size=(2, count, 3, 3)).astype(np.float32)
     uv = random.normal(size=(count, 3, sets, 2)).astype(np.float32)
     colors = random.random((count, 3, 4)).astype(np.float32) if coloured else None
-    return Triangles(corners, normals, uv, colors, random.integers(0, 5, count).astype(np.int32))
+    tangents = random.random((count, 3, 4)).astype(np.float32) if coloured and sets else None
+    return Triangles(corners, normals, uv, random.integers(0, 5, count).astype(np.int32), colors, tangents)
 
 
 @pytest.mark.parametrize("sets", [0, 1, 3])
@@ -456,7 +458,11 @@ def test_saved_triangles_are_a_ply_file(tmp_path: Path, sets: int, coloured: boo
     assert found is not None
     for name in ("corners", "normals", "uv", "material"):
         assert_array_equal(getattr(found, name), getattr(saved, name))
-    assert (found.colors is None) == (not coloured)
+    for name in ("colors", "tangents"):
+        ours, theirs = getattr(found, name), getattr(saved, name)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert_array_equal(ours, theirs)
     other = trimesh.load_mesh(tmp_path / "a.ply", process=False)
     assert_array_equal(other.triangles, saved.corners)
     assert_array_equal(load_mesh_file(tmp_path / "a.ply").triangles, saved.corners)
@@ -484,8 +490,8 @@ def test_damaged_triangles(data: Any, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: {"material": t.material + 5}, "has material 9; there are"),
-        (lambda t: {"material": t.material - 5}, "has material -5; there are"),
+        (lambda t: {"material": t.material * 0 + 9}, "has material 9; there are"),
+        (lambda t: {"material": t.material * 0 - 5}, "has material -5; there are"),
         (lambda t: {"uv": t.uv * np.nan}, "uv is not finite"),
         (lambda t: {"uv": t.uv * 1e9}, "uv is not finite or beyond"),
         (lambda t: {"corners": t.corners * np.inf}, "NaN or infinite"),

@@ -43,8 +43,9 @@ def joined(parts: list[Part], notes: Notes) -> list[Part]:
 
 def _kind(part: Part) -> Hashable:
     """Equal for parts that can be joined."""
-    present = (part.normals is None, part.tangents is None, None if part.uv is None else part.uv.shape[1])
-    arrays = (*present, _layout(part), part.two_sided)
+    # Texture coordinates of plain parts do not count.
+    sets = None if part.uv is None or _plain(part) else part.uv.shape[1]
+    arrays = (part.normals is None, part.tangents is None, sets, _layout(part), part.two_sided)
     if _plain(part):
         material = part.material or Material()
         return *arrays, max(material.emission) > 0, material.two_sided

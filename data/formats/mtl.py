@@ -36,6 +36,7 @@ from renderformer.data.formats.text import as_utf8
 from renderformer.data.formats.textures import PictureDecoder, is_mask
 from renderformer.data.formats.trimesh_reading import Folder
 from renderformer.data.material import DIELECTRIC, RGB, Material, Textures
+from renderformer.data.notes import Guess, Routine, reworded
 from renderformer.data.texture import Texture, Wrap
 
 # Statements that name a picture, and their other spellings.
@@ -233,7 +234,7 @@ def _alpha(values: Mapping[str, Any], number: Callable[[str, float], float], cha
     """Opacity; a material that nobody could see is taken for an exporter's mistake."""
     alpha = min(max(number("d", 1.0 - number("tr", 0.0)), 0.0), 1.0)
     if alpha == 0 and number("illum", 2.0) not in _GLASS:
-        changes.append(f"fully transparent ({'d 0' if 'd' in values else 'Tr 1'}), drawn opaque")
+        changes.append(Guess(f"fully transparent ({'d 0' if 'd' in values else 'Tr 1'}), drawn opaque"))
         return 1.0
     return max(alpha, _LEAST_GLASS) if number("illum", 2.0) in _GLASS else alpha
 
@@ -252,7 +253,7 @@ def _rgb(values: Mapping[str, Any], key: str, default: float, changes: list[str]
         return default, default, default
     red, green, blue = np.clip(numbers, 0, upper).tolist()
     if (red, green, blue) != tuple(numbers.tolist()):
-        changes.append(f"{key.capitalize()} clipped to 0 … {upper:g}")
+        changes.append(Routine(f"{key.capitalize()} clipped to 0 … {upper:g}"))
     return red, green, blue
 
 
@@ -305,7 +306,7 @@ class Library:
         """The name of a file, or another one if only that exists; then with a note."""
         if self._folder.has(name) or not self._folder.has(other):
             return name
-        self._notes.lines.append(f"{name!r} is missing, {other!r} is read instead")
+        self._notes.lines.append(Guess(f"{name!r} is missing, {other!r} is read instead"))
         return other
 
     def report(self, used: set[str]) -> None:
@@ -339,7 +340,7 @@ class Library:
         values = entry.values | _alone(entry.values, set(pictures))
         material, changes = material_from_mtl(values)
         for change in changes:
-            self._notes.counts[f"materials: {change}"] += 1
+            self._notes.counts[reworded(change, f"materials: {change}")] += 1
         textures, strength, cutoff = self._textures(pictures, entry.maps, material)
         return replace(material, textures=textures, normal_scale=strength, alpha_cutoff=cutoff)
 

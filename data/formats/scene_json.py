@@ -14,6 +14,7 @@ from renderformer.data.formats import scene_json_full as full
 from renderformer.data.formats import scene_json_plain as plain
 from renderformer.data.formats.scene_json_shared import check_folder
 from renderformer.data.formats.table import with_format_hint
+from renderformer.data.notes import reworded
 from renderformer.data.scene import Scene
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -38,7 +39,8 @@ def read(path: Path) -> Scene:
     notes = [*scene.notes]
     if not scene.cameras:
         notes.append("has no cameras; give one to render it")
-    return scene.replace(notes=tuple(one_line(f"{path.name}: {note}") for note in notes))
+    lines = (reworded(note, one_line(f"{path.name}: {note}")) for note in notes)
+    return scene.replace(notes=tuple(lines))
 
 
 def _parsed(data: bytes) -> Any:

@@ -297,7 +297,7 @@ def _mesh(name: str, triangles: Triangles, materials: list[Material], coloured: 
         return Mesh(name, triangles.corners, triangles.normals, rows, two_sided=sides)
     number = np.where(varying, np.cumsum(varying) - 1, -1).astype(np.int32)
     chosen = tuple(material for material, varies in zip(materials, varying, strict=True) if varies)
-    appearance = Appearance(chosen, number[index], triangles.uv, triangles.colors)
+    appearance = Appearance(chosen, number[index], triangles.uv, triangles.colors, triangles.tangents)
     rows = appearance.mean_rows(rows)
     return Mesh(name, triangles.corners, triangles.normals, rows, appearance=appearance, two_sided=sides)
 
@@ -382,8 +382,8 @@ def _split(mesh: Mesh) -> tuple[Triangles, list[tuple[Material, bool]]]:
                 material, coloured = Material.from_row(material.rows()[0]), False
         materials.append((replace(material, two_sided=bool(sides[triangle])), coloured))
     uv = np.zeros((count, 3, 0, 2), np.float32) if look is None else look.uv
-    colors = None if look is None else look.colors
-    return Triangles(mesh.triangles, mesh.normals, uv, colors, number.astype(np.int32)), materials
+    colors, tangents = (None, None) if look is None else (look.colors, look.tangents)
+    return Triangles(mesh.triangles, mesh.normals, uv, number.astype(np.int32), colors, tangents), materials
 
 
 def _distinct(entries: list[MaterialEntry]) -> tuple[list[MaterialEntry], Int32Array]:

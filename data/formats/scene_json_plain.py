@@ -44,6 +44,7 @@ from renderformer.data.formats.table import MESH_FORMATS
 from renderformer.data.geometry.light_sides import other_sides, with_sides
 from renderformer.data.geometry.remesh import remesh
 from renderformer.data.geometry.triangles import has_area
+from renderformer.data.notes import Routine
 from renderformer.data.scene import DIFFUSE, MAX_COORDINATE, Material, Mesh, Scene
 
 VERSION = "1.0"
@@ -175,7 +176,7 @@ def _mesh(name: str, entry: ObjectEntry, vertices: Float64Array, faces: Int64Arr
         materials[:, DIFFUSE] = colours[groups]
     keep = has_area(triangles)
     if not keep.all():
-        notes.append(f"{label}: {int((~keep).sum())} zero-area triangles dropped")
+        notes.append(Routine(f"{label}: {int((~keep).sum())} zero-area triangles dropped"))
         if not keep.any():
             raise InputError("", f"no triangle of {file_name} has an area after the transform", "check scale")
     return Mesh(name, triangles[keep], normals[keep], materials[keep])

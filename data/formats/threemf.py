@@ -14,6 +14,7 @@ from trimesh.scene.transforms import SceneGraph
 
 from renderformer.data.errors import InputError
 from renderformer.data.formats.parts import MeshFile, Part
+from renderformer.data.formats.threemf_materials import Looks
 from renderformer.data.formats.trimesh_reading import read_with_trimesh
 
 MAX_UNPACKED_BYTES = 2**30
@@ -34,21 +35,26 @@ def read(file: MeshFile) -> Iterator[Part]:
     """
     _check_copies(file.data)
     objects = read_with_trimesh("3mf", file.data, file)
+    coloured = {part.name: [part] for part in objects.parts}
+    if not file.bare:
+        with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
+            looks = Looks(archive, file)
+            coloured = {part.name: looks.pieces(part) for part in objects.parts}
     if not objects.graph:
-        yield from objects.parts
+        yield from (piece for pieces in coloured.values() for piece in pieces)
         return
     graph = SceneGraph(base_frame=objects.base_frame)
     for edge in objects.graph:
         graph.update(**edge)
-    parts = {part.name: part for part in objects.parts}
-    nodes = [edge["frame_to"] for edge in objects.graph if edge.get("geometry") in parts]
+    nodes = [edge["frame_to"] for edge in objects.graph if edge.get("geometry") in coloured]
     # trimesh's graph does not keep the order of the objects.
-    order = {name: number for number, name in enumerate(parts)}
+    order = {name: number for number, name in enumerate(coloured)}
     for node in sorted(nodes, key=lambda node: order[str(graph.get(node)[1])]):
         matrix, name = graph.get(node)
-        part = parts[str(name)]
-        faces = part.faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else part.faces
-        yield replace(part, name=str(node), vertices=part.vertices @ matrix[:3, :3].T + matrix[:3, 3], faces=faces)
+        for number, part in enumerate(pieces := coloured[str(name)]):
+            faces = part.faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else part.faces
+            title = str(node) if len(pieces) == 1 else f"{node}_{number}"
+            yield replace(part, name=title, vertices=part.vertices @ matrix[:3, :3].T + matrix[:3, 3], faces=faces)
 
 
 def _check_copies(data: bytes) -> None:

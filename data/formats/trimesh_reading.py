@@ -22,8 +22,10 @@ from renderformer.data.errors import InputError
 from renderformer.data.files import MAX_FILE_BYTES, read_bytes
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.formats.text import as_utf8
+from renderformer.data.notes import Routine
 
 _BESIDE = "put it beside the file"
+_OTHER_CASE = Routine("files found although capital letters in their names differ")
 # Names of a folder that are compared with one that does not exist.
 _MAX_NAMES = 10_000
 
@@ -103,7 +105,7 @@ class Folder(FilePathResolver):
         for spelling in spellings:
             if other := self._other_case(spelling):
                 self._respelled.add(name)
-                self._counts["files found although capital letters in their names differ"] = len(self._respelled)
+                self._counts[_OTHER_CASE] = len(self._respelled)
                 return other, ""
         return None, problem
 
