@@ -121,7 +121,7 @@ def _scan(reader: ShardReader, progress: Progress) -> dict[str, Any]:
         progress("scenes", i + 1, len(reader))
     return {
         "of these pictures": pixels / (len(reader) * reader.recipe.views),
-        "of textures, environments and names": details / (len(reader) * reader.recipe.views),
+        "of details": details / (len(reader) * reader.recipe.views),
         "half floats cost, dB": -10 * np.log10(max(float(np.mean(errors)), 1e-30)),
         "triangles": [min(triangles), int(np.median(triangles)), max(triangles)],
         "objects": [min(objects), int(np.median(objects)), max(objects)],
