@@ -178,10 +178,24 @@ def convert(folder: Folder, out: Out, quiet: options.Quiet = False) -> None:
 
 
 @app.command()
-def info(folder: Folder, as_json: options.Json = False) -> None:
+def info(
+    folder: Folder,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Write pictures of scenes, spread over the set, to this file.", show_default=False),
+    ] = None,
+    scenes: Annotated[int, typer.Option(min=1, max=1000, help="Pictures in it.")] = 50,
+    as_json: options.Json = False,
+) -> None:
     """Summarise a data set: scenes, bytes per view, the error of half floats, the range of every array."""
-    from renderformer.data.sets.summary import summary
+    from renderformer.data.sets.summary import contact_sheet, summary
 
+    if sheet is not None:
+        from renderformer.image import Image
+
+        with console.Stages("drawing") as stages:
+            picture = contact_sheet(folder, scenes, stages.update)
+        Image(picture).save(sheet, tone_map="none")
     with console.Stages("reading") as stages:
         facts = summary(folder, stages.update)
     if as_json:

@@ -41,6 +41,7 @@ from renderformer.data.sets.manifest import (
     write_manifest,
 )
 from renderformer.data.sets.shards import (
+    STAGES,
     ShardReader,
     as_stored,
     pack_scenes,
@@ -617,6 +618,11 @@ def test_command_line_generates_describes_and_verifies_a_data_set(
     assert facts["of these pictures"] == 8 * 8 * 3 * 2
     assert 60 < facts["half floats cost, dB"] < 120
     assert "camera distance" in CliRunner().invoke(app, ["info", str(out)]).stdout
+    assert facts["scenes by stage"].keys() <= set(STAGES)
+    assert "scenes with" in facts
+    picture = tmp_path / "sheet.npy"
+    assert CliRunner().invoke(app, ["info", str(out), "--sheet", str(picture)]).exit_code == 0
+    assert np.array_equal(np.load(picture), ShardReader(out).scene(0).hdr[0].astype(np.float32))
     sound = CliRunner().invoke(app, ["verify", str(out)])
     assert "1 shards with 1 scenes are sound" in sound.stdout
     wrong = CliRunner().invoke(app, [*arguments, "--batches", "3"])

@@ -289,6 +289,27 @@ def test_an_overfitted_scene_reaches_35_db_and_says_so(tmp_path: Path, small: Me
     assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == 1
 
 
+def test_scenes_of_all_kinds_train_the_embedded_model(tmp_path: Path) -> None:
+    for package in ("mitsuba", "manifold3d", "skimage"):
+        pytest.importorskip(package, reason=f"varied scenes need {package}")
+    from renderformer.data.sets.generation import generate
+
+    recipe = manifest.Recipe(
+        seed=4, views=2, resolution=16, spp=4, batches=1, scenes_per_shard=4, max_triangles=400, kind="varied"
+    )
+    generate(tmp_path / "data", 4, recipe)
+    scenes = [shards.ShardReader(tmp_path / "data").scene(i).to_scene() for i in range(4)]
+    assert any(scene.appearance is not None for scene in scenes)
+    assert any(scene.environment is not None for scene in scenes)
+    data = dataset.TrainingSet(tmp_path / "data", token_triangles=128)
+    for example in data:
+        for part in (example.pixels, example.triangle_light, example.materials):
+            assert np.isfinite(part).all()
+    config = QUICK.replace(steps=2, batch=2, evaluate_every=1)
+    assert loop.Trainer(config, [data], None, tmp_path / "run").run(lambda line: None)
+    assert all(np.isfinite(float(row["loss"])) for row in read_log(tmp_path / "run"))
+
+
 def test_recomputed_activations_give_the_same_gradients(small: Memory) -> None:
     torch.manual_seed(0)
     model = build_model(config_from_dict(TINY))

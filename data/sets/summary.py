@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray, Float16Array
+from renderformer.data.arrays import AnyArray, Float16Array, Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
+from renderformer.data.sets.details import Details, unpacked
 from renderformer.data.sets.manifest import UNKNOWN_IF_IMPORTED, read_manifest
 from renderformer.data.sets.shards import ShardReader
 
@@ -42,9 +43,7 @@ def summary(folder: str | os.PathLike[str], progress: Progress = silent) -> dict
     Raises:
         InputError: no data set, no shard, or a damaged one.
     """
-    reader, manifest = ShardReader(folder), read_manifest(folder)
-    if not len(reader):
-        raise InputError(folder, "has no finished shard", "make some with `renderformer data generate`")
+    reader, manifest = _filled(folder), read_manifest(folder)
     recipe = manifest.recipe
     unknown = UNKNOWN_IF_IMPORTED if recipe.imported else ()
     views, size = len(reader) * recipe.views, sum(path.stat().st_size for path in reader.paths)
@@ -63,12 +62,38 @@ def summary(folder: str | os.PathLike[str], progress: Progress = silent) -> dict
     }
 
 
+def contact_sheet(folder: str | os.PathLike[str], scenes: int, progress: Progress = silent) -> Float32Array:
+    """(H, W, 3) linear radiance: the first view of scenes that are spread evenly over a data set, in rows of about
+    twice as many as there are rows.
+
+    Raises:
+        InputError: no data set, no shard, or a damaged one.
+    """
+    reader = _filled(folder)
+    numbers = np.unique(np.linspace(0, len(reader) - 1, min(scenes, len(reader))).round().astype(int))
+    size, columns = reader.recipe.resolution, int(np.ceil(np.sqrt(2 * len(numbers))))
+    sheet = np.zeros((-(-len(numbers) // columns) * size, min(columns, len(numbers)) * size, 3), np.float32)
+    for place, number in enumerate(numbers):
+        row, column = divmod(place, columns)
+        sheet[row * size : (row + 1) * size, column * size : (column + 1) * size] = reader.scene(int(number)).hdr[0]
+        progress("scenes", place + 1, len(numbers))
+    return sheet
+
+
+def _filled(folder: str | os.PathLike[str]) -> ShardReader:
+    reader = ShardReader(folder)
+    if not len(reader):
+        raise InputError(folder, "has no finished shard", "make some with `renderformer data generate`")
+    return reader
+
+
 def _scan(reader: ShardReader, progress: Progress) -> dict[str, Any]:
     """The statistics that need the scenes' arrays."""
     stages: Counter[str] = Counter()
     lights: Counter[int] = Counter()
     ranges: dict[str, list[float]] = {}
-    errors, triangles, pixels = [], [], 0
+    content: Counter[str] = Counter()
+    errors, triangles, objects, details, pixels = [], [], [], 0, 0
 
     def widen(key: str, values: AnyArray) -> None:
         if values.size:
@@ -82,6 +107,9 @@ def _scan(reader: ShardReader, progress: Progress) -> dict[str, Any]:
         stages[scene.stage] += 1
         lights[int(glows.sum())] += 1
         triangles.append(len(rows))
+        objects.append(len(scene.sizes))
+        details += len(scene.details)
+        content.update(_content(unpacked(scene.details.tobytes())))
         errors.append(encoding_error(scene.hdr))
         pixels += scene.hdr.nbytes
         widen("roughness of specular", rows[(rows[:, SPECULAR] > 0).any(axis=1) & ~glows, ROUGHNESS])
@@ -93,9 +121,25 @@ def _scan(reader: ShardReader, progress: Progress) -> dict[str, Any]:
         progress("scenes", i + 1, len(reader))
     return {
         "of these pictures": pixels / (len(reader) * reader.recipe.views),
+        "of details": details / (len(reader) * reader.recipe.views),
         "half floats cost, dB": -10 * np.log10(max(float(np.mean(errors)), 1e-30)),
         "triangles": [min(triangles), int(np.median(triangles)), max(triangles)],
+        "objects": [min(objects), int(np.median(objects)), max(objects)],
         **ranges,
         "scenes by lights": {str(key): lights[key] for key in sorted(lights)},
         "scenes by stage": dict(stages.most_common()),
+        "scenes with": dict(content.most_common()),
     }
+
+
+def _content(details: Details) -> set[str]:
+    """What a scene has beside material rows."""
+    materials = [material for appearance in details.appearances.values() for material in appearance.materials]
+    found = {
+        "environment": details.environment is not None,
+        "textures": any(material.textures.present for material in materials),
+        "normal maps": any(material.textures.normal is not None for material in materials),
+        "masks": any(material.see_through for material in materials),
+        "vertex colours": any(appearance.colors is not None for appearance in details.appearances.values()),
+    }
+    return {name for name, present in found.items() if present}
