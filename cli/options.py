@@ -326,7 +326,7 @@ class PictureFlags:
         _picture(
             metavar="NAME", help="Of png and jpg: agx, filmic, pbr-neutral or none; exr and npy hold linear light."
         ),
-    ] = ToneMap.AGX
+    ] = ToneMap.PBR_NEUTRAL
     exposure: Annotated[
         float, _picture(min=-32, max=32, metavar="STOPS", help="+1 doubles the light, in every format.")
     ] = 0.0

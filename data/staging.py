@@ -379,7 +379,10 @@ def _camera(objects: list[Mesh], walls: list[Mesh], azimuth: float, elevation: f
     points = _points(_solid(objects))
     if options.frame and options.distance is None:
         framing = Framing(points, azimuth, elevation, options.aspect, options.all_around)
-        return framing.camera(options.fov, options.trained, "stage")
+        # A model sees the scene so small that the stage fits into its box.
+        reach = max((float(np.abs(mesh.bounds).max()) for mesh in walls), default=0.0)
+        trained = options.trained.scaled(max(1.0, reach / options.trained.box))
+        return framing.camera(options.fov, trained, "stage")
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     target = np.array([0.0, 0.0, TARGET_HEIGHT]) if walls else middle
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV

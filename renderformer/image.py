@@ -103,7 +103,7 @@ class Image:
             )
         return self.hdr * np.float32(2.0**exposure)
 
-    def tone_mapped(self, tone_map: str = "agx", exposure: float = 0.0) -> Float32Array:
+    def tone_mapped(self, tone_map: str = "pbr-neutral", exposure: float = 0.0) -> Float32Array:
         """The picture for an sRGB display.
 
         Args:
@@ -128,7 +128,7 @@ class Image:
     def save(
         self,
         path: str | os.PathLike[str],
-        tone_map: str = "agx",
+        tone_map: str = "pbr-neutral",
         exposure: float = 0.0,
         bit_depth: int = 8,
         quality: int = 95,
@@ -216,7 +216,7 @@ class SaveSettings:
         InputError: a value out of range.
     """
 
-    tone_map: str = "agx"
+    tone_map: str = "pbr-neutral"
     exposure: float = 0.0
     bit_depth: int = 8
     quality: int = 95

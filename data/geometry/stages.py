@@ -104,7 +104,7 @@ def backdrop(
     fading: bool = False,
     height: float = -0.5,
     inner: float = 0.35,
-    radius: float = 2.4,
+    radius: float = 1.6,
 ) -> Mesh:
     """A round floor without gloss, whose colour changes smoothly from its middle to its rim; named "floor".
 
