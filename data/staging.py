@@ -150,12 +150,12 @@ class StageOptions(Declared):
         """The stage that "auto" stands for, in an environment or without one."""
         if self.stage != "auto":
             return self.stage
-        surrounded = environment is not None and not environment.is_dark
+        surrounded = self.casts_rays and environment is not None and not environment.is_dark
         walls = any(color is not None for color in (self.back_color, self.left_color, self.right_color))
-        if self.casts_rays and (surrounded or not (environment or walls or self.wants_light)):
+        if surrounded or (self.casts_rays and not (environment or walls or self.wants_light)):
             return "studio" if self.elevation is None or self.elevation >= 0 else "none"
         # Walls would keep out the light of an environment, and hide the mesh from cameras all around.
-        return "floor" if surrounded or self.all_around or self.file_cameras else "box"
+        return "floor" if self.all_around or self.file_cameras else "box"
 
 
 def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
@@ -177,7 +177,7 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     """
     options = options or StageOptions()
     environment = scene.environment
-    surrounded = environment is not None and not environment.is_dark
+    surrounded = options.casts_rays and environment is not None and not environment.is_dark
     kind = options.kind(environment)
     notes = list(scene.notes)
     matrix = _placement(scene, options, kind, notes)
