@@ -106,7 +106,7 @@ class StageOptions(Declared):
 
     declared_place = "stage options"
 
-    stage: Literal["auto"] | Kind = "auto"
+    stage: Literal["auto", "studio", "none", StageKind] = "auto"
     size: Annotated[float, Field(ge=1e-3, le=1)] = 0.7
     rotation: Degrees = 0.0
     up: Literal["auto", "y", "z"] = "auto"

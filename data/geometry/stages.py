@@ -21,7 +21,7 @@ from renderformer.data.scene import Material, Mesh
 
 StageKind = Literal["floor", "wall", "corner", "box"]
 # Of a round floor.
-RINGS, SECTORS = 10, 48
+RINGS, SECTORS = 8, 40
 STAGE_KINDS: tuple[str, ...] = get_args(StageKind)
 WALL_NAMES = ("floor", "wall_back", "wall_left", "wall_right")
 
