@@ -18,7 +18,7 @@ from renderformer.data.environment import RGB, Environment, Sun, image_direction
 
 HEIGHT, WIDTH = 256, 512
 # Albedo of the floor that the studio's walls grow out of.
-STUDIO_FLOOR = 0.1
+STUDIO_FLOOR = 0.07
 # The height, as the sine of the elevation, below which the floor's brightness fades into the walls.
 _SWEEP = 0.25
 

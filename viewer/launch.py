@@ -44,7 +44,7 @@ def view(
     web: bool = False,
     port: int = 8080,
     resolution: int | tuple[int, int] = 512,
-    tone_map: str = "pbr-neutral",
+    tone_map: str = "neutral",
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
 ) -> Scene:

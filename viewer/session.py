@@ -117,7 +117,7 @@ class Session:
         scene: Scene,
         renderer: Renderer,
         resolution: int | tuple[int, int] = 512,
-        tone_map: str = "pbr-neutral",
+        tone_map: str = "neutral",
         exposure: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
