@@ -221,8 +221,8 @@ class EnvironmentFlags:
         Background | None,
         _environment(
             metavar="KIND",
-            help="Behind the objects and the stage: visible (the environment), invisible (black) or transparent (alpha in "
-            "png, exr; --stage none leaves the mesh alone).",
+            help="Behind objects and stage: visible (the environment), invisible (black) or transparent (alpha in png "
+            "and exr; with --stage none of the mesh alone).",
             show_default="visible",
         ),
     ] = None
@@ -294,12 +294,13 @@ class ModelFlags:
 
     def trained(self) -> TrainedRange:
         """The range to set a mesh on a stage in, before the model is loaded; of a Hub id that of the released ones."""
-        from renderformer.checkpoints import read_config
         from renderformer.config import EMBEDDED, V1
         from renderformer.data.errors import InputError
 
         if self.model is None:
             return ANYWHERE if self.no_network else EMBEDDED
+        from renderformer.checkpoints import read_config
+
         try:
             return read_config(Path(self.model)).trained
         except InputError:
