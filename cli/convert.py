@@ -54,8 +54,10 @@ def convert(
 ) -> None:
     """Convert a mesh or scene to scene JSON or scene H5, and list what the format cannot hold.
 
-    A bare mesh is set on a stage as in render.
+    A bare mesh is set on a stage as render does it for a released model: in a box, with a light triangle.
     """
+    from renderformer.config import V1
+
     if quiet and verbose:
         raise options.wrong("cannot be combined with --quiet", "--verbose")
     path = output or target
@@ -72,7 +74,7 @@ def convert(
     with stages:
         stages.update("load")
         settings = stage.of_every_file() | ({"stage": "raw"} if raw else {})
-        scene = inputs.load(source, format_in, of_mesh, **settings)
+        scene = inputs.load(source, format_in, of_mesh, trained=V1, **settings)
         stages.update("save")
         lost = scene.save(path, overwrite=overwrite, version="1.0" if plain else "auto")
     counts = {"objects": len(scene.objects), "triangles": len(scene), "cameras": len(scene.cameras)}

@@ -75,7 +75,7 @@ def _scene(source: str, form: str | None) -> dict[str, Any]:
         # A mesh without the stage of render.
         scene = inputs.load(source, form, stage="raw")
         stages.update("stage")
-        rendered = scene if kind == "scene" else inputs.load(source)
+        rendered = scene if kind == "scene" else inputs.load(source, trained=EMBEDDED)
     facts = {"kind": kind, "path": source, **inspect_scene(scene)}
     if kind == "mesh":
         notes = [note for note in rendered.notes if note not in scene.notes]

@@ -37,6 +37,7 @@ HTML_IS_OUTPUT = {"token_normalize_func": lambda name: "output" if name == "html
 class ToneMap(enum.StrEnum):
     """Tone maps of `renderformer.image`."""
 
+    NEUTRAL = "neutral"
     AGX = "agx"
     FILMIC = "filmic"
     PBR_NEUTRAL = "pbr-neutral"
@@ -207,7 +208,7 @@ class EnvironmentFlags:
             metavar="NAME|COLOUR|FILE",
             help="Light from all around: studio, sky, sunset, a colour such as #ffffff, or an .hdr or .exr picture of "
             "all directions. It replaces the stage's light and walls unless they are asked for.",
-            show_default="none",
+            show_default="studio for a mesh",
         ),
     ] = None
     environment_strength: Annotated[
@@ -220,7 +221,8 @@ class EnvironmentFlags:
         Background | None,
         _environment(
             metavar="KIND",
-            help="Behind the objects: visible (the environment), invisible (black) or transparent (alpha in png, exr).",
+            help="Behind objects and stage: visible (the environment), invisible (black) or transparent (alpha in png "
+            "and exr; with --stage none of the mesh alone).",
             show_default="visible",
         ),
     ] = None
@@ -291,10 +293,19 @@ class ModelFlags:
         return given
 
     def trained(self) -> TrainedRange:
-        """The range to frame objects in, before the model is loaded; of an unknown model the narrowest one."""
+        """The range to set a mesh on a stage in, before the model is loaded; of a Hub id that of the released ones."""
         from renderformer.config import EMBEDDED, V1
+        from renderformer.data.errors import InputError
 
-        return ANYWHERE if self.no_network else EMBEDDED if self.model is None else V1
+        if self.model is None:
+            return ANYWHERE if self.no_network else EMBEDDED
+        from renderformer.checkpoints import read_config
+
+        try:
+            return read_config(Path(self.model)).trained
+        except InputError:
+            # A folder that cannot be read is refused when the model is loaded.
+            return V1
 
     def framing(self, size: tuple[int, int]) -> dict[str, Any]:
         """Arguments of `load_scene` with which a bare mesh fills a picture of (width, height) pixels."""
@@ -324,9 +335,10 @@ class PictureFlags:
     tone_map: Annotated[
         ToneMap,
         _picture(
-            metavar="NAME", help="Of png and jpg: agx, filmic, pbr-neutral or none; exr and npy hold linear light."
+            metavar="NAME",
+            help="Of png and jpg: neutral, agx, filmic, pbr-neutral or none; exr and npy hold linear light.",
         ),
-    ] = ToneMap.AGX
+    ] = ToneMap.NEUTRAL
     exposure: Annotated[
         float, _picture(min=-32, max=32, metavar="STOPS", help="+1 doubles the light, in every format.")
     ] = 0.0
@@ -369,9 +381,13 @@ class CameraFlags:
         _camera(metavar="NAME|INDEX", help="Of the scene, or of a glTF file; may be repeated.", show_default="all"),
     ] = None
     azimuth: Annotated[
-        float | None, _camera(metavar="DEGREES", help="Counter-clockwise from above; 0 is the front.")
+        float | None,
+        _camera(metavar="DEGREES", help="Counter-clockwise from above; 0 is the front.", show_default="35 for a mesh"),
     ] = None
-    elevation: Annotated[float | None, _camera(metavar="DEGREES", help="Above the horizon, -90 … 90.")] = None
+    elevation: Annotated[
+        float | None,
+        _camera(metavar="DEGREES", help="Above the horizon, -90 … 90.", show_default="by the shape of a mesh"),
+    ] = None
     distance: Annotated[
         float | None, _camera(metavar="UNITS", help=f"From the middle; trained on {_span(TRAINED.camera_distance)}.")
     ] = None

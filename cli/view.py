@@ -38,7 +38,7 @@ def view(
     resolution: options.Resolution = "512",
     tone_map: Annotated[
         options.ToneMap, typer.Option(metavar="NAME", help="To start with.", rich_help_panel=PICTURE)
-    ] = options.ToneMap.AGX,
+    ] = options.ToneMap.NEUTRAL,
     exposure: Annotated[
         float, typer.Option(min=-32, max=32, metavar="STOPS", help="To start with.", rich_help_panel=PICTURE)
     ] = 0.0,

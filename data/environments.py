@@ -18,7 +18,7 @@ from renderformer.data.environment import RGB, Environment, Sun, image_direction
 
 HEIGHT, WIDTH = 256, 512
 # Albedo of the floor that the studio's walls grow out of.
-STUDIO_FLOOR = 0.1
+STUDIO_FLOOR = 0.07
 # The height, as the sine of the elevation, below which the floor's brightness fades into the walls.
 _SWEEP = 0.25
 
@@ -28,12 +28,12 @@ def studio() -> Environment:
     behind. Its horizon and its ground are as bright as a diffuse floor of `STUDIO_FLOOR` in this light, so that the
     border of such a floor cannot be seen."""
     away = image_directions(HEIGHT, WIDTH)
-    image = _graded(away[..., 2], (0.1, 0.1, 0.1), (0.12, 0.12, 0.12), (0.06, 0.06, 0.06))
+    image = _graded(away[..., 2], (0.14, 0.14, 0.14), (0.17, 0.17, 0.17), (0.08, 0.08, 0.08))
     for azimuth, elevation, width, height, colour in (
-        (-45, 45, 50, 50, (3.3, 3.2, 3.07)),
-        (60, 22, 50, 60, (0.8, 0.83, 0.87)),
-        (148, 38, 26, 56, (4.1, 4.1, 4.25)),
-        (-140, 28, 12, 70, (2.2, 2.2, 2.2)),
+        (-45, 45, 50, 50, (4.0, 3.88, 3.7)),
+        (60, 22, 50, 60, (1.15, 1.19, 1.25)),
+        (148, 38, 26, 56, (5.2, 5.2, 5.4)),
+        (-140, 28, 12, 70, (2.8, 2.8, 2.8)),
     ):
         image = image + _softbox(away, azimuth, elevation, width, height) * np.array(colour)
     return Environment(_with_floor(image, away[..., 2]).astype(np.float32), name="studio")

@@ -106,7 +106,7 @@ class StageOptions(Declared):
 
     declared_place = "stage options"
 
-    stage: Literal["auto"] | Kind = "auto"
+    stage: Literal["auto", "studio", "none", StageKind] = "auto"
     size: Annotated[float, Field(ge=1e-3, le=1)] = 0.7
     rotation: Degrees = 0.0
     up: Literal["auto", "y", "z"] = "auto"
@@ -150,12 +150,12 @@ class StageOptions(Declared):
         """The stage that "auto" stands for, in an environment or without one."""
         if self.stage != "auto":
             return self.stage
-        surrounded = environment is not None and not environment.is_dark
+        surrounded = self.casts_rays and environment is not None and not environment.is_dark
         walls = any(color is not None for color in (self.back_color, self.left_color, self.right_color))
-        if self.casts_rays and (surrounded or not (environment or walls or self.wants_light)):
+        if surrounded or (self.casts_rays and not (environment or walls or self.wants_light)):
             return "studio" if self.elevation is None or self.elevation >= 0 else "none"
         # Walls would keep out the light of an environment, and hide the mesh from cameras all around.
-        return "floor" if surrounded or self.all_around or self.file_cameras else "box"
+        return "floor" if self.all_around or self.file_cameras else "box"
 
 
 def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
@@ -177,7 +177,7 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     """
     options = options or StageOptions()
     environment = scene.environment
-    surrounded = environment is not None and not environment.is_dark
+    surrounded = options.casts_rays and environment is not None and not environment.is_dark
     kind = options.kind(environment)
     notes = list(scene.notes)
     matrix = _placement(scene, options, kind, notes)
@@ -380,7 +380,10 @@ def _camera(objects: list[Mesh], walls: list[Mesh], azimuth: float, elevation: f
     points = _points(_solid(objects))
     if options.frame and options.distance is None:
         framing = Framing(points, azimuth, elevation, options.aspect, options.all_around)
-        return framing.camera(options.fov, options.trained, "stage")
+        # A model sees the scene so small that the stage fits into its box.
+        reach = max((float(np.abs(mesh.bounds).max()) for mesh in walls), default=0.0)
+        trained = options.trained.scaled(max(1.0, reach / options.trained.box))
+        return framing.camera(options.fov, trained, "stage")
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     target = np.array([0.0, 0.0, TARGET_HEIGHT]) if walls else middle
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV

@@ -25,7 +25,9 @@ from renderformer.data.files import atomic_path
 
 # Views of the OpenColorIO configuration in simple-ocio (Blender's) by our names.
 _OCIO_VIEWS = {"agx": "AgX", "filmic": "Filmic", "pbr-neutral": "Khronos PBR Neutral"}
-TONE_MAPS = ("none", *_OCIO_VIEWS)
+TONE_MAPS = ("neutral", "none", *_OCIO_VIEWS)
+# Of "neutral", as in Khronos PBR Neutral: from where it compresses, and how fast what is brighter loses its colour.
+_COMPRESSED_FROM, _FADE = 0.76, 0.15
 # Beyond this, 2 ** exposure leaves the range of float32 for ordinary pictures.
 MAX_EXPOSURE = 32.0
 MAX_HALF = 65504.0
@@ -103,12 +105,13 @@ class Image:
             )
         return self.hdr * np.float32(2.0**exposure)
 
-    def tone_mapped(self, tone_map: str = "agx", exposure: float = 0.0) -> Float32Array:
+    def tone_mapped(self, tone_map: str = "neutral", exposure: float = 0.0) -> Float32Array:
         """The picture for an sRGB display.
 
         Args:
-            tone_map: "none" (clip to 0 … 1, then the sRGB curve), "agx", "filmic" or "pbr-neutral" (Blender's views,
-                which compress highlights, by OpenColorIO).
+            tone_map: "neutral" (keeps colours, compresses highlights: Khronos PBR Neutral without its subtraction of a
+                Fresnel reflection that the materials here do not have), "none" (clip to 0 … 1; both with the sRGB
+                curve), "agx", "filmic" or "pbr-neutral" (Blender's views, by OpenColorIO).
             exposure: stops, applied first.
 
         Returns:
@@ -122,13 +125,15 @@ class Image:
         linear = np.maximum(self.exposed(exposure), 0)
         if tone_map == "none":
             return linear_to_srgb(np.minimum(linear, 1))
+        if tone_map == "neutral":
+            return linear_to_srgb(_compressed(linear))
         # All views show 1e6 as white; an infinity from +32 stops would become NaN.
         return np.asarray(_tone_mapper(tone_map).hdr_to_ldr(np.minimum(linear, 1e6)), np.float32)
 
     def save(
         self,
         path: str | os.PathLike[str],
-        tone_map: str = "agx",
+        tone_map: str = "neutral",
         exposure: float = 0.0,
         bit_depth: int = 8,
         quality: int = 95,
@@ -216,7 +221,7 @@ class SaveSettings:
         InputError: a value out of range.
     """
 
-    tone_map: str = "agx"
+    tone_map: str = "neutral"
     exposure: float = 0.0
     bit_depth: int = 8
     quality: int = 95
@@ -267,6 +272,18 @@ def _check_exposure(exposure: float) -> None:
     if not (math.isfinite(exposure) and abs(exposure) <= MAX_EXPOSURE):
         limits = f"expected stops between {-MAX_EXPOSURE:g} and {MAX_EXPOSURE:g}"
         raise InputError("image", f"exposure is {exposure}", limits)
+
+
+def _compressed(linear: Float32Array) -> Float32Array:
+    """Linear light (height, width, 3) in [0, 1]: the largest channel rises ever more slowly toward 1, the others in
+    proportion, and the brighter, the nearer to white."""
+    peak = linear.max(axis=2, keepdims=True)
+    rest = np.float32(1 - _COMPRESSED_FROM)
+    excess = np.maximum(peak - np.float32(_COMPRESSED_FROM), 0)
+    lowered = np.where(excess > 0, 1 - rest**2 / (excess + rest), peak)
+    scaled = linear * np.divide(lowered, peak, out=np.ones_like(peak), where=peak > 0)
+    white = 1 - 1 / (np.float32(_FADE) * (peak - lowered) + 1)
+    return np.asarray(np.clip(scaled + white * (lowered - scaled), 0, 1), np.float32)
 
 
 @lru_cache(maxsize=len(_OCIO_VIEWS))

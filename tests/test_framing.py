@@ -112,7 +112,8 @@ def test_the_command_frames_for_the_shape_of_the_picture(run: Run) -> None:
     gear = Path(__file__).parents[1] / "examples" / "assets" / "gear.stl"
     filled = []
     for size, flag in (("64x64", "--frame"), ("128x64", "--frame"), ("64x64", "--no-frame")):
-        arguments = ("-r", size, "--no-network", "--stage", "none", "-o", "a.npy", "--overwrite", flag)
+        alone = ("--stage", "none", "--background", "invisible")
+        arguments = ("-r", size, "--no-network", *alone, "-o", "a.npy", "--overwrite", flag)
         assert run("render", gear, *arguments).code == 0
         drawn = np.load("a.npy").sum(axis=-1) > 1e-4
         across, down = np.flatnonzero(drawn.any(axis=0)), np.flatnonzero(drawn.any(axis=1))

@@ -23,8 +23,16 @@ FLOORS = {"kernels": 0, "data": 0, "renderformer": 1, "viewer": 2, "cli": 3}
 INNER_FLOORS = (
     ("errors", "arrays", "notes", "progress", "trained_range"),
     (
-        "colour", "files", "declared", "camera", "environment", "environments", "geometry.triangles", "texture",
-        "material", "appearance",
+        "colour",
+        "files",
+        "declared",
+        "camera",
+        "environment",
+        "environments",
+        "geometry.triangles",
+        "texture",
+        "material",
+        "appearance",
     ),  # fmt: skip
     ("scene",),
     ("unit_size",),

@@ -1,8 +1,10 @@
-"""Staging of bare meshes: inside the trained range by default, every part overridable, nonsense refused."""
+"""Staging of bare meshes: a studio, or for the released models a box inside their trained range; every part
+overridable, nonsense refused."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import pytest
 from helpers.intersection import first_hits
 
 from renderformer.check import check_scene
-from renderformer.data.camera import Camera
+from renderformer.data.camera import Camera, angles
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
 from renderformer.data.geometry.subdivide import subdivide
 from renderformer.data.scene import DIFFUSE, Material, Mesh, Scene
 from renderformer.data.staging import OBJECT_MATERIAL, StageOptions, balanced_strength, stage_scene
-from renderformer.data.trained_range import ANYWHERE
+from renderformer.data.trained_range import ANYWHERE, TrainedRange
 
 
 def tetrahedron(scale: float = 3.0, shift: tuple[float, float, float] = (5.0, -2.0, 11.0), name: str = "thing") -> Mesh:
@@ -29,15 +32,19 @@ def things(scene: Scene, names: tuple[str, ...] = ("thing",)) -> np.ndarray[Any,
     return np.concatenate([mesh.triangles for mesh in scene.objects if mesh.name in names])
 
 
-def staged(**options: Any) -> Scene:
-    return stage_scene(Scene((tetrahedron(),)), StageOptions(**options))
+V1 = TrainedRange()
+
+
+def staged(*meshes: Mesh, **options: Any) -> Scene:
+    """For a released model."""
+    return stage_scene(Scene(meshes or (tetrahedron(),)), StageOptions(**{"trained": V1, **options}))
 
 
 @pytest.mark.parametrize("kind", ["auto", "none", "floor", "wall", "corner", "box"])
 @pytest.mark.parametrize("frame", [False, True])
 def test_default_is_inside_the_trained_range(kind: str, frame: bool) -> None:
     fine, _ = subdivide(tetrahedron(), 1.2)
-    scene = stage_scene(Scene((fine,)), StageOptions(stage=kind, frame=frame))
+    scene = staged(fine, stage=kind, frame=frame)
     assert check_scene(scene) == []
     names = [mesh.name for mesh in scene.objects]
     walls = {"none": 0, "floor": 1, "wall": 2, "corner": 3, "box": 4, "auto": 4}[kind]
@@ -159,6 +166,96 @@ def test_own_emission_is_kept_and_the_light_can_be_left_out() -> None:
     assert any("no light" in note for note in staged(light_strength=0).notes)
 
 
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, "studio"),
+        ({"all_around": True, "azimuth": 200}, "studio"),
+        ({"floor_color": (0.5, 0.1, 0.1)}, "studio"),
+        ({"elevation": -10}, "none"),
+        ({"stage": "none"}, "none"),
+        ({"light_strength": 3000}, "box"),
+        ({"light_strength": 0}, "box"),
+        ({"left_color": (0.5, 0.1, 0.1)}, "box"),
+        ({"light_size": 0.3, "all_around": True}, "floor"),
+        ({"trained": V1}, "box"),
+        ({"trained": V1, "all_around": True}, "floor"),
+        ({"trained": V1, "file_cameras": True}, "floor"),
+    ],
+)
+def test_models_that_cast_rays_get_a_studio(options: dict[str, Any], kind: str) -> None:
+    scene = stage_scene(Scene((tetrahedron(),)), StageOptions(**options))
+    walls = [mesh.name for mesh in scene.objects if mesh.name not in ("thing", "light")]
+    assert walls == ["floor", "wall_back", "wall_left", "wall_right"][: {"none": 0, "box": 4}.get(kind, 1)]
+    if kind in ("studio", "none"):
+        assert scene.environment is not None
+        assert len(scene.light_triangles) == 0
+        assert check_scene(scene, ANYWHERE, True) == []
+    else:
+        assert scene.environment is None
+        assert len(scene.light_triangles) == (options.get("light_strength") != 0)
+    assert not any("no light" in note for note in scene.notes if "light_strength" not in options)
+
+
+def test_an_environment_that_is_given_stays_and_the_floor_fades_into_it() -> None:
+    sky = Environment.of("sky")
+    scene = stage_scene(Scene((tetrahedron(),), environment=sky))
+    assert scene.environment is sky
+    floor = scene.objects[0]
+    assert floor.appearance is not None
+    assert floor.appearance.colors is not None
+    radius = np.linalg.norm(floor.triangles[..., :2], axis=2)
+    np.testing.assert_allclose(floor.appearance.colors[radius < 0.3, 3], 1)
+    np.testing.assert_allclose(floor.appearance.colors[radius > 1.59, 3], 0, atol=1e-6)
+    # The released models see no environment, they keep their light.
+    assert len(stage_scene(Scene((tetrahedron(),), environment=sky), StageOptions(trained=V1)).light_triangles) == 1
+
+
+def test_border_of_the_studio_floor_cannot_be_seen() -> None:
+    """Its radiance, by adding up the environment over the sky, is that of the environment right behind it."""
+    scene = stage_scene(Scene((tetrahedron(),)))
+    assert scene.environment is not None
+    floor = scene.objects[0]
+    assert floor.appearance is not None
+    assert floor.appearance.colors is not None
+    radius = np.linalg.norm(floor.triangles[..., :2], axis=2)
+    rim = floor.appearance.colors[radius > 1.59, :3].mean(axis=0)
+    count = 200
+    cosine = np.sqrt((np.arange(count) + 0.5) / count)
+    turn = 2 * np.pi * np.arange(count) / count
+    z, turn = (a.ravel() for a in np.meshgrid(cosine, turn))
+    level = np.sqrt(1 - z**2)
+    sky = np.stack([level * np.cos(turn), level * np.sin(turn), z], axis=1).astype(np.float32)
+    received = scene.environment.radiance(sky).astype(np.float64).mean(axis=0)
+    for height in (-0.9, -0.3, -0.05):
+        behind = scene.environment.radiance(np.array([[np.sqrt(1 - height**2), 0, height]], np.float32))[0]
+        np.testing.assert_allclose(rim * received, behind, rtol=0.02)
+    assert 0.7 < received.mean() < 1.2
+
+
+def test_studio_lights_the_side_that_the_camera_sees() -> None:
+    """The studio turns with the camera, so its light is the same in the axes of every camera."""
+    front, back = (stage_scene(Scene((tetrahedron(),)), StageOptions(azimuth=a, elevation=20)) for a in (0, 170))
+    assert front.environment is not None
+    assert back.environment is not None
+    views = [(scene.environment, scene.cameras[0].c2w[:3, :3].astype(np.float64)) for scene in (front, back)]
+    local = np.random.default_rng(0).normal(size=(500, 3))
+    local /= np.linalg.norm(local, axis=1, keepdims=True)
+    seen = [environment.radiance((local @ axes.T).astype(np.float32), 0.02) for environment, axes in views]
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 0.02), (1, 1, 1), (0.3, 0.2, 3), (1, 0.4, 0.5)])
+def test_view_is_from_three_quarters_and_the_flatter_the_higher(shape: tuple[float, float, float]) -> None:
+    mesh = tetrahedron(shift=(0, 0, 0))
+    mesh = Mesh("thing", mesh.triangles * np.float32(shape))
+    camera = stage_scene(Scene((mesh,))).cameras[0]
+    azimuth, elevation = angles(-camera.forward)
+    flatness = shape[2] / max(shape[:2])
+    assert 30 <= azimuth <= 40
+    assert (40 if flatness < 0.1 else 10) <= elevation <= (50 if flatness < 0.1 else 26)
+
+
 def test_framing_respects_what_is_given() -> None:
     assert staged(frame=True, fov=55).cameras[0].fov == 55
     assert np.linalg.norm(staged(frame=True, distance=1.7).cameras[0].position) == pytest.approx(1.7)
@@ -183,7 +280,7 @@ def test_thin_meshes_work() -> None:
 
 
 def test_names_of_the_stage_make_way() -> None:
-    scene = stage_scene(Scene((tetrahedron(name="floor"), tetrahedron(name="light"))))
+    scene = staged(tetrahedron(name="floor"), tetrahedron(name="light"))
     names = [mesh.name for mesh in scene.objects]
     assert names == ["stage_floor", "wall_back", "wall_left", "wall_right", "floor", "light", "stage_light"]
 
@@ -206,7 +303,7 @@ def test_where_lights_and_cameras_may_stand_is_said_for_the_model_that_draws() -
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"stage": "cave"}, 'is "cave"; expected one of auto, none, floor, wall, corner, box'),
+        ({"stage": "cave"}, 'is "cave"; expected one of auto, studio, none, floor, wall, corner, box'),
         ({"distance": -1}, "is -1; expected a number from 0.001 to 1000"),
         ({"distance": float("nan")}, "is NaN; expected a number from 0.001 to 1000"),
         ({"fov": 0}, "is 0; expected a number from 1 to 170"),
@@ -252,22 +349,24 @@ ROOM = KNOT.parents[1] / "knot_room.json"
 
 
 def test_loading_stages_simplifies_and_subdivides() -> None:
-    scene = load_scene(KNOT)
+    scene = load_scene(KNOT, trained=V1)
     assert [mesh.name for mesh in scene.objects][-2:] == ["knot", "light"]
     assert len(scene.cameras) == 1
+    assert [len(mesh) for mesh in load_scene(KNOT).objects if mesh.name == "knot"] == [3584]
+    assert len(load_scene(KNOT, trained=replace(V1, triangles=2000))) <= 2000
     small = load_scene(KNOT, budget=1000, stage="corner", azimuth=-10)
     assert len(small) <= 1000
     assert [len(mesh) for mesh in small.objects if mesh.name != "knot"] == [32, 32, 32, 1]
     assert any("'knot': 3,584 triangles simplified to" in note for note in small.notes)
-    fine = load_scene(KNOT, budget=4096, subdivide=0.3)
+    fine = load_scene(KNOT, budget=4096, subdivide=0.3, stage="box")
     assert np.linalg.norm(fine.triangles - np.roll(fine.triangles, 1, axis=1), axis=2)[:-1].max() <= 0.3001
-    assert any("subdivided to" in note for note in load_scene(KNOT, subdivide=True).notes)
+    assert any("subdivided to" in note for note in load_scene(KNOT, subdivide=True, stage="floor").notes)
     raw = load_scene(KNOT, stage="raw")
     assert len(raw) == 3584
     assert raw.cameras == ()
     assert len(load_scene(KNOT, stage="raw", budget=500)) <= 500
     # A scene file is left alone unless a budget is asked for.
-    assert len(load_scene(ROOM)) == 3713
+    assert len(load_scene(ROOM, trained=replace(V1, triangles=2000))) == 3713
     assert len(load_scene(ROOM, budget=2000)) <= 2000
 
 
@@ -283,4 +382,4 @@ def test_loading_refuses_options_that_do_not_apply() -> None:
     with pytest.raises(InputError, match="budget -1|budget is -1"):
         load_scene(KNOT, budget=-1)
     with pytest.raises(InputError, match="too small: lights and stage have 129"):
-        load_scene(KNOT, budget=100)
+        load_scene(KNOT, budget=100, stage="box")

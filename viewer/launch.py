@@ -44,7 +44,7 @@ def view(
     web: bool = False,
     port: int = 8080,
     resolution: int | tuple[int, int] = 512,
-    tone_map: str = "agx",
+    tone_map: str = "neutral",
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
 ) -> Scene:
@@ -68,11 +68,13 @@ def view(
     if not 0 <= port <= MAX_PORT:
         raise InputError("view", f"port is {port}", f"expected a number from 0 to {MAX_PORT}")
     check_front_end(web)
+    from renderformer.config import EMBEDDED
     from renderformer.data.scene import Scene
     from renderformer.renderer import Renderer
     from renderformer.viewer.session import Session
 
-    scene = Scene.load(scene) if isinstance(scene, str | os.PathLike) else scene
+    if isinstance(scene, str | os.PathLike):
+        scene = Scene.load(scene, trained=renderer.config.trained if renderer else EMBEDDED)
     if not isinstance(scene, Scene):
         raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)

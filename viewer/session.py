@@ -117,7 +117,7 @@ class Session:
         scene: Scene,
         renderer: Renderer,
         resolution: int | tuple[int, int] = 512,
-        tone_map: str = "agx",
+        tone_map: str = "neutral",
         exposure: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
@@ -371,7 +371,7 @@ class Session:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             self.reference = Reference.load(path)
             return "difference"
-        scene = load_scene(path)
+        scene = load_scene(path, trained=self.renderer.config.trained)
         with self.lock:
             self.document.open(scene)
             self.orbit = self._orbit_of(scene)

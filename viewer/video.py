@@ -26,7 +26,7 @@ def write_video(
     cameras: Sequence[Camera],
     resolution: int | tuple[int, int] = 512,
     fps: float = 24.0,
-    tone_map: str = "agx",
+    tone_map: str = "neutral",
     exposure: float = 0.0,
     progress: Progress | None = None,
     cancel: Cancel | None = None,

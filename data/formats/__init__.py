@@ -33,17 +33,18 @@ def load_scene(
     """Read any scene or mesh file.
 
     Scene JSON and scene H5 load unchanged. A bare mesh (OBJ, PLY, STL, OFF, GLB, glTF, 3MF) is scaled and set on a
-    stage with a light and a camera, see `renderformer.data.staging`.
+    stage with light and a camera, see `renderformer.data.staging`.
 
     Args:
         path: the file; its suffix names the format.
-        budget: largest number of triangles in the scene; larger objects are simplified, with a note. Default: that of
-            the range `trained` for a staged mesh (4096), no limit for a scene file.
+        budget: largest number of triangles in the scene; larger objects are simplified, with a note. Default: no limit,
+            but for a staged mesh that of the range `trained`.
         subdivide: edges longer than this, in scene units, are split; True chooses a length, False splits none.
         stage: of a bare mesh, see `StageOptions.stage`; "raw" returns the objects in the units of the file, without
             light and camera, and in its axes unless `up` is given.
         environment: what surrounds and lights the scene, instead of the environment of the file.
-        stage_options: other fields of `StageOptions`.
+        stage_options: other fields of `StageOptions`. A mesh for a released model (V1) needs `trained=TrainedRange()`;
+            scene files ignore `trained`.
 
     Returns:
         A Scene whose notes list all changes.
@@ -79,16 +80,19 @@ def load_scene(
 def _stage_options(path: Path, file_format: Format, stage: str, keywords: dict[str, Any]) -> StageOptions | None:
     """The checked options of a stage; None if the file gets no stage."""
     if file_format.contents == "scene":
-        names = [*([f"stage {stage!r}"] if stage not in ("auto", "raw") else []), *sorted(keywords)]
+        names = [
+            *([f"stage {stage!r}"] if stage not in ("auto", "raw") else []),
+            *sorted(keywords.keys() - {"trained"}),
+        ]
         if names:
             remedy = f"leave it out, a {file_format.name} file is a complete scene"
             raise InputError(path, f"{names[0]} applies to bare meshes only", remedy)
         return None
     if stage == "raw":
-        others = sorted(set(keywords) - {"up"})
+        others = sorted(keywords.keys() - {"up", "trained"})
         if others:
             raise InputError(path, f"{others[0]} applies to staged meshes only", "leave out stage 'raw'")
-        if not keywords:
+        if "up" not in keywords:
             return None
     from renderformer.data.staging import StageOptions
 

@@ -21,7 +21,7 @@ from renderformer.data.scene import Material, Mesh
 
 StageKind = Literal["floor", "wall", "corner", "box"]
 # Of a round floor.
-RINGS, SECTORS = 10, 48
+RINGS, SECTORS = 8, 40
 STAGE_KINDS: tuple[str, ...] = get_args(StageKind)
 WALL_NAMES = ("floor", "wall_back", "wall_left", "wall_right")
 
@@ -104,7 +104,7 @@ def backdrop(
     fading: bool = False,
     height: float = -0.5,
     inner: float = 0.35,
-    radius: float = 2.4,
+    radius: float = 1.6,
 ) -> Mesh:
     """A round floor without gloss, whose colour changes smoothly from its middle to its rim; named "floor".
 
