@@ -19,7 +19,7 @@ from renderformer.data.formats.gltf.draco_header import counts
 from renderformer.data.formats.mesh_file import load_mesh_file
 
 DracoPy = pytest.importorskip("DracoPy")
-meshoptimizer = pytest.importorskip("meshoptimizer")
+meshopt = pytest.importorskip("meshopt")
 
 DRACO = "KHR_draco_mesh_compression"
 MESHOPT = "EXT_meshopt_compression"
@@ -155,9 +155,9 @@ def meshopt_file(
 ) -> Gltf:
     file = Gltf(nodes=[{"mesh": 0}], extensionsRequired=[MESHOPT])
     stride = rows.dtype.itemsize * rows.shape[1]
-    stream = meshoptimizer.encode_vertex_buffer(rows, len(rows), stride)
+    stream = meshopt.encode_vertex_buffer(rows)
     view = meshopt_view(file, bytes(stream), len(rows), stride, "ATTRIBUTES", filter_name)
-    stream = meshoptimizer.encode_index_buffer(faces.ravel().astype(np.uint32), faces.size, len(rows))
+    stream = meshopt.encode_index_buffer(faces.ravel().astype(np.uint32))
     indices = meshopt_view(file, bytes(stream), faces.size, np.dtype(index).itemsize, "TRIANGLES")
     kind = {"u2": 5123, "u4": 5125}[index]
     points = file.add("accessors", {"bufferView": view, "count": len(rows), "type": "VEC3", **layout})
@@ -181,7 +181,7 @@ def test_meshopt_index_sequences_and_the_name_of_khronos(tmp_path: Path) -> None
     mesh = ball()
     file = meshopt_file(mesh.vertices.astype(np.float32), mesh.faces, {"componentType": 5126})
     corners = mesh.faces.ravel().astype(np.uint32)
-    stream = meshoptimizer.encode_index_sequence(corners, len(corners), len(mesh.vertices))
+    stream = meshopt.encode_index_sequence(corners)
     file.document["accessors"][1]["bufferView"] = meshopt_view(file, bytes(stream), len(corners), 4, "INDICES")
     for view in file.document["bufferViews"]:
         view["extensions"]["KHR_meshopt_compression"] = view["extensions"].pop(MESHOPT)
@@ -206,7 +206,7 @@ def test_meshopt_octahedral_normals(tmp_path: Path) -> None:
     n = mesh.vertices / np.abs(mesh.vertices).sum(1, keepdims=True)
     folded = np.where(n[:, 2:] >= 0, n[:, :2], (1 - np.abs(n[:, 1::-1])) * np.where(n[:, :2] >= 0, 1, -1))
     rows = np.column_stack([np.rint(folded * 127), np.full((len(n), 2), [127, 0])]).astype(np.int8)
-    stream = meshoptimizer.encode_vertex_buffer(np.ascontiguousarray(rows), len(rows), 4)
+    stream = meshopt.encode_vertex_buffer(np.ascontiguousarray(rows))
     view = meshopt_view(file, bytes(stream), len(rows), 4, "ATTRIBUTES", "OCTAHEDRAL")
     layout = {"bufferView": view, "componentType": 5120, "normalized": True, "count": len(rows), "type": "VEC3"}
     file.document["meshes"][0]["primitives"][0]["attributes"]["NORMAL"] = file.add("accessors", layout)
@@ -243,7 +243,7 @@ def test_damaged_meshopt(tmp_path: Path, change: dict[str, Any], words: str) -> 
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("package", ["DracoPy", "meshoptimizer"])
+@pytest.mark.parametrize("package", ["DracoPy", "meshopt"])
 def test_without_the_decoders_the_extra_is_named(tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = ball()
     if package == "DracoPy":

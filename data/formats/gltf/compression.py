@@ -1,4 +1,4 @@
-"""Compressed geometry of glTF: Draco primitives and meshopt buffer views, by DracoPy and meshoptimizer.
+"""Compressed geometry of glTF: Draco primitives and meshopt buffer views, by the packages DracoPy and meshopt.
 
 Both packages are in the extra `compression`. Counts that a file announces are checked against the size of its
 compressed data before a decoder sees them.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray, Int64Array, UInt8Array
+from renderformer.data.arrays import AnyArray, Int64Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.draco_header import counts
 from renderformer.data.formats.gltf.values import DAMAGED, child, whole
@@ -19,13 +19,6 @@ from renderformer.data.formats.parts import MAX_TRIANGLES
 
 DRACO = "KHR_draco_mesh_compression"
 _MESHOPT = ("KHR_meshopt_compression", "EXT_meshopt_compression")
-# The package's functions that undo a filter.
-_FILTERS = {
-    "NONE": None,
-    "OCTAHEDRAL": "decode_filter_oct",
-    "QUATERNION": "decode_filter_quat",
-    "EXPONENTIAL": "decode_filter_exp",
-}
 # The most bytes that a byte of a meshopt stream stands for: 256 rows of 4 bytes may be one control byte.
 _MESHOPT_RATIO = 1024
 # Of a decoded buffer view, in bytes; the decoder has the same limit.
@@ -63,25 +56,14 @@ def decoded_view(entry: dict[str, Any], data: memoryview, index: int) -> memoryv
     count, stride = whole(entry, "count"), whole(entry, "byteStride")
     mode, filter_name = str(entry.get("mode")), str(entry.get("filter", "NONE"))
     _check_meshopt(place, mode, filter_name, count, stride, len(data))
-    meshopt = _decoder("meshoptimizer", "meshopt")
+    meshopt = _decoder("meshopt", "meshopt")
     if not count:
         return memoryview(b"")
     try:
-        if mode == "ATTRIBUTES":
-            return memoryview(_attributes(meshopt, bytes(data), count, stride, filter_name).tobytes())
-        decode = meshopt.decode_index_buffer if mode == "TRIANGLES" else meshopt.decode_index_sequence
-        values = decode(count, 4, bytes(data))
+        values = meshopt.decode_gltf_buffer(bytes(data), count, stride, mode, filter_name)
     except (RuntimeError, ValueError) as error:
         raise InputError("", f"{place} cannot be decompressed ({error})", DAMAGED) from None
-    return memoryview(values.astype(f"<u{stride}").tobytes())
-
-
-def _attributes(meshopt: Any, data: bytes, count: int, stride: int, filter_name: str) -> UInt8Array:
-    """(count * stride,) bytes."""
-    rows = meshopt.decode_vertex_buffer(count, stride, data, dtype=np.dtype((np.void, stride)))
-    name = _FILTERS[filter_name]
-    decoded: UInt8Array = rows.view(np.uint8)
-    return decoded if name is None else getattr(meshopt, name)(decoded, count, stride)
+    return memoryview(values.tobytes())
 
 
 def _check_meshopt(place: str, mode: str, filter_name: str, count: int, stride: int, size: int) -> None:
@@ -90,7 +72,7 @@ def _check_meshopt(place: str, mode: str, filter_name: str, count: int, stride: 
     if stride not in strides or (mode == "TRIANGLES" and count % 3):
         problem = f"{place} is compressed as {count} {mode} of {stride} bytes, which meshopt does not have"
         raise InputError("", problem, DAMAGED)
-    filters = {"NONE": strides, "OCTAHEDRAL": (4, 8), "QUATERNION": (8,), "EXPONENTIAL": rows}
+    filters = {"NONE": strides, "OCTAHEDRAL": (4, 8), "QUATERNION": (8,), "EXPONENTIAL": rows, "COLOR": (4, 8)}
     if stride not in filters.get(filter_name, ()) or (mode != "ATTRIBUTES" and filter_name != "NONE"):
         problem = f"{place} has the filter {filter_name} on {stride} bytes of {mode}, which is not read"
         raise InputError("", problem, "export it without compression")
