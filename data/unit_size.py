@@ -51,9 +51,8 @@ class UnitSize:
         if math.isinf(box):
             moved = middle if np.abs(middle).max() > FAR * extent else np.zeros(3)
             return cls(2.0 ** -math.ceil(math.log2(extent)), _triple(moved))
-        standing = solid[solid[..., 2].max(axis=1) > low[2]]
-        for triangles in (solid, standing):
-            low, high = _bounds(triangles) if len(triangles) else (low, high)
+        for triangles in (solid, standing(solid)):
+            low, high = _bounds(triangles)
             extent = float((high - low).max())
             if np.maximum(-low, high).max() <= box * (1 + 2 * SLACK) and extent >= 2 * box * SMALL:
                 return cls()
@@ -93,6 +92,12 @@ class UnitSize:
 
 
 AS_IT_IS = UnitSize()
+
+
+def standing(triangles: Float32Array) -> Float32Array:
+    """The triangles (N, 3, 3) without a level ground below all others; all of them if there is nothing else."""
+    upright = triangles[..., 2].max(axis=1) > triangles[..., 2].min()
+    return triangles[upright] if upright.any() else triangles
 
 
 def _bounds(triangles: Float32Array) -> tuple[Float64Array, Float64Array]:

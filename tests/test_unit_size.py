@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.shapes import ball, box
 
+from renderformer.check import check_scene
 from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.detail import Detail
@@ -194,6 +195,7 @@ def test_a_wide_ground_does_not_shrink_what_stands_on_it() -> None:
     thing = ball(0.3, Material(), (0, 0, -0.19))
     staged = Scene((ground, thing))
     assert not UnitSize.of(staged, 0.5).changes
+    assert not any("objects reach" in line for line in check_scene(staged))
     large = UnitSize.of(moved(staged, 500.0), 0.5)
     low, high = large.points(moved(staged, 500.0).objects[1].bounds)
     np.testing.assert_allclose([low, high], [[-0.5] * 3, [0.5] * 3], atol=1e-3)
