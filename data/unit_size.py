@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from renderformer.data.arrays import Float64Array
+from renderformer.data.arrays import Float32Array, Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.scene import Mesh, Scene
 from renderformer.data.trained_range import SLACK
@@ -35,26 +35,28 @@ class UnitSize:
 
         Args:
             box: half the side of the trained cube around the origin. Objects that lie in it keep their places; others
-                are centred and fill it, also where they are less than a tenth of it. Infinite for rays alone: objects
-                get an extent of 0.5 … 1 by a power of two, which rounds nothing, and are moved only if they are far
-                from the origin.
+                are centred and fill it, also where they are less than a tenth of it. A level ground below the objects
+                may reach out of it. Infinite for rays alone: objects get an extent of 0.5 … 1 by a power of two, which
+                rounds nothing, and are moved only if they are far from the origin.
         """
         lights = np.zeros(len(scene), bool)
         lights[scene.light_triangles] = True
         if lights.all() and math.isfinite(box):
             return cls()
-        points = scene.triangles if lights.all() else scene.triangles[~lights]
-        low, high = (end(axis=(0, 1)).astype(np.float64) for end in (points.min, points.max))
-        extent, reach = float((high - low).max()), float(np.maximum(-low, high).max())
+        solid = scene.triangles if lights.all() else scene.triangles[~lights]
+        low, high = _bounds(solid)
+        extent, middle = float((high - low).max()), (low + high) / 2
         if not extent > 0:
             return cls()
-        middle = (low + high) / 2
         if math.isinf(box):
             moved = middle if np.abs(middle).max() > FAR * extent else np.zeros(3)
             return cls(2.0 ** -math.ceil(math.log2(extent)), _triple(moved))
-        if reach <= box * (1 + 2 * SLACK) and extent >= 2 * box * SMALL:
-            return cls()
-        return cls(2 * box / extent, _triple(middle))
+        for triangles in (solid, standing(solid)):
+            low, high = _bounds(triangles)
+            extent = float((high - low).max())
+            if np.maximum(-low, high).max() <= box * (1 + 2 * SLACK) and extent >= 2 * box * SMALL:
+                return cls()
+        return cls(2 * box / extent, _triple((low + high) / 2))
 
     @property
     def changes(self) -> bool:
@@ -90,6 +92,17 @@ class UnitSize:
 
 
 AS_IT_IS = UnitSize()
+
+
+def standing(triangles: Float32Array) -> Float32Array:
+    """The triangles (N, 3, 3) without a level ground below all others; all of them if there is nothing else."""
+    upright = triangles[..., 2].max(axis=1) > triangles[..., 2].min()
+    return triangles[upright] if upright.any() else triangles
+
+
+def _bounds(triangles: Float32Array) -> tuple[Float64Array, Float64Array]:
+    """(3,) and (3,) smallest and largest coordinates of triangles (N, 3, 3)."""
+    return triangles.min(axis=(0, 1)).astype(np.float64), triangles.max(axis=(0, 1)).astype(np.float64)
 
 
 def _triple(values: Float64Array) -> tuple[float, float, float]:

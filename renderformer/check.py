@@ -16,7 +16,7 @@ from renderformer.data.notes import Routine
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 from renderformer.data.trained_range import SLACK as _SLACK
 from renderformer.data.trained_range import Span, TrainedRange
-from renderformer.data.unit_size import AS_IT_IS, UnitSize
+from renderformer.data.unit_size import AS_IT_IS, UnitSize, standing
 
 
 def check_scene(
@@ -65,7 +65,9 @@ def _check_geometry(count: int, geometry: Float32Array, trained: TrainedRange) -
     if not len(geometry):
         yield "lights only, without an object; add one"
         return
-    low, high = geometry.min((0, 1)), geometry.max((0, 1))
+    # A level ground may reach out of the box, as in `UnitSize`.
+    objects = standing(geometry)
+    low, high = objects.min((0, 1)), objects.max((0, 1))
     if max(-low.min(), high.max()) > trained.box * (1 + 2 * _SLACK):
         yield (
             f"the objects reach from {_triple(low)} to {_triple(high)}, trained inside -{trained.box} … {trained.box}; "

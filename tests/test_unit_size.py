@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.shapes import ball, box
 
+from renderformer.check import check_scene
 from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.detail import Detail
@@ -186,6 +187,20 @@ def test_a_scene_outside_the_trained_box_fills_it_with_lights_and_cameras_moved_
     np.testing.assert_allclose(found.triangles, scene.triangles, atol=2e-5 * max(1, max(map(abs, shift)) / scale))
     np.testing.assert_allclose(found.cameras[0].c2w, scene.cameras[0].c2w, atol=2e-5 * max(1, max(shift) / scale))
     np.testing.assert_array_equal(found.normals, scene.normals)
+
+
+def test_a_wide_ground_does_not_shrink_what_stands_on_it() -> None:
+    """Stages have floors of several metres, houses stand on plains of kilometres."""
+    ground = Mesh("ground", 2.4 * np.float32([[[-1, -1, 0], [1, -1, 0], [1, 1, 0]]]) - [0, 0, 0.5])
+    thing = ball(0.3, Material(), (0, 0, -0.19))
+    staged = Scene((ground, thing))
+    assert not UnitSize.of(staged, 0.5).changes
+    assert not any("objects reach" in line for line in check_scene(staged))
+    large = UnitSize.of(moved(staged, 500.0), 0.5)
+    low, high = large.points(moved(staged, 500.0).objects[1].bounds)
+    np.testing.assert_allclose([low, high], [[-0.5] * 3, [0.5] * 3], atol=1e-3)
+    # A ground alone is an object.
+    assert UnitSize.of(Scene((ground,)), 0.5).scale == pytest.approx(1 / 4.8)
 
 
 def test_the_embedded_model_draws_a_scene_in_any_unit() -> None:
