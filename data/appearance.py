@@ -300,8 +300,8 @@ class Appearance:
             alpha = found.alpha.reshape(len(part), len(places), 1)
             points = found.rows.reshape(len(part), len(places), CHANNELS)
             weight = np.maximum(alpha, np.float32(FAINT))
-            result[part] = (points * weight).sum(axis=1) / weight.sum(axis=1)
-            result[part, EMISSION] = (points[..., EMISSION] * alpha).mean(axis=1)
+            result[part] = (points * weight).sum(axis=1, dtype=np.float64) / weight.sum(axis=1, dtype=np.float64)
+            result[part, EMISSION] = (points[..., EMISSION] * alpha).mean(axis=1, dtype=np.float64)
         glow = np.array([max(material.emission) for material in self.materials], np.float32)
         faint = varying[result[varying, EMISSION].max(axis=1) < np.float32(FAINT) * glow[self.index[varying]]]
         result[faint, EMISSION] = 0

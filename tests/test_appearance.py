@@ -380,6 +380,20 @@ def test_the_mean_of_a_mask_is_that_of_what_is_left() -> None:
     assert_allclose(rows[:, EMISSION].mean(axis=0), 1, atol=0.1)
 
 
+def test_patches_and_appearances_are_drawn_in_one_scene() -> None:
+    """An object of an H5 scene with a patch over one that lets rays pass."""
+    patches = np.zeros((1, 13, 32, 32), np.float16)
+    patches[0, 0] = np.linspace(0, 1, 32)[:, None]
+    brought = Mesh("brought", SQUARE[HALVES], materials=Material((0.0, 0.0, 0.0)), patches=patches, patch_index=[0, -1])  # type: ignore[arg-type]
+    caster = RayCaster.of(Scene((brought, plane(Material((0.9, 0.9, 0.9), alpha=0.5), 0.5, "pane"))))
+    origins, directions = down([0.5], [-0.5])
+    (_, pane, share), (_, below, _) = caster.layers(origins, directions, 0.0)
+    assert_allclose(share, 0.5)
+    assert_allclose(pane[:, 0], 0.9)
+    # Corner 1 is at the right: three quarters of the way, less a quarter toward corner 2.
+    assert_allclose(below[:, 0], 0.5, atol=0.03)
+
+
 def test_a_turned_over_mesh_keeps_its_picture() -> None:
     steps = np.zeros((32, 32, 3), np.uint8)
     steps[:, :16, 0], steps[:16, :, 1] = 255, 255

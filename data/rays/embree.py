@@ -63,7 +63,7 @@ class Surfaces:
     Args:
         triangles: (N, 3, 3) float32 world-space corners; normals: (N, 3, 3) vertex normals; materials: (N, 13) rows.
         patches: (K, 13, P, P) texture patches and (N,) index into them (-1: uniform), see `Scene.patches`, or None.
-        appearance: textures and vertex colours, see `Scene.appearance`, or None; instead of patches.
+        appearance: textures and vertex colours, see `Scene.appearance`, or None; not of triangles with a patch.
         two_sided: (N,) whether lights shine from both sides, see `Mesh.two_sided`; None for no light.
     """
 
@@ -100,9 +100,12 @@ class Surfaces:
     @classmethod
     def of(cls, scene: Scene) -> Self:
         """Those of a scene."""
-        # A scene may mix meshes with patches and meshes with an appearance; baking serves both.
-        patches = scene.patches if any(mesh.patches is not None for mesh in scene.objects) else None
-        appearance = scene.appearance if patches is None else None
+        patches, appearance = None, scene.appearance
+        if any(mesh.patches is not None for mesh in scene.objects):
+            patches = scene.patches
+        if patches is not None and appearance is not None:
+            # Those that are baked from the appearance are for models that know no more.
+            patches = patches[0], np.where(appearance.index >= 0, -1, patches[1]).astype(np.int32)
         return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, scene.two_sided)
 
     @property
@@ -254,7 +257,7 @@ class Surfaces:
         """(S, 13) rows at points of triangles (S,), each of which stands for a share (S,) of its triangle."""
         rows = take(self.materials, triangle)
         if self.appearance is not None:
-            return self.appearance.values(triangle, barycentric, rows, share).rows
+            rows = self.appearance.values(triangle, barycentric, rows, share).rows
         if self.patches is None:
             return rows
         u, v = barycentric.T
