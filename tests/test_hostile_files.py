@@ -659,6 +659,27 @@ def test_special_files(tmp_path: Path, suffix: str) -> None:
     refused(tmp_path / f"loop.{suffix}", "cannot be read")
 
 
+def test_long_lines_and_many_names_of_obj(tmp_path: Path) -> None:
+    """No time that grows with the square of a line or of the number of missing pictures."""
+    count = 1000
+    for number in range(2000):
+        (tmp_path / f"other {number}").touch()
+    spaces, options = " " * 1_000_000, "-bm 1 " * 300_000
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\n"
+    faces = "".join(f"usemtl m{i}\nf 1/1 2/1 3/1\n" for i in range(count))
+    (tmp_path / "a.obj").write_text(f"mtllib a{spaces}b\nmtllib a.mtl\n{corners}{faces}")
+    materials = "".join(f"newmtl m{i}\nmap_Kd gone{i}.png\nmap_Ks {options if i == 0 else 'x'}\n" for i in range(count))
+    (tmp_path / "a.mtl").write_text(materials)
+    header = "ply\nformat ascii 1.0\ncomment TextureFile a" + spaces + "b\nelement vertex 3\nproperty float x\n"
+    header += "property float y\nproperty float z\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    (tmp_path / "a.ply").write_text(header + "0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    start = time.process_time()
+    notes = load_scene(tmp_path / "a.obj", stage="raw").notes
+    assert any(f"and {count} other pictures are not read either" in note for note in notes)
+    assert len(load_scene(tmp_path / "a.ply", stage="raw")) == 1
+    assert time.process_time() - start < 20
+
+
 def test_a_pipe_that_replaces_a_file(tmp_path: Path, pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The path is a file when it is checked and a pipe when it is opened."""
     regular = tmp_path / "a.obj"

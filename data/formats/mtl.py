@@ -83,6 +83,8 @@ _BUMP = 0.005
 # flames. Without clear pixels the alpha may be something else, such as gloss.
 _CLEAR, _CLEAR_SHARE = 32, 0.005
 MAX_MATERIALS = 100_000
+# Longer statements name no file that could exist.
+_MAX_LINE = 16384
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def parse(content: bytes, folder: str = "") -> dict[str, Entry]:
     for line in as_utf8(content).decode().splitlines():
         key, _, rest = line.replace("\t", " ").strip().partition(" ")
         key, rest = key.lower(), rest.strip()
-        if not rest or key.startswith("#"):
+        if not rest or key.startswith("#") or len(line) > _MAX_LINE:
             continue
         if key == "newmtl":
             entry = Entry()

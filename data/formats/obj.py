@@ -38,8 +38,8 @@ def read(file: MeshFile) -> list[Part]:
         return read_with_trimesh("obj", data, file, skip_materials=True).parts
     folder = Folder(file)
     library = Library(folder, file.notes)
-    statements = re.findall(rb"(?m)^mtllib +(.*?)\s*$", data) if file.material is None else []
-    for statement in dict.fromkeys(statements):
+    statements = re.findall(rb"(?m)^mtllib +(.*)$", data) if file.material is None else []
+    for statement in dict.fromkeys(statement.strip() for statement in statements):
         library.read(statement.decode(), file.path.stem)
     # trimesh reads one MTL file and no options. It gets the names of the materials, and splits objects by them.
     data = _with_all_coordinates(data, library.textured)

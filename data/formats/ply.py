@@ -37,7 +37,8 @@ def read(file: MeshFile) -> list[Part]:
     if file.bare:
         return read_with_trimesh("ply", data, file, skip_materials=True).parts
     objects = read_with_trimesh("ply", data, file, skip_materials=True, fix_texture=False)
-    names = re.findall(rb"(?m)^comment TextureFile[ \t]+(.*?)\s*$", data.partition(b"end_header")[0])
+    header = data.partition(b"end_header")[0]
+    names = [name.strip() for name in re.findall(rb"(?m)^comment TextureFile[ \t](.*)$", header)]
     if len(objects.parts) != 1:
         return objects.parts
     elements = objects.keywords[0].get("metadata", {}).get("_ply_raw", {})

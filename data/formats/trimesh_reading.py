@@ -48,6 +48,7 @@ class Folder(FilePathResolver):
         self._bytes_left = MAX_FILE_BYTES
         self._counts = file.notes.counts
         self._respelled: set[str] = set()
+        self._names: dict[Path, dict[str, str]] = {}
 
     def get(self, name: str) -> bytes:
         """The content of a file, which stays in `contents`; raises InputError as `read`."""
@@ -117,15 +118,21 @@ class Folder(FilePathResolver):
             return None
         try:
             for step in steps:
-                with os.scandir(folder) as entries:
-                    names = [entry.name for entry in islice(entries, _MAX_NAMES)]
-                equal = [other for other in names if _folded(other) == _folded(step)]
-                if not equal:
+                other = self._listed(folder).get(_folded(step))
+                if other is None:
                     return None
-                folder /= min(equal)
+                folder /= other
             return self.absolute(str(folder.relative_to(self.parent)))
         except (OSError, RuntimeError, ValueError):
             return None
+
+    def _listed(self, folder: Path) -> dict[str, str]:
+        """The names in a folder by their spelling without capital letters."""
+        if folder not in self._names:
+            with os.scandir(folder) as entries:
+                names = sorted((entry.name for entry in islice(entries, _MAX_NAMES)), reverse=True)
+            self._names[folder] = {_folded(name): name for name in names}
+        return self._names[folder]
 
 
 def _shown(name: str) -> str:
