@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import direction
+from renderformer.data.environment import Environment
+from renderformer.data.environments import STUDIO_FLOOR
+from renderformer.data.geometry.stages import backdrop
 from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import Material, Mesh
 from renderformer.data.sets.finishes import FLOOR, OBJECT, WALL, finished, random_material, rgb
 from renderformer.data.sets.lamps import Lamp, ball, coloured, open_lamps, panel
 from renderformer.data.sets.procedural_scenes import HALF, Stage, random_stage
+from renderformer.data.sets.surroundings import named_environment
 
+# Least triangles of a scene on the stage of bare meshes, whose floor has 1,008.
+LOOK_TRIANGLES = 1300
 # Between the floor and what stands on it.
 GAP = 5e-4
 # How a room is lit, with weights: panels and lamps inside, an environment through windows or where a wall is missing,
@@ -59,6 +65,7 @@ class Place:
         spots: where objects stand; the first is the main one.
         lamps: lights that belong to the place.
         sky: whether an environment lights it: "always", "maybe", "never".
+        environment: the one that does, or None for any.
         reach: azimuth in degrees from the front, up to which cameras and lights may stand outside.
         stage: of a stage.
     """
@@ -68,6 +75,7 @@ class Place:
     spots: list[Spot]
     lamps: list[Lamp] = field(default_factory=list)
     sky: str = "maybe"
+    environment: Environment | None = None
     reach: float = 180.0
     stage: Stage | None = None
 
@@ -145,6 +153,18 @@ def studio_place(rng: np.random.Generator, budget: int) -> Place:
         mesh = mesh.with_material(random_material(rng, FLOOR))
     spot = Spot((-HALF, -HALF), (HALF, min(HALF, back - radius)), floor, 2 * HALF)
     return Place("studio", [mesh], [spot], sky="always", reach=65.0)
+
+
+def look_place(rng: np.random.Generator, budget: int) -> Place:
+    """The stage of bare meshes, a round floor in its studio or in another environment; with few triangles, another."""
+    if budget < LOOK_TRIANGLES:
+        return studio_place(rng, budget)
+    middle = rng.uniform(0.15, 0.8) * (np.ones(3) if rng.random() < 0.5 else rng.uniform(0.6, 1.0, 3))
+    known = rng.random() < 0.6
+    floor = backdrop(middle, STUDIO_FLOOR if known else middle, fading=not known)
+    environment = named_environment(rng, "studio") if known else None
+    spot = Spot((-HALF, -HALF), (HALF, HALF), -HALF, 2 * HALF)
+    return Place("studio", [replace(floor, name="sweep")], [spot], sky="always", environment=environment)
 
 
 def ground_place(rng: np.random.Generator, budget: int) -> Place:
@@ -359,7 +379,8 @@ def place_lamps(rng: np.random.Generator, place: Place, most: int) -> list[Lamp]
 PLACES: dict[str, tuple[Callable[[np.random.Generator, int], Place], float]] = {
     "stage": (stage_place, 0.25),
     "room": (room_place, 0.25),
-    "studio": (studio_place, 0.17),
+    "studio": (studio_place, 0.09),
+    "look": (look_place, 0.08),
     "ground": (ground_place, 0.13),
     "none": (bare_place, 0.05),
 }

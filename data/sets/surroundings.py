@@ -26,7 +26,15 @@ def random_environment(rng: np.random.Generator, outdoors: bool = False) -> Envi
     kinds = list(KINDS)
     weights = np.array([KINDS[name][1 + outdoors] for name in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
-    image, suns = KINDS[kind][0](rng)
+    return _normalised(rng, kind, *KINDS[kind][0](rng))
+
+
+def named_environment(rng: np.random.Generator, name: str) -> Environment:
+    """One of those that the command line knows, turned at random."""
+    return _normalised(rng, name, *_small(ENVIRONMENTS[name]()))
+
+
+def _normalised(rng: np.random.Generator, kind: str, image: Float64Array, suns: tuple[Sun, ...]) -> Environment:
     level = _level(image, suns)
     small = (image / level).astype(np.float16).astype(np.float32)
     suns = tuple(Sun(sun.direction, rgb_of(sun.colour / level), sun.angle) for sun in suns)
@@ -108,7 +116,10 @@ def _overcast(rng: np.random.Generator) -> Found:
 
 def _known(rng: np.random.Generator) -> Found:
     """One of the environments that the command line knows by name."""
-    environment = list(ENVIRONMENTS.values())[rng.integers(len(ENVIRONMENTS))]()
+    return _small(list(ENVIRONMENTS.values())[rng.integers(len(ENVIRONMENTS))]())
+
+
+def _small(environment: Environment) -> Found:
     return np.asarray(resized(np.asarray(environment.image), HEIGHT, WIDTH), np.float64), environment.suns
 
 

@@ -29,7 +29,7 @@ from renderformer.data.sets.finishes import finished, random_colour, random_roug
 from renderformer.data.sets.lamps import irradiance, light_meshes
 from renderformer.data.sets.mitsuba import ReferenceScene
 from renderformer.data.sets.patterns import coloured, leaf, random_pattern
-from renderformer.data.sets.places import GAP, PLACES, Place, Spot, place_lamps
+from renderformer.data.sets.places import GAP, LOOK_TRIANGLES, PLACES, Place, Spot, place_lamps
 from renderformer.data.sets.procedural_scenes import MAX_TRIANGLES, procedural_scene, stage_camera
 from renderformer.data.sets.shapes import on_grid, random_shape
 from renderformer.data.sets.surroundings import random_environment
@@ -49,6 +49,8 @@ LEVEL = (0.35, 1.1)
 # or if the pixels differ by less than a share of it.
 BLACK, BURNT, BLANK = (0.03, 0.7), (6.0, 0.2), 0.08
 ATTEMPTS = 30
+# Of a camera from the spheres around objects, if that can be had.
+CLEARANCE = 0.1
 
 
 def varied_scene(
@@ -98,7 +100,7 @@ def _drawn(
 ) -> Scene | None:
     """A scene of a kind whose light is of any brightness; None if nothing fits."""
     count = _object_count(rng, kind, max_triangles)
-    least = min(max_triangles, max(64, 40 * count))
+    least = min(max_triangles, max(LOOK_TRIANGLES if kind == "look" else 64, 40 * count))
     total = round(math.exp(rng.uniform(math.log(least), math.log(max_triangles))))
     place = PLACES[kind][0](rng, total)
     environment = _environment(rng, place)
@@ -129,6 +131,8 @@ def _object_count(rng: np.random.Generator, kind: str, max_triangles: int) -> in
 def _environment(rng: np.random.Generator, place: Place) -> Environment | None:
     if place.sky == "never" or (place.sky == "maybe" and rng.random() < 0.45):
         return None
+    if place.environment is not None:
+        return place.environment
     return random_environment(rng, outdoors=place.kind == "ground" or (place.kind == "room" and rng.random() < 0.7))
 
 
@@ -266,6 +270,18 @@ def _camera(
         return stage_camera(rng, place.stage, list(objects), name)
     if place.kind == "room":
         return _inside_camera(rng, place.spots[0], circles, name)
+    position, target, fov = _outside_view(rng, place, circles)
+    for _ in range(12):
+        if (np.linalg.norm(circles[:, :3] - position, axis=1) - circles[:, 3]).min() > CLEARANCE:
+            break
+        position, target, fov = _outside_view(rng, place, circles)
+    return Camera.look_at(position.tolist(), target.tolist(), fov=fov, name=name)
+
+
+def _outside_view(
+    rng: np.random.Generator, place: Place, circles: Float64Array
+) -> tuple[Float64Array, Float64Array, float]:
+    """Position, target and angle of view of a camera that looks at the objects from around them."""
     target = circles[:, :3].mean(axis=0) if rng.random() < 0.6 else circles[rng.integers(len(circles)), :3]
     target = target + rng.normal(size=3) * 0.04
     radius = float((np.linalg.norm(circles[:, :3] - target, axis=1) + circles[:, 3]).max())
@@ -276,7 +292,7 @@ def _camera(
     position = target + distance * direction(rng.uniform(-place.reach, place.reach), elevation)
     if place.kind != "none":
         position[2] = max(position[2], place.spots[0].floor + 0.1)
-    return Camera.look_at(position.tolist(), target.tolist(), fov=fov, name=name)
+    return position, target, float(fov)
 
 
 def _inside_camera(rng: np.random.Generator, spot: Spot, circles: Float64Array, name: str) -> Camera:
