@@ -116,8 +116,7 @@ def backdrop(
     steps = np.concatenate([[0.0, inner], np.linspace(inner, radius, RINGS + 1)[1:]])
     turn = np.arange(SECTORS + 1) * (2 * math.pi / SECTORS)
     ring = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-    a, b = np.meshgrid(np.arange(len(steps) - 1), np.arange(SECTORS), indexing="ij")
-    a, b = a.ravel(), b.ravel()
+    a, b = (grid.ravel() for grid in np.meshgrid(np.arange(len(steps) - 1), np.arange(SECTORS), indexing="ij"))
     # Two triangles of each cell, by the steps along the radius and the circle of their corners; in the middle, one.
     cells = [((0, 0), (1, 0), (1, 1)), ((0, 0), (1, 1), (0, 1))]
     corners = [[(steps[a + i], ring[b + j]) for i, j in cell] for cell in cells]
