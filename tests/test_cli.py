@@ -237,7 +237,7 @@ def test_an_environment_lights_a_scene_file_too(run: Run, fake: Fake, tmp_path: 
         (("--environment", "studio", "--environment-rotation", "nan"), 2, "rotation is nan"),
         (("--environment", "studio", "--background", "blue"), 2, "--background"),
         (("--environment", "none.hdr"), 1, "error: none.hdr: does not exist"),
-        (("--environment-rotation", "30"), 1, "there is no environment; name one with --environment"),
+        (("--stage", "box", "--environment-rotation", "30"), 1, "there is no environment; name one with --environment"),
     ],
 )
 def test_wrong_environments_are_refused(
