@@ -219,7 +219,7 @@ def test_environments_are_about_as_bright_as_one(name: str, monkeypatch: pytest.
 def test_light_scales_with_its_factor_and_dark_scenes_are_drawn_again() -> None:
     rng = np.random.default_rng(0)
     lamp = Lamp(panel(np.array([0, 0, 1.0]), np.array([0, 0, -1.0]), 0.3, 0.3), np.ones(3))
-    cameras = (Camera.look_at((0.1, -2, 1), fov=40),)
+    cameras = (Camera.look_at((0.1, -0.9, 1.2), fov=38),)
     floor = sheet("floor", np.array([-0.5, -0.5, 0]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), 1, 1)
     lit = Scene((floor, *light_meshes([lamp])), cameras)
     double = scaled(lit, 2.0)
