@@ -102,7 +102,7 @@ def test_choices_are_those_of_the_engine() -> None:
     assert {choice.value for choice in options.ToneMap} == set(TONE_MAPS)
     assert {choice.value for choice in options.Precision} == set(PRECISIONS)
     assert {choice.value for choice in options.Attention} == set(BACKENDS)
-    assert {choice.value for choice in options.Stage} == {"auto", "none", *STAGE_KINDS}
+    assert {choice.value for choice in options.Stage} == {"auto", "studio", "none", *STAGE_KINDS}
     assert {choice.value for choice in options.Background} == set(BACKGROUNDS)
     assert options.MAX_SIDE == MAX_SIDE
     assert options.TRAINED.triangles == DEFAULT_BUDGET
@@ -237,7 +237,7 @@ def test_an_environment_lights_a_scene_file_too(run: Run, fake: Fake, tmp_path: 
         (("--environment", "studio", "--environment-rotation", "nan"), 2, "rotation is nan"),
         (("--environment", "studio", "--background", "blue"), 2, "--background"),
         (("--environment", "none.hdr"), 1, "error: none.hdr: does not exist"),
-        (("--environment-rotation", "30"), 1, "there is no environment; name one with --environment"),
+        (("--environment-rotation", "30", "--stage", "box"), 1, "there is no environment; name one with --environment"),
     ],
 )
 def test_wrong_environments_are_refused(
@@ -247,6 +247,20 @@ def test_wrong_environments_are_refused(
     assert result.code == code
     assert words in " ".join(result.err.replace("│", " ").split())
     assert not fake.scenes
+
+
+def test_the_stage_of_a_mesh_suits_the_model(run: Run, fake: Fake, mesh: Path, goldens: Path) -> None:
+    """The studio, and all triangles, where rays are cast; the box, which V1 models know, and 4096 triangles for them."""
+    turned = ("--environment-rotation", "30", "--background", "transparent")
+    for arguments in (turned, ("--no-network", *turned)):
+        assert run("render", mesh, "-r", 8, "--overwrite", *arguments).code == 0
+        environment = fake.scenes[-1].environment
+        assert environment is not None
+        assert (environment.name, environment.rotation, environment.background) == ("studio", 30, "transparent")
+    for model in (goldens / "base_like", "released/v1"):
+        assert run("render", mesh, "-r", 8, "--overwrite", "--model", model).code == 0
+        assert fake.scenes[-1].environment is None
+        assert "wall_back" in {item.name for item in fake.scenes[-1].objects}
 
 
 def test_the_seed_colours_the_parts(run: Run, fake: Fake, mesh: Path) -> None:
@@ -281,8 +295,10 @@ def test_an_orbit_goes_round_what_the_first_camera_sees(run: Run, fake: Fake, sc
         np.testing.assert_allclose(camera.c2w, Camera.from_angles(turn, 20, 1.75).c2w, atol=1e-6)
     # Walls would hide the mesh from half of the cameras.
     assert run("render", mesh, "-r", 8, "--orbit", 3, "-o", "{camera}.png").code == 0
+    assert {item.name for item in fake.scenes[-1].objects} == {"floor", "tetra"}
+    assert run("render", mesh, "-r", 8, "--orbit", 3, "-o", "v1_{camera}.png", "--model", "released/v1").code == 0
     assert {item.name for item in fake.scenes[-1].objects} == {"floor", "tetra", "light"}
-    heights = [camera.position[2] for camera in fake.cameras[4:]]
+    heights = [camera.position[2] for camera in fake.cameras[4:7]]
     np.testing.assert_allclose(heights, heights[0], atol=1e-6)
 
 
