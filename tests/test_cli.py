@@ -250,7 +250,7 @@ def test_wrong_environments_are_refused(
 
 
 def test_the_stage_of_a_mesh_suits_the_model(run: Run, fake: Fake, mesh: Path, goldens: Path) -> None:
-    """The studio, and all triangles, where rays are cast; the box, which V1 models know, and 4096 triangles for them."""
+    """The studio where rays are cast; the box, which they know, for V1 models."""
     turned = ("--environment-rotation", "30", "--background", "transparent")
     for arguments in (turned, ("--no-network", *turned)):
         assert run("render", mesh, "-r", 8, "--overwrite", *arguments).code == 0
