@@ -1,6 +1,6 @@
 """Several meshes with materials of their own in the studio: the picture at the head of the README.
 
-python examples/still_life.py [FILE]
+python examples/studio.py [FILE]
 """
 
 import sys
@@ -41,6 +41,6 @@ options = StageOptions(size=1.0, azimuth=12, elevation=16, aspect=16 / 9)
 scene = stage_scene(rf.Scene(objects, name="still life"), options)
 renderer = rf.Renderer.from_pretrained(network=False)
 (image,) = renderer.render(scene, resolution=(960, 540))
-target = sys.argv[1] if len(sys.argv) > 1 else "still_life.png"
+target = sys.argv[1] if len(sys.argv) > 1 else "studio.png"
 image.save(target)
 print(f"wrote {target}")
