@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from renderformer.check import check_scene
+from renderformer.data.appearance import Appearance
 from renderformer.data.camera import Camera
+from renderformer.data.colour import srgb_to_linear
+from renderformer.data.environment import Environment, Sun
 from renderformer.data.errors import InputError
-from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, Light, Material, Mesh, Scene
+from renderformer.data.material import Textures
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Light, Material, Mesh, Scene
+from renderformer.data.texture import Texture
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
 from renderformer.image import Image
@@ -371,6 +377,116 @@ def test_added_things_get_names_of_their_own(tmp_path: Path) -> None:
     assert name not in names
 
 
+def a_painted_square(**material: Any) -> Mesh:
+    """Two triangles in z = 0 with a metallic material, by a picture that is clear on the left and red on the right."""
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[:, 2:] = 200, 0, 0, 255
+    shine = np.full((1, 1, 3), (0, 128, 255), np.uint8)
+    textures = Textures(base=Texture(pixels), metallic_roughness=Texture(shine, srgb=False))
+    look = Material((1.0, 1.0, 1.0), 0.04, metallic=0.0, textures=textures, alpha_cutoff=0.5, **material)  # type: ignore[arg-type]
+    corners = np.array([[-0.4, -0.4, 0], [0.4, -0.4, 0], [0.4, 0.4, 0], [-0.4, 0.4, 0]], np.float32)
+    uv = corners[:, :2] / 0.8 + 0.5
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    return Mesh("square", corners[faces], appearance=Appearance.of(look, uv[faces]))
+
+
+def test_editing_a_textured_material_keeps_its_other_textures_and_shows_the_new_value() -> None:
+    document = SceneDocument(Scene((a_painted_square(), a_scene().objects[1])))
+    picture = document["square"].base.appearance.materials[0].textures.base  # type: ignore[union-attr]
+    document.set_material("square", metallic=1.0)
+    document.set_material("square", alpha=0.75)
+    document.set_material("square", roughness=0.25)
+    material = document["square"].material
+    assert (material.metallic, material.alpha) == (1.0, 0.75)
+    assert material.roughness == pytest.approx(0.25)
+    look = document["square"].base.appearance
+    assert look is not None
+    assert look.materials[0].textures.base is picture
+    rows = document["square"].base.materials
+    np.testing.assert_allclose(rows[:, DIFFUSE], 0, atol=1e-6)
+    # A metal mirrors in its base colour.
+    assert rows[0, SPECULAR][0] > 0.3
+    assert rows[0, SPECULAR][1] == pytest.approx(0, abs=0.01)
+    document.set_material("square", diffuse=(0.2, 0.4, 0.6))
+    assert document["square"].material.diffuse == pytest.approx((0.2, 0.4, 0.6), abs=1e-4)
+    for _ in range(4):
+        document.undo()
+    assert document["square"].material.metallic == pytest.approx(0)
+    assert not document.edited
+
+
+def test_a_plain_object_becomes_metal_by_the_formula_of_gltf_and_others_stay() -> None:
+    scene = a_scene()
+    document = SceneDocument(scene)
+    document.set_material("soup", specular=0.04)
+    document.set_material("soup", metallic=0.25)
+    expected = 0.96 * 0.75 * np.array([0.7, 0.2, 0.1]), 0.04 * 0.75 + 0.25 * np.array([0.7, 0.2, 0.1])
+    rows = document["soup"].mesh.materials
+    np.testing.assert_allclose(rows[:, DIFFUSE], np.tile(expected[0], (40, 1)), atol=1e-5)
+    np.testing.assert_allclose(rows[:, SPECULAR], np.tile(expected[1], (40, 1)), atol=1e-5)
+    material = document["soup"].material
+    assert material.metallic == pytest.approx(0.25)
+    assert material.diffuse == pytest.approx((0.7, 0.2, 0.1), abs=1e-4)
+    assert material.specular == pytest.approx((0.04, 0.04, 0.04), abs=1e-6)
+    assert document["floor"].base is scene.objects[1]
+    cloth = SceneDocument(Scene((a_cloth(),)))
+    with pytest.raises(InputError, match=r"'cloth'.* texture patches .* no metallic"):
+        cloth.set_material("cloth", metallic=1.0)
+
+
+def test_a_see_through_object_lets_rays_of_the_picker_pass_and_edits_move_the_mask() -> None:
+    scene = Scene((a_painted_square(), a_scene().objects[1]))
+    above = Camera.look_at((0, 0, 2), (0, 0, 0), up=(0, 1, 0), fov=40)
+    picker = Picker(scene)
+    names = [getattr(picker.pick(above, x, 50, 100, 100), "name", None) for x in (40, 60)]
+    assert names == ["floor", "square"]
+    document = SceneDocument(scene)
+    document.set_material("square", alpha=0.25)
+    gone = Picker(document.scene).pick(above, 60, 50, 100, 100)
+    assert gone is not None
+    assert gone.name == "floor"
+
+
+def test_a_light_keeps_its_sides_and_textures_when_it_is_moved_and_dimmed() -> None:
+    lamp = replace(Light((0, 0, 2.0)).mesh(), two_sided=True)
+    document = SceneDocument(a_scene().replace(objects=(lamp, *a_scene().objects[:2])))
+    document.set_light("light", position=(0.5, 0, 1.5))
+    assert document["light"].mesh.two_sided is True
+    document.set_material("light", two_sided=False)
+    assert document["light"].mesh.two_sided is False
+    square = a_painted_square(emission=(8.0, 4.0, 2.0))
+    document = SceneDocument(Scene((square, a_scene().objects[1])))
+    before = square.materials[:, EMISSION]
+    document.set_light("square", strength=float(before.max()) / 4)
+    found = document["square"].base
+    np.testing.assert_allclose(found.materials[:, EMISSION], before / 4, rtol=1e-5)
+    look = found.appearance
+    assert look is not None
+    np.testing.assert_allclose(look.mean_rows(found.materials), found.materials, rtol=1e-5)
+    document.set_material("square", two_sided=True)
+    assert document["square"].mesh.two_sided is True
+
+
+def test_the_fingerprint_follows_environment_sides_and_appearance() -> None:
+    sky = Environment(0.5, suns=(Sun((0, 0, 1)),))
+    scene = a_scene().replace(environment=sky)
+    assert fingerprint(scene) == fingerprint(a_scene().replace(environment=Environment(0.5, suns=(Sun((0, 0, 1)),))))
+    changed: list[Any] = [
+        None,
+        *(sky.replace(**change) for change in (
+            {"strength": 2.0}, {"rotation": 5.0}, {"background": "transparent"}, {"suns": ()}, {"image": (0.5, 0.5, 0.4)},
+        )),
+    ]  # fmt: skip
+    marks = [fingerprint(scene), *(fingerprint(scene.replace(environment=other)) for other in changed)]
+    soup, floor, lamp = scene.objects
+    marks += [fingerprint(scene.replace(objects=(soup, floor, replace(lamp, two_sided=True))))]
+    look = Appearance.of(Material(alpha=0.5), np.zeros((1, 3, 2)))
+    for appearance in (look, look.edited(alpha=0.4), look.edited(two_sided=True), look.edited(metallic=0.0)):
+        # The material rows of all of them are the same.
+        marks.append(fingerprint(scene.replace(objects=(soup, replace(floor, appearance=appearance), lamp))))
+    assert len(set(marks)) == len(marks)
+
+
 def test_the_fingerprint_follows_contents_not_objects() -> None:
     scene = a_scene()
     assert fingerprint(scene) == fingerprint(a_scene())
@@ -477,6 +593,20 @@ def test_the_letterbox_fits_touches_and_is_centred(width: int, height: int, aspe
 def test_the_difference_of_display_values_is_amplified() -> None:
     picture, reference = np.full((10, 20, 3), 50, np.uint8), np.full((5, 10, 3), 90, np.uint8)
     assert (difference(picture, reference, gain=2) == 80).all()
+
+
+def test_the_preview_shows_the_light_of_an_environment() -> None:
+    """Against the integral over the half sphere, of an environment without small bright spots."""
+    floor = Mesh(
+        "floor", [[[-1, -1, 0], [1, -1, 0], [0, 1, 0]]], materials=Material((0.5, 0.5, 0.5), roughness=1.0).row()
+    )
+    sky = Environment.gradient(0.1, 0.4, 0.8, suns=(Sun((0, 3, 4), 1.5),), strength=0.5, rotation=40.0)
+    shown = coloured(floor, Lighting.of([], sky), "none", 0.0)[1]
+    # Radiance 0.4 + 0.4 cos, so E = pi (0.4 + 0.4 * 2 / 3); the sun stands at 0.8.
+    expected = 0.5 * 0.5 * (0.4 + 0.4 * 2 / 3 + 1.5 * 0.8 / np.pi)
+    np.testing.assert_allclose(srgb_to_linear(shown), expected, rtol=0.1)
+    turned = coloured(floor.transformed(np.diag([1, -1, -1, 1])), Lighting.of([], sky), "none", 0.0)[1]
+    assert turned.max() < shown.min()
 
 
 def test_the_split_view_puts_the_picture_before_the_preview_right_of_the_bar() -> None:

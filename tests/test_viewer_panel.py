@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.ray_engine import RayEngine, a_scene
 
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.viewer.actions import ACTIONS, SAVES, find, help_table, page_help
 from renderformer.viewer.controls import CONTROLS, SECTIONS, Control
 from renderformer.viewer.dialogs import FileRequest, closing
 from renderformer.viewer.display import Rect
+from renderformer.viewer.document import fingerprint
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import VIEWS, Session
@@ -53,16 +56,25 @@ EDITS: dict[str, Any] = {
     "object diffuse": (0, 255, 128),
     "object specular": 0.5,
     "object roughness": 0.25,
+    "object metallic": 0.75,
+    "object opacity": 0.5,
+    "object light on both sides": True,
     "object emission": 100.0,
     "light position": (0.5, 0.5, 2.0),
     "light size": 0.3,
     "light strength": 1234.0,
+    "environment environment": "sky",
+    "environment background": "transparent",
 }
+# Of an environment, which a scene may lack.
+LIGHT_EDITS = {"environment strength": 2.5, "environment rotation": -77.0}
 
 
-@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("name", EDITS | LIGHT_EDITS)
 def test_a_control_shows_the_value_that_a_person_gave_it(panel: Panel, name: str) -> None:
-    entry, value = control(name), EDITS[name]
+    entry, value = control(name), (EDITS | LIGHT_EDITS)[name]
+    if name in LIGHT_EDITS:
+        control("environment environment").set(panel, "studio")
     before = entry.value(panel)
     entry.set(panel, value)
     after = entry.value(panel)
@@ -91,6 +103,64 @@ def test_every_control_has_its_own_name_a_section_and_a_value_of_its_kind(panel:
             assert value is None
         else:
             assert isinstance(value, types.get(entry.kind, str)), entry.name
+
+
+def test_every_edit_of_object_light_and_environment_is_drawn_anew_and_undone(panel: Panel) -> None:
+    document = panel.session.document
+    control("environment environment").set(panel, "studio")
+    for name, value in (EDITS | LIGHT_EDITS).items():
+        if control(name).section not in ("Object", "Light", "Environment"):
+            continue
+        document.seal()
+        before, was = fingerprint(document.scene), control(name).value(panel)
+        control(name).set(panel, value)
+        after = fingerprint(document.scene)
+        assert after != before, name
+        assert panel.undo() != "nothing left"
+        assert fingerprint(document.scene) == before
+        assert control(name).value(panel) == was
+        panel.redo()
+        assert fingerprint(document.scene) == after
+        panel.undo()
+
+
+def test_the_environment_keeps_its_settings_when_another_is_chosen_and_the_scenes_own_comes_back() -> None:
+    own = Environment((0.2, 0.3, 0.4), strength=2.0, rotation=30.0, name="mine")
+    session = Session(a_scene().replace(environment=own), RayEngine(), 64)  # type: ignore[arg-type]
+    panel = Panel(session)
+    choice = control("environment environment")
+    assert list(choice.choices(panel)) == ["none", "studio", "sky", "sunset", "the scene's own"]
+    assert choice.value(panel) == "the scene's own"
+    for kind in ("sunset", "none", "sky"):
+        choice.set(panel, kind)
+        found = session.document.scene.environment
+        if kind == "none":
+            assert found is None
+            continue
+        assert found is not None
+        assert (found.name, found.strength, found.rotation) == (kind, 2.0, 30.0)
+        np.testing.assert_array_equal(found.image, Environment.of(kind).image)
+    choice.set(panel, "the scene's own")
+    assert fingerprint(session.document.scene) == fingerprint(a_scene().replace(environment=own))
+    for _ in range(4):
+        panel.undo()
+    assert session.document.scene.environment is own
+    assert session.close()
+
+
+def test_a_scene_without_an_environment_has_no_light_to_change_but_a_background(panel: Panel) -> None:
+    assert list(control("environment environment").choices(panel)) == ["none", "studio", "sky", "sunset"]
+    for name, value in LIGHT_EDITS.items():
+        with pytest.raises(InputError, match="there is none; choose one"):
+            control(name).set(panel, value)
+    with pytest.raises(InputError, match="'moon'"):
+        control("environment environment").set(panel, "moon")
+    assert not panel.session.document.edited
+    control("environment background").set(panel, "transparent")
+    environment = panel.session.document.scene.environment
+    assert environment is not None
+    assert environment.is_dark
+    assert environment.background == "transparent"
 
 
 def test_numbers_outside_the_range_of_a_control_are_shown_at_its_end(panel: Panel) -> None:

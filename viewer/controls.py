@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from renderformer.data.environment import BACKGROUNDS
 from renderformer.data.scene import MAX_COORDINATE
 from renderformer.image import TONE_MAPS
 from renderformer.viewer.camera import FREE_FOV, OrbitCamera
@@ -21,9 +22,11 @@ from renderformer.viewer.session import VIEWS
 
 Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text"]
 # Titles of the sections in order, and those that are unfolded at the start.
-SECTIONS = ("Picture", "Camera", "Bookmarks and key frames", "Object", "Light")
+SECTIONS = ("Picture", "Camera", "Bookmarks and key frames", "Object", "Light", "Environment")
 UNFOLDED = {"window": ("Picture", "Camera"), "page": ("Picture",)}
 MAX_EMISSION = 60000.0
+# Of the radiance of an environment; the command line takes more.
+MAX_STRENGTH = 1000.0
 
 
 # In scene units, which may be any.
@@ -94,7 +97,11 @@ def _button(section: str, label: str, action: Callable[[Panel], object], tooltip
     return Control(section, label, "button", lambda panel: None, lambda panel, value: action(panel), tooltip)
 
 
-PICTURE, CAMERA, PATH, OBJECT, LIGHT = SECTIONS
+def _of_environment(field: str) -> Callable[[Panel], Any]:
+    return lambda panel: getattr(panel.session.document.surroundings.present, field)
+
+
+PICTURE, CAMERA, PATH, OBJECT, LIGHT, ENVIRONMENT = SECTIONS
 CONTROLS: tuple[Control, ...] = (
     Control(
         PICTURE, "view", "choice", lambda p: p.kind, Panel.show, "content of the view", choices=lambda p: VIEWS
@@ -177,6 +184,19 @@ CONTROLS: tuple[Control, ...] = (
         lambda p, value: p.set_material(roughness=value), "0 is a mirror", 0.01,
     ),
     Control(
+        OBJECT, "metallic", "slider", _of_item(lambda item: item.material.metallic or 0.0),
+        lambda p, value: p.set_material(metallic=float(value)),
+        "1 is metal; then diffuse is its colour, and specular belongs to the rest",
+    ),
+    Control(
+        OBJECT, "opacity", "slider", _of_item(lambda item: item.material.alpha),
+        lambda p, value: p.set_material(alpha=float(value)), "times that of the texture",
+    ),
+    Control(
+        OBJECT, "light on both sides", "check", _of_item(lambda item: item.material.two_sided),
+        lambda p, on: p.set_material(two_sided=bool(on)), "else it shines from its front",
+    ),
+    Control(
         OBJECT, "emission", "number", _of_item(lambda item: max(item.material.emission)),
         lambda p, value: p.set_material(emission=value), "radiance", 0.0, MAX_EMISSION, 10.0,
     ),
@@ -200,4 +220,23 @@ CONTROLS: tuple[Control, ...] = (
     ),
     _button(LIGHT, "add", Panel.add_light, "add a light"),
     _button(LIGHT, "remove", lambda p: p.edit_light(lambda document, name: document.remove(name)), "delete it"),
+    Control(
+        ENVIRONMENT, "environment", "choice", lambda p: p.session.document.surroundings.kind,
+        lambda p, kind: p.set_environment(kind=kind), "light from all around",
+        choices=lambda p: p.session.document.surroundings.kinds,
+    ),
+    Control(
+        ENVIRONMENT, "strength", "number", _of_environment("strength"),
+        lambda p, value: p.set_environment(strength=float(value)), "factor of its light", 0.0, MAX_STRENGTH, 0.05,
+    ),
+    Control(
+        ENVIRONMENT, "rotation", "number", _of_environment("rotation"),
+        lambda p, value: p.set_environment(rotation=float(value)), "degrees, counter-clockwise from above",
+        -360.0, 360.0, 1.0,
+    ),
+    Control(
+        ENVIRONMENT, "background", "choice", _of_environment("background"),
+        lambda p, kind: p.set_environment(background=kind), "behind the objects: itself, black, or nothing",
+        choices=lambda p: BACKGROUNDS,
+    ),
 )  # fmt: skip

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
+from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
 from renderformer.data.scene import (
     DIFFUSE,
@@ -40,12 +42,15 @@ from renderformer.viewer.camera import Vector, vector
 
 # Successive edits of one value within this many seconds, as from a slider, are one step of undo.
 MERGE_SECONDS = 1.0
+# Channels of a material row by the fields of `Material` that a row holds.
 _CHANNELS = {
     "diffuse": DIFFUSE,
     "specular": SPECULAR,
     "roughness": slice(ROUGHNESS, ROUGHNESS + 1),
     "emission": EMISSION,
 }
+# Kinds of surroundings beside those of `ENVIRONMENTS`: no environment, and that of the scene as it was opened.
+NONE, OWN = "none", "the scene's own"
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,10 @@ class Item:
 
     @cached_property
     def material(self) -> Material:
-        """The mean material of the object."""
-        return Material.from_row(self.base.materials.mean(axis=0, dtype=np.float64).clip(0, None))
+        """The mean material of the object, without textures."""
+        row = Material.from_row(self.base.materials.mean(axis=0, dtype=np.float64).clip(0, None))
+        mean = replace(row, two_sided=bool(np.any(self.base.two_sided)))
+        return mean if self.base.appearance is None else _mean(mean, self.base, self.base.appearance)
 
     @cached_property
     def light(self) -> Light:
@@ -111,12 +118,69 @@ class Item:
 
 
 @dataclass(frozen=True, eq=False)
+class Surroundings:
+    """The environment that a person chose.
+
+    Attributes:
+        kind: `NONE`, `OWN` or a name of `ENVIRONMENTS`.
+        present: the environment with its strength, rotation and background; black for `NONE`, which keeps them.
+        own: of the scene as it was opened, or None.
+    """
+
+    kind: str
+    present: Environment
+    own: Environment | None
+
+    @classmethod
+    def of(cls, scene: Scene) -> Surroundings:
+        """Those of a scene that is opened."""
+        own = scene.environment
+        return cls(NONE, Environment(0.0, name=NONE), None) if own is None else cls(OWN, own, own)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that can be chosen."""
+        return (NONE, *ENVIRONMENTS, *([] if self.own is None else [OWN]))
+
+    @property
+    def environment(self) -> Environment | None:
+        """For the scene; None where there is nothing to light it and nothing to show."""
+        return None if self.kind == NONE and self.present.background != "transparent" else self.present
+
+    def chosen(self, kind: str) -> Surroundings:
+        """Of another kind, with the same strength, rotation and background.
+
+        Raises:
+            InputError: an unknown kind.
+        """
+        if kind not in self.kinds:
+            raise InputError("environment", f"is {kind[:60]!r}", f"expected {', '.join(self.kinds)}")
+        source = Environment(0.0, name=NONE)
+        if kind == OWN and self.own is not None:
+            source = self.own
+        elif kind != NONE:
+            source = ENVIRONMENTS[kind]()
+        kept = {key: getattr(self.present, key) for key in ("strength", "rotation", "background")}
+        return replace(self, kind=kind, present=source.replace(**kept))
+
+    def changed(self, **changes: Any) -> Surroundings:
+        """With another strength, rotation or background.
+
+        Raises:
+            InputError: a value out of range, or light of no environment.
+        """
+        if self.kind == NONE and changes.keys() - {"background"}:
+            raise InputError("environment", "there is none", "choose one first")
+        return replace(self, present=self.present.replace(**changes))
+
+
+@dataclass(frozen=True, eq=False)
 class _State:
     items: tuple[Item, ...]
     cameras: tuple[Camera, ...]
     name: str
     notes: tuple[str, ...]
-    environment: Environment | None = None
+    surroundings: Surroundings
     # The opened scene, None after an edit.
     original: Scene | None = None
     # Whether the scene that was open before has unsaved edits.
@@ -125,7 +189,7 @@ class _State:
     @classmethod
     def of(cls, scene: Scene, left_unsaved: bool = False) -> _State:
         items = tuple(Item(mesh) for mesh in scene.objects)
-        return cls(items, scene.cameras, scene.name, scene.notes, scene.environment, scene, left_unsaved)
+        return cls(items, scene.cameras, scene.name, scene.notes, Surroundings.of(scene), scene, left_unsaved)
 
     @cached_property
     def scene(self) -> Scene:
@@ -134,7 +198,7 @@ class _State:
         meshes = tuple(item.mesh for item in self.items if item.visible)
         if not meshes:
             raise InputError(f"scene {self.name!r}", "all objects are hidden", "show one")
-        return Scene(meshes, self.cameras, self.name, self.notes, self.environment)
+        return Scene(meshes, self.cameras, self.name, self.notes, self.surroundings.environment)
 
 
 class SceneDocument:
@@ -257,21 +321,32 @@ class SceneDocument:
         """
         if not properties:
             return
-        row = Material(**properties).row()
         item = self[name]
-        rows = item.base.materials.copy()
-        patches = None if item.base.patches is None else item.base.patches.copy()
-        inside = np.add.outer(np.arange(PATCH_SIZE), np.arange(PATCH_SIZE)) <= PATCH_SIZE
-        for key in properties:
-            channels = _CHANNELS[key]
-            rows[:, channels] = row[channels]
-            if patches is not None:
-                patches[:, channels] = row[channels, None, None] * inside
-        appearance = None if item.base.appearance is None else item.base.appearance.edited(**properties)
-        if appearance is not None:
-            rows = appearance.mean_rows(rows)
-        mesh = replace(item.base, materials=rows, patches=patches, appearance=appearance)
+        mesh = edited(item.base, **properties)
         self._replace(f"{', '.join(properties)} of {name}", replace(item, base=mesh), merge=True)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """The environment, as it was chosen."""
+        return self._state.surroundings
+
+    def set_environment(self, kind: str | None = None, **changes: Any) -> None:
+        """Choose or change what surrounds the scene.
+
+        Args:
+            kind: one of `Surroundings.kinds`; strength, rotation and background stay.
+            changes: strength, rotation or background, see `Environment`.
+
+        Raises:
+            InputError: an unknown kind, a value out of range, or the light of no environment.
+        """
+        surroundings = self._state.surroundings
+        if kind is not None:
+            surroundings = surroundings.chosen(kind)
+        if changes:
+            surroundings = surroundings.changed(**changes)
+        label = f"environment {', '.join(filter(None, [kind, *changes]))}"
+        self._commit(label, merge=kind is None, surroundings=surroundings)
 
     def set_light(
         self, name: str, *, position: Vector | None = None, size: float | None = None, strength: float | None = None
@@ -293,9 +368,7 @@ class SceneDocument:
         if strength is not None:
             if not (math.isfinite(strength) and 0 < strength <= 60000):
                 raise InputError(f"light {name!r}", f"strength is {strength}", "expected more than 0, up to 60000")
-            rows = mesh.materials.copy()
-            rows[:, EMISSION] *= strength / rows[:, EMISSION].max()
-            mesh = replace(mesh, materials=rows)
+            mesh = _dimmed(mesh, strength / float(mesh.materials[:, EMISSION].max()))
         if position is not None or size is not None:
             mesh = _moved_light(mesh, position, size)
         verbs = [verb for verb, value in (("move", position), ("resize", size), ("dim", strength)) if value is not None]
@@ -382,6 +455,95 @@ class SceneDocument:
         self._merge = (label, now) if merge else None
 
 
+def edited(mesh: Mesh, **properties: Any) -> Mesh:
+    """A mesh with other properties, fields of `Material`, on all triangles; others and their textures stay.
+
+    Raises:
+        InputError: a value out of range, or one that texture patches cannot hold.
+    """
+    row = Material(**properties).row()
+    rows, look = mesh.materials.copy(), mesh.appearance
+    patches = None if mesh.patches is None else mesh.patches.copy()
+    inside = np.add.outer(np.arange(PATCH_SIZE), np.arange(PATCH_SIZE)) <= PATCH_SIZE
+    for channels in (_CHANNELS[key] for key in properties if key in _CHANNELS):
+        rows[:, channels] = row[channels]
+        if patches is not None:
+            patches[:, channels] = row[channels, None, None] * inside
+    if properties.keys() - _CHANNELS.keys() - {"two_sided"}:
+        if patches is not None:
+            problem = f"has texture patches of a scene H5, which hold no {' or '.join(properties)}"
+            raise InputError(f"object {mesh.name!r}", problem, "open the mesh that the scene was made from")
+        look = _full(mesh)
+    if look is not None:
+        look = look.edited(**properties)
+        rows = look.mean_rows(rows)
+    sides = properties.get("two_sided", mesh.two_sided)
+    return replace(mesh, materials=rows, patches=patches, appearance=look, two_sided=sides)
+
+
+def _full(mesh: Mesh) -> Appearance:
+    """The appearance of a mesh, in which every triangle has a material; equal ones share it."""
+    look, count = mesh.appearance, len(mesh)
+    if look is None:
+        look = Appearance((Material(),), np.full(count, -1, np.int32), np.zeros((count, 3, 0, 2), np.float32))
+    alone = np.flatnonzero(look.index < 0)
+    if not len(alone):
+        return look
+    rows, number = np.unique(mesh.materials[alone], axis=0, return_inverse=True)
+    index = look.index.copy()
+    index[alone] = len(look.materials) + number.reshape(-1)
+    return replace(look, materials=(*look.materials, *map(Material.from_row, rows)), index=index)
+
+
+def _mean(row: Material, mesh: Mesh, look: Appearance) -> Material:
+    """The mean material of a mesh with an appearance; its mean row holds neither opacity nor what metals hide."""
+    index = look.index[look.index >= 0]
+    if not len(index):
+        return row
+    share = np.bincount(index, minlength=len(look.materials)) / len(mesh)
+    alpha = float(share @ [material.alpha for material in look.materials] + (1 - share.sum()))
+    row = replace(row, alpha=min(alpha, 1.0))
+    if all(material.metallic is None for material in look.materials):
+        return row
+    bare = replace(look, materials=tuple(replace(material, metallic=None, specular=0.0) for material in look.materials))
+    base = _mean_diffuse(mesh, bare)
+    # With a white base and no dielectric part, what is not metallic is diffuse.
+    metal = _mean_diffuse(mesh, replace(look, materials=tuple(map(_white, look.materials)), colors=None))
+    specular = share @ [material.specular for material in look.materials]
+    rest = 1 - share.sum()
+    return replace(
+        row,
+        diffuse=vector(np.clip(base, 0, 1)),
+        specular=vector(np.clip(specular + rest * np.array(row.specular), 0, 1)),
+        metallic=float(np.clip(1 - metal.mean(), 0, 1)),
+    )
+
+
+def _white(material: Material) -> Material:
+    textures = replace(material.textures, base=None, specular=None)
+    return replace(material, diffuse=1.0, specular=0.0, textures=textures)
+
+
+def _mean_diffuse(mesh: Mesh, look: Appearance) -> Float64Array:
+    """(3,) the mean of diffuse in the middles of the triangles that have a material."""
+    triangles = np.flatnonzero(look.index >= 0)
+    middle = np.full((len(triangles), 2), 1 / 3, np.float32)
+    share = np.ones(len(triangles), np.float32)
+    rows = look.values(triangles, middle, mesh.materials[triangles], share).rows
+    result: Float64Array = rows[:, DIFFUSE].mean(axis=0, dtype=np.float64)
+    return result
+
+
+def _dimmed(mesh: Mesh, factor: float) -> Mesh:
+    """A light with its emission, and that of its materials, times a factor; textures stay."""
+    rows, look = mesh.materials.copy(), mesh.appearance
+    rows[:, EMISSION] *= factor
+    if look is not None:
+        materials = (replace(m, emission=vector(np.multiply(m.emission, factor))) for m in look.materials)
+        look = replace(look, materials=tuple(materials))
+    return replace(mesh, materials=rows, appearance=look)
+
+
 def light_of(mesh: Mesh) -> Light:
     """The light of a mesh that emits: exact for a single triangle, else with its centre and longest edge.
 
@@ -406,27 +568,41 @@ def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mes
         raise InputError(f"light {mesh.name!r}", f"position is {position}", "expected three finite numbers")
     position, size = position or light.position, size or light.size
     if len(mesh) == 1:
-        return replace(replace(light, position=position, size=size).mesh(), materials=mesh.materials)
+        triangle = replace(light, position=position, size=size).mesh()
+        # Its material, not its shape; tangents belong to the shape.
+        look = mesh.appearance and replace(mesh.appearance, tangents=None)
+        return replace(triangle, materials=mesh.materials, appearance=look, two_sided=mesh.two_sided)
     placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
     return mesh.transformed(placement.matrix(light.position))
 
 
-# The digest of each live mesh; meshes never change.
-_DIGESTS: weakref.WeakKeyDictionary[Mesh, bytes] = weakref.WeakKeyDictionary()
+# The digest of each live mesh and environment; they never change.
+_DIGESTS: weakref.WeakKeyDictionary[Mesh | Environment, bytes] = weakref.WeakKeyDictionary()
 
 
 def fingerprint(scene: Scene) -> str:
-    """A hash of the input of the view-independent stage: triangles, normals, materials and textures."""
+    """A hash of all of a scene that pictures show but its cameras: triangles, normals, materials, textures, sides of
+    lights, environment."""
     total = hashlib.blake2b(digest_size=16)
-    for mesh in scene.objects:
-        digest = _DIGESTS.get(mesh)
-        if digest is None:
-            part = hashlib.blake2b(digest_size=16)
-            for array in (mesh.triangles, mesh.normals, mesh.materials, mesh.patches, mesh.patch_index):
-                part.update(b"-" if array is None else repr(array.shape).encode())
-                part.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-            if mesh.appearance is not None:
-                part.update(mesh.appearance.digest)
-            digest = _DIGESTS[mesh] = part.digest()
-        total.update(digest)
+    for part in (*scene.objects, scene.environment):
+        digest = b"-" if part is None else _DIGESTS.get(part)
+        if digest is None and part is not None:
+            digest = _DIGESTS[part] = _digest(part)
+        total.update(digest or b"-")
     return total.hexdigest()
+
+
+def _digest(part: Mesh | Environment) -> bytes:
+    total = hashlib.blake2b(digest_size=16)
+    if isinstance(part, Environment):
+        settings = (part.strength, part.rotation, part.background, part.suns)
+        total.update(repr(settings).encode())
+        arrays: tuple[Any, ...] = (part.image,)
+    else:
+        sides = np.asarray(part.two_sided)
+        arrays = (part.triangles, part.normals, part.materials, part.patches, part.patch_index, sides)
+        total.update(b"-" if part.appearance is None else part.appearance.digest)
+    for array in arrays:
+        total.update(b"-" if array is None else repr(array.shape).encode())
+        total.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return total.digest()

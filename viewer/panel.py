@@ -213,6 +213,10 @@ class Panel:
         """Change the material of the chosen object, see `SceneDocument.set_material`."""
         self.edit_object(lambda document, name: document.set_material(name, **values))
 
+    def set_environment(self, **values: Any) -> None:
+        """Choose or change what surrounds the scene, see `SceneDocument.set_environment`."""
+        self.session.edit(lambda document: document.set_environment(**values))
+
     def place(self, **values: Any) -> None:
         """Change fields of the `Placement` of the chosen object."""
         self.edit_object(lambda document, name: document.place(name, replace(document[name].placement, **values)))

@@ -1,6 +1,7 @@
 """The fast preview: colours at the corners of triangles, for a rasteriser.
 
-The colours hold the direct light of the scene's lights without shadows, and an even light in place of indirect light.
+The colours hold the direct light of the scene's lights and environment without shadows, and an even light in place of
+indirect light.
 They do not depend on the camera.
 Legend: V corners of an object's pieces.
 """
@@ -10,10 +11,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from renderformer.data.arrays import Float64Array
+from renderformer.data.environment import Environment, Sun
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.subdivide import subdivide
 from renderformer.data.rays.form_factor import triangle_form_factor
@@ -36,23 +39,51 @@ BEHIND = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Lighting:
-    """The lighting of all objects of a scene: light triangles, and even light as (3,) linear radiance."""
+    """The lighting of all objects of a scene.
+
+    Attributes:
+        lights: light triangles.
+        even: (3,) linear radiance from everywhere.
+        environment: without its suns, or None.
+        suns: of the environment.
+    """
 
     lights: Lights
     even: Float64Array
+    environment: Environment | None = None
+    suns: tuple[Sun, ...] = ()
 
     @classmethod
-    def of(cls, meshes: Sequence[Mesh]) -> Lighting:
-        """The light of emitting meshes in world space, of different names; the middle of the scene is the origin."""
+    def of(cls, meshes: Sequence[Mesh], environment: Environment | None = None) -> Lighting:
+        """The light of emitting meshes in world space, of different names, and of an environment; the middle of the
+        scene is the origin."""
+        if environment is None or environment.is_dark:
+            around: dict[str, Any] = {}
+        else:
+            around = {"environment": environment.replace(suns=()), "suns": environment.suns}
         glowing = [mesh for mesh in meshes if mesh.emits]
         lights = Lights.of(Scene(tuple(glowing))) if glowing else ()
         if not isinstance(lights, Lights) or not len(lights):
             empty = np.zeros((0, 3, 3), np.float32)
-            return cls(Lights.from_triangles(empty, empty[:, 0], empty[:, 0, 0] > 0), np.full(3, ALONE))
+            even = np.full(3, 0.0 if around else ALONE)
+            return cls(Lights.from_triangles(empty, empty[:, 0], empty[:, 0, 0] > 0), even, **around)
         lights = lights.drawn(LIGHTS)
         distance2 = np.maximum((lights.corners.mean(axis=1) ** 2).sum(axis=1), 0.1)
         power = lights.radiance * (lights.area * lights.weight / distance2)[:, None]
-        return cls(lights, EVEN / np.pi * power.sum(axis=0, dtype=np.float64))
+        return cls(lights, EVEN / np.pi * power.sum(axis=0, dtype=np.float64), **around)
+
+    def around(self, normals: Float64Array) -> Float64Array:
+        """(V, 3) radiance that white surfaces with unit normals (V, 3) send back of all but the light triangles."""
+        light = np.tile(self.even, (len(normals), 1))
+        if self.environment is None:
+            return light
+        # The mean over the half sphere around a normal, nearly.
+        light += self.environment.radiance(normals.astype(np.float32), 2 * np.pi)
+        local = normals @ self.environment.to_local.T
+        for sun in self.suns:
+            cosine = np.maximum(local @ np.array(sun.direction), 0)
+            light += self.environment.strength / np.pi * cosine[:, None] * sun.colour
+        return light
 
 
 def coloured(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Float64Array, Float64Array]:
@@ -62,7 +93,7 @@ def coloured(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> 
         with contextlib.suppress(InputError):
             mesh, _ = subdivide(mesh, EDGE)
     points, normals = mesh.triangles.reshape(-1, 3), normalised(mesh.normals.reshape(-1, 3))
-    light = np.tile(lighting.even, (len(points), 1))
+    light = lighting.around(np.asarray(normals, np.float64))
     lights = lighting.lights
     radiances = lights.radiance * lights.weight[:, None]
     for corners, radiance, both in zip(lights.corners, radiances, lights.two_sided, strict=True):

@@ -38,7 +38,7 @@ def write_video(
         cancel: as of `Renderer.render`; a cancelled video leaves no file.
 
     Returns:
-        A note if a column or a row was cut, since H.264 takes even sizes only.
+        Notes if a column or a row was cut, since H.264 takes even sizes only, and about alpha, which it cannot hold.
 
     Raises:
         InputError: another suffix than .mp4, a place that cannot be written, no cameras, or as `Renderer.render`.
@@ -57,7 +57,7 @@ def write_video(
     with atomic_path(path) as temporary:
         writer = _writer(temporary, fps)
         try:
-            done = 0
+            done, clear = 0, 0
 
             def report(*stage: object) -> None:
                 # Also called within a picture, which may take minutes.
@@ -68,12 +68,16 @@ def write_video(
                 display = image.tone_mapped(tone_map, exposure)
                 writer.append_data(np.rint(display[: even[1], : even[0]] * 255).astype(np.uint8))
                 done += 1
+                clear += image.alpha is not None
                 report()
         finally:
             writer.close()
-    if even == (width, height):
-        return []
-    return [f"{path}: cut from {width} x {height} to {even[0]} x {even[1]}, since H.264 takes even sizes"]
+    notes = []
+    if even != (width, height):
+        notes.append(f"{path}: cut from {width} x {height} to {even[0]} x {even[1]}, since H.264 takes even sizes")
+    if clear:
+        notes.append(f"{path}: a video holds no alpha, the background of {clear} pictures is black")
+    return notes
 
 
 def _writer(path: Path, fps: float) -> Any:

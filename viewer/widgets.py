@@ -154,14 +154,15 @@ class PreviewScene:
         visible = [item for item in session.document.items if item.visible]
         unit = session.unit
         lamps = tuple(item.mesh for item in visible if item.base.emits)
-        light = (lamps, session.tone_map, session.exposure)
+        environment = session.document.surroundings.environment
+        light = (lamps, environment, session.tone_map, session.exposure)
         objects = {item.name: (item, light) for item in visible}
         for name in [name for name, drawn in self._drawn.items() if objects.get(name) != drawn]:
             scene.remove_geometry(name)
             del self._drawn[name]
         missing = set(objects) - set(self._drawn)
         if missing:
-            lighting = Lighting.of([unit.mesh(mesh) for mesh in lamps])
+            lighting = Lighting.of([unit.mesh(mesh) for mesh in lamps], environment)
             for name in missing:
                 mesh = unit.mesh(objects[name][0].mesh)
                 scene.add_geometry(name, *_geometry(mesh, lighting, session.tone_map, session.exposure))
