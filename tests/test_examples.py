@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from renderformer.check import check_scene
+from renderformer.config import V1
 from renderformer.data.formats import load_scene
 from renderformer.data.geometry.triangles import merge_corners
 from renderformer.data.scene import Mesh
@@ -57,9 +58,9 @@ def test_bodies_are_closed_and_turned_outward(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [*MESHES, *SCENES], ids=lambda path: path.name)
-def test_each_loads_into_the_trained_range(path: Path) -> None:
-    scene = load_scene(path)
-    assert check_scene(scene) == []
+def test_each_loads_into_the_range_of_v1_models(path: Path) -> None:
+    scene = load_scene(path, **({"trained": V1} if path in MESHES else {}))
+    assert check_scene(scene, V1) == []
     assert len(scene) <= 4096
     assert not any("simplified" in note or "dropped" in note for note in scene.notes)
     assert scene.cameras

@@ -346,7 +346,7 @@ def test_stage_can_be_asked_for() -> None:
     scene = from_pytorch3d(Meshes([VERTICES], [FACES]), FoVPerspectiveCameras(r, t), stage="floor", up="y")
     assert [mesh.name for mesh in scene.objects] == ["floor", "mesh", "light"]
     assert [camera.name for camera in scene.cameras] == ["stage"]
-    assert any("cameras of the file replaced" in note for note in scene.notes)
+    assert any("cameras of the file are not used" in note for note in scene.notes)
     with pytest.raises(InputError, match="up applies to staged scenes only"):
         from_pytorch3d(Meshes([VERTICES], [FACES]), up="y")
     assert Scene.from_pytorch3d(Meshes([VERTICES], [FACES])).name == "pytorch3d"
