@@ -41,7 +41,7 @@ def grey_box(scene: Scene) -> Scene:
     """The same room in grey."""
     grey = (0.6, 0.6, 0.6)
     colors = {"floor_color": grey, "back_color": grey, "left_color": grey, "right_color": grey}
-    return stage_scene(scene, StageOptions(trained=TRAINED, **colors))
+    return stage_scene(scene, StageOptions.from_keywords({"trained": TRAINED, **colors}))
 
 
 def sky(scene: Scene) -> Scene:
