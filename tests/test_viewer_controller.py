@@ -632,7 +632,7 @@ def test_references_follow_the_display_only_if_they_are_linear(tmp_path: Path) -
         reference = Reference.load(tmp_path / name).display_values("filmic", 1.0)
         assert np.abs(reference.astype(int) - display_values(image, "filmic", 1.0)).max() <= 1
     png = Reference.load(tmp_path / "a.png")
-    assert (png.display_values("none", 3.0) == display_values(image, "agx", 0.0)).all()
+    assert (png.display_values("none", 3.0) == display_values(image, "neutral", 0.0)).all()
     (tmp_path / "bad.png").write_bytes(b"x")
     for name, message in (("bad.png", "cannot read"), ("a.txt", "give a .png"), ("none.exr", "no such file")):
         with pytest.raises(InputError, match=message):
