@@ -474,7 +474,8 @@ def test_the_fingerprint_follows_environment_sides_and_appearance() -> None:
     changed: list[Any] = [
         None,
         *(sky.replace(**change) for change in (
-            {"strength": 2.0}, {"rotation": 5.0}, {"background": "transparent"}, {"suns": ()}, {"image": (0.5, 0.5, 0.4)},
+            {"strength": 2.0}, {"rotation": 5.0}, {"background": "transparent"}, {"suns": ()},
+            {"image": (0.5, 0.5, 0.4)},
         )),
     ]  # fmt: skip
     marks = [fingerprint(scene), *(fingerprint(scene.replace(environment=other)) for other in changed)]
@@ -632,7 +633,7 @@ def test_references_follow_the_display_only_if_they_are_linear(tmp_path: Path) -
         reference = Reference.load(tmp_path / name).display_values("filmic", 1.0)
         assert np.abs(reference.astype(int) - display_values(image, "filmic", 1.0)).max() <= 1
     png = Reference.load(tmp_path / "a.png")
-    assert (png.display_values("none", 3.0) == display_values(image, "agx", 0.0)).all()
+    assert (png.display_values("none", 3.0) == display_values(image, "neutral", 0.0)).all()
     (tmp_path / "bad.png").write_bytes(b"x")
     for name, message in (("bad.png", "cannot read"), ("a.txt", "give a .png"), ("none.exr", "no such file")):
         with pytest.raises(InputError, match=message):
