@@ -504,6 +504,9 @@ def _mean(row: Material, mesh: Mesh, look: Appearance) -> Material:
     share = np.bincount(index, minlength=len(look.materials)) / len(mesh)
     alpha = float(share @ [material.alpha for material in look.materials] + (1 - share.sum()))
     row = replace(row, alpha=min(alpha, 1.0))
+    if len(index) == len(mesh) and all(material.textures.emission is None for material in look.materials):
+        # Rows hold what is left of it where rays pass.
+        row = replace(row, emission=vector(share @ [material.emission for material in look.materials]))
     if all(material.metallic is None for material in look.materials):
         return row
     bare = replace(
