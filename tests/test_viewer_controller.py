@@ -428,6 +428,10 @@ def test_a_plain_object_becomes_metal_by_the_formula_of_gltf_and_others_stay() -
     assert material.metallic == pytest.approx(0.25)
     assert material.diffuse == pytest.approx((0.7, 0.2, 0.1), abs=1e-4)
     assert material.specular == pytest.approx((0.04, 0.04, 0.04), abs=1e-6)
+    document.set_material("soup", emission=100.0)
+    document.set_material("soup", alpha=0.5)
+    assert document["soup"].material.emission == (100.0, 100.0, 100.0)
+    np.testing.assert_allclose(document["soup"].mesh.materials[:, EMISSION], 50, rtol=1e-5)
     assert document["floor"].base is scene.objects[1]
     cloth = SceneDocument(Scene((a_cloth(),)))
     with pytest.raises(InputError, match=r"'cloth'.* texture patches .* no metallic"):
@@ -474,7 +478,8 @@ def test_the_fingerprint_follows_environment_sides_and_appearance() -> None:
     changed: list[Any] = [
         None,
         *(sky.replace(**change) for change in (
-            {"strength": 2.0}, {"rotation": 5.0}, {"background": "transparent"}, {"suns": ()}, {"image": (0.5, 0.5, 0.4)},
+            {"strength": 2.0}, {"rotation": 5.0}, {"background": "transparent"}, {"suns": ()},
+            {"image": (0.5, 0.5, 0.4)},
         )),
     ]  # fmt: skip
     marks = [fingerprint(scene), *(fingerprint(scene.replace(environment=other)) for other in changed)]

@@ -13,6 +13,7 @@ from helpers.ray_engine import RayEngine, a_scene
 
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
+from renderformer.data.scene import Scene
 from renderformer.viewer.actions import ACTIONS, SAVES, find, help_table, page_help
 from renderformer.viewer.controls import CONTROLS, SECTIONS, Control
 from renderformer.viewer.dialogs import FileRequest, closing
@@ -161,6 +162,30 @@ def test_a_scene_without_an_environment_has_no_light_to_change_but_a_background(
     assert environment is not None
     assert environment.is_dark
     assert environment.background == "transparent"
+
+
+def test_saving_keeps_edits_in_json_and_tells_what_h5_loses(panel: Panel, tmp_path: Path) -> None:
+    panel.choose_object("light")
+    for name, value in (
+        ("object light on both sides", True),
+        ("object opacity", 0.5),
+        ("object metallic", 0.25),
+        ("environment environment", "studio"),
+        ("environment strength", 0.5),
+        ("environment background", "transparent"),
+    ):
+        control(name).set(panel, value)
+    panel.session.save(tmp_path / "a.json")
+    loaded = Scene.load(tmp_path / "a.json")
+    assert loaded.environment is not None
+    assert (loaded.environment.strength, loaded.environment.background) == (0.5, "transparent")
+    light = next(mesh for mesh in loaded.objects if mesh.name == "light")
+    assert light.appearance is not None
+    material = light.appearance.materials[0]
+    assert (material.metallic, material.alpha, light.two_sided) == (0.25, 0.5, True)
+    notes = " ".join(panel.session.save(tmp_path / "a.h5"))
+    assert "1 triangles that let rays pass are opaque" in notes
+    assert "the environment is not saved" in notes
 
 
 def test_numbers_outside_the_range_of_a_control_are_shown_at_its_end(panel: Panel) -> None:

@@ -76,3 +76,13 @@ def test_a_video_that_is_given_up_or_cannot_be_leaves_no_file(tmp_path: Path) ->
         with pytest.raises(InputError, match=message):
             write_video(tmp_path / name, RENDERER, None, frames, 32)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_says_that_it_holds_no_alpha(tmp_path: Path) -> None:
+    def clear(lit: Any, size: tuple[int, int], cameras: Any, progress: Any, cancel: Any) -> Any:
+        for camera in cameras:
+            yield Image(np.zeros((size[1], size[0], 3), np.float32), camera, alpha=np.zeros(size[::-1], np.float32))
+
+    renderer: Any = SimpleNamespace(iterate=clear)
+    notes = write_video(tmp_path / "a.mp4", renderer, None, turntable(View(), 3), 32)  # type: ignore[arg-type]
+    assert notes == [f"{tmp_path / 'a.mp4'}: a video holds no alpha, the background of 3 pictures is black"]

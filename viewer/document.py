@@ -49,6 +49,7 @@ _CHANNELS = {
     "roughness": slice(ROUGHNESS, ROUGHNESS + 1),
     "emission": EMISSION,
 }
+BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 # Kinds of surroundings beside those of `ENVIRONMENTS`: no environment, and that of the scene as it was opened.
 NONE, OWN = "none", "the scene's own"
 
@@ -503,9 +504,14 @@ def _mean(row: Material, mesh: Mesh, look: Appearance) -> Material:
     share = np.bincount(index, minlength=len(look.materials)) / len(mesh)
     alpha = float(share @ [material.alpha for material in look.materials] + (1 - share.sum()))
     row = replace(row, alpha=min(alpha, 1.0))
+    if len(index) == len(mesh) and all(material.textures.emission is None for material in look.materials):
+        # Rows hold what is left of it where rays pass.
+        row = replace(row, emission=vector(share @ [material.emission for material in look.materials]))
     if all(material.metallic is None for material in look.materials):
         return row
-    bare = replace(look, materials=tuple(replace(material, metallic=None, specular=0.0) for material in look.materials))
+    bare = replace(
+        look, materials=tuple(replace(material, metallic=None, specular=BLACK) for material in look.materials)
+    )
     base = _mean_diffuse(mesh, bare)
     # With a white base and no dielectric part, what is not metallic is diffuse.
     metal = _mean_diffuse(mesh, replace(look, materials=tuple(map(_white, look.materials)), colors=None))
@@ -521,7 +527,7 @@ def _mean(row: Material, mesh: Mesh, look: Appearance) -> Material:
 
 def _white(material: Material) -> Material:
     textures = replace(material.textures, base=None, specular=None)
-    return replace(material, diffuse=1.0, specular=0.0, textures=textures)
+    return replace(material, diffuse=WHITE, specular=BLACK, textures=textures)
 
 
 def _mean_diffuse(mesh: Mesh, look: Appearance) -> Float64Array:

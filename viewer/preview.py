@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from renderformer.data.arrays import Float64Array
-from renderformer.data.environment import Environment, Sun
+from renderformer.data.arrays import AnyArray, Float64Array
+from renderformer.data.environment import Environment, image_directions, resized, texel_solid_angles
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.subdivide import subdivide
 from renderformer.data.rays.form_factor import triangle_form_factor
@@ -35,6 +34,8 @@ LIGHTS = 4
 EVEN, ALONE = 0.15, 0.5
 # Factor of light on the back of a surface; meshes that are inside out show their shape, too.
 BEHIND = 0.2
+# Rows and columns to which the image of an environment is reduced.
+AROUND = 16, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,46 +45,53 @@ class Lighting:
     Attributes:
         lights: light triangles.
         even: (3,) linear radiance from everywhere.
-        environment: without its suns, or None.
-        suns: of the environment.
+        around: (10, 3) coefficients of `_powers` of a unit normal: the radiance that a white surface sends back of the
+            environment; None without one.
     """
 
     lights: Lights
     even: Float64Array
-    environment: Environment | None = None
-    suns: tuple[Sun, ...] = ()
+    around: Float64Array | None = None
 
     @classmethod
     def of(cls, meshes: Sequence[Mesh], environment: Environment | None = None) -> Lighting:
         """The light of emitting meshes in world space, of different names, and of an environment; the middle of the
         scene is the origin."""
-        if environment is None or environment.is_dark:
-            around: dict[str, Any] = {}
-        else:
-            around = {"environment": environment.replace(suns=()), "suns": environment.suns}
+        around = None if environment is None or environment.is_dark else _around(environment)
         glowing = [mesh for mesh in meshes if mesh.emits]
         lights = Lights.of(Scene(tuple(glowing))) if glowing else ()
         if not isinstance(lights, Lights) or not len(lights):
             empty = np.zeros((0, 3, 3), np.float32)
-            even = np.full(3, 0.0 if around else ALONE)
-            return cls(Lights.from_triangles(empty, empty[:, 0], empty[:, 0, 0] > 0), even, **around)
+            even = np.full(3, ALONE if around is None else 0.0)
+            return cls(Lights.from_triangles(empty, empty[:, 0], empty[:, 0, 0] > 0), even, around)
         lights = lights.drawn(LIGHTS)
         distance2 = np.maximum((lights.corners.mean(axis=1) ** 2).sum(axis=1), 0.1)
         power = lights.radiance * (lights.area * lights.weight / distance2)[:, None]
-        return cls(lights, EVEN / np.pi * power.sum(axis=0, dtype=np.float64), **around)
+        return cls(lights, EVEN / np.pi * power.sum(axis=0, dtype=np.float64), around)
 
-    def around(self, normals: Float64Array) -> Float64Array:
+    def everywhere(self, normals: AnyArray) -> Float64Array:
         """(V, 3) radiance that white surfaces with unit normals (V, 3) send back of all but the light triangles."""
         light = np.tile(self.even, (len(normals), 1))
-        if self.environment is None:
-            return light
-        # The mean over the half sphere around a normal, nearly.
-        light += self.environment.radiance(normals.astype(np.float32), 2 * np.pi)
-        local = normals @ self.environment.to_local.T
-        for sun in self.suns:
-            cosine = np.maximum(local @ np.array(sun.direction), 0)
-            light += self.environment.strength / np.pi * cosine[:, None] * sun.colour
-        return light
+        return light if self.around is None else light + np.maximum(_powers(normals) @ self.around, 0)
+
+
+def _around(environment: Environment) -> Float64Array:
+    """See `Lighting`: a fit to the sums over directions. Two orders hold nearly all of a diffuse surface's light."""
+    assert isinstance(environment.image, np.ndarray)
+    image = resized(environment.image, *AROUND).reshape(-1, 3).astype(np.float64)
+    local = image_directions(*AROUND).reshape(-1, 3)
+    light = image * np.repeat(texel_solid_angles(*AROUND), AROUND[1])[:, None]
+    toward = np.concatenate([local, *([sun.direction] for sun in environment.suns)])
+    light = np.concatenate([light, *(sun.colour[None] for sun in environment.suns)])
+    received = environment.strength / np.pi * np.maximum(local @ toward.T, 0) @ light
+    fit: Float64Array = np.linalg.lstsq(_powers(local @ environment.to_local), received, rcond=None)[0]
+    return fit
+
+
+def _powers(normals: AnyArray) -> Float64Array:
+    """(V, 10) the polynomials of up to degree two of unit vectors (V, 3)."""
+    x, y, z = np.asarray(normals, np.float64).T
+    return np.stack([np.ones_like(x), x, y, z, x * y, y * z, z * x, x * x, y * y, z * z], axis=1)
 
 
 def coloured(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Float64Array, Float64Array]:
@@ -93,7 +101,7 @@ def coloured(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> 
         with contextlib.suppress(InputError):
             mesh, _ = subdivide(mesh, EDGE)
     points, normals = mesh.triangles.reshape(-1, 3), normalised(mesh.normals.reshape(-1, 3))
-    light = lighting.around(np.asarray(normals, np.float64))
+    light = lighting.everywhere(normals)
     lights = lighting.lights
     radiances = lights.radiance * lights.weight[:, None]
     for corners, radiance, both in zip(lights.corners, radiances, lights.two_sided, strict=True):

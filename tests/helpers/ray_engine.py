@@ -14,6 +14,7 @@ from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Scene
 from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import AS_IT_IS
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
 
@@ -26,7 +27,7 @@ class RayEngine:
 
     def encode(self, scene: Scene, progress: Any = None, cancel: Any = None) -> Any:
         caster = RayCaster.of(scene)
-        return SimpleNamespace(scene=scene, notes=(), caster=caster)
+        return SimpleNamespace(scene=scene, notes=(), caster=caster, unit=AS_IT_IS)
 
     def render(self, lit: Any, resolution: Any, cameras: Any, progress: Any = None, cancel: Any = None) -> list[Image]:
         return list(self.iterate(lit, resolution, [cameras], progress, cancel))
