@@ -85,7 +85,7 @@ def scene(tmp_path: Path) -> Path:
     """A scene file with two cameras."""
     triangle = np.float32([[[-0.2, 0, -0.2], [0.2, 0, -0.2], [0, 0, 0.2]]])
     views = (Camera.from_angles(0, name="front"), Camera.from_angles(90, 30, 1.6, fov=45, name="side"))
-    Scene((Mesh("object", triangle), Light().mesh()), views, "two").save(tmp_path / "two.json")
+    Scene((Mesh("object", triangle), Light().mesh()), views, "two").save(tmp_path / "two.json", version="1.0")
     return tmp_path / "two.json"
 
 

@@ -93,8 +93,11 @@ def test_each_colour_is_drawn_by_its_own_light() -> None:
     rows[:, EMISSION] *= [3, 1, 0]
     white = engine.render(world, 32)[0].hdr
     tinted = engine.render(world.with_object(replace(light, materials=rows)), 32)[0].hdr
-    np.testing.assert_allclose(tinted[..., 0], 3 * white[..., 0], rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(tinted[..., 1], white[..., 1], rtol=1e-3, atol=1e-4)
+    for channel, factor in ((0, 3), (1, 1)):
+        # Which pixels are cast again with more samples depends on the brightest colour: a few differ by noise.
+        expected = factor * white[..., channel]
+        np.testing.assert_allclose(tinted[..., channel], expected, rtol=0.03, atol=1e-4)
+        assert np.isclose(tinted[..., channel], expected, rtol=1e-3, atol=1e-4).mean() > 0.99
     assert (tinted[..., 2] == 0).all()
 
 
