@@ -649,7 +649,7 @@ def test_a_scene_in_any_unit_is_seen_and_edited_like_one_of_unit_size(tmp_path: 
     size, shift = 5e3, np.array([1e5, -2e5, 3e4])
     small = a_scene()
     floor = next(mesh for mesh in small.objects if not mesh.emits)
-    corners = np.array([[[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0]], [[-0.5, 0, 0], [0.5, 0.5, 0], [0, 0.5, 1]]])
+    corners = np.array([[[-0.5, -0.5, 0], [0.5, -0.5, 0.2], [0.5, 0.5, 0]], [[-0.5, 0, 0], [0.5, 0.5, 0], [0, 0.5, 1]]])
     box = Mesh("box", (corners * size + shift).astype(np.float32), materials=floor.materials[0])
     middle = shift + [0, 0, size / 2]
     start = Camera.look_at(middle + [0, -1.75 * size, 0], middle, fov=40)
