@@ -11,9 +11,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 from helpers.command import Result, Run
 from helpers.goldens import unpack
+
+# A busy machine makes a slow example of any.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # A process in the background ignores Ctrl-C; programs that tests interrupt would inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

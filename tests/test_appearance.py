@@ -84,7 +84,7 @@ def test_a_texture_is_averaged_over_what_a_ray_stands_for() -> None:
     assert_allclose(near[:, DIFFUSE], 0.5, atol=0.01)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), wrap=st.sampled_from(["repeat", "clamp", "mirror"]))
 def test_every_level_has_the_mean_of_the_picture(seed: int, wrap: Any) -> None:
     """Images of any size are halved by areas; the coarsest level is the mean."""
@@ -319,7 +319,7 @@ def test_tangents_of_a_sphere_point_east() -> None:
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_mapped_normal_makes_a_black_point(seed: int) -> None:
     """The viewer sees the front of the normal, and the mirrored ray leaves the surface; usable normals stay."""
     random = np.random.default_rng(seed)

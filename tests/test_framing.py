@@ -63,7 +63,7 @@ def test_a_needle_seen_along_its_axis_stays_before_the_camera() -> None:
     borders(needle, camera, 1)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.floats(-180, 180), st.floats(-89, 89), st.floats(0.1, 1.0), st.floats(0.25, 4),
     st.tuples(*[st.floats(0.05, 1)] * 3), st.sampled_from([V1, EMBEDDED]),

@@ -45,7 +45,7 @@ from renderformer.viewer.display import Reference
 
 MESHES = ["obj", "ply", "stl", "off", "glb", "gltf", "3mf"]
 ALL = [*MESHES, "json", "h5"]
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 def scene() -> Scene:
@@ -212,7 +212,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), suffix=st.sampled_from(["json", "full", "gltf"]))
 def test_any_value_of_a_json_file_replaced(valid: dict[str, Path], data: Any, suffix: str) -> None:
     document = json.loads(valid[suffix].read_text())

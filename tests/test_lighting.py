@@ -29,7 +29,7 @@ RAYS = directions(400_000)
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_form_factor_matches_ray_casting_also_across_the_horizon(seed: int) -> None:
     rng = np.random.default_rng(seed)
     corners = rng.uniform(-1, 1, (3, 3)) + [0, 0, rng.uniform(-0.2, 1.5)]

@@ -69,7 +69,7 @@ def test_a_coloured_factor_tints_its_picture(tmp_path: Path) -> None:
     assert_allclose(scene.materials[0, DIFFUSE], srgb_to_linear(188 / 255) * np.array([1, 0.5, 0.25]), rtol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     scale=st.tuples(st.floats(-3, 3), st.floats(-3, 3)),
     offset=st.tuples(st.floats(-2, 2), st.floats(-2, 2)),
@@ -104,7 +104,7 @@ def test_options_of_pictures(line: str, name: str, clamp: bool, strength: float,
     assert (found.name, found.clamp, found.strength, found.channel) == (name, clamp, strength, channel)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(alphabet='-sobmclampKd_ 0123.9naifegT\n\t\\"é\u2028', max_size=80))
 def test_any_statement_is_read_or_passed_over(text: str) -> None:
     for entry in parse(f"newmtl m\nmap_Kd {text}\nbump -s {text}\n{text}".encode()).values():

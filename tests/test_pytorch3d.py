@@ -156,7 +156,7 @@ def cloud(seed: int = 0) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).uniform(-0.5, 0.5, (50, 3))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.tuples(*[st.floats(-3, 3)] * 3), st.floats(10, 120), st.booleans())
 def test_cameras_project_to_the_same_place(eye: tuple[float, float, float], fov: float, by_focal: bool) -> None:
     """Mirrored in x: NDC of PyTorch3D has +X left."""

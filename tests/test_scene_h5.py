@@ -72,7 +72,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     return Scene(tuple(with_sides(meshes)), cameras)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(scene=scenes())
 def test_random_scenes_survive_exactly(tmp_path_factory: pytest.TempPathFactory, scene: Scene) -> None:
     path = tmp_path_factory.mktemp("h5") / "a.h5"

@@ -230,7 +230,7 @@ def test_what_the_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     assert "1 names of cameras" in notes
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1), objects=st.integers(1, 4), steps=st.lists(st.integers(0, 255), min_size=3))
 def test_random_scenes_survive(
     tmp_path_factory: pytest.TempPathFactory, seed: int, objects: int, steps: list[int]

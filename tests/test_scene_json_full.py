@@ -133,7 +133,7 @@ def same_look(first: Mesh, second: Mesh, random: np.random.Generator) -> None:
     assert_allclose(found[0][1], found[1][1], rtol=1e-6)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1))
 def test_random_scenes_come_back(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -468,7 +468,7 @@ def test_saved_triangles_are_a_ply_file(tmp_path: Path, sets: int, coloured: boo
     assert_array_equal(load_mesh_file(tmp_path / "a.ply").triangles, saved.corners)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_damaged_triangles(data: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("damaged")

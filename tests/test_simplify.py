@@ -205,7 +205,7 @@ def test_soup_of_separate_parts_meets_the_budget() -> None:
     assert "17,280 triangles simplified to" in note
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 60), st.integers(0, 5))
 def test_random_soups_are_reduced_or_say_why(budget: int, seed: int) -> None:
     triangles = np.random.default_rng(seed).normal(size=(61, 3, 3)).astype(np.float32)

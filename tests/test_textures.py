@@ -74,7 +74,7 @@ def test_corner_order() -> None:
     assert_allclose(mesh.materials[0], mean, atol=5e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), wrap=st.sampled_from(WRAPS))
 def test_lookup_agrees_with_scipy(seed: int, wrap: tuple[str, str]) -> None:
     """Bilinear between pixel centres. scipy has the same wrap modes under other names."""

@@ -69,7 +69,7 @@ def contents(scene: Scene) -> bytes:
 
 
 @given(moves=st.lists(st.tuples(st.sampled_from(["orbit", "pan", "dolly", "zoom"]), SMALL, SMALL), max_size=12))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_limited_camera_never_leaves_the_range_that_check_scene_accepts(
     moves: list[tuple[str, float, float]],
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_camera_of_the_scene_is_kept_exactly_until_it_is_moved_even_out_of_ran
 
 
 @given(azimuth=ANGLES, elevation=st.floats(-89, 89), distance=st.floats(0.5, 4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_view_of_a_camera_gives_the_camera_back(azimuth: float, elevation: float, distance: float) -> None:
     camera = Camera.from_angles(azimuth, elevation, distance, fov=41)
     np.testing.assert_allclose(View.of(camera).camera().c2w, camera.c2w, atol=2e-5)
@@ -224,7 +224,7 @@ ACTIONS = {
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.floats(-1, 1)), max_size=15))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_after_any_edits_undo_to_the_beginning_is_the_same_scene_byte_for_byte(
     steps: list[tuple[str, float]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -502,7 +502,7 @@ def test_the_fingerprint_follows_contents_not_objects() -> None:
 
 
 @given(seed=st.integers(0, 1000), x=st.floats(0, 64), y=st.floats(0, 48))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float) -> None:
     scene = a_scene(seed)
     camera = scene.cameras[0]
@@ -579,7 +579,7 @@ def test_the_preview_is_bright_where_the_light_is_and_nowhere_black() -> None:
 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), aspect=st.floats(0.2, 5))
 @example(width=27, height=127, aspect=0.2)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_letterbox_fits_touches_and_is_centred(width: int, height: int, aspect: float) -> None:
     box = letterbox(width, height, aspect)
     assert box.x >= 0
