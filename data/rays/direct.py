@@ -330,7 +330,7 @@ class LitSurfaces(Surfaces):
             place = np.repeat(barycentric[:, 1:], len(part), axis=0)
             for side, sign in enumerate((1, -1)):
                 normal = np.float32(sign) * take(self.face_normals, triangle)
-                offset = self.offsets.take(triangle)
+                offset = self.offset(triangle)
                 hits = Hits(phase, triangle, position, normal, normal, normal, place, offset)
                 received = self.irradiance(hits, 1, phase)
                 if self.environment is not None:

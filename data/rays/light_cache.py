@@ -178,7 +178,7 @@ class _Sides:
         self._triangle = np.tile(triangle, 2)
         self._place = np.tile(place, (2, 1))
         self._position = np.tile(position, (2, 1))
-        self._offset = np.tile(surfaces.offsets[triangle], 2)
+        self._offset = np.tile(surfaces.offset(triangle), 2)
         self._normal = np.concatenate([normal, -normal])
         self._face = np.concatenate([face, -face])
         self.reflectance = np.tile(np.minimum(reflectance, 1), (2, 1))
