@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -338,6 +339,14 @@ needs_a_screen = pytest.mark.skipif(
 )
 
 
+def _group_runs(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def run(script: str, folder: Path, display: str, name: str = "script.py") -> str:
     """The output of a script in a process and on a screen of its own; no process may remain."""
     file = folder / name
@@ -355,8 +364,11 @@ def run(script: str, folder: Path, display: str, name: str = "script.py") -> str
     try:
         output, _ = process.communicate(timeout=STUCK)
         assert process.returncode == 0, output
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
+        # The script's xdotool may still be ending when the script itself has.
+        deadline = time.monotonic() + 10
+        while _group_runs(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not _group_runs(process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
