@@ -16,23 +16,9 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model
 from renderformer.data.declared import Declared, shown
 from renderformer.data.errors import InputError
 from renderformer.data.rays.channels import RGB
-from renderformer.data.trained_range import TrainedRange
+from renderformer.data.trained_range import ANYWHERE, TrainedRange
 
 V1 = TrainedRange()
-# Ray casting makes geometry and direct light exact, and the picture is linear in each colour of the light.
-# docs/embedded-model.md has the cost of leaving each range; benchmarks/trained_range.py measures it.
-EMBEDDED = TrainedRange(
-    triangles=None,
-    light_distance=None,
-    light_edge=None,
-    emission=None,
-    white_lights=False,
-    camera_distance=(0.4, 3.0),
-    cameras_outside=False,
-    fov=(15.0, 100.0),
-    roughness=(0.01, 1.5),
-    white_specular=False,
-)
 
 
 def _trained_range(value: object) -> object:
@@ -207,7 +193,7 @@ class TransformerConfig(Declared):
 class ModelConfig(TransformerConfig):
     """The paper's model; the defaults are the released V1 base model."""
 
-    token_triangles: ClassVar[int] = 0
+    light_tokens: ClassVar[int] = 0
 
     texture_encode_patch_size: Annotated[int, Field(ge=1, le=1024)] = 32
     # The last three are emission.
@@ -243,18 +229,17 @@ class ModelConfig(TransformerConfig):
 
 
 class ShadingConfig(TransformerConfig):
-    """The extension: ray casting for direct light, a network for indirect light.
+    """The extension: ray casting and a light cache for the first answer, a network to correct it.
 
     Attributes:
-        token_triangles: largest number of triangles to encode; of a larger scene the model encodes a simplified copy,
-            while rays hit every triangle. 0: no limit.
+        light_tokens: largest number of clusters of surfels in the triangle stage.
     """
 
     pixel_channels: ClassVar[int] = RGB.total
     use_ldr: ClassVar[bool] = False
     file_keys: ClassVar[dict[str, Any]] = {
-        "ray_features": "direct",
-        "output": "shading",
+        "ray_features": "light_cache",
+        "output": "correction",
         "texture_channels": 13,
         "texture_encode_patch_size": 1,
         "turn_to_cam_coord": True,
@@ -266,8 +251,9 @@ class ShadingConfig(TransformerConfig):
 
     pe_type: Literal["rope"] = "rope"
     patch_size: Literal[2, 4, 8] = 8
-    token_triangles: Annotated[int, Field(ge=0, le=1 << 30)] = 0
-    trained: Annotated[TrainedRange, BeforeValidator(_trained_range)] = EMBEDDED
+    light_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 1024
+    # The first answer is right anywhere, and the correction has bounds.
+    trained: Annotated[TrainedRange, BeforeValidator(_trained_range)] = ANYWHERE
 
     @classmethod
     def from_dict(cls, data: object, where: str = "config") -> Self:
@@ -296,10 +282,10 @@ def config_from_dict(data: object, where: str = "config") -> Config:
     if rays == "none" and output == "hdr":
         paper = {key: value for key, value in data.items() if key not in ("ray_features", "output")}
         return ModelConfig.from_dict(paper, where)
-    if (rays, output) in (("none", "shading"), ("direct", "hdr")):
+    if (rays, output) in (("none", "correction"), ("light_cache", "hdr")):
         raise InputError(
             where,
             f"ray_features {rays!r} does not go with output {output!r}",
-            "use direct with shading, or none with hdr",
+            "use light_cache with correction, or none with hdr",
         )
     return ShadingConfig.from_dict(data, where)

@@ -7,6 +7,7 @@ averaged over the samples that hit.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 
@@ -18,9 +19,12 @@ class Channels(NamedTuple):
         normal: camera space, facing the camera; position: camera space, scene units.
         diffuse, specular, roughness, emission: the material.
         irradiance: direct light that a white diffuse surface would reflect.
-        direct: the same times the diffuse albedo, sample by sample.
+        gathered: indirect light that a white diffuse surface would reflect, by the final gather; 0 where the scene is
+            seen without a light cache. cached: the same, looked up in the light cache.
+        spread: standard deviation of the gathered light among the neighbouring cells, over its mean.
+        direct, indirect: irradiance and gathered light times the diffuse albedo, sample by sample.
         highlight: direct light in the specular lobe.
-        reflection: what the specular lobe sees of other surfaces under direct light.
+        reflection: what the specular lobe sees of other surfaces, under direct and cached light.
     """
 
     mask: slice
@@ -31,7 +35,11 @@ class Channels(NamedTuple):
     roughness: slice
     emission: slice
     irradiance: slice
+    gathered: slice
+    cached: slice
+    spread: slice
     direct: slice
+    indirect: slice
     highlight: slice
     reflection: slice
 
@@ -46,21 +54,23 @@ class Channels(NamedTuple):
         return self.normal, self.position, self.roughness
 
     @property
+    def picture(self) -> tuple[slice, ...]:
+        """What the picture is the sum of."""
+        return self.emission, self.direct, self.indirect, self.highlight, self.reflection
+
+    @property
     def by_colour(self) -> tuple[slice, ...]:
         """What has a channel for each colour."""
-        return (
-            self.diffuse, self.specular, self.emission, self.irradiance, self.direct, self.highlight, self.reflection,
-        )  # fmt: skip
+        return tuple(part for part, name in zip(self, self._fields, strict=True) if name not in _WIDTHS)
 
 
-def _layout(colours: int) -> Channels:
-    """The layout of an image with that many colour channels."""
-    widths = dict.fromkeys(Channels._fields, colours) | {"mask": 1, "normal": 3, "position": 3, "roughness": 1}
-    ends = [sum(list(widths.values())[: i + 1]) for i in range(len(widths))]
-    return Channels(*(slice(end - width, end) for end, width in zip(ends, widths.values(), strict=True)))
+_WIDTHS = {"mask": 1, "normal": 3, "position": 3, "roughness": 1, "spread": 1}
 
 
-# As rays are cast: 29 channels.
-RGB = _layout(3)
-# Of one colour channel, as the embedded model draws it: 15 channels.
-MONOCHROME = _layout(1)
+def _layout() -> Channels:
+    widths = [_WIDTHS.get(name, 3) for name in Channels._fields]
+    ends = list(accumulate(widths))
+    return Channels(*(slice(end - width, end) for end, width in zip(ends, widths, strict=True)))
+
+
+RGB = _layout()

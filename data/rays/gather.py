@@ -42,6 +42,7 @@ PLANE_FALLOFF, NORMAL_SQUARINGS = 60.0, 3
 CACHE_WEIGHT = 0.02
 # What is known of a cell: normal, position, light.
 NORMAL, POSITION, LIGHT = slice(0, 3), slice(3, 6), slice(6, 9)
+LIGHT_AND_SPREAD = 4
 
 
 class Gather:
@@ -98,10 +99,11 @@ class Gather:
                 progress(done, len(cells))
         self._cells = self._averaged(cells.reshape(down, across, -1))
 
-    def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> Float32Array:
+    def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> tuple[Float32Array, Float32Array, Float32Array]:
         """(S, 3) radiance that white diffuse surfaces would send back of indirect light, irradiance / pi, at points
-        that the camera sees at column x and row y, both (S,), in pixels."""
-        light = np.zeros((len(hits.rows), 3), np.float32)
+        that the camera sees at column x and row y, both (S,), in pixels; the same (S, 3) as the light cache alone has it,
+        where it was looked up; and the relative spread (S,) of the cells' light."""
+        light = np.zeros((len(hits.rows), LIGHT_AND_SPREAD), np.float32)
         total = np.zeros(len(light), np.float32)
         down, across = self._cells.shape[:2]
         (left, right), (top, bottom) = (_between(place / self._cell - 0.5) for place in (x, y))
@@ -109,19 +111,23 @@ class Gather:
             for column, near_column in (left, right):
                 cells = self._cells[np.clip(row, 0, down - 1), np.clip(column, 0, across - 1)]
                 weight = near_row * near_column * self._likeness(cells, hits.normal, hits.position)
-                light += weight[:, None] * cells[:, LIGHT]
+                light += weight[:, None] * cells[:, LIGHT.start :]
                 total += weight
         few = np.flatnonzero(total < self._cache.enough)
-        light[few] += np.float32(CACHE_WEIGHT) * self._cache.irradiance(hits.take(few))
+        cached = light[:, :3] / np.maximum(total, np.float32(TINY))[:, None]
+        cached[few] = self._cache.irradiance(hits.take(few))
+        light[few, :3] += np.float32(CACHE_WEIGHT) * cached[few]
         total[few] += np.float32(CACHE_WEIGHT)
-        return light / total[:, None]
+        light /= total[:, None]
+        return light[:, :3], cached, light[:, 3]
 
     def _averaged(self, cells: Float32Array) -> Float32Array:
-        """Cells (h, w, 9) with their light averaged over squares of SQUARE x SQUARE."""
+        """Cells (h, w, 10): with their light averaged over squares of SQUARE x SQUARE, and its relative spread there."""
         reach = len(TAPS) // 2
         down, across = cells.shape[:2]
         wide = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)))
         light = np.zeros((down, across, 3), np.float32)
+        squares = np.zeros((down, across, 1), np.float32)
         total = np.full((down, across, 1), 1e-12, np.float32)
         for i, tap_row in enumerate(TAPS):
             for j, tap_column in enumerate(TAPS):
@@ -129,11 +135,15 @@ class Gather:
                 likeness = self._likeness(near, cells[..., NORMAL], cells[..., POSITION])
                 weight = (np.float32(tap_row * tap_column) * likeness)[..., None]
                 light += weight * near[..., LIGHT]
+                squares += weight * near[..., LIGHT].mean(axis=-1, keepdims=True) ** 2
                 total += weight
-        return np.concatenate([cells[..., : LIGHT.start], light / total], axis=-1)
+        light /= total
+        level = light.mean(axis=-1, keepdims=True)
+        spread = np.sqrt(np.maximum(squares / total - level**2, 0)) / np.maximum(level, np.float32(TINY))
+        return np.concatenate([cells[..., : LIGHT.start], light, spread], axis=-1)
 
     def _likeness(self, cells: Float32Array, normal: Float32Array, position: Float32Array) -> Float32Array:
-        """How far cells (..., 9) lie on the surface of points: 1 on it, 0 far from it, facing another way, or empty."""
+        """How far cells (..., 9 or 10) lie on the surface of points: 1 on it, 0 far from it, facing another way, or empty."""
         away = position - self._eye
         distance = np.sqrt(np.maximum(dot(away, away), np.float32(TINY)))
         off_plane = np.abs(dot(cells[..., POSITION] - position, normal))

@@ -22,6 +22,7 @@ are laid out as in vectors.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -49,6 +50,26 @@ SMALL = 0.5
 GRID_SHIFT = 0.37
 # Rounds in which the backs that new links arrive at are solved too.
 ROUNDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Surfels:
+    """M surfels of a light cache.
+
+    Attributes:
+        position, normal: (M, 3), of the front.
+        area: (M,).
+        materials: (M, 13) rows.
+        direct, indirect: (M, 2, 3) light on front and back that a white diffuse surface would send back, irradiance /
+            pi; 0 on backs that no light cache ray has met.
+    """
+
+    position: Float32Array
+    normal: Float32Array
+    area: Float32Array
+    materials: Float32Array
+    direct: Float32Array
+    indirect: Float32Array
 
 
 class LightCache:
@@ -84,7 +105,18 @@ class LightCache:
         width = np.sqrt(surfaces.areas[triangle]).astype(np.float32) / self._cuts[triangle]
         self._sides = _Sides(surfaces, triangle, place, width)
         self._sides.average(surfaces, self._first)
-        self.indirect, self.outgoing = self._solve(links, progress)
+        self.direct, self.indirect = self._solve(links, progress)
+        self.outgoing = self._sides.reflectance * (self.direct + self.indirect)
+
+    def surfels(self) -> Surfels:
+        """The surfels and their light."""
+        sides, surfaces, count = self._sides, self._surfaces, len(self._sides) // 2
+        triangle = sides.triangle[:count]
+        shared = np.bincount(self._first, surfaces.areas, count)
+        single = surfaces.areas[triangle] / self._cuts[triangle] ** 2
+        area = np.where(self._cuts[triangle] > 1, single, shared).astype(np.float32)
+        both = (np.stack([light[:count], light[count:]], axis=1) for light in (self.direct, self.indirect))
+        return Surfels(sides.position[:count], sides.normal[:count], area, sides.materials, *both)
 
     def irradiance(self, hits: Hits, phase: Int64Array | None = None) -> Float32Array:
         """(S, 3) radiance that a white diffuse surface would send back of indirect light: irradiance / pi.
@@ -131,8 +163,8 @@ class LightCache:
         return side
 
     def _solve(self, links: int, progress: Callable[[int, int], None] | None) -> tuple[Float32Array, Float32Array]:
-        """(2 M, 3) indirect irradiance / pi of all sides, with that of the environment's soft part, and the radiance
-        that they send back."""
+        """(2 M, 3) direct and indirect irradiance / pi of all sides, the latter with that of the environment's soft part;
+        0 for backs that were not solved."""
         sides = self._sides
         direct, sky = np.zeros((2, len(sides), 3), np.float32)
         linked = np.full((len(sides), links), -1)
@@ -163,7 +195,7 @@ class LightCache:
         indirect = sky
         for _ in range(BOUNCES):
             indirect = sky + transport @ (sides.reflectance * (direct + indirect))
-        return indirect, sides.reflectance * (direct + indirect)
+        return direct, indirect
 
 
 class _Sides:
@@ -175,16 +207,17 @@ class _Sides:
         # Both normals on one side of the surface.
         normal = normal * np.copysign(np.float32(1), dot(normal, face))[:, None]
         reflectance = materials[:, DIFFUSE] + materials[:, SPECULAR]
-        self._triangle = np.tile(triangle, 2)
+        self.materials = materials
+        self.triangle = np.tile(triangle, 2)
         self._place = np.tile(place, (2, 1))
-        self._position = np.tile(position, (2, 1))
+        self.position = np.tile(position, (2, 1))
         self._offset = np.tile(surfaces.offset(triangle), 2)
-        self._normal = np.concatenate([normal, -normal])
+        self.normal = np.concatenate([normal, -normal])
         self._face = np.concatenate([face, -face])
         self.reflectance = np.tile(np.minimum(reflectance, 1), (2, 1))
 
     def __len__(self) -> int:
-        return len(self._triangle)
+        return len(self.triangle)
 
     def average(self, surfaces: LitSurfaces, first: Int64Array) -> None:
         """Give surfels that several triangles share the mean reflectance of those.
@@ -206,7 +239,7 @@ class _Sides:
         """The surface points of some sides, seen from straight above."""
         face = self._face[part]
         return Hits(
-            np.arange(len(part)), self._triangle[part], self._position[part], self._normal[part], face, face,
+            np.arange(len(part)), self.triangle[part], self.position[part], self.normal[part], face, face,
             self._place[part], self._offset[part],
         )  # fmt: skip
 
@@ -216,7 +249,7 @@ class _Sides:
         shift = np.stack([part * 0.6180339887498949, part * 0.4142135623730951], axis=-1) % 1
         local = cosine_directions((r2_sequence(count).astype(np.float32)[None] + shift[:, None]).reshape(-1, 2) % 1)
         origins = self.hits(part).shadow_origins
-        return np.repeat(origins, count, axis=0), oriented(np.repeat(self._normal[part], count, axis=0), local)
+        return np.repeat(origins, count, axis=0), oriented(np.repeat(self.normal[part], count, axis=0), local)
 
 
 def _placed(surfaces: LitSurfaces, cuts: Int64Array, size: Float64Array) -> tuple[Int64Array, Int64Array, Float32Array]:

@@ -2,7 +2,7 @@
 
 Rays are cast on the CPU by Embree. Everything is deterministic: the sample positions are fixed sequences.
 
-Shapes: M pixels, A x A samples per pixel, S samples that hit, 29 channels (channels.py).
+Shapes: M pixels, A x A samples per pixel, S samples that hit, 39 channels (channels.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
+from renderformer.data.geometry.detail import Detail
 from renderformer.data.rays import pixels
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
@@ -24,7 +25,7 @@ from renderformer.data.rays.gather import Gather
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.specular import specular
-from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Scene
 
 # Samples of a pixel that differ by more than this, of 1, are too few.
 CONTRAST = 0.1
@@ -42,8 +43,23 @@ class RayCaster(LitSurfaces):
 
     cache: LightCache | None = None
 
+    @classmethod
+    def lit(cls, scene: Scene, progress: Callable[[int, int], None] | None = None) -> RayCaster:
+        """A scene with its light cache; `progress` as in `LightCache`."""
+        # The light cache tells no parts of a triangle apart that are not about equal.
+        caster = cls.of(Detail.of(scene.triangles).graded(scene))
+        caster.light_up(progress)
+        return caster
+
+    @property
+    def solved(self) -> LightCache:
+        """The light cache of a scene that was lit up."""
+        assert self.cache is not None
+        return self.cache
+
     def light_up(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Solve the indirect light of the scene. Feature images then hold it too: in irradiance, direct and reflection.
+        """Solve the indirect light of the scene. Feature images then hold it too: gathered, cached,
+        indirect and in the reflection.
 
         Args:
             progress: as in `LightCache`.
@@ -78,7 +94,7 @@ class RayCaster(LitSurfaces):
                 for those along the outline; before them with the cells of a gather, where there is a cache.
 
         Returns:
-            (height, width, 29) float32, both rounded up to a multiple of `cover`.
+            (height, width, 39) float32, both rounded up to a multiple of `cover`.
         """
         rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
         y, x = (grid.reshape(-1) for grid in np.mgrid[:rows, :columns])
@@ -133,7 +149,7 @@ class RayCaster(LitSurfaces):
     def _samples(
         self, part: Pixels, antialias: int, shadow_rays: int, lobe_rays: int, gather: Gather | None
     ) -> tuple[Float32Array, Int32Array | None]:
-        """(29, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the number of the
+        """(39, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the number of the
         appearance's material that they hit first, -1 for none; None in a scene without any."""
         values: Float32Array | None = None
         looks: Int32Array | None = None
@@ -161,16 +177,18 @@ class RayCaster(LitSurfaces):
         lobe_rays: int,
         gather: Gather | None,
     ) -> Float32Array:
-        """(29, S') features of what samples of pixels hit."""
+        """(39, S') features of what samples of pixels hit."""
         phase = hits.rows // len(part)
         direct = self.direct(hits, shadow_rays, phase)
         light = direct.reflected
+        gathered = cached = np.zeros_like(light)
+        spread = np.zeros(len(light), np.float32)
         distant = self.distant(hits, shadow_rays, phase)
         if distant is not None:
             light = light + distant.reflected(hits.normal)
         if gather is not None:
             x, y = (places[hits.rows] for places in part.places(antialias))
-            light = light + gather.at(hits, x, y)
+            gathered, cached, spread = gather.at(hits, x, y)
         highlight, reflection = specular(
             self, hits, materials, direct, lobe_rays, phase, cache=self.cache, distant=distant
         )
@@ -185,7 +203,11 @@ class RayCaster(LitSurfaces):
             (RGB.roughness, materials[:, ROUGHNESS, None]),
             (RGB.emission, materials[:, EMISSION]),
             (RGB.irradiance, light),
+            (RGB.gathered, gathered),
+            (RGB.cached, cached),
+            (RGB.spread, spread[:, None]),
             (RGB.direct, light * materials[:, DIFFUSE]),
+            (RGB.indirect, gathered * materials[:, DIFFUSE]),
             (RGB.highlight, highlight),
             (RGB.reflection, reflection),
         ):

@@ -1,70 +1,105 @@
-"""The triangles that the tokens of a model that casts rays stand for, and their direct light."""
+"""The tokens of a model on top of the light cache: clusters of surfels, each with its cached light.
+
+Shapes: M surfels, N clusters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from renderformer.data.arrays import Float32Array
-from renderformer.data.geometry.simplify import LIGHT_TRIANGLES, MIN_TRIANGLES, is_light, simplify_scene
-from renderformer.data.rays.lights import Lights
-from renderformer.data.rays.raycast import RayCaster
-from renderformer.data.scene import EMISSION, Mesh, Scene
+from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
+from renderformer.data.rays.light_cache import LightCache, Surfels
+from renderformer.data.rays.vectors import TINY, normalised
+from renderformer.data.scene import EMISSION
+
+# Steps of bisection for the size of the clusters.
+STEPS = 12
+# Of the cosine between normals from which surfels may share a cluster: they face the same of these axes.
+AXES = np.concatenate([np.eye(3), -np.eye(3)])
 
 
-def lit_tokens(
-    scene: Scene, budget: int, progress: Callable[[int, int], None] | None = None
-) -> tuple[RayCaster, Scene, Float32Array]:
-    """What a model that casts rays is given of a scene, in training as in rendering.
+@dataclass(frozen=True, eq=False)
+class LightTokens:
+    """N clusters of neighbouring surfels of like orientation, as triangles.
 
-    Args:
-        budget: the model's `token_triangles`; 0 for no limit.
-        progress: as in `RayCaster.triangle_light`.
-
-    Returns:
-        The caster of its rays, which see every triangle; the N triangles that its tokens stand for, the scene itself or
-        a simplified copy of it; and their direct light (N, 2, 3), see `RayCaster.triangle_light`.
+    Attributes:
+        triangles: (N, 3, 3) equilateral, of the area of the cluster, around its centroid, counter-clockwise about its
+            mean normal.
+        normals: (N, 3) unit.
+        materials: (N, 13) mean rows.
+        light: (N, 5, 3) light that a white diffuse surface would send back, irradiance / pi: direct and indirect on the
+            front, direct and indirect on the back, and the standard deviation of the light on the front among the
+            surfels.
     """
-    caster = RayCaster.of(scene)
-    if not budget or len(scene) <= budget:
-        return caster, scene, caster.triangle_light(progress=progress)
-    tokens = proxy(scene, budget)
-    return caster, tokens, RayCaster.of(tokens).triangle_light(progress=progress)
 
+    triangles: Float32Array
+    normals: Float32Array
+    materials: Float32Array
+    light: Float32Array
 
-def proxy(scene: Scene, budget: int = 384) -> Scene:
-    """A coarse stand-in of a scene, for a model with few tokens that sees the full geometry through its rays.
+    @classmethod
+    def of(cls, cache: LightCache, budget: int) -> LightTokens:
+        """At most `budget` clusters of a light cache; more only where surfels face more ways than that."""
+        surfels = cache.surfels()
+        emits = (surfels.materials[:, EMISSION] > 0).any(axis=1)
+        group = _groups(surfels, emits, budget)
+        count = int(group.max(initial=-1)) + 1
+        area = np.bincount(group, surfels.area, count)
 
-    As `simplify_scene`, but a scene of many objects becomes one, more than 64 light triangles are drawn from by power,
-    and a budget below the number of lights is raised.
-    """
-    lights = [mesh for mesh in scene.objects if is_light(mesh)]
-    free = [mesh for mesh in scene.objects if not is_light(mesh)]
-    if len(scene) > budget and sum(len(mesh) for mesh in lights) > LIGHT_TRIANGLES:
-        lights = [_fewer_lights(lights)]
-        scene = scene.replace(objects=(*free, *lights))
-    budget = max(budget, sum(len(mesh) for mesh in lights) + MIN_TRIANGLES)
-    if len(scene) > budget and len(free) * MIN_TRIANGLES > budget - sum(len(mesh) for mesh in lights):
-        one = Mesh(
-            "objects",
-            np.concatenate([mesh.triangles for mesh in free]),
-            np.concatenate([mesh.normals for mesh in free]),
-            np.concatenate([mesh.materials for mesh in free]),
-            two_sided=np.concatenate([np.broadcast_to(mesh.two_sided, len(mesh)) for mesh in free]),
+        def mean(values: Float32Array) -> Float32Array:
+            flat = values.reshape(len(values), -1) * surfels.area[:, None]
+            total = np.stack([np.bincount(group, column, count) for column in flat.T], axis=1)
+            return (total / np.maximum(area, TINY)[:, None]).reshape(count, *values.shape[1:]).astype(np.float32)
+
+        front = surfels.direct[:, 0] + surfels.indirect[:, 0]
+        deviation = np.sqrt(np.maximum(mean(front**2) - mean(front) ** 2, 0))
+        light = [surfels.direct[:, 0], surfels.indirect[:, 0], surfels.direct[:, 1], surfels.indirect[:, 1]]
+        normals = normalised(mean(surfels.normal))
+        return cls(
+            _triangles(mean(surfels.position), normals, area.astype(np.float32)),
+            normals,
+            mean(surfels.materials),
+            np.stack([*(mean(part) for part in light), deviation], axis=1),
         )
-        names = {mesh.name for mesh in lights}
-        while one.name in names:
-            one = replace(one, name=one.name + "_")
-        scene = scene.replace(objects=(one, *lights))
-    return simplify_scene(scene, budget)
 
 
-def _fewer_lights(lights: list[Mesh]) -> Mesh:
-    """Some of the light triangles, drawn by power and made brighter, so that they send as much light as all."""
-    every = Scene(tuple(lights))
-    drawn = Lights.of(every).drawn(LIGHT_TRIANGLES)
-    rows = every.materials[drawn.triangle]
-    rows[:, EMISSION] *= drawn.weight[:, None]
-    return Mesh(lights[0].name, drawn.corners, materials=rows, two_sided=drawn.two_sided)
+def _groups(surfels: Surfels, emits: BoolArray, budget: int) -> Int64Array:
+    """(M,) number of the cluster of each surfel: cells of a grid as fine as the budget allows, by the axis that surfels
+    face most, lights apart."""
+    if not len(emits):
+        return np.zeros(0, np.int64)
+    facing = 2 * (surfels.normal @ AXES.T).argmax(axis=1) + emits
+    from_corner = surfels.position - surfels.position.min(axis=0)
+    extent = max(float(from_corner.max()), TINY)
+
+    def grouped(cell: float) -> Int64Array:
+        key = np.column_stack([np.floor(from_corner / cell).astype(np.int64), facing])
+        return np.unique(key, axis=0, return_inverse=True)[1].reshape(-1)
+
+    coarse, fine = 2 * extent, extent / 1024
+    group = grouped(fine)
+    if group.max() < budget:
+        return group
+    group = grouped(coarse)
+    for _ in range(STEPS):
+        middle = np.sqrt(coarse * fine)
+        trial = grouped(middle)
+        if trial.max() < budget:
+            coarse, group = middle, trial
+        else:
+            fine = middle
+    return group
+
+
+def _triangles(centre: Float32Array, normal: Float32Array, area: Float32Array) -> Float32Array:
+    """(N, 3, 3) equilateral triangles of an area (N,) about centres, perpendicular to normals."""
+    helper = np.where(np.abs(normal[:, 2:]) < 0.9, np.float32([0, 0, 1]), np.float32([1, 0, 0]))
+    x = normalised(np.cross(helper, normal))
+    y = np.cross(normal, x)
+    # The area of an equilateral triangle is 3 sqrt(3) / 4 times its circumradius squared.
+    radius = np.sqrt(area * np.float32(4 / (3 * np.sqrt(3))))[:, None, None]
+    angle = np.float32(2 * np.pi / 3) * np.arange(3, dtype=np.float32)
+    corners = np.cos(angle)[:, None] * x[:, None] + np.sin(angle)[:, None] * y[:, None]
+    return (centre[:, None] + radius * corners).astype(np.float32)

@@ -217,8 +217,8 @@ def measure_folder(
     Raises:
         InputError: as `measure`, or an unreadable data set.
     """
-    workers, tokens = torch.get_num_threads(), renderer.config.token_triangles
-    scenes = TrainingSet(folder, workers, limit, token_triangles=tokens, progress=progress)
+    workers, tokens = torch.get_num_threads(), renderer.config.light_tokens
+    scenes = TrainingSet(folder, workers, limit, light_tokens=tokens, progress=progress)
     return measure(renderer.model, scenes, pictures, progress)
 
 

@@ -38,7 +38,6 @@ class PhysicalModel(nn.Module):
 
     scene_inputs: tuple[str, ...] = ()
     view_inputs: tuple[str, ...] = ("pixels",)
-    separate_channels = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,12 +55,9 @@ class PhysicalModel(nn.Module):
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
         """See `renderformer.model.protocol.Model`: solves the light cache."""
-        from renderformer.data.geometry.detail import Detail
         from renderformer.data.rays.raycast import RayCaster
 
-        # The light cache tells no parts of a triangle apart that are not about equal.
-        caster = RayCaster.of(Detail.of(scene.triangles).graded(scene))
-        caster.light_up(step)
+        caster = RayCaster.lit(scene, step)
         return Prepared({"triangles": scene.triangles[None]}, caster, caster.notes)
 
     def encode(self, triangles: Tensor, *, before_layer: BeforeLayer | None = None) -> Encoded:
@@ -87,9 +83,8 @@ class PhysicalModel(nn.Module):
         pixels: Tensor,
         before_layer: BeforeLayer | None = None,
     ) -> Tensor:
-        """(B, V, h, w, 3) linear radiance of feature images `pixels` (B, V, h, w, 29); the cameras are in them."""
-        parts = (RGB.emission, RGB.direct, RGB.highlight, RGB.reflection)
-        return torch.stack([pixels[..., :height, :width, part] for part in parts]).sum(dim=0)
+        """(B, V, h, w, 3) linear radiance of feature images `pixels` (B, V, h, w, 39); the cameras are in them."""
+        return torch.stack([pixels[..., :height, :width, part] for part in RGB.picture]).sum(dim=0)
 
     def bytes_per_view(self, width: int, height: int) -> float:
         """See `renderformer.model.protocol.Model`."""

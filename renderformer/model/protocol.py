@@ -74,8 +74,6 @@ class Model(Protocol):
     Attributes:
         scene_inputs: arguments of `encode` beyond geometry, mask and materials.
         view_inputs: arguments of `view` beyond the encoded scenes, the cameras and the size.
-        separate_channels: whether the model draws each colour channel on its own. The picture then has the channels of
-            the direct light that `encode` takes, and training may draw one of them.
     """
 
     @property
@@ -83,9 +81,6 @@ class Model(Protocol):
 
     @property
     def view_inputs(self) -> tuple[str, ...]: ...
-
-    @property
-    def separate_channels(self) -> bool: ...
 
     @property
     def config(self) -> Config: ...

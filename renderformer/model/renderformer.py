@@ -47,7 +47,6 @@ class RenderFormer(Network):
 
     scene_inputs: tuple[str, ...] = ()
     view_inputs: tuple[str, ...] = ()
-    separate_channels = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

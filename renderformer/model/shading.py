@@ -1,11 +1,16 @@
-"""The extension of the paper's model: a transformer for indirect light on top of ray casting (docs/embedded-model.md).
+"""The extension of the paper's model: a transformer that corrects a picture lit by the light cache.
 
-Ray casting (data/rays) gives every pixel its exact primary hit and direct light, and every triangle its direct light.
-The transformer predicts the indirect light. A coloured scene is encoded and drawn as one monochrome scene per colour
-channel (`renderformer.model.monochrome`).
+Ray casting and the light cache (data/rays) give the first answer: a feature image whose parts sum to a picture. Clusters
+of surfels are the tokens of the triangle stage; they carry their cached light and exchange it. Ray-bundle tokens, one
+for each patch of the feature image, read them. They modulate a small network of the pixels, which chooses among
+estimates of the light (`renderformer.model.estimates`) and scales them within bounds. With the weights that training
+starts from, the picture is the first answer.
 
-Shape suffixes: B scenes, C colour channels, S = B C monochrome scenes, N triangles (padded), R registers,
-T = R + N tokens, D width, V views, M = S V monochrome images, h x w pixels, p = patch size, gh x gw patches.
+Light is relative to the light level of the scene, in each colour channel by itself, so twice the red light gives exactly
+twice the red in the picture.
+
+Shape suffixes: B scenes, N light tokens (padded), R registers, T = R + N tokens, D width, V views, M = B V images,
+h x w pixels, p = patch size, gh x gw patches.
 """
 
 from __future__ import annotations
@@ -20,52 +25,49 @@ from torch import Tensor, nn
 
 from renderformer.config import ShadingConfig
 from renderformer.data.arrays import Float32Array
-from renderformer.data.notes import Routine
-from renderformer.data.rays.channels import MONOCHROME
+from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import EMISSION
 from renderformer.kernels.backends import key_padding
 from renderformer.model.encodings import (
     log_emission,
     nerf_encoding,
-    ray_directions,
     to_camera_space,
     to_patches,
     with_registers,
     zero_padding,
 )
+from renderformer.model.estimates import CHOICES, Choices, corrected
 from renderformer.model.layers import BeforeLayer, Network, TriangleTransformer, ViewDecoder, make_norm
-from renderformer.model.monochrome import (
-    NETWORK_CHANNELS,
-    TRIANGLE_CHANNELS,
-    hit_positions,
-    light_level,
-    monochrome_pixels,
-    monochrome_rows,
-    pixel_inputs,
-    plane,
-    relative,
-    triangle_inputs,
-)
 from renderformer.model.protocol import Encoded, Prepared, Step
-from renderformer.model.resampling import coarsening, coarser, finer
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
     from renderformer.data.rays.raycast import RayCaster
     from renderformer.data.scene import Scene
 
+# Light of a token (`LightTokens`), logarithm of its area, centroid.
+LIGHT_INPUTS = 15 + 1 + 3
+# Radiometric inputs of a pixel: emission, then these with a channel for each colour.
+LIGHTS = (RGB.irradiance, RGB.gathered, RGB.cached, RGB.highlight, RGB.reflection)
+# Mask, normal, position, distance, diffuse, specular, roughness, spread, emission, LIGHTS.
+PIXEL_INPUTS = 1 + 3 + 3 + 1 + 3 + 1 + 1 + 1 + 1 + 3 * len(LIGHTS)
+# Of hits from the camera, to centre their depth.
+MIDDLE_DISTANCE = 1.25
+# The least divisor of radiance, for a scene without light.
+DARK = 1e-8
+# Image tokens stand for at least so many patches on the shorter side, and for fewer than twice as many.
+PATCHES = 16
+
 
 @dataclass(frozen=True)
 class LitScenes(Encoded):
-    """S = B C monochrome scenes, the colour channels of each scene side by side.
+    """B scenes.
 
     Attributes:
-        light_level: (S,) mean direct light, the unit of radiance in the network.
-        colours: C.
+        light_level: (B, 3) mean light on what does not emit, the unit of radiance in the network.
     """
 
     light_level: Tensor
-    colours: int
 
 
 class ShadingModel(Network):
@@ -73,7 +75,6 @@ class ShadingModel(Network):
 
     scene_inputs: tuple[str, ...] = ("triangle_light",)
     view_inputs: tuple[str, ...] = ("pixels",)
-    separate_channels = True
 
     def __init__(self, config: ShadingConfig) -> None:
         super().__init__()
@@ -81,12 +82,11 @@ class ShadingModel(Network):
         self.config = config
         self.tri_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.reg_tokens = nn.Parameter(torch.randn(1, config.num_register_tokens, width) * 0.02)
-        if config.use_vn_encoder:
-            self.vn_encoding_proj = nn.Linear(9 * (1 + 2 * config.vn_pe_num_freqs), width)
-            self.vn_encoder_norm = make_norm(config.vn_encoder_norm_type, width)
+        self.vn_encoding_proj = nn.Linear(3 * (1 + 2 * config.vn_pe_num_freqs), width)
+        self.vn_encoder_norm = make_norm(config.vn_encoder_norm_type, width)
         self.texture_encoder = nn.Linear(config.file_keys["texture_channels"], width)
         self.texture_encoder_norm = make_norm(config.texture_encoder_norm_type, width)
-        self.tri_light_encoder = nn.Linear(TRIANGLE_CHANNELS, width)
+        self.tri_light_encoder = nn.Linear(LIGHT_INPUTS, width)
         self.tri_light_encoder_norm = make_norm(config.norm_type, width)
         self.transformer = TriangleTransformer(config)
         self.view_transformer = ShadingView(config)
@@ -104,38 +104,34 @@ class ShadingModel(Network):
         """The view-independent stage. Changes none of its inputs.
 
         Args:
-            triangles: (B, N, 3, 3) vertex positions.
+            triangles: (B, N, 3, 3) vertices of the light tokens (`LightTokens`).
             texture: (B, N, 13) material rows. Emission, the last three channels, is linear radiance.
-            mask: (B, N) bool, True for a real triangle. Padding may hold any values.
-            vn: (B, N, 3, 3) unit vertex normals.
-            triangle_light: (B, N, 2, C) direct light on front and back (`RayCaster.triangle_light`), in the channels to
-                draw.
+            mask: (B, N) bool, True for a real token. Padding may hold any values.
+            vn: (B, N, 3, 3) unit normals, the first of which counts.
+            triangle_light: (B, N, 5, 3) cached light of the tokens.
             before_layer: called before each layer; an exception from it stops the stage.
         """
-        colours = triangle_light.shape[-1]
-        mask_SN = mask.bool().repeat_interleave(colours, dim=0)
-        triangles_SN33, vn_SN33 = (
-            zero_padding(x.float().repeat_interleave(colours, dim=0), mask_SN) for x in (triangles, vn)
+        mask_BN = mask.bool()
+        triangles_BN33, normal_BN3, rows_BNC, light_BN53 = (
+            zero_padding(x.float(), mask_BN) for x in (triangles, vn[:, :, 0], texture, triangle_light)
         )
-        light_SN2 = triangle_light.float().movedim(-1, 1).flatten(0, 1)
-        rows_SNC = monochrome_rows(texture.float(), colours)
-        level_S = light_level(triangles_SN33, light_SN2, mask_SN, rows_SNC[..., -1])
-        rows_SNC[..., EMISSION] = relative(rows_SNC[..., EMISSION], level_S)
+        level_B3 = light_level(triangles_BN33, light_BN53, rows_BNC[..., EMISSION])
+        emission = relative(rows_BNC[..., EMISSION], level_B3)
+        rows_BNC = torch.cat([rows_BNC[..., : EMISSION.start], emission], dim=-1)
 
-        inputs_SNC = triangle_inputs(triangles_SN33, light_SN2, level_S)
-        token_SND = self.tri_token + self.tri_light_encoder_norm(self.tri_light_encoder(inputs_SNC))
-        material_SND = self.texture_encoder(log_emission(rows_SNC, channel_dim=2))
-        token_SND = token_SND + self.texture_encoder_norm(material_SND)
-        if self.config.use_vn_encoder:
-            encoding = nerf_encoding(vn_SN33.flatten(2), self.config.vn_pe_num_freqs)
-            token_SND = token_SND + self.vn_encoder_norm(self.vn_encoding_proj(encoding))
-        token_SND = zero_padding(token_SND, mask_SN)
+        light_BNK = compress(relative(light_BN53, level_B3)).flatten(2)
+        area_BN1 = torch.log10(areas(triangles_BN33) + 1e-8)[..., None] + 3
+        inputs_BNC = torch.cat([light_BNK, area_BN1, triangles_BN33.mean(2)], dim=-1)
+        token_BND = self.tri_token + self.tri_light_encoder_norm(self.tri_light_encoder(inputs_BNC))
+        token_BND = token_BND + self.texture_encoder_norm(self.texture_encoder(log_emission(rows_BNC, channel_dim=2)))
+        encoding = nerf_encoding(normal_BN3, self.config.vn_pe_num_freqs)
+        token_BND = zero_padding(token_BND + self.vn_encoder_norm(self.vn_encoding_proj(encoding)), mask_BN)
 
-        x_STD, positions_ST9, mask_ST = with_registers(self.reg_tokens, token_SND, triangles_SN33, mask_SN)
+        x_BTD, positions_BT9, mask_BT = with_registers(self.reg_tokens, token_BND, triangles_BN33, mask_BN)
         # This call alone waits for the GPU, so the transformer itself can be compiled.
-        key_mask_ST, key_lengths_S = key_padding(mask_ST)
-        tokens_STD = self.transformer(x_STD, positions_ST9, key_mask_ST, key_lengths_S, before_layer).float()
-        return LitScenes(tokens_STD, positions_ST9, mask_ST, level_S, colours)
+        key_mask_BT, key_lengths_B = key_padding(mask_BT)
+        tokens_BTD = self.transformer(x_BTD, positions_BT9, key_mask_BT, key_lengths_B, before_layer).float()
+        return LitScenes(tokens_BTD, positions_BT9, mask_BT, level_B3)
 
     def view(
         self,
@@ -153,160 +149,179 @@ class ShadingModel(Network):
         Args:
             encoded: B scenes.
             c2w: (B, V, 4, 4) camera to world.
-            fov: (B, V, 1) or (B, V) vertical field of view, degrees.
+            fov: (B, V, 1) or (B, V) vertical field of view, degrees; the feature images hold it already.
             height, width: of the picture, pixels.
-            pixels: (B, V, H, W, 29) feature images (`RayCaster.features`), H x W the next multiples of
-                `config.size_multiple`.
+            pixels: (B, V, height, width, 39) feature images (`RayCaster.features`).
             before_layer: as in `encode`.
 
         Returns:
-            (B, V, height, width, C), linear HDR radiance.
+            (B, V, height, width, 3), linear HDR radiance.
         """
-        (batch, views), colours = c2w.shape[:2], encoded.colours
-        c2w_M44 = c2w.float().repeat_interleave(colours, dim=0).flatten(0, 1)
-        fov_M = fov.float().repeat_interleave(colours, dim=0).reshape(-1)
-        positions_MT9 = to_camera_space(encoded.positions_world.repeat_interleave(views, dim=0), c2w_M44)
-        level_M = encoded.light_level.repeat_interleave(views)
-        pixels_MhwC = monochrome_pixels(pixels, colours).float()
-
-        factor = coarsening(height, width)
-        coarse_MhwC = coarser(pixels_MhwC, factor, self.config.size_multiple)
-        padded = coarse_MhwC.shape[1], coarse_MhwC.shape[2]
-        camera_space_M44 = torch.eye(4, device=c2w.device).expand_as(c2w_M44)
-        rays_Mhw3 = ray_directions(camera_space_M44, fov_M, (height / factor, width / factor), padded)
-        predicted = self.view_transformer(
-            rays_Mhw3,
-            encoded.tokens,
-            positions_MT9,
-            encoded.mask,
-            coarse_MhwC,
-            pixel_inputs(coarse_MhwC, level_M),
-            before_layer,
+        views = c2w.shape[1]
+        positions_MT9 = encoded.positions_world.repeat_interleave(views, dim=0)
+        positions_MT9 = to_camera_space(positions_MT9, c2w.float().flatten(0, 1))
+        level_M3 = encoded.light_level.repeat_interleave(views)
+        pixels_MhwC = pixels.flatten(0, 1).float()
+        choices = self.view_transformer(
+            encoded.tokens, positions_MT9, encoded.mask, pixels_MhwC, pixel_inputs(pixels_MhwC, level_M3), before_layer
         )
-        predicted = finer(predicted, coarse_MhwC, pixels_MhwC, factor, colours, views)
-        picture_Mhw = shade(pixels_MhwC, level_M, predicted)[:, :height, :width]
-        return picture_Mhw.unflatten(0, (batch, colours, views)).movedim(1, -1)
+        return corrected(pixels_MhwC, choices).unflatten(0, c2w.shape[:2])
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
-        """See `renderformer.model.protocol.Model`. Above `token_triangles` triangles, the tokens are those of a
-        simplified copy; rays hit every triangle."""
-        from renderformer.data.rays.tokens import lit_tokens
+        """See `renderformer.model.protocol.Model`: solves the light cache, whose surfels make the tokens."""
+        from renderformer.data.rays.raycast import RayCaster
+        from renderformer.data.rays.tokens import LightTokens
 
-        caster, tokens, light = lit_tokens(scene, self.config.token_triangles, step)
-        notes = caster.notes
-        if tokens is not scene:
-            line = f"rays hit all {len(scene):,} triangles, a simplified copy of {len(tokens):,} lights the scene"
-            notes = (Routine(line), *notes)
+        caster = RayCaster.lit(scene, step)
+        tokens = LightTokens.of(caster.solved, self.config.light_tokens)
         inputs = {
             "triangles": tokens.triangles[None],
             "texture": tokens.materials[None],
-            "mask": np.ones((1, len(tokens)), bool),
-            "vn": tokens.normals[None],
-            "triangle_light": light[None],
+            "mask": np.ones((1, len(tokens.triangles)), bool),
+            "vn": np.repeat(tokens.normals[None, :, None], 3, axis=2),
+            "triangle_light": tokens.light[None],
         }
-        return Prepared(inputs, caster, notes)
+        return Prepared(inputs, caster, caster.notes)
 
     def look(
         self, caster: RayCaster | None, camera: Camera, width: int, height: int, step: Step | None = None
     ) -> dict[str, Float32Array]:
         """See `renderformer.model.protocol.Model`: the feature image."""
         assert caster is not None
-        return {"pixels": caster.features(camera, width, height, cover=self.config.size_multiple, progress=step)}
+        return {"pixels": caster.features(camera, width, height, progress=step)}
 
     def bytes_per_view(self, width: int, height: int) -> float:
         """See `renderformer.model.protocol.Model`."""
-        # Three monochrome pictures and their feature images: 750 numbers per pixel of the network, and 205 per pixel of
-        # an upsampled picture, measured on a CPU at 512 x 512.
-        ratio = coarsening(height, width) ** 2
-        channels = 205 + 750 / ratio if ratio > 1 else 750.0
-        tokens = width * height // ratio / self.config.patch_size**2 * self.config.view_transformer_ffn_hidden_dim
-        return 4 * (width * height * channels + 3 * tokens)
+        # Feature image, inputs, two layers of the pixels' network, choices, and a few images of the estimates.
+        return 4.0 * width * height * (RGB.total + PIXEL_INPUTS + 2 * PixelNetwork.WIDTH + 2 * CHOICES + 30)
 
 
 class ShadingView(nn.Module):
-    """Rays and their hits become image tokens, attend to the triangle tokens, and are decoded to indirect light."""
+    """Patches of the feature image become image tokens, attend to the light tokens, and guide the pixels' network."""
 
     def __init__(self, config: ShadingConfig) -> None:
         super().__init__()
         width, patch = config.view_transformer_latent_dim, config.patch_size
         self.config = config
         self.ray_map_patch_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
-        self.ray_map_encoder = nn.Linear(3 * (1 + 2 * config.vdir_num_freqs) * patch**2, width)
-        self.ray_map_encoder_norm = make_norm(config.norm_type, width)
-        self.transformer = ViewDecoder(config)
-        self.ray_feature_encoder = nn.Linear(NETWORK_CHANNELS * patch**2, width)
+        self.ray_feature_encoder = nn.Linear(PIXEL_INPUTS * patch**2, width)
         self.ray_feature_encoder_norm = make_norm(config.norm_type, width)
-        self.out_shading = ShadingHead(width, patch)
+        self.transformer = ViewDecoder(config)
+        self.out_shading = PixelNetwork(width)
 
     def forward(
         self,
-        rays_Mhw3: Tensor,
-        tokens_STD: Tensor,
+        tokens_BTD: Tensor,
         positions_MT9: Tensor,
-        mask_ST: Tensor,
+        mask_BT: Tensor,
         pixels_MhwC: Tensor,
         inputs_MChw: Tensor,
         before_layer: BeforeLayer | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict the indirect light of M = S V monochrome images.
+    ) -> Choices:
+        """The choices of M images.
 
         Args:
-            rays_Mhw3: unit directions, camera space.
-            tokens_STD, mask_ST: of the encoded scenes.
-            positions_MT9: vertices of the triangles, camera space.
-            pixels_MhwC: monochrome feature images; inputs_MChw: `pixel_inputs` of them.
-
-        Returns:
-            Irradiance, gloss and gate, see `ShadingHead.forward`.
+            tokens_BTD, mask_BT: of the encoded scenes.
+            positions_MT9: vertices of the tokens, camera space.
+            pixels_MhwC: feature images; inputs_MChw: `pixel_inputs` of them.
         """
         patch = self.config.patch_size
-        grid = rays_Mhw3.shape[1] // patch, rays_Mhw3.shape[2] // patch
-        rays = to_patches(nerf_encoding(rays_Mhw3, self.config.vdir_num_freqs), patch)
-        hits = to_patches(inputs_MChw.movedim(1, -1), patch)
-        image_tokens = self.ray_map_patch_token + self.ray_map_encoder_norm(self.ray_map_encoder(rays))
-        image_tokens = image_tokens + self.ray_feature_encoder_norm(self.ray_feature_encoder(hits))
-        ray_positions = hit_positions(pixels_MhwC, patch)
-        features = self.transformer(image_tokens, tokens_STD, grid, ray_positions, positions_MT9, mask_ST, before_layer)
-        return self.out_shading(features[-1].transpose(1, 2).unflatten(2, grid), inputs_MChw)
+        height, width = inputs_MChw.shape[2:]
+        step = pixels_per_entry(height, width, patch)
+        coarse = pooled(inputs_MChw, step, patch)
+        grid = coarse.shape[2] // patch, coarse.shape[3] // patch
+        hits = to_patches(coarse.movedim(1, -1), patch)
+        image_tokens = self.ray_map_patch_token + self.ray_feature_encoder_norm(self.ray_feature_encoder(hits))
+        ray_positions = hit_positions(pixels_MhwC, step * patch)
+        features = self.transformer(
+            image_tokens, tokens_BTD, grid, ray_positions, positions_MT9, mask_BT, before_layer
+        )
+        tokens = features[-1].transpose(1, 2).unflatten(2, grid)
+        return Choices(self.out_shading(tokens, inputs_MChw, step * patch))
 
 
-class ShadingHead(nn.Module):
-    """Decode image tokens to indirect irradiance and gloss at full resolution.
+class PixelNetwork(nn.Module):
+    """A small convolutional network of the pixels' inputs, which the image tokens scale and shift.
 
-    The tokens are interpolated to pixels, which hides the patches. There they scale and shift the features that a small
-    network makes of the pixel's inputs, which keeps edges, normals and shadows sharp. In equal time it trained better
-    than a convolutional decoder, a matrix per patch and DPT (docs/training.md).
+    The tokens are interpolated to pixels, which hides the patches; the inputs keep edges, normals and shadows sharp.
     """
 
-    HIDDEN = 48
+    WIDTH = 32
 
-    def __init__(self, width: int, patch_size: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.patch_size = patch_size
-        self.project = nn.Conv2d(width, 2 * self.HIDDEN, 3, padding=1)
-        self.own = nn.Conv2d(NETWORK_CHANNELS, self.HIDDEN, 1)
-        self.middle = nn.Conv2d(self.HIDDEN, self.HIDDEN, 1)
-        self.out = nn.Conv2d(self.HIDDEN, 3, 1)
-        # Start from a plain ambient light: no pattern, no change of the reflection.
+        self.project = nn.Conv2d(width, 2 * self.WIDTH, 3, padding=1)
+        self.own = nn.Conv2d(PIXEL_INPUTS, self.WIDTH, 3, padding=1)
+        self.near = nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1)
+        self.far = nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=2, dilation=2)
+        self.out = nn.Conv2d(self.WIDTH, CHOICES, 1)
+        # Start from the first answer.
         nn.init.normal_(self.out.weight, std=1e-3)
         assert self.out.bias is not None
-        with torch.no_grad():
-            self.out.bias.copy_(torch.tensor([-1.5, -3.0, 0.0]))
+        nn.init.zeros_(self.out.bias)
 
-    def forward(self, tokens: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (M, D, gh, gw) and network inputs (M, 14, h, w) -> irradiance, gloss (relative to the light level) and
-        the gate of the reflection, each (M, h, w)."""
-        modulation = F.interpolate(self.project(tokens), scale_factor=self.patch_size, mode="bilinear")
-        shift, gain = modulation.chunk(2, dim=1)
-        x = F.silu(shift + (1 + gain) * self.own(inputs.to(modulation.dtype)))
-        irradiance, gloss, gate = self.out(F.silu(self.middle(x))).float().unbind(1)
-        return F.softplus(irradiance), F.softplus(gloss), 2 * torch.sigmoid(gate)
+    def forward(self, tokens: Tensor, inputs: Tensor, spacing: int) -> Tensor:
+        """Tokens (M, D, gh, gw), each for `spacing` pixels on a side, and inputs (M, C, h, w) -> (M, CHOICES, h, w)."""
+        modulation = F.interpolate(self.project(tokens), scale_factor=float(spacing), mode="bilinear")
+        shift, gain = modulation[..., : inputs.shape[2], : inputs.shape[3]].chunk(2, dim=1)
+        x = F.silu(shift + (1 + gain) * self.own(inputs.contiguous(memory_format=torch.channels_last)))
+        x = x + F.silu(self.near(x))
+        x = x + F.silu(self.far(x))
+        return self.out(x).float()
 
 
-def shade(pixels_MhwC: Tensor, level_M: Tensor, predicted: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The monochrome picture (M, h, w), linear radiance: ray casting plus the predicted indirect light."""
-    irradiance, gloss, gate = predicted
-    indirect = plane(pixels_MhwC, MONOCHROME.diffuse) * irradiance + plane(pixels_MhwC, MONOCHROME.specular) * gloss
-    cast = plane(pixels_MhwC, MONOCHROME.emission) + plane(pixels_MhwC, MONOCHROME.direct)
-    cast = cast + plane(pixels_MhwC, MONOCHROME.highlight) + gate * plane(pixels_MhwC, MONOCHROME.reflection)
-    return cast + level_M[:, None, None] * indirect
+def light_level(triangles_BN33: Tensor, light_BN53: Tensor, emission_BN3: Tensor) -> Tensor:
+    """(B, 3) area-weighted mean light on the fronts of the tokens that do not emit."""
+    weight_BN1 = (areas(triangles_BN33) * (emission_BN3 <= 0).all(-1))[..., None]
+    return (light_BN53[:, :, :2].sum(2) * weight_BN1).sum(1) / weight_BN1.sum(1).clamp_min(1e-12)
+
+
+def areas(triangles_BN33: Tensor) -> Tensor:
+    """(B, N) areas of triangles (B, N, 3, 3)."""
+    edges = triangles_BN33[:, :, 1:] - triangles_BN33[:, :, :1]
+    return torch.linalg.cross(edges[:, :, 0], edges[:, :, 1]).norm(dim=-1) / 2
+
+
+def compress(radiance: Tensor) -> Tensor:
+    """A logarithmic curve for non-negative radiance with a mean near 1."""
+    return torch.log1p(4 * radiance)
+
+
+def relative(radiance: Tensor, level: Tensor) -> Tensor:
+    """Radiance (B, ..., 3) over the light level (B, 3) of its scene; finite in the dark."""
+    return radiance / level.clamp_min(DARK).reshape(-1, *[1] * (radiance.ndim - 2), 3)
+
+
+def pixel_inputs(pixels_MhwC: Tensor, level_M3: Tensor) -> Tensor:
+    """Feature images (M, h, w, 39) with their light level (M, 3) -> network inputs (M, PIXEL_INPUTS, h, w)."""
+    mask, position = pixels_MhwC[..., RGB.mask], pixels_MhwC[..., RGB.position]
+    centred = torch.cat([position[..., :2], position[..., 2:] + MIDDLE_DISTANCE * mask], dim=-1)
+    distance = torch.log(position.norm(dim=-1, keepdim=True).clamp_min(0.02)) * mask
+    emission, *lights = (compress(relative(pixels_MhwC[..., part], level_M3)) for part in (RGB.emission, *LIGHTS))
+    parts = [
+        mask, pixels_MhwC[..., RGB.normal], centred, distance, pixels_MhwC[..., RGB.diffuse],
+        pixels_MhwC[..., RGB.specular].mean(-1, keepdim=True), pixels_MhwC[..., RGB.roughness],
+        pixels_MhwC[..., RGB.spread].clamp(max=2), emission.mean(-1, keepdim=True), *lights,
+    ]  # fmt: skip
+    return torch.cat(parts, dim=-1).movedim(-1, 1)
+
+
+def pixels_per_entry(height: int, width: int, patch: int) -> int:
+    """Pixels on a side that one entry of a patch averages: a power of two that leaves `PATCHES` patches, or 1."""
+    return 1 << max(0, (min(height, width) // (PATCHES * patch)).bit_length() - 1)
+
+
+def pooled(images_MChw: Tensor, step: int, patch: int) -> Tensor:
+    """Images averaged over squares of `step` pixels, continued by zeros to whole patches."""
+    bottom, right = (-size % (step * patch) for size in images_MChw.shape[2:])
+    padded = F.pad(images_MChw, (0, right, 0, bottom))
+    return F.avg_pool2d(padded, step) if step > 1 else padded
+
+
+def hit_positions(pixels_MhwC: Tensor, patch: int) -> Tensor:
+    """(M, gh * gw, 9) mean camera-space hit of each patch, three times, for RoPE; the camera's centre without a hit."""
+    bottom, right = (-size % patch for size in pixels_MhwC.shape[1:3])
+    mask = F.pad(pixels_MhwC[..., RGB.mask].movedim(-1, 1), (0, right, 0, bottom))
+    position = F.pad(pixels_MhwC[..., RGB.position].movedim(-1, 1), (0, right, 0, bottom))
+    mean = F.avg_pool2d(position * mask, patch) / F.avg_pool2d(mask, patch).clamp_min(1e-6)
+    return mean.flatten(2).transpose(1, 2).repeat(1, 1, 3)

@@ -29,7 +29,7 @@ class TrainingConfig(Declared):
         views: per scene and step, at the smallest resolution.
         learning_rate: peak, after a linear warm-up and before a cosine decay to zero.
         warmup: share of the run.
-        loss: a key of `renderformer.training.objective.LOSSES`.
+        loss: one of `renderformer.training.objective.LOSS_NAMES`.
         clip: largest gradient norm.
         ema: decay of the averaged weights.
         larger_from: share of the run after which the sets of larger resolutions are used too.
@@ -51,7 +51,7 @@ class TrainingConfig(Declared):
     learning_rate: Positive = 1e-3
     warmup: Share = 0.05
     weight_decay: Share = 0.02
-    loss: Literal["tone", "log", "relative", "gradient"] = "tone"
+    loss: Literal["tone", "log", "relative", "gradient", "correction"] = "tone"
     clip: Positive = 1.0
     ema: Share = 0.998
     larger_from: Share = 0.7

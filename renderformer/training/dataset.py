@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,8 @@ POOL = 8
 
 @dataclass(frozen=True)
 class Example:
-    """One scene: triangles, normals (N, 3, 3), materials (N, 13), triangle_light (N, 2, 3), c2w (V, 4, 4), fov (V,),
-    float32; pixels (V, h, w, 29), or 0 channels without ray casting, and hdr (V, h, w, 3), float16."""
+    """One scene: triangles, normals (N, 3, 3), materials (N, 13), triangle_light (N, 5, 3), c2w (V, 4, 4), fov (V,),
+    float32; pixels (V, h, w, 39), or 0 channels without ray casting, and hdr (V, h, w, 3), float16."""
 
     triangles: Float32Array
     normals: Float32Array
@@ -49,8 +49,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """A padded batch: triangles, normals (B, N, 3, 3), materials (B, N, 13), mask (B, N), triangle_light (B, N, 2, 3),
-    c2w (B, V, 4, 4), fov (B, V, 1), pixels (B, V, h, w, 29), hdr (B, V, h, w, 3), all but the mask float32."""
+    """A padded batch: triangles, normals (B, N, 3, 3), materials (B, N, 13), mask (B, N), triangle_light (B, N, 5, 3),
+    c2w (B, V, 4, 4), fov (B, V, 1), pixels (B, V, h, w, 39), hdr (B, V, h, w, 3), all but the mask float32."""
 
     triangles: Tensor
     normals: Tensor
@@ -71,10 +71,6 @@ class Batch:
         """The batch in pinned memory; the DataLoader calls this."""
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
-    def first_channel(self) -> Batch:
-        """The batch with the light and the pictures of the first colour channel only."""
-        return replace(self, triangle_light=self.triangle_light[..., :1], hdr=self.hdr[..., :1])
-
 
 class TrainingSet(Sequence[Example]):
     """The scenes of a folder of shards with the inputs of a model, read from disk on use.
@@ -83,7 +79,7 @@ class TrainingSet(Sequence[Example]):
         folder: written by `renderformer data generate`; `refresh` finds shards that appear later.
         workers: processes that make missing inputs (`renderformer.training.features`); 0 skips shards without inputs.
         limit: largest number of scenes.
-        token_triangles: of the model's configuration.
+        light_tokens: of the model's configuration; 0 for tokens that are the triangles.
         rays: whether to cast rays; a V1 model needs them only for the comparison with ray casting.
 
     Raises:
@@ -96,7 +92,7 @@ class TrainingSet(Sequence[Example]):
         workers: int = 1,
         limit: int | None = None,
         *,
-        token_triangles: int,
+        light_tokens: int = 0,
         rays: bool = True,
         progress: Progress = silent,
     ) -> None:
@@ -104,7 +100,7 @@ class TrainingSet(Sequence[Example]):
         self.recipe = read_manifest(folder).recipe
         self.workers = workers
         self.limit = limit
-        self.token_triangles, self.rays = token_triangles, rays
+        self.light_tokens, self.rays = light_tokens, rays
         self._shards: list[PreparedShard] = []
         self._ends = np.zeros(0, np.int64)
         self._counts = np.zeros(0, np.int64)
@@ -132,7 +128,7 @@ class TrainingSet(Sequence[Example]):
         shards = None if self.limit is None else -(-(self.limit - before) // self.recipe.scenes_per_shard)
         known = {shard.path.stem for shard in self._shards}
         self._shards += prepared_shards(
-            self.folder, self.recipe, known, self.token_triangles, self.rays, self.workers, shards, progress
+            self.folder, self.recipe, known, self.light_tokens, self.rays, self.workers, shards, progress
         )
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         self._counts = np.concatenate([np.diff(shard.offsets) for shard in self._shards] or [self._counts])
@@ -149,7 +145,7 @@ class TrainingSet(Sequence[Example]):
             triangles=tokens[:, CORNERS].reshape(-1, 3, 3),
             normals=tokens[:, NORMALS].reshape(-1, 3, 3),
             materials=tokens[:, MATERIAL],
-            triangle_light=tokens[:, LIGHT].reshape(-1, 2, 3),
+            triangle_light=tokens[:, LIGHT].reshape(-1, 5, 3),
             c2w=shard.c2w[row],
             fov=shard.fov[row],
             pixels=shard.images[row, ..., :-3],

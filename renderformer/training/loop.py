@@ -86,13 +86,8 @@ class Trainer:
                 raise InputError("--init", _difference(init.config, self.model.config), "they must be the same")
             self.model.load_state_dict(init.state_dict())
         self.model.to(self.accelerator.device)
-        # Augmentation permutes the colour channels, so one of separate channels is a random sample at a third of the
-        # cost.
-        one_channel = self.model.separate_channels and config.augment
         self.adam = _adamw(self.model, config)
-        self.objective, self.optimizer = self.accelerator.prepare(
-            Objective(self.model, config.loss, one_channel), self.adam
-        )
+        self.objective, self.optimizer = self.accelerator.prepare(Objective(self.model, config.loss), self.adam)
         self.average = AveragedModel(self.model, multi_avg_fn=_decaying(config.ema)).eval()
         # After the copy for the averages, which are never trained.
         self.model.set_recompute(config.checkpointing)

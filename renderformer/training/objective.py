@@ -8,9 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from renderformer.data.rays.channels import RGB
 from renderformer.evaluation.measurement import predict
 from renderformer.model import Model
 from renderformer.training.dataset import Batch
+
+
+# A reference brighter than this many times the first answer around it is noise.
+FIREFLY = 4.0
+# Squared error of display values (40 dB) below which views count less.
+LEAST_ERROR = 1e-4
 
 
 def tone(radiance: Tensor) -> Tensor:
@@ -43,6 +50,24 @@ def gradient_loss(picture: Tensor, reference: Tensor) -> Tensor:
     return tone_loss(picture, reference) + 2 * (edges[0] + edges[1])
 
 
+def correction_loss(picture: Tensor, reference: Tensor, first: Tensor) -> Tensor:
+    """Squared error over that of the first answer, the picture without the network, in the mean over the views: 1 for a
+    network that does nothing, so that a view that is nearly right counts as much as a bad one.
+
+    Errors count as a display shows them beside the first answer: linear in the reference, so that its noise does not
+    bias the picture (Lehtinen et al. 2018, Noise2Noise). Fireflies of the reference are cut off.
+    """
+    level = first.clamp_min(0)
+    slope = (1 / 2.2) * (level + 0.02) ** (1 / 2.2 - 1) / (1 + (level - 1).clamp_min(0)) ** 1.5
+    bright = F.max_pool2d(level.flatten(0, 1).movedim(-1, 1), 5, 1, 2).movedim(1, -1).unflatten(0, level.shape[:2])
+    reference = torch.minimum(reference, FIREFLY * bright + 0.25)
+
+    def error(drawn: Tensor) -> Tensor:
+        return ((drawn - reference) * slope).square().mean(dim=(2, 3, 4))
+
+    return (error(picture) / (error(first) + LEAST_ERROR)).mean()
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "tone": tone_loss,
     "log": log_loss,
@@ -51,23 +76,25 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+LOSS_NAMES = (*LOSSES, "correction")
+
+
 class Objective(nn.Module):
     """The loss of a model on a batch, as a module that accelerate can wrap.
 
     Args:
-        loss: a key of `LOSSES`.
-        one_channel: draw the first colour channel only, with a model of separate channels.
+        loss: one of `LOSS_NAMES`; "correction" needs feature images.
     """
 
-    def __init__(self, model: Model, loss: str, one_channel: bool = False) -> None:
+    def __init__(self, model: Model, loss: str) -> None:
         super().__init__()
         self.model: Model = model
-        self.one_channel = one_channel
-        self.loss = LOSSES[loss]
+        self.loss = loss
 
     def forward(self, batch: Batch) -> Tensor:
-        if self.one_channel:
-            batch = batch.first_channel()
         # A model with alpha draws it as a fourth channel.
         picture = predict(self.model, batch)[..., :3].float()
-        return self.loss(picture, batch.hdr.clamp(0, 1) if self.model.config.use_ldr else batch.hdr)
+        if self.loss == "correction":
+            first = torch.stack([batch.pixels[..., part] for part in RGB.picture]).sum(dim=0)
+            return correction_loss(picture, batch.hdr, first)
+        return LOSSES[self.loss](picture, batch.hdr.clamp(0, 1) if self.model.config.use_ldr else batch.hdr)

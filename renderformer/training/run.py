@@ -125,7 +125,7 @@ class Training:
                 folder,
                 workers if self.is_main else 0,
                 limit,
-                token_triangles=self._model.token_triangles,
+                light_tokens=self._model.light_tokens,
                 rays=self._model.pixel_channels > 0,
                 progress=progress,
             )
