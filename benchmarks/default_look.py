@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw
 
-from renderformer.config import EMBEDDED
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import direction
 from renderformer.data.environment import Environment, image_directions
@@ -25,7 +24,6 @@ from renderformer.data.environments import studio
 from renderformer.data.geometry.stages import backdrop, stage_meshes
 from renderformer.data.scene import Material, Mesh, Scene
 from renderformer.data.staging import TRAINED, StageOptions, stage_scene
-from renderformer.data.trained_range import ANYWHERE
 from renderformer.renderer import Renderer
 
 ROW = 6
@@ -122,7 +120,6 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=192)
     options = parser.parse_args()
     renderer = Renderer.from_pretrained(network=options.network)
-    trained = EMBEDDED if options.network else ANYWHERE
     looks = CANDIDATES if options.candidates else (chosen,)
     columns = len(options.files) if options.candidates else min(ROW, len(options.files))
     rows = len(looks) if options.candidates else -(-len(options.files) // columns)
@@ -130,7 +127,7 @@ def main() -> None:
     for number, path in enumerate(options.files):
         scene = Scene.load(path, stage="raw", up="auto")
         for row, look in enumerate(looks):
-            staged = stage_scene(scene, StageOptions(trained=trained)) if look is chosen else look(scene)
+            staged = stage_scene(scene, StageOptions()) if look is chosen else look(scene)
             (image,) = renderer.render(replace(staged, cameras=staged.cameras[:1]), options.side)
             picture = Picture.fromarray(np.rint(image.tone_mapped("neutral") * 255).astype(np.uint8))
             if options.candidates and number == 0:

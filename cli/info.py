@@ -62,8 +62,8 @@ def info(
 
 def _scene(source: str, form: str | None) -> dict[str, Any]:
     from renderformer.check import check_scene
-    from renderformer.config import EMBEDDED
     from renderformer.data.errors import InputError
+    from renderformer.data.trained_range import ANYWHERE
     from renderformer.data.unit_size import UnitSize
     from renderformer.inspection import inspect_scene
 
@@ -75,12 +75,12 @@ def _scene(source: str, form: str | None) -> dict[str, Any]:
         # A mesh without the stage of render.
         scene = inputs.load(source, form, stage="raw")
         stages.update("stage")
-        rendered = scene if kind == "scene" else inputs.load(source, trained=EMBEDDED)
+        rendered = scene if kind == "scene" else inputs.load(source, trained=ANYWHERE)
     facts = {"kind": kind, "path": source, **inspect_scene(scene)}
     if kind == "mesh":
         notes = [note for note in rendered.notes if note not in scene.notes]
         facts["as_rendered"] = {"triangles": len(rendered), "notes": notes}
-    return {**facts, "warnings": check_scene(rendered, EMBEDDED, True, UnitSize.of(rendered, EMBEDDED.box))}
+    return {**facts, "warnings": check_scene(rendered, ANYWHERE, True, UnitSize.of(rendered, ANYWHERE.box))}
 
 
 def _checkpoint(source: str) -> dict[str, Any]:

@@ -294,11 +294,11 @@ class ModelFlags:
 
     def trained(self) -> TrainedRange:
         """The range to set a mesh on a stage in, before the model is loaded; of a Hub id that of the released ones."""
-        from renderformer.config import EMBEDDED, V1
+        from renderformer.config import V1
         from renderformer.data.errors import InputError
 
         if self.model is None:
-            return ANYWHERE if self.no_network else EMBEDDED
+            return ANYWHERE
         from renderformer.checkpoints import read_config
 
         try:

@@ -68,13 +68,13 @@ def view(
     if not 0 <= port <= MAX_PORT:
         raise InputError("view", f"port is {port}", f"expected a number from 0 to {MAX_PORT}")
     check_front_end(web)
-    from renderformer.config import EMBEDDED
     from renderformer.data.scene import Scene
+    from renderformer.data.trained_range import ANYWHERE
     from renderformer.renderer import Renderer
     from renderformer.viewer.session import Session
 
     if isinstance(scene, str | os.PathLike):
-        scene = Scene.load(scene, trained=renderer.config.trained if renderer else EMBEDDED)
+        scene = Scene.load(scene, trained=renderer.config.trained if renderer else ANYWHERE)
     if not isinstance(scene, Scene):
         raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)

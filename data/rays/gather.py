@@ -100,9 +100,12 @@ class Gather:
         self._cells = self._averaged(cells.reshape(down, across, -1))
 
     def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """(S, 3) radiance that white diffuse surfaces would send back of indirect light, irradiance / pi, at points
-        that the camera sees at column x and row y, both (S,), in pixels; the same (S, 3) as the light cache alone has it,
-        where it was looked up; and the relative spread (S,) of the cells' light."""
+        """Indirect light at points that the camera sees at column x and row y, both (S,), in pixels.
+
+        Returns:
+            (S, 3) radiance that white diffuse surfaces would send back, irradiance / pi; the same (S, 3) as the light
+            cache alone has it; and the relative spread (S,) of the cells' light.
+        """
         light = np.zeros((len(hits.rows), LIGHT_AND_SPREAD), np.float32)
         total = np.zeros(len(light), np.float32)
         down, across = self._cells.shape[:2]
@@ -122,7 +125,7 @@ class Gather:
         return light[:, :3], cached, light[:, 3]
 
     def _averaged(self, cells: Float32Array) -> Float32Array:
-        """Cells (h, w, 10): with their light averaged over squares of SQUARE x SQUARE, and its relative spread there."""
+        """Cells (h, w, 10) with their light averaged over squares of SQUARE x SQUARE, and its relative spread there."""
         reach = len(TAPS) // 2
         down, across = cells.shape[:2]
         wide = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)))
@@ -143,7 +146,8 @@ class Gather:
         return np.concatenate([cells[..., : LIGHT.start], light, spread], axis=-1)
 
     def _likeness(self, cells: Float32Array, normal: Float32Array, position: Float32Array) -> Float32Array:
-        """How far cells (..., 9 or 10) lie on the surface of points: 1 on it, 0 far from it, facing another way, or empty."""
+        """How far cells (..., 9 or more) lie on the surface of points: 1 on it, 0 far from it, facing another way, or
+        empty."""
         away = position - self._eye
         distance = np.sqrt(np.maximum(dot(away, away), np.float32(TINY)))
         off_plane = np.abs(dot(cells[..., POSITION] - position, normal))

@@ -163,8 +163,8 @@ class LightCache:
         return side
 
     def _solve(self, links: int, progress: Callable[[int, int], None] | None) -> tuple[Float32Array, Float32Array]:
-        """(2 M, 3) direct and indirect irradiance / pi of all sides, the latter with that of the environment's soft part;
-        0 for backs that were not solved."""
+        """(2 M, 3) direct and indirect irradiance / pi of all sides, the latter with that of the environment's soft
+        part; 0 for backs that were not solved."""
         sides = self._sides
         direct, sky = np.zeros((2, len(sides), 3), np.float32)
         linked = np.full((len(sides), links), -1)

@@ -20,10 +20,11 @@ from torch import Tensor
 from renderformer.data.arrays import Float16Array, Float64Array, UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
-from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR, Scene
+from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.sets.shards import SceneArrays, ShardReader
 from renderformer.evaluation.metrics import display_bytes, flat, flip, psnr, relative_mse, ssim, unlearned
 from renderformer.model import Model, PhysicalModel
+from renderformer.model.physical import first_answer
 from renderformer.renderer import Renderer
 from renderformer.training.dataset import Batch, Example, TrainingSet, collate
 
@@ -178,8 +179,7 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
     for i in range(len(data)):
         batch = collate([data[i]])
         reference = batch.hdr[0]
-        cached = _light_cache_pictures(reader.scene(i).to_scene(), data.resolution)
-        # Stored feature images hold direct light alone.
+        cached = first_answer(batch.pixels)[0]
         drawn = cached if isinstance(model, PhysicalModel) else predict(model, batch)[0, ..., :3].float()
         if not drawn.isfinite().all():
             place = f"{data.folder}: scene {i}"
@@ -220,12 +220,6 @@ def measure_folder(
     workers, tokens = torch.get_num_threads(), renderer.config.light_tokens
     scenes = TrainingSet(folder, workers, limit, light_tokens=tokens, progress=progress)
     return measure(renderer.model, scenes, pictures, progress)
-
-
-def _light_cache_pictures(scene: Scene, resolution: int) -> Tensor:
-    """(V, h, w, 3) pictures of a scene's own cameras without a network."""
-    images = Renderer.from_pretrained(network=False).render(scene, resolution)
-    return torch.from_numpy(np.stack([image.hdr for image in images]))
 
 
 def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:

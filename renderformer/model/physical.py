@@ -84,8 +84,13 @@ class PhysicalModel(nn.Module):
         before_layer: BeforeLayer | None = None,
     ) -> Tensor:
         """(B, V, h, w, 3) linear radiance of feature images `pixels` (B, V, h, w, 39); the cameras are in them."""
-        return torch.stack([pixels[..., :height, :width, part] for part in RGB.picture]).sum(dim=0)
+        return first_answer(pixels[..., :height, :width, :])
 
     def bytes_per_view(self, width: int, height: int) -> float:
         """See `renderformer.model.protocol.Model`."""
         return BYTES_PER_PIXEL * width * height
+
+
+def first_answer(pixels: Tensor) -> Tensor:
+    """(..., 3) linear radiance of feature images (..., 39)."""
+    return torch.stack([pixels[..., part] for part in RGB.picture]).sum(dim=0)

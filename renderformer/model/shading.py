@@ -1,13 +1,13 @@
 """The extension of the paper's model: a transformer that corrects a picture lit by the light cache.
 
-Ray casting and the light cache (data/rays) give the first answer: a feature image whose parts sum to a picture. Clusters
-of surfels are the tokens of the triangle stage; they carry their cached light and exchange it. Ray-bundle tokens, one
-for each patch of the feature image, read them. They modulate a small network of the pixels, which chooses among
-estimates of the light (`renderformer.model.estimates`) and scales them within bounds. With the weights that training
-starts from, the picture is the first answer.
+Ray casting and the light cache (data/rays) give the first answer: a feature image whose parts sum to a picture.
+Clusters of surfels are the tokens of the triangle stage; they carry their cached light and exchange it. Ray-bundle
+tokens, one for each patch of the feature image, read them. They modulate a small network of the pixels, which chooses
+among estimates of the light (`renderformer.model.estimates`) and scales them within bounds. With the weights that
+training starts from, the picture is the first answer.
 
-Light is relative to the light level of the scene, in each colour channel by itself, so twice the red light gives exactly
-twice the red in the picture.
+Light is relative to the light level of the scene, in each colour channel by itself, so twice the red light gives
+exactly twice the red in the picture.
 
 Shape suffixes: B scenes, N light tokens (padded), R registers, T = R + N tokens, D width, V views, M = B V images,
 h x w pixels, p = patch size, gh x gw patches.
@@ -233,9 +233,7 @@ class ShadingView(nn.Module):
         hits = to_patches(coarse.movedim(1, -1), patch)
         image_tokens = self.ray_map_patch_token + self.ray_feature_encoder_norm(self.ray_feature_encoder(hits))
         ray_positions = hit_positions(pixels_MhwC, step * patch)
-        features = self.transformer(
-            image_tokens, tokens_BTD, grid, ray_positions, positions_MT9, mask_BT, before_layer
-        )
+        features = self.transformer(image_tokens, tokens_BTD, grid, ray_positions, positions_MT9, mask_BT, before_layer)
         tokens = features[-1].transpose(1, 2).unflatten(2, grid)
         return Choices(self.out_shading(tokens, inputs_MChw, step * patch))
 

@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from renderformer.data.rays.channels import RGB
 from renderformer.evaluation.measurement import predict
 from renderformer.model import Model
+from renderformer.model.physical import first_answer
 from renderformer.training.dataset import Batch
-
 
 # A reference brighter than this many times the first answer around it is noise.
 FIREFLY = 4.0
@@ -95,6 +94,5 @@ class Objective(nn.Module):
         # A model with alpha draws it as a fourth channel.
         picture = predict(self.model, batch)[..., :3].float()
         if self.loss == "correction":
-            first = torch.stack([batch.pixels[..., part] for part in RGB.picture]).sum(dim=0)
-            return correction_loss(picture, batch.hdr, first)
+            return correction_loss(picture, batch.hdr, first_answer(batch.pixels))
         return LOSSES[self.loss](picture, batch.hdr.clamp(0, 1) if self.model.config.use_ldr else batch.hdr)
