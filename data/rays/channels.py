@@ -1,6 +1,6 @@
 """The channels of feature images by name: where each quantity stands in the last axis.
 
-A feature image is what the rays of a camera hit and the direct light there (`RayCaster.features`). Radiometric channels
+A feature image is what the rays of a camera hit and the light there (`RayCaster.features`). Radiometric channels
 are linear radiance averaged over all samples of a pixel, a miss counting as 0; normal, position and roughness are
 averaged over the samples that hit.
 """
@@ -20,7 +20,10 @@ class Channels(NamedTuple):
         irradiance: direct light that a white diffuse surface would reflect.
         direct: the same times the diffuse albedo, sample by sample.
         highlight: direct light in the specular lobe.
-        reflection: what the specular lobe sees of other surfaces under direct light.
+        reflection: what the specular lobe sees of other surfaces.
+        indirect_irradiance: light by way of other surfaces that a white diffuse surface would reflect; 0 without a
+            light cache, and reflection then shows none.
+        indirect: the same times the diffuse albedo, sample by sample.
     """
 
     mask: slice
@@ -34,11 +37,18 @@ class Channels(NamedTuple):
     direct: slice
     highlight: slice
     reflection: slice
+    indirect_irradiance: slice
+    indirect: slice
 
     @property
     def total(self) -> int:
         """How many channels an image has."""
         return int(self[-1].stop)
+
+    @property
+    def light(self) -> tuple[slice, ...]:
+        """What adds up to the picture that rays alone give."""
+        return self.emission, self.direct, self.indirect, self.highlight, self.reflection
 
     @property
     def geometry(self) -> tuple[slice, ...]:
@@ -50,6 +60,7 @@ class Channels(NamedTuple):
         """What has a channel for each colour."""
         return (
             self.diffuse, self.specular, self.emission, self.irradiance, self.direct, self.highlight, self.reflection,
+            self.indirect_irradiance, self.indirect,
         )  # fmt: skip
 
 
@@ -60,7 +71,7 @@ def _layout(colours: int) -> Channels:
     return Channels(*(slice(end - width, end) for end, width in zip(ends, widths.values(), strict=True)))
 
 
-# As rays are cast: 29 channels.
+# As rays are cast: 35 channels.
 RGB = _layout(3)
-# Of one colour channel, as the embedded model draws it: 15 channels.
+# Of one colour channel, as the embedded model draws it: 17 channels.
 MONOCHROME = _layout(1)

@@ -1,6 +1,6 @@
 """Samples of pixels: their rays, their average, where they are too few, and what of a pixel on an outline is covered.
 
-Shapes: M pixels, A x A samples per pixel, S samples of a pixel, h x w picture, 29 channels (channels.py).
+Shapes: M pixels, A x A samples per pixel, S samples of a pixel, h x w picture, 35 channels (channels.py).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Pixels:
 
 
 def mean(samples: Float32Array) -> Float32Array:
-    """Average (29, S, M) samples to (M, 29) pixels; geometry and roughness over the samples that hit."""
+    """Average (35, S, M) samples to (M, 35) pixels; geometry and roughness over the samples that hit."""
     pixels: Float32Array = samples.mean(axis=1)
     share = np.maximum(pixels[RGB.mask], np.float32(1 / samples.shape[1]))
     for channels in RGB.geometry:
@@ -66,21 +66,21 @@ def mean(samples: Float32Array) -> Float32Array:
 
 
 def contrast(samples: Float32Array, brightness: float, textured: BoolArray | None = None) -> Float32Array:
-    """(M,) largest difference among the (29, S, M) samples of a pixel, in coverage, colour or display values.
+    """(M,) largest difference among the (35, S, M) samples of a pixel, in coverage, colour or display values.
 
     Args:
         brightness: radiance that a display would show as white, so that the answer does not depend on the exposure.
         textured: (M,) pixels that show a piece of texture, whose own contrast the samples are averages of; there only
             that of the light on it counts.
     """
-    direct, diffuse = samples[RGB.direct], np.ptp(samples[RGB.diffuse], axis=1)
+    light, diffuse = samples[RGB.direct] + samples[RGB.indirect], np.ptp(samples[RGB.diffuse], axis=1)
     if textured is not None and textured.any():
         pieces = np.flatnonzero(textured)
-        direct = direct.copy()
         colour = samples[RGB.diffuse][..., pieces].mean(axis=1, keepdims=True)
-        direct[..., pieces] = samples[RGB.irradiance][..., pieces] * colour
+        white = samples[RGB.irradiance] + samples[RGB.indirect_irradiance]
+        light[..., pieces] = white[..., pieces] * colour
         diffuse[:, pieces] = 0
-    light = samples[RGB.emission] + direct + samples[RGB.highlight] + samples[RGB.reflection]
+    light += samples[RGB.emission] + samples[RGB.highlight] + samples[RGB.reflection]
     darkest, brightest = (np.sqrt(np.clip(end(axis=1) / brightness, 0, 1)) for end in (light.min, light.max))
     # A crease matters where light falls on it; alone it counts for a quarter.
     parts = [np.ptp(samples[RGB.mask], axis=1), diffuse, brightest - darkest,
@@ -90,7 +90,7 @@ def contrast(samples: Float32Array, brightness: float, textured: BoolArray | Non
 
 
 def flat(samples: Float32Array, width: float) -> BoolArray:
-    """(M,) pixels all of whose (29, S, M) samples lie on one plane, by their positions and the normal of the first.
+    """(M,) pixels all of whose (35, S, M) samples lie on one plane, by their positions and the normal of the first.
 
     Args:
         width: of a pixel at a distance of 1.
@@ -118,7 +118,7 @@ def differs(share: Float32Array) -> BoolArray:
 
 
 def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Array) -> Float32Array:
-    """(M, 29) the pixels of `image` (h, w, 29) at column x and row y, as they are when surfaces fill `share` (M,) of
+    """(M, 35) the pixels of `image` (h, w, 35) at column x and row y, as they are when surfaces fill `share` (M,) of
     each. A pixel in which no sample hit looks like its neighbours."""
     height, width = image.shape[:2]
 

@@ -1,8 +1,8 @@
-"""Feature images: what the rays of a camera hit, and the direct light there; the inputs of a model with `ray_features`.
+"""Feature images: what the rays of a camera hit, and the light there; the inputs of a model with `ray_features`.
 
 Rays are cast on the CPU by Embree. Everything is deterministic: the sample positions are fixed sequences.
 
-Shapes: M pixels, A x A samples per pixel, S samples that hit, 29 channels (channels.py).
+Shapes: M pixels, A x A samples per pixel, S samples that hit, 35 channels (channels.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RayCaster(LitSurfaces):
     cache: LightCache | None = None
 
     def light_up(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Solve the indirect light of the scene. Feature images then hold it too: in irradiance, direct and reflection.
+        """Solve the indirect light of the scene. Feature images then hold it too, see channels.py.
 
         Args:
             progress: as in `LightCache`.
@@ -64,7 +64,7 @@ class RayCaster(LitSurfaces):
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Float32Array:
-        """The feature image of a camera: exact primary hits and direct light, see channels.py.
+        """The feature image of a camera: exact primary hits and the light there, see channels.py.
 
         Args:
             width, height: of the picture in pixels.
@@ -78,7 +78,7 @@ class RayCaster(LitSurfaces):
                 for those along the outline; before them with the cells of a gather, where there is a cache.
 
         Returns:
-            (height, width, 29) float32, both rounded up to a multiple of `cover`.
+            (height, width, 35) float32, both rounded up to a multiple of `cover`.
         """
         rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
         y, x = (grid.reshape(-1) for grid in np.mgrid[:rows, :columns])
@@ -133,7 +133,7 @@ class RayCaster(LitSurfaces):
     def _samples(
         self, part: Pixels, antialias: int, shadow_rays: int, lobe_rays: int, gather: Gather | None
     ) -> tuple[Float32Array, Int32Array | None]:
-        """(29, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the number of the
+        """(35, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the number of the
         appearance's material that they hit first, -1 for none; None in a scene without any."""
         values: Float32Array | None = None
         looks: Int32Array | None = None
@@ -161,16 +161,17 @@ class RayCaster(LitSurfaces):
         lobe_rays: int,
         gather: Gather | None,
     ) -> Float32Array:
-        """(29, S') features of what samples of pixels hit."""
+        """(35, S') features of what samples of pixels hit."""
         phase = hits.rows // len(part)
         direct = self.direct(hits, shadow_rays, phase)
-        light = direct.reflected
+        light, indirect = direct.reflected, np.zeros_like(direct.reflected)
         distant = self.distant(hits, shadow_rays, phase)
         if distant is not None:
             light = light + distant.reflected(hits.normal)
         if gather is not None:
             x, y = (places[hits.rows] for places in part.places(antialias))
-            light = light + gather.at(hits, x, y)
+            sky, indirect = gather.at(hits, x, y)
+            light = light + sky
         highlight, reflection = specular(
             self, hits, materials, direct, lobe_rays, phase, cache=self.cache, distant=distant
         )
@@ -188,6 +189,8 @@ class RayCaster(LitSurfaces):
             (RGB.direct, light * materials[:, DIFFUSE]),
             (RGB.highlight, highlight),
             (RGB.reflection, reflection),
+            (RGB.indirect_irradiance, indirect),
+            (RGB.indirect, indirect * materials[:, DIFFUSE]),
         ):
             values[rows] = columns.T
         return values

@@ -93,7 +93,7 @@ def unlearned(pixels: Tensor, ambient: float | Tensor) -> Tensor:
     """Ray casting without a network: emission, direct light, highlight, reflection, and a constant ambient light.
 
     Args:
-        pixels: (V, h, w, 29) feature images.
+        pixels: (V, h, w, 35) feature images.
         ambient: radiance, one number or broadcast over the pixels.
     """
     cast = pixels[..., RGB.emission] + pixels[..., RGB.direct] + pixels[..., RGB.highlight]

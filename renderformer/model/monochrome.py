@@ -17,8 +17,8 @@ from torch import Tensor
 from renderformer.data.rays.channels import MONOCHROME, RGB
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
 
-# The network does not take `direct`, the product of irradiance and diffuse.
-NETWORK_CHANNELS = MONOCHROME.total - 1
+# The network does not take `direct`, the product of irradiance and diffuse, nor indirect light, which it adds.
+NETWORK_CHANNELS = MONOCHROME.total - 3
 # Direct light on front and back, area, centroid.
 TRIANGLE_CHANNELS = 6
 # The middle of the trained camera distances, which centres the depth of the hits.
@@ -40,7 +40,7 @@ def monochrome_rows(texture_BNC: Tensor, colours: int) -> Tensor:
 
 
 def monochrome_pixels(pixels_BVhwC: Tensor, colours: int) -> Tensor:
-    """Feature images (B, V, h, w, 29) in the layout RGB -> (M, h, w, 15) in the layout MONOCHROME."""
+    """Feature images (B, V, h, w, 35) in the layout RGB -> (M, h, w, 17) in the layout MONOCHROME."""
 
     def pixels_of(channel: int) -> Tensor:
         order: list[int] = []
@@ -87,7 +87,7 @@ def triangle_inputs(triangles_SN33: Tensor, triangle_light_SN2: Tensor, level_S:
 
 
 def pixel_inputs(pixels_MhwC: Tensor, level_M: Tensor) -> Tensor:
-    """Monochrome feature images (M, h, w, 15) with their light level (M,) -> network inputs (M, 14, h, w)."""
+    """Monochrome feature images (M, h, w, 17) with their light level (M,) -> network inputs (M, 14, h, w)."""
     position = pixels_MhwC[..., MONOCHROME.position].clone()
     position[..., 2] += MIDDLE_DISTANCE * plane(pixels_MhwC, MONOCHROME.mask)
     lights = (MONOCHROME.emission, MONOCHROME.irradiance, MONOCHROME.highlight, MONOCHROME.reflection)

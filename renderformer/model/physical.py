@@ -87,9 +87,8 @@ class PhysicalModel(nn.Module):
         pixels: Tensor,
         before_layer: BeforeLayer | None = None,
     ) -> Tensor:
-        """(B, V, h, w, 3) linear radiance of feature images `pixels` (B, V, h, w, 29); the cameras are in them."""
-        parts = (RGB.emission, RGB.direct, RGB.highlight, RGB.reflection)
-        return torch.stack([pixels[..., :height, :width, part] for part in parts]).sum(dim=0)
+        """(B, V, h, w, 3) linear radiance of feature images `pixels` (B, V, h, w, 35); the cameras are in them."""
+        return torch.stack([pixels[..., :height, :width, part] for part in RGB.light]).sum(dim=0)
 
     def bytes_per_view(self, width: int, height: int) -> float:
         """See `renderformer.model.protocol.Model`."""

@@ -25,7 +25,7 @@ def coarsening(height: int, width: int) -> int:
 
 
 def coarser(pixels: Tensor, factor: int, multiple: int) -> Tensor:
-    """Monochrome feature images (M, h, w, 15) averaged over squares of `factor` pixels: (M, h', w', 15), padded to
+    """Monochrome feature images (M, h, w, 17) averaged over squares of `factor` pixels: (M, h', w', 17), padded to
     multiples of `multiple` with misses below and to the right."""
     if factor == 1:
         return pixels
@@ -45,7 +45,7 @@ def coarser(pixels: Tensor, factor: int, multiple: int) -> Tensor:
 def finer(
     predicted: tuple[Tensor, Tensor, Tensor], coarse: Tensor, pixels: Tensor, factor: int, colours: int, views: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Predictions for `coarse` images (M, h', w', 15) at every pixel (M, h, w).
+    """Predictions for `coarse` images (M, h', w', 17) at every pixel (M, h, w).
 
     Bilinear interpolation with a small weight for values on another surface than the pixel's (joint bilateral
     upsampling, Kopf et al. 2007).

@@ -155,7 +155,7 @@ class ShadingModel(Network):
             c2w: (B, V, 4, 4) camera to world.
             fov: (B, V, 1) or (B, V) vertical field of view, degrees.
             height, width: of the picture, pixels.
-            pixels: (B, V, H, W, 29) feature images (`RayCaster.features`), H x W the next multiples of
+            pixels: (B, V, H, W, 35) feature images (`RayCaster.features`), H x W the next multiples of
                 `config.size_multiple`.
             before_layer: as in `encode`.
 

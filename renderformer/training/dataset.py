@@ -35,7 +35,7 @@ POOL = 8
 @dataclass(frozen=True)
 class Example:
     """One scene: triangles, normals (N, 3, 3), materials (N, 13), triangle_light (N, 2, 3), c2w (V, 4, 4), fov (V,),
-    float32; pixels (V, h, w, 29), or 0 channels without ray casting, and hdr (V, h, w, 3), float16."""
+    float32; pixels (V, h, w, 35), or 0 channels without ray casting, and hdr (V, h, w, 3), float16."""
 
     triangles: Float32Array
     normals: Float32Array
@@ -50,7 +50,7 @@ class Example:
 @dataclass(frozen=True)
 class Batch:
     """A padded batch: triangles, normals (B, N, 3, 3), materials (B, N, 13), mask (B, N), triangle_light (B, N, 2, 3),
-    c2w (B, V, 4, 4), fov (B, V, 1), pixels (B, V, h, w, 29), hdr (B, V, h, w, 3), all but the mask float32."""
+    c2w (B, V, 4, 4), fov (B, V, 1), pixels (B, V, h, w, 35), hdr (B, V, h, w, 3), all but the mask float32."""
 
     triangles: Tensor
     normals: Tensor

@@ -3,7 +3,7 @@
 The sets need not fit in memory. The files are in `<folder>/features-<version>-<token budget>/`, or in
 `pictures-<version>/` for a model without feature images:
 
-    shard_00000.images.npy  (S, V, h, w, 29 + 3) f16: feature image (`RayCaster.features`), HDR picture; without
+    shard_00000.images.npy  (S, V, h, w, 35 + 3) f16: feature image (`RayCaster.features`), HDR picture; without
                             feature images (S, V, h, w, 3)
     shard_00000.tokens.npy  (T, 37) f32: three corners, three normals, material row, direct light on front and back
     shard_00000.npz         the index: offsets (S + 1,) of the scenes' tokens, c2w (S, V, 4, 4), fov (S, V), recipe
@@ -34,13 +34,13 @@ from renderformer.data.sets.shards import HALF_MAX, read_shard, scene_of, shard_
 from renderformer.data.sets.workers import run_jobs
 
 # Raise it when the meaning of the features changes, so that no old files are used.
-FEATURE_VERSION = 6
+FEATURE_VERSION = 7
 # Columns of the tokens.
 CORNERS, NORMALS, MATERIAL, LIGHT = slice(0, 9), slice(9, 18), slice(18, 31), slice(31, 37)
 
 
 def cast_scene(scene: Scene, token_triangles: int, size: int, rays: bool) -> tuple[Float32Array, Float16Array]:
-    """(N, 37) tokens and (V, size, size, 29) feature images of a scene's cameras.
+    """(N, 37) tokens and (V, size, size, 35) feature images of a scene's cameras.
 
     Without rays the tokens are all triangles, without light, and the images have no channels.
     """
