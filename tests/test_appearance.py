@@ -63,8 +63,7 @@ def down(x: Any, y: Any, height: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
 
 def colours(caster: RayCaster, camera: Camera, width: int = 48, height: int = 48) -> np.ndarray:
     image = caster.features(camera, width, height)
-    parts = (RGB.emission, RGB.direct, RGB.highlight, RGB.reflection)
-    return np.asarray(np.sum([image[..., part] for part in parts], axis=0))
+    return np.asarray(np.sum([image[..., part] for part in RGB.light], axis=0))
 
 
 # Footprints

@@ -11,7 +11,7 @@ import pytest
 from renderformer.data.rays.channels import MONOCHROME, RGB, Channels
 
 
-@pytest.mark.parametrize(("layout", "total", "colours"), [(RGB, 29, 3), (MONOCHROME, 15, 1)])
+@pytest.mark.parametrize(("layout", "total", "colours"), [(RGB, 35, 3), (MONOCHROME, 17, 1)])
 def test_a_layout_names_every_channel_once(layout: Channels, total: int, colours: int) -> None:
     assert layout.total == total
     assert np.concatenate([np.arange(total)[part] for part in layout]).tolist() == list(range(total))

@@ -53,6 +53,16 @@ def test_a_convex_object_in_a_constant_environment_sends_back_its_albedo(cached:
     hit = image[..., 0] == 1
     np.testing.assert_allclose(image[hit][:, RGB.irradiance].mean(axis=0), (0.5, 1, 2), rtol=2e-3)
     np.testing.assert_allclose(image[hit][:, RGB.direct], albedo * image[hit][:, RGB.irradiance], rtol=1e-3)
+    assert image[..., RGB.indirect].mean() < 2e-3 * image[..., RGB.direct].mean()
+
+
+def test_light_that_comes_from_the_environment_straight_is_direct_light() -> None:
+    # With a light cache it arrives along the same rays as the light of other surfaces.
+    scene = Scene((ball(0.2, Material(0.8), (0, 0, 0.2)), floor(Material(0.8))), environment=Environment(1.0))
+    alone, cached = features(scene, False), features(scene, True)
+    np.testing.assert_allclose(cached[..., RGB.direct].mean(), alone[..., RGB.direct].mean(), rtol=5e-3)
+    assert not alone[..., RGB.indirect].any()
+    assert cached[..., RGB.indirect].mean() > 0.03 * cached[..., RGB.direct].mean()
 
 
 def test_a_sphere_around_the_camera_that_lets_light_in_is_an_integrating_sphere() -> None:

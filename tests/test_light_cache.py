@@ -99,7 +99,7 @@ def test_the_picture_scales_with_the_light_and_does_not_depend_on_threads() -> N
         surfaces.light_up()
         images.append(surfaces.features(scene.cameras[0], 40, 24, threads=threads, refine=1))
     np.testing.assert_array_equal(images[0], images[1])
-    light = np.r_[RGB.irradiance, RGB.direct, RGB.reflection]
+    light = np.r_[RGB.irradiance, RGB.indirect_irradiance, RGB.indirect, RGB.reflection]
     np.testing.assert_allclose(images[2][..., light], images[0][..., light] / 100, rtol=1e-4, atol=1e-9)
 
 
@@ -113,7 +113,10 @@ def test_light_under_direct_light_alone_is_untouched() -> None:
     # Pixels that are cast again may be others.
     same = np.isclose(before[..., geometry], after[..., geometry], atol=1e-6).all(axis=-1)
     assert same.mean() > 0.8
-    assert (after[..., RGB.irradiance] >= before[..., RGB.irradiance] - 1e-3)[same].all()
+    for part in (RGB.irradiance, RGB.direct, RGB.highlight):
+        np.testing.assert_allclose(after[same][:, part], before[same][:, part], rtol=1e-3, atol=1e-4)
+    assert not before[..., RGB.indirect].any()
+    assert (after[same][:, RGB.indirect_irradiance] > 0).all()
 
 
 def test_the_back_of_a_thin_sheet_is_lit_by_what_lies_behind_it() -> None:
@@ -216,6 +219,6 @@ def test_the_gather_covers_pictures_of_any_size() -> None:
     for width, height, cover in ((1, 1, 1), (7, 5, 1), (9, 6, 8)):
         image = surfaces.features(scene.cameras[0], width, height, cover=cover)
         assert np.isfinite(image).all()
-        assert (image[..., RGB.irradiance] > 0).all()
+        assert (image[..., RGB.indirect_irradiance] > 0).all()
     with ThreadPoolExecutor(2) as pool:
         assert pool.submit(surfaces.features, scene.cameras[0], 8, 8).result().shape == (8, 8, RGB.total)

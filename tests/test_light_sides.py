@@ -39,7 +39,7 @@ def room(light: Mesh, paint: Material | None = None) -> Scene:
 
 
 def light_on(scene: Scene, direction: float) -> np.ndarray:
-    """(…, 29) what a camera beside the lamp sees above (1) or below (-1) it."""
+    """(…, 35) what a camera beside the lamp sees above (1) or below (-1) it."""
     camera = Camera.look_at((0.0, -0.45, 0.0), (0.0, 0.0, 0.49 * direction), fov=30)
     return RayCaster.of(scene).features(camera, 12, 12, refine=1)
 
@@ -76,7 +76,8 @@ def test_bounced_light_begins_at_the_front() -> None:
         surfaces = RayCaster.of(scene.replace(objects=(*walls, *scene.objects)))
         surfaces.light_up()
         camera = Camera.look_at((0.0, -0.45, 0.0), (0.0, 0.0, 0.49), fov=30)
-        light.append(surfaces.features(camera, 8, 8, refine=1)[..., RGB.irradiance].mean())
+        image = surfaces.features(camera, 8, 8, refine=1)
+        light.append((image[..., RGB.irradiance] + image[..., RGB.indirect_irradiance]).mean())
     # Under a lamp that looks down the ceiling has only what the floor and the walls send back.
     assert 0 < light[0] < 0.4 * light[1]
 

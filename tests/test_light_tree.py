@@ -113,7 +113,7 @@ def seen(scene: Scene, size: int = 40) -> np.ndarray:
     surfaces = RayCaster.of(scene)
     surfaces.light_up()
     image = surfaces.features(scene.cameras[0], size, size)
-    return np.sum([image[..., part] for part in (RGB.emission, RGB.direct, RGB.highlight, RGB.reflection)], axis=0)
+    return np.sum([image[..., part] for part in RGB.light], axis=0)
 
 
 def near(picture: np.ndarray, reference: np.ndarray) -> float:

@@ -129,7 +129,7 @@ def difference(scene: Scene, samples: int = 128) -> tuple[float, float]:
     caster = RayCaster.of(scene)
     caster.light_up()
     image = caster.features(scene.cameras[0], SIZE, SIZE)
-    ours = np.sum([image[..., part] for part in (RGB.emission, RGB.direct, RGB.highlight, RGB.reflection)], axis=0)
+    ours = np.sum([image[..., part] for part in RGB.light], axis=0)
     theirs = ReferenceScene(scene, 6).render(scene.cameras[0], SIZE, SIZE, samples)
     white = np.quantile(theirs, 0.995)
     error = np.clip(ours / white, 0, 1) - np.clip(theirs / white, 0, 1)

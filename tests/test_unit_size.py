@@ -160,7 +160,7 @@ def test_an_ordinary_scene_is_detail_all_over(name: str) -> None:
 
 
 def direct(scene: Scene) -> Float32Array:
-    """(SIDE, SIDE, 29) what single rays meet, under direct light alone."""
+    """(SIDE, SIDE, 35) what single rays meet, under direct light alone."""
     unit = UnitSize.of(scene)
     small = unit.scene(scene)
     caster = RayCaster(small.triangles, small.normals, small.materials)

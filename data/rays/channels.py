@@ -1,6 +1,6 @@
 """The channels of feature images by name: where each quantity stands in the last axis.
 
-A feature image is what the rays of a camera hit and the direct light there (`RayCaster.features`). Radiometric channels
+A feature image is what the rays of a camera hit and the light there (`RayCaster.features`). Radiometric channels
 are linear radiance averaged over all samples of a pixel, a miss counting as 0; normal, position and roughness are
 averaged over the samples that hit.
 """
@@ -19,12 +19,12 @@ class Channels(NamedTuple):
         normal: camera space, facing the camera; position: camera space, scene units.
         diffuse, specular, roughness, emission: the material.
         irradiance: direct light that a white diffuse surface would reflect.
-        gathered: indirect light that a white diffuse surface would reflect, by the final gather; 0 where the scene is
-            seen without a light cache. cached: the same, looked up in the light cache.
+        indirect_irradiance: light by way of other surfaces that a white diffuse surface would reflect, by the final
+            gather; 0 without a light cache, and reflection then shows none. cached: the same, looked up in the cache.
         spread: standard deviation of the gathered light among the neighbouring cells, over its mean.
-        direct, indirect: irradiance and gathered light times the diffuse albedo, sample by sample.
+        direct, indirect: irradiance and indirect irradiance times the diffuse albedo, sample by sample.
         highlight: direct light in the specular lobe.
-        reflection: what the specular lobe sees of other surfaces, under direct and cached light.
+        reflection: what the specular lobe sees of other surfaces.
     """
 
     mask: slice
@@ -35,7 +35,7 @@ class Channels(NamedTuple):
     roughness: slice
     emission: slice
     irradiance: slice
-    gathered: slice
+    indirect_irradiance: slice
     cached: slice
     spread: slice
     direct: slice
@@ -54,8 +54,8 @@ class Channels(NamedTuple):
         return self.normal, self.position, self.roughness
 
     @property
-    def picture(self) -> tuple[slice, ...]:
-        """What the picture is the sum of."""
+    def light(self) -> tuple[slice, ...]:
+        """What adds up to the picture that rays alone give."""
         return self.emission, self.direct, self.indirect, self.highlight, self.reflection
 
     @property

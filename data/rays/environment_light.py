@@ -212,9 +212,10 @@ class SoftSky:
         radiance[free] = share[free, None] * self._light.soft(take(directions, free), solid_angle)
         return radiance, share
 
-    def irradiance(self, hits: Hits) -> Float32Array:
-        """(S, 3) radiance that white diffuse surfaces would send back: irradiance / pi."""
-        return self._light.soft_irradiance(self._surfaces, hits, 2 * SOFT_RAYS, np.zeros(len(hits.rows), np.int64))
+    def irradiances(self, hits: Hits) -> tuple[Float32Array, Float32Array]:
+        """As `LightCache.irradiances`; no light comes by way of other surfaces."""
+        sky = self._light.soft_irradiance(self._surfaces, hits, 2 * SOFT_RAYS, np.zeros(len(hits.rows), np.int64))
+        return sky, np.zeros_like(sky)
 
 
 @dataclass(frozen=True, eq=False)

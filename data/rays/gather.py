@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,9 +41,25 @@ TAPS = (0.5, 1.0, 1.0, 1.0, 0.5)
 PLANE_FALLOFF, NORMAL_SQUARINGS = 60.0, 3
 # Weight of the light cache beside cells whose weights sum to 1 on a flat surface.
 CACHE_WEIGHT = 0.02
-# What is known of a cell: normal, position, light.
-NORMAL, POSITION, LIGHT = slice(0, 3), slice(3, 6), slice(6, 9)
-LIGHT_AND_SPREAD = 4
+# What is known of a cell: normal, position, and light, by way of other surfaces and, if there is an environment, of its
+# soft part.
+NORMAL, POSITION, LIGHT = slice(0, 3), slice(3, 6), slice(6, None)
+INDIRECT, SKY = slice(0, 3), slice(3, 6)
+
+
+class Gathered(NamedTuple):
+    """Light at S points, as radiance that a white diffuse surface would send back: irradiance / pi.
+
+    Attributes:
+        sky: (S, 3) of the soft part of the environment, 0.0 if there is none.
+        indirect: (S, 3) by way of other surfaces; cached: the same as the light cache has it.
+        spread: (S,) standard deviation of all of it among neighbouring cells, over its mean.
+    """
+
+    sky: Float32Array | float
+    indirect: Float32Array
+    cached: Float32Array
+    spread: Float32Array
 
 
 class Gather:
@@ -75,7 +92,8 @@ class Gather:
         phase = SQUARE * (y % SQUARE) + x % SQUARE
         sequence = cosine_directions(r2_sequence((RAYS + MORE) * SQUARE**2).astype(np.float32))
         sequence = sequence.reshape(RAYS + MORE, SQUARE**2, 3)
-        cells = np.zeros((down * across, LIGHT.stop), np.float32)
+        sky = self._sky = surfaces.environment is not None
+        cells = np.zeros((down * across, LIGHT.start + (6 if sky else 3)), np.float32)
         spread = CELL * Pixels(camera, width, height, x, y).pixel_width
 
         def fill(part: Int64Array) -> int:
@@ -83,10 +101,10 @@ class Gather:
             directions = rays.reshape(3, -1).astype(np.float32).T
             hits, _ = surfaces.hits(np.broadcast_to(self._eye, directions.shape), directions, spread)
             local = sequence[:, phase[part[hits.rows]]]
-            light, free = _gathered(cache, hits, local[:RAYS])
-            if surfaces.environment is not None:
+            light, free = _gathered(cache, hits, local[:RAYS], sky)
+            if sky:
                 shut = np.flatnonzero(free < ENCLOSED)
-                more, _ = _gathered(cache, hits.take(shut), local[RAYS:, shut])
+                more, _ = _gathered(cache, hits.take(shut), local[RAYS:, shut], sky)
                 light[shut] = (RAYS * light[shut] + MORE * more) / np.float32(RAYS + MORE)
             cells[part[hits.rows]] = np.concatenate([hits.normal, hits.position, light], axis=1)
             return len(part)
@@ -99,14 +117,9 @@ class Gather:
                 progress(done, len(cells))
         self._cells = self._averaged(cells.reshape(down, across, -1))
 
-    def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """Indirect light at points that the camera sees at column x and row y, both (S,), in pixels.
-
-        Returns:
-            (S, 3) radiance that white diffuse surfaces would send back, irradiance / pi; the same (S, 3) as the light
-            cache alone has it; and the relative spread (S,) of the cells' light.
-        """
-        light = np.zeros((len(hits.rows), LIGHT_AND_SPREAD), np.float32)
+    def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> Gathered:
+        """The light at points that the camera sees at column x and row y, both (S,), in pixels."""
+        light = np.zeros((len(hits.rows), self._cells.shape[2] - LIGHT.start), np.float32)
         total = np.zeros(len(light), np.float32)
         down, across = self._cells.shape[:2]
         (left, right), (top, bottom) = (_between(place / self._cell - 0.5) for place in (x, y))
@@ -117,19 +130,22 @@ class Gather:
                 light += weight[:, None] * cells[:, LIGHT.start :]
                 total += weight
         few = np.flatnonzero(total < self._cache.enough)
-        cached = light[:, :3] / np.maximum(total, np.float32(TINY))[:, None]
-        cached[few] = self._cache.irradiance(hits.take(few))
-        light[few, :3] += np.float32(CACHE_WEIGHT) * cached[few]
+        sky, indirect = self._cache.irradiances(hits.take(few))
+        light[few, INDIRECT] += np.float32(CACHE_WEIGHT) * indirect
         total[few] += np.float32(CACHE_WEIGHT)
+        if self._sky:
+            light[few, SKY] += np.float32(CACHE_WEIGHT) * sky
         light /= total[:, None]
-        return light[:, :3], cached, light[:, 3]
+        cached = light[:, INDIRECT].copy()
+        cached[few] = indirect
+        return Gathered(light[:, SKY] if self._sky else 0.0, light[:, INDIRECT], cached, light[:, -1])
 
     def _averaged(self, cells: Float32Array) -> Float32Array:
-        """Cells (h, w, 10) with their light averaged over squares of SQUARE x SQUARE, and its relative spread there."""
+        """Cells (h, w, 9 or 12) with their light averaged over squares of SQUARE x SQUARE, and then its spread."""
         reach = len(TAPS) // 2
         down, across = cells.shape[:2]
         wide = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)))
-        light = np.zeros((down, across, 3), np.float32)
+        light = np.zeros(cells[..., LIGHT].shape, np.float32)
         squares = np.zeros((down, across, 1), np.float32)
         total = np.full((down, across, 1), 1e-12, np.float32)
         for i, tap_row in enumerate(TAPS):
@@ -157,16 +173,23 @@ class Gather:
         return np.exp(np.float32(-PLANE_FALLOFF) * off_plane / distance) * alike
 
 
-def _gathered(cache: LightCache | SoftSky, hits: Hits, local: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """(S, 3) mean radiance that arrives at points from directions (R, S, 3) in their tangent frames, and the share (S,)
-    of the rays that meet nothing."""
+def _gathered(
+    cache: LightCache | SoftSky, hits: Hits, local: Float32Array, sky: bool
+) -> tuple[Float32Array, Float32Array]:
+    """(S, 3) mean radiance that arrives at points by way of other surfaces from directions (R, S, 3) in their tangent
+    frames, with `sky` (S, 6) also that of the environment; and the share (S,) of the rays that meet nothing."""
     count = len(local)
     normals = np.tile(hits.normal, (count, 1))
     origins = np.tile(hits.shadow_origins, (count, 1))
     directions = oriented(normals, local.reshape(-1, 3))
     seen, missed = cache.seen_along(origins, directions, np.pi / (count * SQUARE**2))
-    mean: Float32Array = seen.reshape(count, len(hits.rows), 3).mean(axis=0)
-    return mean, missed.reshape(count, len(hits.rows)).mean(axis=0, dtype=np.float32)
+    seen, missed = seen.reshape(count, len(hits.rows), 3), missed.reshape(count, len(hits.rows))
+    light: Float32Array = seen.mean(axis=0)
+    if sky:
+        # Where a ray meets nothing, all that it brings is the environment's.
+        beyond = np.where(missed[..., None] > 0, seen, 0).mean(axis=0)
+        light = np.concatenate([light - beyond, beyond], axis=1)
+    return light, missed.mean(axis=0, dtype=np.float32)
 
 
 def _between(place: Float64Array) -> tuple[tuple[Int64Array, Float32Array], tuple[Int64Array, Float32Array]]:

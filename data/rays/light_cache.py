@@ -105,8 +105,8 @@ class LightCache:
         width = np.sqrt(surfaces.areas[triangle]).astype(np.float32) / self._cuts[triangle]
         self._sides = _Sides(surfaces, triangle, place, width)
         self._sides.average(surfaces, self._first)
-        self.direct, self.indirect = self._solve(links, progress)
-        self.outgoing = self._sides.reflectance * (self.direct + self.indirect)
+        self._direct, self._sky, self.indirect = self._solve(links, progress)
+        self.outgoing = self._sides.reflectance * (self._direct + self.indirect)
 
     def surfels(self) -> Surfels:
         """The surfels and their light."""
@@ -115,23 +115,35 @@ class LightCache:
         shared = np.bincount(self._first, surfaces.areas, count)
         single = surfaces.areas[triangle] / self._cuts[triangle] ** 2
         area = np.where(self._cuts[triangle] > 1, single, shared).astype(np.float32)
-        both = (np.stack([light[:count], light[count:]], axis=1) for light in (self.direct, self.indirect))
+        direct, indirect = self._direct + self._sky, self.indirect - self._sky
+        both = (np.stack([light[:count], light[count:]], axis=1) for light in (direct, indirect))
         return Surfels(sides.position[:count], sides.normal[:count], area, sides.materials, *both)
 
     def irradiance(self, hits: Hits, phase: Int64Array | None = None) -> Float32Array:
-        """(S, 3) radiance that a white diffuse surface would send back of indirect light: irradiance / pi.
+        """(S, 3) radiance that a white diffuse surface would send back of indirect light and of the environment's soft
+        part: irradiance / pi.
 
         Args:
             phase: (S,) small integers; points of a different phase look at different places up to half a surfel away,
                 so that in their mean the surfels of a triangle blend.
         """
+        return take(self.indirect, self._side_at(hits, phase))
+
+    def irradiances(self, hits: Hits) -> tuple[Float32Array, Float32Array]:
+        """The same of the soft part of the environment, and of light by way of other surfaces, each (S, 3)."""
+        side = self._side_at(hits)
+        sky = take(self._sky, side)
+        return sky, take(self.indirect, side) - sky
+
+    def _side_at(self, hits: Hits, phase: Int64Array | None = None) -> Int64Array:
+        """(S,) the sides at surface points, see `irradiance`."""
         behind = dot(take(self._surfaces.face_normals, hits.triangle), hits.face_normal) < 0
         place = hits.barycentric
         if phase is not None:
             away = take(r2_sequence(int(phase.max(initial=0)) + 1).astype(np.float32) - np.float32(0.5), phase)
             place = np.maximum(place + away / self._cuts[hits.triangle, None].astype(np.float32), 0)
             place = place / np.maximum(place.sum(axis=1, keepdims=True), 1)
-        return take(self.indirect, self._side(hits.triangle, place, behind))
+        return self._side(hits.triangle, place, behind)
 
     def seen_along(
         self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0
@@ -162,9 +174,11 @@ class LightCache:
         side[rows] = self._side(triangle, barycentric, behind)
         return side
 
-    def _solve(self, links: int, progress: Callable[[int, int], None] | None) -> tuple[Float32Array, Float32Array]:
-        """(2 M, 3) direct and indirect irradiance / pi of all sides, the latter with that of the environment's soft
-        part; 0 for backs that were not solved."""
+    def _solve(
+        self, links: int, progress: Callable[[int, int], None] | None
+    ) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """(2 M, 3) irradiance / pi of all sides: direct, of the environment's soft part, and that with indirect light; 0
+        for backs that were not solved."""
         sides = self._sides
         direct, sky = np.zeros((2, len(sides), 3), np.float32)
         linked = np.full((len(sides), links), -1)
@@ -195,7 +209,7 @@ class LightCache:
         indirect = sky
         for _ in range(BOUNCES):
             indirect = sky + transport @ (sides.reflectance * (direct + indirect))
-        return direct, indirect
+        return direct, sky, indirect
 
 
 class _Sides:

@@ -73,14 +73,14 @@ def contrast(samples: Float32Array, brightness: float, textured: BoolArray | Non
         textured: (M,) pixels that show a piece of texture, whose own contrast the samples are averages of; there only
             that of the light on it counts.
     """
-    reflected, diffuse = samples[RGB.direct] + samples[RGB.indirect], np.ptp(samples[RGB.diffuse], axis=1)
+    light, diffuse = samples[RGB.direct] + samples[RGB.indirect], np.ptp(samples[RGB.diffuse], axis=1)
     if textured is not None and textured.any():
         pieces = np.flatnonzero(textured)
         colour = samples[RGB.diffuse][..., pieces].mean(axis=1, keepdims=True)
-        light = samples[RGB.irradiance][..., pieces] + samples[RGB.gathered][..., pieces]
-        reflected[..., pieces] = light * colour
+        white = samples[RGB.irradiance] + samples[RGB.indirect_irradiance]
+        light[..., pieces] = white[..., pieces] * colour
         diffuse[:, pieces] = 0
-    light = samples[RGB.emission] + reflected + samples[RGB.highlight] + samples[RGB.reflection]
+    light += samples[RGB.emission] + samples[RGB.highlight] + samples[RGB.reflection]
     darkest, brightest = (np.sqrt(np.clip(end(axis=1) / brightness, 0, 1)) for end in (light.min, light.max))
     # A crease matters where light falls on it; alone it counts for a quarter.
     parts = [np.ptp(samples[RGB.mask], axis=1), diffuse, brightest - darkest,

@@ -1,4 +1,4 @@
-"""Feature images: what the rays of a camera hit, and the direct light there; the inputs of a model with `ray_features`.
+"""Feature images: what the rays of a camera hit, and the light there; the inputs of a model with `ray_features`.
 
 Rays are cast on the CPU by Embree. Everything is deterministic: the sample positions are fixed sequences.
 
@@ -58,8 +58,7 @@ class RayCaster(LitSurfaces):
         return self.cache
 
     def light_up(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Solve the indirect light of the scene. Feature images then hold it too: gathered, cached,
-        indirect and in the reflection.
+        """Solve the indirect light of the scene. Feature images then hold it too, see channels.py.
 
         Args:
             progress: as in `LightCache`.
@@ -80,7 +79,7 @@ class RayCaster(LitSurfaces):
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Float32Array:
-        """The feature image of a camera: exact primary hits and direct light, see channels.py.
+        """The feature image of a camera: exact primary hits and the light there, see channels.py.
 
         Args:
             width, height: of the picture in pixels.
@@ -180,15 +179,15 @@ class RayCaster(LitSurfaces):
         """(39, S') features of what samples of pixels hit."""
         phase = hits.rows // len(part)
         direct = self.direct(hits, shadow_rays, phase)
-        light = direct.reflected
-        gathered = cached = np.zeros_like(light)
-        spread = np.zeros(len(light), np.float32)
+        light, indirect = direct.reflected, np.zeros_like(direct.reflected)
+        cached, spread = indirect, indirect[:, 0]
         distant = self.distant(hits, shadow_rays, phase)
         if distant is not None:
             light = light + distant.reflected(hits.normal)
         if gather is not None:
             x, y = (places[hits.rows] for places in part.places(antialias))
-            gathered, cached, spread = gather.at(hits, x, y)
+            sky, indirect, cached, spread = gather.at(hits, x, y)
+            light = light + sky
         highlight, reflection = specular(
             self, hits, materials, direct, lobe_rays, phase, cache=self.cache, distant=distant
         )
@@ -203,11 +202,11 @@ class RayCaster(LitSurfaces):
             (RGB.roughness, materials[:, ROUGHNESS, None]),
             (RGB.emission, materials[:, EMISSION]),
             (RGB.irradiance, light),
-            (RGB.gathered, gathered),
+            (RGB.indirect_irradiance, indirect),
             (RGB.cached, cached),
             (RGB.spread, spread[:, None]),
             (RGB.direct, light * materials[:, DIFFUSE]),
-            (RGB.indirect, gathered * materials[:, DIFFUSE]),
+            (RGB.indirect, indirect * materials[:, DIFFUSE]),
             (RGB.highlight, highlight),
             (RGB.reflection, reflection),
         ):

@@ -78,7 +78,7 @@ def corrected(pixels: Tensor, choices: Choices) -> Tensor:
 
     log_prior = torch.tensor([0.0, math.log(LEAK / 2), math.log(LEAK / 2)], device=pixels.device)
     own, looked_up, wide = (choices.of("indirect") + log_prior[:, None, None]).softmax(1).split(1, dim=1)
-    others = looked_up * part(RGB.cached) + wide * around(part(RGB.gathered), near.softmax(dim=1))
+    others = looked_up * part(RGB.cached) + wide * around(part(RGB.indirect_irradiance), near.softmax(dim=1))
     indirect = own * part(RGB.indirect) + part(RGB.diffuse) * others
 
     direct = direct * choices.factor("direct_factor", DIRECT_FACTOR)

@@ -93,4 +93,4 @@ class PhysicalModel(nn.Module):
 
 def first_answer(pixels: Tensor) -> Tensor:
     """(..., 3) linear radiance of feature images (..., 39)."""
-    return torch.stack([pixels[..., part] for part in RGB.picture]).sum(dim=0)
+    return torch.stack([pixels[..., part] for part in RGB.light]).sum(dim=0)

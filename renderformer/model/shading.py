@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 # Light of a token (`LightTokens`), logarithm of its area, centroid.
 LIGHT_INPUTS = 15 + 1 + 3
 # Radiometric inputs of a pixel: emission, then these with a channel for each colour.
-LIGHTS = (RGB.irradiance, RGB.gathered, RGB.cached, RGB.highlight, RGB.reflection)
+LIGHTS = (RGB.irradiance, RGB.indirect_irradiance, RGB.cached, RGB.highlight, RGB.reflection)
 # Mask, normal, position, distance, diffuse, specular, roughness, spread, emission, LIGHTS.
 PIXEL_INPUTS = 1 + 3 + 3 + 1 + 3 + 1 + 1 + 1 + 1 + 3 * len(LIGHTS)
 # Of hits from the camera, to centre their depth.
