@@ -1,4 +1,4 @@
-"""The layouts of feature images."""
+"""The layout of feature images."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
-from renderformer.data.rays.channels import MONOCHROME, RGB, Channels
-
-
-@pytest.mark.parametrize(("layout", "total", "colours"), [(RGB, 35, 3), (MONOCHROME, 17, 1)])
-def test_a_layout_names_every_channel_once(layout: Channels, total: int, colours: int) -> None:
-    assert layout.total == total
-    assert np.concatenate([np.arange(total)[part] for part in layout]).tolist() == list(range(total))
-    assert {part.stop - part.start for part in layout.by_colour} == {colours}
-    assert [part.stop - part.start for part in layout.geometry] == [3, 3, 1]
+from renderformer.data.rays.channels import RGB
 
 
-def test_geometry_stands_at_the_same_place_in_both_layouts() -> None:
-    assert (RGB.mask, RGB.normal, RGB.position) == (MONOCHROME.mask, MONOCHROME.normal, MONOCHROME.position)
+def test_the_layout_names_every_channel_once() -> None:
+    assert RGB.total == 39
+    assert np.concatenate([np.arange(RGB.total)[part] for part in RGB]).tolist() == list(range(RGB.total))
+    assert {part.stop - part.start for part in RGB.by_colour} == {3}
+    assert [part.stop - part.start for part in RGB.geometry] == [3, 3, 1]
+    assert set(RGB.light) < set(RGB.by_colour)
 
 
-def test_the_layouts_load_no_heavy_package() -> None:
+def test_the_layout_loads_no_heavy_package() -> None:
     code = "import sys, renderformer.data.rays.channels; print(sys.modules.keys() & {'torch', 'scipy', 'embreex'})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -1,17 +1,24 @@
-"""The extension of the model: its configuration, its inputs and its head."""
+"""The extension of the model: its configuration, its inputs, the estimates of light and their correction."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import shapes
 
-from renderformer.checkpoints import load_model, save_model
+from renderformer.checkpoints import build_model, load_model, save_model
 from renderformer.config import ModelConfig, ShadingConfig, config_from_dict
+from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.rays.channels import MONOCHROME, RGB
-from renderformer.model import ShadingModel, monochrome, resampling, shading
-from renderformer.model.encodings import ray_directions
+from renderformer.data.rays.channels import RGB
+from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.tokens import LightTokens
+from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
+from renderformer.model import ShadingModel, estimates, shading
+from renderformer.model.physical import first_answer
+from renderformer.renderer import Renderer
 
 SMALL = {
     "latent_dim": 64,
@@ -24,24 +31,51 @@ SMALL = {
     "view_transformer_ffn_hidden_dim": 64,
     "view_transformer_n_heads": 1,
     "view_transformer_n_layers": 1,
-    "ray_features": "direct",
-    "output": "shading",
+    "view_transformer_include_self_attn": False,
+    "ray_features": "light_cache",
+    "output": "correction",
+    "light_tokens": 60,
 }
 
 
+def scene(emission: tuple[float, float, float] = (30.0, 20.0, 10.0)) -> Scene:
+    """A shiny box on a floor under a small lamp."""
+    box = shapes.box(0.3, Material((0.7, 0.4, 0.2), (0.2, 0.2, 0.2), 0.3), (0, 0, 0.15), name="box")
+    corners = np.float32([(-1, -1, 0), (1, -1, 0), (1, 1, 0), (-1, 1, 0)])
+    floor = Mesh("floor", corners[[[0, 1, 2], [0, 2, 3]]], materials=Material((0.6, 0.6, 0.6)).row())
+    lamp = Mesh(
+        "lamp", Light((0.4, -0.3, 1.2), (0, 0, 0), 0.3).mesh().triangles, materials=Material(emission=emission).row()
+    )
+    return Scene((box, floor, lamp), (Camera.look_at((1.2, -1.0, 0.9), (0, 0, 0.1), fov=45),))
+
+
+def strong(model: ShadingModel) -> ShadingModel:
+    """The same model with a last layer that says a lot."""
+    with torch.no_grad():
+        model.view_transformer.out_shading.out.weight.normal_(std=1.0)
+    return model
+
+
+def random_model(seed: int = 0) -> ShadingModel:
+    torch.manual_seed(seed)
+    model = build_model(config_from_dict(SMALL))
+    assert isinstance(model, ShadingModel)
+    return model
+
+
 def test_a_checkpoint_with_the_extension_comes_back_whole(tmp_path: Path) -> None:
-    model = ShadingModel(ShadingConfig.from_dict({**SMALL, "token_triangles": 77}))
+    model = ShadingModel(ShadingConfig.from_dict({**SMALL, "light_tokens": 77}))
     save_model(model, tmp_path)
     loaded = load_model(tmp_path)
     assert loaded.config == model.config
     assert isinstance(loaded, ShadingModel)
-    assert loaded.config.token_triangles == 77
+    assert loaded.config.light_tokens == 77
     for name, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
 
 
 def test_v1_configurations_do_not_mention_the_extension() -> None:
-    assert not {"ray_features", "output", "token_triangles"} & set(ModelConfig().to_dict())
+    assert not {"ray_features", "output", "light_tokens"} & set(ModelConfig().to_dict())
 
 
 @pytest.mark.parametrize(
@@ -49,9 +83,11 @@ def test_v1_configurations_do_not_mention_the_extension() -> None:
     [
         ({"output": "hdr"}, "ray_features"),
         ({"ray_features": "none"}, "output"),
+        ({"ray_features": "direct", "output": "shading"}, "direct"),
         ({"ray_features": "telepathy"}, "telepathy"),
         ({"output": "poetry"}, "poetry"),
         ({"patch_size": 16}, "patch_size"),
+        ({"light_tokens": 0}, "light_tokens"),
         ({"turn_to_cam_coord": False}, "turn_to_cam_coord"),
         ({"ray_bounces": 3}, "ray_bounces"),
     ],
@@ -61,132 +97,145 @@ def test_what_does_not_fit_is_refused_by_name(changes: dict[str, object], messag
         config_from_dict({**SMALL, **changes})
 
 
-@pytest.mark.parametrize("patch", [2, 4, 8])
-def test_the_head_draws_every_patch_size_and_starts_from_ambient_light(patch: int) -> None:
-    torch.manual_seed(0)
-    head = shading.ShadingHead(16, patch)
-    inputs = torch.rand(2, monochrome.NETWORK_CHANNELS, 24, 40)
-    irradiance, gloss, gate = head(torch.randn(2, 16, 24 // patch, 40 // patch), inputs)
-    assert irradiance.shape == gloss.shape == gate.shape == (2, 24, 40)
-    assert irradiance.std() < 0.01
-    torch.testing.assert_close(gate, torch.ones_like(gate), atol=0.02, rtol=0)
+@pytest.mark.parametrize("size", [(40, 24), (17, 33), (1, 1)])
+def test_training_starts_from_the_picture_without_a_network(size: tuple[int, int]) -> None:
+    drawn = Renderer(random_model(), "cpu").render(scene(), size)[0].hdr
+    first = Renderer.from_pretrained(network=False).render(scene(), size)[0].hdr
+    assert first.max() > 0.01
+    np.testing.assert_allclose(drawn, first, atol=0.02 * first.max())
+    assert np.abs(drawn - first).mean() < 0.005 * first.mean()
 
 
-def test_the_light_level_ignores_lights_padding_and_the_size_of_triangles() -> None:
+def test_each_colour_of_the_picture_scales_exactly_with_that_of_the_light() -> None:
+    engine = Renderer(strong(random_model()), "cpu")
+    one, other = (engine.render(scene(emission), 32)[0].hdr for emission in ((30, 20, 10), (3, 20, 5000)))
+    np.testing.assert_allclose(other, one * np.float32([0.1, 1, 500]), rtol=2e-3, atol=1e-5)
+    first = Renderer.from_pretrained(network=False).render(scene(), 32)[0].hdr
+    assert np.abs(one - first).mean() > 0.02 * first.mean()
+
+
+def test_the_picture_does_not_depend_on_where_the_scene_stands() -> None:
+    engine, world = Renderer(strong(random_model()), "cpu"), scene()
+    shift = np.float32([8, -4, 2])
+    camera = world.cameras[0]
+    c2w = camera.c2w.copy()
+    c2w[:3, 3] += shift
+    moved = Scene(
+        tuple(replace(mesh, triangles=mesh.triangles + shift) for mesh in world.objects), (replace(camera, c2w=c2w),)
+    )
+    near, far = (engine.render(where, 24)[0].hdr for where in (world, moved))
+    assert np.abs(near - far).mean() < 0.01 * near.mean()
+
+
+def test_a_scene_without_light_stays_black() -> None:
+    dark = scene((0.0, 0.0, 0.0))
+    assert not Renderer(strong(random_model()), "cpu").render(dark, 16)[0].hdr.any()
+
+
+def test_tokens_keep_the_area_and_the_light_of_the_surfels() -> None:
+    cache = RayCaster.lit(scene()).solved
+    surfels = cache.surfels()
+    for budget in (20, 300, 100_000):
+        tokens = LightTokens.of(cache, budget)
+        assert len(tokens.triangles) <= budget
+        edges = tokens.triangles[:, [1, 2, 0]] - tokens.triangles
+        length = np.linalg.norm(edges, axis=-1)
+        np.testing.assert_allclose(length, length[:, :1] * np.ones(3), rtol=1e-3)
+        cross = np.cross(edges[:, 0], edges[:, 1])
+        area = np.linalg.norm(cross, axis=1) / 2
+        np.testing.assert_allclose(area.sum(), surfels.area.sum(), rtol=1e-3)
+        np.testing.assert_allclose(cross / (2 * area[:, None]), tokens.normals, atol=1e-3)
+        for part, light in ((0, surfels.direct[:, 0]), (1, surfels.indirect[:, 0]), (2, surfels.direct[:, 1])):
+            expected = (surfels.area[:, None] * light).sum(axis=0)
+            np.testing.assert_allclose((area[:, None] * tokens.light[:, part]).sum(axis=0), expected, rtol=1e-3)
+        # Lights share no token with what they shine on.
+        emission = tokens.materials[:, EMISSION].max(axis=1)
+        assert set(np.round(emission, 2)) == {0.0, 30.0}
+    assert len(tokens.triangles) == len(surfels.area) > 300
+
+
+def test_the_light_level_ignores_lights_padding_and_the_size_of_tokens() -> None:
     triangles = torch.rand(1, 5, 3, 3)
-    light = torch.full((1, 5, 2), 0.25)
-    mask = torch.tensor([[True, True, True, True, False]])
-    emission = torch.zeros(1, 5)
-    # The light's own irradiance is unbounded, and padding has arbitrary values.
-    light[0, 3], emission[0, 3], light[0, 4] = 1e6, 1.0, -1e6
-    assert monochrome.light_level(triangles, light, mask, emission).item() == pytest.approx(0.5)
-    dark = torch.zeros_like(light)
-    assert monochrome.light_level(triangles, dark, mask, emission).item() == 0
+    light = torch.full((1, 5, 5, 3), 0.25)
+    emission = torch.zeros(1, 5, 3)
+    # The light's own irradiance is unbounded, and padding is zeros.
+    light[0, 3], emission[0, 3], light[0, 4], triangles[0, 4] = 1e6, 1.0, 0.0, 0.0
+    light[..., 2] *= 4
+    torch.testing.assert_close(shading.light_level(triangles, light, emission), torch.tensor([[0.5, 0.5, 2.0]]))
 
 
 def test_a_bundle_stands_at_the_mean_of_its_hits() -> None:
-    pixels = torch.zeros(1, 8, 16, RGB.total)
+    pixels = torch.zeros(1, 8, 13, RGB.total)
     pixels[0, :4, :8, 0] = 1
     pixels[0, :4, :8, RGB.position] = torch.tensor([1.0, 2.0, -3.0])
-    positions = monochrome.hit_positions(pixels, 8)
+    positions = shading.hit_positions(pixels, 8)
     torch.testing.assert_close(positions[0, 0], torch.tensor([1.0, 2.0, -3.0] * 3))
     torch.testing.assert_close(positions[0, 1], torch.zeros(9))
 
 
-def test_the_picture_is_what_is_known_plus_what_is_predicted_in_every_colour() -> None:
-    rng = np.random.default_rng(0)
-    pixels = torch.from_numpy(rng.random((2, 1, 4, 5, RGB.total)).astype(np.float32))
-    known = pixels[..., RGB.emission] + pixels[..., RGB.direct] + pixels[..., RGB.highlight]
-    # Scenes, colours and views side by side, as the model has them.
-    irradiance, gloss, gate = torch.rand(3, 2, 3, 1, 4, 5)
-    level = torch.rand(2, 3)
-    grey = monochrome.monochrome_pixels(pixels, 3)
-    drawn = shading.shade(grey, level.flatten(), tuple(x.flatten(0, 2) for x in (irradiance, gloss, gate)))
-    for colour in range(3):
-        expected = known + gate[:, colour, ..., None] * pixels[..., RGB.reflection]
-        indirect = pixels[..., RGB.diffuse] * irradiance[:, colour, ..., None]
-        indirect = indirect + pixels[..., RGB.specular] * gloss[:, colour, ..., None]
-        expected = expected + level[:, colour, None, None, None, None] * indirect
-        torch.testing.assert_close(drawn.unflatten(0, (2, 3, 1))[:, colour], expected[..., colour])
-
-
-def test_monochrome_rows_hold_one_colour_of_each_material() -> None:
-    rows = torch.rand(2, 5, 13)
-    grey = monochrome.monochrome_rows(rows, 3).unflatten(0, (2, 3))
-    for colour in range(3):
-        for start in (0, 3, 10):
-            channel = rows[..., start + colour, None].expand(-1, -1, 3)
-            torch.testing.assert_close(grey[:, colour, :, start : start + 3], channel)
-        torch.testing.assert_close(grey[:, colour, :, 6:10], rows[..., 6:10])
-
-
 @pytest.mark.parametrize(
-    ("size", "factor"),
-    [((64, 64), 1), ((255, 600), 1), ((256, 256), 2), ((511, 700), 2), ((1080, 1920), 8), ((1, 9), 1)],
+    ("size", "step"), [((64, 64), 1), ((255, 600), 1), ((256, 256), 2), ((511, 700), 2), ((1080, 1920), 8), ((1, 9), 1)]
 )
-def test_large_pictures_are_drawn_smaller_by_the_network(size: tuple[int, int], factor: int) -> None:
-    assert resampling.coarsening(*size) == factor
+def test_large_pictures_have_few_patches(size: tuple[int, int], step: int) -> None:
+    assert shading.pixels_per_entry(*size, 8) == step
+    assert all(side % 8 == 0 for side in shading.pooled(torch.zeros(1, 2, *size), step, 8).shape[2:])
 
 
 def folded_wall(height: int, width: int) -> torch.Tensor:
-    """(1, h, w, 15) monochrome hits of two walls that meet in an edge before the camera, with misses above them."""
+    """(1, h, w, 39) hits of two walls that meet in an edge before the camera, with misses above them; the left wall
+    receives light 1, the right one 3, of every kind."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     rays = torch.stack([(x - width / 2) / height, -(y - height / 2) / height, -torch.ones_like(x)], dim=-1)
     left = torch.nn.functional.normalize(torch.tensor([0.6, 0.0, 0.8]), dim=0)
     right = torch.nn.functional.normalize(torch.tensor([-0.6, 0.0, 0.8]), dim=0)
-    normal = torch.where((x < width / 2)[..., None], left, right)
+    on_left = (x < width / 2)[..., None]
+    normal = torch.where(on_left, left, right)
     distance = -1.7 * 0.8 / (rays * normal).sum(-1, keepdim=True)
-    pixels = torch.zeros(height, width, MONOCHROME.total)
+    pixels = torch.zeros(height, width, RGB.total)
     hit = (y > height / 4)[..., None]
-    pixels[..., MONOCHROME.mask] = hit.float()
-    pixels[..., MONOCHROME.normal], pixels[..., MONOCHROME.position] = normal * hit, rays * distance * hit
+    light = torch.where(on_left, 1.0, 3.0) * hit
+    pixels[..., RGB.mask] = hit.float()
+    pixels[..., RGB.normal], pixels[..., RGB.position] = normal * hit, rays * distance * hit
+    pixels[..., RGB.diffuse], pixels[..., RGB.specular], pixels[..., RGB.roughness] = 0.5 * hit, 0.2 * hit, 0.3 * hit
+    for part in (RGB.irradiance, RGB.indirect_irradiance, RGB.cached):
+        pixels[..., part] = light
+    pixels[..., RGB.direct] = pixels[..., RGB.indirect] = 0.5 * light
+    pixels[..., RGB.highlight] = pixels[..., RGB.reflection] = 0.1 * light
     return pixels[None]
 
 
-@pytest.mark.parametrize("factor", [2, 4])
-def test_coarse_values_stay_on_their_side_of_an_edge_and_on_their_rays(factor: int) -> None:
-    height, width, step = 90, 134, 8
-    pixels = folded_wall(height, width)
-    coarse = resampling.coarser(pixels, factor, step)
-    assert all(size % step == 0 for size in coarse.shape[1:3])
-    rays = ray_directions(
-        torch.eye(4)[None], torch.tensor([2 * np.degrees(np.arctan(0.5))]).float(), (height / factor, width / factor),
-        (coarse.shape[1], coarse.shape[2]),
-    )  # fmt: skip
-    hits = torch.nn.functional.normalize(coarse[..., MONOCHROME.position], dim=-1)
-    covered = coarse[..., 0] == 1
-    assert ((rays * hits).sum(-1)[covered] > 0.9999).all()
-    # One value per wall: at full size it changes from one pixel to the next, though no coarse border lies there.
-    value = torch.where(coarse[..., 1] > 0, 1.0, 3.0)
-    fine = resampling.finer((value, value, value), coarse, pixels, factor, colours=1, views=1)[0]
-    expected = torch.where(torch.arange(width) < width / 2, 1.0, 3.0).expand(height, width)
-    inside = pixels[0, ..., 0] > 0
-    inside[:, width // 2 - 1 : width // 2 + 1] = False
-    torch.testing.assert_close(fine[0][inside], expected[inside], atol=0.05, rtol=0)
+def test_light_is_never_taken_from_another_surface_whatever_the_network_says() -> None:
+    pixels = folded_wall(40, 60)
+    generator = torch.Generator().manual_seed(1)
+    said = 3 * torch.randn(1, estimates.CHOICES, 40, 60, generator=generator)
+    said[:, -7:] = 0
+    drawn = estimates.corrected(pixels, estimates.Choices(said))
+    torch.testing.assert_close(drawn, first_answer(pixels), rtol=0.02, atol=1e-4)
 
 
-def test_coarse_values_of_several_scenes_colours_and_views_are_kept_apart() -> None:
-    generator = torch.Generator().manual_seed(3)
-    one, other = folded_wall(32, 48), folded_wall(32, 48).flip(2)
-    # Two scenes of three colours and two views, the views of a scene being different.
-    pixels = torch.stack([one[0], other[0]]).repeat(6, 1, 1, 1)
-    coarse = resampling.coarser(pixels, 2, 8)
-    predicted = tuple(torch.rand(coarse.shape[:3], generator=generator) for _ in range(3))
-    together = resampling.finer((predicted[0], predicted[1], predicted[2]), coarse, pixels, 2, colours=3, views=2)
-    for i in range(len(pixels)):
-        single = (predicted[0][i : i + 1], predicted[1][i : i + 1], predicted[2][i : i + 1])
-        alone = resampling.finer(single, coarse[i : i + 1], pixels[i : i + 1], 2, colours=1, views=1)
-        for a, b in zip(alone, together, strict=True):
-            torch.testing.assert_close(a[0], b[i])
+def test_corrections_have_bounds() -> None:
+    pixels = folded_wall(20, 30)
+    first = first_answer(pixels)
+    for sign in (-1e6, 1e6):
+        drawn = estimates.corrected(pixels, estimates.Choices(torch.full((1, estimates.CHOICES, 20, 30), sign)))
+        assert drawn.isfinite().all()
+        assert (drawn <= first * estimates.INDIRECT_FACTOR + 1e-4).all()
+        assert (drawn >= first / estimates.INDIRECT_FACTOR - 1e-4).all()
 
 
-def test_a_smooth_prediction_is_interpolated() -> None:
-    pixels = torch.zeros(1, 64, 64, MONOCHROME.total)
-    pixels[..., MONOCHROME.mask], pixels[..., 3] = 1, 1
-    x, y = (torch.arange(64) + 0.5 - 32) / 64, (torch.arange(64) + 0.5 - 32) / 64
-    pixels[..., 4], pixels[..., 5], pixels[..., 6] = x, -y[:, None], -1
-    ramp = x[None] + 2 * y[:, None]
-    coarse = resampling.coarser(pixels, 4, 8)
-    small = torch.nn.functional.avg_pool2d(ramp[None, None], 4)[:, 0]
-    fine = resampling.finer((small, small, small), coarse, pixels, 4, colours=1, views=1)[0]
-    torch.testing.assert_close(fine[0, 2:-2, 2:-2], ramp[2:-2, 2:-2], atol=2e-3, rtol=0)
+def test_noise_on_a_surface_can_be_averaged_away() -> None:
+    pixels = folded_wall(40, 60)
+    noise = 1 + 0.2 * torch.randn(1, 40, 60, 1, generator=torch.Generator().manual_seed(2))
+    noisy = pixels.clone()
+    noisy[..., RGB.irradiance] *= noise
+    noisy[..., RGB.direct] *= noise
+    said = torch.zeros(1, estimates.CHOICES, 40, 60)
+    # As likely as the pixel's own light.
+    said[:, 1 : len(estimates.OFFSETS)] = -np.log(estimates.LEAK / (len(estimates.OFFSETS) - 1))
+    exact = first_answer(pixels)
+
+    def error(picture: torch.Tensor) -> float:
+        return float((picture - exact).square().mean())
+
+    averaged = estimates.corrected(noisy, estimates.Choices(said))
+    assert error(averaged) < 0.2 * error(first_answer(noisy))

@@ -53,7 +53,7 @@ class Gathered(NamedTuple):
     Attributes:
         sky: (S, 3) of the soft part of the environment, 0.0 if there is none.
         indirect: (S, 3) by way of other surfaces; cached: the same as the light cache has it.
-        spread: (S,) standard deviation of all of it among neighbouring cells, over its mean.
+        spread: (S,) standard deviation of it among neighbouring cells over its mean, in the mean of the colours.
     """
 
     sky: Float32Array | float
@@ -146,7 +146,7 @@ class Gather:
         down, across = cells.shape[:2]
         wide = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)))
         light = np.zeros(cells[..., LIGHT].shape, np.float32)
-        squares = np.zeros((down, across, 1), np.float32)
+        squares = np.zeros_like(light)
         total = np.full((down, across, 1), 1e-12, np.float32)
         for i, tap_row in enumerate(TAPS):
             for j, tap_column in enumerate(TAPS):
@@ -154,11 +154,12 @@ class Gather:
                 likeness = self._likeness(near, cells[..., NORMAL], cells[..., POSITION])
                 weight = (np.float32(tap_row * tap_column) * likeness)[..., None]
                 light += weight * near[..., LIGHT]
-                squares += weight * near[..., LIGHT].mean(axis=-1, keepdims=True) ** 2
+                squares += weight * near[..., LIGHT] ** 2
                 total += weight
         light /= total
-        level = light.mean(axis=-1, keepdims=True)
-        spread = np.sqrt(np.maximum(squares / total - level**2, 0)) / np.maximum(level, np.float32(TINY))
+        deviation = np.sqrt(np.maximum(squares / total - light**2, 0))
+        # Of each colour by itself, so that it does not depend on the colour of the light.
+        spread = (deviation / np.maximum(light, np.float32(TINY))).mean(axis=-1, keepdims=True)
         return np.concatenate([cells[..., : LIGHT.start], light, spread], axis=-1)
 
     def _likeness(self, cells: Float32Array, normal: Float32Array, position: Float32Array) -> Float32Array:

@@ -31,6 +31,7 @@ from renderformer.kernels.backends import key_padding
 from renderformer.model.encodings import (
     log_emission,
     nerf_encoding,
+    register_positions,
     to_camera_space,
     to_patches,
     with_registers,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
     from renderformer.data.scene import Scene
 
-# Light of a token (`LightTokens`), logarithm of its area, centroid.
+# Light of a token (`LightTokens`), logarithm of its area, centroid from the middle of the scene.
 LIGHT_INPUTS = 15 + 1 + 3
 # Radiometric inputs of a pixel: emission, then these with a channel for each colour.
 LIGHTS = (RGB.irradiance, RGB.indirect_irradiance, RGB.cached, RGB.highlight, RGB.reflection)
@@ -121,7 +122,8 @@ class ShadingModel(Network):
 
         light_BNK = compress(relative(light_BN53, level_B3)).flatten(2)
         area_BN1 = torch.log10(areas(triangles_BN33) + 1e-8)[..., None] + 3
-        inputs_BNC = torch.cat([light_BNK, area_BN1, triangles_BN33.mean(2)], dim=-1)
+        from_middle_BN3 = triangles_BN33.mean(2) - register_positions(triangles_BN33, mask_BN)[:, None, :3]
+        inputs_BNC = torch.cat([light_BNK, area_BN1, from_middle_BN3], dim=-1)
         token_BND = self.tri_token + self.tri_light_encoder_norm(self.tri_light_encoder(inputs_BNC))
         token_BND = token_BND + self.texture_encoder_norm(self.texture_encoder(log_emission(rows_BNC, channel_dim=2)))
         encoding = nerf_encoding(normal_BN3, self.config.vn_pe_num_freqs)
