@@ -130,11 +130,11 @@ def test_a_config_that_is_not_an_object_is_refused() -> None:
 
 
 def test_extension_keys_are_written_only_when_on() -> None:
-    assert not {"ray_features", "output", "token_triangles", "trained"} & ModelConfig().to_dict().keys()
-    extended = ShadingConfig(token_triangles=5)
-    assert extended.to_dict()["ray_features"] == "direct"
+    assert not {"ray_features", "output", "light_tokens", "trained"} & ModelConfig().to_dict().keys()
+    extended = ShadingConfig(light_tokens=5)
+    assert extended.to_dict()["ray_features"] == "light_cache"
     assert config_from_dict(json.loads(json.dumps(extended.to_dict()))) == extended
-    assert config_from_dict({"ray_features": "none", "output": "hdr", "token_triangles": 0}) == ModelConfig()
+    assert config_from_dict({"ray_features": "none", "output": "hdr", "light_tokens": 0}) == ModelConfig()
 
 
 @pytest.mark.parametrize("kind", [ModelConfig, ShadingConfig])

@@ -197,13 +197,6 @@ def test_a_lid_keeps_the_light_of_a_sun_and_of_the_sky_out(cached: bool) -> None
     np.testing.assert_allclose(image[outside][:, RGB.irradiance].mean(), 0.5 + 3 / np.pi, rtol=0.03)
 
 
-def test_triangles_receive_the_environment_on_both_sides() -> None:
-    scene = Scene((floor(),), environment=Environment.gradient(0.3, 0.6, 1.2))
-    light = RayCaster.of(scene).triangle_light()
-    expected = [up_irradiance(scene.environment, (0, 0, z)) for z in (1, -1)]
-    np.testing.assert_allclose(light, np.tile(expected, (2, 1, 1)), rtol=0.03)
-
-
 @pytest.mark.parametrize("background", ["visible", "invisible", "transparent"])
 def test_backgrounds(background: str) -> None:
     environment = spots().replace(background=background)

@@ -34,7 +34,7 @@ SMALL = {
     "view_transformer_n_layers": 1,
     "view_transformer_include_self_attn": False,
 }
-RAYS = {**SMALL, "ray_features": "direct", "output": "shading", "token_triangles": 48}
+RAYS = {**SMALL, "ray_features": "light_cache", "output": "correction", "light_tokens": 48}
 V1 = {**SMALL, "use_dpt_decoder": False}
 
 
@@ -214,7 +214,7 @@ def test_scores_are_those_of_the_pictures(data: Path, models: dict[str, Path]) -
     from renderformer.training.dataset import TrainingSet
 
     renderer = Renderer.from_pretrained(models["rays"], device="cpu")
-    scenes = TrainingSet(data, token_triangles=renderer.config.token_triangles)
+    scenes = TrainingSet(data, light_tokens=renderer.config.light_tokens)
     measured = measurement.measure(renderer.model, scenes, pictures=True)
     assert measured.views == 2
     assert measured.pictures["model"].shape == (3, 2, 16, 16, 3)
@@ -248,7 +248,7 @@ def test_a_model_that_draws_nonsense_is_refused(data: Path, models: dict[str, Pa
     model = load_model(models["rays"]).eval()
     next(model.parameters()).data.fill_(math.nan)
     with pytest.raises(InputError, match="scene 0: the model's picture is not finite"):
-        measurement.measure(model, TrainingSet(data, token_triangles=48))
+        measurement.measure(model, TrainingSet(data, light_tokens=48))
 
 
 def batches(scenes: object) -> list[object]:

@@ -155,14 +155,6 @@ def test_light_is_linear_in_emission() -> None:
     assert dim[..., RGB.irradiance].max() > 0.1
 
 
-def test_triangle_light_falls_on_the_side_that_faces_the_light() -> None:
-    scene = ball_scene()
-    light = caster(scene).triangle_light()
-    assert light.shape == (len(scene), 2, 3)
-    assert (light[:2, 0] > 0.2).all()
-    assert (light[:2, 1] == 0).all()
-
-
 def test_a_scene_without_lights_is_dark_and_an_empty_view_is_zero() -> None:
     scene = ball_scene()
     dark = Scene(scene.objects[:2])

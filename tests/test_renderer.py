@@ -13,7 +13,6 @@ from renderformer.checkpoints import build_model
 from renderformer.config import config_from_dict
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import EMISSION, Light, Material, Scene
 from renderformer.renderer import Cancelled, Renderer
 
@@ -23,7 +22,7 @@ DENSE = {
     "dpt_features": 16,
     "dpt_out_channels": [8, 8, 16, 16],
 }
-SHADING = {"ray_features": "direct", "output": "shading", "view_transformer_include_self_attn": False}
+SHADING = {"ray_features": "light_cache", "output": "correction", "view_transformer_include_self_attn": False}
 
 
 def renderer(**changes: object) -> Renderer:
@@ -111,23 +110,21 @@ def test_the_order_of_triangles_does_not_matter() -> None:
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_shading_adds_to_what_ray_casting_knows() -> None:
+def test_shading_keeps_to_what_ray_casting_sees() -> None:
     engine, world = renderer(**SHADING), scene()
     lit = engine.encode(world)
     assert lit.caster is not None
     known = lit.caster.features(world.cameras[0], 32, 32)
     picture = engine.render(lit, 32)[0].hdr
-    direct = known[..., RGB.direct] + known[..., RGB.highlight] + known[..., RGB.emission]
-    assert (picture >= direct - 1e-5).all()
     assert (picture[known[..., 0] == 0] == 0).all()
     assert picture[known[..., 0] == 1].min() > 0
 
 
-def test_a_large_mesh_is_encoded_by_a_smaller_copy_and_says_so() -> None:
-    engine, world = renderer(**SHADING, token_triangles=100), scene(detail=3)
+def test_a_large_mesh_is_encoded_by_few_tokens_and_kept_whole_for_rays() -> None:
+    engine, world = renderer(**SHADING, light_tokens=100), scene(detail=3)
     lit = engine.encode(world)
-    assert lit.encoded.tokens.shape[1] <= 102
-    assert "1,293 triangles" in lit.notes[0]
+    assert 50 < lit.encoded.tokens.shape[1] <= 102
+    assert not lit.notes
     assert lit.caster is not None
     assert len(lit.caster.triangles) == len(world)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from renderformer.data.errors import InputError
 from renderformer.data.geometry.simplify import simplify, simplify_scene
 from renderformer.data.geometry.subdivide import subdivide, subdivide_scene
 from renderformer.data.geometry.triangles import smooth_normals, weld
-from renderformer.data.rays.tokens import proxy
 from renderformer.data.scene import CHANNELS, DIFFUSE, EMISSION, PATCH_SIZE, Light, Material, Mesh, Scene, flat_normals
 
 RED, GREEN = Material((0.8, 0.1, 0.1)), Material((0.1, 0.7, 0.1), roughness=0.2)
@@ -256,20 +254,6 @@ def test_budget_errors_name_the_numbers() -> None:
         simplify_scene(Scene((Mesh("floor", grid(10)), mesh)), 100, keep=["floor"])
 
 
-def test_proxy_is_quick_and_small() -> None:
-    room = [Mesh(f"wall{i}", grid(8) + np.float32(i)) for i in range(4)]
-    scene = Scene((*room, soup(trimesh.creation.torus(0.5, 0.2, 60, 34)), Light().mesh()))
-    start = time.process_time()
-    small = proxy(scene, 384)
-    assert time.process_time() - start < 1
-    assert 300 <= len(small) <= 384
-    assert len(small.light_triangles) == 1
-    many = Scene(
-        tuple(soup(trimesh.creation.icosphere(1).apply_translation([3 * i, 0, 0]), name=f"o{i}") for i in range(99))
-    )
-    assert 0 < len(proxy(many, 300)) <= 300
-
-
 @pytest.mark.parametrize("max_edge", [0.5, 0.11, 0.07])
 def test_subdivision_is_exact_and_watertight(max_edge: float) -> None:
     shape = trimesh.creation.icosphere(1)
@@ -329,22 +313,3 @@ def test_subdivide_scene_fits_the_budget_or_says_so() -> None:
             subdivide_scene(scene, wrong)
     with pytest.raises(InputError, match="'small'"):
         subdivide_scene(scene, "small")
-
-
-def test_a_proxy_keeps_the_light_of_very_many_lights() -> None:
-    rng = np.random.default_rng(0)
-    small = 0.02 * np.eye(3) + rng.uniform(-0.4, 0.4, (500, 1, 3))
-    bright = np.tile(Material(1, emission=(40, 30, 20)).row(), (500, 1))
-    bright[:, EMISSION] *= rng.uniform(0.5, 2, (500, 1))
-    lamps = [Mesh(f"lamp{i}", part, materials=rows) for i, (part, rows) in enumerate(zip(
-        np.split(small, 10), np.split(bright, 10), strict=True))]  # fmt: skip
-    scene = Scene((Mesh("floor", grid(10)), *lamps))
-    few = proxy(scene, 300)
-    assert len(few) <= 300
-
-    def power(of: Scene) -> npt.NDArray[np.float64]:
-        edges = of.triangles[:, 1:] - of.triangles[:, :1]
-        area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2
-        return np.asarray(area @ of.materials[:, EMISSION], np.float64)
-
-    np.testing.assert_allclose(power(few), power(scene), rtol=1e-3)

@@ -8,7 +8,7 @@ Shapes: N triangles, S surface points, L light triangles, K shadow rays per ligh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -17,10 +17,10 @@ import numpy as np
 
 from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.rays.embree import Hits, Seen, Surfaces
-from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving, EnvironmentLight
+from renderformer.data.rays.environment_light import Arriving, EnvironmentLight
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.light_tree import LITTLE, TOGETHER, LightTree, Rays, concentration
-from renderformer.data.rays.lights import Lights, light_points, triangle_samples
+from renderformer.data.rays.lights import Lights, light_points
 from renderformer.data.rays.vectors import TINY, dot, take
 from renderformer.data.scene import EMISSION, Scene
 
@@ -312,33 +312,6 @@ class LitSurfaces(Surfaces):
     def distant(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Arriving | None:
         """What surface points receive of the bright part of the environment, if there is one; as `direct`."""
         return None if self.environment is None else self.environment.arriving(self, hits, shadow_rays, phase)
-
-    def triangle_light(self, samples: int = 8, progress: Callable[[int, int], None] | None = None) -> Float32Array:
-        """(N, 2, 3) mean direct light (irradiance / pi) on the front and the back of every triangle.
-
-        Args:
-            samples: fixed points per triangle, one shadow ray per light from each.
-            progress: called with triangles done and triangles in all.
-        """
-        count = len(self.triangles)
-        barycentric = triangle_samples(samples)
-        light = np.zeros((count, 2, 3), np.float32)
-        for part in np.array_split(np.arange(count), max(1, -(-count * samples // CHUNK))):
-            triangle = np.tile(part, samples)
-            position = np.einsum("kc,ncx->xkn", barycentric, self.triangles[part]).reshape(3, -1).T
-            phase = np.repeat(np.arange(samples), len(part))
-            place = np.repeat(barycentric[:, 1:], len(part), axis=0)
-            for side, sign in enumerate((1, -1)):
-                normal = np.float32(sign) * take(self.face_normals, triangle)
-                offset = self.offset(triangle)
-                hits = Hits(phase, triangle, position, normal, normal, normal, place, offset)
-                received = self.irradiance(hits, 1, phase)
-                if self.environment is not None:
-                    received = received + self.environment.soft_irradiance(self, hits, SOFT_RAYS, phase)
-                light[part, side] = received.T.reshape(3, samples, len(part)).mean(axis=1).T
-            if progress is not None:
-                progress(int(part[-1]) + 1 if len(part) else 0, count)
-        return light
 
     @cached_property
     def brightness(self) -> float:

@@ -177,8 +177,8 @@ class LightCache:
     def _solve(
         self, links: int, progress: Callable[[int, int], None] | None
     ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """(2 M, 3) irradiance / pi of all sides: direct, of the environment's soft part, and that with indirect light; 0
-        for backs that were not solved."""
+        """(2 M, 3) irradiance / pi of all sides: direct, of the environment's soft part, and that with indirect light;
+        0 for backs that were not solved."""
         sides = self._sides
         direct, sky = np.zeros((2, len(sides), 3), np.float32)
         linked = np.full((len(sides), links), -1)
