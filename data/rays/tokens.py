@@ -43,7 +43,7 @@ class LightTokens:
     def of(cls, cache: LightCache, budget: int) -> LightTokens:
         """At most `budget` clusters of a light cache; more only where surfels face more ways than that."""
         surfels = cache.surfels()
-        emits = (surfels.materials[:, EMISSION] > 0).any(axis=1)
+        emits = np.asarray((surfels.materials[:, EMISSION] > 0).any(axis=1))
         group = _groups(surfels, emits, budget)
         count = int(group.max(initial=-1)) + 1
         area = np.bincount(group, surfels.area, count)
@@ -95,7 +95,7 @@ def _groups(surfels: Surfels, emits: BoolArray, budget: int) -> Int64Array:
 
 def _triangles(centre: Float32Array, normal: Float32Array, area: Float32Array) -> Float32Array:
     """(N, 3, 3) equilateral triangles of an area (N,) about centres, perpendicular to normals."""
-    helper = np.where(np.abs(normal[:, 2:]) < 0.9, np.float32([0, 0, 1]), np.float32([1, 0, 0]))
+    helper = np.where(np.abs(normal[:, 2:]) < 0.9, np.array([0, 0, 1], np.float32), np.array([1, 0, 0], np.float32))
     x = normalised(np.cross(helper, normal))
     y = np.cross(normal, x)
     # The area of an equilateral triangle is 3 sqrt(3) / 4 times its circumradius squared.
