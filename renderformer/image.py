@@ -90,6 +90,11 @@ class Image:
         """Rows."""
         return int(self.hdr.shape[0])
 
+    def suited(self, path: str | os.PathLike[str]) -> Image:
+        """The picture without the layers that a file of this name cannot hold."""
+        form = FORMATS.get(Path(path).suffix.lower())
+        return replace(self, layers={}) if self.layers and form is not None and not form.layers else self
+
     def exposed(self, exposure: float = 0.0) -> Float32Array:
         """(height, width, 3) float32, `hdr` times 2 ** exposure.
 
