@@ -382,7 +382,7 @@ class PictureFlags:
         return settings
 
     def layers(self, files: Sequence[str]) -> tuple[str, ...]:
-        """The layers to make, names of `renderformer.aovs.AOVS`; an unknown one, or no file for them, is wrong usage."""
+        """The layers to make, names of `renderformer.aovs.AOVS`; an unknown one or no file for them is wrong usage."""
         from renderformer.aovs import AOVS, checked
         from renderformer.data.errors import InputError
         from renderformer.image import FORMATS

@@ -130,7 +130,7 @@ def test_layers_lie_in_the_exr_beside_a_plain_png(run: Run, scene: Path, tmp_pat
     image = Image.load(tmp_path / "0.exr")
     assert set(image.layers) == {"depth", "object"}
     assert json.loads(str(image.metadata["objects"])) == ["object", "light"]
-    assert (image.layers["depth"].min(), image.layers["object"].max()) == (pytest.approx(1.75, abs=0.02), 1)
+    assert (image.layers["depth"].min(), image.layers["object"].max()) == (pytest.approx(1.75, abs=0.1), 1)
     assert run("render", str(scene), "-o", str(tmp_path / "a.exr"), "--camera", "0", "-r", "8", "--aov", "all",
                "--no-network").code == 0  # fmt: skip
     assert set(Image.load(tmp_path / "a.exr").layers) == set(AOVS)
