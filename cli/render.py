@@ -28,6 +28,8 @@ renderformer render scene.json -o "{stem}_{camera}.png" -o "{stem}_{camera}.exr"
 
 renderformer render *.obj -o "out/{stem}.png" --stage corner --material "diffuse=0.8,0.2,0.1 roughness=0.3"
 
+renderformer render bunny.glb -o bunny.exr --aov depth,normal,albedo
+
 renderformer render bunny.glb --orbit 24 -o "frames/{index:03d}.png"
 
 renderformer render helmet.glb --environment studio --background transparent -o helmet.png
@@ -69,6 +71,7 @@ def render(
         output=output,
         size=size,
         settings=picture.settings(templates),
+        aovs=picture.layers(templates),
         cameras=cameras.choice(),
         of_mesh=stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
         framing=model.framing(size),
@@ -138,6 +141,7 @@ class Job:
     output: options.OutputFlags
     size: tuple[int, int]
     settings: SaveSettings
+    aovs: tuple[str, ...]
     cameras: CameraChoice
     of_mesh: dict[str, Any]
     framing: dict[str, Any]
@@ -201,7 +205,7 @@ class Job:
         result.warnings += renderer.check(scene.replace(cameras=tuple(chosen)))
         lit = renderer.encode(scene, progress=stages.update)
         result.notes += lit.notes
-        images = renderer.iterate(lit, self.size, chosen, stages.update)
+        images = renderer.iterate(lit, self.size, chosen, stages.update, aovs=self.aovs)
         for (number, camera, paths), image in zip(views, images, strict=True):
             stages.update("save")
             for path in paths:
@@ -238,6 +242,7 @@ class Job:
         return [view for view in views if view[2]]
 
     def _save(self, image: Image, path: Path) -> list[str]:
+        image = image.suited(path)
         if not outputs.is_stdout(str(path)):
             return image.save(path, **vars(self.settings))
         data, notes = image.to_bytes(path.suffix, self.settings)

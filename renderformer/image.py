@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from renderformer import exr
+from renderformer.aovs import AOVS
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb
@@ -31,9 +33,6 @@ _COMPRESSED_FROM, _FADE = 0.76, 0.15
 # Beyond this, 2 ** exposure leaves the range of float32 for ordinary pictures.
 MAX_EXPOSURE = 32.0
 MAX_HALF = 65504.0
-_PREFIX = "renderformer."
-# ITU-R BT.709 primaries and D65, for the `chromaticities` attribute of OpenEXR.
-_BT709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +45,8 @@ class Image:
         metadata: model, precision and the like, strings and numbers; for the EXR header.
         alpha: (height, width) float32, how much of each pixel is covered, or None if all of it is. `hdr` is the light
             of the covered part, so it is darker where less is covered (associated alpha).
+        layers: what lies beside the picture, by the names of `renderformer.aovs.AOVS`: (height, width) float32 or
+            (height, width, 3), see docs/buffers.md. An EXR file holds them.
 
     Raises:
         InputError: wrong shape or type. NaN and infinite pixels are allowed, but refused by `exposed`, `tone_mapped`
@@ -56,6 +57,7 @@ class Image:
     camera: Camera | None = None
     metadata: Mapping[str, str | float] = field(default_factory=dict)
     alpha: Float32Array | None = None
+    layers: Mapping[str, Float32Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         hdr = np.array(self.hdr)
@@ -74,6 +76,8 @@ class Image:
                 raise InputError("image", problem, f"expected {hdr.shape[:2]}")
             alpha.setflags(write=False)
             object.__setattr__(self, "alpha", alpha)
+        layers = {name: _checked_layer(name, values, hdr.shape[:2]) for name, values in self.layers.items()}
+        object.__setattr__(self, "layers", MappingProxyType(layers))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 
     @property
@@ -85,6 +89,11 @@ class Image:
     def height(self) -> int:
         """Rows."""
         return int(self.hdr.shape[0])
+
+    def suited(self, path: str | os.PathLike[str]) -> Image:
+        """The picture without the layers that a file of this name cannot hold."""
+        form = FORMATS.get(Path(path).suffix.lower())
+        return replace(self, layers={}) if self.layers and form is not None and not form.layers else self
 
     def exposed(self, exposure: float = 0.0) -> Float32Array:
         """(height, width, 3) float32, `hdr` times 2 ** exposure.
@@ -143,7 +152,8 @@ class Image:
         """Write the picture whole or not at all; the suffix chooses the format.
 
         .png and .jpg hold the tone-mapped picture, .exr and .npy linear light. `exposure` applies to every format and
-        is recorded in the EXR header. Alpha becomes a fourth channel; a .jpg shows black behind.
+        is recorded in the EXR header. Alpha becomes a fourth channel; a .jpg shows black behind. Only an .exr holds
+        layers.
 
         Args:
             path: ends in .png, .jpg, .jpeg, .exr or .npy.
@@ -155,7 +165,7 @@ class Image:
             overwrite: whether an existing file may be replaced.
 
         Returns:
-            Warnings about clipped pixels, with counts, and about alpha that the format cannot hold.
+            Warnings about clipped pixels, with counts, and about alpha or layers that the format cannot hold.
 
         Raises:
             InputError: an unknown suffix, a value out of range, an existing file, an unwritable path, or NaN or
@@ -168,7 +178,7 @@ class Image:
             settings = SaveSettings(tone_map, exposure, bit_depth, quality, half)
             check_output(path, settings)
             with atomic_path(path) as temporary:
-                notes = FORMATS[path.suffix.lower()].write(self, temporary, settings)
+                notes = FORMATS[path.suffix.lower()].written(self, temporary, settings)
         except InputError as error:
             raise error.at(path) from None
         return [f"{path}: {note}" for note in notes]
@@ -184,7 +194,7 @@ class Image:
         # OpenEXR writes only to a path.
         with tempfile.TemporaryDirectory(prefix="renderformer-") as folder:
             path = Path(folder) / f"picture{suffix}"
-            notes = FORMATS[suffix.lower()].write(self, path, settings)
+            notes = FORMATS[suffix.lower()].written(self, path, settings)
             return path.read_bytes(), notes
 
     @classmethod
@@ -245,12 +255,21 @@ class Format:
         write: writes an image to a path; returns warnings about clipped pixels.
         options: the attributes of `SaveSettings` that it uses, besides `exposure`.
         read: reads linear light from a path; None for a format of display values.
+        layers: whether it holds them.
     """
 
     name: str
     write: Callable[[Image, Path, SaveSettings], list[str]]
     options: tuple[str, ...] = ()
     read: Callable[[Path], Image] | None = None
+    layers: bool = False
+
+    def written(self, image: Image, path: Path, settings: SaveSettings) -> list[str]:
+        """`write`, with a warning about layers that the format cannot hold."""
+        notes = self.write(image, path, settings)
+        if image.layers and not self.layers:
+            notes.append(f"this {self.name} holds the picture alone, no layers; write an .exr")
+        return notes
 
 
 def check_output(path: Path, settings: SaveSettings) -> None:
@@ -261,6 +280,17 @@ def check_output(path: Path, settings: SaveSettings) -> None:
     form = FORMATS[suffix]
     if settings.bit_depth == 16 and form.read is None and "bit_depth" not in form.options:
         raise InputError(path, f"a {form.name} cannot hold 16 bits per channel", "write a .png or .exr")
+
+
+def _checked_layer(name: str, values: Float32Array, size: tuple[int, ...]) -> Float32Array:
+    """A copy that cannot be changed."""
+    if name not in AOVS:
+        raise InputError("image", f"layer {name!r} is unknown", f"there are {', '.join(AOVS)}")
+    layer = np.array(values, np.float32, order="C")
+    if layer.shape != (*size, *AOVS[name].channels):
+        raise InputError("image", f"layer {name} has shape {layer.shape}", f"expected {(*size, *AOVS[name].channels)}")
+    layer.setflags(write=False)
+    return layer
 
 
 def _check_tone_map(tone_map: str) -> None:
@@ -303,10 +333,15 @@ def _linear_pixels(image: Image, exposure: float, half: bool) -> tuple[AnyArray,
     linear = image.exposed(exposure)
     if not half:
         return _with_alpha(linear, image.alpha), []
-    clipped = int((np.abs(linear) > MAX_HALF).any(axis=2).sum())
+    pixels, notes = _in_half(linear)
+    return _with_alpha(pixels, image.alpha), notes
+
+
+def _in_half(values: Float32Array) -> tuple[AnyArray, list[str]]:
+    """(height, width, channels) values as float16, and a warning about clipped pixels."""
+    clipped = int((np.abs(values) > MAX_HALF).any(axis=2).sum())
     note = f"{clipped} pixels exceed {MAX_HALF:g}, the largest half float, and were clipped; write 32-bit floats"
-    pixels = np.clip(linear, -MAX_HALF, MAX_HALF).astype(np.float16)
-    return _with_alpha(pixels, image.alpha), [note] if clipped else []
+    return np.clip(values, -MAX_HALF, MAX_HALF).astype(np.float16), [note] if clipped else []
 
 
 def _display_pixels(image: Image, tone_map: str, exposure: float, bit_depth: int = 8) -> tuple[AnyArray, list[str]]:
@@ -330,18 +365,6 @@ def _unassociated(image: Image) -> Image:
     alpha = image.alpha[..., None]
     colour = np.divide(image.hdr, alpha, out=np.zeros_like(image.hdr), where=alpha > 0)
     return replace(image, hdr=colour, alpha=None)
-
-
-def _exr_header(image: Image, exposure: float) -> dict[str, Any]:
-    """Camera, metadata and exposure as attributes of an EXR file."""
-    header: dict[str, Any] = {_PREFIX + key: value for key, value in image.metadata.items() if key != "exposure"}
-    # A loaded picture may have an exposure already.
-    header["exposure"] = float(image.metadata.get("exposure", 0.0)) + float(exposure)
-    if image.camera is not None:
-        header["cameraToWorld"] = np.array(image.camera.c2w)
-        header["cameraFov"] = float(image.camera.fov)
-        header["cameraName"] = image.camera.name
-    return header
 
 
 def _write_png(image: Image, path: Path, settings: SaveSettings) -> list[str]:
@@ -378,10 +401,10 @@ def _read_npy(path: Path) -> Image:
     return _split_alpha(np.load(path, allow_pickle=False))
 
 
-def _split_alpha(pixels: AnyArray, camera: Camera | None = None, metadata: Mapping[str, Any] | None = None) -> Image:
+def _split_alpha(pixels: AnyArray) -> Image:
     """The picture of (height, width, 3 or 4) pixels."""
     alpha = pixels[..., 3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
-    return Image(pixels if alpha is None else pixels[..., :3], camera, metadata or {}, alpha)
+    return Image(pixels if alpha is None else pixels[..., :3], alpha=alpha)
 
 
 def png16_bytes(pixels: npt.NDArray[np.uint16]) -> bytes:
@@ -402,40 +425,31 @@ def png16_bytes(pixels: npt.NDArray[np.uint16]) -> bytes:
 
 
 def _write_exr(image: Image, path: Path, settings: SaveSettings) -> list[str]:
-    import OpenEXR
-
     pixels, notes = _linear_pixels(image, settings.exposure, settings.half)
-    names = "RGB" if image.alpha is None else "RGBA"
-    storage = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": _BT709}
-    try:
-        with OpenEXR.File({**_exr_header(image, settings.exposure), **storage}, {names: pixels}) as file:
-            file.write(str(path))
-    except RuntimeError as error:
-        # OpenEXR reports a full disk this way; atomic_path turns an OSError into an InputError.
-        raise OSError(str(error)) from None
+    layers = {}
+    for name, values in image.layers.items():
+        layers[name], more = _stored_layer(name, values, settings)
+        notes += more
+    # A loaded picture may have an exposure already.
+    exposure = float(image.metadata.get("exposure", 0.0)) + settings.exposure
+    exr.write(path, exr.Contents(pixels, layers, image.camera, {**image.metadata, "exposure": exposure}))
     return notes
 
 
-def _read_exr(path: Path) -> Image:
-    import OpenEXR
+def _stored_layer(name: str, values: Float32Array, settings: SaveSettings) -> tuple[AnyArray, list[str]]:
+    """The values of a layer in a file, and warnings about clipped pixels."""
+    aov = AOVS[name]
+    scaled = values * np.float32(2.0**settings.exposure) if aov.light else values
+    if aov.exact or not settings.half:
+        return scaled, []
+    pixels, notes = _in_half(np.atleast_3d(scaled))
+    return pixels.reshape(values.shape), [f"layer {name}: {note}" for note in notes]
 
-    with OpenEXR.File(str(path)) as file:
-        header, channels = file.header(), file.channels()
-        if "RGB" in channels or "RGBA" in channels:
-            pixels = channels["RGB" if "RGB" in channels else "RGBA"].pixels
-        elif all(name in channels for name in "RGB"):
-            names = "RGBA" if "A" in channels else "RGB"
-            pixels = np.stack([channels[name].pixels for name in names], axis=-1)
-        else:
-            raise InputError("", f"has the channels {', '.join(sorted(channels)) or '(none)'}", "expected R, G and B")
-        metadata = {key.removeprefix(_PREFIX): value for key, value in header.items() if key.startswith(_PREFIX)}
-        if "exposure" in header:
-            metadata["exposure"] = header["exposure"]
-        camera = None
-        if "cameraToWorld" in header and "cameraFov" in header:
-            camera = Camera(header["cameraToWorld"], header["cameraFov"], str(header.get("cameraName", "")))
-        # Inside the block, since closing the file clears the header and the channels.
-        return _split_alpha(pixels, camera, metadata)
+
+def _read_exr(path: Path) -> Image:
+    contents = exr.read(path)
+    image = _split_alpha(contents.pixels)
+    return replace(image, camera=contents.camera, metadata=contents.metadata, layers=contents.layers)
 
 
 _JPEG = Format("JPEG", _write_jpeg, ("tone_map", "quality"))
@@ -443,7 +457,7 @@ FORMATS = {
     ".png": Format("PNG", _write_png, ("tone_map", "bit_depth")),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".exr": Format("EXR", _write_exr, ("half",), _read_exr),
+    ".exr": Format("EXR", _write_exr, ("half",), _read_exr, layers=True),
     ".npy": Format("NPY", _write_npy, read=_read_npy),
 }
 IMAGE_SUFFIXES = tuple(FORMATS)

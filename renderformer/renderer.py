@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from renderformer.buffers import Buffers
 from renderformer.check import check_scene
 from renderformer.checkpoints import load_model
 from renderformer.config import Config
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.notes import Routine
 from renderformer.data.progress import Progress, silent
@@ -181,6 +183,7 @@ class Renderer:
         cameras: Camera | Sequence[Camera] | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
+        aovs: Sequence[str] = (),
     ) -> list[Image]:
         """Draw a scene, one Image per camera.
 
@@ -190,12 +193,13 @@ class Renderer:
             cameras: the scene's cameras by default.
             progress: called with (stage, done, total).
             cancel: called between views, between layers and between chunks of rays; True raises Cancelled.
+            aovs: names of `renderformer.aovs.AOVS`, the layers to make beside the pictures: `Image.layers`.
 
         Raises:
-            InputError: no cameras, a size out of range, or too little memory.
+            InputError: no cameras, a size out of range, an unknown layer, or too little memory.
             Cancelled: `cancel` returned True.
         """
-        return list(self.iterate(scene, resolution, cameras, progress, cancel))
+        return list(self.iterate(scene, resolution, cameras, progress, cancel, aovs))
 
     def iterate(
         self,
@@ -204,6 +208,7 @@ class Renderer:
         cameras: Camera | Sequence[Camera] | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
+        aovs: Sequence[str] = (),
     ) -> Iterator[Image]:
         """As `render`, but yields each picture when it is ready."""
         width, height = _size(resolution)
@@ -216,6 +221,7 @@ class Renderer:
         self._check_memory(width, height)
         lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress, cancel)
         report, check = progress or silent, _canceller(cancel)
+        buffers = Buffers(aovs, lit.scene, lit.unit, lit.caster)
         views_at_once = self._views_at_once(width, height)
         report("render", 0, len(views))
         for start in range(0, len(views), views_at_once):
@@ -226,12 +232,34 @@ class Renderer:
             report("render", start, len(views))
             pictures = self._draw(lit.encoded, moved, width, height, inputs, check)
             for number, (camera, hdr) in enumerate(zip(chunk, pictures, strict=True)):
-                alpha = None
-                if lit.scene.environment is not None and self._casts_rays:
-                    covered = inputs["pixels"][0, number, :height, :width, RGB.mask].cpu().numpy()[..., 0]
-                    hdr, alpha = composited(hdr, covered, lit.scene.environment, camera)
-                yield Image(hdr, camera, {"model": self.name, "precision": self.precision}, alpha)
+                features = inputs["pixels"][0, number, :height, :width] if self._casts_rays else None
+                yield self._image(lit.scene.environment, camera, hdr, features, buffers)
             report("render", start + len(chunk), len(views))
+
+    def _image(
+        self,
+        environment: Environment | None,
+        camera: Camera,
+        drawn: Float32Array,
+        features: Tensor | None,
+        buffers: Buffers,
+    ) -> Image:
+        """What the model drew with the environment behind it, and its layers.
+
+        Args:
+            drawn: (height, width, 3); features: (height, width, 35), None of a model that casts no rays.
+        """
+        picture, alpha = drawn, None
+        if environment is not None and features is not None:
+            picture, alpha = composited(drawn, features[..., RGB.mask].cpu().numpy()[..., 0], environment, camera)
+        layers = {}
+        if buffers.names:
+            cast = None if features is None else features.cpu().numpy()
+            network = None if isinstance(self.model, PhysicalModel) else drawn
+            size = picture.shape[1], picture.shape[0]
+            layers = buffers.layers(camera, size, cast, network, picture - drawn)
+        metadata = {"model": self.name, "precision": self.precision, **buffers.metadata}
+        return Image(picture, camera, metadata, alpha, layers)
 
     def _look(
         self,

@@ -21,6 +21,7 @@ import typer
 from helpers.command import Run
 from typer.testing import CliRunner
 
+from renderformer.aovs import AOVS
 from renderformer.cli import options
 from renderformer.cli.groups import expand
 from renderformer.data.camera import Camera
@@ -58,7 +59,7 @@ class Fake:
         return SimpleNamespace(scene=scene, notes=("a note of the encoder",))
 
     def iterate(
-        self, lit: Any, resolution: tuple[int, int], cameras: Sequence[Camera], progress: Any
+        self, lit: Any, resolution: tuple[int, int], cameras: Sequence[Camera], progress: Any, aovs: Sequence[str] = ()
     ) -> Iterator[Image]:
         self.sizes.append(resolution)
         for number, camera in enumerate(cameras):
@@ -104,6 +105,7 @@ def test_choices_are_those_of_the_engine() -> None:
     assert {choice.value for choice in options.Attention} == set(BACKENDS)
     assert {choice.value for choice in options.Stage} == {"auto", "studio", "none", *STAGE_KINDS}
     assert {choice.value for choice in options.Background} == set(BACKGROUNDS)
+    assert all(name in str(options.PictureFlags.__annotations__["aov"]) for name in AOVS)
     assert options.MAX_SIDE == MAX_SIDE
     assert options.TRAINED.triangles == DEFAULT_BUDGET
 
@@ -117,6 +119,21 @@ def test_a_picture_without_a_network(run: Run, scene: Path, tmp_path: Path) -> N
     refused = run("render", str(scene), "-o", str(out), "--no-network", "--model", "mine", "--overwrite")
     assert refused.code == 1
     assert "without a network, model 'mine' is not used; leave it out" in refused.err
+
+
+def test_layers_lie_in_the_exr_beside_a_plain_png(run: Run, scene: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "{index}.exr", tmp_path / "{index}.png"]
+    outputs = [word for file in files for word in ("-o", str(file))]
+    result = run("render", str(scene), *outputs, "-r", "16", "--no-network", "--aov", "depth,object", "--camera", "0")
+    assert result.code == 0
+    assert "no layers" not in result.err
+    image = Image.load(tmp_path / "0.exr")
+    assert set(image.layers) == {"depth", "object"}
+    assert json.loads(str(image.metadata["objects"])) == ["object", "light"]
+    assert (image.layers["depth"].min(), image.layers["object"].max()) == (pytest.approx(1.75, abs=0.1), 1)
+    assert run("render", str(scene), "-o", str(tmp_path / "a.exr"), "--camera", "0", "-r", "8", "--aov", "all",
+               "--no-network").code == 0  # fmt: skip
+    assert set(Image.load(tmp_path / "a.exr").layers) == set(AOVS)
 
 
 def test_help_names_every_format_of_pictures(run: Run) -> None:
@@ -401,6 +418,8 @@ def test_the_rest_is_rendered_after_a_failure(run: Run, fake: Fake, mesh: Path) 
         (("--azimuth", "inf"), "is Infinity; expected a number"),
         (("--bit-depth", "16", "-o", "a.exr"), "is for .png files, and none is written"),
         (("--full-float",), "is for .exr files, and none is written"),
+        (("--aov", "depth"), "is for .exr files, and none is written"),
+        (("--aov", "depth,colour", "-o", "a.exr"), "'colour' is unknown; there are depth, normal"),
         (("--bit-depth", "16", "-o", "a.png", "-o", "a.jpg"), "a JPEG cannot hold 16 bits per channel"),
         (("--size", "2"), "--size"),
         (("--light-position", "1,2"), "'1,2' is not 3 finite numbers"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.models import SMALL
+from helpers.models import DENSE, SHADING, SMALL
 from helpers.shapes import ball, box
 
 from renderformer.checkpoints import build_model
@@ -15,14 +15,6 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import EMISSION, Light, Material, Scene
 from renderformer.renderer import Cancelled, Renderer
-
-DENSE = {
-    **SMALL,
-    "view_transformer_n_layers": 4,
-    "dpt_features": 16,
-    "dpt_out_channels": [8, 8, 16, 16],
-}
-SHADING = {"ray_features": "light_cache", "output": "correction", "view_transformer_include_self_attn": False}
 
 
 def renderer(**changes: object) -> Renderer:

@@ -15,3 +15,11 @@ SMALL = {
     "view_transformer_ffn_hidden_dim": 96,
     "view_transformer_n_heads": 1,
 }
+# A V1 model, and what makes it an extension with ray casting.
+DENSE = {
+    **SMALL,
+    "view_transformer_n_layers": 4,
+    "dpt_features": 16,
+    "dpt_out_channels": [8, 8, 16, 16],
+}
+SHADING = {"ray_features": "light_cache", "output": "correction", "view_transformer_include_self_attn": False}
