@@ -58,7 +58,7 @@ def view(
 
     # Checked before the slow loading of the model.
     launch.check_front_end(web)
-    framing = {} if inputs.scene_format(source) else model.framing(size)
+    framing = {} if inputs.scene_format(source) else model.framing(size) | {"all_around": True}
     settings = stage.of_every_file() | environment.arguments()
     scene = environment.applied(inputs.load(source, of_mesh=framing | of_mesh, **settings))
     more = console.say_digest(scene.notes, verbose=verbose)

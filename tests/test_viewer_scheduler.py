@@ -453,16 +453,22 @@ def test_a_session_draws_edits_and_gives_the_scene_back() -> None:
         assert session.close()
 
 
-def test_opening_a_mesh_tells_what_was_decided() -> None:
+def test_opening_a_mesh_tells_what_was_decided_and_has_no_walls() -> None:
     session = a_session(clock := FakeClock(), FakeEngine(clock))
-    told: list[str] = []
-    session.on_done = told.append
+    path = Path(__file__).parents[1] / "examples" / "assets" / "gear.stl"
     try:
-        session.open(Path(__file__).parents[1] / "examples" / "assets" / "gear.stl")
+        before = session.document.scene
+        with pytest.raises(Cancelled):
+            session.open(path, lambda: True)
+        assert session.document.scene is before
+        kind, notes = session.open(path, lambda: False)
+        assert session.notes == notes
+        assert not [mesh.name for mesh in session.document.scene.objects if "wall" in mesh.name]
     finally:
         assert session.close()
-    assert len(told) == 1
-    assert "gear.stl: Z taken for up: STL files usually are; --up y changes it" in told[0]
+    assert kind == "neural"
+    assert len(notes) == 1
+    assert "gear.stl: Z taken for up: STL files usually are; --up y changes it" in notes[0]
 
 
 def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> None:

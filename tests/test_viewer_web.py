@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -94,9 +95,13 @@ class FakePage:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.lost = False
         self.notifications: list[str] = []
 
-    def send_file_download(self, name: str, content: bytes) -> None:
+    def send_file_download(self, name: str, content: bytes, save_immediately: bool) -> None:
+        if self.lost:
+            raise ConnectionError("the page is gone")
+        assert save_immediately
         self.files[name] = content
 
     def add_notification(self, title: str, line: str, **options: Any) -> None:
@@ -113,6 +118,11 @@ def test_what_a_page_saves_opens_again_and_undo_goes_back(viewer: Any) -> None:
     original = session.document.scene
     viewer.panel.set_material(roughness=0.25)
     assert session.document.unsaved
+    page.lost = True
+    viewer._download(next(save for save in SAVES if save.name == "scene"), "scene.h5", page)
+    until(lambda: session.task is None)
+    assert session.document.unsaved
+    page.lost = False
     for name in ("scene.json", "scene.h5", "picture.png", "picture.exr"):
         viewer._download(next(save for save in SAVES if name in save.files), name, page)
         until(lambda: session.task is None)
@@ -174,14 +184,18 @@ def test_a_video_tells_how_far_it_is_and_can_be_given_up(viewer: Any) -> None:
 
 def ask(port: int, **headers: str) -> int:
     """The status that a request with these headers gets."""
+    return answer(port, **headers).status
+
+
+def answer(port: int, **headers: str) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.putrequest("GET", "/", skip_host=True)
     for name, value in headers.items():
         connection.putheader(name, value)
     connection.endheaders()
-    status = connection.getresponse().status
+    response = connection.getresponse()
     connection.close()
-    return status
+    return response
 
 
 def test_pages_of_other_sites_are_refused(viewer: Any) -> None:
@@ -203,6 +217,44 @@ def test_pages_of_other_sites_are_refused(viewer: Any) -> None:
         with pytest.raises(InvalidStatus, match="403"):
             connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=["viser-v1"])  # type: ignore[list-item, arg-type]
     assert viewer.server.request_share_url() is None
+    framed = answer(port, Host=f"127.0.0.1:{port}")
+    assert framed.getheader("X-Frame-Options") == "DENY"
+    assert framed.getheader("Content-Security-Policy") == "frame-ancestors 'none'"
+
+
+def test_an_error_between_two_pictures_does_not_stop_the_page(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = itertools.count()
+    tick = viewer.panel.tick
+
+    def broken() -> bool:
+        if next(calls) < 2:
+            raise ZeroDivisionError
+        return bool(tick())
+
+    monkeypatch.setattr(viewer.panel, "tick", broken)
+    before = viewer.session.orbit.view
+    viewer.panel.turn(True)
+    until(lambda: viewer.session.orbit.view != before)
+
+
+def test_every_page_shows_the_middle_of_one_picture_without_distortion(viewer: Any) -> None:
+    session, sent = viewer.session, {}
+
+    def client(name: str, aspect: float) -> Any:
+        scene = SimpleNamespace(set_background_image=lambda picture, **options: sent.update({name: picture}))
+        return SimpleNamespace(client_id=name, scene=scene, camera=SimpleNamespace(aspect=aspect))
+
+    pages = {"wide": client("wide", 2.0), "tall": client("tall", 0.5)}
+    viewer.server.get_clients = lambda: pages
+    viewer._fit_pages()
+    assert session.view_size == (256, 128)
+    assert session.scheduler.wait(STUCK)
+    until(lambda: sent.get("wide") is not None and sent["wide"].shape == (128, 256, 3))
+    assert sent["tall"].shape == (128, 64, 3)
+    assert np.array_equal(sent["tall"], sent["wide"][:, 96:160])
+    del pages["wide"]
+    viewer._left(SimpleNamespace(client_id="wide"))
+    assert session.view_size == (128, 256)
 
 
 def test_two_servers_of_one_process_follow_their_own_rules_and_other_servers_none(viewer: Any) -> None:

@@ -82,6 +82,18 @@ def right_of_bar(picture: UInt8Array, width: int, height: int, column: int) -> U
     return columns
 
 
+def middle(picture: UInt8Array, aspect: float) -> UInt8Array:
+    """The middle columns of a picture (h, w, 3), for a page of an aspect ratio (width over height) that is narrower; a
+    page that is wider gets black at both sides."""
+    height, width, _ = picture.shape
+    wanted = max(1, round(height * aspect))
+    if wanted <= width:
+        left = (width - wanted) // 2
+        return picture[:, left : left + wanted]
+    left = (wanted - width) // 2
+    return np.pad(picture, ((0, 0), (left, wanted - width - left), (0, 0)))
+
+
 def split_depth(picture: UInt8Array, bar: float) -> tuple[UInt8Array, Float32Array]:
     """A background with depth: right of a bar (0 … 1) the picture in front of the preview, left of it black behind it.
 

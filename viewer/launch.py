@@ -71,10 +71,10 @@ def view(
     from renderformer.data.scene import Scene
     from renderformer.data.trained_range import ANYWHERE
     from renderformer.renderer import Renderer
-    from renderformer.viewer.session import Session
+    from renderformer.viewer.session import Session, load
 
     if isinstance(scene, str | os.PathLike):
-        scene = Scene.load(scene, trained=renderer.config.trained if renderer else ANYWHERE)
+        scene = load(scene, renderer.config.trained if renderer else ANYWHERE)
     if not isinstance(scene, Scene):
         raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)

@@ -247,9 +247,11 @@ class Panel:
         """Repeat the edit that was reverted last; returns its label."""
         return self.session.redo() or "nothing left"
 
-    def open(self, path: str | os.PathLike[str]) -> None:
-        """Open a file, see `Session.open`, and switch to the view that shows it."""
-        self.show(self.session.open(path))
+    def open(self, path: str | os.PathLike[str]) -> str:
+        """Open a file, see `Session.open`, and switch to the view that shows it; returns its notes."""
+        kind, notes = self.session.open(path)
+        self.show(kind)
+        return "; ".join(notes)
 
 
 def _named(items: tuple[Item, ...], name: str) -> Item | None:

@@ -76,12 +76,18 @@ class Server(viser.ViserServer):
         self._guarded_server = server
 
     def _serve(self, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
-        """`websockets.asyncio.server.serve` with the rule."""
+        """`websockets.asyncio.server.serve` with the rule, and headers by which no other page can show
+        this one in a frame, where it would take clicks that were meant for the other."""
         self._guarded = True
 
         def answer(connection: Any, request: Any) -> Any:
             if not self._rule(request.headers.get_all("Host"), request.headers.get_all("Origin")):
                 return connection.respond(http.HTTPStatus.FORBIDDEN, "only pages of this viewer may connect\n")
-            return None if process_request is None else process_request(connection, request)
+            response = None if process_request is None else process_request(connection, request)
+            if response is not None:
+                response.headers["X-Frame-Options"] = "DENY"
+                response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+                response.headers["X-Content-Type-Options"] = "nosniff"
+            return response
 
         return websockets.asyncio.server.serve(*arguments, process_request=answer, **options)

@@ -276,12 +276,14 @@ class Session:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
         turn: float = 0.0,
+        mark: bool = True,
     ) -> list[str]:
         """Save the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy) or a video (.mp4).
 
         Args:
             progress, cancel: as of `Renderer.render`; a cancelled save leaves no file.
             turn: seconds of a video of one full turn; 0 for a video along the key frames.
+            mark: whether a scene file counts as the saved scene.
 
         Returns:
             One line for each loss in the file's format.
@@ -297,9 +299,9 @@ class Session:
             return self.render(progress, cancel).save(path, tone_map=tone_map, exposure=exposure)
         if path.suffix.lower() == ".mp4":
             return self._save_video(path, turn, progress, cancel)
-        return self._save_scene(path)
+        return self._save_scene(path, mark)
 
-    def _save_scene(self, path: Path) -> list[str]:
+    def _save_scene(self, path: Path, mark: bool) -> list[str]:
         with self.lock:
             document, version = self.document, self.document.version
             scene, camera = self.result(), self.orbit.camera
@@ -309,8 +311,9 @@ class Session:
         notes = [*lost.notes, *lost]
         if hidden:
             return [*notes, f"{hidden} hidden objects were left out"]
-        with self.lock:
-            document.mark_saved(version)
+        if mark:
+            with self.lock:
+                document.mark_saved(version)
         return notes
 
     def _save_video(self, path: Path, turn: float, progress: Progress | None, cancel: Cancel | None) -> list[str]:
@@ -356,31 +359,41 @@ class Session:
         elif not problem and self.on_done is not None:
             self.on_done("; ".join([f"{task.label}: done", *notes]))
 
-    def open(self, path: str | os.PathLike[str]) -> str:
-        """Open a scene or mesh, or a picture to compare with; `on_done` gets the notes of a scene but the routine ones.
+    def open(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> tuple[str, list[str]]:
+        """Open a scene or mesh, or a picture to compare with.
+
+        Args:
+            cancel: asked before the scene is shown; True raises Cancelled.
 
         Returns:
-            The view to show: "neural" for a scene, "difference" for a picture.
+            The view to show, "neural" for a scene, "difference" for a picture; and the notes of a scene but the routine
+            ones.
 
         Raises:
             InputError: as `load_scene` and `Reference.load`; nothing is changed.
+            Cancelled: `cancel` returned True; nothing is changed.
         """
-        from renderformer.data.formats import load_scene
-
         path = Path(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             self.reference = Reference.load(path)
-            return "difference"
-        scene = load_scene(path, trained=self.renderer.config.trained)
+            return "difference", []
+        scene = load(path, self.renderer.config.trained)
+        if cancel is not None and cancel():
+            raise Cancelled
+        # Hashed and checked before the lock is taken.
+        fingerprint(scene)
         with self.lock:
             self.document.open(scene)
             self.orbit = self._orbit_of(scene)
             self.key_frames = CameraPath()
             self.request()
-        lines = digest(scene.notes, len(scene.notes))
-        if lines and self.on_done is not None:
-            self.on_done("; ".join(lines))
-        return "neural"
+            return "neural", self.notes
+
+    @property
+    def notes(self) -> list[str]:
+        """The notes of the scene as it was opened, but the routine ones."""
+        notes = self.document.scene.notes
+        return digest(notes, len(notes))
 
     def _orbit_of(self, scene: Scene) -> OrbitCamera:
         self.unit = UnitSize.of(scene, TrainedRange().box)
@@ -428,6 +441,20 @@ class Session:
 
     def _progressed(self, stage: str, done: int, total: int) -> None:
         self.drawing = stage, done, total
+
+
+def load(path: str | os.PathLike[str], trained: TrainedRange) -> Scene:
+    """A scene from a file. A bare mesh gets a stage without walls, which would hide it as the camera turns, and a
+    camera that fits from all sides; for a model of the range `trained`.
+
+    Raises:
+        InputError: as `load_scene`.
+    """
+    from renderformer.data.formats import SCENE_FORMATS, load_scene
+
+    if Path(path).suffix.lower() in SCENE_FORMATS:
+        return load_scene(path, trained=trained)
+    return load_scene(path, trained=trained, all_around=True)
 
 
 def describe(error: Exception) -> str:

@@ -67,10 +67,13 @@ def received(name: str, content: bytes) -> Iterator[Path]:
 def saved(
     session: Session, name: str, turn: float = 0.0, progress: Progress | None = None, cancel: Cancel | None = None
 ) -> tuple[str, bytes, list[str]]:
-    """Name, content and notes of a file that `Session.save` writes; scene JSON becomes an archive with its meshes."""
+    """Name, content and notes of a file that `Session.save` writes; scene JSON becomes an archive with its meshes.
+
+    The scene counts as saved only once the page has it, which the caller marks.
+    """
     with private_folder() as folder:
         path = folder / name
-        notes = [note.replace(f"{path}: ", "") for note in session.save(path, progress, cancel, turn)]
+        notes = [note.replace(f"{path}: ", "") for note in session.save(path, progress, cancel, turn, mark=False)]
         if path.suffix == ".json":
             return path.with_suffix(".zip").name, zipped(folder), notes
         return name, path.read_bytes(), notes

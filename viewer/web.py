@@ -1,7 +1,8 @@
 """The viewer in a browser, for machines without a display: a viser server on this machine.
 
-All open pages share one camera. The browser renders only the preview; the picture is the background of viser's scene
-or, in the split view, in front of it right of the bar.
+All open pages share one camera. The picture is as wide as the widest page needs, and every page shows the middle of it.
+The browser renders only the preview; the picture is the background of viser's scene or, in the split view, in front of
+it right of the bar.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any
 import numpy as np
 import viser
 
-from renderformer.data.arrays import Float64Array
+from renderformer.data.arrays import Float64Array, UInt8Array
 from renderformer.data.camera import Camera
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
 from renderformer.viewer.camera import NEAR_UNITS, View, vector
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
-from renderformer.viewer.display import split_depth, to_srgb
+from renderformer.viewer.display import middle, split_depth, to_srgb
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.server import Server
@@ -67,7 +68,7 @@ class WebViewer:
         self._build()
         session.on_frame, session.on_error, session.on_done = self._framed, self._failed, self._done
         self.server.on_client_connect(self._guarded(self._connected))
-        self.server.on_client_disconnect(lambda client: self._initial_poses.pop(client.client_id, None))
+        self.server.on_client_disconnect(self._guarded(self._left))
         self.server.scene.on_click()(self._guarded(self._clicked))
         self._ticking = threading.Thread(target=self._tick, name="renderformer-tick", daemon=True)
         self._ticking.start()
@@ -89,11 +90,6 @@ class WebViewer:
 
     def _build(self) -> None:
         gui = self.server.gui
-        self._status = gui.add_markdown("starting …")
-        self._busy = gui.add_markdown("", visible=False)
-        self._progress = gui.add_progress_bar(0.0, visible=False)
-        self._cancel = gui.add_button("cancel", visible=False, color="red")
-        self._cancel.on_click(self._guarded(lambda event: self.session.cancel_task()))
         for section in SECTIONS:
             with gui.add_folder(section, expand_by_default=section in UNFOLDED["page"]):
                 for control in CONTROLS:
@@ -109,6 +105,12 @@ class WebViewer:
                 for name in save.files:
                     self._button(f"save {name}", functools.partial(self._download, save, name))
             self._button("close the viewer", self._close_asked)
+        # At the foot, where it pushes no control away under the pointer.
+        self._busy = gui.add_markdown("", visible=False)
+        self._progress = gui.add_progress_bar(0.0, visible=False)
+        self._cancel = gui.add_button("cancel", visible=False, color="red")
+        self._cancel.on_click(self._guarded(lambda event: self.session.cancel_task()))
+        self._status = gui.add_markdown("starting …")
         gui.add_markdown(page_help())
         gui.add_html(DROP)
         for action in ACTIONS:
@@ -193,14 +195,20 @@ class WebViewer:
     def _connected(self, client: viser.ClientHandle) -> None:
         self._initial_poses[client.client_id] = _pose(client.camera)
         self._put_camera(client.camera)
+        if self.session.notes:
+            self._tell(client, "notes", "; ".join(self.session.notes))
         client.camera.on_update(self._guarded(lambda camera: self._camera_moved(client)))
         self._draw(force=True)
+
+    def _left(self, client: viser.ClientHandle) -> None:
+        self._initial_poses.pop(client.client_id, None)
+        self._fit_pages()
 
     def _camera_moved(self, client: viser.ClientHandle) -> None:
         camera = client.camera
         # The page shows the scene in the units of the model.
         position, target = (self.session.unit.back(point) for point in (camera.position, camera.look_at))
-        self.panel.set_aspect(camera.aspect)
+        self._fit_pages()
         depth = float(np.linalg.norm(position - target))
         view = View.of(Camera.look_at(position, target, fov=math.degrees(camera.fov)), depth)
         if view.near(self.session.orbit.view):
@@ -213,6 +221,12 @@ class WebViewer:
         if view.near(self.session.orbit.view):
             self._page_view = self.session.orbit.view
         self._refresh()
+
+    def _fit_pages(self) -> None:
+        """Make the picture as wide as the widest page needs; the field of view is vertical, so all pages share it."""
+        aspects = [client.camera.aspect for client in self.server.get_clients().values()]
+        if aspects:
+            self.panel.set_aspect(max(aspects))
 
     def _put_camera(self, camera: Any) -> None:
         view = self.session.orbit.view
@@ -229,15 +243,22 @@ class WebViewer:
             self._put_camera(client.camera)
 
     def _clicked(self, event: Any) -> None:
-        self._apply(event.client, "object", lambda: self.panel.pick(*event.screen_pos))
+        u, v = event.screen_pos
+        width, height = self.session.view_size
+        share = min(event.client.camera.aspect * height / width, 1.0)
+        self._apply(event.client, "object", lambda: self.panel.pick(0.5 + (u - 0.5) * share, v))
 
     def _tick(self) -> None:
         while not self.done.wait(TICK_SECONDS):
-            if self.panel.tick():
-                self._refresh()
-            if self.panel.update_late():
-                self._draw()
-            self._show_activity()
+            self._guarded(lambda event: self._update())(None)
+
+    def _update(self) -> None:
+        """Move turntable and playback, and update what depends on time."""
+        if self.panel.tick():
+            self._refresh()
+        if self.panel.update_late():
+            self._draw()
+        self._show_activity()
 
     def _show_activity(self) -> None:
         activity, saving = self.session.activity(), self.session.task is not None
@@ -290,16 +311,21 @@ class WebViewer:
             if force or drawn != self._drawn:
                 self._drawn = drawn
                 picture = None if panel.preview_only else panel.picture()
-                depth = None
-                if picture is not None and split:
-                    picture, depth = split_depth(picture, panel.bar)
                 quality = FULL_QUALITY if frame is not None and frame.final else COARSE_QUALITY
-                scene = self.server.scene
-                if picture is None:
-                    scene.set_background_image(None)
-                else:
-                    scene.set_background_image(picture, format="jpeg", jpeg_quality=quality, depth=depth)
+                for client in self.server.get_clients().values():
+                    self._send(client, picture, quality)
             self._show_meshes(split or panel.preview_only)
+
+    def _send(self, client: Any, picture: UInt8Array | None, quality: int) -> None:
+        """Show the middle of a picture on a page, in the split view right of the bar; None for no picture."""
+        if picture is None:
+            client.scene.set_background_image(None)
+            return
+        picture = middle(picture, client.camera.aspect)
+        depth = None
+        if self.panel.kind == "split":
+            picture, depth = split_depth(picture, self.panel.bar)
+        client.scene.set_background_image(picture, format="jpeg", jpeg_quality=quality, depth=depth)
 
     def _show_meshes(self, visible: bool) -> None:
         """Update the meshes of the preview, or remove them."""
@@ -330,8 +356,12 @@ class WebViewer:
         save.check(self.session)
 
         def work(progress: Any, cancel: Any) -> list[str]:
+            document = self.session.document
+            version, complete = document.version, all(item.visible for item in document.items)
             file, content, notes = saved(self.session, name, save.turn, progress, cancel)
-            client.send_file_download(file, content)
+            client.send_file_download(file, content, save_immediately=True)
+            if save.name == "scene" and complete:
+                document.mark_saved(version)
             return notes
 
         self.session.start(f"saving {name}", work)

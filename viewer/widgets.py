@@ -173,6 +173,13 @@ class PreviewScene:
         self._widget.force_redraw()
 
 
+def legible(text: str) -> str:
+    """A text in letters that the font of Open3D has."""
+    for letter, replacement in {"…": "...", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "⚠": "!"}.items():
+        text = text.replace(letter, replacement)
+    return text
+
+
 def file_dialog(request: FileRequest, folder: Path, theme: Any) -> Any:
     """A dialog that asks for a file."""
     mode = gui.FileDialog.SAVE if request.saving else gui.FileDialog.OPEN
@@ -185,13 +192,13 @@ def file_dialog(request: FileRequest, folder: Path, theme: Any) -> Any:
 
 def question_dialog(question: Question, em: int, pressed: Callable[[str], object]) -> Any:
     """A dialog of text over buttons; `pressed` is called with the label of the button."""
-    dialog, column = gui.Dialog(question.title), gui.Vert(0.6 * em, gui.Margins(em, em, em, em))
+    dialog, column = gui.Dialog(legible(question.title)), gui.Vert(0.6 * em, gui.Margins(em, em, em, em))
     if question.table:
         grid = gui.VGrid(2, 0.1 * em)
         for cell in (cell for row in question.table.items() for cell in row):
-            grid.add_child(gui.Label(cell))
+            grid.add_child(gui.Label(legible(cell)))
         column.add_child(grid)
-    column.add_child(gui.Label(question.text))
+    column.add_child(gui.Label(legible(question.text)))
     row = gui.Horiz(em)
     row.add_stretch()
     for label in question.answers:

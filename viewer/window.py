@@ -1,8 +1,9 @@
 """The viewer in a window: Open3D over a `Session`.
 
-The fast preview (SceneWidget) and the picture (ImageWidget) share one letterboxed rectangle; the panel is on the right.
-While the picture is late, the preview replaces it. Everything runs on the main thread; the worker posts its callbacks
-to it. An exception in a callback ends or crashes Open3D's loop, so every callback goes through `_guarded`.
+The fast preview (SceneWidget) and the picture (ImageWidget) share one rectangle. While the picture is late, the preview
+replaces it. The panel is on the right. A bar of fixed height at the foot holds facts, the last message, warnings and
+progress. Everything runs on the main thread; the worker posts its callbacks to it. An exception in a callback ends or
+crashes Open3D's loop, so every callback goes through `_guarded`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import open3d as o3d
@@ -27,13 +28,21 @@ from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import Session, describe
-from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialog, question_dialog
+from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialog, legible, question_dialog
+
+if TYPE_CHECKING:
+    from renderformer.data.progress import Progress
+    from renderformer.renderer import Cancel
 
 TITLE = "RenderFormer"
 PANEL_EM = 22
 # The picture is drawn again after this time: Open3D may lose the second of two updates between two redraws.
 SETTLE_SECONDS = 0.3
-WARNING_COLOUR = (1.0, 0.7, 0.2)
+# The window is drawn at least this often, in seconds: a drop-down list shows in the second drawing after its press.
+REDRAW_SECONDS = 0.1
+# Height of the bar at the foot in lines.
+FOOT_LINES = 3
+PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
 KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
 # Names of Open3D's keys in the table of actions.
 KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
@@ -50,12 +59,15 @@ class Window:
         self.pointer = Pointer(self.panel, self.rectangle)
         self.closed = False
         self.dialog: Any = None
-        self.message = ""
+        self.message = "; ".join(session.notes)
+        # Whether the message tells of an error.
+        self._failed = False
         self._ctrl = False
         # Whether a close request waits for an answer. Open3D sends one for Escape, too, before it reports the key.
         self._close_requested = False
-        # Time of the second drawing of the picture.
+        # Time of the second drawing of the picture, and of the last drawing of the window.
         self._redraw_time: float | None = None
+        self._drawn_at = 0.0
         self._folder = Path.cwd()
         # The state that the picture shows.
         self._drawn: tuple[Any, ...] = ()
@@ -63,13 +75,15 @@ class Window:
         self.window = gui.Application.instance.create_window(TITLE, width, height)
         self._build_view()
         self._build_panel()
+        self._build_foot()
         self._build_menu()
         self.window.set_on_layout(self._guarded(self._layout))
         self.window.set_on_close(self._on_close)
         self.window.set_on_key(self._guarded(self._window_key, False))
         self.window.set_on_tick_event(self._guarded(self._tick, False))
         session.on_frame = lambda frame: self._post(self._framed)
-        session.on_error = session.on_done = lambda line: self._post(lambda: self._say(line))
+        session.on_done = lambda line: self._post(lambda: self._say(line))
+        session.on_error = lambda line: self._post(lambda: self._say(line, failed=True))
         self._refresh()
         self.window.set_focus_widget(self.scene)
         session.request()
@@ -83,7 +97,7 @@ class Window:
             try:
                 returned = action(*values)
             except Exception as error:
-                self._say(describe(error))
+                self._say(describe(error), failed=True)
                 return result
             return result if returned is None else returned
 
@@ -112,18 +126,21 @@ class Window:
     def _build_panel(self) -> None:
         em = self.window.theme.font_size
         self._column = gui.ScrollableVert(0.3 * em, gui.Margins(0.5 * em, 0.5 * em, 1.2 * em, 0.5 * em))
-        self._status, self._warnings = gui.Label("starting"), gui.Label("")
-        self._warnings.text_color = gui.Color(*WARNING_COLOUR)
-        self._column.add_child(self._status)
-        self._column.add_child(self._warnings)
         self.controls = ControlWidgets(self.panel, self._column, em, self._change, self._guarded)
-        # Activity at the foot of the panel.
+        self.window.add_child(self._column)
+
+    def _build_foot(self) -> None:
+        self._foot = gui.Vert()
+        self._foot.background_color = gui.Color(0.1, 0.1, 0.1)
+        self._facts, self._said, self._warnings = gui.Label("starting"), gui.Label(""), gui.Label("")
+        self._warnings.text_color = gui.Color(*WARNING_COLOUR)
         self._busy, self._progress, self._cancel = gui.Label(""), gui.ProgressBar(), gui.Button("cancel")
         self._cancel.vertical_padding_em = 0
         self._cancel.set_on_clicked(self._guarded(self.session.cancel_task))
-        for widget in (self._column, self._busy, self._progress, self._cancel):
+        activity = self._busy, self._progress, self._cancel
+        for widget in (self._foot, self._facts, self._said, self._warnings, *activity):
             self.window.add_child(widget)
-        for widget in (self._busy, self._progress, self._cancel):
+        for widget in activity:
             widget.visible = False
 
     def _build_menu(self) -> None:
@@ -149,7 +166,7 @@ class Window:
 
     def _apply(self, title: str, action: Callable[[], object]) -> None:
         """Run an action, show the line that it returns, and refresh the window."""
-        self.message = ""
+        self.message, self._failed = "", False
         try:
             line = action()
             if isinstance(line, str) and line:
@@ -181,6 +198,12 @@ class Window:
                 self._end_dialog()
         if event.key in (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL):
             self._ctrl = event.type == gui.KeyEvent.Type.DOWN
+        elif self._ctrl and event.key in KEYS:
+            # With Ctrl, keys act wherever the focus is: an edit in the panel can be undone at once.
+            action = find(KEYS[event.key], True)
+            if action is not None and any(key.startswith("Ctrl ") for key in action.keys):
+                self._key(event)
+                return True
         return False
 
     def _key(self, event: Any) -> Any:
@@ -197,29 +220,39 @@ class Window:
             return True
         if self.panel.tick():
             self._refresh()
-        return self.panel.turning or self.panel.playing
+        moving, now = self.panel.turning or self.panel.playing, time.monotonic()
+        if not moving and now - self._drawn_at < REDRAW_SECONDS:
+            return False
+        self._drawn_at = now
+        return True
 
     def rectangle(self) -> Rect:
         """The rectangle of preview and picture in pixels of the window."""
         area = self.window.content_rect
-        width = max(1, area.width - self._panel_width())
-        box = letterbox(width, area.height, self.session.view_size[0] / self.session.view_size[1])
+        width, height = max(1, area.width - self._panel_width()), max(1, area.height - self._foot_height())
+        box = letterbox(width, height, self.session.view_size[0] / self.session.view_size[1])
         return Rect(area.x + box.x, area.y + box.y, box.width, box.height)
 
     def _panel_width(self) -> int:
         return min(PANEL_EM * self.window.theme.font_size, self.window.content_rect.width // 2)
 
+    def _foot_height(self) -> int:
+        return round((1.3 * FOOT_LINES + 0.4) * self.window.theme.font_size)
+
     def _layout(self, context: Any) -> None:
         area, width, em = self.window.content_rect, self._panel_width(), self.window.theme.font_size
-        left, foot = area.get_right() - width, round(3.6 * em) if self._busy.visible else 0
-        self._column.frame = gui.Rect(left, area.y, width, area.height - foot)
-        bottom, pad = area.get_bottom() - foot, round(0.5 * em)
-        self._busy.frame = gui.Rect(left + pad, bottom, width - 2 * pad, round(1.6 * em))
-        button = round(5 * em) if self._cancel.visible else 0
-        self._progress.frame = gui.Rect(left + pad, bottom + round(1.7 * em), width - 2 * pad - button, round(1.2 * em))
-        self._cancel.frame = gui.Rect(left + width - pad - round(4.6 * em), bottom + pad, round(4.6 * em), 2 * em)
+        left, bottom, line, pad = area.get_right() - width, area.get_bottom() - self._foot_height(), 1.3 * em, em // 2
+        self._column.frame = gui.Rect(left, area.y, width, bottom - area.y)
+        self._foot.frame = gui.Rect(area.x, bottom, area.width, self._foot_height())
+        for number, label in enumerate((self._facts, self._said, self._warnings)):
+            top = bottom + round(0.2 * em + number * line)
+            label.frame = gui.Rect(area.x + pad, top, left - area.x - pad, round(line))
+        top, button = bottom + round(0.2 * em), round(4.6 * em)
+        self._busy.frame = gui.Rect(left + pad, top, width - 2 * pad, round(line))
+        self._progress.frame = gui.Rect(left + pad, top + round(1.6 * line), width - 3 * pad - button, round(line))
+        self._cancel.frame = gui.Rect(left + width - pad - button, top + round(1.4 * line), button, round(1.5 * line))
         box = self.rectangle()
-        view = Rect(area.x, area.y, left - area.x, area.height)
+        view = Rect(area.x, area.y, left - area.x, bottom - area.y)
         for margin, part in zip(self._margins, margins(view, box), strict=True):
             margin.frame = gui.Rect(part.x, part.y, part.width, part.height)
         self.scene.frame = gui.Rect(box.x, box.y, box.width, box.height)
@@ -265,26 +298,25 @@ class Window:
         self._draw()
         self._show_status()
 
-    def _say(self, line: str) -> None:
-        self.message = line
+    def _say(self, line: str, failed: bool = False) -> None:
+        self.message, self._failed = line, failed
         self._show_status()
 
     def _show_status(self) -> None:
         facts = [f"{key}: {value}" for key, value in self.session.facts().items()]
-        warnings = [f"! {line}" for line in self.session.warnings()]
-        if self.session.error and self.session.error != self.message:
-            warnings.append(f"! {self.session.error}")
-        self._write(self._status, [*facts, *([self.message] if self.message else [])])
-        self._write(self._warnings, warnings)
+        message, failed = self.message or self.session.error, self._failed or not self.message
+        self._said.text_color = gui.Color(*(ERROR_COLOUR if failed else PLAIN_COLOUR))
+        self._write(self._facts, ",  ".join(facts))
+        self._write(self._said, f"error: {message}" if failed and message else message)
+        self._write(self._warnings, ";  ".join(self.session.warnings()))
 
-    def _write(self, label: Any, lines: list[str]) -> None:
-        wrapped = [part for line in lines for part in textwrap.wrap(line, 2 * PANEL_EM) or [""]]
-        # The font of Open3D has no ellipsis.
-        text = "\n".join(wrapped).replace("…", "...")
-        if text.count("\n") != label.text.count("\n") or bool(text) != bool(label.text):
-            self.window.set_needs_layout()
-        if text != label.text:
-            label.text = text
+    def _write(self, label: Any, line: str) -> None:
+        """Write a line as far as there is room; the tooltip holds all of it."""
+        text = legible(line)
+        room = max(8, round(2 * label.frame.width / self.window.theme.font_size))
+        short = text if len(text) <= room else text[: room - 3] + "..."
+        if (short, text) != (label.text, label.tooltip):
+            label.text, label.tooltip = short, "\n".join(textwrap.wrap(text, 100))
             self.window.post_redraw()
 
     def _show_activity(self) -> None:
@@ -293,17 +325,28 @@ class Window:
         if (busy, saving) != (self._busy.visible, self._cancel.visible):
             self._busy.visible = self._progress.visible = busy
             self._cancel.visible = saving
-            self.window.set_needs_layout()
+            self.window.post_redraw()
         if activity is not None:
             label, share = activity
-            text = f"{label} {100 * share:.0f} %"
+            text = legible(f"{label} {100 * share:.0f} %")
             if text != self._busy.text:
                 self._busy.text, self._progress.value = text, share
                 self.window.post_redraw()
 
     def ask_open(self, title: str, suffixes: Iterable[str]) -> None:
         """Ask for a file and open it."""
-        self._ask_file(FileRequest(title, tuple(suffixes), self.panel.open))
+        self._ask_file(FileRequest(title, tuple(suffixes), self.open))
+
+    def open(self, path: Path) -> None:
+        """Open a file on another thread; see `Session.open`."""
+        session = self.session
+
+        def work(progress: Progress, cancel: Cancel) -> list[str]:
+            kind, notes = session.open(path, cancel)
+            self._post(lambda: self._apply("view", lambda: self.panel.show(kind)))
+            return notes
+
+        session.start(f"opening {path.name}", work)
 
     def ask_save(self, save: Save) -> None:
         """Ask for a file name and save there."""
