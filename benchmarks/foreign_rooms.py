@@ -4,9 +4,9 @@
     python benchmarks/foreign_rooms.py FOLDER [-o SHEET.png]   # the table of the rooms whose references are complete
 
 `furnished_rooms.py` builds the rooms from furniture and environments in the public domain, which `--references` loads
-into FOLDER if they are missing. A reference is four pictures with seeds of their own, of which each pixel leaves out one
-that is an outlier (`robust_mean`). Its noise is that of their mean: the squared error that their spread predicts, as a
-PSNR. No method can be measured much beyond that.
+into FOLDER if they are missing. A reference is four pictures with seeds of their own, of which each pixel leaves out
+one that is an outlier (`robust_mean`). Its noise is that of their mean: the squared error that their spread predicts,
+as a PSNR. No method can be measured much beyond that.
 
 Time is CPU time on one core, see `renderformer.evaluation.equal_time`: one picture with the preparation of its scene.
 """
@@ -18,17 +18,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from common import report
 from furnished_rooms import ROOMS, Room, fetch
-from PIL import Image, ImageDraw
 
-import renderformer as rf
-from renderformer.data.arrays import Float32Array
 from renderformer.data.files import atomic_path
-from renderformer.data.sets.generation import robust_mean
 from renderformer.data.sets.mitsuba import ReferenceScene
-from renderformer.evaluation.metrics import display
 
 BATCHES, DEPTH = 4, 16
 

@@ -33,7 +33,7 @@ SIZE = (37, 23)
 MODELS: dict[str, dict[str, Any] | None] = {
     "rays alone": None,
     "V1": DENSE,
-    "extension": {**DENSE, **SHADING, "token_triangles": 40},
+    "extension": {**DENSE, **SHADING, "light_tokens": 40},
 }
 
 
