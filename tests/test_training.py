@@ -104,8 +104,9 @@ def small() -> Memory:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_augmented_features_are_those_of_the_augmented_scene(seed: int) -> None:
+def test_augmented_features_are_those_of_the_augmented_scene(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # The augmentation of the tokens moves cameras and light as it would move the triangles of the scene.
+    monkeypatch.setattr(dataset, "light_tokens_of", lambda example, rng: np.arange(len(example.triangles)))
     scene = box_scene()
     example = example_of(scene)
     whole = replace(
@@ -455,17 +456,23 @@ def test_the_correction_loss_compares_with_the_first_answer_and_is_least_at_the_
     generator = torch.Generator().manual_seed(0)
     truth = 0.2 + 0.6 * torch.rand(2, 3, 16, 16, 3, generator=generator)
     first = truth * 1.1
-    assert float(correction_loss(first, truth, first)) == pytest.approx(1, abs=0.1)
-    assert float(correction_loss(truth, truth, first)) == 0
+    covered = torch.ones(2, 3, 16, 16, 1)
+    assert float(correction_loss(first, truth, first, covered)) == pytest.approx(1, abs=0.1)
+    assert float(correction_loss(truth, truth, first, covered)) == 0
     # Skewed noise, as path tracers make: most samples dark, few bright.
-    noisy = truth * torch.distributions.Gamma(2.0, 2.0).sample(truth.shape)
+    torch.manual_seed(0)
+    noisy = truth * torch.distributions.Gamma(120.0, 120.0).sample(truth.shape)
     levels = torch.linspace(0.8, 1.1, 61)
-    losses = [float(correction_loss(level * truth, noisy, first)) for level in levels]
-    assert float(levels[int(np.argmin(losses))]) == pytest.approx(1, abs=0.04)
-    # A firefly is no light.
+    losses = [float(correction_loss(level * truth, noisy, first, covered)) for level in levels]
+    assert float(levels[int(np.argmin(losses))]) == pytest.approx(1, abs=0.01)
+    # A firefly is no light, and neither is what stands behind the surfaces, nor noise.
     bright = truth.clone()
     bright[0, 0, 5, 5] = 1e4
-    assert float(correction_loss(truth, bright, first)) < 10
+    assert float(correction_loss(truth, bright, first, covered)) < 10
+    covered[0, 0, 5, 5] = 0.9
+    assert float(correction_loss(truth, bright, first, covered)) == 0
+    noise = truth * torch.distributions.Gamma(2.0, 2.0).sample(truth.shape)
+    assert float(correction_loss(first, noise, first, covered)) == 0
 
 
 @pytest.mark.parametrize("name", LOSSES)
