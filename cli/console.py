@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FAILED = 1
 # Notes and warnings about one input, without --verbose.
 SHOWN = 2
+# Seconds between two lines of progress in a log.
+LOG_EVERY = 30.0
 # Seconds before a progress bar appears: shorter tasks show none.
 PROGRESS_DELAY = 1.0
 
@@ -110,11 +112,18 @@ class Stages:
     """A context that times the stages of a task and shows a progress bar on a terminal after a second.
 
     `update` has the signature of the engine's progress callbacks.
+
+    Args:
+        counted: the stage whose steps the bar counts, with their speed, such as "frames"; others are only named. By
+            default it counts those of every stage.
     """
 
-    def __init__(self, title: str, show: bool = True) -> None:
+    def __init__(self, title: str, show: bool = True, counted: str = "") -> None:
         self.seconds: dict[str, float] = {}
         self._title = title
+        self._counted = counted
+        # Steps that were done when counting began, and when.
+        self._first: tuple[int, float] | None = None
         self._current = ""
         self._since = time.perf_counter()
         self._show = show and sys.stderr.isatty()
@@ -141,11 +150,12 @@ class Stages:
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[speed]}"),
                 console=Console(stderr=True),
                 transient=True,
                 speed_estimate_period=3600,
             )
-            self._task = self._bar.add_task(self._title, total=None)
+            self._task = self._bar.add_task(self._title, total=None, speed="")
             self._timer = threading.Timer(PROGRESS_DELAY, self._bar.start)
             self._timer.daemon = True
             self._timer.start()
@@ -153,12 +163,27 @@ class Stages:
 
     def update(self, stage: str, done: int = 0, total: int = 0) -> None:
         """Enter a stage, or report `done` of `total` steps."""
-        if stage != self._current:
+        if stage == self._counted:
+            self._first = self._first or (done, time.perf_counter())
+        elif stage != self._current:
             self._close_stage()
             self._current = stage
         if self._bar is not None:
-            counts = {"completed": done, "total": total} if total > 0 else {}
+            counts: dict[str, Any] = {"completed": done, "total": total} if total > 0 and self._counts(stage) else {}
+            if counts and self._counted:
+                counts["speed"] = self._speed(done)
             self._bar.update(self._task, description=f"{self._title}: {stage}", **counts)
+
+    def _counts(self, stage: str) -> bool:
+        """Whether the steps of a stage are those of the bar."""
+        return self._counted in ("", stage)
+
+    def _speed(self, done: int) -> str:
+        """The speed so far, such as "1.25 frames/s"."""
+        assert self._first is not None
+        first, since = self._first
+        rate = (done - first) / max(time.perf_counter() - since, 1e-9)
+        return f"{rate:.3g} {self._counted}/s" if done > first else ""
 
     def _close_stage(self) -> None:
         now = time.perf_counter()
@@ -180,3 +205,33 @@ class Stages:
     def summary(self) -> str:
         """The stages with their times, for example `load 0.21 s, encode 1.30 s`."""
         return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items() if seconds >= 0.005)
+
+
+class Logged(Stages):
+    """Stages that write lines of progress if stderr is not a terminal."""
+
+    def __init__(self, title: str, show: bool = True, counted: str = "") -> None:
+        super().__init__(title, show, counted)
+        self._log = show and not sys.stderr.isatty()
+        self._start = self._last_line = time.monotonic()
+        self._before: int | None = None
+
+    def update(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """As `Stages.update`."""
+        super().update(stage, done, total)
+        if not self._counts(stage):
+            return
+        if self._before is None:
+            self._before, self._start = done, time.monotonic()
+        now, steps = time.monotonic(), done - self._before
+        if self._log and steps > 0 and (now - self._last_line > LOG_EVERY or (done == total and not self._counted)):
+            left, gone = (now - self._start) * (total - done) / steps, now - self._start
+            speed = f", {self._speed(done)}" if self._counted else ""
+            say(f"{stage} {done} of {total}{speed}, {duration(gone)} gone, {duration(left)} left")
+            self._last_line = now
+
+
+def duration(seconds: float) -> str:
+    """A time for people, in minutes."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "under 1 min"

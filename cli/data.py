@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,8 +19,6 @@ app = typer.Typer(
 )
 Out = Annotated[Path, typer.Option("--output", "-o", help="The data set's folder.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.", show_default=False)]
-# Seconds between two lines of progress in a log.
-LOG_EVERY = 30.0
 
 
 @app.callback()
@@ -35,32 +31,6 @@ def _machine(text: str) -> tuple[int, int]:
     if not (separator and number.isdigit() and machines.isdigit() and 1 <= int(number) <= int(machines)):
         raise options.wrong(f"{text!r} is not K/N, such as 2/4 for the second of four machines", "--machine")
     return int(number), int(machines)
-
-
-class _Logged(console.Stages):
-    """Stages that write lines of progress if stderr is not a terminal."""
-
-    def __init__(self, title: str, show: bool) -> None:
-        super().__init__(title, show)
-        self._log = show and not sys.stderr.isatty()
-        self._start = self._last_line = time.monotonic()
-        # Steps that were done when this run began.
-        self._first: int | None = None
-
-    def update(self, stage: str, done: int = 0, total: int = 0) -> None:
-        super().update(stage, done, total)
-        if self._first is None:
-            self._first = done
-        now, steps = time.monotonic(), done - self._first
-        if self._log and steps > 0 and (now - self._last_line > LOG_EVERY or done == total):
-            remaining = (now - self._start) * (total - done) / steps
-            console.say(f"{stage} {done} of {total}, {_duration(now - self._start)} gone, {_duration(remaining)} left")
-            self._last_line = now
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "under 1 min"
 
 
 @app.command(epilog="Example: renderformer data generate -o datasets/train --scenes 50000 --workers 2")
@@ -111,7 +81,7 @@ def generate(
     )
     user_meshes = [] if meshes is None else _load_meshes(meshes, quiet)
     try:
-        with _Logged("generate", not quiet) as stages:
+        with console.Logged("generate", not quiet) as stages:
             shards = generation.generate(out, scenes, recipe, workers, share, user_meshes, stages.update)
     except KeyboardInterrupt:
         console.say(f"stopped; finished shards are in {out}, the same command goes on")

@@ -21,6 +21,7 @@ from renderformer.data.trained_range import ANYWHERE, Span, TrainedRange
 
 if TYPE_CHECKING:
     from renderformer.cameras import CameraChoice
+    from renderformer.data.camera import Camera
     from renderformer.data.errors import InputError
     from renderformer.data.scene import Material, Scene
     from renderformer.image import SaveSettings
@@ -422,18 +423,24 @@ class CameraFlags:
     frame: Annotated[
         bool, _camera("--frame/--no-frame", help="Fill the picture with a bare mesh, or show its whole stage.")
     ] = True
-    orbit: Annotated[int | None, _camera(min=1, max=10_000, metavar="N", help="N pictures around the object.")] = None
 
-    def choice(self) -> CameraChoice:
-        """The choice; names together with options for new cameras are wrong usage."""
+    def choice(self, turntable: int | None = None, path: Sequence[Camera] = ()) -> CameraChoice:
+        """The choice; names together with options for new cameras are wrong usage.
+
+        Args:
+            turntable: number of cameras of a turn.
+            path: cameras of a path.
+        """
         from renderformer.cameras import CameraChoice
 
         names = ("azimuth", "elevation", "distance", "fov")
         angles = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.camera and (angles or self.orbit):
-            raise wrong("cannot be combined with --orbit or angles, which make new cameras", "--camera")
+        if self.camera and (angles or turntable or path):
+            raise wrong("cannot be combined with a turn, a path or angles, which make new cameras", "--camera")
+        if path and (angles or turntable):
+            raise wrong("cannot be combined with --turntable or angles, it has its own views", "--camera-path")
         check_stage(angles)
-        return CameraChoice(tuple(self.camera or ()), angles, self.orbit)
+        return CameraChoice(tuple(self.camera or ()), angles, turntable, tuple(path))
 
 
 @dataclass(frozen=True)
@@ -446,9 +453,9 @@ class OutputFlags:
             "--output",
             "-o",
             metavar="FILE",
-            help="File to write: png, jpg, exr or npy; may be repeated. {stem}, {camera} and {index} are replaced; "
-            "-.png is stdout.",
-            show_default="{stem}.png",
+            help="File to write: png, jpg, exr, npy, mp4, gif; may be repeated. {stem}, {camera}, {index}, {frame} are "
+            "replaced; -.png is stdout.",
+            show_default="{stem}.png, of frames {stem}_{frame:04}.png",
         ),
     ] = None
     overwrite: Overwrite = False

@@ -12,7 +12,9 @@ import typer
 from renderformer.cli.inputs import name_of
 from renderformer.cli.options import wrong
 
-FIELDS = ("stem", "camera", "index")
+FIELDS = ("stem", "camera", "index", "frame")
+# Fields that differ from picture to picture of a sequence.
+MOVING = frozenset({"camera", "index", "frame"})
 
 
 def is_stdout(template: str) -> bool:
@@ -20,13 +22,15 @@ def is_stdout(template: str) -> bool:
     return re.fullmatch(r"-\.[A-Za-z]+", template) is not None
 
 
+def is_video(template: str) -> bool:
+    """Whether a template is a video."""
+    return Path(template).suffix.lower() in (".mp4", ".gif")
+
+
 def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bool) -> None:
-    """Raise wrong usage for templates that cannot work, before any input is read."""
+    """Raise wrong usage for templates of pictures that cannot work, before any input is read."""
     for template in templates:
-        fields = _fields(template)
-        unknown = sorted(fields - set(FIELDS))
-        if unknown:
-            raise wrong(f"{template}: unknown field {{{unknown[0]}}}; there are {{stem}}, {{camera}}, {{index}}", "-o")
+        fields = fields_of(template)
         if template == "-":
             raise wrong("stdout needs a format; write -o -.png, -.jpg, -.exr or -.npy", "-o")
         if len(inputs) > 1 and "stem" not in fields and not is_stdout(template):
@@ -36,13 +40,45 @@ def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bo
         raise wrong("stdout takes one picture of one input, and no --json", f"-o {piped[0]}")
 
 
+def check_sequence(templates: Sequence[str], inputs: Sequence[str]) -> None:
+    """Raise wrong usage for templates of frames and videos that cannot work, before any input is read."""
+    if "-" in inputs:
+        raise wrong("a sequence goes on after a stop, so it needs a file and not stdin", "INPUT")
+    for template in templates:
+        fields = fields_of(template)
+        if template == "-" or is_stdout(template):
+            raise wrong("stdout takes one picture; name a file for frames", f"-o {template}")
+        if is_video(template) and fields & {"frame", "index"}:
+            raise wrong(f"{template}: a video holds all frames; leave out {{frame}} and {{index}}", "-o")
+
+
 def expand(template: str, source: str, camera: str, index: int) -> Path:
-    """The file for an input and a camera; a camera without a name goes by its index."""
+    """The file for an input and a camera; a camera without a name goes by its index, which is that of the frame too."""
     if is_stdout(template):
         return Path(template)
     # A camera's name comes from a file and must not lead into another folder.
     safe = re.sub(r"[^\w.+-]+", "_", camera).strip(".") or str(index)
-    return Path(template.format(stem=Path(name_of(source)).stem, camera=safe, index=index))
+    return Path(template.format(stem=stem_of(source), camera=safe, index=index, frame=index))
+
+
+def stem_of(source: str) -> str:
+    """The {stem} of an input: the name of its file without the suffix, of its folder, or of the folder of a pattern."""
+    path = Path(name_of(source))
+    if path.is_dir():
+        return path.resolve().name
+    if path.exists() or not re.search(r"[*?\[]", path.name):
+        return path.stem
+    return stem_of(str(path.parent))
+
+
+def manifest_of(template: str, source: str) -> Path:
+    """The manifest of a sequence, beside the files of its first template and named after what they have in common."""
+    path = Path(template)
+    folder = path.parent
+    while MOVING & fields_of(str(folder)):
+        folder = folder.parent
+    stem = re.sub(r"\{(camera|index|frame)[^}]*\}", "", path.stem).format(stem=stem_of(source)).strip("_-. ")
+    return Path(str(folder).format(stem=stem_of(source))) / (f"{stem}.manifest.json" if stem else "manifest.json")
 
 
 def check_paths(paths: Sequence[Path], taken: set[Path], overwrite: bool, skip_existing: bool) -> None:
@@ -111,13 +147,20 @@ def write_stdout(data: bytes) -> None:
         raise InputError("stdout", f"cannot write, {error.strerror}") from None
 
 
-def _fields(template: str) -> set[str]:
+def fields_of(template: str) -> set[str]:
+    """The fields of a template; another field or format than there is is wrong usage."""
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError:
-        raise wrong(f"{template}: a brace is not closed; write {{stem}}, {{camera}} or {{index}}", "-o") from None
-    # Only {index} may have a format, such as {index:03d}.
+        raise wrong(f"{template}: a brace is not closed; write {{stem}}, {{camera}} or {{frame}}", "-o") from None
+    fields = {name for _, name, _, _ in parsed if name is not None}
+    unknown = sorted(fields - set(FIELDS))
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in FIELDS)
+        raise wrong(f"{template}: unknown field {{{unknown[0]}}}; there are {known}", "-o")
+    # Only numbers may have a format, such as {frame:04}.
     for _, name, spec, conversion in parsed:
-        if name is not None and (conversion or (spec and not (name == "index" and re.fullmatch(r"0?\d?d?", spec)))):
-            raise wrong(f"{template}: only {{index:03d}} and the like may carry a format", "-o")
-    return {name for _, name, _, _ in parsed if name is not None}
+        counted = name in ("index", "frame") and re.fullmatch(r"0?\d?d?", spec or "")
+        if name is not None and (conversion or (spec and not counted)):
+            raise wrong(f"{template}: only {{index:03d}}, {{frame:04}} and the like may carry a format", "-o")
+    return fields

@@ -1,24 +1,15 @@
-"""`renderformer render`: meshes and scenes to pictures."""
+"""`renderformer render`: meshes and scenes to pictures and videos."""
 
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
-
-if TYPE_CHECKING:
-    from renderformer.cameras import CameraChoice
-    from renderformer.data.camera import Camera
-    from renderformer.data.scene import Scene
-    from renderformer.image import Image, SaveSettings
-    from renderformer.renderer import Renderer
+from renderformer.cli import console, options, outputs
+from renderformer.cli.job import Job, load_model
+from renderformer.cli.motion import MotionFlags
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -30,7 +21,9 @@ renderformer render *.obj -o "out/{stem}.png" --stage corner --material "diffuse
 
 renderformer render bunny.glb -o bunny.exr --aov depth,normal,albedo
 
-renderformer render bunny.glb --orbit 24 -o "frames/{index:03d}.png"
+renderformer render bunny.glb --turntable 48 -o turn.mp4
+
+renderformer render simulation/ --frames 0..119/2 -o "frames/{frame:04}.exr" -o simulation.mp4 --fps 30
 
 renderformer render helmet.glb --environment studio --background transparent -o helmet.png
 
@@ -42,10 +35,13 @@ def render(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT", help="Meshes (obj, ply, stl, off, glb, gltf, 3mf), scenes (json, h5), or - for stdin."
+            metavar="INPUT",
+            help="Meshes (obj, ply, stl, off, glb, gltf, 3mf), scenes (json, h5), or - for stdin. A folder, or a "
+            "pattern in quotes, is an animation.",
         ),
     ],
     output: options.OutputFlags,
+    motion: MotionFlags,
     picture: options.PictureFlags,
     model: options.TriangleStageFlags,
     cameras: options.CameraFlags,
@@ -53,198 +49,56 @@ def render(
     environment: options.EnvironmentFlags,
     format_in: options.Format = None,
 ) -> None:
-    """Render meshes and scenes to pictures.
+    """Render meshes and scenes to pictures and videos.
 
     A bare mesh is set on a stage, lit and framed; a scene file (json, h5) brings its own lights and cameras.
     When one input fails, the others are still rendered, and the exit code is 1.
+
+    Frames of a sequence are kept with a manifest: after a stop the same command goes on, after a change it draws again
+    what the change concerns.
     """
-    templates = output.output or ["{stem}.png"]
+    from renderformer.data.files import files_read
+
+    moving = motion.wanted(output.output or [], sources)
+    templates = output.output or ["{stem}_{frame:04}.png" if moving else "{stem}.png"]
     if output.overwrite and output.skip_existing:
         raise options.wrong("cannot be combined with --overwrite", "--skip-existing")
     if output.quiet and output.verbose:
         raise options.wrong("cannot be combined with --quiet", "--verbose")
-    outputs.check_templates(templates, sources, output.as_json)
+    if moving:
+        outputs.check_sequence(templates, sources)
+        motion.range()
+    else:
+        outputs.check_templates(templates, sources, output.as_json)
+        motion.check_still()
     options.check_format(format_in, "-" in sources)
     size = options.read_resolution(picture.resolution)
-    job = Job(
-        templates=templates,
-        output=output,
-        size=size,
-        settings=picture.settings(templates),
-        aovs=picture.layers(templates),
-        cameras=cameras.choice(),
-        of_mesh=stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
-        framing=model.framing(size),
-        of_every_file=stage.of_every_file() | environment.arguments(),
-        environment=environment,
-        format_in=format_in,
-        renderer=functools.cache(lambda: _load_model(model)),
-    )
-    failures = [source for source in sources if not job.run(source)]
+    pictures = [template for template in templates if not outputs.is_video(template)]
+    with files_read() as common:
+        settings: dict[str, Any] = {
+            "templates": templates,
+            "output": output,
+            "size": size,
+            "settings": picture.settings(pictures),
+            "aovs": picture.layers(pictures),
+            "cameras": cameras.choice(motion.turntable, motion.path()),
+            "of_mesh": stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
+            "framing": model.framing(size),
+            "of_every_file": stage.of_every_file() | environment.arguments(),
+            "environment": environment,
+            "format_in": format_in,
+            "at_time": motion.posed(),
+            "renderer": functools.cache(lambda: load_model(model)),
+        }
+    if moving:
+        from renderformer.cli.sequence import SequenceJob
+
+        groups = (picture, cameras, stage, environment)
+        chosen = {name: value for group in groups for name, value in vars(group).items() if value is not None}
+        chosen |= {"turntable": motion.turntable, "time": motion.time, "trained": settings["framing"]["trained"]}
+        job: Job = SequenceJob(**settings, motion=motion, common=common, options=chosen)
+    else:
+        job = Job(**settings)
+    failures = [name for name in job.names(sources) if not job.run(name)]
     if failures:
         raise typer.Exit(console.FAILED)
-
-
-class ModelError(Exception):
-    """The model cannot be loaded; the cause is chained."""
-
-
-def _load_model(flags: options.TriangleStageFlags) -> Renderer:
-    from renderformer.renderer import Renderer
-
-    try:
-        return Renderer.from_pretrained(flags.model, **flags.arguments())
-    except Exception as error:
-        raise ModelError from error
-
-
-def _explain(problem: Exception, source: str) -> str:
-    """The error as one line, with the name of the input unless it is about the model."""
-    if isinstance(problem, ModelError):
-        return str(console.explain(problem.__cause__ or problem))
-    return str(console.explain(problem).within(inputs.name_of(source)))
-
-
-@dataclass
-class Result:
-    """The outcome for an input; --json prints the attributes that are not None."""
-
-    input: str
-    status: str = "ok"
-    outputs: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    triangles: int | None = None
-    objects: int | None = None
-    resolution: tuple[int, int] | None = None
-    device: str | None = None
-    precision: str | None = None
-    error: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def summary(self, stages: str) -> str:
-        """One line for the person; `stages` are the times of the stages as text."""
-        if self.status == "skipped":
-            return f"{self.input}: nothing to do"
-        names = [entry["path"] for entry in self.outputs]
-        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        width, height = self.resolution or (0, 0)
-        facts = f"{width}x{height}, {self.triangles:,} triangles, {self.device}"
-        return f"{self.input} -> {listed} ({facts}) in {self.seconds['total']:.2f} s: {stages}"
-
-
-@dataclass
-class Job:
-    """The settings for all inputs of a call."""
-
-    templates: list[str]
-    output: options.OutputFlags
-    size: tuple[int, int]
-    settings: SaveSettings
-    aovs: tuple[str, ...]
-    cameras: CameraChoice
-    of_mesh: dict[str, Any]
-    framing: dict[str, Any]
-    of_every_file: dict[str, Any]
-    environment: options.EnvironmentFlags
-    format_in: str | None
-    renderer: Callable[[], Renderer]
-    taken: set[Path] = field(default_factory=set)
-
-    def run(self, source: str) -> bool:
-        """Render an input and print the result; returns whether it succeeded.
-
-        Raises:
-            typer.Exit: the model cannot be loaded.
-        """
-        started = time.perf_counter()
-        result = Result(source)
-        stages = console.Stages(source, show=not self.output.quiet)
-        problem: Exception | None = None
-        try:
-            with stages:
-                self._draw(source, result, stages)
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            problem = error
-        if problem is not None:
-            if console.debugging():
-                raise problem
-            result.status, result.error = "failed", _explain(problem, source)
-        result.seconds = {**stages.seconds, "total": time.perf_counter() - started}
-        self._report(result, stages.summary())
-        if isinstance(problem, ModelError):
-            raise typer.Exit(console.FAILED)
-        return problem is None
-
-    def _report(self, result: Result, stages: str) -> None:
-        speaks, more = not self.output.quiet and not self.output.as_json, ""
-        if speaks:
-            more = console.say_digest(result.notes, result.warnings, self.output.verbose)
-        if result.error is not None:
-            console.say(f"error: {result.error}")
-        elif speaks:
-            console.say(result.summary(stages) + more)
-        if self.output.as_json:
-            console.emit_json({key: value for key, value in vars(result).items() if value is not None})
-
-    def _draw(self, source: str, result: Result, stages: console.Stages) -> None:
-        stages.update("load")
-        scene, cameras = self._load(source)
-        result.triangles, result.objects, result.resolution = len(scene), len(scene.objects), self.size
-        result.notes += scene.notes
-        views = self._views(source, cameras, result)
-        if not views:
-            result.status = "skipped"
-            return
-        stages.update("load model")
-        renderer = self.renderer()
-        result.device, result.precision = str(renderer.device), renderer.precision
-        chosen = [camera for _, camera, _ in views]
-        result.warnings += renderer.check(scene.replace(cameras=tuple(chosen)))
-        lit = renderer.encode(scene, progress=stages.update)
-        result.notes += lit.notes
-        images = renderer.iterate(lit, self.size, chosen, stages.update, aovs=self.aovs)
-        for (number, camera, paths), image in zip(views, images, strict=True):
-            stages.update("save")
-            for path in paths:
-                result.notes += self._save(image, path)
-                result.outputs.append({"path": str(path), "camera": camera.name, "index": number})
-            stages.update("render")
-
-    def _load(self, source: str) -> tuple[Scene, list[tuple[int, Camera]]]:
-        """The scene of an input, and the cameras to render with their indices."""
-        form = self.format_in if source == "-" else None
-        name = inputs.name_of(source)
-        if inputs.scene_format(source, form):
-            scene = self.environment.applied(inputs.load(source, form, self.of_mesh, **self.of_every_file))
-            return scene, self.cameras.of_scene(scene, name)
-        of_mesh = self.framing | self.cameras.stage_options() | self.of_mesh
-        scene = inputs.load(source, form, of_mesh, **self.of_every_file)
-        scene = self.environment.applied(scene)
-        return scene, self.cameras.of_stage(scene, name)
-
-    def _views(
-        self, source: str, cameras: list[tuple[int, Camera]], result: Result
-    ) -> list[tuple[int, Camera, list[Path]]]:
-        """Index, camera and files of every picture to write, without existing files for --skip-existing."""
-        views = [
-            (number, camera, [outputs.expand(template, source, camera.name, number) for template in self.templates])
-            for number, camera in cameras
-        ]
-        files = [path for _, _, paths in views for path in paths]
-        outputs.check_paths(files, self.taken, self.output.overwrite, self.output.skip_existing)
-        if not self.output.skip_existing:
-            return views
-        result.notes += [f"{path}: exists already, skipped" for path in files if path.exists()]
-        views = [(number, camera, [path for path in paths if not path.exists()]) for number, camera, paths in views]
-        return [view for view in views if view[2]]
-
-    def _save(self, image: Image, path: Path) -> list[str]:
-        image = image.suited(path)
-        if not outputs.is_stdout(str(path)):
-            return image.save(path, **vars(self.settings))
-        data, notes = image.to_bytes(path.suffix, self.settings)
-        outputs.write_stdout(data)
-        return [f"stdout: {note}" for note in notes]

@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,32 @@ _KINDS = (
     (stat.S_ISCHR, "is a device"),
     (stat.S_ISBLK, "is a device"),
 )
+# Size in bytes and time of the last change in nanoseconds.
+State = tuple[int, int]
+_recorded: ContextVar[dict[Path, State] | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def files_read() -> Iterator[dict[Path, State]]:
+    """Yield a mapping to which every file that `open_input` opens in this thread is added, with its state by then."""
+    outer = _recorded.get()
+    files: dict[Path, State] = {}
+    token = _recorded.set(files)
+    try:
+        yield files
+    finally:
+        _recorded.reset(token)
+        if outer is not None:
+            outer.update(files)
+
+
+def state_of(path: Path) -> State | None:
+    """Size and time of the last change of a file; None if there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def open_input(path: Path, limit: int | None = None) -> BinaryIO:
@@ -41,10 +68,14 @@ def open_input(path: Path, limit: int | None = None) -> BinaryIO:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         stream = os.fdopen(number, "rb")
         try:
-            _check_status(path, os.fstat(number), limit)
+            status = os.fstat(number)
+            _check_status(path, status, limit)
         except InputError:
             stream.close()
             raise
+        recorded = _recorded.get()
+        if recorded is not None:
+            recorded[path] = status.st_size, status.st_mtime_ns
         return stream
     except InputError:
         raise

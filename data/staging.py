@@ -97,6 +97,8 @@ class StageOptions(Declared):
             False shows the whole stage.
         aspect: width over height of the picture that is to be filled.
         all_around: fill the picture for every azimuth at once, for an orbit.
+        extent: (M, 3) points, in the units and axes of the objects, that are scaled, put down and framed instead of
+            those of the objects: the outermost of all frames of an animation (`renderformer.data.formats.animation`).
         trained: of the model that will draw: a camera that fills the picture stays in it. A limit of triangles marks
             the released models.
 
@@ -127,6 +129,7 @@ class StageOptions(Declared):
     frame: bool = True
     aspect: Annotated[float, Field(ge=1 / 64, le=64)] = 1.0
     all_around: bool = False
+    extent: tuple[tuple[float, float, float], ...] | None = None
     trained: Annotated[InstanceOf[TrainedRange], WithJsonSchema({"words": "a TrainedRange"})] = ANYWHERE
 
     @model_validator(mode="after")
@@ -180,13 +183,15 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     surrounded = options.casts_rays and environment is not None and not environment.is_dark
     kind = options.kind(environment)
     notes = list(scene.notes)
-    matrix = _placement(scene, options, kind, notes)
+    points = solid_points(scene) if options.extent is None else np.array(options.extent)
+    matrix = _placement(scene, points, options, kind, notes)
     objects = [mesh.transformed(matrix) for mesh in scene.objects]
+    points = _points(_solid(objects)) if options.extent is None else points @ matrix[:3, :3].T + matrix[:3, 3]
     objects = _with_materials(objects, options, notes)
     if options.seed is not None:
         objects = _with_random_colours(objects, options.seed, notes)
     names = {mesh.name for mesh in objects}
-    azimuth, elevation = _angles(objects, kind, options)
+    azimuth, elevation = _angles(points, kind, options)
     walls = _walls(kind, options, surrounded)
     if environment is None and kind in ("studio", "none") and options.casts_rays and not options.wants_light:
         environment, surrounded = studio().replace(rotation=azimuth), True
@@ -194,7 +199,7 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     light = _light(options, _unused("light", names), surrounded)
     if light is None and not surrounded and not any(mesh.emits for mesh in objects):
         notes.append("no light: light_strength is 0 and no object emits, so the picture will be black")
-    camera = _camera(objects, walls, azimuth, elevation, options)
+    camera = _camera(points, walls, azimuth, elevation, options)
     notes += _warnings(objects, walls, light, camera)
     lights = [light.mesh()] if light else []
     cameras = (camera, *_file_cameras(scene, options, matrix, notes))
@@ -222,6 +227,11 @@ def _solid(objects: Sequence[Mesh]) -> list[Mesh]:
     return solid or list(objects)
 
 
+def solid_points(scene: Scene) -> Float64Array:
+    """(M, 3) corners of the objects that a stage scales and frames: all but point and spot lights."""
+    return _points(_solid(scene.objects))
+
+
 def _points(objects: Sequence[Mesh]) -> Float64Array:
     """(M, 3) all corners."""
     return np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
@@ -234,13 +244,13 @@ def _is_lamp(mesh: Mesh) -> bool:
     return black and plain and bool((rows[:, EMISSION] > 0).any(axis=1).all())
 
 
-def _placement(scene: Scene, options: StageOptions, kind: str, notes: list[str]) -> Float64Array:
-    """(4, 4) the transform that rotates, scales and moves the objects into the box; computed in float64."""
+def _placement(scene: Scene, points: Float64Array, options: StageOptions, kind: str, notes: list[str]) -> Float64Array:
+    """(4, 4) the transform that rotates, scales and moves points (M, 3) into the box; computed in float64."""
     turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) if options.up == "y" else np.eye(3)
     angle = math.radians(options.rotation)
     c, s = math.cos(angle), math.sin(angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ turn
-    points = _points(_solid(scene.objects)) @ turn.T
+    points = points @ turn.T
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     if not extent > 0:
@@ -311,11 +321,11 @@ def _walls(kind: Kind, options: StageOptions, surrounded: bool) -> list[Mesh]:
     return stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
 
 
-def _angles(objects: list[Mesh], kind: Kind, options: StageOptions) -> tuple[float, float]:
+def _angles(points: Float64Array, kind: Kind, options: StageOptions) -> tuple[float, float]:
     """Azimuth and elevation of the camera."""
     azimuth, elevation = DEFAULT_AZIMUTH, DEFAULT_ELEVATION
     if options.casts_rays and kind in ("studio", "none", "floor"):
-        x, y, height = np.ptp(_points(_solid(objects)), axis=0)
+        x, y, height = np.ptp(points, axis=0)
         azimuth = STUDIO_AZIMUTH
         elevation = float(np.interp(height / max(x, y, 1e-9), HEIGHTS, ELEVATIONS))
     return (
@@ -376,8 +386,7 @@ def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float 
     return float(min(FLOOR_LEVEL * math.pi / 0.5 * distance**2 / (area * cosine), brightest))
 
 
-def _camera(objects: list[Mesh], walls: list[Mesh], azimuth: float, elevation: float, options: StageOptions) -> Camera:
-    points = _points(_solid(objects))
+def _camera(points: Float64Array, walls: list[Mesh], azimuth: float, elevation: float, options: StageOptions) -> Camera:
     if options.frame and options.distance is None:
         framing = Framing(points, azimuth, elevation, options.aspect, options.all_around)
         # A model sees the scene so small that the stage fits into its box.

@@ -1,4 +1,4 @@
-"""The choice of cameras to render: those of the scene, one given by angles, or an orbit."""
+"""The choice of cameras to render: those of the scene, one given by angles, an orbit, or a path."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ class CameraChoice:
         angles: azimuth, elevation, distance, fov, as in `Camera.from_angles`. Any of them makes a new camera; the first
             camera of the scene provides the others.
         orbit: number of new cameras on a circle that starts at the azimuth of `angles`.
+        path: cameras that are taken as they are.
     """
 
     names: tuple[str, ...] = ()
     angles: Mapping[str, float] = field(default_factory=dict)
     orbit: int | None = None
+    path: tuple[Camera, ...] = ()
 
     def stage_options(self) -> dict[str, Any]:
         """Options of `load_scene` for a bare mesh; they give the stage's camera the angles."""
-        around = {"all_around": True} if self.orbit else {}
+        around = {"all_around": True} if self.orbit or self.path else {}
         of_file = {"file_cameras": True} if set(self.names) - {"stage", "0"} else {}
         return {**around, **of_file, **self.angles}
 
@@ -47,6 +49,8 @@ class CameraChoice:
         Raises:
             InputError: an unknown camera, or a scene without cameras.
         """
+        if self.path:
+            return list(enumerate(self.path))
         if self.orbit is not None:
             view, target = self._view(scene)
             start = view.pop("azimuth")
@@ -59,6 +63,12 @@ class CameraChoice:
         if not scene.cameras:
             raise InputError(place, "has no cameras", "give angles or an orbit (--azimuth, --orbit …)")
         return list(enumerate(scene.cameras))
+
+    def moving_names(self) -> list[str]:
+        """The names of the cameras of an orbit or a path; empty for cameras of the scene."""
+        if self.path:
+            return [camera.name for camera in self.path]
+        return [] if self.orbit is None else [camera.name for camera in Camera.orbit(self.orbit)]
 
     def _view(self, scene: Scene) -> tuple[dict[str, float], list[float]]:
         """Angles, distance and fov with the changes of `angles`, and the (3,) target, of the first camera."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,6 +133,16 @@ class Renderer:
     def config(self) -> Config:
         """The model's configuration."""
         return self.model.config
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the configuration and the weights, 32 hex digits."""
+        total = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True, default=str).encode())
+        assert isinstance(self.model, nn.Module)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return total.hexdigest()[:32]
 
     def check(self, scene: Scene) -> list[str]:
         """Warnings where a scene leaves the trained range of this model, each with the remedy."""

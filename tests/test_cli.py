@@ -41,6 +41,9 @@ class Fake:
 
     device: str = "cpu"
     precision: str = "fp32"
+    name: str = "fake"
+    digest: str = "0"
+    attention: str = "sdpa"
     loaded: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
     cameras: list[Camera] = field(default_factory=list)

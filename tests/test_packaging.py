@@ -37,7 +37,7 @@ INNER_FLOORS = (
     ("scene",),
     ("unit_size",),
     ("geometry",),
-    ("framing", "rays", "staging"),
+    ("camera_path", "framing", "rays", "staging"),
     ("formats",),
     ("sets",),
 )

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from renderformer.check import check_scene
 from renderformer.data.appearance import Appearance
 from renderformer.data.camera import Camera
+from renderformer.data.camera_path import CameraPath, Key, View, turntable
 from renderformer.data.colour import srgb_to_linear
 from renderformer.data.environment import Environment, Sun
 from renderformer.data.errors import InputError
@@ -26,7 +27,7 @@ from renderformer.data.texture import Texture
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
 from renderformer.image import Image
-from renderformer.viewer.camera import OrbitCamera, View, outside
+from renderformer.viewer.camera import OrbitCamera, outside
 from renderformer.viewer.display import (
     Rect,
     Reference,
@@ -38,7 +39,6 @@ from renderformer.viewer.display import (
     split_depth,
 )
 from renderformer.viewer.document import Placement, SceneDocument, fingerprint, light_of
-from renderformer.viewer.keyframes import CameraPath, Key, turntable
 from renderformer.viewer.picker import Picker
 from renderformer.viewer.preview import Lighting, coloured
 

@@ -8,81 +8,22 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray
-from renderformer.data.camera import Camera, angles, direction
+from renderformer.data.camera import Camera
+from renderformer.data.camera_path import View, vector
 from renderformer.data.errors import InputError
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
 
-Vector = tuple[float, float, float]
 # Tolerance of the trained range, as in `check_scene`: room for coordinates that were rounded in a text file.
 _SLACK = 0.01
 _ROUNDING = 1e-9
-# Tolerances within which two views count as equal: shares of the distance, and degrees of the field of view.
-NEAR_UNITS, NEAR_DEGREES = 2e-3, 0.05
 # Limits of a free camera: distance from its target in a scene of unit size, field of view in degrees.
 FREE_DISTANCE = (1e-3, 1e3)
 FREE_FOV = (1.0, 170.0)
-
-
-@dataclass(frozen=True)
-class View:
-    """A camera on a sphere around `target`; see `Camera.from_angles`. `fov` is vertical, in degrees."""
-
-    azimuth: float = 0.0
-    elevation: float = 20.0
-    distance: float = 1.75
-    target: Vector = (0.0, 0.0, 0.0)
-    fov: float = 37.5
-
-    def camera(self, name: str = "") -> Camera:
-        """The camera of this view."""
-        return Camera.from_angles(self.azimuth, self.elevation, self.distance, self.target, self.fov, name)
-
-    def near(self, other: View) -> bool:
-        """Whether both views are equal up to the rounding of a camera that a browser reports."""
-        difference = np.abs(self.camera().c2w - other.camera().c2w)
-        difference[:3, 3] /= self.distance
-        return bool(difference.max() < NEAR_UNITS and abs(self.fov - other.fov) < NEAR_DEGREES)
-
-    @property
-    def direction(self) -> Vector:
-        """(3,) unit world direction from the target to the camera."""
-        return vector(direction(self.azimuth, self.elevation))
-
-    @property
-    def origin_distance(self) -> float:
-        """Distance of the camera from the world's origin."""
-        return math.dist((0, 0, 0), [t + self.distance * d for t, d in zip(self.target, self.direction, strict=True)])
-
-    def moved(self, centre: Sequence[float], sign: int = 1) -> View:
-        """The view with its target moved by a vector, or back with the sign -1."""
-        x, y, z = (t + sign * c for t, c in zip(self.target, centre, strict=True))
-        return replace(self, target=(x, y, z))
-
-    @classmethod
-    def of(cls, camera: Camera, depth: float = 0.0, unit: UnitSize = AS_IT_IS) -> View:
-        """The view of a camera, without its roll.
-
-        Args:
-            depth: distance of the target. By default the target is the point of the line of sight nearest to the
-                middle of the scene, or one unit ahead if that lies behind.
-            unit: of the scene.
-        """
-        position, forward = camera.position.astype(np.float64), camera.forward.astype(np.float64)
-        depth = depth or -float((position - unit.centre) @ forward)
-        depth = depth if depth * unit.scale > 1e-3 else 1 / unit.scale
-        target = position + depth * forward
-        azimuth, elevation = angles(-forward)
-        if abs(elevation) >= 89.99:
-            # Straight up or down, the azimuth is where the top of the picture points.
-            up = camera.c2w[:3, 1].astype(np.float64)
-            azimuth = math.degrees(math.atan2(-up[0] * math.copysign(1.0, elevation), up[1]))
-        return cls(azimuth, elevation, depth, vector(target), camera.fov)
 
 
 class OrbitCamera:
@@ -233,11 +174,6 @@ class OrbitCamera:
             names = ", ".join(self.bookmarks) or "none"
             raise InputError("camera", f"no bookmark {name!r}", f"there are: {names}")
         return self.bookmarks[name]
-
-
-def vector(values: AnyArray) -> Vector:
-    """The (3,) values as floats."""
-    return float(values[0]), float(values[1]), float(values[2])
 
 
 def outside(view: View, trained: TrainedRange) -> list[str]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
+from renderformer.data.camera_path import Vector, vector
 from renderformer.data.environment import Environment
 from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
@@ -38,7 +39,6 @@ from renderformer.data.scene import (
 )
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
-from renderformer.viewer.camera import Vector, vector
 
 # Successive edits of one value within this many seconds, as from a slider, are one step of undo.
 MERGE_SECONDS = 1.0

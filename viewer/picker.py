@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderformer.data.camera import Camera
+from renderformer.data.camera_path import Vector, vector
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Scene
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
-from renderformer.viewer.camera import Vector, vector
 
 
 @dataclass(frozen=True)

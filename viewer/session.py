@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from renderformer.data.arrays import UInt8Array
+from renderformer.data.camera_path import CameraPath, turntable
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import check_place
 from renderformer.data.notes import digest
@@ -20,13 +21,12 @@ from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.renderer import Cancelled
+from renderformer.video import write_video
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Reference, difference, display_values
 from renderformer.viewer.document import SceneDocument, fingerprint
-from renderformer.viewer.keyframes import CameraPath, turntable
 from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
-from renderformer.viewer.video import write_video
 
 if TYPE_CHECKING:
     from renderformer.data.progress import Progress

@@ -18,9 +18,9 @@ import viser
 
 from renderformer.data.arrays import Float64Array, UInt8Array
 from renderformer.data.camera import Camera
+from renderformer.data.camera_path import NEAR_UNITS, View, vector
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
-from renderformer.viewer.camera import NEAR_UNITS, View, vector
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.display import middle, split_depth, to_srgb
 from renderformer.viewer.panel import Panel

@@ -28,6 +28,8 @@ def load_scene(
     subdivide: bool | float | str = False,
     stage: str = "auto",
     environment: Environment | None = None,
+    time: float | None = None,
+    animation: str = "",
     **stage_options: Any,
 ) -> Scene:
     """Read any scene or mesh file.
@@ -43,6 +45,8 @@ def load_scene(
         stage: of a bare mesh, see `StageOptions.stage`; "raw" returns the objects in the units of the file, without
             light and camera, and in its axes unless `up` is given.
         environment: what surrounds and lights the scene, instead of the environment of the file.
+        time, animation: pose a mesh at this time, in seconds, of an animation of its file by name or index, the first
+            one if empty.
         stage_options: other fields of `StageOptions`. A mesh for a released model (V1) needs `trained=TrainedRange()`;
             scene files ignore `trained`.
 
@@ -59,7 +63,8 @@ def load_scene(
     file_format = format_of(path)
     # Options are checked before the file is read, which may take a while.
     options = _stage_options(path, file_format, stage, stage_options)
-    scene = _read(path, file_format, stage_options.get("up") if options is None else options.up)
+    up = stage_options.get("up") if options is None else options.up
+    scene = _read(path, file_format, up, time, animation)
     if environment is not None:
         scene = scene.replace(environment=environment, notes=(*scene.notes, *environment.notes))
     elif scene.environment is not None and options is not None:
@@ -100,13 +105,17 @@ def _stage_options(path: Path, file_format: Format, stage: str, keywords: dict[s
     return None if stage == "raw" else options
 
 
-def _read(path: Path, file_format: Format, up: Literal["auto", "y", "z"] | None) -> Scene:
+def _read(
+    path: Path, file_format: Format, up: Literal["auto", "y", "z"] | None, time: float | None, animation: str
+) -> Scene:
     if file_format.contents == "scene":
+        if time is not None:
+            raise InputError(path, f"has no animation, {file_format.name} holds none", "leave out the time")
         scene: Scene = file_format.load().read(path)
         return scene
     from renderformer.data.formats.mesh_file import load_mesh_file
 
-    return load_mesh_file(path, up)
+    return load_mesh_file(path, up, time=time, animation=animation)
 
 
 def _staged(scene: Scene, options: StageOptions) -> tuple[Scene, tuple[str, ...]]:

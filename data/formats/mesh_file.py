@@ -32,6 +32,8 @@ def load_mesh_file(
     path: str | os.PathLike[str],
     up: Literal["auto", "y", "z"] | None = None,
     material: Material | None = None,
+    time: float | None = None,
+    animation: str = "",
 ) -> Scene:
     """Read a bare mesh file.
 
@@ -40,6 +42,8 @@ def load_mesh_file(
         up: the axis that points up once the file is read, or "auto" to decide by the file, with a note; None keeps the
             axes (glTF is always turned to Z up).
         material: replaces the materials and vertex colours of the file.
+        time, animation: pose at this time, in seconds, of an animation of the file by name or index; the first one if
+            empty.
 
     Returns:
         A Scene in the units of the file, turned to Z up, with the cameras of the file; objects in the order of the file
@@ -47,9 +51,12 @@ def load_mesh_file(
         The notes count what was dropped, moved or ignored.
 
     Raises:
-        InputError: the file cannot be read or has no usable triangle.
+        InputError: the file cannot be read or has no usable triangle, or there is no such animation.
     """
     file = _open(Path(path), material=material)
+    if time is not None and not hasattr(file.format.load(), "animation_length"):
+        raise InputError(path, f"has no animation, {file.format.name} holds none", "leave out the time, or give a .glb")
+    file.time, file.animation = time, animation
     try:
         parts = _parts(file)
         if material is not None:
@@ -60,6 +67,26 @@ def load_mesh_file(
     if up is None:
         return scene
     return upright(scene, up, file.format.up, file.format.name, header_comments(file.data), file.path.name)
+
+
+def animation_length(path: str | os.PathLike[str], animation: str = "") -> float | None:
+    """Seconds of an animation of a mesh file by name or index, the first one if empty; None if the file has none.
+
+    Raises:
+        InputError: the file cannot be read, or there is no such animation.
+    """
+    file = _open(Path(path))
+    module = file.format.load()
+    if not hasattr(module, "animation_length"):
+        if animation:
+            raise InputError(path, f"no animation {animation!r}, {file.format.name} holds none", "give a .glb or .gltf")
+        return None
+    file.animation = animation
+    try:
+        seconds: float | None = module.animation_length(file)
+    except InputError as error:
+        raise with_format_hint(error, file.path, file.data) from None
+    return seconds
 
 
 def load_geometry(paths: Iterable[Path]) -> dict[Path, Geometry]:

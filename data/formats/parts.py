@@ -53,6 +53,8 @@ class MeshFile:
         format: the format that the suffix names.
         bare: whether only vertices and faces are needed, in the axes of the file and in trimesh's order of objects.
         material: replaces those of the file, which then need not be read; or None.
+        time, animation: pose at a time in seconds of an animation by name or index, the first one if empty; None for
+            the pose of the file.
         notes: changed by the reader.
         cameras: of the file, added by the reader, in the frame of its parts.
         environment: of the file, set by the reader, in the frame of its parts; or None.
@@ -63,6 +65,8 @@ class MeshFile:
     format: Format
     bare: bool = False
     material: Material | None = None
+    time: float | None = None
+    animation: str = ""
     notes: Notes = field(default_factory=Notes)
     cameras: list[Camera] = field(default_factory=list)
     environment: Environment | None = None

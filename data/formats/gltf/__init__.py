@@ -12,13 +12,14 @@ import numpy as np
 
 from renderformer.data.arrays import Float64Array
 from renderformer.data.errors import InputError
+from renderformer.data.formats.gltf.animation import duration, first_frame, pose_at
 from renderformer.data.formats.gltf.cameras import cameras
 from renderformer.data.formats.gltf.compression import DRACO
 from renderformer.data.formats.gltf.document import Document
 from renderformer.data.formats.gltf.geometry import Geometry
 from renderformer.data.formats.gltf.lights import LIGHTS, Punctual, candela_per_watt, light_part, punctual_lights, sky
 from renderformer.data.formats.gltf.materials import Materials
-from renderformer.data.formats.gltf.nodes import INSTANCING, Nodes, first_frame
+from renderformer.data.formats.gltf.nodes import INSTANCING, Nodes
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.trimesh_reading import Folder
 
@@ -46,15 +47,7 @@ def read(file: MeshFile) -> Iterator[Part]:
     Raises:
         InputError: the file is damaged, or refers to a file or extension that cannot be read.
     """
-    folder = Folder(file)
-
-    def fetch(name: str) -> bytes:
-        try:
-            return folder.read(name)
-        except InputError as error:
-            raise InputError("", f"needs {error.problem}", error.remedy) from None
-
-    document = Document(file.data, fetch)
+    document = _document(file)
     if file.bare:
         nodes = Nodes(document, {})
         yield from Geometry(document, nodes, None, file.notes).parts(nodes.visits())
@@ -66,7 +59,10 @@ def read(file: MeshFile) -> Iterator[Part]:
         file.notes.lines.append(
             f"needs {', '.join(unread[:4])}, which is not read; parts of it may be missing or wrong"
         )
-    poses, animation = first_frame(document)
+    if file.time is None:
+        poses, animation = first_frame(document)
+    else:
+        poses, animation = pose_at(document, file.animation, file.time)
     nodes = Nodes(document, poses)
     visits = nodes.visits()
     bounds = _Bounds()
@@ -86,10 +82,32 @@ def read(file: MeshFile) -> Iterator[Part]:
         dimmed += weaker
         yield _turned(part)
     file.notes.counts["lights of the file dimmed, they are brighter than can be drawn"] += dimmed
-    posed = f"posed as in the first frame of the animation {animation!r}" if poses else ""
+    when = "in the first frame" if file.time is None else f"{file.time:.4g} s after the start"
+    posed = f"posed as {when} of the animation {animation!r}" if poses else ""
     # One line, because a file that has all of this is still an ordinary file.
     facts = [posed, _note(lights, max(lux, candela)), materials.note()]
     file.notes.lines += ["; ".join(filter(None, facts))] if any(facts) else []
+
+
+def animation_length(file: MeshFile) -> float | None:
+    """Seconds of `MeshFile.animation`; None for a file without animations.
+
+    Raises:
+        InputError: there is no such animation, or the file is damaged.
+    """
+    return duration(_document(file), file.animation)
+
+
+def _document(file: MeshFile) -> Document:
+    folder = Folder(file)
+
+    def fetch(name: str) -> bytes:
+        try:
+            return folder.read(name)
+        except InputError as error:
+            raise InputError("", f"needs {error.problem}", error.remedy) from None
+
+    return Document(file.data, fetch)
 
 
 def _note(lights: list[Punctual], candela: float) -> str:

@@ -1,4 +1,4 @@
-"""The nodes of a glTF file: the default scene, world matrices, and the pose of the first frame.
+"""The nodes of a glTF file: the default scene, and world matrices in a pose.
 
 Matrices are (4, 4) float64 and Y up, as in the file.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from renderformer.data.arrays import Float64Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats.gltf.document import Document
-from renderformer.data.formats.gltf.values import DAMAGED, child, extension, indices, numbers, whole
+from renderformer.data.formats.gltf.values import DAMAGED, child, extension, indices, numbers
 
 INSTANCING = "EXT_mesh_gpu_instancing"
 MAX_NODES = 100_000
@@ -189,79 +189,3 @@ def instances(document: Document, visit: Visit) -> Float64Array:
         for row in range(max(counts))
     ]
     return visit.world @ np.stack(copies) if copies else np.empty((0, 4, 4))
-
-
-def first_frame(document: Document) -> tuple[dict[int, Pose], str]:
-    """The pose of the first key frame of the first animation, and the animation's name.
-
-    Players start with it. Only files with skins or morph targets are posed: there the nodes alone often give a pose
-    that is meant for modelling. Channels that repeat the value of their node are left out.
-
-    Returns:
-        Poses by the index of the node; empty if nothing changes.
-    """
-    animations = document.header.get("animations")
-    if not animations or not _deforms(document):
-        return {}, ""
-    animation = document.get("animations", 0)
-    poses: dict[int, Pose] = {}
-    for channel in _objects(animation, "channels"):
-        _pose_channel(document, animation, channel, poses)
-    return poses, str(animation.get("name") or "0")
-
-
-def _objects(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    value = entry.get(key, [])
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _deforms(document: Document) -> bool:
-    """Whether a mesh of the file is skinned or has morph targets."""
-    primitives = [p for mesh in _objects(document.header, "meshes") for p in _objects(mesh, "primitives")]
-    return bool(document.header.get("skins")) or any(primitive.get("targets") for primitive in primitives)
-
-
-def _pose_channel(
-    document: Document, animation: dict[str, Any], channel: dict[str, Any], poses: dict[int, Pose]
-) -> None:
-    target = child(channel, "target", "animations[0].channels")
-    path = target.get("path")
-    if path not in ("translation", "rotation", "scale", "weights") or "node" not in target:
-        return
-    index = whole(target, "node")
-    node = document.get("nodes", index)
-    samplers = _objects(animation, "samplers")
-    number = whole(channel, "sampler")
-    if number >= len(samplers):
-        raise InputError("", f"animations[0] refers to sampler {number}, which does not exist", DAMAGED)
-    value = _first_value(document, samplers[number], path)
-    if not np.isfinite(value).all():
-        raise InputError("", f"animations[0] has a {path} that is not finite", DAMAGED)
-    if path == "weights":
-        mesh = document.get("meshes", node["mesh"]) if "mesh" in node else {}
-        if not _same(node.get("weights", mesh.get("weights")), value, [0.0] * len(value)):
-            poses.setdefault(index, Pose()).weights = value
-        return
-    default = {"translation": [0.0] * 3, "rotation": [0.0, 0.0, 0.0, 1.0], "scale": [1.0] * 3}[path]
-    if "matrix" in node or not _same(node.get(path), value, default):
-        poses.setdefault(index, Pose()).transform[path] = value
-
-
-def _same(given: Any, value: Float64Array, default: list[float]) -> bool:
-    values = numbers(given if given else default, None, "a value of a node")
-    return len(values) == len(value) and bool(np.allclose(values, value, atol=1e-6))
-
-
-def _first_value(document: Document, sampler: dict[str, Any], path: str) -> Float64Array:
-    """The value at the first key of a sampler."""
-    keys = document.layout(sampler.get("input"))[2]
-    values = document.accessor(sampler.get("output")).astype(np.float64)
-    # A cubic spline stores an incoming tangent, the value and an outgoing tangent for each key.
-    parts = 3 if sampler.get("interpolation") == "CUBICSPLINE" else 1
-    rows = len(values) // (parts * keys) if path == "weights" and keys else 1
-    first = values[rows * (parts // 2) : rows * (parts // 2) + rows]
-    width = {"translation": 3, "rotation": 4, "scale": 3, "weights": 1}[path]
-    if len(first) < rows or not rows or first.shape[1] != width:
-        raise InputError("", f"animations[0] has no value of the {path} for its first key", DAMAGED)
-    result: Float64Array = first.reshape(-1)
-    return result

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from renderformer.data.camera_path import View, turntable
 from renderformer.data.errors import InputError
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
-from renderformer.viewer.camera import View
-from renderformer.viewer.keyframes import turntable
-from renderformer.viewer.video import write_video
+from renderformer.video import write_video
 
 
 def grey(lit: Any, size: tuple[int, int], cameras: Any, progress: Any, cancel: Any) -> Any:

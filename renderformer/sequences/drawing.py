@@ -1,0 +1,126 @@
+"""Draw the frames of scenes, and encode their files in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.progress import Progress, silent
+from renderformer.data.scene import Scene
+from renderformer.image import Image, SaveSettings
+
+if TYPE_CHECKING:
+    from renderformer.renderer import Renderer
+
+Size: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file of one frame.
+
+    Attributes:
+        path: its suffix names the format.
+        settings: see `Image.save`.
+        opaque: leave out alpha, for a video.
+    """
+
+    path: Path
+    settings: SaveSettings
+    opaque: bool = False
+
+    def encode(self, image: Image) -> tuple[bytes, list[str]]:
+        """The bytes of the file, and notes."""
+        image = image.suited(self.path)
+        if self.opaque:
+            image = replace(image, alpha=None)
+        data, notes = image.to_bytes(self.path.suffix, self.settings)
+        return data, [f"{self.path}: {note}" for note in notes]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame to draw.
+
+    Attributes:
+        frame: its position in the list of frames.
+        outputs: its files.
+    """
+
+    frame: int
+    camera: Camera
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """A scene, and the frames that show it."""
+
+    scene: Scene
+    shots: tuple[Shot, ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A frame that is ready.
+
+    Attributes:
+        files: the content of each of `Shot.outputs`.
+        notes: of the files and of the model.
+        clear: whether the picture has alpha.
+        seconds: of the view stage and of encoding the files.
+        problem: why there is no picture, or None.
+    """
+
+    shot: Shot
+    files: tuple[bytes, ...] = ()
+    notes: tuple[str, ...] = ()
+    clear: bool = False
+    seconds: float = 0.0
+    problem: InputError | None = None
+
+
+def encoded(shot: Shot, image: Image, notes: Iterable[str], started: float) -> Drawn:
+    """A frame of its picture.
+
+    Args:
+        started: `time.perf_counter()` when drawing began.
+    """
+    files = [output.encode(image) for output in shot.outputs]
+    lines = (*notes, *(note for _, more in files for note in more))
+    seconds = time.perf_counter() - started
+    return Drawn(shot, tuple(data for data, _ in files), lines, image.alpha is not None, seconds)
+
+
+def draw(
+    renderer: Renderer,
+    size: Size,
+    sceneries: Iterable[Scenery],
+    progress: Progress = silent,
+    aovs: Sequence[str] = (),
+) -> Iterator[Drawn]:
+    """Draw frames in this process: the view-independent stage once for a scene.
+
+    Args:
+        size: (width, height) in pixels.
+        aovs: layers of the pictures, see `Renderer.render`.
+    """
+    for scenery in sceneries:
+        done = 0
+        try:
+            lit = renderer.encode(scenery.scene, progress=progress)
+            cameras = [shot.camera for shot in scenery.shots]
+            started = time.perf_counter()
+            images = renderer.iterate(lit, size, cameras, progress, aovs=aovs)
+            for shot, image in zip(scenery.shots, images, strict=True):
+                yield encoded(shot, image, () if done else lit.notes, started)
+                done += 1
+                started = time.perf_counter()
+        except InputError as error:
+            for shot in scenery.shots[done:]:
+                yield Drawn(shot, problem=error)
