@@ -8,6 +8,8 @@ import typer
 
 from renderformer import __version__
 from renderformer.cli import console, options
+from renderformer.cli.compare import EXAMPLES as COMPARE_EXAMPLES
+from renderformer.cli.compare import compare
 from renderformer.cli.convert import EXAMPLES as CONVERT_EXAMPLES
 from renderformer.cli.convert import convert
 from renderformer.cli.data import app as data_app
@@ -54,6 +56,7 @@ app.command("info", epilog=INFO_EXAMPLES)(info)
 app.command("view", epilog=VIEW_EXAMPLES)(expand(view))
 app.command("train", epilog=TRAIN_EXAMPLES, context_settings=options.OUT_IS_OUTPUT)(train)
 app.command("evaluate", epilog=EVALUATE_EXAMPLES, context_settings=options.HTML_IS_OUTPUT)(evaluate)
+app.command("compare", epilog=COMPARE_EXAMPLES)(compare)
 app.add_typer(data_app, name="data")
 
 

@@ -352,7 +352,7 @@ class PictureFlags:
             metavar="NAMES",
             help="Layers beside the picture in exr: all, or some of depth, normal, albedo, position, object, triangle, "
             "direct, indirect, highlight, reflection, emission, background, separated by commas.",
-            show_default="none",
+            show_default=False,
         ),
     ] = None
 

@@ -450,7 +450,7 @@ def test_goals_are_said_to_be_met_or_missed_and_by_how_much() -> None:
 def test_error_maps_go_from_black_over_red_and_yellow_to_white() -> None:
     level = np.array([[0.0, 0.1, 0.2, 0.3, 1.0]], np.float16)
     expected = [[0, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255], [255, 255, 255]]
-    assert np.abs(report.heat(level)[0].astype(int) - expected).max() <= 1
+    assert np.abs(metrics.heat(level, report.ERROR_SCALE)[0].astype(int) - expected).max() <= 1
 
 
 def test_names_on_the_page_are_text_and_not_markup(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from renderformer.data.arrays import Float32Array, UInt8Array
+from renderformer.data.arrays import AnyArray, Float32Array, UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.rays.channels import RGB
 
+METRIC_NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "flip": "FLIP", "relative_mse": "relative MSE"}
+DIGITS = {"psnr": 2, "ssim": 4, "flip": 4, "relative_mse": 4}
 # Keeps the relative error of black pixels finite.
 RELATIVE_EPSILON = 0.01
 # Share of the pixels, of the largest errors, that the relative MSE excludes: the edge of a light or one firefly would
@@ -87,6 +89,12 @@ def flip(picture: Tensor, reference: Tensor) -> Float32Array:
         for truth, drawn in zip(truths, pictures, strict=True)
     ]
     return np.stack(maps)[..., 0]
+
+
+def heat(error: AnyArray, white: float) -> UInt8Array:
+    """(h, w, 3) colours of an error map (h, w): black, red, yellow, and white from an error of `white` on."""
+    level = error.astype(np.float32)[..., None] / np.float32(white)
+    return (np.clip(3 * level - np.arange(3, dtype=np.float32), 0, 1) * 255).round().astype(np.uint8)
 
 
 def unlearned(pixels: Tensor, ambient: float | Tensor) -> Tensor:

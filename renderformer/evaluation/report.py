@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray, Float64Array, UInt8Array
+from renderformer.data.arrays import Float64Array, UInt8Array
 from renderformer.data.files import atomic_path
 from renderformer.evaluation.equal_time import GUIDE_SPP, RIVALS, Contest
 from renderformer.evaluation.measurement import METHODS, METRICS, Measurement, SceneFacts, groups, interval
+from renderformer.evaluation.metrics import DIGITS, METRIC_NAMES, heat
 
-METRIC_NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "flip": "FLIP", "relative_mse": "relative MSE"}
-DIGITS = {"psnr": 2, "ssim": 4, "flip": 4, "relative_mse": 4}
 KINDS = {
     "stage": "stage",
     "lights": "light triangles",
@@ -293,9 +292,9 @@ def _row(measurement: Measurement, scene: int, view: int) -> dict[str, Any]:
     cells = [
         ("reference", "path traced", pictures["reference"][scene, view]),
         ("model", score("model"), pictures["model"][scene, view]),
-        ("error of the model", error("model"), heat(errors["model"][scene, view])),
+        ("error of the model", error("model"), heat(errors["model"][scene, view], ERROR_SCALE)),
         ("best without a model", score("best_ambient"), pictures["best_ambient"][scene, view]),
-        ("its error", error("best_ambient"), heat(errors["best_ambient"][scene, view])),
+        ("its error", error("best_ambient"), heat(errors["best_ambient"][scene, view], ERROR_SCALE)),
     ]
     return _figures(measurement.scenes[scene], view, cells)
 
@@ -318,12 +317,6 @@ def _figures(scene: SceneFacts, view: int, cells: Sequence[tuple[str, str, UInt8
     size = "small" if cells[0][2].shape[1] < 200 else "large"
     pictures = [{"name": name, "line": line, "uri": _data_uri(picture)} for name, line, picture in cells]
     return {"title": title, "size": size, "pictures": pictures}
-
-
-def heat(error: AnyArray) -> UInt8Array:
-    """(h, w, 3) colours of an error map (h, w): black, red, yellow, and white from ERROR_SCALE on."""
-    level = error.astype(np.float32)[..., None] / ERROR_SCALE
-    return (np.clip(3 * level - np.arange(3, dtype=np.float32), 0, 1) * 255).round().astype(np.uint8)
 
 
 def _data_uri(picture: UInt8Array) -> str:
