@@ -53,7 +53,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Lamp:
-    """A lamp: its middle, its size along X and Y (a panel that shines down or, if `up`, up) or one diameter (a ball)."""
+    """A lamp: its middle, and its size along X and Y (a panel, which shines down or, if `up`, up) or one diameter (a
+    ball)."""
 
     place: tuple[float, float, float]
     size: tuple[float, ...]
@@ -102,8 +103,8 @@ class Room:
 
 
 def fetch(folder: Path) -> None:
-    """Load and unpack what is missing: the Debian package `sweethome3d-furniture`, whose models of BlendSwap-CC-0 are in
-    the public domain, and the CC0 environments of the npm package `@pmndrs/assets`."""
+    """Load and unpack what is missing: the Debian package `sweethome3d-furniture`, whose models of BlendSwap-CC-0 are
+    in the public domain, and the CC0 environments of the npm package `@pmndrs/assets`."""
     furniture, environments = folder / FURNITURE, folder / ENVIRONMENTS
     if not furniture.exists():
         furniture.mkdir(parents=True)
