@@ -53,7 +53,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Lamp:
-    """A lamp: its middle, its size along X and Y (a panel that shines down or, if `up`, up) or a diameter (a ball)."""
+    """A lamp: its middle, and its size along X and Y (a panel, which shines down or, if `up`, up) or one diameter (a
+    ball)."""
 
     place: tuple[float, float, float]
     size: tuple[float, ...]

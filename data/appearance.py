@@ -352,18 +352,19 @@ def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> A
     index, uv, colors, tangents = [], [], [], []
     for item, count in zip(appearances, counts, strict=True):
         corners = np.zeros((count, 3, sets, 2), np.float32)
-        color, tangent = np.ones((count, 3, 4), np.float32), np.zeros((count, 3, 4), np.float32)
         number = np.full(count, -1, np.int32)
         if item is not None:
             corners[:, :, : item.uv.shape[2]] = item.uv
             numbers = [materials.setdefault(material, len(materials)) for material in item.materials]
             number = np.array([*numbers, -1], np.int32)[item.index]
-            color = color if item.colors is None else item.colors
-            tangent = tangent if item.tangents is None else item.tangents
         index.append(number)
         uv.append(corners)
-        colors.append(color)
-        tangents.append(tangent)
+        color = None if item is None else item.colors
+        tangent = None if item is None else item.tangents
+        if coloured:
+            colors.append(np.ones((count, 3, 4), np.float32) if color is None else color)
+        if tangential:
+            tangents.append(np.zeros((count, 3, 4), np.float32) if tangent is None else tangent)
     return Appearance(
         tuple(materials),
         np.concatenate(index),

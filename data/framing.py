@@ -13,6 +13,7 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.camera import Camera, direction
+from renderformer.data.geometry.triangles import bounds
 from renderformer.data.trained_range import ANYWHERE, TrainedRange
 
 # The share of the picture that an object fills, of its width or of its height.
@@ -74,7 +75,7 @@ class Framing:
     @cached_property
     def _middle(self) -> Float64Array:
         points = np.asarray(self.points, np.float64).reshape(-1, 3)
-        middle: Float64Array = (points.min(axis=0) + points.max(axis=0)) / 2
+        middle: Float64Array = bounds(points).mean(axis=0)
         return middle
 
     @cached_property

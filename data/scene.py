@@ -21,7 +21,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.files import Losses
-from renderformer.data.geometry.triangles import face_normals
+from renderformer.data.geometry.triangles import bounds, face_normals
 from renderformer.data.material import CHANNELS as CHANNELS
 from renderformer.data.material import DIFFUSE as DIFFUSE
 from renderformer.data.material import EMISSION as EMISSION
@@ -178,7 +178,7 @@ class Mesh:
     @property
     def bounds(self) -> Float32Array:
         """(2, 3) float32 minimum and maximum coordinates."""
-        return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
+        return bounds(self.triangles)
 
     def sides(self, index: AnyArray) -> bool | BoolArray:
         """`two_sided` of the triangles at an index (N',)."""
@@ -365,7 +365,7 @@ class Scene:
     @property
     def bounds(self) -> Float32Array:
         """(2, 3) float32 minimum and maximum coordinates of all objects."""
-        return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
+        return bounds(self.triangles)
 
     def replace(self, **changes: Any) -> Scene:
         """A copy with some attributes changed."""

@@ -24,7 +24,7 @@ from renderformer.data.environments import STUDIO_FLOOR, studio
 from renderformer.data.errors import InputError
 from renderformer.data.framing import Framing
 from renderformer.data.geometry.stages import StageKind, backdrop, stage_meshes
-from renderformer.data.geometry.triangles import connected_parts
+from renderformer.data.geometry.triangles import bounds, centroids, connected_parts
 from renderformer.data.notes import Guess, Routine
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import ANYWHERE, TrainedRange
@@ -251,7 +251,7 @@ def _placement(scene: Scene, points: Float64Array, options: StageOptions, kind: 
     c, s = math.cos(angle), math.sin(angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ turn
     points = points @ turn.T
-    low, high = points.min(axis=0), points.max(axis=0)
+    low, high = bounds(points)
     extent = float((high - low).max())
     if not extent > 0:
         problem = "all points of the mesh are the same, it has no extent to scale"
@@ -393,7 +393,7 @@ def _camera(points: Float64Array, walls: list[Mesh], azimuth: float, elevation: 
         reach = max((float(np.abs(mesh.bounds).max()) for mesh in walls), default=0.0)
         trained = options.trained.scaled(max(1.0, reach / options.trained.box))
         return framing.camera(options.fov, trained, "stage")
-    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    middle = bounds(points).mean(axis=0)
     target = np.array([0.0, 0.0, TARGET_HEIGHT]) if walls else middle
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV
     position = distance * direction(azimuth, elevation)
@@ -414,7 +414,7 @@ def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camer
     places = [("camera", camera.position)]
     if light is not None:
         places.append(("light", np.asarray(light.position)))
-    points = np.concatenate([mesh.triangles.mean(axis=1) for mesh in objects]).astype(np.float64)
+    points = np.concatenate([centroids(mesh.triangles) for mesh in objects]).astype(np.float64)
     for label, position in places:
         for wall in walls:
             share = float(_hidden(points, np.asarray(position, np.float64), wall).mean())

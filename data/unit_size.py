@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from renderformer.data.arrays import Float32Array, Float64Array
 from renderformer.data.camera import Camera
+from renderformer.data.geometry.triangles import bounds
 from renderformer.data.scene import Mesh, Scene
 from renderformer.data.trained_range import SLACK
 
@@ -96,13 +97,15 @@ AS_IT_IS = UnitSize()
 
 def standing(triangles: Float32Array) -> Float32Array:
     """The triangles (N, 3, 3) without a level ground below all others; all of them if there is nothing else."""
-    upright = triangles[..., 2].max(axis=1) > triangles[..., 2].min()
+    height = triangles[..., 2]
+    upright = np.maximum(np.maximum(height[:, 0], height[:, 1]), height[:, 2]) > height.min()
     return triangles[upright] if upright.any() else triangles
 
 
 def _bounds(triangles: Float32Array) -> tuple[Float64Array, Float64Array]:
     """(3,) and (3,) smallest and largest coordinates of triangles (N, 3, 3)."""
-    return triangles.min(axis=(0, 1)).astype(np.float64), triangles.max(axis=(0, 1)).astype(np.float64)
+    low, high = bounds(triangles).astype(np.float64)
+    return low, high
 
 
 def _triple(values: Float64Array) -> tuple[float, float, float]:

@@ -284,15 +284,18 @@ def key_padding(mask_BS: Tensor) -> tuple[Tensor | None, Tensor | None]:
     return (None, lengths_B) if at_end else (mask_BS, None)
 
 
-@torch.compiler.assume_constant_result
 def _sage_device_refusal(device: torch.device) -> str:
     """`unsupported` as a constant for torch.compile."""
     return unsupported(device)
 
 
-@torch.compiler.assume_constant_result
 def _capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)
+
+
+for _constant in (_sage_device_refusal, _capability):
+    # All that `torch.compiler.assume_constant_result` does, which imports the compiler: two seconds of every start.
+    _constant.__dict__["_dynamo_marked_constant"] = True
 
 
 def _need_gradients(*tensors: Tensor) -> bool:

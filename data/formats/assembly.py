@@ -16,7 +16,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats.joining import MAX_OBJECTS, joined
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.geometry.light_sides import with_sides
-from renderformer.data.geometry.triangles import smooth_normals, unique_rows
+from renderformer.data.geometry.triangles import bounds, smooth_normals, unique_rows
 from renderformer.data.material import Material
 from renderformer.data.notes import Routine
 from renderformer.data.scene import Mesh, Scene
@@ -54,8 +54,7 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
 
 def _far_centre(parts: list[Part], notes: Notes) -> Float64Array:
     """(3,) the centre of all parts if they are too far from the origin for float32, else zeros."""
-    low = np.min([part.vertices[part.faces].min((0, 1)) for part in parts], axis=0)
-    high = np.max([part.vertices[part.faces].max((0, 1)) for part in parts], axis=0)
+    low, high = bounds(np.concatenate([bounds(part.vertices[part.faces]) for part in parts]))
     centre: Float64Array = (low + high) / 2
     if np.abs(centre).max() <= _FAR * (high - low).max():
         return np.zeros(3)
@@ -158,7 +157,8 @@ def _nonzero_area(triangles: Float32Array, notes: Notes) -> BoolArray:
     """(F,) whether a triangle has an area in float32."""
     edges = np.roll(triangles, -1, axis=1).astype(np.float64) - triangles
     area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
-    longest = (edges**2).sum(-1).max(axis=1)
+    first, second, third = np.einsum("ijk,ijk->ji", edges, edges)
+    longest = np.maximum(np.maximum(first, second), third)
     valid: BoolArray = (longest > 0) & (area > _FLAT * longest)
     notes.counts[NO_AREA] += int((~valid).sum())
     return valid

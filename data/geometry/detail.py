@@ -11,6 +11,7 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.geometry.subdivide import cut
+from renderformer.data.geometry.triangles import centroids
 from renderformer.data.scene import Scene
 
 # Everything up to this many times as far as half of the triangles counts as detail, so a room does around a statue.
@@ -27,7 +28,7 @@ class Detail:
     @classmethod
     def of(cls, triangles: AnyArray) -> Detail:
         """The ball about the median of the triangles (N, 3, 3)."""
-        middles = triangles.astype(np.float64).mean(axis=1)
+        middles = centroids(triangles.astype(np.float64))
         centre = np.median(middles, axis=0)
         distance = np.linalg.norm(middles - centre, axis=1)
         return cls(centre, REACH * float(np.median(distance)))

@@ -21,6 +21,7 @@ are laid out as in vectors.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from scipy.sparse import csr_array
 
 from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from renderformer.data.geometry.detail import Detail
+from renderformer.data.geometry.triangles import bounds, centroids
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits, Seen
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
@@ -95,7 +97,7 @@ class LightCache:
         self._surfaces = surfaces
         emits = (surfaces.materials[:, EMISSION] > 0).any(axis=1)
         # What a light reflects hardly shows beside what it emits: one surfel for each of its triangles is enough.
-        coarse = Detail.of(surfaces.triangles).coarseness(surfaces.triangles.mean(axis=1)) ** 2
+        coarse = Detail.of(surfaces.triangles).coarseness(centroids(surfaces.triangles)) ** 2
         size = np.where(emits, 0, surfaces.areas / coarse).sum() / surfels * coarse
         self._cuts = np.ones(len(surfaces.areas), np.int64)
         if size.all():
@@ -293,16 +295,28 @@ def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array) ->
         (S,) the group of each of the triangles (S,), and the largest triangle of each group.
     """
     # The grid begins beside the corner of the scene, so that walls and floors do not lie on its planes.
-    from_corner = surfaces.triangles[triangles].mean(axis=1) - surfaces.triangles.min(axis=(0, 1))
+    from_corner = centroids(surfaces.triangles[triangles]) - bounds(surfaces.triangles)[0]
     place = np.floor(from_corner / cell[:, None] + GRID_SHIFT).astype(np.int64)
     grid = np.unique(cell, return_inverse=True)[1]
     normal = surfaces.face_normals[triangles]
     axis = np.abs(normal).argmax(axis=1)
     facing = 2 * axis + (np.take_along_axis(normal, axis[:, None], axis=1)[:, 0] < 0)
-    _, group = np.unique(np.column_stack([place, facing, grid]), axis=0, return_inverse=True)
-    order = np.lexsort((surfaces.areas[triangles], group))
-    last = np.flatnonzero(np.diff(group[order], append=-1))
-    return group, triangles[order[last]]
+    group = _numbered((*place.T, facing, grid))
+    largest = np.empty(group.max() + 1, np.int64)
+    # Where several triangles write, the last one stays.
+    order = np.argsort(surfaces.areas[triangles], kind="stable")
+    largest[group[order]] = triangles[order]
+    return group, largest
+
+
+def _numbered(columns: tuple[Int64Array, ...]) -> Int64Array:
+    """(S,) number of each row's distinct row in ascending order, for columns (S,) of numbers from 0 on."""
+    sizes = [int(column.max()) + 1 for column in columns]
+    if math.prod(sizes) < 2**63:
+        inverse = np.unique(np.ravel_multi_index(columns, sizes), return_inverse=True)[1]
+    else:
+        inverse = np.unique(np.column_stack(columns), axis=0, return_inverse=True)[1]
+    return inverse.reshape(-1)
 
 
 def _part(barycentric: Float32Array, cuts: Int64Array) -> Int64Array:

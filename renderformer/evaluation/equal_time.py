@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -137,11 +137,11 @@ def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progr
     try:
         # The first picture of a process takes longer.
         scene = reader.scene(0).to_scene()
-        _race(renderer, denoise, scene, 16, depth)
+        race(renderer, denoise, scene, 16, depth)
         renderer.render(scene, size, scene.cameras[0])
         for i in range(count):
             arrays = reader.scene(i)
-            races.append(_race(renderer, denoise, arrays.to_scene(), size, depth))
+            races.append(race(renderer, denoise, arrays.to_scene(), size, depth))
             references.append(arrays.hdr[0].astype(np.float32))
             progress("equal time", i + 1, count)
     finally:
@@ -149,7 +149,7 @@ def compare(renderer: Renderer, reader: ShardReader, count: int, progress: Progr
     return [_contest(views, [race[views] for race in races], np.stack(references)) for views in VIEWS]
 
 
-def _contest(views: int, scenes: list[dict[str, _Entry]], references: Float32Array) -> Contest:
+def _contest(views: int, scenes: list[dict[str, Entry]], references: Float32Array) -> Contest:
     truth = torch.from_numpy(references)
     results, pictures = {}, {"reference": display_bytes(truth)}
     for method in scenes[0]:
@@ -167,7 +167,7 @@ def _contest(views: int, scenes: list[dict[str, _Entry]], references: Float32Arr
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """One picture of one method, with its cost."""
 
     picture: Float32Array
@@ -189,29 +189,36 @@ class _PathTracer:
     def _render(self, spp: int) -> Float32Array:
         return self._scene.render(self._camera, self._size, self._size, spp, SEED)
 
-    def entry(self, rival: str, budget: float, views: int) -> _Entry:
+    def entry(self, rival: str, budget: float, views: int) -> Entry:
         """The picture of one of RIVALS in about `budget` CPU seconds per picture."""
         fixed = self._loading / views
         if rival == "mitsuba":
             spp = samples_for(budget - fixed, self._per_sample)
             picture, seconds = timed(lambda: self._render(spp))
-            return _Entry(picture, fixed + seconds, spp)
+            return Entry(picture, fixed + seconds, spp)
         guides = None
         if rival == "mitsuba_oidn_guided":
             guides, fixed = self._guides, fixed + self._guiding
         spp = samples_for(budget - fixed - self._denoising, self._per_sample)
         picture, seconds = timed(lambda: self._denoise(self._render(spp), guides))
-        return _Entry(picture, fixed + seconds, spp)
+        return Entry(picture, fixed + seconds, spp)
 
 
-def _race(renderer: Renderer, denoise: Denoiser, scene: Scene, size: int, depth: int) -> dict[int, dict[str, _Entry]]:
-    """The entries of every method, for each of VIEWS."""
+def race(
+    renderer: Renderer, denoise: Denoiser, scene: Scene, size: int, depth: int, counts: Sequence[int] = VIEWS
+) -> dict[int, dict[str, Entry]]:
+    """The pictures of every method, "model" and RIVALS, from the first camera of a scene.
+
+    Args:
+        size: edge in pixels; depth: longest path in segments.
+        counts: of pictures that share the preparation of the scene; the result has the entries of each.
+    """
     lit, preparing = timed(lambda: renderer.encode(scene))
     picture, drawing = timed(lambda: renderer.render(lit, size, scene.cameras[0])[0].hdr)
     tracer = _PathTracer(scene, depth, size, denoise)
     results = {}
-    for views in VIEWS:
+    for views in counts:
         budget = preparing / views + drawing
         rivals = {rival: tracer.entry(rival, budget, views) for rival in RIVALS}
-        results[views] = {"model": _Entry(picture, budget), **rivals}
+        results[views] = {"model": Entry(picture, budget), **rivals}
     return results
