@@ -21,7 +21,7 @@ from renderformer.data.unit_size import UnitSize
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.camera import OrbitCamera
-from renderformer.viewer.display import Reference, difference, display_values
+from renderformer.viewer.display import Reference, difference, display_values, spanned
 from renderformer.viewer.document import SceneDocument, fingerprint
 from renderformer.viewer.keyframes import CameraPath, turntable
 from renderformer.viewer.picker import Pick, Picker
@@ -208,7 +208,7 @@ class Session:
         frame = self.frame
         if frame is None:
             return None
-        picture = display_values(frame.image, self.tone_map, self.exposure)
+        picture = spanned(display_values(frame.image, self.tone_map, self.exposure), frame.span)
         if kind != "difference":
             return picture
         if self.reference is None:

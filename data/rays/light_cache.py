@@ -21,6 +21,7 @@ are laid out as in vectors.py.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -85,6 +86,12 @@ class LightCache:
         self._sides = _Sides(surfaces, triangle, place, width)
         self._sides.average(surfaces, self._first)
         self.indirect, self.outgoing = self._solve(links, progress)
+
+    def on(self, surfaces: LitSurfaces) -> LightCache:
+        """The same light on surfaces with as many triangles: each keeps that of its parts."""
+        cache = copy.copy(self)
+        cache._surfaces = surfaces
+        return cache
 
     def irradiance(self, hits: Hits, phase: Int64Array | None = None) -> Float32Array:
         """(S, 3) radiance that a white diffuse surface would send back of indirect light: irradiance / pi.
