@@ -35,7 +35,16 @@ def view(
     ] = None,
     overwrite: options.Overwrite = False,
     verbose: options.Verbose = False,
-    resolution: options.Resolution = "512",
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            "--resolution",
+            "-r",
+            metavar="N|WxH",
+            help="Pixels; without it, the picture fills the view.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None,
     tone_map: Annotated[
         options.ToneMap, typer.Option(metavar="NAME", help="To start with.", rich_help_panel=PICTURE)
     ] = options.ToneMap.NEUTRAL,
@@ -50,7 +59,8 @@ def view(
 
     A window where there is a display, a browser page with --web.
     """
-    size, of_mesh = options.read_resolution(resolution), stage.of_mesh()
+    size = None if resolution is None else options.read_resolution(resolution)
+    of_mesh = stage.of_mesh()
     if output is not None:
         outputs.check_scene_file(output, overwrite, "-o")
     from renderformer.renderer import Renderer
@@ -58,7 +68,7 @@ def view(
 
     # Checked before the slow loading of the model.
     launch.check_front_end(web)
-    framing = {} if inputs.scene_format(source) else model.framing(size) | {"all_around": True}
+    framing = {} if inputs.scene_format(source) else model.framing(size or (1, 1)) | {"all_around": True}
     settings = stage.of_every_file() | environment.arguments()
     scene = environment.applied(inputs.load(source, of_mesh=framing | of_mesh, **settings))
     more = console.say_digest(scene.notes, verbose=verbose)

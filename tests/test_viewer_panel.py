@@ -247,12 +247,31 @@ def test_bookmarks_are_chosen_recalled_and_forgotten(panel: Panel) -> None:
 
 
 def test_pictures_take_the_shape_of_a_page_and_keep_their_shorter_side(panel: Panel) -> None:
-    panel.set_aspect(1.5)
+    panel.fit_page(1.5, 700)
     assert panel.session.view_size == (96, 64)
-    panel.set_aspect(0.1)
+    panel.fit_page(0.1, 700)
     assert panel.session.view_size == (64, 256)
-    panel.set_side(128)
-    assert panel.session.view_size == (128, 512)
+    control("picture scale").set(panel, "2")
+    assert panel.session.view_size == panel.session.size == (128, 512)
+    panel.fit_page(1.5, 700)
+    assert panel.session.view_size == (192, 128)
+    with pytest.raises(InputError, match="scale is 0"):
+        panel.session.set_scale(0.0)
+
+
+def test_pictures_of_no_fixed_size_fill_the_view() -> None:
+    session = Session(a_scene(), RayEngine())  # type: ignore[arg-type]
+    panel = Panel(session)
+    panel.fit_page(1.5, 100)
+    assert session.size == session.view_size == (150, 100)
+    control("picture scale").set(panel, "0.5")
+    assert session.view_size == (75, 50)
+    panel.fit_page(99.0, 100)
+    assert session.view_size == (200, 50)
+    session.fit((9000, 3000))
+    control("picture scale").set(panel, "4")
+    assert session.view_size == (8192, 2731)
+    assert session.close()
 
 
 def test_every_key_asks_for_one_action_and_the_table_is_the_help() -> None:

@@ -79,7 +79,7 @@ def test_the_panel_edits_the_scene_and_shows_what_is_true_after_undo(viewer: Any
     assert not session.document.edited
     assert viewer.controls["object roughness"].value == pytest.approx(session.document[name].material.roughness)
     assert not notifications
-    press(viewer.controls["picture pixels"], "64")
+    press(viewer.controls["picture scale"], "0.5")
     assert session.view_size == (64, 64)
     press(viewer.controls["picture view"], "difference")
     assert "no reference picture" in notifications[-1][1]
@@ -242,7 +242,7 @@ def test_every_page_shows_the_middle_of_one_picture_without_distortion(viewer: A
 
     def client(name: str, aspect: float) -> Any:
         scene = SimpleNamespace(set_background_image=lambda picture, **options: sent.update({name: picture}))
-        return SimpleNamespace(client_id=name, scene=scene, camera=SimpleNamespace(aspect=aspect))
+        return SimpleNamespace(client_id=name, scene=scene, camera=SimpleNamespace(aspect=aspect, image_height=300))
 
     pages = {"wide": client("wide", 2.0), "tall": client("tall", 0.5)}
     viewer.server.get_clients = lambda: pages

@@ -229,15 +229,17 @@ session.size = 96, 96
 
 # Another file, and back.
 before = session.frame.scene
-window._apply("", lambda: window.panel.open(Path("examples/assets/boxes.glb")))
-until(lambda: final() and session.frame.scene != before, "another file is drawn")
+window.open(Path("examples/assets/boxes.glb"))
+until(lambda: session.task is None and final() and session.frame.scene != before, "another file is drawn")
 assert window.controls["object object"].number_of_items == len(session.document.items)
 pointer("key", "ctrl+z", "sleep", "0.5", "key", "ctrl+z", "sleep", "0.5")
 assert not session.document.edited
 until(shows_the_picture, "the picture before the edit is on the screen")
-# A file that cannot be read gives one line, and the open scene stays.
-window._guarded(window._apply)("open", lambda: window.panel.open(Path("nothing.glb")))
-assert "nothing.glb" in window.message and not session.document.edited
+# A file that cannot be read gives one line, in red, and the open scene stays.
+window.open(Path("nothing.glb"))
+until(lambda: "nothing.glb" in window.message, "a wrong file is told")
+assert not session.document.edited
+assert window._said.text.startswith("error:") and window._said.text_color.green < 0.5
 
 # The preview shows where the camera is while the picture is late.
 session.scheduler._engine = None
@@ -304,7 +306,50 @@ until(shows_the_picture, "the picture is on the screen")
 # Free, the camera tells where it leaves the range, in letters that the font has.
 session.move(lambda orbit: (setattr(orbit, "limited", False), orbit.dolly(3.0)))
 window._refresh()
-assert "trained on 1.5 ... 2" in window._warnings.text.replace(chr(10), " "), window._warnings.text
+def full(label):
+    return label.tooltip.replace(chr(10), " ")
+
+assert "trained on 1.5 ... 2" in full(window._warnings), full(window._warnings)
+
+# Nothing in the panel moves, whatever there is to tell.
+frames = [(area.x, area.y) for area in (window.controls["camera fov"].frame, window._column.frame)]
+window._say("a long line " * 40, failed=True)
+session.start("long work", lambda progress, cancel: [time.sleep(1)] and [])
+until(lambda: window._busy.visible, "the work is shown")
+assert frames == [(area.x, area.y) for area in (window.controls["camera fov"].frame, window._column.frame)]
+assert len(window._said.text) < 120 and window._said.text.endswith("...") and len(full(window._said)) > 400
+until(lambda: session.task is None and not window._busy.visible, "the work is done")
+assert window._said.text_color.green > 0.5
+
+# A drop-down list appears at its press, and a line of it is chosen.
+x, y = middle(window.controls["picture tone map"])
+before = screen()
+click(x, y)
+until(lambda: np.abs(screen() - before)[y + 12 : y + 60, x - 40 : x + 40].mean() > 5, "the list opens")
+pointer("mousemove", x, y + 44, "sleep", "0.5", "mousedown", "1", "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
+assert session.tone_map != "neutral", session.tone_map
+
+# What is out of range does not stay in its field.
+field = window.controls["camera elevation"]
+click(*middle(field))
+pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "999")
+pointer("key", "Return", "sleep", "0.5")
+assert field.double_value == session.orbit.view.elevation == 90.0
+
+# An edit in the panel is undone while the panel has the focus; in another view a press keeps the picture.
+window._apply("", lambda: window.panel.set_material(diffuse=(0.0, 0.9, 0.0)))
+assert session.document.edited
+click(*middle(field))
+pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "30")
+pointer("key", "Return", "sleep", "0.5", "key", "ctrl+z", "sleep", "0.5")
+assert session.orbit.view.elevation == 30.0
+until(lambda: not session.document.edited, "undo in the panel")
+for kind in ("preview", "split"):
+    window._apply("", lambda: window.panel.show(kind))
+    for press in range(2):
+        click(*at(0.2, 0.5))
+        assert view()[:, : window.rectangle().width // 3].mean() > 5, kind
+window._apply("", lambda: window.panel.show("neural"))
 # A name without a suffix becomes a scene JSON.
 window._folder = folder
 window.perform(find("S", True))
@@ -399,7 +444,9 @@ def test_ctrl_c_and_the_close_button_close_the_window_and_return_the_scene(
 
 
 @needs_a_screen
-def test_a_scene_saved_without_a_suffix_is_json_and_warnings_are_legible(display: str, tmp_path: Path) -> None:
+def test_the_panel_stays_in_place_lists_open_undo_works_everywhere_and_names_get_a_suffix(
+    display: str, tmp_path: Path
+) -> None:
     assert "done" in run(PRELUDE + NAMED, tmp_path, display)
 
 

@@ -18,7 +18,7 @@ from renderformer.image import TONE_MAPS
 from renderformer.viewer.camera import FREE_FOV, OrbitCamera
 from renderformer.viewer.display import from_srgb, to_srgb
 from renderformer.viewer.panel import Panel
-from renderformer.viewer.session import VIEWS
+from renderformer.viewer.session import SCALES, VIEWS
 
 Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text"]
 # Titles of the sections in order, and those that are unfolded at the start.
@@ -120,8 +120,9 @@ CONTROLS: tuple[Control, ...] = (
         choices=lambda p: TONE_MAPS,
     ),
     Control(
-        PICTURE, "pixels", "choice", lambda p: min(p.session.size), lambda p, text: p.set_side(int(text)),
-        "of the shorter side", choices=lambda p: p.sides,
+        PICTURE, "scale", "choice", lambda p: f"{p.session.scale:g}", lambda p, text: p.session.set_scale(float(text)),
+        "pixels of the picture for one of the view, on a side; saved pictures have as many",
+        choices=lambda p: [f"{scale:g}" for scale in SCALES],
     ),
     Control(CAMERA, "azimuth", "number", **_view("azimuth"), tooltip="degrees", low=-360.0, high=360.0, step=1.0),
     Control(CAMERA, "elevation", "number", **_view("elevation"), tooltip="degrees", low=-90.0, high=90.0, step=1.0),

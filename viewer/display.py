@@ -75,6 +75,16 @@ def resized(picture: UInt8Array, width: int, height: int) -> UInt8Array:
     return np.asarray(Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.BILINEAR))
 
 
+def spanned(picture: UInt8Array, span: tuple[float, float] | None) -> UInt8Array:
+    """The part of a picture that spans so many columns and rows from the upper left; None for all of it."""
+    from PIL import Image as Pillow
+
+    if span is None or span == (picture.shape[1], picture.shape[0]):
+        return picture
+    size = max(1, int(span[0])), max(1, int(span[1]))
+    return np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.BILINEAR, box=(0, 0, *span)))
+
+
 def right_of_bar(picture: UInt8Array, width: int, height: int, column: int) -> UInt8Array:
     """The columns from `column` on of the resized picture, with a white bar at the left."""
     columns = resized(picture, width, height)[:, column:].copy()

@@ -43,7 +43,7 @@ def view(
     *,
     web: bool = False,
     port: int = 8080,
-    resolution: int | tuple[int, int] = 512,
+    resolution: int | tuple[int, int] | None = None,
     tone_map: str = "neutral",
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
@@ -55,7 +55,7 @@ def view(
         renderer: the embedded model by default.
         web: in a browser, for machines without a display; the server listens on 127.0.0.1 only.
         port: of the server; the next free one if it is in use, any free one for 0.
-        resolution: pixels on a side, or (width, height).
+        resolution: pixels on a side, or (width, height), of pictures on the screen and in files; None fills the view.
         tone_map, exposure: at the start.
         say: called with a line that names the page; by default the line goes to stderr.
 

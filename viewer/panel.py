@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from renderformer.data.errors import InputError
-from renderformer.viewer.session import RESOLUTIONS, VIEWS, Session
+from renderformer.viewer.session import VIEWS, Session
 
 if TYPE_CHECKING:
     from renderformer.data.arrays import UInt8Array
@@ -37,7 +37,6 @@ class Panel:
         kind: the present view, one of `VIEWS`.
         bar: position of the bar of the split view as a share (0 … 1) of the width.
         late: whether the newest picture shows too old a camera, see `Session.is_late`.
-        sides: shorter sides of pictures on offer, in pixels.
     """
 
     def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,7 +44,6 @@ class Panel:
         self.kind = VIEWS[0]
         self.bar = 0.5
         self.late = False
-        self.sides = sorted({*RESOLUTIONS, min(session.size)})
         self._clock = clock
         self._object = self._light = self._bookmark = ""
         self._turntable_time: float | None = None
@@ -83,23 +81,17 @@ class Panel:
         """Raise the exposure by some stops."""
         self.session.set_display(exposure=self.session.exposure + stops)
 
-    def set_side(self, side: int) -> None:
-        """Set the shorter side of pictures in pixels; their shape stays."""
-        width, height = self.session.size
-        factor = side / min(width, height)
-        self._resize((round(width * factor), round(height * factor)))
-
-    def set_aspect(self, aspect: float) -> None:
-        """Set width over height of pictures; their shorter side stays."""
-        side = min(self.session.size)
-        longer = round(side * min(max(aspect, 1 / aspect), MAX_ASPECT) / ASPECT_PIXELS) * ASPECT_PIXELS
-        size = (longer, side) if aspect >= 1 else (side, longer)
-        if size != self.session.view_size:
-            self._resize(size)
-
-    def _resize(self, size: tuple[int, int]) -> None:
-        self.session.size = size
-        self.session.resize(size)
+    def fit_page(self, aspect: float, height: int) -> None:
+        """Take the shape of a page: width over height, and its height in pixels. A picture of a fixed size keeps its
+        shorter side."""
+        session = self.session
+        if session.fills:
+            size = round(height * min(max(aspect, 1 / MAX_ASPECT), MAX_ASPECT)), height
+        else:
+            side = round(min(session.size) / session.scale)
+            longer = round(side * min(max(aspect, 1 / aspect), MAX_ASPECT) / ASPECT_PIXELS) * ASPECT_PIXELS
+            size = (longer, side) if aspect >= 1 else (side, longer)
+        session.fit(size)
 
     def set_view(self, **values: Any) -> None:
         """Change fields of `View`."""

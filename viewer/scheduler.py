@@ -1,8 +1,12 @@
 """Renders the newest camera on one worker thread, coarse while it moves and finer when it is still.
 
-A request is a scene, a camera and a size. The worker first draws it at the largest size that fits the time budget at
-the measured speed. If no newer request arrives for a moment, it draws larger sizes up to the full one. The result of
-the view-independent stage is cached by a hash of the scene, so that a camera move runs the view stage alone.
+A request is a scene, a camera and a size. Where a scene has a light cache, the worker draws a draft with as many pixels
+as fit the time budget at the measured speed, adds pixels until each has a sample, and then has the model draw window by
+window over it (drafts.py). Without a light cache it draws the picture at the largest size that fits the budget and, if
+no newer request arrives for a moment, at larger sizes up to the full one.
+
+The result of the view-independent stage is cached by a hash of the scene, so that a camera move runs the view stage
+alone. An edited scene is first drawn with the indirect light of the one before.
 """
 
 from __future__ import annotations
@@ -14,17 +18,22 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.document import fingerprint
+from renderformer.viewer.drafts import Draft, Watched, Window, processors, relit
 
 if TYPE_CHECKING:
+    from renderformer.data.arrays import Float32Array
     from renderformer.data.camera import Camera
     from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
-    from renderformer.image import Image
     from renderformer.renderer import Cancel, LitScene
 
 # Shorter sides in pixels of coarse pictures; multiples of 32, so that no model pads.
@@ -34,6 +43,10 @@ LADDER = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 BUDGET, SETTLE, PATIENCE = 0.08, 0.15, 2.0
 # Factor from the budget of one picture to that of the next finer one.
 GROWTH = 6.0
+# Seconds from one picture of a growing draft to the next.
+STEP = 0.2
+# Pixels of a draft per second, before any was drawn.
+PACE = 1e5
 # Number of scenes in the cache, for undo and redo.
 KEPT = 4
 # Number of sizes with a measured speed; a window that is resized has many.
@@ -82,6 +95,7 @@ class Frame:
         latency: seconds from the request to the picture.
         notes: of the view-independent stage.
         tag: of the request.
+        span: columns and rows of the image that the view shows, the last ones in part; None for all of it.
     """
 
     image: Image
@@ -96,6 +110,7 @@ class Frame:
     latency: float
     notes: tuple[str, ...] = ()
     tag: Any = None
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +122,11 @@ class _Request:
     size: tuple[int, int]
     time: float
     tag: Any
+
+    def same(self, key: str, camera: Camera, size: tuple[int, int]) -> bool:
+        """Whether another request would give the same picture."""
+        there = camera is self.camera or (camera.fov == self.camera.fov and np.array_equal(camera.c2w, self.camera.c2w))
+        return there and (key, size) == (self.key, self.size)
 
 
 class RenderScheduler:
@@ -141,16 +161,22 @@ class RenderScheduler:
         self._newest: _Request | None = None
         self._done = 0
         self._closed = False
+        # Whether the newest request failed.
+        self._broken = False
         # Whether to cancel the picture in progress.
         self._stop: Callable[[], bool] = lambda: False
         self._lit: OrderedDict[str, LitScene] = OrderedDict()
         # Seconds of the view stage by size.
         self._speed: dict[tuple[int, int], float] = {}
+        # Pixels of a draft per second.
+        self._pace = PACE
         self._thread = threading.Thread(target=self._work, name="renderformer-viewer", daemon=True)
         self._thread.start()
 
     def submit(self, scene: Scene, camera: Camera, size: tuple[int, int], tag: Any = None) -> int:
         """Request a picture in place of older requests; returns the number of the request, 0 after `close`.
+
+        A request for what is being drawn, or was drawn last, changes nothing.
 
         Args:
             size: full (width, height) in pixels.
@@ -160,7 +186,10 @@ class RenderScheduler:
         with self._condition:
             if self._closed:
                 return 0
+            if self._newest is not None and self._newest.same(key, camera, size) and not self._broken:
+                return self._newest.number
             number = self._newest.number + 1 if self._newest else 1
+            self._broken = False
             self._newest = _Request(number, scene, key, camera, size, self._clock.now(), tag)
             self._condition.notify_all()
             return number
@@ -196,16 +225,18 @@ class RenderScheduler:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        while (request := self._next()) is not None:
-            try:
-                self._serve(request)
-            except Cancelled:
-                continue
-            except Exception as error:
-                self._report(self._on_error, error)
-            with self._condition:
-                self._done = request.number
-                self._condition.notify_all()
+        with ThreadPoolExecutor(processors(), "renderformer-draft") as self._pool:
+            while (request := self._next()) is not None:
+                try:
+                    self._serve(request)
+                except Cancelled:
+                    continue
+                except Exception as error:
+                    self._broken = True
+                    self._report(self._on_error, error)
+                with self._condition:
+                    self._done = request.number
+                    self._condition.notify_all()
 
     def _next(self) -> _Request | None:
         with self._condition:
@@ -215,13 +246,26 @@ class RenderScheduler:
 
     def _serve(self, request: _Request) -> None:
         """Draw one request, coarse to fine; raises Cancelled if a newer request replaces it."""
-        sizes = self._sizes(request.size)
         # The coarse picture is finished although the camera has moved on: else no picture would appear during a move.
         # Only a slow picture of an old scene is cancelled.
         started = self._clock.now()
         self._stop = lambda: self._newer(request, other_scene=True) and self._clock.now() - started > PATIENCE
-        lit, encode_seconds = self._light(request)
-        budget = self.budget
+        lit, source, encode_seconds = self._known(request.key), None, 0.0
+        if lit is None:
+            source = self._edited(request)
+        if lit is None and source is None:
+            lit, encode_seconds = self._light(request)
+        source = source or lit
+        assert source is not None
+        if getattr(source.caster, "cache", None) is None:
+            assert lit is not None
+            self._draw_sizes(request, lit, encode_seconds)
+        else:
+            self._draw_growing(request, lit, source, encode_seconds)
+
+    def _draw_sizes(self, request: _Request, lit: LitScene, encode_seconds: float) -> None:
+        """Draw pictures of growing sizes."""
+        sizes, budget = self._sizes(request.size), self.budget
         size = self._affordable(sizes, budget)
         self._draw(request, lit, size, encode_seconds)
         self._stop = lambda: self._newer(request)
@@ -230,6 +274,54 @@ class RenderScheduler:
             budget *= GROWTH
             size = max(self._affordable(sizes, budget), sizes[sizes.index(size) + 1])
             self._draw(request, lit, size, 0.0)
+
+    def _draw_growing(self, request: _Request, lit: LitScene | None, source: LitScene, encode_seconds: float) -> None:
+        """Draw a draft of `source` until every pixel has a sample, and then what the model makes of the lit scene."""
+        width, height = request.size
+        camera, environment = source.unit.camera(request.camera), request.scene.environment
+        assert source.caster is not None
+        stride = Draft.stride_of(width, height, self._pace * self.budget)
+        started = self._clock.now()
+        draft = Draft(source.caster, environment, camera, width, height, stride, self._pool, self._check_running)
+        self._keep_pace(draft.radiance.shape[0] * draft.radiance.shape[1], started)
+        self._publish(request, draft, source, encode_seconds, started)
+        self._stop = lambda: self._newer(request)
+        while not draft.finished:
+            self._check_running()
+            step, started = max(1, int(self._pace * STEP)), self._clock.now()
+            step = min(step, draft.left or step)
+            draft.grow(step)
+            self._keep_pace(step, started)
+            self._publish(request, draft, source, 0.0, started)
+        if lit is None:
+            lit, encode_seconds = self._light(request)
+        assert lit.caster is not None
+        last = started = self._clock.now()
+
+        def show(window: Window, features: Float32Array) -> None:
+            nonlocal last
+            draft.put(window, features)
+            if self._clock.now() - last > STEP / 2:
+                last = self._clock.now()
+                self._publish(request, draft, source, 0.0, started)
+
+        watched: Any = Watched(lit.caster, show, self._check_running, STEP, self._clock.now)
+        self._draw(request, replace(lit, caster=watched), request.size, encode_seconds)
+
+    def _keep_pace(self, pixels: int, started: float) -> None:
+        """Update the pixels of a draft per second."""
+        self._pace = (self._pace + pixels / max(self._clock.now() - started, 1e-6)) / 2
+
+    def _publish(
+        self, request: _Request, draft: Draft, source: LitScene, encode_seconds: float, started: float
+    ) -> None:
+        self._check_running()
+        image, now = Image(draft.radiance, request.camera, alpha=draft.alpha), self._clock.now()
+        frame = Frame(
+            image, request.number, request.camera, request.size, request.key, False, encode_seconds, now - started,
+            request.time, now - request.time, source.notes, request.tag, draft.span,
+        )  # fmt: skip
+        self._report(self._on_frame, frame)
 
     def _settle(self, request: _Request) -> None:
         """Wait until the camera is still."""
@@ -241,11 +333,23 @@ class RenderScheduler:
                     return
                 self._clock.wait(self._condition, remaining)
 
-    def _light(self, request: _Request) -> tuple[LitScene, float]:
+    def _known(self, key: str) -> LitScene | None:
         with self._condition:
-            if request.key in self._lit:
-                self._lit.move_to_end(request.key)
-                return self._lit[request.key], 0.0
+            if key not in self._lit:
+                return None
+            self._lit.move_to_end(key)
+            return self._lit[key]
+
+    def _edited(self, request: _Request) -> LitScene | None:
+        """The scene of a request under the indirect light of the newest lit scene; None if that has another shape."""
+        with self._condition:
+            known = next(reversed(self._lit.values()), None)
+        if known is None or known.caster is None or getattr(known.caster, "cache", None) is None:
+            return None
+        caster = relit(known.unit.scene(request.scene), known.caster)
+        return None if caster is None else replace(known, scene=request.scene, caster=caster)
+
+    def _light(self, request: _Request) -> tuple[LitScene, float]:
         started = self._clock.now()
         lit = self._engine.encode(request.scene, self._progress, self._cancelled)
         with self._condition:

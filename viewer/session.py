@@ -23,7 +23,7 @@ from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.renderer import Cancelled
 from renderformer.video import write_video
 from renderformer.viewer.camera import OrbitCamera
-from renderformer.viewer.display import Reference, difference, display_values
+from renderformer.viewer.display import Reference, difference, display_values, spanned
 from renderformer.viewer.document import SceneDocument, fingerprint
 from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
@@ -38,8 +38,8 @@ T = TypeVar("T")
 Work: TypeAlias = "Callable[[Progress, Cancel], list[str]]"
 # Seconds of a video of a full turn, and frames per second of every video.
 TURN_SECONDS, FPS = 4.0, 24.0
-# Shorter sides of pictures on offer, in pixels.
-RESOLUTIONS = (128, 192, 256, 384, 512, 768, 1024)
+# Size of the view before a front end has one, most pixels on a side of a picture, and pixels for one of the view.
+VIEW, MOST_PIXELS, SCALES = (960, 720), 8192, (0.5, 1.0, 2.0, 4.0)
 VIEWS = ("neural", "preview", "split", "difference")
 # Age of a picture of an old camera at which the preview replaces it.
 LATE_SECONDS = 0.3
@@ -98,7 +98,7 @@ class Session:
     Args:
         scene: the scene to show; the viewer starts at its first camera.
         renderer: draws the pictures.
-        resolution: pixels on a side, or (width, height), of pictures on the screen and in files.
+        resolution: pixels on a side, or (width, height), of pictures on the screen and in files; None fills the view.
         tone_map, exposure: see `set_display`.
         clock: of the scheduler.
 
@@ -106,6 +106,8 @@ class Session:
         document, orbit, key_frames: scene, camera, camera path. Change them through `edit` and `move`, which lock and
             request a new picture.
         size, view_size: (width, height) of pictures in files and on the screen.
+        fills: whether pictures have the size of the view.
+        scale: pixels for one of the view, or of `resolution`, on a side.
         tone_map, exposure: of the display and of saved pictures; change them through `set_display`.
         on_frame, on_error, on_done: set by the front end; called on a worker thread, `on_done` also by `open`.
         drawing: stage, steps done and all steps of the picture in progress; None when idle.
@@ -116,7 +118,7 @@ class Session:
         self,
         scene: Scene,
         renderer: Renderer,
-        resolution: int | tuple[int, int] = 512,
+        resolution: int | tuple[int, int] | None = None,
         tone_map: str = "neutral",
         exposure: float = 0.0,
         clock: Clock | None = None,
@@ -126,8 +128,9 @@ class Session:
         self.document = SceneDocument(scene)
         self.orbit = self._orbit_of(scene)
         self.key_frames = CameraPath()
-        self.size = (resolution, resolution) if isinstance(resolution, int) else resolution
-        self.view_size = self.size
+        self.fills, self.scale = resolution is None, 1.0
+        self._base = (resolution, resolution) if isinstance(resolution, int) else resolution or VIEW
+        self.size = self.view_size = self._base
         self.reference: Reference | None = None
         self.error = ""
         self.frame: Frame | None = None
@@ -193,10 +196,27 @@ class Session:
         """Repeat the edit that was reverted last; returns its label, empty if there was none."""
         return self.edit(SceneDocument.redo)
 
-    def resize(self, size: tuple[int, int]) -> None:
-        """Set the (width, height) of pictures on the screen and request one."""
+    def fit(self, size: tuple[int, int]) -> None:
+        """Set the (width, height) of the view in pixels and request a picture of it."""
         with self.lock:
-            self.view_size = max(1, size[0]), max(1, size[1])
+            self._base = max(1, size[0]), max(1, size[1])
+            self.set_scale(self.scale)
+
+    def set_scale(self, scale: float) -> None:
+        """Draw so many pixels for one of the view, on a side, and request a picture.
+
+        Raises:
+            InputError: not a positive number.
+        """
+        if not 0 < scale <= MOST_PIXELS:
+            raise InputError("viewer", f"scale is {scale}", "expected a positive number")
+        with self.lock:
+            self.scale = scale
+            factor = min(scale, MOST_PIXELS / max(self._base))
+            self.size = self.view_size = (
+                max(1, round(self._base[0] * factor)),
+                max(1, round(self._base[1] * factor)),
+            )
             self.request()
 
     def picture(self, kind: str = "neural") -> UInt8Array | None:
@@ -208,7 +228,7 @@ class Session:
         frame = self.frame
         if frame is None:
             return None
-        picture = display_values(frame.image, self.tone_map, self.exposure)
+        picture = spanned(display_values(frame.image, self.tone_map, self.exposure), frame.span)
         if kind != "difference":
             return picture
         if self.reference is None:

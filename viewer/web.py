@@ -72,7 +72,7 @@ class WebViewer:
         self.server.scene.on_click()(self._guarded(self._clicked))
         self._ticking = threading.Thread(target=self._tick, name="renderformer-tick", daemon=True)
         self._ticking.start()
-        session.resize(session.size)
+        session.request()
         self._refresh()
 
     @property
@@ -224,9 +224,9 @@ class WebViewer:
 
     def _fit_pages(self) -> None:
         """Make the picture as wide as the widest page needs; the field of view is vertical, so all pages share it."""
-        aspects = [client.camera.aspect for client in self.server.get_clients().values()]
-        if aspects:
-            self.panel.set_aspect(max(aspects))
+        cameras = [client.camera for client in self.server.get_clients().values()]
+        if cameras:
+            self.panel.fit_page(max(c.aspect for c in cameras), max(c.image_height for c in cameras))
 
     def _put_camera(self, camera: Any) -> None:
         view = self.session.orbit.view

@@ -230,6 +230,8 @@ class Window:
         """The rectangle of preview and picture in pixels of the window."""
         area = self.window.content_rect
         width, height = max(1, area.width - self._panel_width()), max(1, area.height - self._foot_height())
+        if self.session.fills:
+            return Rect(area.x, area.y, width, height)
         box = letterbox(width, height, self.session.view_size[0] / self.session.view_size[1])
         return Rect(area.x + box.x, area.y + box.y, box.width, box.height)
 
@@ -256,6 +258,8 @@ class Window:
         for margin, part in zip(self._margins, margins(view, box), strict=True):
             margin.frame = gui.Rect(part.x, part.y, part.width, part.height)
         self.scene.frame = gui.Rect(box.x, box.y, box.width, box.height)
+        if self.session.fills:
+            self.session.fit((box.width, box.height))
         self._place_image()
 
     def _place_image(self) -> None:

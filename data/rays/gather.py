@@ -36,6 +36,8 @@ MORE, ENCLOSED = 96, 0.25
 SMALL_PICTURE = 160 * 160
 # Every cell of a square counts once: those at the ends, which repeat, by halves.
 TAPS = (0.5, 1.0, 1.0, 1.0, 0.5)
+# Cells beside a window that those in it are averaged with or that lie nearest to its pixels.
+BESIDE = 3
 # Of a cell's weight at a point: how fast it falls with the distance from the point's surface, over that of the camera,
 # and how often the cosine between their normals is squared.
 PLANE_FALLOFF, NORMAL_SQUARINGS = 60.0, 3
@@ -68,7 +70,8 @@ class Gather:
     Args:
         surfaces, cache: the scene; a `SoftSky` in place of a light cache gives the environment's direct light alone.
         camera: of a picture of `width` by `height` pixels.
-        rows, columns: pixels to cover, which may reach beyond the picture below and to the right.
+        rows, columns: pixels in all, which may reach beyond the picture below and to the right.
+        window: left, top, right and bottom of those to cover.
         pool: runs the work; the result does not depend on how.
         progress: called with cells done and cells in all.
     """
@@ -82,13 +85,17 @@ class Gather:
         height: int,
         rows: int,
         columns: int,
+        window: tuple[int, int, int, int],
         pool: Executor,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._cache, self._eye = cache, camera.position.astype(np.float32)
         self._cell = 1 if width * height <= SMALL_PICTURE else CELL
-        down, across = -(-rows // self._cell), -(-columns // self._cell)
-        y, x = (grid.reshape(-1) for grid in np.mgrid[:down, :across])
+        left, top = (max(0, start // self._cell - BESIDE) for start in window[:2])
+        right = min(-(-columns // self._cell), -(-window[2] // self._cell) + BESIDE)
+        bottom = min(-(-rows // self._cell), -(-window[3] // self._cell) + BESIDE)
+        self._corner, down, across = (left, top), bottom - top, right - left
+        y, x = (grid.reshape(-1) for grid in np.mgrid[top:bottom, left:right])
         phase = SQUARE * (y % SQUARE) + x % SQUARE
         sequence = cosine_directions(r2_sequence((RAYS + MORE) * SQUARE**2).astype(np.float32))
         sequence = sequence.reshape(RAYS + MORE, SQUARE**2, 3)
@@ -122,7 +129,9 @@ class Gather:
         light = np.zeros((len(hits.rows), self._cells.shape[2] - LIGHT.start), np.float32)
         total = np.zeros(len(light), np.float32)
         down, across = self._cells.shape[:2]
-        (left, right), (top, bottom) = (_between(place / self._cell - 0.5) for place in (x, y))
+        (left, right), (top, bottom) = (
+            _between(place / self._cell - 0.5 - corner) for place, corner in zip((x, y), self._corner, strict=True)
+        )
         for row, near_row in (top, bottom):
             for column, near_column in (left, right):
                 cells = self._cells[np.clip(row, 0, down - 1), np.clip(column, 0, across - 1)]

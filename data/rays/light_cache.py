@@ -21,6 +21,7 @@ are laid out as in vectors.py.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,6 +121,12 @@ class LightCache:
         direct, indirect = self._direct + self._sky, self.indirect - self._sky
         both = (np.stack([light[:count], light[count:]], axis=1) for light in (direct, indirect))
         return Surfels(sides.position[:count], sides.normal[:count], area, sides.materials, *both)
+
+    def on(self, surfaces: LitSurfaces) -> LightCache:
+        """The same light on surfaces with as many triangles: each keeps that of its parts."""
+        cache = copy.copy(self)
+        cache._surfaces = surfaces
+        return cache
 
     def irradiance(self, hits: Hits, phase: Int64Array | None = None) -> Float32Array:
         """(S, 3) radiance that a white diffuse surface would send back of indirect light and of the environment's soft

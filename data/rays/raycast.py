@@ -32,6 +32,8 @@ CONTRAST = 0.1
 # Rays on a side that tell how much of a pixel on the outline against nothing is covered: a fiftieth of white already
 # shows against black.
 OUTLINE_RAYS = 8
+# Pixels beside a window on which those in it depend.
+AROUND = 4
 
 
 class RayCaster(LitSurfaces):
@@ -77,6 +79,7 @@ class RayCaster(LitSurfaces):
         shadow_rays: int = 4,
         lobe_rays: int = 4,
         threads: int | None = None,
+        window: tuple[int, int, int, int] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Float32Array:
         """The feature image of a camera: exact primary hits and the light there, see channels.py.
@@ -89,16 +92,19 @@ class RayCaster(LitSurfaces):
                 times A on a side, and for those on the outline 8 x 8 rays tell what is covered; 1 for neither.
             shadow_rays: per light and sample; lobe_rays: samples of the specular lobe per sample.
             threads: of the CPU, all that the process may use by default; the result does not depend on it.
+            window: left, top, right and bottom of a part of the image, which is returned alone, as it is in the whole.
             progress: called with pixels done and pixels in all, first for all of them, then for those cast again, then
                 for those along the outline; before them with the cells of a gather, where there is a cache.
 
         Returns:
-            (height, width, 39) float32, both rounded up to a multiple of `cover`.
+            (height, width, 39) float32, both rounded up to a multiple of `cover`; or those of the window.
         """
         rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
-        y, x = (grid.reshape(-1) for grid in np.mgrid[:rows, :columns])
+        left, top, right, bottom = window or (0, 0, columns, rows)
+        around = max(left - AROUND, 0), max(top - AROUND, 0), min(right + AROUND, columns), min(bottom + AROUND, rows)
+        y, x = (grid.reshape(-1) for grid in np.mgrid[around[1] : around[3], around[0] : around[2]])
         every = Pixels(camera, width, height, x, y)
-        image = np.zeros((rows, columns, RGB.total), np.float32)
+        image = np.zeros((around[3] - around[1], around[2] - around[0], RGB.total), np.float32)
         contrast = np.zeros(len(every), np.float32)
 
         gather: Gather | None = None
@@ -116,7 +122,7 @@ class RayCaster(LitSurfaces):
             return pixels.mean(self._samples(every.take(part), antialias * refine, *fewer, gather)[0])
 
         def outline(part: Int64Array) -> Float32Array:
-            return pixels.covered(image, x[part], y[part], self._coverage(every.take(part)))
+            return pixels.covered(image, x[part] - around[0], y[part] - around[1], self._coverage(every.take(part)))
 
         with ThreadPoolExecutor(threads or _processors()) as pool:
 
@@ -124,15 +130,15 @@ class RayCaster(LitSurfaces):
                 for part, values in _in_parts(pool, work, index, rays, progress):
                     image.reshape(-1, image.shape[-1])[part] = values
 
-            around = self.cache if self.environment is None else self.cache or SoftSky(self, self.environment)
-            if around is not None:
-                gather = Gather(self, around, camera, width, height, rows, columns, pool, progress)
+            light = self.cache if self.environment is None else self.cache or SoftSky(self, self.environment)
+            if light is not None:
+                gather = Gather(self, light, camera, width, height, rows, columns, around, pool, progress)
             run(coarse, np.arange(len(every)), antialias**2)
             if refine > 1:
-                rough = pixels.with_neighbours(contrast.reshape(rows, columns) > CONTRAST)
+                rough = pixels.with_neighbours(contrast.reshape(image.shape[:2]) > CONTRAST)
                 run(fine, np.flatnonzero(rough), (antialias * refine) ** 2)
                 run(outline, np.flatnonzero(self._outline(image[..., 0])), OUTLINE_RAYS**2)
-        return image
+        return image[top - around[1] : bottom - around[1], left - around[0] : right - around[0]]
 
     def _outline(self, share: Float32Array) -> BoolArray:
         """(h, w) which pixels, covered by shares (h, w), lie on an outline; not the middle of a pane, where all samples

@@ -1,0 +1,221 @@
+"""Growing pictures of the viewer: drafts under the light cache, and the model's picture window by window over them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.ray_engine import a_scene as a_corner
+
+from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
+from renderformer.data.rays.pixels import Pixels
+from renderformer.data.scene import Material, Scene
+from renderformer.renderer import Cancelled, Renderer
+from renderformer.viewer.drafts import FINER, OFFSETS, STRIDES, Draft, Watched, relit, shaded
+from renderformer.viewer.scheduler import Frame
+from renderformer.viewer.session import Session
+
+STUCK = 240.0
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return Renderer.from_pretrained(network=False)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def a_scene(tint: tuple[float, float, float] = (0.8, 0.3, 0.2), **options: Any) -> Scene:
+    scene = a_corner()
+    floor = scene.objects[0].with_material(Material(tint))
+    return scene.replace(objects=(floor, *scene.objects[1:]), **options)
+
+
+def test_every_stride_keeps_the_pixels_of_the_one_before() -> None:
+    for stride, finer in FINER.items():
+        assert stride % finer == 0
+        assert (OFFSETS[stride] - OFFSETS[finer]) % finer == 0
+        assert OFFSETS[stride] < stride
+    assert tuple(sorted(STRIDES)) == STRIDES
+    assert Draft.stride_of(853, 701, 1e9) == 1
+    assert Draft.stride_of(853, 701, 40_000) == 4
+    assert Draft.stride_of(853, 701, 0) == STRIDES[-1]
+
+
+@pytest.mark.parametrize("environment", [None, Environment.of("sky")])
+def test_a_draft_grows_to_the_picture_of_one_sample_a_pixel(
+    renderer: Renderer, pool: ThreadPoolExecutor, environment: Environment | None
+) -> None:
+    scene = a_scene(environment=environment)
+    lit = renderer.encode(scene)
+    assert lit.caster is not None
+    camera = lit.unit.camera(scene.cameras[0])
+    width, height = 53, 37
+    y, x = (grid.reshape(-1) for grid in np.mgrid[:height, :width])
+    expected = shaded(lit.caster, environment, Pixels(camera, width, height, x, y)).reshape(height, width, 4)
+    draft = Draft(lit.caster, environment, camera, width, height, 12, pool)
+    assert draft.radiance.shape == (4, 5, 3)
+    assert draft.span == (53 / 12, 37 / 12)
+    place = OFFSETS[12]
+    # Pixels beyond the border of the picture have no counterpart.
+    np.testing.assert_allclose(draft.radiance[:3, :4], expected[place::12, place::12, :3][:3, :4], rtol=1e-4, atol=1e-5)
+    steps = 0
+    while not draft.finished:
+        before = draft.radiance
+        kept = before.copy()
+        draft.grow(300)
+        assert np.array_equal(before, kept), "a picture that is shown changes"
+        steps += 1
+    assert steps > 4
+    np.testing.assert_allclose(draft.radiance, expected[..., :3], rtol=1e-4, atol=1e-5)
+    # The draft is close to the picture that is drawn in the end.
+    final = renderer.render(lit, (width, height))[0].hdr
+    assert np.abs(draft.radiance - final).mean() < 0.1 * final.mean()
+
+
+def test_windows_make_the_same_picture_and_show_it_as_it_grows(renderer: Renderer) -> None:
+    scene = a_scene()
+    lit = renderer.encode(scene)
+    assert lit.caster is not None
+    camera = lit.unit.camera(scene.cameras[0])
+    whole = lit.caster.features(camera, 101, 75, cover=8)
+    shown = np.zeros((75, 101, whole.shape[2]), np.float32)
+    windows = []
+
+    def show(window: tuple[int, int, int, int], features: np.ndarray) -> None:
+        left, top, right, bottom = window
+        shown[top:bottom, left:right] = features
+        windows.append(window)
+
+    ticks = itertools.count()
+    watched = Watched(lit.caster, show, lambda: None, 0.2, lambda: float(next(ticks)))
+    np.testing.assert_allclose(watched.features(camera, 101, 75, cover=8), whole, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(shown, whole[:75, :101], rtol=1e-4, atol=1e-5)
+    assert len(windows) == 4
+    assert len(watched.triangles) == len(lit.caster.triangles)
+
+
+def test_a_window_is_given_up_between_two_casts_of_rays(renderer: Renderer) -> None:
+    lit = renderer.encode(a_scene())
+    assert lit.caster is not None
+    calls = itertools.count()
+
+    def check() -> None:
+        if next(calls) == 5:
+            raise Cancelled
+
+    watched = Watched(lit.caster, lambda window, features: None, check, 0.2, time.monotonic)
+    with pytest.raises(Cancelled):
+        watched.features(lit.unit.camera(a_scene().cameras[0]), 48, 48)
+    # Two threads cast rays, and each ends at its next.
+    assert next(calls) < 12
+
+
+def test_an_edited_scene_keeps_the_indirect_light_until_it_is_known_anew(
+    renderer: Renderer, pool: ThreadPoolExecutor
+) -> None:
+    lit = renderer.encode(a_scene())
+    assert lit.caster is not None
+    green = a_scene((0.1, 0.8, 0.1))
+    caster = relit(green, lit.caster)
+    assert caster is not None
+    camera = green.cameras[0]
+    stale, new = (
+        Draft(some, None, camera, 24, 24, 1, pool).radiance for some in (caster, renderer.encode(green).caster)
+    )
+    missing = np.abs(stale - new).mean()
+    assert missing < 0.35 * np.abs(Draft(lit.caster, None, camera, 24, 24, 1, pool).radiance - new).mean()
+    assert relit(green.replace(objects=green.objects[1:]), lit.caster) is None
+
+
+def a_session(renderer: Renderer, scene: Scene, size: tuple[int, int]) -> tuple[Session, list[Frame]]:
+    session = Session(scene, renderer, size)
+    frames: list[Frame] = []
+    session.on_frame = frames.append
+    return session, frames
+
+
+def test_a_picture_grows_to_what_render_draws_and_never_goes_back(renderer: Renderer) -> None:
+    scene = a_scene()
+    session, frames = a_session(renderer, scene, (120, 90))
+    session.scheduler._pace = 1e4
+    try:
+        session.request()
+        assert session.scheduler.wait(STUCK)
+        sides = [frame.image.width for frame in frames]
+        assert sides[0] < 60
+        assert sides == sorted(sides)
+        assert [frame.final for frame in frames] == [False] * (len(frames) - 1) + [True]
+        expected = renderer.render(scene, (120, 90))[0]
+        np.testing.assert_allclose(frames[-1].image.hdr, expected.hdr, rtol=1e-4, atol=1e-5)
+        # The shown part has the shape of the view at every step.
+        for frame in frames:
+            session.frame = frame
+            picture = session.picture()
+            assert picture is not None
+            assert picture.shape[1] / picture.shape[0] == pytest.approx(4 / 3, abs=0.15)
+        # What changes nothing starts nothing.
+        count = len(frames)
+        session.undo()
+        session.move(lambda orbit: orbit.orbit(0, 0))
+        session.edit(lambda document: None)
+        assert session.scheduler.wait(STUCK)
+        assert len(frames) == count
+    finally:
+        assert session.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("renderformer")]
+
+
+def test_an_edit_is_drawn_before_its_light_is_known(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, frames = a_session(renderer, a_scene(), (60, 45))
+    try:
+        session.request()
+        assert session.scheduler.wait(STUCK)
+        going, encode = threading.Event(), renderer.encode
+        drawn: list[int] = []
+
+        def wait(*arguments: Any) -> Any:
+            drawn.append(len(frames))
+            going.wait(STUCK)
+            return encode(*arguments)
+
+        monkeypatch.setattr(renderer, "encode", wait)
+        before = len(frames)
+        session.edit(lambda document: document.set_material("floor", diffuse=(0.0, 0.9, 0.0)))
+        going.set()
+        assert session.scheduler.wait(STUCK)
+        assert drawn[0] > before
+        assert frames[before].scene == frames[-1].scene != frames[0].scene
+        assert frames[-1].final
+    finally:
+        assert session.close()
+
+
+def test_a_move_ends_what_is_drawn_at_once(renderer: Renderer) -> None:
+    session, frames = a_session(renderer, a_scene(), (400, 300))
+    try:
+        session.request()
+        deadline = time.monotonic() + STUCK
+        while not frames or frames[-1].span != (400, 300):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        session.move(lambda orbit: orbit.orbit(10, 0))
+        camera = session.orbit.camera
+        assert isinstance(camera, Camera)
+        while frames[-1].camera is not camera:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert not any(frame.final for frame in frames)
+    finally:
+        assert session.close()

@@ -1,0 +1,321 @@
+"""Pictures that grow while a person waits: rough ones of light that is known already, drawn again pixel by pixel.
+
+A draft has one sample a pixel, at first of every S-th pixel of every S-th row, S being the stride. Each finer stride
+divides the one before, and keeps its samples. Indirect light comes straight from the light cache, without a gather.
+
+Shapes: M pixels, h x w picture, h' x w' pixels of a stride. Cameras are in the units of the model.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from renderformer.data.arrays import Float32Array, Int64Array
+from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
+from renderformer.data.geometry.detail import Detail
+from renderformer.data.rays.channels import RGB
+from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.pixels import Pixels
+from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.specular import specular
+from renderformer.data.rays.tree import Tree
+from renderformer.data.rays.vectors import normalised
+from renderformer.data.scene import DIFFUSE, EMISSION, Scene
+
+# Each stride with the one after it.
+FINER = {48: 24, 32: 16, 24: 12, 16: 8, 12: 6, 8: 4, 6: 3, 4: 2, 3: 1, 2: 1}
+STRIDES = (1, *sorted(FINER))
+# Pixels that one thread draws at once; the work can be given up between.
+PART = 4096
+# Sides of windows: the least, and what they are multiples of; by how much windows grow from one to the next, at most.
+SMALL_SIDE, GRAIN, GROWTH = 48, 16, 4.0
+# Phases over whose mean the surfels of a triangle blend.
+PHASES = 4
+# What adds up to the picture of the light cache.
+PICTURE = (RGB.emission, RGB.direct, RGB.highlight, RGB.reflection)
+# Left, top, right and bottom in pixels.
+Window = tuple[int, int, int, int]
+
+
+def _offsets() -> dict[int, int]:
+    """For each stride the column and row of its first pixel: near the middle, and on a pixel of the next stride."""
+    offsets = {1: 0}
+    for stride in STRIDES[1:]:
+        places = np.arange(offsets[FINER[stride]], stride, FINER[stride])
+        offsets[stride] = int(places[np.abs(places - (stride - 1) / 2).argmin()])
+    return offsets
+
+
+OFFSETS = _offsets()
+
+
+class Draft:
+    """A growing picture of a scene from one camera.
+
+    Args:
+        caster: of the scene, with a light cache.
+        environment: that is seen behind the objects; None for none.
+        width, height: of the picture in pixels.
+        stride: of the first pixels; one of `STRIDES`.
+        pool: runs the work; the result does not depend on how.
+        check: called between parts of the work; an exception from it ends it.
+
+    Attributes:
+        stride: of the present pixels.
+    """
+
+    def __init__(
+        self,
+        caster: RayCaster,
+        environment: Environment | None,
+        camera: Camera,
+        width: int,
+        height: int,
+        stride: int,
+        pool: Executor,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._caster, self._environment, self._camera = caster, environment, camera
+        self.width, self.height, self.stride = width, height, stride
+        self._pool, self._check = pool, check
+        rows, columns = self._grid(stride)
+        self._image = np.zeros((rows, columns, 4), np.float32)
+        self._todo = np.arange(rows * columns)
+        self.grow(len(self._todo))
+
+    @staticmethod
+    def stride_of(width: int, height: int, most: float) -> int:
+        """The least stride with at most so many pixels; the largest one if there is none."""
+        fitting = (stride for stride in STRIDES if -(-width // stride) * -(-height // stride) <= most)
+        return next(fitting, STRIDES[-1])
+
+    def put(self, window: Window, features: Float32Array) -> None:
+        """Replace the pixels of a window of a finished draft by those of a feature image (h, w, C)."""
+        left, top, right, bottom = window
+        y, x = (grid.reshape(-1) for grid in np.mgrid[top:bottom, left:right])
+        part = Pixels(self._camera, self.width, self.height, x, y)
+        values = seen(features.reshape(len(y), -1), self._environment, part)
+        self._image = self._image.copy()
+        self._image[top:bottom, left:right] = values.reshape(bottom - top, right - left, 4)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every pixel has its sample."""
+        return self.stride == 1 and not len(self._todo)
+
+    @property
+    def left(self) -> int:
+        """Pixels of the present stride without a sample."""
+        return len(self._todo)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Columns and rows of `radiance` that the picture covers; the last ones in part."""
+        return self.width / self.stride, self.height / self.stride
+
+    @property
+    def radiance(self) -> Float32Array:
+        """(h', w', 3) linear radiance; between samples of the stride before, where there is no sample yet."""
+        return self._image[..., :3]
+
+    @property
+    def alpha(self) -> Float32Array | None:
+        """(h', w') coverage before a transparent environment, else None."""
+        clear = self._environment is not None and self._environment.background == "transparent"
+        return np.ascontiguousarray(self._image[..., 3]) if clear else None
+
+    def grow(self, count: int) -> None:
+        """Draw up to so many further pixels of the present stride, or else of the next finer one."""
+        if not len(self._todo):
+            self._refine()
+        part, self._todo = self._todo[:count], self._todo[count:]
+        pieces = np.array_split(part, max(1, -(-len(part) // PART)))
+        # A copy, since those who show the picture may still read the one before.
+        image = self._image.copy()
+        for piece, values in zip(pieces, self._pool.map(self._drawn, pieces), strict=True):
+            image.reshape(-1, 4)[piece] = values
+        self._image = image
+
+    def _grid(self, stride: int) -> tuple[int, int]:
+        return -(-self.height // stride), -(-self.width // stride)
+
+    def _refine(self) -> None:
+        """Go to the next finer stride: interpolate, and keep the samples."""
+        before, known = self.stride, self._image
+        self.stride = stride = FINER[before]
+        rows, columns = self._grid(stride)
+        image = _along(_along(known, rows, stride, before, 0), columns, stride, before, 1)
+        step, first = before // stride, (OFFSETS[before] - OFFSETS[stride]) // stride
+        kept = image[first::step, first::step]
+        kept[:] = known[: kept.shape[0], : kept.shape[1]]
+        new = np.ones((rows, columns), bool)
+        new[first::step, first::step] = False
+        self._image, self._todo = image, np.flatnonzero(new)
+
+    def _drawn(self, piece: Int64Array) -> Float32Array:
+        """(M, 4) radiance and coverage of pixels by their number (M,) in the picture of the present stride."""
+        self._check()
+        y, x = np.divmod(piece, self._grid(self.stride)[1])
+        place = OFFSETS[self.stride]
+        part = Pixels(self._camera, self.width, self.height, self.stride * x + place, self.stride * y + place)
+        return shaded(self._caster, self._environment, part)
+
+
+def shaded(caster: RayCaster, environment: Environment | None, part: Pixels) -> Float32Array:
+    """(M, 4) radiance of the light cache's picture in the middle of pixels, with one shadow ray a light and the
+    environment behind; and coverage."""
+    origins, directions = part.rays(1)
+    result = np.zeros((len(part), 4), np.float32)
+    for hits, materials, share in caster.layers(origins, directions, part.pixel_width):
+        light = _light(caster, hits, materials)
+        values = np.concatenate([light, np.ones((len(light), 1), np.float32)], axis=1)
+        result[hits.rows] += values if share is None else values * share[:, None]
+    return behind(result, environment, part)
+
+
+def _light(caster: RayCaster, hits: Hits, materials: Float32Array) -> Float32Array:
+    """(S, 3) radiance of surface points toward the camera."""
+    assert caster.cache is not None
+    phase = np.zeros(len(hits.rows), np.int64)
+    direct, distant = caster.direct(hits, 1, phase), caster.distant(hits, 1, phase)
+    light = direct.reflected
+    if distant is not None:
+        light = light + distant.reflected(hits.normal)
+    for number in range(PHASES):
+        light = light + caster.cache.irradiance(hits, phase + number) / np.float32(PHASES)
+    highlight, reflection = specular(caster, hits, materials, direct, 1, phase, cache=caster.cache, distant=distant)
+    radiance: Float32Array = materials[:, EMISSION] + light * materials[:, DIFFUSE] + highlight + reflection
+    return radiance
+
+
+def _along(image: Float32Array, count: int, stride: int, before: int, axis: int) -> Float32Array:
+    """An image of one stride interpolated along an axis at the `count` places of a finer stride."""
+    place = (OFFSETS[stride] - OFFSETS[before] + stride * np.arange(count)) / before
+    place = np.clip(place, 0, image.shape[axis] - 1)
+    low = np.minimum(place.astype(np.int64), max(image.shape[axis] - 2, 0))
+    share = (place - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+    high = np.minimum(low + 1, image.shape[axis] - 1)
+    return (1 - share) * image.take(low, axis) + share * image.take(high, axis)
+
+
+def relit(scene: Scene, known: RayCaster) -> RayCaster | None:
+    """A caster of an edited scene with the indirect light that is known of the scene before; None where that has other
+    triangles, or no light cache.
+
+    Every triangle keeps its indirect light, wherever it was moved and whatever it looks like; direct light is exact.
+    """
+    if known.cache is None:
+        return None
+    caster = RayCaster.of(Detail.of(scene.triangles).graded(scene))
+    if len(caster.triangles) != len(known.triangles):
+        return None
+    caster.cache = known.cache.on(caster)
+    return caster
+
+
+class Watched:
+    """A ray caster whose feature images are made window by window, each shown when it is done.
+
+    Args:
+        show: called with left, top, right and bottom of a window, and the features (h, w, C) in it.
+        check: called before rays are cast, from any thread; an exception from it ends the work.
+        seconds: that a window should take.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        caster: RayCaster,
+        show: Callable[[Window, Float32Array], None],
+        check: Callable[[], None],
+        seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._show, self._check, self._seconds, self._clock = show, check, seconds, clock
+        self._caster = copy.copy(caster)
+        self._caster.tree = _Checked(caster.tree, check)  # type: ignore[assignment]
+        if caster.cache is not None:
+            self._caster.cache = caster.cache.on(self._caster)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._caster, name)
+
+    def features(
+        self, camera: Camera, width: int, height: int, *, cover: int = 1, progress: Any = None, **options: Any
+    ) -> Float32Array:
+        """As `RayCaster.features`."""
+        rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
+        image: Float32Array | None = None
+        area, done, top = float(SMALL_SIDE**2), 0, 0
+        while top < rows:
+            bottom = _end(top, area**0.5, rows)
+            left = 0
+            while left < columns:
+                right = _end(left, area / (bottom - top), columns)
+                started = self._clock()
+                part = self._caster.features(
+                    camera, width, height, cover=cover, window=(left, top, right, bottom), **options
+                )
+                speed = (right - left) * (bottom - top) / max(self._clock() - started, 1e-6)
+                area = min(speed * self._seconds, GROWTH * area)
+                if image is None:
+                    image = np.zeros((rows, columns, part.shape[2]), np.float32)
+                image[top:bottom, left:right] = part
+                done += (right - left) * (bottom - top)
+                self._check()
+                self._show((left, top, min(right, width), min(bottom, height)), part[: height - top, : width - left])
+                if progress is not None:
+                    progress(done, rows * columns)
+                left = right
+            top = bottom
+        assert image is not None
+        return image
+
+
+class _Checked:
+    """A tree that asks before it casts rays."""
+
+    def __init__(self, tree: Tree, check: Callable[[], None]) -> None:
+        self._tree, self._check = tree, check
+
+    def first(self, *rays: Any) -> Any:
+        self._check()
+        return self._tree.first(*rays)
+
+    def met(self, *rays: Any) -> Any:
+        self._check()
+        return self._tree.met(*rays)
+
+
+def _end(start: int, length: float, whole: int) -> int:
+    """Where a window ends that starts somewhere and has about this length; the last one takes what is left."""
+    end = start + max(SMALL_SIDE, int(length) // GRAIN * GRAIN)
+    return whole if whole - end < SMALL_SIDE // 2 else end
+
+
+def seen(features: Float32Array, environment: Environment | None, part: Pixels) -> Float32Array:
+    """(M, 4) radiance of feature images (M, C) with the environment behind, and coverage."""
+    values = [features[:, channels] for channels in PICTURE]
+    return behind(np.concatenate([np.sum(values, axis=0), features[:, RGB.mask]], axis=1), environment, part)
+
+
+def behind(picture: Float32Array, environment: Environment | None, part: Pixels) -> Float32Array:
+    """(M, 4) radiance and coverage of pixels with the environment behind the objects, if it is visible."""
+    if environment is not None and environment.background == "visible":
+        _, directions = part.rays(1)
+        open_ = np.flatnonzero(picture[:, 3] < 1)
+        toward = normalised(directions[open_])
+        picture[open_, :3] += (1 - picture[open_, 3:]) * environment.radiance(toward, part.pixel_width**2)
+    return picture
+
+
+def processors() -> int:
+    """CPUs that this process may use; macOS and Windows only tell how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
