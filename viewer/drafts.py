@@ -39,7 +39,7 @@ SMALL_SIDE, GRAIN, GROWTH = 48, 16, 4.0
 # Phases over whose mean the surfels of a triangle blend.
 PHASES = 4
 # What adds up to the picture of the light cache.
-PICTURE = (RGB.emission, RGB.direct, RGB.highlight, RGB.reflection)
+PICTURE = RGB.light
 # Left, top, right and bottom in pixels.
 Window = tuple[int, int, int, int]
 
