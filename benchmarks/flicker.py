@@ -7,7 +7,7 @@ walls do not hide the scene. m is the model's picture, r the reference's (displa
 difference of neighbouring views:
 
     motion   mean |d r|
-    flicker  mean |d m - d r| / motion of the model; `unlearned`: the same of ray casting plus a constant ambient light
+    flicker  mean |d m - d r| / motion of the model; `no network`: the same of the light cache alone
     noise    flicker of a perfect picture, since references are noisy: half of mean |d r1 - d r2| / motion, for two
              references with independent seeds, whose mean is r
 
@@ -28,15 +28,14 @@ from common import ROOT, report
 import renderformer as rf
 from renderformer.data.files import atomic_path
 from renderformer.data.geometry.stages import stage_kind
-from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.sets.manifest import HELD_OUT_SEED
 from renderformer.data.sets.mitsuba import ReferenceScene
 from renderformer.data.sets.procedural_scenes import procedural_scene
-from renderformer.evaluation.metrics import display, unlearned
+from renderformer.evaluation.metrics import display
 
 # Not used by the held-out sets.
 FIRST_SEED = HELD_OUT_SEED + 500_000
-SPP, DEPTH, AMBIENT = 64, 5, 0.1
+SPP, DEPTH = 64, 5
 WITHOUT_WALLS = ("none", "floor")
 
 Frames = npt.NDArray[np.float32]
@@ -71,20 +70,19 @@ def steps(frames: Frames) -> Frames:
 
 
 def measure(renderer: rf.Renderer, scene: rf.Scene, path: list[rf.Camera], truth: Frames) -> dict[str, float]:
-    """motion, flicker, unlearned and noise, as above."""
+    """motion, flicker, no network and noise, as above."""
     size = truth.shape[2]
-    lit = renderer.encode(scene)
-    model = np.stack([image.hdr for image in renderer.render(lit, size, path)])
-    caster = RayCaster.of(scene)
-    features = np.stack([caster.features(camera, size, size) for camera in path])
-    plain = unlearned(torch.from_numpy(features), AMBIENT).numpy()
+    model, plain = (
+        np.stack([image.hdr for image in each.render(scene, size, path)])
+        for each in (renderer, rf.Renderer.from_pretrained(network=False))
+    )
     first, second = steps(truth[0]), steps(truth[1])
     mean = (first + second) / 2
     motion = float(np.abs(mean).mean())
     return {
         "motion": motion,
         "flicker": float(np.abs(steps(model) - mean).mean()) / motion,
-        "unlearned": float(np.abs(steps(plain) - mean).mean()) / motion,
+        "no network": float(np.abs(steps(plain) - mean).mean()) / motion,
         "noise": float(np.abs(first - second).mean()) / 2 / motion,
     }
 

@@ -219,17 +219,11 @@ def test_scores_are_those_of_the_pictures(data: Path, models: dict[str, Path]) -
     assert measured.views == 2
     assert measured.pictures["model"].shape == (3, 2, 16, 16, 3)
     quick = measurement.evaluate(renderer.model, scenes)
-    plain = measurement.baselines(scenes)
+    first = measurement.first_scores(scenes)
     assert measured.scores["model"]["psnr"].ravel() == pytest.approx(quick["psnr"])
     assert measured.scores["model"]["ssim"].ravel() == pytest.approx(quick["ssim"])
-    assert measured.scores["ambient"]["psnr"].ravel() == pytest.approx(plain["ambient"])
-    assert measured.scores["ambient"]["ssim"].ravel() == pytest.approx(plain["ambient_ssim"])
-    assert measured.scores["best_ambient"]["psnr"].ravel() == pytest.approx(plain["best_unlearned"])
-    assert (plain["best_unlearned"] >= plain["ambient"]).all()
-    # No other constant ambient light does better over the set.
-    for level in measurement.AMBIENT_LEVELS:
-        psnr = [metrics.psnr(metrics.unlearned(b.pixels[0], level), b.hdr[0]) for b in batches(scenes)]
-        assert float(torch.cat(psnr).mean()) <= plain["ambient"].mean() + 1e-4
+    assert measured.scores["light_cache"]["psnr"].ravel() == pytest.approx(first["psnr"])
+    assert measured.scores["light_cache"]["ssim"].ravel() == pytest.approx(first["ssim"])
     # The stored 8-bit pictures are the scored ones and those of the renderer.
     shown = measured.pictures["model"][1, 0] / 255.0
     error = ((shown - measured.pictures["reference"][1, 0] / 255.0) ** 2).mean()
@@ -249,12 +243,6 @@ def test_a_model_that_draws_nonsense_is_refused(data: Path, models: dict[str, Pa
     next(model.parameters()).data.fill_(math.nan)
     with pytest.raises(InputError, match="scene 0: the model's picture is not finite"):
         measurement.measure(model, TrainingSet(data, light_tokens=48))
-
-
-def batches(scenes: object) -> list[object]:
-    from renderformer.training.dataset import collate
-
-    return [collate([scenes[i]]) for i in range(len(scenes))]
 
 
 class Page(HTMLParser):
@@ -290,7 +278,7 @@ def test_the_command_prints_tables_and_writes_the_page(
     code, out, err = run("evaluate", "--data", data, "--model", models[kind], "--html", file, "--goals")
     assert (code, err) == (0, "")
     assert out.startswith(f"{data}: 3 scenes, 6 views of 16 x 16 px\n")
-    for words in ("model", "ray casting + ambient", "albedo x best number", "By stage", "By roughness", "± ", "Goals"):
+    for words in ("model", "light cache, no network", "dB over no network", "By stage", "By roughness", "± ", "Goals"):
         assert words in out
     assert "SSIM: " in out
     assert "goal 0.95, missed by" in out
@@ -318,7 +306,7 @@ def test_json_is_one_line_for_each_set(data: Path, models: dict[str, Path], run:
     assert set(first["scores"]) == set(measurement.METHODS)
     assert set(first["scores"]["model"]) == set(measurement.METRICS)
     assert set(first["scores"]["model"]["psnr"]) == {"mean", "confidence"}
-    gain = first["scores"]["model"]["psnr"]["mean"] - first["scores"]["ambient"]["psnr"]["mean"]
+    gain = first["scores"]["model"]["psnr"]["mean"] - first["scores"]["light_cache"]["psnr"]["mean"]
     assert first["gain"]["mean"] == pytest.approx(gain)
     for members in first["groups"].values():
         assert sum(group["scenes"] for group in members.values()) == 2
@@ -331,8 +319,7 @@ def test_without_a_network_the_light_cache_is_measured(data: Path, run: Run) -> 
     assert code == 0
     scores = json.loads(out)["scores"]
     assert scores["model"] == scores["light_cache"]
-    # Direct light and a constant are further from a path tracer than light that is followed.
-    assert scores["light_cache"]["psnr"]["mean"] > scores["ambient"]["psnr"]["mean"]
+    assert 20 < scores["model"]["psnr"]["mean"] < 60
 
 
 @pytest.mark.parametrize(
@@ -425,25 +412,26 @@ def contest(**decibels: float) -> equal_time.Contest:
     return equal_time.Contest(1, {method: results(value) for method, value in decibels.items()}, {})
 
 
-def scores(resolution: int, decibels: float, ambient: float, similar: float) -> measurement.Measurement:
+def scores(resolution: int, decibels: float, first: float, similar: float) -> measurement.Measurement:
     values = {m: {k: np.full((1, 1), similar) for k in measurement.METRICS} for m in measurement.METHODS}
     values["model"]["psnr"] = np.full((1, 1), decibels)
-    values["ambient"]["psnr"] = np.full((1, 1), ambient)
-    return measurement.Measurement(Path("set"), resolution, (facts(),), 0.1, values, {}, {})
+    values["light_cache"]["psnr"] = np.full((1, 1), first)
+    return measurement.Measurement(Path("set"), resolution, (facts(),), values, {}, {})
 
 
 def test_goals_are_said_to_be_met_or_missed_and_by_how_much() -> None:
-    races = [contest(model=33.0, mitsuba=40.0, mitsuba_oidn=32.0, mitsuba_oidn_guided=34.5)]
-    lines = [str(goal) for goal in report.goals(scores(256, 33.0, 29.0, 0.96), races)]
+    races = [contest(model=45.0, mitsuba=50.0, mitsuba_oidn=43.0, mitsuba_oidn_guided=43.5)]
+    lines = [str(goal) for goal in report.goals(scores(256, 45.0, 44.5, 0.99), races)]
     assert lines == [
-        "PSNR: 33.00 dB, goal 31 dB, met, by 2.00 dB",
-        "SSIM: 0.9600, goal 0.95, met, by 0.0100",
-        "over direct + ambient: 4.00 dB, goal 5 dB, missed by 1.00 dB",
-        "over Mitsuba + OIDN in equal time, one picture: -1.50 dB, goal 0 dB, missed by 1.50 dB",
+        "PSNR: 45.00 dB, goal 44.5 dB, met, by 0.50 dB",
+        "SSIM: 0.9900, goal 0.98, met, by 0.0100",
+        "worst view: 45.00 dB, goal 36 dB, met, by 9.00 dB",
+        "over the picture without a network: 0.50 dB, goal 1 dB, missed by 0.50 dB",
+        "over Mitsuba + OIDN in equal time, one picture: 1.50 dB, goal 3 dB, missed by 1.50 dB",
     ]
     # The goal of speed is for 256 pixels, and other sizes have no goal in decibels.
     assert [goal.name for goal in report.goals(scores(96, 33.0, 29.0, 0.96), races)] == [
-        "SSIM", "over direct + ambient",
+        "SSIM", "worst view", "over the picture without a network",
     ]  # fmt: skip
 
 
@@ -458,8 +446,8 @@ def test_names_on_the_page_are_text_and_not_markup(tmp_path: Path) -> None:
     shown = replace(
         scores(64, 33.0, 29.0, 0.96),
         folder=Path("<b>&"),
-        pictures=dict.fromkeys(("reference", "model", "best_ambient"), picture),
-        errors=dict.fromkeys(("model", "best_ambient"), error),
+        pictures=dict.fromkeys(("reference", "model", "light_cache"), picture),
+        errors=dict.fromkeys(("model", "light_cache"), error),
     )
     report.write_page(tmp_path / "page.html", [(shown, [])], "<script>alert(1)</script>")
     page = Page()

@@ -1,4 +1,4 @@
-"""Scores of a model on a data set, beside those of ray casting without a model.
+"""Scores of a model on a data set, beside those of the light cache without a network.
 
 Views of one scene share its light, so scenes are the independent samples: means and confidence intervals are over the
 per-scene means.
@@ -22,20 +22,14 @@ from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.data.sets.shards import SceneArrays, ShardReader
-from renderformer.evaluation.metrics import display_bytes, flat, flip, psnr, relative_mse, ssim, unlearned
+from renderformer.evaluation.metrics import display_bytes, flip, psnr, relative_mse, ssim
 from renderformer.model import Model, PhysicalModel
 from renderformer.model.physical import first_answer
 from renderformer.renderer import Renderer
 from renderformer.training.dataset import Batch, Example, TrainingSet, collate
 
 Scores = dict[str, Float64Array]
-# Draws feature images without a model, with a level of light.
-Drawing = Callable[[Tensor, float | Tensor], Tensor]
-
-# The levels of the pictures without a model: ambient radiance, and the factor of the albedo.
-AMBIENT_LEVELS = tuple(0.02 * i for i in range(26))
-FLAT_LEVELS = tuple(0.02 * 1.2**i for i in range(32))
-METHODS = ("model", "light_cache", "ambient", "best_ambient", "albedo")
+METHODS = ("model", "light_cache")
 METRICS = ("psnr", "ssim", "flip", "relative_mse")
 
 
@@ -63,36 +57,15 @@ def evaluate(model: Model, data: Sequence[Example], progress: Progress = silent)
 
 
 @torch.inference_mode()
-def baselines(data: Sequence[Example], progress: Progress = silent) -> Scores:
-    """Scores of ray casting without a model; the data needs feature images.
-
-    Returns:
-        (S V,) arrays: `ambient` (dB) and `ambient_ssim`, of ray casting plus the best constant ambient light of the
-        whole set; `best_unlearned` (dB), plus the best ambient light of each view, chosen with the reference.
-    """
-    decibels = _ambient_decibels(data, progress)
-    best = int(decibels.mean(axis=0).argmax())
+def first_scores(data: Sequence[Example]) -> Scores:
+    """Scores of the pictures without a network, as of `evaluate`; the data needs feature images."""
     batches = (collate([data[i]]) for i in range(len(data)))
-    ssims = [ssim(unlearned(batch.pixels[0], AMBIENT_LEVELS[best]), batch.hdr[0]) for batch in batches]
-    return {"ambient": decibels[:, best], "ambient_ssim": _joined(ssims), "best_unlearned": decibels.max(axis=1)}
+    pairs = [(first_answer(batch.pixels[0]), batch.hdr[0]) for batch in batches]
+    return {"psnr": _joined([psnr(*pair) for pair in pairs]), "ssim": _joined([ssim(*pair) for pair in pairs])}
 
 
 def _joined(parts: list[Tensor]) -> Float64Array:
     return torch.cat(parts).double().cpu().numpy()
-
-
-def _decibels(draw: Drawing, levels: Sequence[float], batch: Batch) -> Float64Array:
-    """(V, L) PSNR of the drawing at each level."""
-    pixels, reference = batch.pixels[0], batch.hdr[0]
-    return torch.stack([psnr(draw(pixels, level), reference) for level in levels], dim=1).double().numpy()
-
-
-def _ambient_decibels(data: Sequence[Example], progress: Progress) -> Float64Array:
-    rows = []
-    for i in range(len(data)):
-        rows.append(_decibels(unlearned, AMBIENT_LEVELS, collate([data[i]])))
-        progress("ray casting alone", i + 1, len(data))
-    return np.concatenate(rows)
 
 
 @dataclass(frozen=True)
@@ -129,18 +102,14 @@ class Measurement:
         folder: of the set.
         resolution: pixels on a side.
         scenes: facts of the S scenes.
-        ambient: best ambient radiance of the whole set.
-        scores: (S, V) for each of METHODS and METRICS: of the model; of the light cache without a network; of ray
-            casting plus `ambient`; of ray casting plus the best ambient light of each view; of the albedo times the
-            best factor of each view.
-        pictures: (S, V, h, w, 3) uint8 display values of "reference", "model" and "best_ambient"; may be empty.
-        errors: (S, V, h, w) FLIP maps of "model" and "best_ambient"; may be empty.
+        scores: (S, V) for each of METHODS and METRICS.
+        pictures: (S, V, h, w, 3) uint8 display values of "reference" and METHODS; may be empty.
+        errors: (S, V, h, w) FLIP maps of METHODS; may be empty.
     """
 
     folder: Path
     resolution: int
     scenes: tuple[SceneFacts, ...]
-    ambient: float
     scores: dict[str, dict[str, Float64Array]]
     pictures: dict[str, UInt8Array]
     errors: dict[str, Float16Array]
@@ -155,13 +124,13 @@ class Measurement:
         return self.scores[method][metric].mean(axis=1)
 
     def gain(self) -> Float64Array:
-        """(S,) PSNR of the model minus that of ray casting plus `ambient`, dB."""
-        return self.per_scene("model", "psnr") - self.per_scene("ambient", "psnr")
+        """(S,) PSNR of the model minus that of the light cache alone, dB."""
+        return self.per_scene("model", "psnr") - self.per_scene("light_cache", "psnr")
 
 
 @torch.inference_mode()
 def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: Progress = silent) -> Measurement:
-    """Score a model and the methods without a model on each view.
+    """Score a model and the light cache on each view.
 
     Args:
         model: on the CPU.
@@ -172,10 +141,9 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         InputError: flip-evaluator is not installed, or the model gives values that are not finite.
     """
     reader = ShardReader(data.folder)
-    ambient = AMBIENT_LEVELS[int(_ambient_decibels(data, progress).mean(axis=0).argmax())]
     scores: dict[str, dict[str, list[Float64Array]]] = {m: {k: [] for k in METRICS} for m in METHODS}
-    images: dict[str, list[UInt8Array]] = {"reference": [], "model": [], "best_ambient": []}
-    errors: dict[str, list[Float16Array]] = {"model": [], "best_ambient": []}
+    images: dict[str, list[UInt8Array]] = {name: [] for name in ("reference", *METHODS)}
+    errors: dict[str, list[Float16Array]] = {method: [] for method in METHODS}
     for i in range(len(data)):
         batch = collate([data[i]])
         reference = batch.hdr[0]
@@ -184,25 +152,23 @@ def measure(model: Model, data: TrainingSet, pictures: bool = False, progress: P
         if not drawn.isfinite().all():
             place = f"{data.folder}: scene {i}"
             raise InputError(place, "the model's picture is not finite", "give a model with usable weights")
-        drawings = {"model": drawn, "light_cache": cached, **_unlearned_pictures(batch, ambient)}
+        drawings = {"model": drawn, "light_cache": cached}
         for method, picture in drawings.items():
             maps = flip(picture, reference)
             scores[method]["psnr"].append(psnr(picture, reference).double().numpy())
             scores[method]["ssim"].append(ssim(picture, reference).double().numpy())
             scores[method]["flip"].append(maps.mean(axis=(1, 2), dtype=np.float64))
             scores[method]["relative_mse"].append(relative_mse(picture, reference).numpy())
-            if pictures and method in errors:
+            if pictures:
                 errors[method].append(maps.astype(np.float16))
         if pictures:
             for method, picture in {"reference": reference, **drawings}.items():
-                if method in images:
-                    images[method].append(display_bytes(picture))
+                images[method].append(display_bytes(picture))
         progress("evaluate", i + 1, len(data))
     return Measurement(
         folder=data.folder,
         resolution=reader.recipe.resolution,
         scenes=tuple(SceneFacts.of(reader.scene(i)) for i in range(len(data))),
-        ambient=ambient,
         scores={m: {k: np.stack(values) for k, values in by_metric.items()} for m, by_metric in scores.items()},
         pictures={m: np.stack(values) for m, values in images.items() if values},
         errors={m: np.stack(values) for m, values in errors.items() if values},
@@ -220,18 +186,6 @@ def measure_folder(
     workers, tokens = torch.get_num_threads(), renderer.config.light_tokens
     scenes = TrainingSet(folder, workers, limit, light_tokens=tokens, progress=progress)
     return measure(renderer.model, scenes, pictures, progress)
-
-
-def _unlearned_pictures(batch: Batch, ambient: float) -> dict[str, Tensor]:
-    def best(draw: Drawing, levels: Sequence[float]) -> Tensor:
-        best_levels = np.asarray(levels)[_decibels(draw, levels, batch).argmax(axis=1)]
-        return draw(batch.pixels[0], torch.from_numpy(best_levels).float()[:, None, None, None])
-
-    return {
-        "ambient": unlearned(batch.pixels[0], ambient),
-        "best_ambient": best(unlearned, AMBIENT_LEVELS),
-        "albedo": best(flat, FLAT_LEVELS),
-    }
 
 
 def interval(values: Float64Array) -> tuple[float, float | None]:

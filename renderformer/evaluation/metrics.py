@@ -1,4 +1,4 @@
-"""Metrics of pictures, and pictures from ray casting without a network.
+"""Metrics of pictures.
 
 PSNR and SSIM are of display values, clamp(x, 0, 1)^(1/2.2), as in docs/training.md; FLIP is of the clamped radiance,
 which it converts for a screen itself; relative MSE is of the radiance. Shapes: V views, h x w pixels.
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from renderformer.data.arrays import AnyArray, Float32Array, UInt8Array
 from renderformer.data.errors import InputError
-from renderformer.data.rays.channels import RGB
 
 METRIC_NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "flip": "FLIP", "relative_mse": "relative MSE"}
 DIGITS = {"psnr": 2, "ssim": 4, "flip": 4, "relative_mse": 4}
@@ -95,19 +94,3 @@ def heat(error: AnyArray, white: float) -> UInt8Array:
     """(h, w, 3) colours of an error map (h, w): black, red, yellow, and white from an error of `white` on."""
     level = error.astype(np.float32)[..., None] / np.float32(white)
     return (np.clip(3 * level - np.arange(3, dtype=np.float32), 0, 1) * 255).round().astype(np.uint8)
-
-
-def unlearned(pixels: Tensor, ambient: float | Tensor) -> Tensor:
-    """Ray casting without a network: emission, direct light, highlight, reflection, and a constant ambient light.
-
-    Args:
-        pixels: (V, h, w, 39) feature images.
-        ambient: radiance, one number or broadcast over the pixels.
-    """
-    cast = pixels[..., RGB.emission] + pixels[..., RGB.direct] + pixels[..., RGB.highlight]
-    return cast + pixels[..., RGB.reflection] + pixels[..., RGB.diffuse] * ambient
-
-
-def flat(pixels: Tensor, level: float | Tensor) -> Tensor:
-    """Emission, and the diffuse albedo times one number."""
-    return pixels[..., RGB.emission] + pixels[..., RGB.diffuse] * level

@@ -29,7 +29,7 @@ from renderformer.checkpoints import build_model, save_model
 from renderformer.config import Config, config_from_dict
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path, make_folder
-from renderformer.evaluation.measurement import baselines, evaluate
+from renderformer.evaluation.measurement import evaluate, first_scores
 from renderformer.model import RenderFormer, ShadingModel
 from renderformer.training.config import TrainingConfig
 from renderformer.training.dataset import Batch, Steps, TrainingSet
@@ -129,7 +129,7 @@ class Trainer:
         """
         start, before = time.monotonic(), self.seconds
         if self.step == 0:
-            self._report_baselines(report)
+            self._report_first(report)
         losses: list[float] = []
         batches: Iterator[Batch] | None = None
         all_sizes = reached = False
@@ -235,11 +235,11 @@ class Trainer:
         report(", ".join(f"{key} {value}" for key, value in self.rows[-1].items()))
         return row.get("psnr", -math.inf)
 
-    def _report_baselines(self, report: Report) -> None:
-        """Report the scores of ray casting without the network."""
+    def _report_first(self, report: Report) -> None:
+        """Report the scores without the network."""
         has_rays = self.model.config.pixel_channels > 0
         if self.held_out is not None and has_rays and self.accelerator.is_main_process:
-            scores = {name: float(values.mean()) for name, values in baselines(self.held_out).items()}
+            scores = {name: float(values.mean()) for name, values in first_scores(self.held_out).items()}
             report("without the network: " + ", ".join(f"{name} {value:.6g}" for name, value in scores.items()))
 
     def _sample(self) -> None:
