@@ -3,8 +3,9 @@
     python benchmarks/ablation.py --data datasets/train --held-out datasets/validation [--minutes 2.5] [--part size]
 
 Trains each configuration from random weights for the same wall-clock time on one thread, and measures it on the
-held-out scenes: PSNR (dB) and SSIM of display values, and the gain over the picture without a network. Appends rows to results/ablation.csv. Every run has a folder under
---out, with a sheet of pictures; a run that is complete there is measured again, not trained again.
+held-out scenes: PSNR (dB) and SSIM of display values, and the gain over the picture without a network. Appends rows to
+results/ablation.csv. Every run has a folder under --out, with a sheet of pictures; a run that is complete there is
+measured again, not trained again.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ RIVAL_NAMES = {
     "mitsuba_oidn": "Mitsuba + OIDN",
     "mitsuba_oidn_guided": "Mitsuba + OIDN with albedo, normals",
 }
-# Goals for the embedded model, in dB but for the SSIM: the mean and the worst view, what the network gains, and in equal
-# time over Mitsuba + OIDN.
+# Goals for the embedded model, in dB but for the SSIM: the mean and the worst view, what the network gains, and in
+# equal time over Mitsuba + OIDN.
 PSNR_GOALS = {64: 43.0, 128: 44.5, 256: 44.5}
 SSIM_GOAL, WORST_GOAL, GAIN_GOAL, EQUAL_TIME_GOAL = 0.98, 36.0, 1.0, 3.0
 EQUAL_TIME_RESOLUTION = 256
