@@ -2,8 +2,8 @@
 
 Ray casting and the light cache (data/rays) give the first answer: a feature image whose parts sum to a picture.
 Clusters of surfels are the tokens of the triangle stage; they carry their cached light and exchange it. Ray-bundle
-tokens, one for each patch of the feature image, read them. They modulate a small network of the pixels, which chooses
-among estimates of the light (`renderformer.model.estimates`) and scales them within bounds. With the weights that
+tokens, one for each patch of the feature image, read them. They modulate a small network of the pixels, which scales
+parts of the light and mixes colours across edges within bounds (`renderformer.model.correction`). With the weights that
 training starts from, the picture is the first answer.
 
 Light is relative to the light level of the scene, in each colour channel by itself, so twice the red light gives
@@ -28,6 +28,7 @@ from renderformer.data.arrays import Float32Array
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import EMISSION
 from renderformer.kernels.backends import key_padding
+from renderformer.model.correction import CHOICES, Choices, corrected
 from renderformer.model.encodings import (
     log_emission,
     nerf_encoding,
@@ -37,8 +38,8 @@ from renderformer.model.encodings import (
     with_registers,
     zero_padding,
 )
-from renderformer.model.estimates import CHOICES, Choices, corrected
 from renderformer.model.layers import BeforeLayer, Network, TriangleTransformer, ViewDecoder, make_norm
+from renderformer.model.physical import first_answer
 from renderformer.model.protocol import Encoded, Prepared, Step
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
 LIGHT_INPUTS = 15 + 1 + 3
 # Radiometric inputs of a pixel: emission, then these with a channel for each colour.
 LIGHTS = (RGB.irradiance, RGB.indirect_irradiance, RGB.cached, RGB.highlight, RGB.reflection)
-# Mask, normal, position, distance, diffuse, specular, roughness, spread, emission, LIGHTS.
-PIXEL_INPUTS = 1 + 3 + 3 + 1 + 3 + 1 + 1 + 1 + 1 + 3 * len(LIGHTS)
+# Mask, normal, position, distance, diffuse, specular, roughness, spread, emission, LIGHTS, the first answer.
+PIXEL_INPUTS = 1 + 3 + 3 + 1 + 3 + 1 + 1 + 1 + 1 + 3 * len(LIGHTS) + 3
 # Of hits from the camera, to centre their depth.
 MIDDLE_DISTANCE = 1.25
 # The least divisor of radiance, for a scene without light.
@@ -298,10 +299,11 @@ def pixel_inputs(pixels_MhwC: Tensor, level_M3: Tensor) -> Tensor:
     centred = torch.cat([position[..., :2], position[..., 2:] + MIDDLE_DISTANCE * mask], dim=-1)
     distance = torch.log(position.norm(dim=-1, keepdim=True).clamp_min(0.02)) * mask
     emission, *lights = (compress(relative(pixels_MhwC[..., part], level_M3)) for part in (RGB.emission, *LIGHTS))
+    first = compress(relative(first_answer(pixels_MhwC), level_M3))
     parts = [
         mask, pixels_MhwC[..., RGB.normal], centred, distance, pixels_MhwC[..., RGB.diffuse],
         pixels_MhwC[..., RGB.specular].mean(-1, keepdim=True), pixels_MhwC[..., RGB.roughness],
-        pixels_MhwC[..., RGB.spread].clamp(max=2), emission.mean(-1, keepdim=True), *lights,
+        pixels_MhwC[..., RGB.spread].clamp(max=2), emission.mean(-1, keepdim=True), *lights, first,
     ]  # fmt: skip
     return torch.cat(parts, dim=-1).movedim(-1, 1)
 

@@ -18,7 +18,7 @@ from renderformer.training.dataset import Batch
 FIREFLY = 4.0
 # Views with more relative noise than this in their references are not trained on. At 64 samples of Mitsuba, 72 % of 296
 # views have less; their mean is 0.3 to 0.8 % too dark, that of views with noise over 0.1 by 10 to 30 %.
-NOISY = 0.05
+NOISY = 0.04
 # Difference between the mean radiance of a reference and of the first answer that is put down to that.
 LEVEL_ERROR = 0.02
 # Squared error of display values (40 dB) below which views count less.
