@@ -1,7 +1,8 @@
-"""Measure the viewer's session, without a window: coarse pictures a second while the camera moves, time from a move to
-its picture, time from the last move to the full picture, and growth of memory over a thousand moves.
+"""Measure the viewer's session, without a window: pictures a second while the camera moves; time from a move to its
+picture; from the last move to the full one, with the steps on the way; time in which a move ends what is drawn; memory
+over a thousand moves.
 
-    python benchmarks/viewer_latency.py [--scene examples/knot_room.json] [--resolutions 128 1024] [--moves 1000]
+    python benchmarks/viewer_latency.py [--scene FILE] [--no-network | --model FOLDER] [--sizes 1280x720] [--moves 1000]
 
 Prints the load of the machine before and after, as other programs slow it down.
 """
@@ -19,7 +20,7 @@ from common import ROOT, report
 
 import renderformer as rf
 from renderformer.viewer.scheduler import Frame
-from renderformer.viewer.session import RESOLUTIONS, Session
+from renderformer.viewer.session import Session
 
 # Rate at which a browser or a window reports pointer moves.
 MOVES_PER_SECOND = 60.0
@@ -29,47 +30,73 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scene", default=str(ROOT / "examples" / "knot_room.json"))
     parser.add_argument("--model", default=None)
-    parser.add_argument("--resolutions", type=int, nargs="+", default=RESOLUTIONS)
-    parser.add_argument("--seconds", type=float, default=10.0, help="duration of the movement at each resolution")
+    parser.add_argument("--no-network", action="store_true")
+    parser.add_argument("--sizes", nargs="+", default=("1280x720", "1920x1080"), metavar="WxH")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of the movement at each size")
+    parser.add_argument("--patience", type=float, default=600.0, help="most seconds for a picture to become full")
     parser.add_argument("--moves", type=int, default=1000, help="moves of the memory measurement; 0 for none")
     options = parser.parse_args()
-    scene, renderer = rf.Scene.load(options.scene), rf.Renderer.from_pretrained(options.model)
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    rows = [measure(scene, renderer, side, options.seconds) for side in options.resolutions]
+    scene = rf.Scene.load(options.scene)
+    renderer = rf.Renderer.from_pretrained(options.model, network=not options.no_network)
+    print(f"{renderer.name}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    rows = [measure(scene, renderer, size, options.seconds, options.patience) for size in options.sizes]
     report("viewer_latency", rows)
     if options.moves:
         growth = memory(scene, renderer, options.moves)
-        print(f"load {os.getloadavg()[0]:.1f}")
         print(f"largest memory grew by {growth:.0f} MB over {options.moves} moves after {options.moves} to warm up")
+    print(f"load {os.getloadavg()[0]:.1f}")
 
 
-def measure(scene: rf.Scene, renderer: rf.Renderer, side: int, seconds: float) -> dict[str, Any]:
-    session = Session(scene, renderer, side)
-    frames: list[Frame] = []
-    session.on_frame = frames.append
+def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, patience: float) -> dict[str, Any]:
+    width, height = map(int, size.split("x"))
+    session = Session(scene, renderer, (width, height))
+    frames: list[tuple[float, Frame]] = []
+    session.on_frame = lambda frame: frames.append((time.monotonic(), frame))
     try:
+        started = time.monotonic()
         session.request()
-        session.scheduler.wait()
+        while not frames:
+            time.sleep(0.01)
+        first = frames[0][0] - started
         move(session, 2.0)
         frames.clear()
         started = time.monotonic()
         move(session, seconds)
         stopped = time.monotonic()
-        moving_frames, duration = list(frames), stopped - started
-        session.scheduler.wait()
-        latencies = sorted(frame.latency for frame in moving_frames)
+        moving = [frame for _, frame in frames]
+        session.scheduler.wait(patience)
+        times = [stopped, *(at for at, _ in frames if at > stopped)]
+        latencies = sorted(frame.latency for frame in moving)
         return {
-            "side": side,
-            "pictures/s": f"{len(moving_frames) / duration:.1f}",
-            "coarse side": statistics.mode(min(f.image.width, f.image.height) for f in moving_frames)
-            if latencies
-            else "-",
+            "size": size,
+            "first ms": f"{1000 * first:.0f}",
+            "pictures/s": f"{len(moving) / (stopped - started):.1f}",
+            "height": statistics.mode(frame.image.height for frame in moving) if moving else "-",
             "latency ms": f"{1000 * statistics.median(latencies):.0f}" if latencies else "-",
             "95% ms": f"{1000 * latencies[int(0.95 * len(latencies))]:.0f}" if latencies else "-",
-            "full after ms": f"{1000 * (time.monotonic() - stopped):.0f}",
+            "step ms": f"{1000 * statistics.median(b - a for a, b in zip(times, times[1:], strict=False)):.0f}",
+            "longest ms": f"{1000 * max(b - a for a, b in zip(times, times[1:], strict=False)):.0f}",
+            "full after ms": f"{1000 * (times[-1] - stopped):.0f}" if frames[-1][1].final else "-",
+            "end ms": f"{1000 * ending(session, frames):.0f}",
         }
     finally:
         session.close()
+
+
+def ending(session: Session, frames: list[tuple[float, Frame]]) -> float:
+    """Median seconds in which a move ends the drawing of the picture before: from the move to its coarse picture, less
+    the time that this took."""
+    waits = []
+    for number in range(8):
+        session.move(lambda orbit: orbit.orbit(1.0, 0.0))
+        time.sleep(0.5 + 0.13 * number)
+        count, moved = len(frames), time.monotonic()
+        session.move(lambda orbit: orbit.orbit(1.0, 0.0))
+        while not any(frame.camera is session.orbit.camera for _, frame in frames[count:]):
+            time.sleep(0.001)
+        at, frame = next(pair for pair in frames[count:] if pair[1].camera is session.orbit.camera)
+        waits.append(at - moved - frame.seconds)
+    return statistics.median(waits)
 
 
 def move(session: Session, seconds: float) -> None:

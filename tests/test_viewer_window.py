@@ -300,16 +300,31 @@ print("done", flush=True)
 """
 
 NAMED = """
-session = Session(a_scene(), RayEngine(), 64)
+session = Session(a_scene(), rf.Renderer.from_pretrained(network=False))
+session.set_scale(0.2)
 window = Window(session, 900, 600)
 until(shows_the_picture, "the picture is on the screen")
-# Free, the camera tells where it leaves the range, in letters that the font has.
-session.move(lambda orbit: (setattr(orbit, "limited", False), orbit.dolly(3.0)))
+# It fills all that is beside the panel and above the foot.
+box, area = window.rectangle(), window.window.content_rect
+assert (box.x, box.y) == (area.x, area.y)
+assert (box.width, box.height) == (area.width - window._panel_width(), area.height - window._foot_height())
+assert session.size == (round(0.2 * box.width), round(0.2 * box.height))
+# A turned camera has pictures at once, which only grow.
+frames, framed = [], session.on_frame
+session.on_frame = lambda frame: (frames.append(frame), framed(frame))
+drag(*at(0.5, 0.5), (9, 4), (9, 4), (9, 4))
+until(shows_the_picture, "the turned picture is on the screen")
+last = [frame.image.width for frame in frames if frame.camera is session.orbit.camera]
+assert len(last) > 1 and last == sorted(last), last
+# Warnings come in letters that the font has.
+warnings, session.warnings = session.warnings, lambda: ["the camera stands 3 from the middle, trained on 1.5 … 2"]
 window._refresh()
 def full(label):
     return label.tooltip.replace(chr(10), " ")
 
 assert "trained on 1.5 ... 2" in full(window._warnings), full(window._warnings)
+
+session.warnings = warnings
 
 # Nothing in the panel moves, whatever there is to tell.
 frames = [(area.x, area.y) for area in (window.controls["camera fov"].frame, window._column.frame)]

@@ -86,7 +86,9 @@ class Window:
         session.on_error = lambda line: self._post(lambda: self._say(line, failed=True))
         self._refresh()
         self.window.set_focus_widget(self.scene)
-        session.request()
+        # A picture that fills the view is requested once there is one.
+        if not session.fills:
+            session.request()
 
     def _guarded(self, action: Callable[..., Any], result: Any = None) -> Callable[..., Any]:
         """A callback that never raises; errors go to the status line."""
@@ -216,6 +218,7 @@ class Window:
         self._show_activity()
         if self.panel.update_late() or (self._redraw_time is not None and time.monotonic() > self._redraw_time):
             self._redraw_time = None
+            self._update_preview()
             self._place_image()
             return True
         if self.panel.tick():
@@ -296,11 +299,16 @@ class Window:
 
     def _refresh(self) -> None:
         """Update controls, preview, picture and status."""
-        box = self.rectangle()
         self.controls.fill()
-        self.preview.update(self.session, box.width / box.height)
+        self._update_preview()
         self._draw()
         self._show_status()
+
+    def _update_preview(self) -> None:
+        """Update the preview if it can be seen; a large scene takes seconds."""
+        if self.panel.preview_only or self.panel.kind == "split":
+            box = self.rectangle()
+            self.preview.update(self.session, box.width / box.height)
 
     def _say(self, line: str, failed: bool = False) -> None:
         self.message, self._failed = line, failed
