@@ -94,15 +94,10 @@ class LightGroups:
 ONE_GROUP = LightGroups()
 
 
-def features_of_all(image: AnyArray) -> AnyArray:
-    """(..., 29) the feature image of all light together, of one with groups."""
-    return image[..., : RGB.total]
-
-
-def features_of_group(image: AnyArray, group: int) -> AnyArray:
-    """(..., 29) the feature image that the lights of one group alone would give, of one with groups."""
-    result = image[..., : RGB.total].copy()
+def channels_of_group(group: int) -> list[int]:
+    """Which channels of a feature image with groups are the feature image under the lights of one group alone."""
+    order = list(range(RGB.total))
     for number, part in enumerate(PARTS):
         first = RGB.total + WIDTH * group + 3 * number
-        result[..., part] = image[..., first : first + 3]
-    return result
+        order[part] = range(first, first + 3)
+    return order

@@ -69,7 +69,7 @@ class RayCaster(LitSurfaces):
         self.cache = LightCache(self, progress=progress)
 
     def split(self, groups: LightGroups) -> Self:
-        """See `LitSurfaces.split`; feature images then hold the light of each group too (`features_of_group`)."""
+        """See `LitSurfaces.split`; feature images then hold the light of each group too (`channels_of_group`)."""
         caster = super().split(groups)
         if self.cache is not None:
             caster.cache = self.cache.split(caster)
