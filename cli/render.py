@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from renderformer.data.camera import Camera
     from renderformer.data.scene import Scene
     from renderformer.image import Image, SaveSettings
-    from renderformer.renderer import Renderer
+    from renderformer.renderer import LitScene, Renderer
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -33,6 +33,8 @@ renderformer render bunny.glb -o bunny.exr --aov depth,normal,albedo
 renderformer render bunny.glb --orbit 24 -o "frames/{index:03d}.png"
 
 renderformer render helmet.glb --environment studio --background transparent -o helmet.png
+
+renderformer render room.json --split-lights -o room.exr
 
 cat bunny.glb | renderformer render - --format glb -o -.png | display
 """
@@ -79,6 +81,7 @@ def render(
         environment=environment,
         format_in=format_in,
         renderer=functools.cache(lambda: _load_model(model)),
+        split_lights=picture.split_lights,
     )
     failures = [source for source in sources if not job.run(source)]
     if failures:
@@ -149,6 +152,7 @@ class Job:
     environment: options.EnvironmentFlags
     format_in: str | None
     renderer: Callable[[], Renderer]
+    split_lights: bool = False
     taken: set[Path] = field(default_factory=set)
 
     def run(self, source: str) -> bool:
@@ -206,12 +210,25 @@ class Job:
         lit = renderer.encode(scene, progress=stages.update)
         result.notes += lit.notes
         images = renderer.iterate(lit, self.size, chosen, stages.update, aovs=self.aovs)
+        if self.split_lights:
+            images = self._split(renderer, lit, chosen, result, stages)
         for (number, camera, paths), image in zip(views, images, strict=True):
             stages.update("save")
             for path in paths:
                 result.notes += self._save(image, path)
                 result.outputs.append({"path": str(path), "camera": camera.name, "index": number})
             stages.update("render")
+
+    def _split(
+        self, renderer: Renderer, lit: LitScene, cameras: list[Camera], result: Result, stages: console.Stages
+    ) -> Iterator[Image]:
+        """Pictures with a layer for each light; the result then says how well they add up."""
+        errors = []
+        for split in renderer.iterate_split(lit, self.size, cameras, stages.update, aovs=self.aovs):
+            yield split.image
+            errors.append(split.error)
+        result.notes += split.notes
+        result.notes.append(split.summary(max(errors)))
 
     def _load(self, source: str) -> tuple[Scene, list[tuple[int, Camera]]]:
         """The scene of an input, and the cameras to render with their indices."""

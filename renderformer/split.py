@@ -66,6 +66,20 @@ class Split:
         scale = float(np.abs(self.joint.hdr).mean(dtype=np.float64))
         return float(np.abs(difference).mean(dtype=np.float64)) / scale if scale > 0 else 0.0
 
+    @property
+    def image(self) -> Image:
+        """The joint picture with a layer for each light, to be saved by `Image.save`."""
+        names = _layers(list(self.lights))
+        layers = {LIGHT + layer: self.lights[name] for name, layer in names.items()}
+        facts = {**self.joint.metadata, _NAMES: json.dumps(names)}
+        return replace(self.joint, metadata=facts, layers={**self.joint.layers, **layers})
+
+    def summary(self, error: float | None = None) -> str:
+        """A line about the lights and `error`, by default that of this picture."""
+        percent = 100 * (self.error if error is None else error)
+        count = f"{len(self.lights)} light{'s' * (len(self.lights) > 1)}"
+        return f"{count} ({', '.join(self.lights)}), whose sum differs from the joint picture by {percent:.2g} %"
+
     def light(self, name: str) -> Image:
         """The picture under one light.
 
@@ -127,11 +141,7 @@ class Split:
         path = Path(path)
         if path.suffix.lower() != ".exr":
             raise InputError(path, "holds no layers of lights", "end the name in .exr")
-        names = _layers(list(self.lights))
-        layers = {LIGHT + layer: self.lights[name] for name, layer in names.items()}
-        facts = {**self.joint.metadata, _NAMES: json.dumps(names)}
-        picture = replace(self.joint, metadata=facts, layers={**self.joint.layers, **layers})
-        return picture.save(path, exposure=exposure, half=half, overwrite=overwrite)
+        return self.image.save(path, exposure=exposure, half=half, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Split:
