@@ -265,4 +265,4 @@ def test_wrong_usage_is_explained(run: Run, arguments: tuple[str, ...], problem:
 def test_only_exr_files_hold_split_pictures(run: Run) -> None:
     result = run("render", "room.json", "--split-lights", "-o", "a.png")
     assert result.code == 2
-    assert "end the name of -o in .exr" in result.err
+    assert "is for .exr files, and none is written" in result.err

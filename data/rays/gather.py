@@ -144,7 +144,7 @@ class Gather:
         return Gathered(light[:, self._sky] if self._has_sky else 0.0, gathered, cached, light[:, self._sky.stop :])
 
     def _averaged(self, cells: Float32Array) -> Float32Array:
-        """Cells (h, w, 6 + C or more) with their light averaged over squares of SQUARE x SQUARE, and then its spread."""
+        """Cells (h, w, 6 + C or more) with their light averaged over squares of SQUARE x SQUARE, then its spread."""
         reach = len(TAPS) // 2
         down, across = cells.shape[:2]
         wide = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)))
@@ -166,7 +166,7 @@ class Gather:
         return np.concatenate([cells[..., : LIGHT.start], light, spread], axis=-1)
 
     def _likeness(self, cells: Float32Array, normal: Float32Array, position: Float32Array) -> Float32Array:
-        """How far cells (..., 6 or more) lie on the surface of points: 1 on it, 0 far from it, turned away, or empty."""
+        """How far cells (..., 6 and more) lie on the surface of points: 1 on it, 0 off it, turned away, or empty."""
         away = position - self._eye
         distance = np.sqrt(np.maximum(dot(away, away), np.float32(TINY)))
         off_plane = np.abs(dot(cells[..., POSITION] - position, normal))

@@ -190,7 +190,7 @@ class LightCache:
         """Cast the links of all sides that links arrive at.
 
         Returns:
-            (2 M, C) irradiance / pi of all sides: direct, and of the environment's soft part; 0 for backs without links.
+            (2 M, C) irradiance / pi of all sides: direct, and of the environment's soft part; 0 for others.
         """
         sides = self._sides
         direct, sky = np.zeros((2, len(sides), self._surfaces.groups.channels), np.float32)

@@ -96,8 +96,8 @@ ONE_GROUP = LightGroups()
 
 def channels_of_group(group: int) -> list[int]:
     """Which channels of a feature image with groups are the feature image under the lights of one group alone."""
-    order = list(range(RGB.total))
+    order, first = list(range(RGB.total)), RGB.total + WIDTH * group
     for number, part in enumerate(PARTS):
-        first = RGB.total + WIDTH * group + 3 * number
-        order[part] = range(first, first + 3)
+        order[part] = range(first + 3 * number, first + 3 * number + 3)
+    order[RGB.spread] = [first + WIDTH - 1]
     return order
