@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.command import Run
-from helpers.models import SMALL
+from helpers.models import DENSE, SHADING
 from helpers.shapes import ball, box
 
 from renderformer import InputError, Split
@@ -21,8 +21,6 @@ from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.image import Image
 from renderformer.renderer import Renderer
 
-DENSE = {**SMALL, "view_transformer_n_layers": 4, "dpt_features": 16, "dpt_out_channels": [8, 8, 16, 16]}
-SHADING = {"ray_features": "direct", "output": "shading", "view_transformer_include_self_attn": False}
 CAMERA = Camera.look_at((0.3, -1.6, 0.5), (0, 0, -0.1), fov=45, name="front")
 
 
