@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from renderformer.data.errors import InputError
     from renderformer.data.scene import Scene
     from renderformer.image import Image, SaveSettings
-    from renderformer.renderer import Renderer
+    from renderformer.renderer import LitScene, Renderer
 
 
 class ModelError(Exception):
@@ -87,6 +87,7 @@ class Job:
     environment: options.EnvironmentFlags
     format_in: str | None
     renderer: Callable[[], Renderer]
+    split_lights: bool = False
     at_time: dict[str, Any] = field(default_factory=dict)
     taken: set[Path] = field(default_factory=set)
 
@@ -161,12 +162,25 @@ class Job:
         lit = renderer.encode(scene, progress=stages.update)
         result.notes += lit.notes
         images = renderer.iterate(lit, self.size, chosen, stages.update, aovs=self.aovs)
+        if self.split_lights:
+            images = self._split(renderer, lit, chosen, result, stages)
         for (number, camera, paths), image in zip(views, images, strict=True):
             stages.update("save")
             for path in paths:
                 result.notes += self._save(image, path)
                 result.outputs.append({"path": str(path), "camera": camera.name, "index": number})
             stages.update("render")
+
+    def _split(
+        self, renderer: Renderer, lit: LitScene, cameras: list[Camera], result: Result, stages: console.Stages
+    ) -> Iterator[Image]:
+        """Pictures with a layer for each light; the result then says how well they add up."""
+        errors = []
+        for split in renderer.iterate_split(lit, self.size, cameras, stages.update, aovs=self.aovs):
+            yield split.image
+            errors.append(split.error)
+        result.notes += split.notes
+        result.notes.append(split.summary(max(errors)))
 
     def _load(self, source: str, more: Mapping[str, Any] | None = None) -> tuple[Scene, list[tuple[int, Camera]]]:
         """The scene of an input, and the cameras to render with their indices.

@@ -18,6 +18,8 @@ from renderformer.cli.evaluate import evaluate
 from renderformer.cli.groups import expand
 from renderformer.cli.info import EXAMPLES as INFO_EXAMPLES
 from renderformer.cli.info import info
+from renderformer.cli.relight import EXAMPLES as RELIGHT_EXAMPLES
+from renderformer.cli.relight import relight
 from renderformer.cli.render import EXAMPLES as RENDER_EXAMPLES
 from renderformer.cli.render import render
 from renderformer.cli.train import EXAMPLES as TRAIN_EXAMPLES
@@ -51,6 +53,7 @@ def root(
 
 
 app.command("render", epilog=RENDER_EXAMPLES)(expand(render))
+app.command("relight", epilog=RELIGHT_EXAMPLES)(expand(relight))
 app.command("convert", epilog=CONVERT_EXAMPLES)(expand(convert))
 app.command("info", epilog=INFO_EXAMPLES)(info)
 app.command("view", epilog=VIEW_EXAMPLES)(expand(view))

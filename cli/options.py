@@ -329,10 +329,9 @@ class TriangleStageFlags(ModelFlags):
 
 
 @dataclass(frozen=True)
-class PictureFlags:
-    """How pictures are drawn and saved."""
+class SavingFlags:
+    """How pictures are saved."""
 
-    resolution: Resolution = "512"
     tone_map: Annotated[
         ToneMap,
         _picture(
@@ -346,15 +345,6 @@ class PictureFlags:
     bit_depth: Annotated[BitDepth, _picture(metavar="8|16", help="Of png.")] = BitDepth.EIGHT
     quality: Annotated[int, _picture(min=1, max=100, metavar="N", help="Of jpg.")] = 95
     full_float: Annotated[bool, _picture("--full-float", help="32-bit floats in exr; else 16.")] = False
-    aov: Annotated[
-        str | None,
-        _picture(
-            metavar="NAMES",
-            help="Layers beside the picture in exr: all, or some of depth, normal, albedo, position, object, triangle, "
-            "direct, indirect, highlight, reflection, emission, background, separated by commas.",
-            show_default=False,
-        ),
-    ] = None
 
     def settings(self, files: Sequence[str]) -> SaveSettings:
         """The settings for `files`; an unknown format, or an option that applies to no file, is wrong usage."""
@@ -371,7 +361,6 @@ class PictureFlags:
                 check_output(Path(file), settings)
         except InputError as error:
             raise refused(error, f"-o {error.place}") from None
-        self.layers(files)
         applicable = {option for file in files for option in FORMATS[Path(file).suffix.lower()].options}
         for option, name, requested in (
             ("--bit-depth", "bit_depth", self.bit_depth != BitDepth.EIGHT),
@@ -382,16 +371,44 @@ class PictureFlags:
                 raise wrong(f"is for {suffixes} files, and none is written", option)
         return settings
 
+
+@dataclass(frozen=True)
+class PictureFlags(SavingFlags):
+    """How pictures are drawn and saved."""
+
+    resolution: Resolution = "512"
+    aov: Annotated[
+        str | None,
+        _picture(
+            metavar="NAMES",
+            help="Layers beside the picture in exr: all, or some of depth, normal, albedo, position, object, triangle, "
+            "direct, indirect, highlight, reflection, emission, background, separated by commas.",
+            show_default="none",
+        ),
+    ] = None
+    split_lights: Annotated[
+        bool,
+        _picture("--split-lights", help="A layer for each light beside the picture, in exr; see renderformer relight."),
+    ] = False
+
+    def settings(self, files: Sequence[str]) -> SaveSettings:
+        """See `SavingFlags.settings`; no file for the layers is wrong usage."""
+        settings = super().settings(files)
+        self.layers(files)
+        return settings
+
     def layers(self, files: Sequence[str]) -> tuple[str, ...]:
         """The layers to make, names of `renderformer.aovs.AOVS`; an unknown one or no file for them is wrong usage."""
         from renderformer.aovs import AOVS, checked
         from renderformer.data.errors import InputError
         from renderformer.image import FORMATS
 
-        if self.aov is None:
+        if self.aov is None and not self.split_lights:
             return ()
         if not any(FORMATS[Path(file).suffix.lower()].layers for file in files):
-            raise wrong("is for .exr files, and none is written", "--aov")
+            raise wrong("is for .exr files, and none is written", "--split-lights" if self.aov is None else "--aov")
+        if self.aov is None:
+            return ()
         try:
             return tuple(AOVS) if self.aov == "all" else checked(self.aov.split(","))
         except InputError as error:

@@ -27,6 +27,8 @@ renderformer render simulation/ --frames 0..119/2 -o "frames/{frame:04}.exr" -o 
 
 renderformer render helmet.glb --environment studio --background transparent -o helmet.png
 
+renderformer render room.json --split-lights -o room.exr
+
 cat bunny.glb | renderformer render - --format glb -o -.png | display
 """
 
@@ -66,6 +68,8 @@ def render(
     if output.quiet and output.verbose:
         raise options.wrong("cannot be combined with --quiet", "--verbose")
     if moving:
+        if picture.split_lights:
+            raise options.wrong("is for single pictures, not for sequences", "--split-lights")
         outputs.check_sequence(templates, sources)
         motion.range()
     else:
@@ -81,6 +85,7 @@ def render(
             "size": size,
             "settings": picture.settings(pictures),
             "aovs": picture.layers(pictures),
+            "split_lights": picture.split_lights,
             "cameras": cameras.choice(motion.turntable, motion.path()),
             "of_mesh": stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
             "framing": model.framing(size),

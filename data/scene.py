@@ -188,6 +188,19 @@ class Mesh:
         """The same geometry with one uniform material."""
         return Mesh(self.name, self.triangles, self.normals, cast("Float32Array", material), two_sided=self.two_sided)
 
+    def dimmed(self, factor: float | RGB) -> Mesh:
+        """The mesh with its emission, and that of its materials, times a number or linear RGB; textures stay."""
+        rows, patches, look = self.materials.copy(), self.patches, self.appearance
+        rows[:, EMISSION] *= np.asarray(factor, np.float32)
+        if patches is not None:
+            patches = patches.copy()
+            patches[:, EMISSION] *= np.broadcast_to(np.asarray(factor, np.float16), (3,))[:, None, None]
+        if look is not None:
+            glows = [np.multiply(material.emission, factor).tolist() for material in look.materials]
+            materials = (replace(m, emission=glow) for m, glow in zip(look.materials, glows, strict=True))
+            look = replace(look, materials=tuple(materials))
+        return replace(self, materials=rows, patches=patches, appearance=look)
+
     def transformed(self, matrix: npt.ArrayLike) -> Mesh:
         """The mesh transformed by an affine (4, 4) matrix, normals by its inverse transpose. A mirroring matrix also
         swaps two corners of each triangle, which keeps the outside outside."""

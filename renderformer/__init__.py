@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from renderformer.model import RenderFormer
     from renderformer.pipeline import RenderFormerRenderingPipeline
     from renderformer.renderer import LitScene, Renderer
+    from renderformer.split import Split
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ _HOME = {
     "RenderFormerRenderingPipeline": "renderformer.pipeline",
     "Renderer": "renderformer.renderer",
     "Scene": "renderformer.data.scene",
+    "Split": "renderformer.split",
     "Sun": "renderformer.data.environment",
     "Texture": "renderformer.data.texture",
     "Textures": "renderformer.data.material",
@@ -61,6 +63,7 @@ __all__ = [
     "RenderFormerRenderingPipeline",
     "Renderer",
     "Scene",
+    "Split",
     "Sun",
     "Texture",
     "Textures",

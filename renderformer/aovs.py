@@ -45,6 +45,15 @@ AOVS: Mapping[str, Aov] = {
 }
 
 
+# Layers of single lights (`renderformer.split`) are called this and the light's name.
+LIGHT = "light."
+
+
+def aov_of(name: str) -> Aov | None:
+    """The kind of a layer by its name, None for an unknown one."""
+    return _LIGHT if name.startswith(LIGHT) else AOVS.get(name)
+
+
 def checked(names: Sequence[str]) -> tuple[str, ...]:
     """Names of AOVS, each once, in the order of AOVS.
 

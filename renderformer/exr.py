@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from renderformer.aovs import AOVS
+from renderformer.aovs import AOVS, LIGHT, aov_of
 from renderformer.data.arrays import AnyArray
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
@@ -25,7 +25,7 @@ class Contents:
 
     Attributes:
         pixels: (height, width, 3 or 4) float16 or float32, linear RGB and perhaps alpha.
-        layers: of `AOVS` by name, (height, width) or (height, width, 3).
+        layers: by the names that `aov_of` knows, (height, width) or (height, width, 3).
         camera, metadata: for the header; metadata are strings and numbers, "exposure" in stops.
     """
 
@@ -45,9 +45,10 @@ def write(path: Path, contents: Contents) -> None:
 
     channels: dict[str, AnyArray] = {"RGB" if contents.pixels.shape[2] == 3 else "RGBA": contents.pixels}
     for name, values in contents.layers.items():
-        planes = np.moveaxis(np.atleast_3d(values), 2, 0)
+        aov, planes = aov_of(name), np.moveaxis(np.atleast_3d(values), 2, 0)
+        assert aov is not None
         # OpenEXR ignores strides.
-        channels |= {f"{name}.{k}": np.ascontiguousarray(v) for k, v in zip(AOVS[name].letters, planes, strict=True)}
+        channels |= {f"{name}.{k}": np.ascontiguousarray(v) for k, v in zip(aov.letters, planes, strict=True)}
     storage = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": _BT709}
     try:
         with OpenEXR.File({**_header(contents), **storage}, channels) as file:
@@ -69,7 +70,7 @@ def _header(contents: Contents) -> dict[str, Any]:
 
 
 def read(path: Path) -> Contents:
-    """Read a file; other layers than those of `AOVS` are left out.
+    """Read a file; layers that `aov_of` does not know are left out.
 
     Raises:
         InputError: there are no channels R, G and B.
@@ -95,7 +96,9 @@ def read(path: Path) -> Contents:
 
 def _layers(planes: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
     layers = {}
-    for name, aov in AOVS.items():
+    lights = dict.fromkeys(channel.rpartition(".")[0] for channel in planes if channel.startswith(LIGHT))
+    for name, aov in (*AOVS.items(), *((light, aov_of(light)) for light in lights)):
+        assert aov is not None
         channels = [f"{name}.{letter}" for letter in aov.letters]
         if all(channel in planes for channel in channels):
             values = np.stack([planes[channel] for channel in channels], axis=-1)

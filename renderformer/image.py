@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from renderformer import exr
-from renderformer.aovs import AOVS
+from renderformer.aovs import AOVS, aov_of
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb
@@ -284,11 +284,12 @@ def check_output(path: Path, settings: SaveSettings) -> None:
 
 def _checked_layer(name: str, values: Float32Array, size: tuple[int, ...]) -> Float32Array:
     """A copy that cannot be changed."""
-    if name not in AOVS:
+    aov = aov_of(name)
+    if aov is None:
         raise InputError("image", f"layer {name!r} is unknown", f"there are {', '.join(AOVS)}")
     layer = np.array(values, np.float32, order="C")
-    if layer.shape != (*size, *AOVS[name].channels):
-        raise InputError("image", f"layer {name} has shape {layer.shape}", f"expected {(*size, *AOVS[name].channels)}")
+    if layer.shape != (*size, *aov.channels):
+        raise InputError("image", f"layer {name} has shape {layer.shape}", f"expected {(*size, *aov.channels)}")
     layer.setflags(write=False)
     return layer
 
@@ -438,7 +439,8 @@ def _write_exr(image: Image, path: Path, settings: SaveSettings) -> list[str]:
 
 def _stored_layer(name: str, values: Float32Array, settings: SaveSettings) -> tuple[AnyArray, list[str]]:
     """The values of a layer in a file, and warnings about clipped pixels."""
-    aov = AOVS[name]
+    aov = aov_of(name)
+    assert aov is not None
     scaled = values * np.float32(2.0**settings.exposure) if aov.light else values
     if aov.exact or not settings.half:
         return scaled, []

@@ -34,9 +34,11 @@ from renderformer.image import Image
 from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
 from renderformer.memory import is_out_of_memory
 from renderformer.model import Encoded, Model, PhysicalModel
+from renderformer.model.protocol import Prepared
 
 if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
+    from renderformer.split import Split
 
 Cancel = Callable[[], bool]
 MAX_SIDE = 16384
@@ -171,15 +173,20 @@ class Renderer:
         report, check = progress or silent, _canceller(cancel)
         report("encode", 0, 1)
         unit = self._unit(scene)
-        prepared = self.model.prepare(unit.scene(scene), lambda done, total: check())
-        inputs = {name: self._tensor(array) for name, array in prepared.inputs.items()}
-        with self._autocast(), _memory(f"{prepared.token_count:,} triangles"):
-            encoded = self.model.encode(**inputs, before_layer=check)
+        encoded, prepared = self.encode_as_it_is(unit.scene(scene), check)
         report("encode", 1, 1)
         notes = (*self._moved(unit), *prepared.notes)
         if scene.environment is not None and not self._casts_rays:
             notes = (*notes, "the environment is not drawn, this model knows no light but triangles; try --no-network")
         return LitScene(scene, encoded, prepared.caster, notes, unit)
+
+    @torch.inference_mode()
+    def encode_as_it_is(self, scene: Scene, check: Callable[[], None]) -> tuple[Encoded, Prepared]:
+        """A scene in the units of the model, encoded, and what it was encoded from."""
+        prepared = self.model.prepare(scene, lambda done, total: check())
+        inputs = {name: self._tensor(array) for name, array in prepared.inputs.items()}
+        with self._autocast(), _memory(f"{prepared.token_count:,} triangles"):
+            return self.model.encode(**inputs, before_layer=check), prepared
 
     def _moved(self, unit: UnitSize) -> tuple[str, ...]:
         """A note about a scene that was moved into the trained box."""
@@ -224,13 +231,7 @@ class Renderer:
         aovs: Sequence[str] = (),
     ) -> Iterator[Image]:
         """As `render`, but yields each picture when it is ready."""
-        width, height = _size(resolution)
-        if not isinstance(scene, Scene | LitScene):
-            raise InputError("", f"scene is {str(scene)[:80]!r}", "expected a Scene; read a file with Scene.load")
-        source = scene.scene if isinstance(scene, LitScene) else scene
-        views = source.cameras if cameras is None else (cameras,) if isinstance(cameras, Camera) else tuple(cameras)
-        if not views:
-            raise InputError(f"scene {source.name!r}", "has no cameras", "give some, for example Camera.from_angles()")
+        (width, height), views = self._checked(scene, resolution, cameras)
         self._check_memory(width, height)
         lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress, cancel)
         report, check = progress or silent, _canceller(cancel)
@@ -241,9 +242,9 @@ class Renderer:
             chunk = views[start : start + views_at_once]
             check()
             moved = [lit.unit.camera(camera) for camera in chunk]
-            inputs = self._look(lit.caster, moved, width, height, report, check)
+            inputs = self.look(lit.caster, moved, width, height, report, check)
             report("render", start, len(views))
-            pictures = self._draw(lit.encoded, moved, width, height, inputs, check)
+            pictures = self.draw(lit.encoded, moved, width, height, inputs, check)
             for number, (camera, hdr) in enumerate(zip(chunk, pictures, strict=True)):
                 features = inputs["pixels"][0, number, :height, :width] if self._casts_rays else None
                 yield self._image(lit.scene.environment, camera, hdr, features, buffers)
@@ -274,7 +275,71 @@ class Renderer:
         metadata = {"model": self.name, "precision": self.precision, **buffers.metadata}
         return Image(picture, camera, metadata, alpha, layers)
 
-    def _look(
+    def _checked(
+        self,
+        scene: Scene | LitScene,
+        resolution: int | tuple[int, int],
+        cameras: Camera | Sequence[Camera] | None,
+    ) -> tuple[tuple[int, int], tuple[Camera, ...]]:
+        """Width and height, and the cameras to draw from."""
+        size = _size(resolution)
+        if not isinstance(scene, Scene | LitScene):
+            raise InputError("", f"scene is {str(scene)[:80]!r}", "expected a Scene; read a file with Scene.load")
+        source = scene.scene if isinstance(scene, LitScene) else scene
+        views = source.cameras if cameras is None else (cameras,) if isinstance(cameras, Camera) else tuple(cameras)
+        if not views:
+            raise InputError(f"scene {source.name!r}", "has no cameras", "give some, for example Camera.from_angles()")
+        return size, views
+
+    def split(
+        self,
+        scene: Scene | LitScene,
+        resolution: int | tuple[int, int] = 512,
+        cameras: Camera | Sequence[Camera] | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        aovs: Sequence[str] = (),
+        *,
+        most: int = 16,
+    ) -> list[Split]:
+        """Draw a scene split by its lights, one Split per camera: one picture for each light, whose sum is the picture
+        under all of them. An object that emits is a light, and so is the environment.
+
+        Args:
+            scene, resolution, cameras, progress, cancel, aovs: as in `render`.
+            most: pictures of one camera; of more lights, the weakest share one, and a note says so.
+
+        Raises:
+            InputError: as `render`, or a scene without light.
+            Cancelled: `cancel` returned True.
+        """
+        return list(self.iterate_split(scene, resolution, cameras, progress, cancel, aovs, most=most))
+
+    def iterate_split(
+        self,
+        scene: Scene | LitScene,
+        resolution: int | tuple[int, int] = 512,
+        cameras: Camera | Sequence[Camera] | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        aovs: Sequence[str] = (),
+        *,
+        most: int = 16,
+    ) -> Iterator[Split]:
+        """As `split`, but yields the pictures of each camera when they are ready."""
+        from renderformer.splitting import Splitting
+
+        (width, height), views = self._checked(scene, resolution, cameras)
+        report, check = progress or silent, _canceller(cancel)
+        splitting = Splitting(self, scene, most, progress, cancel)
+        self._check_memory(width, height, splitting.bytes_per_pixel * width * height)
+        for number, camera in enumerate(views):
+            report("split", number, len(views))
+            joint = next(self.iterate(splitting.lit, (width, height), camera, None, cancel, aovs))
+            yield splitting.of(joint, camera, report, check)
+        report("split", len(views), len(views))
+
+    def look(
         self,
         caster: RayCaster | None,
         cameras: Sequence[Camera],
@@ -296,7 +361,7 @@ class Renderer:
             return {name: self._tensor(array[None]) for name, array in stacks.items()}
 
     @torch.inference_mode()
-    def _draw(
+    def draw(
         self,
         encoded: Encoded,
         cameras: Sequence[Camera],
@@ -321,13 +386,13 @@ class Renderer:
             return 1
         return max(1, int(DECODE_BYTES // self.model.bytes_per_view(width, height)))
 
-    def _check_memory(self, width: int, height: int) -> None:
+    def _check_memory(self, width: int, height: int, more: float = 0.0) -> None:
         """Raise InputError for a picture larger than the memory; Linux would end the process without a message."""
         try:
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, OSError, ValueError):
             return
-        needed = self.model.bytes_per_view(width, height)
+        needed = self.model.bytes_per_view(width, height) + more
         if self.device.type == "cpu" and needed > memory:
             raise InputError(
                 "",

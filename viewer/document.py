@@ -369,7 +369,7 @@ class SceneDocument:
         if strength is not None:
             if not (math.isfinite(strength) and 0 < strength <= 60000):
                 raise InputError(f"light {name!r}", f"strength is {strength}", "expected more than 0, up to 60000")
-            mesh = _dimmed(mesh, strength / float(mesh.materials[:, EMISSION].max()))
+            mesh = mesh.dimmed(strength / float(mesh.materials[:, EMISSION].max()))
         if position is not None or size is not None:
             mesh = _moved_light(mesh, position, size)
         verbs = [verb for verb, value in (("move", position), ("resize", size), ("dim", strength)) if value is not None]
@@ -538,16 +538,6 @@ def _mean_diffuse(mesh: Mesh, look: Appearance) -> Float64Array:
     rows = look.values(triangles, middle, mesh.materials[triangles], share).rows
     result: Float64Array = rows[:, DIFFUSE].mean(axis=0, dtype=np.float64)
     return result
-
-
-def _dimmed(mesh: Mesh, factor: float) -> Mesh:
-    """A light with its emission, and that of its materials, times a factor; textures stay."""
-    rows, look = mesh.materials.copy(), mesh.appearance
-    rows[:, EMISSION] *= factor
-    if look is not None:
-        materials = (replace(m, emission=vector(np.multiply(m.emission, factor))) for m in look.materials)
-        look = replace(look, materials=tuple(materials))
-    return replace(mesh, materials=rows, appearance=look)
 
 
 def light_of(mesh: Mesh) -> Light:

@@ -2,11 +2,13 @@
 
 Everything is deterministic: the points on a light that shadow rays go to are fixed sequences.
 
-Shapes: N triangles, S surface points, L light triangles, K shadow rays per light. Vectors lie as in vectors.py.
+Shapes: N triangles, S surface points, L light triangles, K shadow rays per light, C channels of light
+(light_groups.py). Vectors lie as in vectors.py.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +17,11 @@ from typing import Self
 
 import numpy as np
 
-from renderformer.data.arrays import Float32Array, Int64Array
+from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from renderformer.data.rays.embree import Hits, Seen, Surfaces
 from renderformer.data.rays.environment_light import Arriving, EnvironmentLight
 from renderformer.data.rays.form_factor import triangle_form_factor
+from renderformer.data.rays.light_groups import ONE_GROUP, LightGroups
 from renderformer.data.rays.light_tree import LITTLE, TOGETHER, LightTree, Rays, concentration
 from renderformer.data.rays.lights import Lights, light_points
 from renderformer.data.rays.vectors import TINY, dot, take
@@ -55,7 +58,7 @@ class Direct(ABC):
     """Direct light on S surface points.
 
     Attributes:
-        reflected: (S, 3) radiance that a white diffuse surface sends back: irradiance / pi.
+        reflected: (S, C) radiance that a white diffuse surface sends back: irradiance / pi.
     """
 
     surfaces: LitSurfaces
@@ -183,21 +186,72 @@ class Mixed(Direct):
         return result
 
 
+class Grouped(Direct):
+    """That of groups of lights, kept apart.
+
+    Args:
+        surfaces: with all lights.
+        parts: of the surfaces with the lights of each group alone.
+    """
+
+    def __init__(self, surfaces: LitSurfaces, parts: Sequence[Direct]) -> None:
+        self.surfaces, self._parts = surfaces, parts
+        self.reflected = np.concatenate([part.reflected.T for part in parts]).T
+
+    def take(self, index: Int64Array) -> Direct:
+        return Grouped(self.surfaces, [part.take(index) for part in self._parts])
+
+    def rays(self) -> Iterator[LightRays]:
+        every = self.surfaces.lights.triangle
+        for part in self._parts:
+            for rays in part.rays():
+                yield replace(rays, light=np.searchsorted(every, part.surfaces.lights.triangle[rays.light]))
+
+    def expected(self, row: Int64Array, hits: Hits, square: Float32Array) -> Float32Array:
+        # A light belongs to one group, the others expect no rays there.
+        result: Float32Array = sum(part.expected(row, hits, square) for part in self._parts)  # type: ignore[assignment]
+        return result
+
+
 class LitSurfaces(Surfaces):
     """Surfaces, the light triangles among them, and an environment; arguments as `Surfaces`.
 
     Attributes:
         environment: that lights them, None for none.
+        groups: of the lights, whose light is kept apart, see `split`.
+        object_index: (N,) the object of each triangle, see `Scene.object_index`; None unless they are of a scene.
     """
 
     environment: EnvironmentLight | None = None
+    groups: LightGroups = ONE_GROUP
+    object_index: Int32Array | None = None
+    _by_group: Sequence[LitSurfaces] = ()
 
     @classmethod
     def of(cls, scene: Scene) -> Self:
         """Those of a scene, with its environment."""
         surfaces = super().of(scene)
+        surfaces.object_index = scene.object_index
         if scene.environment is not None and not scene.environment.is_dark:
             surfaces.environment = EnvironmentLight(scene.environment)
+        return surfaces
+
+    def split(self, groups: LightGroups) -> Self:
+        """The same surfaces, with the light of each group of lights kept apart."""
+        surfaces = copy.copy(self)
+        surfaces.groups = groups
+        if groups.count > 1:
+            surfaces._by_group = [self._with(groups.triangle == group) for group in range(groups.count)]
+        if self.environment is not None:
+            surfaces.environment = self.environment.split(groups)
+        return surfaces
+
+    def _with(self, chosen: BoolArray) -> Self:
+        """The same surfaces with those lights alone that are among the chosen triangles (N,)."""
+        surfaces = copy.copy(self)
+        surfaces.__dict__["lights"] = self.lights.take(chosen[self.lights.triangle])
+        for name in ("shines", "brightnesses", "_light_tree"):
+            surfaces.__dict__.pop(name, None)
         return surfaces
 
     @cached_property
@@ -228,6 +282,8 @@ class LitSurfaces(Surfaces):
             shadow_rays: for each light where there are few, else for each light that matters.
             phase: (S,) small integers; points of a different phase use different points on the lights.
         """
+        if self._by_group:
+            return Grouped(self, [surfaces.direct(hits, shadow_rays, phase) for surfaces in self._by_group])
         if len(self.lights) > EVERY_LIGHT:
             return self._some_lights(hits, shadow_rays, phase)
         factor = self._factors(hits)
@@ -300,7 +356,7 @@ class LitSurfaces(Surfaces):
         return light, rate, rays.take(arrive), seen[arrive]
 
     def irradiance(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Float32Array:
-        """(S, 3) radiance that a white diffuse surface would send back from direct light, irradiance / pi, without the
+        """(S, C) radiance that a white diffuse surface would send back from direct light, irradiance / pi, without the
         soft part of the environment.
 
         Arguments as in `direct`.

@@ -5,11 +5,13 @@ power, get shadow rays; rays of specular lobes that miss see it too, and both ar
 for light triangles (specular.py). The rest is the soft part: it arrives along the rays of the gather, the light cache
 and the specular lobes that meet nothing, averaged over what such a ray stands for. Suns are bright.
 
-Shapes: S surface points, K shadow rays, P phases, M texels. Vectors are in world space, laid out as in vectors.py.
+Shapes: S surface points, K shadow rays, P phases, M texels, C channels of light (light_groups.py). Vectors are in world
+space, laid out as in vectors.py.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -28,6 +30,7 @@ from renderformer.data.environment import (
 )
 from renderformer.data.rays.ggx import Lobe, ggx_masking, tangent_frame, to_world
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
+from renderformer.data.rays.light_groups import ONE_GROUP, LightGroups
 from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import dot, normalised, take
 
@@ -49,7 +52,7 @@ LOBE_SHARE = 0.25
 @dataclass(frozen=True, eq=False)
 class Points:
     """Points of the bright part: directions, flux (radiance times solid angle) and density per solid angle, over all K
-    of a phase, of being one of them: (K, P, 3), (K, P, 3), (K, P)."""
+    of a phase, of being one of them: (K, P, 3), (K, P, C), (K, P)."""
 
     direction: Float32Array
     flux: Float32Array
@@ -60,6 +63,7 @@ class EnvironmentLight:
     """An environment, ready to light surface points."""
 
     def __init__(self, environment: Environment) -> None:
+        self._groups = ONE_GROUP
         self._to_local = environment.to_local
         self._suns = tuple(sun for sun in environment.suns if sun.colour.any()) if environment.strength else ()
         image = np.asarray(environment.image) * np.float32(environment.strength)
@@ -71,6 +75,11 @@ class EnvironmentLight:
         self._soft = pyramid(soft)
         self._points = lru_cache(maxsize=32)(self._make_points)
 
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self._groups.channels
+
     @cached_property
     def level(self) -> float:
         """Radiance of a white surface that faces the brightest side: what is bright under this light."""
@@ -78,19 +87,26 @@ class EnvironmentLight:
         bright = 0.0 if self._bright is None else self._bright.flux.sum(axis=0).max()
         return float(self._soft[-1].max() + (bright + suns) / np.pi)
 
+    def split(self, groups: LightGroups) -> EnvironmentLight:
+        """The same light as that of its group."""
+        light = copy.copy(self)
+        light._groups = groups
+        light._points = lru_cache(maxsize=32)(light._make_points)
+        return light
+
     def soft(self, directions: Float32Array, solid_angle: Float32Array | float) -> Float32Array:
-        """(S, 3) radiance of the soft part along unit directions (S, 3), the mean over about `solid_angle`."""
+        """(S, C) radiance of the soft part along unit directions (S, 3), the mean over about `solid_angle`."""
         if len(self._soft) == 1:
-            return np.tile(self._soft[0][0], (len(directions), 1))
-        return looked_up(self._soft, self._local(directions), solid_angle)
+            return self._groups.from_environment(np.tile(self._soft[0][0], (len(directions), 1)))
+        return self._groups.from_environment(looked_up(self._soft, self._local(directions), solid_angle))
 
     def soft_irradiance(self, surfaces: Surfaces, hits: Hits, rays: int, phase: Int64Array) -> Float32Array:
-        """(S, 3) radiance that white diffuse surfaces send back of the soft part, by `rays` fixed rays from each.
+        """(S, C) radiance that white diffuse surfaces send back of the soft part, by `rays` fixed rays from each.
 
         Args:
             phase: (S,) small integers; points of a different phase use different rays.
         """
-        light = np.zeros((len(hits.rows), 3), np.float32)
+        light = np.zeros((len(hits.rows), self._groups.channels), np.float32)
         phases = _phases(phase)
         local = cosine_directions(r2_sequence(rays * phases).astype(np.float32)).reshape(rays, phases, 3)
         origins, frame = hits.shadow_origins, (*tangent_frame(hits.normal), hits.normal)
@@ -114,18 +130,20 @@ class EnvironmentLight:
         return Arriving(self, points, seen, shadow_rays, phase)
 
     def bright(self, directions: Float32Array, shadow_rays: int) -> list[tuple[Float32Array, Float32Array]]:
-        """Of each source of the bright part the radiance (S, 3) along unit directions (S, 3), and the density (S,) of
+        """Of each source of the bright part the radiance (S, C) along unit directions (S, 3), and the density (S,) of
         `arriving` choosing them."""
         sources, local = [], self._local(directions)
         if self._bright is not None:
             radiance = looked_up([self._bright.image], local, 0.0)
             rays = shadow_rays * self._bright.factor
-            sources.append((radiance, radiance.mean(axis=1) * np.float32(rays / self._bright.power)))
+            density = radiance.mean(axis=1) * np.float32(rays / self._bright.power)
+            sources.append((self._groups.from_environment(radiance), density))
         for sun in self._suns:
             if sun.solid_angle > 0:
                 inside = dot(local, np.array(sun.direction, np.float32)) > np.cos(np.radians(sun.angle / 2))
                 radiance = sun.colour * np.float32(self._strength / sun.solid_angle)
-                sources.append((inside[:, None] * radiance, inside * np.float32(shadow_rays / sun.solid_angle)))
+                density = inside * np.float32(shadow_rays / sun.solid_angle)
+                sources.append((self._groups.from_environment(inside[:, None] * radiance), density))
         return sources
 
     def _local(self, directions: Float32Array) -> Float32Array:
@@ -136,10 +154,11 @@ class EnvironmentLight:
         if self._bright is not None:
             parts.append(self._bright.points(shadow_rays * self._bright.factor, phases))
         if not parts:
-            return Points(*(np.zeros((0, phases, *rest), np.float32) for rest in ((3,), (3,), ())))
+            shapes = (3,), (self._groups.channels,), ()
+            return Points(*(np.zeros((0, phases, *rest), np.float32) for rest in shapes))
         direction, flux, density = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         # From the frame of the image to the world, by the transposed rotation.
-        return Points(direction @ self._to_local, flux, density)
+        return Points(direction @ self._to_local, self._groups.from_environment(flux), density)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +176,8 @@ class Arriving:
         return Arriving(self.light, self.points, self.seen[:, index], self.shadow_rays, self.phase[index])
 
     def reflected(self, normals: Float32Array) -> Float32Array:
-        """(S, 3) radiance that white diffuse surfaces of unit normals (S, 3) send back: irradiance / pi."""
-        total = np.zeros((3, len(normals)), np.float32).T
+        """(S, C) radiance that white diffuse surfaces of unit normals (S, 3) send back: irradiance / pi."""
+        total = np.zeros((self.points.flux.shape[2], len(normals)), np.float32).T
         for seen, direction, flux in zip(self.seen, self.points.direction, self.points.flux, strict=True):
             if seen.any():
                 cosine = np.maximum(dot(take(direction, self.phase), normals), 0) * seen
@@ -166,8 +185,8 @@ class Arriving:
         return total
 
     def highlight(self, lobe: Lobe, lobe_rays: int) -> Float32Array:
-        """(S, 3) part of the highlight that the shadow rays find, for a specular colour of 1."""
-        total = np.zeros((3, len(self.phase)), np.float32).T
+        """(S, C) part of the highlight that the shadow rays find, for a specular colour of 1."""
+        total = np.zeros((self.points.flux.shape[2], len(self.phase)), np.float32).T
         arrays = self.points.direction, self.points.flux, self.points.density
         for seen, direction, flux, density in zip(self.seen, *arrays, strict=True):
             if seen.any():
@@ -179,7 +198,7 @@ class Arriving:
         return total
 
     def along(self, directions: Float32Array, lobe_pdf: Float32Array, lobe_rays: int) -> Float32Array:
-        """(S', 3) radiance for rays of lobes that miss: the soft part, and the bright part as far as shadow rays leave
+        """(S', C) radiance for rays of lobes that miss: the soft part, and the bright part as far as shadow rays leave
         it to them.
 
         Args:
@@ -205,8 +224,8 @@ class SoftSky:
     def seen_along(
         self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0
     ) -> tuple[Float32Array, Seen]:
-        """(S, 3) radiance that arrives along rays (S, 3), and which of them, or what share of each, meets nothing."""
-        radiance = np.zeros((len(origins), 3), np.float32)
+        """(S, C) radiance that arrives along rays (S, 3), and which of them, or what share of each, meets nothing."""
+        radiance = np.zeros((len(origins), self._light.channels), np.float32)
         share = self._surfaces.escaping(origins, directions)
         free = np.flatnonzero(share)
         radiance[free] = share[free, None] * self._light.soft(take(directions, free), solid_angle)

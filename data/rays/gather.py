@@ -6,7 +6,8 @@ that square, of cells on the same surface only, takes all of them in (interleave
 sample then takes the mean of the four nearest cells, weighted by how far they lie on its surface (joint bilateral
 upsampling, Kopf et al. 2007), and the light cache where none of them does.
 
-Shapes: C cells, S points, R rays per cell. World space; vectors are laid out as in vectors.py.
+Shapes: S points, R rays per cell, C channels of light of G groups (light_groups.py). World space; vectors are laid out
+as in vectors.py.
 """
 
 from __future__ import annotations
@@ -46,16 +47,15 @@ CACHE_WEIGHT = 0.02
 # What is known of a cell: normal, position, and light, by way of other surfaces and, if there is an environment, of its
 # soft part.
 NORMAL, POSITION, LIGHT = slice(0, 3), slice(3, 6), slice(6, None)
-INDIRECT, SKY = slice(0, 3), slice(3, 6)
 
 
 class Gathered(NamedTuple):
     """Light at S points, as radiance that a white diffuse surface would send back: irradiance / pi.
 
     Attributes:
-        sky: (S, 3) of the soft part of the environment, 0.0 if there is none.
-        indirect: (S, 3) by way of other surfaces; cached: the same as the light cache has it.
-        spread: (S,) standard deviation of it among neighbouring cells over its mean, in the mean of the colours.
+        sky: (S, C) of the soft part of the environment, 0.0 if there is none.
+        indirect: (S, C) by way of other surfaces; cached: the same as the light cache has it.
+        spread: (S, G) standard deviation of it among neighbouring cells over its mean, in the mean of the colours.
     """
 
     sky: Float32Array | float
@@ -99,8 +99,10 @@ class Gather:
         phase = SQUARE * (y % SQUARE) + x % SQUARE
         sequence = cosine_directions(r2_sequence((RAYS + MORE) * SQUARE**2).astype(np.float32))
         sequence = sequence.reshape(RAYS + MORE, SQUARE**2, 3)
-        sky = self._sky = surfaces.environment is not None
-        cells = np.zeros((down * across, LIGHT.start + (6 if sky else 3)), np.float32)
+        sky = self._has_sky = surfaces.environment is not None
+        self._groups, channels = surfaces.groups, surfaces.groups.channels
+        self._indirect, self._sky = slice(0, channels), slice(channels, 2 * channels if sky else channels)
+        cells = np.zeros((down * across, LIGHT.start + self._sky.stop), np.float32)
         spread = CELL * Pixels(camera, width, height, x, y).pixel_width
 
         def fill(part: Int64Array) -> int:
@@ -126,7 +128,7 @@ class Gather:
 
     def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> Gathered:
         """The light at points that the camera sees at column x and row y, both (S,), in pixels."""
-        light = np.zeros((len(hits.rows), self._cells.shape[2] - LIGHT.start), np.float32)
+        light: Float32Array = np.zeros((len(hits.rows), self._cells.shape[2] - LIGHT.start), np.float32)
         total = np.zeros(len(light), np.float32)
         down, across = self._cells.shape[:2]
         (left, right), (top, bottom) = (
@@ -140,17 +142,18 @@ class Gather:
                 total += weight
         few = np.flatnonzero(total < self._cache.enough)
         sky, indirect = self._cache.irradiances(hits.take(few))
-        light[few, INDIRECT] += np.float32(CACHE_WEIGHT) * indirect
+        light[few, self._indirect] += np.float32(CACHE_WEIGHT) * indirect
         total[few] += np.float32(CACHE_WEIGHT)
-        if self._sky:
-            light[few, SKY] += np.float32(CACHE_WEIGHT) * sky
+        if self._has_sky:
+            light[few, self._sky] += np.float32(CACHE_WEIGHT) * sky
         light /= total[:, None]
-        cached = light[:, INDIRECT].copy()
+        gathered = light[:, self._indirect]
+        cached = gathered.copy()
         cached[few] = indirect
-        return Gathered(light[:, SKY] if self._sky else 0.0, light[:, INDIRECT], cached, light[:, -1])
+        return Gathered(light[:, self._sky] if self._has_sky else 0.0, gathered, cached, light[:, self._sky.stop :])
 
     def _averaged(self, cells: Float32Array) -> Float32Array:
-        """Cells (h, w, 9 or 12) with their light averaged over squares of SQUARE x SQUARE, and then its spread."""
+        """Cells (h, w, 6 + C or more) with their light averaged over squares of SQUARE x SQUARE, then its spread."""
         reach = len(TAPS) // 2
         down, across = cells.shape[:2]
         wide = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)))
@@ -168,12 +171,11 @@ class Gather:
         light /= total
         deviation = np.sqrt(np.maximum(squares / total - light**2, 0))
         # Of each colour by itself, so that it does not depend on the colour of the light.
-        spread = (deviation / np.maximum(light, np.float32(TINY))).mean(axis=-1, keepdims=True)
+        spread = self._groups.spread(deviation / np.maximum(light, np.float32(TINY)))
         return np.concatenate([cells[..., : LIGHT.start], light, spread], axis=-1)
 
     def _likeness(self, cells: Float32Array, normal: Float32Array, position: Float32Array) -> Float32Array:
-        """How far cells (..., 9 or more) lie on the surface of points: 1 on it, 0 far from it, facing another way, or
-        empty."""
+        """How far cells (..., 6 and more) lie on the surface of points: 1 on it, 0 off it, turned away, or empty."""
         away = position - self._eye
         distance = np.sqrt(np.maximum(dot(away, away), np.float32(TINY)))
         off_plane = np.abs(dot(cells[..., POSITION] - position, normal))
@@ -186,14 +188,14 @@ class Gather:
 def _gathered(
     cache: LightCache | SoftSky, hits: Hits, local: Float32Array, sky: bool
 ) -> tuple[Float32Array, Float32Array]:
-    """(S, 3) mean radiance that arrives at points by way of other surfaces from directions (R, S, 3) in their tangent
-    frames, with `sky` (S, 6) also that of the environment; and the share (S,) of the rays that meet nothing."""
+    """(S, C) mean radiance that arrives at points by way of other surfaces from directions (R, S, 3) in their tangent
+    frames, with `sky` (S, 2 C) also that of the environment; and the share (S,) of the rays that meet nothing."""
     count = len(local)
     normals = np.tile(hits.normal, (count, 1))
     origins = np.tile(hits.shadow_origins, (count, 1))
     directions = oriented(normals, local.reshape(-1, 3))
     seen, missed = cache.seen_along(origins, directions, np.pi / (count * SQUARE**2))
-    seen, missed = seen.reshape(count, len(hits.rows), 3), missed.reshape(count, len(hits.rows))
+    seen, missed = seen.reshape(count, len(hits.rows), seen.shape[1]), missed.reshape(count, len(hits.rows))
     light: Float32Array = seen.mean(axis=0)
     if sky:
         # Where a ray meets nothing, all that it brings is the environment's.

@@ -16,7 +16,7 @@ the insides of closed objects are never seen.
 Surfaces send light back as if their specular reflectance were diffuse: right in energy, wrong in direction.
 
 Shapes: N triangles, M surfels, 2 M sides (all fronts, then all backs), R links per side, S points. Scene units; vectors
-are laid out as in vectors.py.
+are laid out as in vectors.py. Light has C channels (light_groups.py).
 """
 
 from __future__ import annotations
@@ -108,8 +108,19 @@ class LightCache:
         width = np.sqrt(surfaces.areas[triangle]).astype(np.float32) / self._cuts[triangle]
         self._sides = _Sides(surfaces, triangle, place, width)
         self._sides.average(surfaces, self._first)
-        self._direct, self._sky, self.indirect = self._solve(links, progress)
-        self.outgoing = self._sides.reflectance * (self._direct + self.indirect)
+        self._direct, self._sky = self._link(links, progress)
+        self.indirect, self.outgoing = self._solve()
+
+    def split(self, surfaces: LitSurfaces) -> LightCache:
+        """The same surfels and links with the light of groups of lights kept apart, as `surfaces` has them."""
+        cache = copy.copy(self)
+        cache._surfaces = surfaces
+        cache._sky = surfaces.groups.from_environment(self._sky)
+        cache._direct = np.zeros((len(self._sides), surfaces.groups.channels), np.float32)
+        for part in np.array_split(self._linked, max(1, -(-len(self._linked) // CHUNK))):
+            cache._direct[part] = surfaces.irradiance(self._sides.hits(part), SHADOW_RAYS, part % 8)
+        cache.indirect, cache.outgoing = cache._solve()
+        return cache
 
     def surfels(self) -> Surfels:
         """The surfels and their light."""
@@ -129,7 +140,7 @@ class LightCache:
         return cache
 
     def irradiance(self, hits: Hits, phase: Int64Array | None = None) -> Float32Array:
-        """(S, 3) radiance that a white diffuse surface would send back of indirect light and of the environment's soft
+        """(S, C) radiance that a white diffuse surface would send back of indirect light and of the environment's soft
         part: irradiance / pi.
 
         Args:
@@ -157,7 +168,7 @@ class LightCache:
     def seen_along(
         self, origins: Float32Array, directions: Float32Array, solid_angle: float = 0.0
     ) -> tuple[Float32Array, Seen]:
-        """(S, 3) radiance, without emission, that surfaces send back along rays (S, 3), and which rays (S,) miss; along
+        """(S, C) radiance, without emission, that surfaces send back along rays (S, 3), and which rays (S,) miss; along
         these it is that of the soft part of the environment, the mean over about `solid_angle`."""
         side = self._side_along(origins, directions)
         light = take(self.outgoing, np.maximum(side, 0))
@@ -166,7 +177,7 @@ class LightCache:
         return light, side < 0
 
     def _beyond(self, directions: Float32Array, solid_angle: float) -> Float32Array | float:
-        """(S, 3) radiance along rays (S, 3) that miss."""
+        """(S, C) radiance along rays (S, 3) that miss."""
         environment = self._surfaces.environment
         return 0.0 if environment is None else environment.soft(directions, solid_angle)
 
@@ -183,13 +194,14 @@ class LightCache:
         side[rows] = self._side(triangle, barycentric, behind)
         return side
 
-    def _solve(
-        self, links: int, progress: Callable[[int, int], None] | None
-    ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """(2 M, 3) irradiance / pi of all sides: direct, of the environment's soft part, and that with indirect light;
-        0 for backs that were not solved."""
+    def _link(self, links: int, progress: Callable[[int, int], None] | None) -> tuple[Float32Array, Float32Array]:
+        """Cast the links of all sides that links arrive at.
+
+        Returns:
+            (2 M, C) irradiance / pi of all sides: direct, and of the environment's soft part; 0 for others.
+        """
         sides = self._sides
-        direct, sky = np.zeros((2, len(sides), 3), np.float32)
+        direct, sky = np.zeros((2, len(sides), self._surfaces.groups.channels), np.float32)
         linked = np.full((len(sides), links), -1)
         solved = np.zeros(len(sides), bool)
         todo = np.arange(len(sides) // 2)
@@ -201,9 +213,9 @@ class LightCache:
                 side = self._side_along(origins, directions)
                 linked[part] = side.reshape(len(part), links)
                 missed = np.flatnonzero(side < 0)
-                light = np.zeros((len(side), 3), np.float32)
+                light = np.zeros((len(side), sky.shape[1]), np.float32)
                 light[missed] = self._beyond(directions[missed], np.pi / links)
-                sky[part] = light.reshape(len(part), links, 3).mean(axis=1)
+                sky[part] = light.reshape(len(part), links, light.shape[1]).mean(axis=1)
                 if progress is not None:
                     progress(int(solved.sum()), len(sides))
             arrived = np.unique(linked[todo])
@@ -214,11 +226,18 @@ class LightCache:
         hit = linked >= 0
         starts = np.concatenate([[0], np.cumsum(hit.sum(axis=1))])
         weights = np.full(starts[-1], 1 / links, np.float32)
-        transport = csr_array((weights, linked[hit], starts), shape=(len(sides), len(sides)))
-        indirect = sky
+        self._transport = csr_array((weights, linked[hit], starts), shape=(len(sides), len(sides)))
+        self._linked = np.flatnonzero(solved)
+        return direct, sky
+
+    def _solve(self) -> tuple[Float32Array, Float32Array]:
+        """(2 M, C) indirect irradiance / pi of all sides, with that of the environment's soft part, and the radiance
+        that they send back."""
+        reflectance = self._surfaces.groups.for_all(self._sides.reflectance)
+        indirect = self._sky
         for _ in range(BOUNCES):
-            indirect = sky + transport @ (sides.reflectance * (direct + indirect))
-        return direct, sky, indirect
+            indirect = self._sky + self._transport @ (reflectance * (self._direct + indirect))
+        return indirect, reflectance * (self._direct + indirect)
 
 
 class _Sides:

@@ -6,11 +6,11 @@ Shapes: L light triangles, S surface points. All vectors are in world space, flo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int64Array
 from renderformer.data.rays.vectors import take
 from renderformer.data.scene import EMISSION, Scene
 
@@ -63,15 +63,11 @@ class Lights:
         expected = count * power / power.sum()
         cumulated = np.cumsum(expected)
         index, times = np.unique(np.searchsorted(cumulated, np.arange(count) + 0.5), return_counts=True)
-        return Lights(
-            self.triangle[index],
-            self.corners[index],
-            self.radiance[index],
-            self.area[index],
-            self.normal[index],
-            self.two_sided[index],
-            (times / expected[index]).astype(np.float32),
-        )
+        return replace(self.take(index), weight=(times / expected[index]).astype(np.float32))
+
+    def take(self, index: AnyArray) -> Lights:
+        """Those at an index (L',) or of a mask (L,)."""
+        return Lights(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def __len__(self) -> int:
         return len(self.area)

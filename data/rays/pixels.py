@@ -16,7 +16,6 @@ from renderformer.data.camera import Camera
 from renderformer.data.rays.channels import RGB
 
 GEOMETRY = np.r_[RGB.geometry]
-RADIOMETRIC = np.setdiff1d(np.arange(RGB.total), GEOMETRY)
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def differs(share: Float32Array) -> BoolArray:
 
 
 def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Array) -> Float32Array:
-    """(M, 39) the pixels of `image` (h, w, 39) at column x and row y, as they are when surfaces fill `share` (M,) of
+    """(M, F) the pixels of `image` (h, w, F) at column x and row y, as they are when surfaces fill `share` (M,) of
     each. A pixel in which no sample hit looks like its neighbours."""
     height, width = image.shape[:2]
 
@@ -134,6 +133,6 @@ def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Arr
     x, y = x[empty], y[empty]
     pixels[empty] = sum(summed(dy, dx) for dy in steps for dx in steps)
     pixels /= np.maximum(pixels[:, RGB.mask], np.float32(1e-6))
-    pixels[:, RADIOMETRIC] *= share[:, None]
+    pixels[:, np.setdiff1d(np.arange(image.shape[-1]), GEOMETRY)] *= share[:, None]
     pixels[share == 0] = 0
     return pixels

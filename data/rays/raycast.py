@@ -2,7 +2,8 @@
 
 Rays are cast on the CPU by Embree. Everything is deterministic: the sample positions are fixed sequences.
 
-Shapes: M pixels, A x A samples per pixel, S samples that hit, 39 channels (channels.py).
+Shapes: M pixels, A x A samples per pixel, S samples that hit; 39 channels (channels.py), or F, which are more where the
+light of groups of lights is kept apart (light_groups.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import SoftSky
 from renderformer.data.rays.gather import Gather
 from renderformer.data.rays.light_cache import LightCache
+from renderformer.data.rays.light_groups import PARTS, LightGroups
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.specular import specular
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Scene
@@ -67,6 +70,13 @@ class RayCaster(LitSurfaces):
         """
         self.cache = LightCache(self, progress=progress)
 
+    def split(self, groups: LightGroups) -> Self:
+        """See `LitSurfaces.split`; feature images then hold the light of each group too (`channels_of_group`)."""
+        caster = super().split(groups)
+        if self.cache is not None:
+            caster.cache = self.cache.split(caster)
+        return caster
+
     def features(
         self,
         camera: Camera,
@@ -97,14 +107,14 @@ class RayCaster(LitSurfaces):
                 for those along the outline; before them with the cells of a gather, where there is a cache.
 
         Returns:
-            (height, width, 39) float32, both rounded up to a multiple of `cover`; or those of the window.
+            (height, width, F) float32, both rounded up to a multiple of `cover`; or those of the window.
         """
         rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
         left, top, right, bottom = window or (0, 0, columns, rows)
         around = max(left - AROUND, 0), max(top - AROUND, 0), min(right + AROUND, columns), min(bottom + AROUND, rows)
         y, x = (grid.reshape(-1) for grid in np.mgrid[around[1] : around[3], around[0] : around[2]])
         every = Pixels(camera, width, height, x, y)
-        image = np.zeros((around[3] - around[1], around[2] - around[0], RGB.total), np.float32)
+        image = np.zeros((around[3] - around[1], around[2] - around[0], self._features), np.float32)
         contrast = np.zeros(len(every), np.float32)
 
         gather: Gather | None = None
@@ -140,6 +150,11 @@ class RayCaster(LitSurfaces):
                 run(outline, np.flatnonzero(self._outline(image[..., 0])), OUTLINE_RAYS**2)
         return image[top - around[1] : bottom - around[1], left - around[0] : right - around[0]]
 
+    @property
+    def _features(self) -> int:
+        """F."""
+        return RGB.total + self.groups.more_features
+
     def _outline(self, share: Float32Array) -> BoolArray:
         """(h, w) which pixels, covered by shares (h, w), lie on an outline; not the middle of a pane, where all samples
         know the share."""
@@ -154,7 +169,7 @@ class RayCaster(LitSurfaces):
     def _samples(
         self, part: Pixels, antialias: int, shadow_rays: int, lobe_rays: int, gather: Gather | None
     ) -> tuple[Float32Array, Int32Array | None]:
-        """(39, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the number of the
+        """(F, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the number of the
         appearance's material that they hit first, -1 for none; None in a scene without any."""
         values: Float32Array | None = None
         looks: Int32Array | None = None
@@ -170,7 +185,7 @@ class RayCaster(LitSurfaces):
                 values[:, hits.rows] += shaded * share
         assert values is not None
         shape = antialias**2, len(part)
-        return values.reshape(RGB.total, *shape), None if looks is None else looks.reshape(shape)
+        return values.reshape(self._features, *shape), None if looks is None else looks.reshape(shape)
 
     def _shaded(
         self,
@@ -182,11 +197,11 @@ class RayCaster(LitSurfaces):
         lobe_rays: int,
         gather: Gather | None,
     ) -> Float32Array:
-        """(39, S') features of what samples of pixels hit."""
+        """(F, S') features of what samples of pixels hit."""
         phase = hits.rows // len(part)
         direct = self.direct(hits, shadow_rays, phase)
         light, indirect = direct.reflected, np.zeros_like(direct.reflected)
-        cached, spread = indirect, indirect[:, 0]
+        cached, spread = indirect, indirect[:, : self.groups.count]
         distant = self.distant(hits, shadow_rays, phase)
         if distant is not None:
             light = light + distant.reflected(hits.normal)
@@ -198,7 +213,10 @@ class RayCaster(LitSurfaces):
             self, hits, materials, direct, lobe_rays, phase, cache=self.cache, distant=distant
         )
         camera, to_camera = part.camera, part.camera.c2w[:3, :3].astype(np.float32)
-        values = np.empty((RGB.total, len(hits.rows)), np.float32)
+        groups = self.groups
+        emission, diffuse = groups.sent(materials[:, EMISSION], hits.triangle), groups.for_all(materials[:, DIFFUSE])
+        lights = emission, light, indirect, cached, light * diffuse, indirect * diffuse, highlight, reflection
+        values = np.empty((self._features, len(hits.rows)), np.float32)
         for rows, columns in (
             (RGB.mask, np.ones((len(hits.rows), 1), np.float32)),
             (RGB.normal, hits.normal @ to_camera),
@@ -206,17 +224,12 @@ class RayCaster(LitSurfaces):
             (RGB.diffuse, materials[:, DIFFUSE]),
             (RGB.specular, materials[:, SPECULAR]),
             (RGB.roughness, materials[:, ROUGHNESS, None]),
-            (RGB.emission, materials[:, EMISSION]),
-            (RGB.irradiance, light),
-            (RGB.indirect_irradiance, indirect),
-            (RGB.cached, cached),
-            (RGB.spread, spread[:, None]),
-            (RGB.direct, light * materials[:, DIFFUSE]),
-            (RGB.indirect, indirect * materials[:, DIFFUSE]),
-            (RGB.highlight, highlight),
-            (RGB.reflection, reflection),
+            (RGB.spread, spread.mean(axis=1, keepdims=True)),
+            *((rows, groups.together(part)) for rows, part in zip(PARTS, lights, strict=True)),
         ):
             values[rows] = columns.T
+        if groups.count > 1:
+            values[RGB.total :] = groups.features(lights, spread)
         return values
 
 

@@ -3,7 +3,7 @@
 The highlight combines samples of the lights and of the lobe by the balance heuristic (Veach and Guibas 1995), so that
 broad and sharp lobes are both free of noise; the reflection of other directly lit surfaces uses the lobe's samples.
 
-Shapes: S surface points, Q shadow rays. Vectors are laid out as in vectors.py.
+Shapes: S surface points, C channels of light (light_groups.py), Q shadow rays. Vectors are laid out as in vectors.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def specular(
     cache: LightCache | None = None,
     distant: Arriving | None = None,
 ) -> tuple[Float32Array, Float32Array]:
-    """Highlight of the lights and reflection of other directly lit surfaces in the GGX lobe, both (S, 3) radiance.
+    """Highlight of the lights and reflection of other directly lit surfaces in the GGX lobe, both (S, C) radiance.
 
     What a reflected ray meets sends back its diffuse light and, up to `depth` reflections in all, its own highlight and
     reflection by one ray each.
@@ -49,7 +49,8 @@ def specular(
         cache: adds indirect light to what reflected rays meet.
         distant: as `LitSurfaces.distant` gives it for the same hits and phase; the highlight shows the environment.
     """
-    highlight, reflection = np.zeros((2, 3, len(hits.rows)), np.float32)
+    groups = surfaces.groups
+    highlight, reflection = np.zeros((2, groups.channels, len(hits.rows)), np.float32)
     shiny = np.flatnonzero((materials[:, SPECULAR] > 0).any(axis=1))
     if len(shiny):
         hits, materials, phase = hits.take(shiny), take(materials, shiny), phase[shiny]
@@ -60,16 +61,16 @@ def specular(
         glint_lobe, mirrored = _lobe_samples(surfaces, hits, lobe, direct, lobe_rays, phase, depth, cache, distant)
         if distant is not None:
             glint = glint + distant.highlight(lobe, lobe_rays)
-        colour = materials[:, SPECULAR]
+        colour = groups.for_all(materials[:, SPECULAR])
         highlight[:, shiny] = ((glint + glint_lobe) * colour).T
         reflection[:, shiny] = (mirrored * colour).T
     return highlight.T, reflection.T
 
 
 def _light_samples(hits: Hits, lobe: Lobe, direct: Direct, lobe_rays: int) -> Float32Array:
-    """(S, 3) part of the highlight that shadow rays find, for a specular colour of 1."""
-    glint = np.zeros((3, len(hits.rows)))
-    lights = direct.surfaces.lights
+    """(S, C) part of the highlight that shadow rays find, for a specular colour of 1."""
+    lights, groups = direct.surfaces.lights, direct.surfaces.groups
+    glint = np.zeros((groups.channels, len(hits.rows)))
     for rays in direct.rays():
         toward = rays.target - take(hits.position, rays.row)
         square = np.maximum(dot(toward, toward), np.float32(TINY))
@@ -82,8 +83,8 @@ def _light_samples(hits: Hits, lobe: Lobe, direct: Direct, lobe_rays: int) -> Fl
         # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
         share = rays.share * ggx_masking(incoming[:, 2], seen_by.alpha) * lobe_pdf * rays.expected / rays.density
         share /= np.maximum(rays.expected * per_angle + lobe_rays * lobe_pdf, np.float32(TINY))
-        radiance = np.atleast_2d(lights.radiance[rays.light])
-        for k in range(3):
+        radiance = groups.sent(np.atleast_2d(lights.radiance[rays.light]), np.atleast_1d(lights.triangle[rays.light]))
+        for k in np.flatnonzero(radiance.any(axis=0)):
             glint[k] += np.bincount(rays.row, share * radiance[:, k], len(hits.rows))
     return glint.T.astype(np.float32)
 
@@ -99,8 +100,9 @@ def _lobe_samples(
     cache: LightCache | None,
     distant: Arriving | None,
 ) -> tuple[Float32Array, Float32Array]:
-    """(S, 3) part of the highlight that samples of the lobe find, and the reflection, for a specular colour of 1."""
-    glint, mirrored = np.zeros((2, 3, len(hits.rows)), np.float32)
+    """(S, C) part of the highlight that samples of the lobe find, and the reflection, for a specular colour of 1."""
+    groups = surfaces.groups
+    glint, mirrored = np.zeros((2, groups.channels, len(hits.rows)), np.float32)
     origins = hits.shadow_origins
     for k in range(lobe_rays):
         index = (phase * lobe_rays + k).astype(np.float32)
@@ -132,8 +134,8 @@ def _lobe_samples(
         total_pdf = expected + lobe_rays * lobe_pdf
         weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
         bounce = _sent_back(surfaces, mirror, materials, phase[rows] * lobe_rays + k, depth, cache)
-        glint[:, rows] += (weight[:, None] * emission).T
-        mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * (emission <= 0))).T
+        glint[:, rows] += (weight[:, None] * groups.sent(emission, mirror.triangle)).T
+        mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * groups.for_all(emission <= 0))).T
     return glint.T, mirrored.T
 
 
@@ -145,14 +147,14 @@ def _sent_back(
     depth: int,
     cache: LightCache | None,
 ) -> Float32Array:
-    """(S, 3) radiance that points send back of direct light, of `depth` - 1 reflections, and of cached light."""
+    """(S, C) radiance that points send back of direct light, of `depth` - 1 reflections, and of cached light."""
     direct = surfaces.direct(hits, 1, phase)
-    radiance = materials[:, DIFFUSE] * direct.reflected
+    radiance = surfaces.groups.for_all(materials[:, DIFFUSE]) * direct.reflected
     distant = surfaces.distant(hits, 1, phase)
     if depth > 1:
         radiance += sum(specular(surfaces, hits, materials, direct, 1, phase, depth - 1, cache, distant))
     # The last reflection sees the environment and indirect light from all around, as a diffuse surface would.
-    reflectance = materials[:, DIFFUSE] + (materials[:, SPECULAR] if depth == 1 else 0)
+    reflectance = surfaces.groups.for_all(materials[:, DIFFUSE] + (materials[:, SPECULAR] if depth == 1 else 0))
     if distant is not None:
         radiance += reflectance * distant.reflected(hits.normal)
     if cache is not None:

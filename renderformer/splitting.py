@@ -1,0 +1,211 @@
+"""Drawing a scene once for each of its lights, see `Renderer.split`.
+
+A model that casts rays shares what does not depend on lights: rays and links (`renderformer.data.rays.light_groups`).
+To one that does not, every light is a scene of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from renderformer.data.arrays import AnyArray, Float32Array
+from renderformer.data.camera import Camera
+from renderformer.data.errors import InputError
+from renderformer.data.progress import Progress
+from renderformer.data.rays.backdrop import composited
+from renderformer.data.rays.channels import RGB
+from renderformer.data.rays.light_groups import WIDTH, LightGroups, channels_of_group
+from renderformer.data.rays.lights import Lights
+from renderformer.data.scene import EMISSION, Mesh, Scene
+from renderformer.image import Image
+from renderformer.model import Encoded, PhysicalModel
+from renderformer.split import Split
+
+if TYPE_CHECKING:
+    from renderformer.data.trained_range import TrainedRange
+    from renderformer.renderer import Cancel, LitScene, Renderer
+
+# Names of pictures that are not those of one object.
+OTHERS, ENVIRONMENT = "others", "environment"
+
+
+@dataclass(frozen=True)
+class LightGroup:
+    """Lights that share a picture: names of objects, and whether the environment is one of them."""
+
+    name: str
+    objects: frozenset[str] = frozenset()
+    environment: bool = False
+
+    def alone(self, scene: Scene) -> Scene:
+        """The scene with its other lights switched off."""
+        objects = tuple(mesh if mesh.name in self.objects else mesh.dimmed(0.0) for mesh in scene.objects)
+        return scene.replace(objects=objects, environment=scene.environment if self.environment else None)
+
+
+def light_groups(scene: Scene, most: int, surrounded: bool = True) -> list[LightGroup]:
+    """The lights of a scene in its order, the environment last: every object that emits is one. Of more than `most`,
+    the weakest share a group.
+
+    Args:
+        surrounded: whether an environment counts.
+
+    Raises:
+        InputError: a scene without light, or `most` is below 2.
+    """
+    if most < 2:
+        raise InputError("", f"most is {most}", "expected at least 2 pictures")
+    names = [mesh.name for mesh in scene.objects if mesh.emits]
+    surrounded = surrounded and scene.environment is not None and not scene.environment.is_dark
+    if not names and not surrounded:
+        raise InputError(f"scene {scene.name!r}", "has no lights to split", "add one, or name an environment")
+    room = most - surrounded
+    weak: frozenset[str] = frozenset()
+    if len(names) > room:
+        powers = {mesh.name: _power(mesh) for mesh in scene.objects if mesh.emits}
+        weak = frozenset(sorted(names, key=lambda name: -powers[name])[max(room - 1, 0) :])
+    groups = [LightGroup(name, frozenset((name,))) for name in names if name not in weak]
+    taken = set(names)
+    if weak:
+        groups.append(LightGroup(_unused(OTHERS, taken), weak))
+    if surrounded:
+        groups.append(LightGroup(_unused(ENVIRONMENT, taken), environment=True))
+    return groups
+
+
+def grouping_note(groups: Sequence[LightGroup]) -> tuple[str, ...]:
+    """A line if several lights share a picture."""
+    return tuple(
+        f"{len(group.objects)} of {sum(len(g.objects) for g in groups)} lights, the weakest, share the picture "
+        f"{group.name!r}"
+        for group in groups
+        if len(group.objects) > 1
+    )
+
+
+class Splitting:
+    """A lit scene, and what draws it under each of its lights.
+
+    Attributes:
+        lit: the scene under all lights.
+        groups: the lights.
+    """
+
+    def __init__(
+        self, renderer: Renderer, scene: Scene | LitScene, most: int, progress: Progress | None, cancel: Cancel | None
+    ) -> None:
+        self._renderer = renderer
+        casts_rays = "pixels" in renderer.model.view_inputs
+        self.groups = light_groups(scene if isinstance(scene, Scene) else scene.scene, most, casts_rays)
+        self.lit = renderer.encode(scene, progress, cancel) if isinstance(scene, Scene) else scene
+        self._scene = self.lit.unit.scene(self.lit.scene)
+        self._caster = None
+        if self.lit.caster is not None:
+            index = self.lit.caster.object_index
+            assert index is not None
+            self._caster = self.lit.caster.split(_groups_of_triangles(self.groups, self._scene, index))
+        self._encoded: dict[str, list[tuple[Encoded, float]]] = {}
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory that the features of the lights take."""
+        return 0 if self._caster is None else 4 * WIDTH * len(self.groups)
+
+    def of(self, joint: Image, camera: Camera, report: Progress, check: Callable[[], None]) -> Split:
+        """The picture of a camera, split."""
+        renderer, size = self._renderer, (joint.width, joint.height)
+        moved = [self.lit.unit.camera(camera)]
+        inputs = dict(renderer.look(self._caster, moved, *size, report, check))
+        pixels = inputs.get("pixels")
+        lights: dict[str, Float32Array] = {}
+        for number, group in enumerate(self.groups):
+            if pixels is not None and len(self.groups) > 1:
+                inputs["pixels"] = pixels[..., channels_of_group(number)]
+            parts = self._encodings(group, check)
+            pictures = [renderer.draw(encoded, moved, *size, inputs, check)[0] / scale for encoded, scale in parts]
+            picture: Float32Array = np.stack(pictures).sum(axis=0)
+            if group.environment and pixels is not None:
+                assert self.lit.scene.environment is not None
+                covered = pixels[0, 0, : size[1], : size[0], RGB.mask].cpu().numpy()[..., 0]
+                picture, _ = composited(picture, covered, self.lit.scene.environment, camera)
+            lights[group.name] = picture
+        return Split(joint, lights, grouping_note(self.groups))
+
+    def _encodings(self, group: LightGroup, check: Callable[[], None]) -> list[tuple[Encoded, float]]:
+        """The scene encoded under some lights, or under one part of them after the other, each with the factor that its
+        light was given."""
+        renderer = self._renderer
+        if isinstance(renderer.model, PhysicalModel):
+            return [(self.lit.encoded, 1.0)]
+        if group.name not in self._encoded:
+            trained = renderer.config.trained
+            alone = group.alone(self._scene)
+            if trained.lights_outside:
+                alone = _without_dark_lamps(alone, self._scene, trained.box)
+            scenes = [_in_range(scene, trained) for scene in _parts(alone, trained.lights)]
+            encoded = [(renderer.encode_as_it_is(scene, check)[0], factor) for scene, factor in scenes]
+            self._encoded[group.name] = encoded
+        return self._encoded[group.name]
+
+
+def _groups_of_triangles(groups: Sequence[LightGroup], scene: Scene, object_index: AnyArray) -> LightGroups:
+    """The groups for rays at the triangles of a scene, whose objects are `object_index` (N,)."""
+    number = {name: i for i, group in enumerate(groups) for name in group.objects}
+    of_object = np.array([number.get(mesh.name, 0) for mesh in scene.objects])
+    environment = next((i for i, group in enumerate(groups) if group.environment), 0)
+    return LightGroups(len(groups), of_object[object_index], environment)
+
+
+def _without_dark_lamps(scene: Scene, lit: Scene, box: float) -> Scene:
+    """The scene without lamps around the trained box that shine in `lit` alone: a model that knows lights there would
+    take them for objects."""
+
+    def is_dark_lamp(mesh: Mesh, before: Mesh) -> bool:
+        lamp = bool((before.materials[:, EMISSION] > 0).any(axis=1).all())
+        return lamp and not mesh.emits and bool(np.abs(mesh.bounds).max() > box)
+
+    pairs = zip(scene.objects, lit.objects, strict=True)
+    return scene.replace(objects=tuple(mesh for mesh, before in pairs if not is_dark_lamp(mesh, before)))
+
+
+def _parts(scene: Scene, most: int | None) -> Iterator[Scene]:
+    """The scene under at most so many light triangles at a time."""
+    lights = scene.light_triangles
+    if most is None or len(lights) <= most:
+        yield scene
+        return
+    for start in range(0, len(lights), most):
+        on = np.zeros(len(scene), bool)
+        on[lights[start : start + most]] = True
+        first, objects = 0, []
+        for mesh in scene.objects:
+            rows = mesh.materials.copy()
+            rows[~on[first : first + len(mesh)], EMISSION] = 0
+            objects.append(replace(mesh, materials=rows) if mesh.emits else mesh)
+            first += len(mesh)
+        yield scene.replace(objects=tuple(objects))
+
+
+def _in_range(scene: Scene, trained: TrainedRange) -> tuple[Scene, float]:
+    """The scene with as much light as the model was trained on, and the factor that its light got."""
+    total = float(scene.materials[:, EMISSION].max(axis=1).sum())
+    if trained.emission is None or total <= 0:
+        return scene, 1.0
+    factor = float(np.clip(total, *trained.emission)) / total
+    return scene.replace(objects=tuple(mesh.dimmed(factor) for mesh in scene.objects)), factor
+
+
+def _power(mesh: Mesh) -> float:
+    """Radiance times area of a light."""
+    lights = Lights.of(Scene((mesh,)))
+    return float((lights.area * lights.radiance.mean(axis=1)).sum())
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
