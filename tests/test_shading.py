@@ -127,6 +127,39 @@ def test_the_picture_does_not_depend_on_where_the_scene_stands() -> None:
     assert np.abs(near - far).mean() < 0.01 * near.mean()
 
 
+def test_views_of_several_scenes_do_not_depend_on_each_other() -> None:
+    from renderformer.evaluation.measurement import predict
+    from renderformer.training.dataset import Example, collate
+    from renderformer.training.features import CORNERS, LIGHT, MATERIAL, NORMALS, cast_scene
+
+    model = strong(random_model()).eval()
+    examples = []
+    for emission in ((30.0, 20.0, 10.0), (1.0, 50.0, 900.0)):
+        world = scene(emission)
+        cameras = (*world.cameras, Camera.look_at((-1.0, -1.2, 0.7), (0, 0, 0.1), fov=50))
+        inputs = cast_scene(world.replace(cameras=cameras), 60, 16, rays=True)
+        tokens = inputs.tokens
+        parts = (tokens[:, part].reshape(-1, k, 3) for part, k in ((CORNERS, 3), (NORMALS, 3), (LIGHT, 5)))
+        corners, normals, light = parts
+        fov = np.float32([camera.fov for camera in cameras])
+        hdr = np.zeros((2, 16, 16, 3), np.float16)
+        examples.append(Example(corners, normals, tokens[:, MATERIAL], light, inputs.c2w, fov, inputs.images, hdr))
+    with torch.inference_mode():
+        together = predict(model, collate(examples))
+        for number, example in enumerate(examples):
+            for view in (0, 1):
+                one = slice(view, view + 1)
+                single = replace(
+                    example,
+                    c2w=example.c2w[one],
+                    fov=example.fov[one],
+                    pixels=example.pixels[one],
+                    hdr=example.hdr[one],
+                )
+                alone = predict(model, collate([single]))[0, 0]
+                torch.testing.assert_close(together[number, view], alone, rtol=1e-3, atol=1e-4 * float(alone.max()))
+
+
 def test_a_scene_without_light_stays_black() -> None:
     dark = scene((0.0, 0.0, 0.0))
     assert not Renderer(strong(random_model()), "cpu").render(dark, 16)[0].hdr.any()
@@ -204,6 +237,9 @@ def folded_wall(height: int, width: int) -> torch.Tensor:
     return pixels[None]
 
 
+LEVEL = torch.ones(1, 3)
+
+
 def random_choices(height: int, width: int, seed: int = 1) -> correction.Choices:
     generator = torch.Generator().manual_seed(seed)
     return correction.Choices(3 * torch.randn(1, correction.CHOICES, height, width, generator=generator))
@@ -218,7 +254,7 @@ def test_the_outline_against_nothing_keeps_its_own_light() -> None:
     for part in RGB.light:
         pixels[:, 11, :, part] = 0.5 * pixels[:, 11, :, part]
     choices.values[:, len(correction.OFFSETS) :] = 0
-    drawn = correction.corrected(pixels, choices)
+    drawn = correction.corrected(pixels, choices, LEVEL)
     torch.testing.assert_close(drawn[:, 11], first_answer(pixels)[:, 11])
     assert not drawn[:, :9].any()
     # Below, colours are mixed, but only with those of full pixels.
@@ -232,7 +268,9 @@ def test_corrections_have_bounds() -> None:
     pixels = folded_wall(20, 30)
     first = first_answer(pixels)
     for sign in (-1e6, 1e6):
-        drawn = correction.corrected(pixels, correction.Choices(torch.full((1, correction.CHOICES, 20, 30), sign)))
+        drawn = correction.corrected(
+            pixels, correction.Choices(torch.full((1, correction.CHOICES, 20, 30), sign)), LEVEL
+        )
         assert drawn.isfinite().all()
         assert drawn.max() <= first.max() * correction.SPECULAR_FACTOR
         assert drawn[first > 0].min() >= first[first > 0].min() / correction.SPECULAR_FACTOR
@@ -243,7 +281,15 @@ def test_an_edge_between_surfaces_can_be_sharpened_or_smoothed() -> None:
     said = torch.zeros(1, correction.CHOICES, 20, 30)
     # As likely as the pixel's own colour.
     said[:, 1 : len(correction.OFFSETS)] = -np.log(correction.LEAK / 8) / correction.MIX_GAIN
-    drawn = correction.corrected(pixels, correction.Choices(said))[0, 10]
+    drawn = correction.corrected(pixels, correction.Choices(said), LEVEL)[0, 10]
     first = first_answer(pixels)[0, 10]
     torch.testing.assert_close(drawn[:13], first[:13], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(drawn[14], first[14] + (first[15] - first[14]) / 3, rtol=1e-4, atol=1e-4)
+
+
+def test_lamps_are_not_mixed_with_what_stands_before_them() -> None:
+    pixels = folded_wall(20, 30)
+    pixels[:, 8:, 20:, RGB.emission] = 1000.0
+    drawn = correction.corrected(pixels, random_choices(20, 30), LEVEL)
+    assert drawn[:, :, :20].max() < 20
+    assert drawn[:, 8:, 20:].min() >= 1000

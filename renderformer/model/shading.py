@@ -163,12 +163,12 @@ class ShadingModel(Network):
         views = c2w.shape[1]
         positions_MT9 = encoded.positions_world.repeat_interleave(views, dim=0)
         positions_MT9 = to_camera_space(positions_MT9, c2w.float().flatten(0, 1))
-        level_M3 = encoded.light_level.repeat_interleave(views)
+        level_M3 = encoded.light_level.repeat_interleave(views, dim=0)
         pixels_MhwC = pixels.flatten(0, 1).float()
         choices = self.view_transformer(
             encoded.tokens, positions_MT9, encoded.mask, pixels_MhwC, pixel_inputs(pixels_MhwC, level_M3), before_layer
         )
-        return corrected(pixels_MhwC, choices).unflatten(0, c2w.shape[:2])
+        return corrected(pixels_MhwC, choices, level_M3).unflatten(0, c2w.shape[:2])
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
         """See `renderformer.model.protocol.Model`: solves the light cache, whose surfels make the tokens."""
