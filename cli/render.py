@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from renderformer.cli import console, options, outputs
-from renderformer.cli.job import Job, load_model
+from renderformer.cli.job import Job, load_model, settings_of
 from renderformer.cli.motion import MotionFlags
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -61,10 +61,7 @@ def render(
 
     moving = motion.wanted(output.output or [], sources)
     templates = output.output or ["{stem}_{frame:04}.png" if moving else "{stem}.png"]
-    if output.overwrite and output.skip_existing:
-        raise options.wrong("cannot be combined with --overwrite", "--skip-existing")
-    if output.quiet and output.verbose:
-        raise options.wrong("cannot be combined with --quiet", "--verbose")
+    output.check()
     if moving:
         outputs.check_sequence(templates, sources)
         motion.range()
@@ -72,21 +69,11 @@ def render(
         outputs.check_templates(templates, sources, output.as_json)
         motion.check_still()
     options.check_format(format_in, "-" in sources)
-    size = options.read_resolution(picture.resolution)
     pictures = [template for template in templates if not outputs.is_video(template)]
     with files_read() as common:
-        settings: dict[str, Any] = {
-            "templates": templates,
-            "output": output,
-            "size": size,
-            "settings": picture.settings(pictures),
-            "aovs": picture.layers(pictures),
+        settings = settings_of(templates, pictures, output, picture, model, cameras, stage, environment, format_in)
+        settings |= {
             "cameras": cameras.choice(motion.turntable, motion.path()),
-            "of_mesh": stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
-            "framing": model.framing(size),
-            "of_every_file": stage.of_every_file() | environment.arguments(),
-            "environment": environment,
-            "format_in": format_in,
             "at_time": motion.posed(),
             "renderer": functools.cache(lambda: load_model(model)),
         }
