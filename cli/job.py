@@ -35,6 +35,37 @@ def load_model(flags: options.TriangleStageFlags) -> Renderer:
         raise ModelError from error
 
 
+def settings_of(
+    templates: list[str],
+    pictures: list[str],
+    output: options.OutputFlags,
+    picture: options.PictureFlags,
+    model: options.ModelFlags,
+    cameras: options.CameraFlags,
+    stage: options.StageFlags,
+    environment: options.EnvironmentFlags,
+    format_in: str | None,
+) -> dict[str, Any]:
+    """The arguments of `Job` that options say, without its cameras and its renderer.
+
+    Args:
+        pictures: those of the templates that are pictures.
+    """
+    size = options.read_resolution(picture.resolution)
+    return {
+        "templates": templates,
+        "output": output,
+        "size": size,
+        "settings": picture.settings(pictures),
+        "aovs": picture.layers(pictures),
+        "of_mesh": stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
+        "framing": model.framing(size),
+        "of_every_file": stage.of_every_file() | environment.arguments(),
+        "environment": environment,
+        "format_in": format_in,
+    }
+
+
 @dataclass
 class Result:
     """The outcome for an input; --json prints the attributes that are not None."""

@@ -18,6 +18,8 @@ from renderformer.cli.evaluate import evaluate
 from renderformer.cli.groups import expand
 from renderformer.cli.info import EXAMPLES as INFO_EXAMPLES
 from renderformer.cli.info import info
+from renderformer.cli.reference import EXAMPLES as REFERENCE_EXAMPLES
+from renderformer.cli.reference import reference
 from renderformer.cli.relight import EXAMPLES as RELIGHT_EXAMPLES
 from renderformer.cli.relight import relight
 from renderformer.cli.render import EXAMPLES as RENDER_EXAMPLES
@@ -59,6 +61,7 @@ app.command("info", epilog=INFO_EXAMPLES)(info)
 app.command("view", epilog=VIEW_EXAMPLES)(expand(view))
 app.command("train", epilog=TRAIN_EXAMPLES, context_settings=options.OUT_IS_OUTPUT)(train)
 app.command("evaluate", epilog=EVALUATE_EXAMPLES, context_settings=options.HTML_IS_OUTPUT)(evaluate)
+app.command("reference", epilog=REFERENCE_EXAMPLES)(expand(reference))
 app.command("compare", epilog=COMPARE_EXAMPLES)(compare)
 app.add_typer(data_app, name="data")
 

@@ -483,6 +483,13 @@ class OutputFlags:
     verbose: Verbose = False
     as_json: Json = False
 
+    def check(self) -> None:
+        """Raise wrong usage for options that contradict each other."""
+        if self.overwrite and self.skip_existing:
+            raise wrong("cannot be combined with --overwrite", "--skip-existing")
+        if self.quiet and self.verbose:
+            raise wrong("cannot be combined with --quiet", "--verbose")
+
 
 @contextmanager
 def farm(address: str | None) -> Iterator[bool]:

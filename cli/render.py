@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from renderformer.cli import console, options, outputs
-from renderformer.cli.job import Job, load_model
+from renderformer.cli.job import Job, load_model, settings_of
 from renderformer.cli.motion import MotionFlags
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ def render(
     """
     moving = motion.wanted(output.output or [], sources)
     templates = output.output or ["{stem}_{frame:04}.png" if moving else "{stem}.png"]
-    if output.overwrite and output.skip_existing:
-        raise options.wrong("cannot be combined with --overwrite", "--skip-existing")
-    if output.quiet and output.verbose:
-        raise options.wrong("cannot be combined with --quiet", "--verbose")
+    output.check()
     if moving:
         if picture.split_lights:
             raise options.wrong("is for single pictures, not for sequences", "--split-lights")
@@ -113,22 +110,15 @@ class _Call:
         """The job of these options; reads the files that they name."""
         from renderformer.data.files import files_read
 
-        size = options.read_resolution(self.picture.resolution)
         pictures = [template for template in self.templates if not outputs.is_video(template)]
         with files_read() as read:
-            settings: dict[str, Any] = {
-                "templates": self.templates,
-                "output": output,
-                "size": size,
-                "settings": self.picture.settings(pictures),
-                "aovs": self.picture.layers(pictures),
+            settings = settings_of(
+                self.templates, pictures, output, self.picture, self.model, self.cameras, self.stage, self.environment,
+                self.format_in,
+            )  # fmt: skip
+            settings |= {
                 "split_lights": self.picture.split_lights,
                 "cameras": self.cameras.choice(self.motion.turntable, self.motion.path()),
-                "of_mesh": self.stage.of_mesh() | ({} if self.cameras.frame else {"frame": False}),
-                "framing": self.model.framing(size),
-                "of_every_file": self.stage.of_every_file() | self.environment.arguments(),
-                "environment": self.environment,
-                "format_in": self.format_in,
                 "at_time": self.motion.posed(),
                 "renderer": self.renderer,
                 "read": read,

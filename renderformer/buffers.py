@@ -69,7 +69,7 @@ class Buffers:
 
         Args:
             camera: in the units of the scene; size: (width, height) in pixels.
-            features: (h, w, 35) feature image of the camera, if there is one already.
+            features: (h, w, 39) feature image of the camera, if there is one already.
             network: (h, w, 3) what a network drew; its indirect light is what that is more than the cast rays.
             behind: (h, w, 3) what of the picture is environment seen behind the surfaces; None for nothing.
         """

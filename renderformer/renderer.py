@@ -261,7 +261,7 @@ class Renderer:
         """What the model drew with the environment behind it, and its layers.
 
         Args:
-            drawn: (height, width, 3); features: (height, width, 35), None of a model that casts no rays.
+            drawn: (height, width, 3); features: (height, width, 39), None of a model that casts no rays.
         """
         picture, alpha = drawn, None
         if environment is not None and features is not None:

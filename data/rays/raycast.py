@@ -134,7 +134,7 @@ class RayCaster(LitSurfaces):
         def outline(part: Int64Array) -> Float32Array:
             return pixels.covered(image, x[part] - around[0], y[part] - around[1], self._coverage(every.take(part)))
 
-        with ThreadPoolExecutor(threads or _processors()) as pool:
+        with ThreadPoolExecutor(threads or processors()) as pool:
 
             def run(work: Callable[[Int64Array], Float32Array], index: Int64Array, rays: int) -> None:
                 for part, values in _in_parts(pool, work, index, rays, progress):
@@ -269,6 +269,6 @@ def _in_parts(
     return results
 
 
-def _processors() -> int:
+def processors() -> int:
     """CPUs that this process may use; macOS and Windows only tell how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -41,7 +41,7 @@ class Comparison:
     def difference(self) -> tuple[Image, float]:
         """Picture minus reference in display values, the mean size over the channels, from black over red and yellow to
         white; and the difference that is white."""
-        shown = (metrics.display(torch.from_numpy(part)).numpy() for part in (self.picture, self.reference))
+        shown = (metrics.display(torch.tensor(part)).numpy() for part in (self.picture, self.reference))
         error = np.abs(np.subtract(*shown)).mean(axis=2)
         white = max(float(np.quantile(error, 1 - WHITE_SHARE)), 1 / 255)
         return Image(srgb_to_linear(metrics.heat(error, white) / 255).astype(np.float32)), white
@@ -61,7 +61,7 @@ def compare(picture: Path, reference: Path) -> Comparison:
     notes = [note for note in (seen, behind) if note]
     first, second, resized = _of_one_size(first, second, picture)
     notes += resized
-    pair = [torch.from_numpy(pixels)[None] for pixels in (first, second)]
+    pair = [torch.tensor(pixels)[None] for pixels in (first, second)]
     functions = {"psnr": metrics.psnr, "ssim": metrics.ssim, "relative_mse": metrics.relative_mse}
     scores = {name: float(function(*pair)[0]) for name, function in functions.items()}
     try:
