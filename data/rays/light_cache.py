@@ -108,7 +108,8 @@ class LightCache:
         width = np.sqrt(surfaces.areas[triangle]).astype(np.float32) / self._cuts[triangle]
         self._sides = _Sides(surfaces, triangle, place, width)
         self._sides.average(surfaces, self._first)
-        self._direct, self._sky, self.indirect = self._solve(links, progress)
+        self._direct, self._sky, self._transport, self._solved = self._link(links, progress)
+        self.indirect = self._bounced()
         self.outgoing = self._sides.reflectance * (self._direct + self.indirect)
 
     def surfels(self) -> Surfels:
@@ -123,10 +124,28 @@ class LightCache:
         return Surfels(sides.position[:count], sides.normal[:count], area, sides.materials, *both)
 
     def on(self, surfaces: LitSurfaces) -> LightCache:
-        """The same light on surfaces with as many triangles: each keeps that of its parts."""
-        cache = copy.copy(self)
+        """The light on edited surfaces with as many triangles. Where these lie as before, it is solved again over the
+        same links, for other materials and lights; else every part of a triangle keeps its light."""
+        cache, before = copy.copy(self), self._surfaces
         cache._surfaces = surfaces
+        if surfaces.materials is not before.materials and np.array_equal(surfaces.triangles, before.triangles):
+            cache._relight(before)
         return cache
+
+    def _relight(self, before: LitSurfaces) -> None:
+        """Solve the light again after a change of materials or lights."""
+        sides, surfaces, count = self._sides, self._surfaces, len(self._sides) // 2
+        triangle, place = sides.triangle[:count], sides.place[:count]
+        width = np.sqrt(surfaces.areas[triangle]).astype(np.float32) / self._cuts[triangle]
+        self._sides = sides = _Sides(surfaces, triangle, place, width)
+        sides.average(surfaces, self._first)
+        lit = np.array_equal(surfaces.materials[:, EMISSION], before.materials[:, EMISSION])
+        if not (lit and np.array_equal(surfaces.two_sided, before.two_sided)):
+            self._direct = np.zeros_like(self._direct)
+            for part in np.array_split(self._solved, max(1, -(-len(self._solved) // CHUNK))):
+                self._direct[part] = surfaces.irradiance(sides.hits(part), SHADOW_RAYS, part % 8)
+        self.indirect = self._bounced()
+        self.outgoing = sides.reflectance * (self._direct + self.indirect)
 
     def irradiance(self, hits: Hits, phase: Int64Array | None = None) -> Float32Array:
         """(S, 3) radiance that a white diffuse surface would send back of indirect light and of the environment's soft
@@ -183,11 +202,11 @@ class LightCache:
         side[rows] = self._side(triangle, barycentric, behind)
         return side
 
-    def _solve(
+    def _link(
         self, links: int, progress: Callable[[int, int], None] | None
-    ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """(2 M, 3) irradiance / pi of all sides: direct, of the environment's soft part, and that with indirect light;
-        0 for backs that were not solved."""
+    ) -> tuple[Float32Array, Float32Array, csr_array, Int64Array]:
+        """(2 M, 3) irradiance / pi of all sides, direct and of the environment's soft part, 0 for backs that are not
+        solved; (2 M, 2 M) share of what a side sends back that another one receives; and the sides that are solved."""
         sides = self._sides
         direct, sky = np.zeros((2, len(sides), 3), np.float32)
         linked = np.full((len(sides), links), -1)
@@ -215,10 +234,14 @@ class LightCache:
         starts = np.concatenate([[0], np.cumsum(hit.sum(axis=1))])
         weights = np.full(starts[-1], 1 / links, np.float32)
         transport = csr_array((weights, linked[hit], starts), shape=(len(sides), len(sides)))
-        indirect = sky
+        return direct, sky, transport, np.flatnonzero(solved)
+
+    def _bounced(self) -> Float32Array:
+        """(2 M, 3) irradiance / pi of all sides of light by way of other surfaces, with the environment's soft part."""
+        indirect = self._sky
         for _ in range(BOUNCES):
-            indirect = sky + transport @ (sides.reflectance * (direct + indirect))
-        return direct, sky, indirect
+            indirect = self._sky + self._transport @ (self._sides.reflectance * (self._direct + indirect))
+        return indirect
 
 
 class _Sides:
@@ -232,7 +255,7 @@ class _Sides:
         reflectance = materials[:, DIFFUSE] + materials[:, SPECULAR]
         self.materials = materials
         self.triangle = np.tile(triangle, 2)
-        self._place = np.tile(place, (2, 1))
+        self.place = np.tile(place, (2, 1))
         self.position = np.tile(position, (2, 1))
         self._offset = np.tile(surfaces.offset(triangle), 2)
         self.normal = np.concatenate([normal, -normal])
@@ -263,7 +286,7 @@ class _Sides:
         face = self._face[part]
         return Hits(
             np.arange(len(part)), self.triangle[part], self.position[part], self.normal[part], face, face,
-            self._place[part], self._offset[part],
+            self.place[part], self._offset[part],
         )  # fmt: skip
 
     def rays(self, part: Int64Array, count: int) -> tuple[Float32Array, Float32Array]:
