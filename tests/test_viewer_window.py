@@ -356,8 +356,9 @@ window._apply("", lambda: window.panel.set_material(diffuse=(0.0, 0.9, 0.0)))
 assert session.document.edited
 click(*middle(field))
 pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "30")
-pointer("key", "Return", "sleep", "0.5", "key", "ctrl+z", "sleep", "0.5")
-assert session.orbit.view.elevation == 30.0
+pointer("key", "Return", "sleep", "0.5")
+until(lambda: session.orbit.view.elevation == 30.0, "a number is typed")
+pointer("key", "ctrl+z", "sleep", "0.5")
 until(lambda: not session.document.edited, "undo in the panel")
 for kind in ("preview", "split"):
     window._apply("", lambda: window.panel.show(kind))

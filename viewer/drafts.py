@@ -206,10 +206,8 @@ def _along(image: Float32Array, count: int, stride: int, before: int, axis: int)
 
 
 def relit(scene: Scene, known: RayCaster) -> RayCaster | None:
-    """A caster of an edited scene with the indirect light that is known of the scene before; None where that has other
-    triangles, or no light cache.
-
-    Every triangle keeps its indirect light, wherever it was moved and whatever it looks like; direct light is exact.
+    """A caster of an edited scene with the indirect light that is known of the scene before, see `LightCache.on`; None
+    where that has another number of triangles, or no light cache. Direct light is exact.
     """
     if known.cache is None:
         return None

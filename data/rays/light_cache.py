@@ -116,9 +116,7 @@ class LightCache:
         cache = copy.copy(self)
         cache._surfaces = surfaces
         cache._sky = surfaces.groups.from_environment(self._sky)
-        cache._direct = np.zeros((len(self._sides), surfaces.groups.channels), np.float32)
-        for part in np.array_split(self._linked, max(1, -(-len(self._linked) // CHUNK))):
-            cache._direct[part] = surfaces.irradiance(self._sides.hits(part), SHADOW_RAYS, part % 8)
+        cache._direct = cache._directly_lit()
         cache.indirect, cache.outgoing = cache._solve()
         return cache
 
@@ -134,10 +132,32 @@ class LightCache:
         return Surfels(sides.position[:count], sides.normal[:count], area, sides.materials, *both)
 
     def on(self, surfaces: LitSurfaces) -> LightCache:
-        """The same light on surfaces with as many triangles: each keeps that of its parts."""
-        cache = copy.copy(self)
+        """The light on edited surfaces with as many triangles. Where these lie as before, it is solved again over the
+        same links, for other materials and lights; else every part of a triangle keeps its light."""
+        cache, before = copy.copy(self), self._surfaces
         cache._surfaces = surfaces
+        if surfaces.materials is not before.materials and np.array_equal(surfaces.triangles, before.triangles):
+            cache._relight(before)
         return cache
+
+    def _relight(self, before: LitSurfaces) -> None:
+        """Solve the light again after a change of materials or lights."""
+        sides, surfaces, count = self._sides, self._surfaces, len(self._sides) // 2
+        triangle, place = sides.triangle[:count], sides.place[:count]
+        width = np.sqrt(surfaces.areas[triangle]).astype(np.float32) / self._cuts[triangle]
+        self._sides = sides = _Sides(surfaces, triangle, place, width)
+        sides.average(surfaces, self._first)
+        lit = np.array_equal(surfaces.materials[:, EMISSION], before.materials[:, EMISSION])
+        if not (lit and np.array_equal(surfaces.two_sided, before.two_sided)):
+            self._direct = self._directly_lit()
+        self.indirect, self.outgoing = self._solve()
+
+    def _directly_lit(self) -> Float32Array:
+        """(2 M, C) direct irradiance / pi of all sides that links arrive at; 0 for others."""
+        direct = np.zeros((len(self._sides), self._surfaces.groups.channels), np.float32)
+        for part in np.array_split(self._linked, max(1, -(-len(self._linked) // CHUNK))):
+            direct[part] = self._surfaces.irradiance(self._sides.hits(part), SHADOW_RAYS, part % 8)
+        return direct
 
     def irradiance(self, hits: Hits, phase: Int64Array | None = None) -> Float32Array:
         """(S, C) radiance that a white diffuse surface would send back of indirect light and of the environment's soft
@@ -251,7 +271,7 @@ class _Sides:
         reflectance = materials[:, DIFFUSE] + materials[:, SPECULAR]
         self.materials = materials
         self.triangle = np.tile(triangle, 2)
-        self._place = np.tile(place, (2, 1))
+        self.place = np.tile(place, (2, 1))
         self.position = np.tile(position, (2, 1))
         self._offset = np.tile(surfaces.offset(triangle), 2)
         self.normal = np.concatenate([normal, -normal])
@@ -282,7 +302,7 @@ class _Sides:
         face = self._face[part]
         return Hits(
             np.arange(len(part)), self.triangle[part], self.position[part], self.normal[part], face, face,
-            self._place[part], self._offset[part],
+            self.place[part], self._offset[part],
         )  # fmt: skip
 
     def rays(self, part: Int64Array, count: int) -> tuple[Float32Array, Float32Array]:
