@@ -89,15 +89,17 @@ class Reference:
 
 def judged(entry: Entry, reference: Reference) -> tuple[float, float]:
     """PSNR in decibels and FLIP of a picture."""
-    pair = [torch.from_numpy(np.ascontiguousarray(picture))[None] for picture in (entry.picture, reference.picture)]
+    pair = [torch.from_numpy(np.array(picture))[None] for picture in (entry.picture, reference.picture)]
     return float(psnr(*pair)), float(flip(*pair).mean())
 
 
-def measure(folder: Path, room: Room, size: int, reference: Reference, denoise: Denoiser) -> tuple[list[Any], Any]:
+def measure(
+    folder: Path, room: Room, size: int, reference: Reference, denoise: Denoiser, models: dict[str, bool]
+) -> tuple[list[Any], Any]:
     """A row of the table for each model, and labelled pictures for the sheet."""
     scene, rows = room.scene(folder), []
     tiles = [("reference", reference.picture)]
-    for name, network in (("light cache", False), ("network", True)):
+    for name, network in models.items():
         entries = race(renderer(network), denoise, scene, size, DEPTH, (1,))[1]
         row = {"room": room.name, "triangles": len(scene), "noise": f"{reference.noise:.1f}", "spp": reference.spp}
         row["model"] = name
@@ -125,7 +127,7 @@ def renderer(network: bool) -> rf.Renderer:
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows, and below them the mean of each model's."""
     result = list(rows)
-    for name in ("light cache", "network"):
+    for name in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == name]
         mean: dict[str, Any] = {"room": "mean", "model": name}
         for key in own[0]:
@@ -144,7 +146,7 @@ def draw_sheet(path: Path, strips: list[tuple[str, list[tuple[str, Float32Array]
     for row, (name, tiles) in enumerate(strips):
         for column, (text, picture) in enumerate(tiles):
             x, y = column * (size + gap), row * (size + label)
-            sheet.paste(Image.fromarray(display_bytes(torch.from_numpy(picture))), (x, y + label))
+            sheet.paste(Image.fromarray(display_bytes(torch.from_numpy(np.array(picture)))), (x, y + label))
             pen.text((x + 1, y + 1), name if column == 0 else text, "black")
     sheet.save(path)
 
@@ -156,6 +158,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="edge of a picture in pixels")
     parser.add_argument("--pictures", type=int, default=PICTURES, help=f"of each reference, {SPP} samples each")
     parser.add_argument("--only", default="", help="rooms whose name contains this")
+    parser.add_argument("--no-network", action="store_true", help="leave the default model out")
     parser.add_argument("--sheet", type=Path, help="a picture of all rooms as each method draws them")
     options = parser.parse_args()
     rooms = [room for room in ROOMS if options.only in room.name]
@@ -165,12 +168,13 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     denoise, rows, strips = Denoiser(), [], []
+    models = {"light cache": False} | ({} if options.no_network else {"network": True})
     for room in rooms:
         reference = Reference.read(options.folder, room, options.size)
         if reference is None:
             print(f"{room.name}: no reference yet")
             continue
-        own, tiles = measure(options.folder, room, options.size, reference, denoise)
+        own, tiles = measure(options.folder, room, options.size, reference, denoise, models)
         rows += own
         strips.append((room.name, tiles))
     if not rows:

@@ -245,6 +245,18 @@ def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
     assert (image[share == 0] == 0).all()
 
 
+def test_the_least_part_of_a_pixel_counts() -> None:
+    # A wall that covers 6 thousandths of a column of pixels, a quarter wide each.
+    left = 0.5 - 0.006 * 0.25
+    corners = np.array([[left, 0, -5], [5, 0, -5], [5, 0, 5], [left, 0, 5]], np.float32)
+    scene = Scene((Mesh("wall", corners[[[0, 1, 2], [0, 2, 3]]]), Light((0, -2, 0)).mesh()))
+    camera = Camera.look_at((0, -1, 0), (0, 0, 0), fov=90)
+    share = caster(scene).features(camera, 8, 8)[..., RGB.mask][..., 0]
+    np.testing.assert_allclose(share[:, 5], 0.006, atol=0.003)
+    assert (share[:, :5] == 0).all()
+    assert (share[:, 6:] == 1).all()
+
+
 def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:
     pytest.importorskip("mitsuba", reason="needs the extra `reference`")
     from renderformer.data.sets.mitsuba import render_reference
