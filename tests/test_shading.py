@@ -1,4 +1,4 @@
-"""The extension of the model: its configuration, its inputs, the estimates of light and their correction."""
+"""The extension of the model: its configuration, its inputs, and its correction of light."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -214,82 +214,26 @@ def test_large_pictures_have_few_patches(size: tuple[int, int], step: int) -> No
     assert all(side % 8 == 0 for side in shading.pooled(torch.zeros(1, 2, *size), step, 8).shape[2:])
 
 
-def folded_wall(height: int, width: int) -> torch.Tensor:
-    """(1, h, w, 39) hits of two walls that meet in an edge before the camera, with misses above them; the left wall
-    receives light 1, the right one 3, of every kind."""
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    rays = torch.stack([(x - width / 2) / height, -(y - height / 2) / height, -torch.ones_like(x)], dim=-1)
-    left = torch.nn.functional.normalize(torch.tensor([0.6, 0.0, 0.8]), dim=0)
-    right = torch.nn.functional.normalize(torch.tensor([-0.6, 0.0, 0.8]), dim=0)
-    on_left = (x < width / 2)[..., None]
-    normal = torch.where(on_left, left, right)
-    distance = -1.7 * 0.8 / (rays * normal).sum(-1, keepdim=True)
-    pixels = torch.zeros(height, width, RGB.total)
-    hit = (y > height / 4)[..., None]
-    light = torch.where(on_left, 1.0, 3.0) * hit
-    pixels[..., RGB.mask] = hit.float()
-    pixels[..., RGB.normal], pixels[..., RGB.position] = normal * hit, rays * distance * hit
-    pixels[..., RGB.diffuse], pixels[..., RGB.specular], pixels[..., RGB.roughness] = 0.5 * hit, 0.2 * hit, 0.3 * hit
-    for part in (RGB.irradiance, RGB.indirect_irradiance, RGB.cached):
-        pixels[..., part] = light
-    pixels[..., RGB.direct] = pixels[..., RGB.indirect] = 0.5 * light
-    pixels[..., RGB.highlight] = pixels[..., RGB.reflection] = 0.1 * light
-    return pixels[None]
-
-
-LEVEL = torch.ones(1, 3)
-
-
-def random_choices(height: int, width: int, seed: int = 1) -> correction.Choices:
-    generator = torch.Generator().manual_seed(seed)
-    return correction.Choices(3 * torch.randn(1, correction.CHOICES, height, width, generator=generator))
-
-
-def test_the_outline_against_nothing_keeps_its_own_light() -> None:
-    pixels = folded_wall(40, 60)
+def test_corrections_have_bounds_and_leave_emission_and_direct_light_alone() -> None:
+    pixels = torch.rand(2, 5, 7, RGB.total, generator=torch.Generator().manual_seed(0))
     first = first_answer(pixels)
-    choices = random_choices(40, 60)
-    # A row of pixels that surfaces fill by half.
-    pixels[:, 11, :, RGB.mask] = 0.5
-    for part in RGB.light:
-        pixels[:, 11, :, part] = 0.5 * pixels[:, 11, :, part]
-    choices.values[:, len(correction.OFFSETS) :] = 0
-    drawn = correction.corrected(pixels, choices, LEVEL)
-    torch.testing.assert_close(drawn[:, 11], first_answer(pixels)[:, 11])
-    assert not drawn[:, :9].any()
-    # Below, colours are mixed, but only with those of full pixels.
-    below = drawn[:, 12:]
-    assert below.min() >= first[:, 12:].min() - 1e-5
-    assert below.max() <= first.max() + 1e-5
-    assert (below - first[:, 12:]).abs().max() > 0.3
+    torch.testing.assert_close(correction.corrected(pixels, torch.zeros(2, correction.CHOICES, 5, 7)), first)
+    known = pixels[..., RGB.emission] + pixels[..., RGB.direct]
+    gloss = pixels[..., RGB.highlight] + pixels[..., RGB.reflection]
+    for sign in (-1, 1):
+        drawn = correction.corrected(pixels, torch.full((2, correction.CHOICES, 5, 7), sign * 1e6))
+        indirect = pixels[..., RGB.indirect] * correction.INDIRECT_FACTOR**sign
+        torch.testing.assert_close(drawn, known + indirect + gloss * correction.SPECULAR_FACTOR**sign)
 
 
-def test_corrections_have_bounds() -> None:
-    pixels = folded_wall(20, 30)
-    first = first_answer(pixels)
-    for sign in (-1e6, 1e6):
-        drawn = correction.corrected(
-            pixels, correction.Choices(torch.full((1, correction.CHOICES, 20, 30), sign)), LEVEL
-        )
-        assert drawn.isfinite().all()
-        assert drawn.max() <= first.max() * correction.SPECULAR_FACTOR
-        assert drawn[first > 0].min() >= first[first > 0].min() / correction.SPECULAR_FACTOR
-
-
-def test_an_edge_between_surfaces_can_be_sharpened_or_smoothed() -> None:
-    pixels = folded_wall(20, 30)
-    said = torch.zeros(1, correction.CHOICES, 20, 30)
-    # As likely as the pixel's own colour.
-    said[:, 1 : len(correction.OFFSETS)] = -np.log(correction.LEAK / 8) / correction.MIX_GAIN
-    drawn = correction.corrected(pixels, correction.Choices(said), LEVEL)[0, 10]
-    first = first_answer(pixels)[0, 10]
-    torch.testing.assert_close(drawn[:13], first[:13], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(drawn[14], first[14] + (first[15] - first[14]) / 3, rtol=1e-4, atol=1e-4)
-
-
-def test_lamps_are_not_mixed_with_what_stands_before_them() -> None:
-    pixels = folded_wall(20, 30)
-    pixels[:, 8:, 20:, RGB.emission] = 1000.0
-    drawn = correction.corrected(pixels, random_choices(20, 30), LEVEL)
-    assert drawn[:, :, :20].max() < 20
-    assert drawn[:, 8:, 20:].min() >= 1000
+def test_each_colour_of_indirect_and_of_specular_light_has_its_own_factor() -> None:
+    pixels = torch.rand(1, 4, 4, RGB.total, generator=torch.Generator().manual_seed(0))
+    for place in range(correction.CHOICES):
+        said = torch.zeros(1, correction.CHOICES, 4, 4)
+        said[:, place] = 1e6
+        change = correction.corrected(pixels, said) - first_answer(pixels)
+        part = pixels[..., RGB.indirect] if place < 3 else pixels[..., RGB.highlight] + pixels[..., RGB.reflection]
+        largest = correction.INDIRECT_FACTOR if place < 3 else correction.SPECULAR_FACTOR
+        expected = torch.zeros_like(change)
+        expected[..., place % 3] = part[..., place % 3] * (largest - 1)
+        torch.testing.assert_close(change, expected)

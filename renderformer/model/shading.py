@@ -3,8 +3,8 @@
 Ray casting and the light cache (data/rays) give the first answer: a feature image whose parts sum to a picture.
 Clusters of surfels are the tokens of the triangle stage; they carry their cached light and exchange it. Ray-bundle
 tokens, one for each patch of the feature image, read them. They modulate a small network of the pixels, which scales
-parts of the light and mixes colours across edges within bounds (`renderformer.model.correction`). With the weights that
-training starts from, the picture is the first answer.
+indirect and specular light within bounds (`renderformer.model.correction`). With the weights that training starts from,
+the picture is the first answer.
 
 Light is relative to the light level of the scene, in each colour channel by itself, so twice the red light gives
 exactly twice the red in the picture.
@@ -28,7 +28,7 @@ from renderformer.data.arrays import Float32Array
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import EMISSION
 from renderformer.kernels.backends import key_padding
-from renderformer.model.correction import CHOICES, Choices, corrected
+from renderformer.model.correction import CHOICES, corrected
 from renderformer.model.encodings import (
     log_emission,
     nerf_encoding,
@@ -165,10 +165,10 @@ class ShadingModel(Network):
         positions_MT9 = to_camera_space(positions_MT9, c2w.float().flatten(0, 1))
         level_M3 = encoded.light_level.repeat_interleave(views, dim=0)
         pixels_MhwC = pixels.flatten(0, 1).float()
-        choices = self.view_transformer(
+        said_MChw = self.view_transformer(
             encoded.tokens, positions_MT9, encoded.mask, pixels_MhwC, pixel_inputs(pixels_MhwC, level_M3), before_layer
         )
-        return corrected(pixels_MhwC, choices, level_M3).unflatten(0, c2w.shape[:2])
+        return corrected(pixels_MhwC, said_MChw).unflatten(0, c2w.shape[:2])
 
     def prepare(self, scene: Scene, step: Step | None = None) -> Prepared:
         """See `renderformer.model.protocol.Model`: solves the light cache, whose surfels make the tokens."""
@@ -195,8 +195,8 @@ class ShadingModel(Network):
 
     def bytes_per_view(self, width: int, height: int) -> float:
         """See `renderformer.model.protocol.Model`."""
-        # Feature image, inputs, two layers of the pixels' network, choices, and a few images of the estimates.
-        return 4.0 * width * height * (RGB.total + PIXEL_INPUTS + 2 * PixelNetwork.WIDTH + 2 * CHOICES + 30)
+        # Feature image, inputs, two layers of the pixels' network, and a few pictures.
+        return 4.0 * width * height * (2 * RGB.total + PIXEL_INPUTS + 3 * PixelNetwork.WIDTH + 2 * CHOICES)
 
 
 class ShadingView(nn.Module):
@@ -220,8 +220,8 @@ class ShadingView(nn.Module):
         pixels_MhwC: Tensor,
         inputs_MChw: Tensor,
         before_layer: BeforeLayer | None = None,
-    ) -> Choices:
-        """The choices of M images.
+    ) -> Tensor:
+        """What to correct in M images, (M, CHOICES, h, w).
 
         Args:
             tokens_BTD, mask_BT: of the encoded scenes.
@@ -238,7 +238,7 @@ class ShadingView(nn.Module):
         ray_positions = hit_positions(pixels_MhwC, step * patch)
         features = self.transformer(image_tokens, tokens_BTD, grid, ray_positions, positions_MT9, mask_BT, before_layer)
         tokens = features[-1].transpose(1, 2).unflatten(2, grid)
-        return Choices(self.out_shading(tokens, inputs_MChw, step * patch))
+        return self.out_shading(tokens, inputs_MChw, step * patch)
 
 
 class PixelNetwork(nn.Module):
