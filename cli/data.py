@@ -58,6 +58,7 @@ def generate(
     machine: Annotated[
         str, typer.Option(metavar="K/N", help="Make every N-th shard from the K-th; N machines share a folder.")
     ] = "1/1",
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=options.RAY_HELP, show_default=False)] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Make random scenes and path trace them with Mitsuba 3 (pip install 'renderformer\\[reference]').
@@ -79,10 +80,12 @@ def generate(
         max_triangles=max_triangles,
         kind=kind,
     )
+    if ray is not None and (workers > 1 or machine != "1/1"):
+        raise options.wrong("cannot be combined with --workers and --machine, it hands out the shards", "--ray")
     user_meshes = [] if meshes is None else _load_meshes(meshes, quiet)
     try:
-        with console.Logged("generate", not quiet) as stages:
-            shards = generation.generate(out, scenes, recipe, workers, share, user_meshes, stages.update)
+        with options.farm(ray) as farm, console.Logged("generate", not quiet) as stages:
+            shards = generation.generate(out, scenes, recipe, workers, share, user_meshes, stages.update, farm)
     except KeyboardInterrupt:
         console.say(f"stopped; finished shards are in {out}, the same command goes on")
         raise typer.Exit(130) from None

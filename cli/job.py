@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from renderformer.cameras import CameraChoice
     from renderformer.data.camera import Camera
     from renderformer.data.errors import InputError
+    from renderformer.data.files import State
     from renderformer.data.scene import Scene
     from renderformer.image import Image, SaveSettings
     from renderformer.renderer import Renderer
@@ -73,6 +74,7 @@ class Job:
         of_mesh, framing, of_every_file, at_time: arguments of `load_scene`.
         renderer: loads the model once.
         taken: files of earlier inputs.
+        read: files that were read, with their states.
     """
 
     templates: list[str]
@@ -89,6 +91,7 @@ class Job:
     renderer: Callable[[], Renderer]
     at_time: dict[str, Any] = field(default_factory=dict)
     taken: set[Path] = field(default_factory=set)
+    read: dict[Path, State | None] = field(default_factory=dict)
 
     def names(self, sources: list[str]) -> list[str]:
         """The names to run."""
@@ -103,13 +106,18 @@ class Job:
         Raises:
             typer.Exit: the model cannot be loaded.
         """
+        from renderformer.data.files import files_read
+
         started = time.perf_counter()
         result = Result(source)
         stages = self._stages(source)
         problem: Exception | None = None
         try:
-            with stages:
-                self._draw(source, result, stages)
+            with files_read() as files, stages:
+                try:
+                    self._draw(source, result, stages)
+                finally:
+                    self.read |= files
         except BrokenPipeError:
             raise
         except Exception as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from renderformer.cli import outputs
-from renderformer.cli.options import wrong
+from renderformer.cli.options import RAY_HELP, wrong
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
@@ -57,6 +57,9 @@ class MotionFlags:
         ),
     ] = None
 
+    ray: Annotated[str | None, _sequence("--ray", metavar="ADDRESS", help=RAY_HELP)] = None
+    watch: Annotated[bool, _sequence("--watch", help="Render again when an input changes, until Ctrl-C.")] = False
+
     def wanted(self, templates: Sequence[str], inputs: Sequence[str]) -> bool:
         """Whether the inputs are drawn as a sequence."""
         from renderformer.sequences.frames import stands_for_files
@@ -67,6 +70,8 @@ class MotionFlags:
 
     def check_still(self) -> None:
         """Raise wrong usage for options that have no effect on a picture."""
+        if self.ray is not None:
+            raise wrong("is for sequences, one picture is drawn here", "--ray")
         if self.fps is not None:
             raise wrong("is for sequences; name a video, or {frame}, with -o", "--fps")
 

@@ -10,7 +10,8 @@ import enum
 import functools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,6 +118,7 @@ Quiet = Annotated[bool, _output("--quiet", "-q", help="Only errors on stderr; no
 Verbose = Annotated[
     bool, _output("--verbose", "-v", help="Every note and warning; else the two that matter most, and a count.")
 ]
+RAY_HELP = "Hand the work out to a Ray cluster: host:port, auto (that of this machine) or local (start one)."
 Json = Annotated[bool, _output("--json", help="One line of JSON per input on stdout, for programs.")]
 
 
@@ -463,6 +465,18 @@ class OutputFlags:
     quiet: Quiet = False
     verbose: Verbose = False
     as_json: Json = False
+
+
+@contextmanager
+def farm(address: str | None) -> Iterator[bool]:
+    """A connection to the Ray cluster of --ray, if there is one; yields whether there is."""
+    if address is None:
+        yield False
+        return
+    from renderformer.data.farm import cluster
+
+    with cluster(address):
+        yield True
 
 
 def wrong(message: str, option: str) -> typer.BadParameter:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from renderformer.cli import console, inputs, outputs
+from renderformer.cli import console, inputs, options, outputs
 from renderformer.cli.job import Job, Result
 from renderformer.cli.motion import FPS, MotionFlags
 from renderformer.data.errors import InputError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from renderformer.data.files import State
     from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
-    from renderformer.sequences.drawing import Output
+    from renderformer.sequences.drawing import Drawn, Output, Scenery
     from renderformer.sequences.frames import Frame
     from renderformer.sequences.run import Plan, Report, Video
 
@@ -32,14 +32,16 @@ class SequenceJob(Job):
 
     Attributes:
         motion: what moves.
+        model: arguments of `Renderer.from_pretrained`, for workers of a farm.
         common: files that the options name, with their states when they were read.
-        options: those that have an effect on pictures, by name.
+        chosen: options that have an effect on pictures, by name.
         members: the inputs of each sequence, by its name.
     """
 
     motion: MotionFlags = field(default_factory=MotionFlags)
+    model: Mapping[str, Any] = field(default_factory=dict)
     common: Mapping[Path, State] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
     members: dict[str, list[str]] = field(default_factory=dict)
 
     def run(self, source: str) -> bool:
@@ -67,19 +69,27 @@ class SequenceJob(Job):
         return error if error.place else error.within(source)
 
     def _draw(self, source: str, result: Result, stages: console.Stages) -> None:
-        from renderformer.sequences.drawing import draw
         from renderformer.sequences.run import run
 
         stages.update("load")
         plan = self._plan(source, self.members[source])
         result.resolution, result.frames = self.size, len({frame.number for frame in plan.frames})
 
-        def drawer(sceneries: Any, progress: Progress) -> Any:
-            return draw(self.renderer(), self.size, sceneries, progress, self.aovs)
-
         flags = self.output
-        report = run(plan, self.renderer, drawer, stages.update, flags.overwrite, flags.skip_existing)
+        with options.farm(self.motion.ray):
+            report = run(plan, self.renderer, self._drawn, stages.update, flags.overwrite, flags.skip_existing)
+        self.read |= report.read
         self._tell(result, plan, report)
+
+    def _drawn(self, sceneries: Iterable[Scenery], progress: Progress) -> Iterator[Drawn]:
+        """The frames, drawn here or by the farm."""
+        if self.motion.ray is None:
+            from renderformer.sequences.drawing import draw
+
+            return draw(self.renderer(), self.size, sceneries, progress, self.aovs)
+        from renderformer.sequences import farm
+
+        return farm.draw(self.model, self.renderer(), self.size, sceneries, self.aovs)
 
     def _tell(self, result: Result, plan: Plan, report: Report) -> None:
         renderer = self.renderer()
@@ -192,7 +202,7 @@ class SequenceJob(Job):
 
     def _settings(self, times: list[float]) -> dict[str, Any]:
         """The options that have an effect on the pictures, as JSON."""
-        chosen: dict[str, Any] = dict(self.options)
+        chosen: dict[str, Any] = dict(self.chosen)
         if self.motion.camera_path is not None:
             chosen["fps"] = self.motion.fps or FPS
         if times:

@@ -24,6 +24,8 @@ from renderformer.data.files import MAX_CONFIG_BYTES, atomic_path, read_bytes
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
 
 MAX_FRAMES = 100_000
+# The end of the names of files of key frames, which tells them from scenes.
+KEYS_SUFFIX = "keys.json"
 Vector = tuple[float, float, float]
 # Tolerances within which two views count as equal: shares of the distance, and degrees of the field of view.
 NEAR_UNITS, NEAR_DEGREES = 2e-3, 0.05

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
-from renderformer.data.formats.mesh_file import load_geometry, load_mesh_file
+from renderformer.data.formats.mesh_file import animation_length, load_geometry, load_mesh_file
 from renderformer.data.scene import DIFFUSE, EMISSION, Mesh, Scene
 
 
@@ -683,3 +683,63 @@ def test_lists_of_the_header_are_checked(tmp_path: Path, key: str, value: Any, w
     file.document[key] = value
     with pytest.raises(InputError, match=words):
         load_mesh_file(file.save(tmp_path / "a.gltf"))
+
+
+def test_an_animation_at_a_time(tmp_path: Path) -> None:
+    """Linear, stepped and spline channels, by NumPy and SciPy; before the first key and after the last it rests."""
+    from scipy.interpolate import CubicHermiteSpline
+    from scipy.spatial.transform import Rotation, Slerp
+
+    file = Gltf(nodes=[{"mesh": 0}])
+    file.mesh()
+    times = [0.5, 1.0, 2.0]
+    places, turns = [[0, 0, 0], [1, 2, 3], [5, 2, 3]], [quaternion(angle) for angle in (0, 80, 300)]
+    sizes = np.float32([[1, 1, 1], [2, 1, 3], [1, 4, 2]])
+    slopes = np.float32([[[0.5, 0, 1], [1, 2, 0]], [[2, 0, 0], [-1, 1, 0]], [[0, 0, 3], [1, 1, 1]]])
+    splines = np.stack([slopes[:, 0], sizes, slopes[:, 1]], axis=1).reshape(-1, 3)
+    animate(file, "translation", 0, places, times, "STEP")
+    animate(file, "rotation", 0, turns, times)
+    animate(file, "scale", 0, splines, times, "CUBICSPLINE")
+    path = file.save(tmp_path / "a.gltf")
+    assert animation_length(path) == animation_length(path, "walk") == 2.0
+    turn = Slerp(times, Rotation.from_quat(turns))
+    for moment in (0.0, 0.5, 0.8, 1.0, 1.7, 2.0, 9.0):
+        now = min(max(moment, 0.5), 2.0)
+        left = 0 if now < 1 else 1
+        pieces = sizes[left : left + 2], np.stack([slopes[left, 1], slopes[left + 1, 0]])
+        size = CubicHermiteSpline(times[left : left + 2], *pieces)(now)
+        place = places[2 if now == 2 else left]
+        expected = turn(now).apply(CORNERS * size) + place
+        (mesh,) = load_mesh_file(path, time=moment).objects
+        assert_allclose(mesh.triangles[0], turned(expected), atol=1e-5)
+
+
+def test_a_skin_and_weights_at_a_time(tmp_path: Path) -> None:
+    file, numbers = skinned_file()
+    animate(file, "translation", 1, [[0, 0, 0], [4, 2, 0]], (0.0, 2.0))
+    nodes = [dict(node) for node in file.document["nodes"]]
+    nodes[1]["translation"] = [1.0, 0.5, 0.0]
+    scene = load_mesh_file(file.save(tmp_path / "a.gltf"), time=0.5)
+    positions, _ = expected_skin(numbers, worlds_of(nodes))
+    assert_allclose(scene.triangles, turned(positions.reshape(3, 3, 3)), atol=1e-5)
+    assert "a.gltf: posed as 0.5 s after the start of the animation 'walk'" in scene.notes
+    file, change = morph_file([1, 1, 1])
+    animate(file, "weights", 0, [0, 0, 0, 1, 0.5, 0], (0.0, 1.0))
+    (mesh,) = load_mesh_file(file.save(tmp_path / "b.gltf"), time=0.5).objects
+    assert_allclose(mesh.triangles[0], turned(CORNERS + 0.5 * change[0] + 0.25 * change[1]), atol=1e-6)
+
+
+def test_animations_by_name_and_index(tmp_path: Path) -> None:
+    file = Gltf(nodes=[{"mesh": 0}])
+    file.mesh()
+    assert animation_length(file.save(tmp_path / "still.gltf")) is None
+    animate(file, "translation", 0, [[0, 0, 0], [1, 0, 0]])
+    file.document["animations"].append({**file.document["animations"][0], "name": "run"})
+    path = file.save(tmp_path / "a.gltf")
+    for name in ("run", "1", "walk", "0", ""):
+        assert animation_length(path, name) == 1.0
+    with pytest.raises(InputError, match="no animation 'fly'; it has: 0 walk, 1 run"):
+        load_mesh_file(path, time=0.0, animation="fly")
+    file.document["animations"][0]["samplers"][0]["input"] = file.accessor([1.0, 0.5])
+    with pytest.raises(InputError, match=r"the times of animations\[0\] do not increase"):
+        load_mesh_file(file.save(tmp_path / "b.gltf"), time=0.0)

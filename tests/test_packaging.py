@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {"kernels": 0, "data": 0, "renderformer": 1, "viewer": 2, "cli": 3}
 # The floors inside data/, lowest first. A module belongs to the longest name that it begins with.
 INNER_FLOORS = (
-    ("errors", "arrays", "notes", "progress", "trained_range"),
+    ("errors", "arrays", "farm", "notes", "progress", "trained_range"),
     (
         "colour",
         "files",
@@ -265,7 +265,7 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     # The list of pins is made without the viewer's packages.
-    names = ("dev", "reference", "train", "cuda", "metrics", "denoise", "compression")
+    names = ("dev", "reference", "train", "cuda", "metrics", "denoise", "compression", "farm")
     requirements = [*project["dependencies"], *(requirement for name in names for requirement in extras[name])]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import Run
+from helpers.gltf import Gltf
 
 from renderformer.data.camera import Camera
 from renderformer.data.camera_path import CameraPath, Key, View
@@ -298,3 +299,66 @@ def test_folders_and_patterns(tmp_path: Path) -> None:
         expand_inputs([str(tmp_path)])
     with pytest.raises(InputError, match="matches no mesh"):
         expand_inputs([f"{tmp_path}/*.ply"])
+
+
+def test_watching_draws_again_what_changes(
+    run: Run, fake: Fake, mesh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Pictures and frames; a file that is broken for a while is waited for, and a new file of a folder is seen."""
+    Path("walk").mkdir(exist_ok=True)
+    a_mesh(Path("walk/0.obj"))
+
+    def script(*steps: Any) -> None:
+        left = list(steps)
+
+        def sleep(seconds: float) -> None:
+            # Each step is seen by one look, and comes to rest by the next.
+            if left:
+                left.pop(0)()
+            else:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr("renderformer.cli.watching.time", SimpleNamespace(sleep=sleep))
+
+    def nothing() -> None: ...
+
+    def broken() -> None:
+        mesh.write_text("v 0")
+
+    script(lambda: a_mesh(mesh, 3.0), nothing, broken, nothing, lambda: a_mesh(mesh, 4.0), nothing)
+    result = run("render", mesh, "-r", 8, "-o", "a.png", "--watch")
+    assert (result.code, result.err.count("watching 1 files")) == (0, 4)
+    assert result.err.count("error: ") == 1
+    assert len(fake.cameras) == 3
+    script(lambda: a_mesh(Path("walk/1.obj")), nothing)
+    assert run("render", "walk", "-r", 8, "-o", "w_{frame}.png", "--watch").code == 0
+    assert {"w_0.png", "w_1.png"} <= names()
+
+
+def test_a_second_run_of_the_same_sequence_is_refused(run: Run, fake: Fake, mesh: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(".manifest.json.lock"):
+        result = run("render", mesh, "--turntable", 2, "-r", 8, "-o", "{frame}.png")
+    assert (result.code, "another run is drawing this sequence" in result.err) == (1, True)
+
+
+def test_a_moving_file_plays_and_stands_alike(run: Run, fake: Fake, tmp_path: Path) -> None:
+    """A node of a glTF file that flies up: the stage and the camera are those of the whole flight."""
+    file = Gltf(nodes=[{"children": [1, 2]}, {"mesh": 0}, {"mesh": 0}])
+    file.mesh()
+    channel = {"sampler": 0, "target": {"node": 2, "path": "translation"}}
+    sampler = {"input": file.accessor([0.0, 1.0]), "output": file.accessor([[0, 0, 0], [0, 4, 0]])}
+    file.document["animations"] = [{"channels": [channel], "samplers": [sampler]}]
+    path = file.save(tmp_path / "fly.gltf")
+    assert run("render", path, "-r", 8, "-o", "fly.gif", "--fps", 4).code == 0
+    heights = [scene.objects[2].bounds[0][2] - scene.objects[1].bounds[0][2] for scene in fake.scenes]
+    np.testing.assert_allclose(np.diff(heights), heights[-1] / 4, atol=1e-4)
+    assert len(heights) == 5
+    assert len({camera.c2w.tobytes() for camera in fake.cameras}) == 1
+    assert run("render", path, "-r", 8, "-o", "turn.gif", "--turntable", 3).code == 0
+    assert len(fake.scenes) == 6
+    assert run("render", path, "-r", 8, "-o", "b.gif", "--turntable", 3, "--animation", "0", "--fps", 2).code == 0
+    assert len(fake.scenes) == 9
+    assert run("render", path, "-r", 8, "-o", "still.png", "--time", 0.5).code == 0
+    assert len(fake.scenes[-1].objects) == 3

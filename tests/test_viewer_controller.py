@@ -546,6 +546,33 @@ def test_a_path_passes_its_keys_turns_the_short_way_and_stays_between_them() -> 
     assert len(path.cameras(10)) == 41
 
 
+def test_key_frames_are_saved_and_read(tmp_path: Path) -> None:
+    path = CameraPath([Key(time, View(azimuth, 15, 1.8, (0.1, 0, 0.05), 40)) for time, azimuth in ((0, 0), (1.5, 300))])
+    path.save(tmp_path / "flight.keys.json")
+    for old, new in zip(path.cameras(10), CameraPath.load(tmp_path / "flight.keys.json").cameras(10), strict=True):
+        np.testing.assert_array_equal(old.c2w, new.c2w)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "is not JSON"),
+        ("[]", "expected keys and values"),
+        ('{"keys": []}', "keys is"),
+        ('{"keys": [{"time": 0, "azimuth": 0, "elevation": 100, "distance": 1}]}', "elevation is 100"),
+        ('{"keys": [{"time": NaN, "azimuth": 0, "elevation": 0, "distance": 1}]}', "time is NaN"),
+        ('{"keys": [{"time": 0, "azimuth": 0, "elevation": 0, "distance": 0}]}', "distance is 0"),
+        ('{"keys": [{"time": 0, "azimuth": 0, "elevation": 0}]}', "distance is missing"),
+        ('{"version": 2, "keys": []}', "version is 2"),
+    ],
+)
+def test_damaged_key_frames_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "keys.json").write_text(text)
+    with pytest.raises(InputError, match=words) as error:
+        CameraPath.load(tmp_path / "keys.json")
+    assert str(error.value).startswith(str(tmp_path))
+
+
 def test_paths_that_cannot_be_drawn_say_so() -> None:
     path = CameraPath([Key(0, View())])
     with pytest.raises(InputError, match="two or more"):

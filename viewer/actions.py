@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from renderformer.data.camera_path import KEYS_SUFFIX
 from renderformer.data.formats import MESH_FORMATS, SCENE_FORMATS
 from renderformer.image import IMAGE_SUFFIXES
 from renderformer.viewer.camera import OrbitCamera
@@ -50,6 +51,7 @@ SAVES = (
     Save("scene", "Save scene (JSON, H5)", tuple(SCENE_FORMATS), ("scene.json", "scene.h5")),
     Save("picture", "Save picture (PNG, EXR)", tuple(IMAGE_SUFFIXES), ("picture.png", "picture.exr")),
     Save("key frames", "Save key frames as video (MP4)", (".mp4",), ("path.mp4",), along_keys=True),
+    Save("camera path", "Save key frames for later (JSON)", (f".{KEYS_SUFFIX}",), ("keys.json",), along_keys=True),
     Save("turntable", "Save turntable (MP4)", (".mp4",), ("turntable.mp4",), TURN_SECONDS),
 )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from renderformer.data.arrays import UInt8Array
-from renderformer.data.camera_path import CameraPath, turntable
+from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, turntable
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import check_place
 from renderformer.data.notes import digest
@@ -21,7 +21,7 @@ from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.renderer import Cancelled
-from renderformer.video import write_video
+from renderformer.video import VIDEO_SUFFIXES, write_video
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Reference, difference, display_values, spanned
 from renderformer.viewer.document import SceneDocument, fingerprint
@@ -298,7 +298,8 @@ class Session:
         turn: float = 0.0,
         mark: bool = True,
     ) -> list[str]:
-        """Save the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy) or a video (.mp4).
+        """Save the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy), a video (.mp4, .gif) or
+        the key frames (keys.json).
 
         Args:
             progress, cancel: as of `Renderer.render`; a cancelled save leaves no file.
@@ -317,7 +318,10 @@ class Session:
             check_place(path)
             tone_map, exposure = self.tone_map, self.exposure
             return self.render(progress, cancel).save(path, tone_map=tone_map, exposure=exposure)
-        if path.suffix.lower() == ".mp4":
+        if path.name.lower().endswith(KEYS_SUFFIX):
+            self.key_frames.save(path)
+            return []
+        if path.suffix.lower() in VIDEO_SUFFIXES:
             return self._save_video(path, turn, progress, cancel)
         return self._save_scene(path, mark)
 
@@ -380,14 +384,14 @@ class Session:
             self.on_done("; ".join([f"{task.label}: done", *notes]))
 
     def open(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> tuple[str, list[str]]:
-        """Open a scene or mesh, or a picture to compare with.
+        """Open a scene or mesh, a picture to compare with, or key frames.
 
         Args:
             cancel: asked before the scene is shown; True raises Cancelled.
 
         Returns:
-            The view to show, "neural" for a scene, "difference" for a picture; and the notes of a scene but the routine
-            ones.
+            The view to show, "neural" for a scene or key frames, "difference" for a picture; and the notes of a scene
+            but the routine ones.
 
         Raises:
             InputError: as `load_scene` and `Reference.load`; nothing is changed.
@@ -397,6 +401,9 @@ class Session:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             self.reference = Reference.load(path)
             return "difference", []
+        if path.name.lower().endswith(KEYS_SUFFIX):
+            self.key_frames = CameraPath.load(path)
+            return "neural", []
         scene = load(path, self.renderer.config.trained)
         if cancel is not None and cancel():
             raise Cancelled

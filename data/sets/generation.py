@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.errors import InputError
+from renderformer.data.farm import run_on_farm
 from renderformer.data.progress import Progress, silent
 from renderformer.data.sets.manifest import MANIFEST_FILE, Recipe, read_manifest, record_hashes, write_manifest
 from renderformer.data.sets.shards import (
@@ -100,6 +101,7 @@ def generate(
     machine: tuple[int, int] = (1, 1),
     meshes: Sequence[UserMesh] = (),
     progress: Progress = silent,
+    farm: bool = False,
 ) -> list[int]:
     """Write the missing shards of a data set with `scenes` scenes.
 
@@ -111,6 +113,7 @@ def generate(
         machine: (k, n) makes only the k-th of every n shards (1 <= k <= n), so that n machines share a folder.
         meshes: of the user, for a share of the objects (see `procedural_scene`).
         progress: called with ("shards", done, total); existing shards count as done.
+        farm: by the workers of the `farm.cluster` that is connected, instead of processes of this machine.
 
     Returns:
         Indices of the shards that this call made.
@@ -139,16 +142,25 @@ def generate(
     indices: list[int] = []
     try:
         progress("shards", len(present), len(share))
-        jobs = [(folder, recipe, index) for index in missing]
-        for index, digest in run_jobs(
-            _make_and_write, jobs, workers, functools.partial(_receive_meshes, tuple(meshes))
-        ):
+        for index, digest in _made(folder, recipe, missing, workers, tuple(meshes), farm):
             indices.append(index)
             hashes[shard_path(folder, index).name] = digest
             progress("shards", len(present) + len(indices), len(share))
     finally:
         record_hashes(folder, hashes)
     return sorted(indices)
+
+
+def _made(
+    folder: Path, recipe: Recipe, indices: Sequence[int], workers: int, meshes: tuple[UserMesh, ...], farm: bool
+) -> Iterator[tuple[int, str]]:
+    """Index and hash of each shard when it is written."""
+    if not farm:
+        jobs = [(folder, recipe, index) for index in indices]
+        yield from run_jobs(_make_and_write, jobs, workers, functools.partial(_receive_meshes, meshes))
+        return
+    for index, arrays in run_on_farm(_make, [(index,) for index in indices], (recipe, meshes)):
+        yield index, write_shard(shard_path(folder, index), arrays)
 
 
 def _settle_recipe(folder: Path, recipe: Recipe | None, meshes: Sequence[UserMesh], scenes: int) -> Recipe:
@@ -208,6 +220,11 @@ def _versions() -> dict[str, str]:
 def _make_and_write(folder: Path, recipe: Recipe, index: int) -> tuple[int, str]:
     """Make and write one shard; returns its index and hash."""
     return index, write_shard(shard_path(folder, index), make_shard(recipe, index, _process_meshes))
+
+
+def _make(recipe: Recipe, meshes: tuple[UserMesh, ...], index: int) -> tuple[int, Arrays]:
+    """Make one shard on another machine."""
+    return index, make_shard(recipe, index, meshes)
 
 
 def _receive_meshes(meshes: tuple[UserMesh, ...]) -> None:

@@ -163,6 +163,11 @@ class Manifest:
             found[name] = self.inputs[name].sha256
         return found if all(found.values()) else None
 
+    def states(self, source: Path) -> list[tuple[Path, State]]:
+        """The files that a source was last read from, with their states by then."""
+        names = self.sources.get(str(source), ())
+        return [(Path(name), (self.inputs[name].size, self.inputs[name].changed)) for name in names]
+
 
 def _sha256(path: Path) -> str:
     total = hashlib.sha256()

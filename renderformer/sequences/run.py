@@ -143,7 +143,7 @@ class _Run:
         self.plan, self.renderer, self.drawer = plan, renderer, drawer
         self.progress, self.overwrite, self.keep = progress, overwrite, keep
         self.manifest = Manifest(plan.manifest)
-        self.report = Report(read=dict(plan.common))
+        self.report = Report()
         self.stage: dict[str, Any] = {}
         self.failed: set[int] = set()
         self._frames = {
@@ -178,6 +178,7 @@ class _Run:
             self.progress("frames", report.drawn + len(self.failed), len(due))
         self._join_videos()
         self.manifest.save()
+        report.read = {path: state for frame in plan.frames for path, state in self.manifest.states(frame.source)}
         report.notes = [*report.notes, *self.notes.lines()]
         report.warnings = self.warnings.lines()
         return report
@@ -281,7 +282,6 @@ class _Run:
         with files_read() as files:
             scene = self.plan.load(frame, self.stage)
         self.manifest.record_files(frame.source, files)
-        self.report.read.update(files)
         return scene, self.plan.cameras(scene, frame)
 
     def _fail(self, indices: Iterable[int], error: InputError) -> None:
