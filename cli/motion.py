@@ -32,7 +32,7 @@ class MotionFlags:
         ),
     ] = None
     camera_path: Annotated[
-        Path | None, _sequence(metavar="FILE", help="Fly along the key frames of a JSON file (docs/sequences.md).")
+        Path | None, _sequence(metavar="FILE", help="Fly along key frames that the viewer saved (JSON).")
     ] = None
     animation: Annotated[
         str | None,
