@@ -503,18 +503,6 @@ def farm(address: str | None) -> Iterator[bool]:
         yield True
 
 
-@contextmanager
-def farm(address: str | None) -> Iterator[bool]:
-    """A connection to the Ray cluster of --ray, if there is one; yields whether there is."""
-    if address is None:
-        yield False
-        return
-    from renderformer.data.farm import cluster
-
-    with cluster(address):
-        yield True
-
-
 def wrong(message: str, option: str) -> typer.BadParameter:
     """A usage error about one option."""
     return typer.BadParameter(message, param_hint=option)
