@@ -13,6 +13,8 @@ from renderformer.cli.compare import compare
 from renderformer.cli.convert import EXAMPLES as CONVERT_EXAMPLES
 from renderformer.cli.convert import convert
 from renderformer.cli.data import app as data_app
+from renderformer.cli.doctor import EXAMPLES as DOCTOR_EXAMPLES
+from renderformer.cli.doctor import doctor
 from renderformer.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
 from renderformer.cli.evaluate import evaluate
 from renderformer.cli.groups import expand
@@ -57,6 +59,7 @@ def root(
 app.command("render", epilog=RENDER_EXAMPLES)(expand(render))
 app.command("relight", epilog=RELIGHT_EXAMPLES)(expand(relight))
 app.command("convert", epilog=CONVERT_EXAMPLES)(expand(convert))
+app.command("doctor", epilog=DOCTOR_EXAMPLES)(doctor)
 app.command("info", epilog=INFO_EXAMPLES)(info)
 app.command("view", epilog=VIEW_EXAMPLES)(expand(view))
 app.command("train", epilog=TRAIN_EXAMPLES, context_settings=options.OUT_IS_OUTPUT)(train)

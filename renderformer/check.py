@@ -19,6 +19,18 @@ from renderformer.data.trained_range import Span, TrainedRange
 from renderformer.data.unit_size import AS_IT_IS, UnitSize, standing
 
 
+class Outside(str):
+    """A warning, and the name of the rule that the scene breaks."""
+
+    rule: str
+
+    def __new__(cls, rule: str, text: str) -> Outside:
+        """The text, with the rule."""
+        line = super().__new__(cls, text)
+        line.rule = rule
+        return line
+
+
 def check_scene(
     scene: Scene, trained: TrainedRange = V1, surrounded: bool = False, unit: UnitSize = AS_IT_IS
 ) -> list[str]:
@@ -50,37 +62,42 @@ def check_scene(
 
 def _check_dark(scene: Scene, surrounded: bool) -> Iterator[str]:
     if not surrounded and not len(scene.light_triangles):
-        yield "no lights, so the picture will be black; add a triangle that emits, or load the mesh with a stage"
+        remedy = "add a triangle that emits, or load the mesh with a stage"
+        yield Outside("no lights", f"no lights, so the picture will be black; {remedy}")
 
 
 def _check_geometry(count: int, geometry: Float32Array, trained: TrainedRange) -> Iterator[str]:
     limit = trained.triangles
     if limit is not None and count > 2 * limit:
-        yield f"{count} triangles, trained on up to {limit}; lower --budget or simplify the meshes"
+        line = f"{count} triangles, trained on up to {limit}; lower --budget or simplify the meshes"
+        yield Outside("triangles", line)
     elif limit is not None and count > limit:
-        yield (
+        yield Outside(
+            "triangles",
             f"{count} triangles, trained on up to {limit} (twice that usually works); "
-            "lower --budget if the picture shows faults"
+            "lower --budget if the picture shows faults",
         )
     if not len(geometry):
-        yield "lights only, without an object; add one"
+        yield Outside("lights only", "lights only, without an object; add one")
         return
     # A level ground may reach out of the box, as in `UnitSize`.
     objects = standing(geometry)
     low, high = objects.min((0, 1)), objects.max((0, 1))
     if max(-low.min(), high.max()) > trained.box * (1 + 2 * _SLACK):
-        yield (
+        yield Outside(
+            "box",
             f"the objects reach from {_triple(low)} to {_triple(high)}, trained inside -{trained.box} … {trained.box}; "
-            "scale and move them into that box"
+            "scale and move them into that box",
         )
     if trained.longest_edge is None:
         return
     edges = np.linalg.norm(geometry - np.roll(geometry, 1, axis=1), axis=2).max(axis=1)
     large = int((edges > trained.longest_edge).sum())
     if large:
-        yield (
+        yield Outside(
+            "large triangles",
             f"{large} of {len(edges)} triangles are very large (longest edge {edges.max():.2g}, trained on similar "
-            f"sizes up to about {trained.longest_edge}); cut them with --subdivide"
+            f"sizes up to about {trained.longest_edge}); cut them with --subdivide",
         )
 
 
@@ -125,24 +142,28 @@ def _check_materials(materials: Float32Array, trained: TrainedRange) -> Iterator
     total = (materials[:, DIFFUSE] + materials[:, SPECULAR]).max(axis=1, initial=0)
     bright = int((total > 1 + _SLACK).sum())
     if bright:
-        yield (
+        yield Outside(
+            "energy",
             f"{bright} of {count} triangles have diffuse + specular above 1 (up to {total.max():.2f}), which adds "
-            "energy; lower one of them"
+            "energy; lower one of them",
         )
     coloured = int((np.ptp(materials[:, SPECULAR], axis=1) > _SLACK).sum())
     if coloured and trained.white_specular:
-        yield f"{coloured} of {count} triangles have a coloured specular, trained on white; use a grey value"
+        line = f"{coloured} of {count} triangles have a coloured specular, trained on white; use a grey value"
+        yield Outside("coloured specular", line)
     smooth = int((materials[:, ROUGHNESS] < smoothest * (1 - _SLACK)).sum())
     if smooth:
-        yield (
+        yield Outside(
+            "roughness",
             f"{smooth} of {count} triangles have a roughness below {smoothest:g} (down to "
-            f"{materials[:, ROUGHNESS].min():.2g}), trained on {_span(trained.roughness)}; raise it"
+            f"{materials[:, ROUGHNESS].min():.2g}), trained on {_span(trained.roughness)}; raise it",
         )
     rough = int((materials[:, ROUGHNESS] > roughest * (1 + _SLACK)).sum())
     if rough:
-        yield (
+        yield Outside(
+            "roughness",
             f"{rough} of {count} triangles have a roughness above {roughest:g} (up to "
-            f"{materials[:, ROUGHNESS].max():.3g}), trained on {_span(trained.roughness)}; lower it"
+            f"{materials[:, ROUGHNESS].max():.3g}), trained on {_span(trained.roughness)}; lower it",
         )
 
 
@@ -153,30 +174,36 @@ def _check_lights(
     if not count:
         return
     if trained.lights is not None and count > trained.lights:
-        yield (
+        yield Outside(
+            "many lights",
             f"{count} light triangles, trained on 1 … {trained.lights}; light adds up, so render groups of "
-            f"{trained.lights} and sum the pictures"
+            f"{trained.lights} and sum the pictures (--split-lights does)",
         )
     centres = lights.mean(axis=1)
     inside = int(_inside(centres, geometry).sum())
     if inside and trained.lights_outside:
-        yield f"{inside} of {count} lights are inside the scene, trained on lights outside; move them out"
+        line = f"{inside} of {count} lights are inside the scene, trained on lights outside; move them out"
+        yield Outside("lights inside", line)
     distances = np.linalg.norm(centres, axis=1)
     remedy = "move them there"
-    yield from _outside_range(distances, trained.light_distance, f"lights stand {{}} from {middle}", remedy)
+    yield from _outside_range(
+        distances, trained.light_distance, "light distance", f"lights stand {{}} from {middle}", remedy
+    )
     edges = np.linalg.norm(lights - np.roll(lights, 1, axis=1), axis=2).max(axis=1)
     remedy = "resize them, or sum renders of the pieces of a large one"
-    yield from _outside_range(edges, trained.light_edge, "lights have an edge of {}", remedy)
+    yield from _outside_range(edges, trained.light_edge, "light size", "lights have an edge of {}", remedy)
     if trained.white_lights and (np.ptp(emission, axis=1) > 0.01 * emission.max(axis=1)).any():
-        yield (
+        yield Outside(
+            "coloured lights",
             "coloured lights, trained on white; light is linear, so render once in white per channel and scale the "
-            "channels of the picture"
+            "channels of the picture",
         )
     total = float(emission.max(axis=1).sum())
     if trained.emission is not None and not _within(trained.emission, total):
-        yield (
+        yield Outside(
+            "emission",
             f"the emission of all lights sums to {total:.4g}, trained on {_span(trained.emission)}; scale it into that "
-            "range and the picture back by the same factor"
+            "range and the picture back by the same factor",
         )
 
 
@@ -189,13 +216,16 @@ def _check_cameras(
     positions = np.stack([camera.position for camera in cameras])
     inside = int(_inside(positions, geometry).sum())
     if inside and trained.cameras_outside:
-        yield f"{inside} of {count} cameras are inside the scene, trained on cameras outside; move them out"
+        line = f"{inside} of {count} cameras are inside the scene, trained on cameras outside; move them out"
+        yield Outside("cameras inside", line)
     distances = np.linalg.norm(positions, axis=1)
     remedy = "move them there and adapt the fov"
-    yield from _outside_range(distances, trained.camera_distance, f"cameras stand {{}} from {middle}", remedy)
+    yield from _outside_range(
+        distances, trained.camera_distance, "camera distance", f"cameras stand {{}} from {middle}", remedy
+    )
     fovs = np.array([camera.fov for camera in cameras])
     remedy = "change it, and the distance with it"
-    yield from _outside_range(fovs, trained.fov, "cameras have a fov of {} degrees", remedy)
+    yield from _outside_range(fovs, trained.fov, "fov", "cameras have a fov of {} degrees", remedy)
 
 
 def _inside(points: Float32Array, geometry: Float32Array) -> BoolArray:
@@ -209,12 +239,15 @@ def _within(span: Span, values: npt.ArrayLike) -> BoolArray:
     return (np.asarray(values) >= span[0] * (1 - _SLACK)) & (np.asarray(values) <= span[1] * (1 + _SLACK))
 
 
-def _outside_range(values: npt.NDArray[np.floating], span: Span | None, subject: str, remedy: str) -> Iterator[str]:
+def _outside_range(
+    values: npt.NDArray[np.floating], span: Span | None, rule: str, subject: str, remedy: str
+) -> Iterator[str]:
     if span is None or _within(span, values).all():
         return
     outside = values[~_within(span, values)]
     extreme = outside[np.argmax(np.abs(outside - sum(span) / 2))]
-    yield f"{len(outside)} of {len(values)} {subject.format(f'{extreme:.3g}')}, trained on {_span(span)}; {remedy}"
+    found = subject.format(f"{extreme:.3g}")
+    yield Outside(rule, f"{len(outside)} of {len(values)} {found}, trained on {_span(span)}; {remedy}")
 
 
 def _span(span: Span) -> str:
