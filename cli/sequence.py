@@ -72,7 +72,7 @@ class SequenceJob(Job):
         from renderformer.sequences.run import run
 
         stages.update("load")
-        plan = self._plan(source, self.members[source])
+        plan = self._plan(source, self.members[source], result)
         result.resolution, result.frames = self.size, len({frame.number for frame in plan.frames})
 
         flags = self.output
@@ -113,7 +113,7 @@ class SequenceJob(Job):
         if not report.drawn and not report.videos:
             result.status = "skipped"
 
-    def _plan(self, source: str, members: list[str]) -> Plan:
+    def _plan(self, source: str, members: list[str], result: Result) -> Plan:
         from renderformer.sequences.frames import expand_inputs, plan_frames
         from renderformer.sequences.run import Plan
 
@@ -124,6 +124,11 @@ class SequenceJob(Job):
         fields = {name for template in self.templates for name in outputs.fields_of(template)}
         if not turning:
             names = self._camera_names(files[0], times)
+            if max(len(files), len(times)) > 1 < len(names) and "camera" not in fields:
+                line = (
+                    f"camera {names[0]!r} of {len(names)} is drawn; put {{camera}} into the name of the files for all"
+                )
+                result.notes.append(line)
         chosen = self.motion.range()
         try:
             frames = plan_frames(files, times, len(names), turning, "camera" in fields, chosen)
@@ -144,6 +149,7 @@ class SequenceJob(Job):
             manifest=outputs.manifest_of(self.templates[0], members[0]),
             settings=self._settings(times),
             common=self.common,
+            members=tuple(files),
             load=self._scene_of,
             cameras=self._cameras_of,
             measure=self._measure(files, times),

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Drawer = Callable[[Iterable[Scenery], Progress], Iterator[Drawn]]
 # The source of the files that all frames depend on.
 COMMON = Path("*")
+# The source of the files at which a common stage was measured.
+MEASURED = Path("**")
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.tmp(?P<suffix>\.\w+)")
 
 
@@ -63,6 +65,7 @@ class Plan:
         manifest: path of the manifest.
         settings: everything else that the pictures depend on, as JSON: options of stage, camera and files.
         common: files that all frames depend on, with their states when they were read.
+        members: all files of the sequence, of which some frames may be chosen.
         load: reads the scene of a frame; called with the options that `measure` returned.
         cameras: those of a scene that `Frame.camera` counts.
         measure: options that all frames share, read from all of them (`common_stage`); None for none.
@@ -76,6 +79,7 @@ class Plan:
     manifest: Path
     settings: Mapping[str, Any]
     common: Mapping[Path, State]
+    members: tuple[Path, ...]
     load: Callable[[Frame, Mapping[str, Any]], Scene]
     cameras: Callable[[Scene, Frame], Sequence[Camera]]
     measure: Callable[[Progress], dict[str, Any]] | None = None
@@ -170,7 +174,6 @@ class _Run:
             self.stage = self._measured(plan.measure)
         due = self._due(kept_files)
         report.kept = len(plan.frames) - len(due)
-        self._announce(due)
         sceneries = self._sceneries(due, renderer)
         self.progress("frames", 0, len(due))
         for drawn in self.drawer(sceneries, self.progress):
@@ -207,13 +210,17 @@ class _Run:
 
     def _measured(self, measure: Callable[[Progress], dict[str, Any]]) -> dict[str, Any]:
         """The options that all frames share, of the manifest if the files are those of then."""
-        sources = dict.fromkeys(frame.source for frame in self.plan.frames)
-        of = digest([self.plan.settings, [self.manifest.hashes(source) for source in sources]])
-        stored = self.manifest.stage
-        if stored.get("of") != of or None in map(self.manifest.hashes, sources):
-            stored = {"of": of, "options": measure(self.progress)}
-        self.manifest.stage = stored
-        return dict(stored["options"])
+        manifest, stored = self.manifest, self.manifest.stage
+
+        def of() -> str:
+            return digest([list(map(str, self.plan.members)), self.plan.settings, manifest.hashes(MEASURED)])
+
+        if manifest.hashes(MEASURED) is None or stored.get("of") != of():
+            with files_read() as files:
+                options = measure(self.progress)
+            manifest.record_files(MEASURED, files)
+            manifest.stage = {"of": of(), "options": options}
+        return dict(manifest.stage["options"])
 
     def _key(self, frame: Frame) -> str:
         """The key of the pictures of a frame; UNDONE if the files that it is read from are not known."""
@@ -230,7 +237,7 @@ class _Run:
         return UNDONE if UNDONE in keys else digest([keys, self.plan.fps])
 
     def _due(self, kept_files: set[Path]) -> dict[int, tuple[Output, ...]]:
-        """The files to draw by the position of their frame."""
+        """The files to draw by the position of their frame; the manifest names them from now on."""
         plan, manifest = self.plan, self.manifest
         done = [video for video in plan.videos if self._stays(video.path, self._video_key(video), kept_files)]
         not_needed = {picture for video in done for picture in video.pictures}
@@ -240,21 +247,17 @@ class _Run:
             left = [o for o in outputs if o.path not in not_needed and not self._stays(o.path, key, kept_files)]
             if left:
                 due[index] = tuple(left)
-        assert all(manifest.owns(video.path) or video.path in kept_files for video in done)
+        # So that the next run knows them as its own.
+        for path in {output.path for left in due.values() for output in left}:
+            manifest.pictures[manifest.name_of(path)] = PictureRecord()
+        for video in plan.videos:
+            if video not in done:
+                manifest.videos[manifest.name_of(video.path)] = PictureRecord()
+        manifest.save()
         return due
 
     def _stays(self, path: Path, key: str, kept_files: set[Path]) -> bool:
         return path in kept_files or (not self.overwrite and self.manifest.is_current(path, key))
-
-    def _announce(self, due: Mapping[int, Sequence[Output]]) -> None:
-        """Write into the manifest which files will be drawn, so that the next run knows them as its own."""
-        for outputs in due.values():
-            for output in outputs:
-                self.manifest.pictures[self.manifest.name_of(output.path)] = PictureRecord()
-        if due:
-            for video in self.plan.videos:
-                self.manifest.videos.setdefault(self.manifest.name_of(video.path), PictureRecord())
-        self.manifest.save()
 
     def _sceneries(self, due: Mapping[int, tuple[Output, ...]], renderer: Renderer) -> Iterator[Scenery]:
         """The scenes of the frames that are due, each read when it is asked for."""
@@ -267,7 +270,10 @@ class _Run:
             self.progress("load", 0, 1)
             try:
                 scene, cameras = self._read(frames[0])
-                chosen = [cameras[frame.camera % len(cameras)] for frame in frames]
+                if max(frame.camera for frame in frames) >= len(cameras):
+                    problem = f"has {len(cameras)} cameras, the first scene has more"
+                    raise InputError(frames[0].source, problem, "give all scenes of an animation the same cameras")
+                chosen = [cameras[frame.camera] for frame in frames]
             except InputError as error:
                 self._fail(indices, error.within(frames[0].source))
                 continue
