@@ -130,7 +130,8 @@ def test_a_white_shiny_floor_sends_back_all_of_a_constant_environment(cached: bo
 
 @pytest.mark.parametrize("roughness", [0.0, 0.15, 0.4, 0.8])
 def test_highlights_do_not_depend_on_what_is_sampled(roughness: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Bright spots by shadow rays and lobe rays together, or all of the environment by many lobe rays.
+    # Bright spots by shadow rays and lobe rays together, or all of the environment by many lobe rays; the pixels share
+    # their 36 directions in the lobe.
     camera = Camera.look_at((-0.5, 0.55, 1.2), (0, 0, 0), fov=12)
     scene = Scene((floor(Material(0.0, 0.8, roughness)),), environment=spots())
     both = features(scene, True, 8, camera)[..., RGB.highlight]
@@ -139,7 +140,7 @@ def test_highlights_do_not_depend_on_what_is_sampled(roughness: float, monkeypat
     surfaces = RayCaster.of(scene)
     surfaces.light_up()
     alone = surfaces.features(camera, 8, 8, lobe_rays=512, refine=1)[..., RGB.highlight]
-    np.testing.assert_allclose(both.mean(axis=(0, 1)), alone.mean(axis=(0, 1)), rtol=0.03)
+    np.testing.assert_allclose(both.mean(axis=(0, 1)), alone.mean(axis=(0, 1)), rtol=0.07)
 
 
 def test_a_mirror_shows_the_environment_itself() -> None:

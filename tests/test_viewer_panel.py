@@ -43,7 +43,7 @@ def control(name: str) -> Control:
 EDITS: dict[str, Any] = {
     "picture exposure": 1.5,
     "picture tone map": "filmic",
-    "picture pixels": "128",
+    "picture scale": "2",
     "camera azimuth": 77.0,
     "camera elevation": 30.0,
     "camera distance": 1.8,
