@@ -137,3 +137,55 @@ def test_the_pictures_of_a_farm_are_those_of_one_process(ray: StandIn, run: Run,
         farm._draw_shot(
             '{"source": null, "network": false}', "another", (8, 8), (), ("", 0), a_scene(), None, True,  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[tuple[str, Any]]:
+    """The address of a cluster of two nodes on this machine, and a function that kills the second."""
+    ray = pytest.importorskip("ray", reason="a cluster needs the extra farm")
+    from ray.cluster_utils import Cluster
+
+    # With free ports, a node waits 15 seconds for its agents, which a busy machine may not meet.
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    first, second = ({name: 42000 + 10 * node + i for i, name in enumerate(names)} for node in (0, 1))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **first})
+    node = cluster.add_node(num_cpus=1, **second)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    yield cluster.address, lambda: cluster.remove_node(node, allow_graceful=False)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_a_node_that_dies_in_the_middle_changes_nothing(
+    two_nodes: tuple[str, Any], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from renderformer.sequences import run as running
+
+    address, kill = two_nodes
+    a_scene().save(tmp_path / "a.json")
+    options = ("render", "a.json", "--turntable", 12, "-r", 24, "--no-network")
+    received = []
+    receive = running._Run._receive
+
+    def counted(self: Any, drawn: Any) -> None:
+        receive(self, drawn)
+        received.append(drawn)
+        if len(received) == 3:
+            kill()
+
+    monkeypatch.setattr(running._Run, "_receive", counted)
+    assert run(*options, "-o", "farm_{frame}.png", "--ray", address).code == 0
+    assert len(received) == 12
+    monkeypatch.setattr(running._Run, "_receive", receive)
+    assert run(*options, "-o", "here_{frame}.png").code == 0
+    for number in range(12):
+        assert Path(f"farm_{number}.png").read_bytes() == Path(f"here_{number}.png").read_bytes()
+    pytest.importorskip("mitsuba")
+    data = ("data", "generate", "--scenes", 3, "--scenes-per-shard", 1, "--views", 1, "--resolution", 8, "--spp", 4)
+    assert run(*data, "-o", "farm", "--ray", address).code == 0
+    assert run(*data, "-o", "here").code == 0
+    shards = sorted(path.name for path in Path("here").glob("*.safetensors"))
+    assert len(shards) == 3
+    for name in shards:
+        assert Path("farm", name).read_bytes() == Path("here", name).read_bytes()
