@@ -347,7 +347,7 @@ def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array) ->
     normal = surfaces.face_normals[triangles]
     axis = np.abs(normal).argmax(axis=1)
     facing = 2 * axis + (np.take_along_axis(normal, axis[:, None], axis=1)[:, 0] < 0)
-    group = _numbered((*place.T, facing, grid))
+    group = numbered((*place.T, facing, grid))
     largest = np.empty(group.max() + 1, np.int64)
     # Where several triangles write, the last one stays.
     order = np.argsort(surfaces.areas[triangles], kind="stable")
@@ -355,7 +355,7 @@ def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array) ->
     return group, largest
 
 
-def _numbered(columns: tuple[Int64Array, ...]) -> Int64Array:
+def numbered(columns: tuple[Int64Array, ...]) -> Int64Array:
     """(S,) number of each row's distinct row in ascending order, for columns (S,) of numbers from 0 on."""
     sizes = [int(column.max()) + 1 for column in columns]
     if math.prod(sizes) < 2**63:

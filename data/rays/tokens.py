@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
-from renderformer.data.rays.light_cache import LightCache, Surfels
+from renderformer.data.rays.light_cache import LightCache, Surfels, numbered
 from renderformer.data.rays.vectors import TINY, normalised
 from renderformer.data.scene import EMISSION
 
 # Steps of bisection for the size of the clusters.
 STEPS = 12
-# Of the cosine between normals from which surfels may share a cluster: they face the same of these axes.
+# Surfels share a cluster only if they face the same one of these most.
 AXES = np.concatenate([np.eye(3), -np.eye(3)])
 
 
@@ -38,6 +38,11 @@ class LightTokens:
     normals: Float32Array
     materials: Float32Array
     light: Float32Array
+
+    @property
+    def vertex_normals(self) -> Float32Array:
+        """(N, 3, 3) the normal at each corner, which is the same at all three."""
+        return np.repeat(self.normals[:, None], 3, axis=1)
 
     @classmethod
     def of(cls, cache: LightCache, budget: int) -> LightTokens:
@@ -75,8 +80,7 @@ def _groups(surfels: Surfels, emits: BoolArray, budget: int) -> Int64Array:
     extent = max(float(from_corner.max()), TINY)
 
     def grouped(cell: float) -> Int64Array:
-        key = np.column_stack([np.floor(from_corner / cell).astype(np.int64), facing])
-        return np.unique(key, axis=0, return_inverse=True)[1].reshape(-1)
+        return numbered((*np.floor(from_corner / cell).astype(np.int64).T, facing))
 
     coarse, fine = 2 * extent, extent / 1024
     group = grouped(fine)

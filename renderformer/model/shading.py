@@ -181,7 +181,7 @@ class ShadingModel(Network):
             "triangles": tokens.triangles[None],
             "texture": tokens.materials[None],
             "mask": np.ones((1, len(tokens.triangles)), bool),
-            "vn": np.repeat(tokens.normals[None, :, None], 3, axis=2),
+            "vn": tokens.vertex_normals[None],
             "triangle_light": tokens.light[None],
         }
         return Prepared(inputs, caster, caster.notes)
@@ -322,8 +322,6 @@ def pooled(images_MChw: Tensor, step: int, patch: int) -> Tensor:
 
 def hit_positions(pixels_MhwC: Tensor, patch: int) -> Tensor:
     """(M, gh * gw, 9) mean camera-space hit of each patch, three times, for RoPE; the camera's centre without a hit."""
-    bottom, right = (-size % patch for size in pixels_MhwC.shape[1:3])
-    mask = F.pad(pixels_MhwC[..., RGB.mask].movedim(-1, 1), (0, right, 0, bottom))
-    position = F.pad(pixels_MhwC[..., RGB.position].movedim(-1, 1), (0, right, 0, bottom))
-    mean = F.avg_pool2d(position * mask, patch) / F.avg_pool2d(mask, patch).clamp_min(1e-6)
+    mask, position = (pixels_MhwC[..., part].movedim(-1, 1) for part in (RGB.mask, RGB.position))
+    mean = pooled(position * mask, patch, 1) / pooled(mask, patch, 1).clamp_min(1e-6)
     return mean.flatten(2).transpose(1, 2).repeat(1, 1, 3)

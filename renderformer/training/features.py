@@ -60,20 +60,21 @@ def cast_scene(scene: Scene, light_tokens: int, size: int, rays: bool) -> Inputs
         rays: whether to light the scene and cast rays; else the images have no channels.
     """
     images = np.zeros((len(scene.cameras), size, size, 0), np.float16)
-    tokens = _columns(scene.triangles, scene.normals, scene.materials, np.zeros((len(scene), 5, 3), np.float32))
-    c2w = np.stack([camera.c2w for camera in scene.cameras])
     if rays:
-        unit = UnitSize.of(scene)
-        lit = unit.scene(scene)
+        lit = UnitSize.of(scene).scene(scene)
         caster = RayCaster.lit(lit)
         views = [caster.features(camera, size, size, threads=1) for camera in lit.cameras]
         images = np.minimum(np.stack(views), HALF_MAX).astype(np.float16)
         if light_tokens:
-            light = LightTokens.of(caster.solved, light_tokens)
-            normals = np.repeat(light.normals[:, None], 3, axis=1)
-            tokens = _columns(light.triangles, normals, light.materials, light.light)
-            c2w = np.stack([camera.c2w for camera in lit.cameras])
-    return Inputs(tokens, images, c2w)
+            tokens = LightTokens.of(caster.solved, light_tokens)
+            columns = _columns(tokens.triangles, tokens.vertex_normals, tokens.materials, tokens.light)
+            return Inputs(columns, images, _c2w(lit))
+    columns = _columns(scene.triangles, scene.normals, scene.materials, np.zeros((len(scene), 5, 3), np.float32))
+    return Inputs(columns, images, _c2w(scene))
+
+
+def _c2w(scene: Scene) -> Float32Array:
+    return np.stack([camera.c2w for camera in scene.cameras])
 
 
 def _columns(*parts: Float32Array) -> Float32Array:
