@@ -35,6 +35,7 @@ from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
 from renderformer.memory import is_out_of_memory
 from renderformer.model import Encoded, Model, PhysicalModel
 from renderformer.model.protocol import Prepared
+from renderformer.splitting import MOST
 
 if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
@@ -148,13 +149,13 @@ class Renderer:
 
     def check(self, scene: Scene) -> list[str]:
         """Warnings where a scene leaves the trained range of this model, each with the remedy."""
-        return check_scene(scene, self.config.trained, self._casts_rays, self._unit(scene))
+        return check_scene(scene, self.config.trained, self.casts_rays, self._unit(scene))
 
     def _unit(self, scene: Scene) -> UnitSize:
         return UnitSize.of(scene, self.config.trained.box)
 
     @property
-    def _casts_rays(self) -> bool:
+    def casts_rays(self) -> bool:
         """Whether the model is given feature images, which hold the light of an environment."""
         return "pixels" in self.model.view_inputs
 
@@ -176,7 +177,7 @@ class Renderer:
         encoded, prepared = self.encode_as_it_is(unit.scene(scene), check)
         report("encode", 1, 1)
         notes = (*self._moved(unit), *prepared.notes)
-        if scene.environment is not None and not self._casts_rays:
+        if scene.environment is not None and not self.casts_rays:
             notes = (*notes, "the environment is not drawn, this model knows no light but triangles; try --no-network")
         return LitScene(scene, encoded, prepared.caster, notes, unit)
 
@@ -246,7 +247,7 @@ class Renderer:
             report("render", start, len(views))
             pictures = self.draw(lit.encoded, moved, width, height, inputs, check)
             for number, (camera, hdr) in enumerate(zip(chunk, pictures, strict=True)):
-                features = inputs["pixels"][0, number, :height, :width] if self._casts_rays else None
+                features = inputs["pixels"][0, number, :height, :width] if self.casts_rays else None
                 yield self._image(lit.scene.environment, camera, hdr, features, buffers)
             report("render", start + len(chunk), len(views))
 
@@ -300,7 +301,7 @@ class Renderer:
         cancel: Cancel | None = None,
         aovs: Sequence[str] = (),
         *,
-        most: int = 16,
+        most: int = MOST,
     ) -> list[Split]:
         """Draw a scene split by its lights, one Split per camera: one picture for each light, whose sum is the picture
         under all of them. An object that emits is a light, and so is the environment.
@@ -324,7 +325,7 @@ class Renderer:
         cancel: Cancel | None = None,
         aovs: Sequence[str] = (),
         *,
-        most: int = 16,
+        most: int = MOST,
     ) -> Iterator[Split]:
         """As `split`, but yields the pictures of each camera when they are ready."""
         from renderformer.splitting import Splitting

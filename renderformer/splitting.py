@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from renderformer.data.trained_range import TrainedRange
     from renderformer.renderer import Cancel, LitScene, Renderer
 
+# Pictures of one camera; of more lights, the weakest share one.
+MOST = 16
 # Names of pictures that are not those of one object.
 OTHERS, ENVIRONMENT = "others", "environment"
 
@@ -99,8 +101,7 @@ class Splitting:
         self, renderer: Renderer, scene: Scene | LitScene, most: int, progress: Progress | None, cancel: Cancel | None
     ) -> None:
         self._renderer = renderer
-        casts_rays = "pixels" in renderer.model.view_inputs
-        self.groups = light_groups(scene if isinstance(scene, Scene) else scene.scene, most, casts_rays)
+        self.groups = light_groups(scene if isinstance(scene, Scene) else scene.scene, most, renderer.casts_rays)
         self.lit = renderer.encode(scene, progress, cancel) if isinstance(scene, Scene) else scene
         self._scene = self.lit.unit.scene(self.lit.scene)
         self._caster = None
