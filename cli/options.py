@@ -90,14 +90,6 @@ class Up(enum.StrEnum):
     Z = "z"
 
 
-class Background(enum.StrEnum):
-    """Backgrounds of `renderformer.data.environment`."""
-
-    VISIBLE = "visible"
-    INVISIBLE = "invisible"
-    TRANSPARENT = "transparent"
-
-
 _picture, _model, _camera, _stage, _triangles, _environment, _output = (
     functools.partial(typer.Option, rich_help_panel=panel)
     for panel in (PICTURE, MODEL, CAMERA, STAGE, TRIANGLES, ENVIRONMENT, OUTPUT)
@@ -209,8 +201,8 @@ class EnvironmentFlags:
         str | None,
         _environment(
             metavar="NAME|COLOUR|FILE",
-            help="Light from all around: studio, sky, sunset, a colour such as #ffffff, or an .hdr or .exr picture of "
-            "all directions. It replaces the stage's light and walls unless they are asked for.",
+            help="Light from all around: studio, sky, sunset, a colour such as #ffffff or white, or an .hdr or .exr "
+            "picture of all directions. It replaces the stage's light and walls unless they are asked for.",
             show_default="studio for a mesh",
         ),
     ] = None
@@ -221,11 +213,11 @@ class EnvironmentFlags:
         float | None, _environment(metavar="DEGREES", help="About the vertical, counter-clockwise from above.")
     ] = None
     background: Annotated[
-        Background | None,
+        str | None,
         _environment(
-            metavar="KIND",
-            help="Behind objects and stage: visible (the environment), invisible (black) or transparent (alpha in png "
-            "and exr; with --stage none of the mesh alone).",
+            metavar="KIND|COLOUR",
+            help="Behind objects and stage: visible (the environment), invisible (black), transparent (alpha in png "
+            "and exr; with --stage none of the mesh alone), or a colour: #202020, white, linear r,g,b.",
             show_default="visible",
         ),
     ] = None
@@ -235,9 +227,21 @@ class EnvironmentFlags:
         values = {
             "strength": self.environment_strength,
             "rotation": self.environment_rotation,
-            "background": None if self.background is None else self.background.value,
+            "background": self._background(),
         }
         return {name: value for name, value in values.items() if value is not None}
+
+    def _background(self) -> str | None:
+        """The background; an unknown one is wrong usage."""
+        from renderformer.data.environment import Environment
+        from renderformer.data.errors import InputError
+
+        if self.background is not None:
+            try:
+                Environment(0.0, background=self.background)
+            except InputError as error:
+                raise refused(error, "--background") from None
+        return self.background
 
     def arguments(self) -> dict[str, Any]:
         """The environment as an argument of `load_scene`, if one was named; a wrong value is wrong usage."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,17 +105,12 @@ def _factor(text: str) -> tuple[str, tuple[float, float, float]]:
     return name, (red, green, blue)
 
 
-def _colour(text: str, whole: str) -> tuple[float, ...]:
-    """Linear RGB of a number, three numbers or #rrggbb (sRGB)."""
-    from renderformer.data.colour import srgb_to_linear
+def _colour(text: str, whole: str) -> tuple[float, float, float]:
+    """Linear RGB of a number, three numbers or a colour (sRGB)."""
+    from renderformer.data.colour import colour_of
 
-    if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        return tuple(srgb_to_linear([int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]).tolist())
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in (1, 3) or not all(math.isfinite(value) and value >= 0 for value in values):
+    colour = colour_of(text)
+    if colour is None:
         problem = f"{whole!r}: {text!r} is not a number of 0 or more, three of them (r,g,b) or a colour such as #ffcc88"
         raise options.wrong(problem, "--light")
-    return values * 3 if len(values) == 1 else values
+    return colour

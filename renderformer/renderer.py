@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -177,7 +177,7 @@ class Renderer:
         encoded, prepared = self.encode_as_it_is(unit.scene(scene), check)
         report("encode", 1, 1)
         notes = (*self._moved(unit), *prepared.notes)
-        if scene.environment is not None and not self.casts_rays:
+        if scene.environment is not None and not scene.environment.is_dark and not self.casts_rays:
             notes = (*notes, "the environment is not drawn, this model knows no light but triangles; try --no-network")
         return LitScene(scene, encoded, prepared.caster, notes, unit)
 
@@ -259,22 +259,25 @@ class Renderer:
         features: Tensor | None,
         buffers: Buffers,
     ) -> Image:
-        """What the model drew with the environment behind it, and its layers.
+        """What the model drew with what is behind it, and its layers.
 
         Args:
             drawn: (height, width, 3); features: (height, width, 39), None of a model that casts no rays.
         """
-        picture, alpha = drawn, None
+        picture, alpha, size = drawn, None, (drawn.shape[1], drawn.shape[0])
         if environment is not None and features is not None:
             picture, alpha = composited(drawn, features[..., RGB.mask].cpu().numpy()[..., 0], environment, camera)
-        layers = {}
-        if buffers.names:
-            cast = None if features is None else features.cpu().numpy()
-            network = None if isinstance(self.model, PhysicalModel) else drawn
-            size = picture.shape[1], picture.shape[0]
-            layers = buffers.layers(camera, size, cast, network, picture - drawn)
+        elif environment is not None and environment.is_clear:
+            alpha = buffers.covered(camera, *size)
+        backdrop = None if environment is None else environment.backdrop
         metadata = {"model": self.name, "precision": self.precision, **buffers.metadata}
-        return Image(picture, camera, metadata, alpha, layers)
+        image = Image(picture, camera, metadata, alpha, background=backdrop)
+        if not buffers.names:
+            return image
+        cast = None if features is None else features.cpu().numpy()
+        network = None if isinstance(self.model, PhysicalModel) else drawn
+        behind = image.on_background(picture) - drawn
+        return replace(image, layers=buffers.layers(camera, size, cast, network, behind))
 
     def _checked(
         self,

@@ -76,7 +76,7 @@ def write_video(
         for image in renderer.iterate(scene, size, cameras, report, cancel):
             add(np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8))
             done += 1
-            clear += image.alpha is not None
+            clear += image.is_clear
             report()
     return [*notes, *alpha_note(path, clear)]
 

@@ -143,6 +143,28 @@ def test_transparent_pictures_keep_their_alpha(rays: Renderer) -> None:
     assert (relit.hdr[relit.alpha == 0] == 0).all()
 
 
+def test_a_background_is_no_light_and_survives_a_file(rays: Renderer, tmp_path: Path) -> None:
+    colour = (0.5, 0.25, 0.0)
+    world = scene(environment=Environment(0.2, background=colour)).replace(objects=scene().objects[2:])
+    split = rays.split(world, 16)[0]
+    assert split.error < 1e-5
+    dark = split.relight({}, only=True)
+    empty = split.joint.alpha == 0
+    assert 20 < empty.sum() < 250
+    np.testing.assert_allclose(dark.flat()[empty], np.broadcast_to(colour, (empty.sum(), 3)), rtol=1e-6)
+    assert split.save(tmp_path / "a.exr", exposure=1.0, half=False) == []
+    file, again = Image.load(tmp_path / "a.exr"), Split.load(tmp_path / "a.exr")
+    np.testing.assert_allclose(file.hdr, split.joint.flat(1.0), rtol=1e-6)
+    assert file.alpha is None
+    assert again.joint.background == colour
+    np.testing.assert_allclose(again.joint.alpha, split.joint.alpha, atol=1e-6)  # type: ignore[arg-type]
+    relit = again.relight({"key": 0.5, "environment": 2}).flat()
+    np.testing.assert_allclose(relit, split.relight({"key": 0.5, "environment": 2}).flat(1.0), atol=2e-6)
+    # A second file is the same.
+    again.save(tmp_path / "b.exr", half=False)
+    np.testing.assert_allclose(Image.load(tmp_path / "b.exr").hdr, file.hdr, atol=2e-6)
+
+
 def made(**names: float) -> Split:
     """A split picture of 5 x 4 pixels without rendering."""
     noise = np.random.default_rng(0)

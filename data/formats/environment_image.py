@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float32Array
-from renderformer.data.colour import srgb_to_linear
+from renderformer.data.colour import colour_of
 from renderformer.data.environment import Environment
 from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError, one_line
@@ -28,10 +27,9 @@ def environment_of(source: str) -> Environment:
     """See `Environment.of`."""
     if source in ENVIRONMENTS:
         return ENVIRONMENTS[source]()
-    if re.fullmatch(r"#[0-9a-fA-F]{6}", source):
-        display = np.array([int(source[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        red, green, blue = srgb_to_linear(display).tolist()
-        return Environment((red, green, blue), name=source)
+    colour = colour_of(source)
+    if colour is not None:
+        return Environment(colour, name=source)
     if not Path(source).suffix and not Path(source).exists():
         remedy = f"expected {', '.join(ENVIRONMENTS)}, a colour such as #ffffff, or an .hdr or .exr file"
         raise InputError("environment", f"is {source[:60]!r}", remedy)

@@ -37,7 +37,7 @@ class Output:
     def encode(self, image: Image) -> tuple[bytes, list[str]]:
         """The bytes of the file, and notes."""
         image = image.suited(self.path)
-        if self.opaque:
+        if self.opaque and image.is_clear:
             image = replace(image, alpha=None)
         data, notes = image.to_bytes(self.path.suffix, self.settings)
         return data, [f"{self.path}: {note}" for note in notes]
@@ -72,7 +72,7 @@ class Drawn:
     Attributes:
         files: the content of each of `Shot.outputs`.
         notes: of the files and of the model.
-        clear: whether the picture has alpha.
+        clear: whether the picture is transparent.
         seconds: of the view stage and of encoding the files.
         problem: why there is no picture, or None.
     """
@@ -94,7 +94,7 @@ def encoded(shot: Shot, image: Image, notes: Iterable[str], started: float) -> D
     files = [output.encode(image) for output in shot.outputs]
     lines = (*notes, *(note for _, more in files for note in more))
     seconds = time.perf_counter() - started
-    return Drawn(shot, tuple(data for data, _ in files), lines, image.alpha is not None, seconds)
+    return Drawn(shot, tuple(data for data, _ in files), lines, image.is_clear, seconds)
 
 
 def draw(
