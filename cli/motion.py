@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from renderformer.cli import outputs
-from renderformer.cli.options import RAY_HELP, wrong
+from renderformer.cli import farm, outputs
+from renderformer.cli.options import wrong
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
@@ -57,7 +57,7 @@ class MotionFlags:
         ),
     ] = None
 
-    ray: Annotated[str | None, _sequence("--ray", metavar="ADDRESS", help=RAY_HELP)] = None
+    ray: Annotated[str | None, _sequence(farm.OPTION, metavar=farm.METAVAR, help=farm.HELP)] = None
     watch: Annotated[bool, _sequence("--watch", help="Render again when an input changes, until Ctrl-C.")] = False
 
     def wanted(self, templates: Sequence[str], inputs: Sequence[str]) -> bool:

@@ -10,8 +10,7 @@ import enum
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,7 +109,6 @@ Quiet = Annotated[bool, _output("--quiet", "-q", help="Only errors on stderr; no
 Verbose = Annotated[
     bool, _output("--verbose", "-v", help="Every note and warning; else the two that matter most, and a count.")
 ]
-RAY_HELP = "Hand the work out to a Ray cluster: host:port, auto (that of this machine) or local (start one)."
 Json = Annotated[bool, _output("--json", help="One line of JSON per input on stdout, for programs.")]
 
 
@@ -493,18 +491,6 @@ class OutputFlags:
             raise wrong("cannot be combined with --overwrite", "--skip-existing")
         if self.quiet and self.verbose:
             raise wrong("cannot be combined with --quiet", "--verbose")
-
-
-@contextmanager
-def farm(address: str | None) -> Iterator[bool]:
-    """A connection to the Ray cluster of --ray, if there is one; yields whether there is."""
-    if address is None:
-        yield False
-        return
-    from renderformer.data.farm import cluster
-
-    with cluster(address):
-        yield True
 
 
 def wrong(message: str, option: str) -> typer.BadParameter:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli import console, farm, inputs, outputs
 from renderformer.cli.job import Job, Result
 from renderformer.cli.motion import FPS, MotionFlags
 from renderformer.data.errors import InputError
@@ -76,7 +76,7 @@ class SequenceJob(Job):
         result.resolution, result.frames = self.size, len({frame.number for frame in plan.frames})
 
         flags = self.output
-        with options.farm(self.motion.ray):
+        with farm.connected(self.motion.ray):
             report = run(plan, self.renderer, self._drawn, stages.update, flags.overwrite, flags.skip_existing)
         self.read |= report.read
         self._tell(result, plan, report)
@@ -87,9 +87,9 @@ class SequenceJob(Job):
             from renderformer.sequences.drawing import draw
 
             return draw(self.renderer(), self.size, sceneries, progress, self.aovs)
-        from renderformer.sequences import farm
+        from renderformer.sequences.farm import draw as draw_on_farm
 
-        return farm.draw(self.model, self.renderer(), self.size, sceneries, self.aovs)
+        return draw_on_farm(self.model, self.renderer(), self.size, sceneries, self.aovs)
 
     def _tell(self, result: Result, plan: Plan, report: Report) -> None:
         renderer = self.renderer()

@@ -12,6 +12,7 @@ import pytest
 from helpers.command import Run
 from helpers.shapes import box
 
+from renderformer.cli.farm import with_address
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.farm import RETRIES, run_on_farm
@@ -114,6 +115,25 @@ def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, run: R
     assert run("render", "a.json", "-r", 8, "--ray", "local").code == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("a.json --ray", "a.json --ray=local"),
+        ("--ray a.json -r 8", "--ray=local a.json -r 8"),
+        ("a.json --ray -r 8", "a.json --ray=local -r 8"),
+        ("a.json --ray auto", "a.json --ray auto"),
+        ("--ray 10.0.0.1:6379 a.json", "--ray 10.0.0.1:6379 a.json"),
+        ("--ray ray://head:10001 a.json", "--ray ray://head:10001 a.json"),
+        ("--ray=auto a.json", "--ray=auto a.json"),
+        ("a.json -- --ray", "a.json -- --ray"),
+        ("a.json --raytrace", "a.json --raytrace"),
+        ("--ray --ray", "--ray=local --ray=local"),
+    ],
+)
+def test_the_address_of_a_farm_may_be_left_out(given: str, meant: str) -> None:
+    assert with_address(given.split()) == meant.split()
+
+
 def a_scene() -> Scene:
     return Scene(
         (box(0.4, Material((0.6, 0.3, 0.2))), Light((0, -1, 2), size=0.5, emission=(100, 100, 100)).mesh()),
@@ -127,7 +147,7 @@ def test_the_pictures_of_a_farm_are_those_of_one_process(ray: StandIn, run: Run,
     a_scene().save(tmp_path / "a.json")
     options = ("render", "a.json", "--turntable", 3, "-r", 12, "--no-network")
     assert run(*options, "-o", "here_{frame}.png").code == 0
-    assert run(*options, "-o", "farm_{frame}.png", "--ray", "local").code == 0
+    assert run(*options, "--ray", "-o", "farm_{frame}.png").code == 0
     assert ray.started == 3
     for number in range(3):
         assert Path(f"here_{number}.png").read_bytes() == Path(f"farm_{number}.png").read_bytes()
