@@ -68,8 +68,6 @@ def render(
     templates = output.output or ["{stem}_{frame:04}.png" if moving else "{stem}.png"]
     output.check()
     if moving:
-        if picture.split_lights:
-            raise options.wrong("is for single pictures, not for sequences", "--split-lights")
         outputs.check_sequence(templates, sources)
         motion.range()
     else:
@@ -117,7 +115,6 @@ class _Call:
                 self.format_in,
             )  # fmt: skip
             settings |= {
-                "split_lights": self.picture.split_lights,
                 "cameras": self.cameras.choice(self.motion.turntable, self.motion.path()),
                 "at_time": self.motion.posed(),
                 "renderer": self.renderer,

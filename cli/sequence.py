@@ -73,7 +73,7 @@ class SequenceJob(Job):
 
         stages.update("load")
         plan = self._plan(source, self.members[source], result)
-        result.resolution, result.frames = self.size, len({frame.number for frame in plan.frames})
+        result.resolution, result.frames = self.style.size, len({frame.number for frame in plan.frames})
 
         flags = self.output
         with farm.connected(self.motion.ray):
@@ -86,10 +86,10 @@ class SequenceJob(Job):
         if self.motion.ray is None:
             from renderformer.sequences.drawing import draw
 
-            return draw(self.renderer(), self.size, sceneries, progress, self.aovs)
+            return draw(self.renderer(), self.style, sceneries, progress)
         from renderformer.sequences.farm import draw as draw_on_farm
 
-        return draw_on_farm(self.model, self.renderer(), self.size, sceneries, self.aovs)
+        return draw_on_farm(self.model, self.renderer(), self.style, sceneries)
 
     def _tell(self, result: Result, plan: Plan, report: Report) -> None:
         renderer = self.renderer()
@@ -145,7 +145,7 @@ class SequenceJob(Job):
             outputs=tuple(written),
             videos=tuple(videos),
             fps=self.motion.fps or FPS,
-            size=self.size,
+            size=self.style.size,
             manifest=outputs.manifest_of(self.templates[0], members[0]),
             settings=self._settings(times),
             common=self.common,

@@ -71,7 +71,7 @@ def inspect_machine(device: str | None = None) -> dict[str, Any]:
     import torch
 
     from renderformer import __version__
-    from renderformer.renderer import attention_report
+    from renderformer.devices import attention_report
 
     cuda = [
         {

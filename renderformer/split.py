@@ -78,9 +78,9 @@ class Split:
             facts["background"] = json.dumps(self.joint.background)
         return replace(self.joint, metadata=facts, layers={**self.joint.layers, **layers})
 
-    def summary(self, error: float | None = None) -> str:
-        """A line about the lights and `error`, by default that of this picture."""
-        percent = 100 * (self.error if error is None else error)
+    def summary(self) -> str:
+        """A line about the lights and by how much their sum misses the joint picture."""
+        percent = 100 * self.error
         count = f"{len(self.lights)} light{'s' * (len(self.lights) > 1)}"
         return f"{count} ({', '.join(self.lights)}), whose sum differs from the joint picture by {percent:.2g} %"
 

@@ -1,4 +1,4 @@
-"""Drawing a scene once for each of its lights, see `Renderer.split`.
+"""Drawing a scene once for each of its lights: `Renderer.split`, and picture by picture `Splitting`.
 
 A model that casts rays shares what does not depend on lights: rays and links (`renderformer.data.rays.light_groups`).
 To one that does not, every light is a scene of its own.
@@ -15,7 +15,7 @@ import numpy as np
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.progress import Progress
+from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.light_groups import WIDTH, LightGroups, channels_of_group
@@ -90,7 +90,10 @@ def grouping_note(groups: Sequence[LightGroup]) -> tuple[str, ...]:
 
 
 class Splitting:
-    """A lit scene, and what draws it under each of its lights.
+    """A lit scene, and what draws it under each of its lights, for any number of cameras.
+
+    Args:
+        most: see `Renderer.split`.
 
     Attributes:
         lit: the scene under all lights.
@@ -98,7 +101,12 @@ class Splitting:
     """
 
     def __init__(
-        self, renderer: Renderer, scene: Scene | LitScene, most: int, progress: Progress | None, cancel: Cancel | None
+        self,
+        renderer: Renderer,
+        scene: Scene | LitScene,
+        most: int = MOST,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> None:
         self._renderer = renderer
         self.groups = light_groups(scene if isinstance(scene, Scene) else scene.scene, most, renderer.casts_rays)
@@ -111,12 +119,27 @@ class Splitting:
             self._caster = self.lit.caster.split(_groups_of_triangles(self.groups, self._scene, index))
         self._encoded: dict[str, list[tuple[Encoded, float]]] = {}
 
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Memory that the features of the lights take."""
-        return 0 if self._caster is None else 4 * WIDTH * len(self.groups)
+    def iterate(
+        self,
+        resolution: int | tuple[int, int],
+        cameras: Camera | Sequence[Camera] | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        aovs: Sequence[str] = (),
+    ) -> Iterator[Split]:
+        """The pictures of each camera when they are ready; arguments and errors as of `Renderer.split`."""
+        from renderformer.renderer import canceller
 
-    def of(self, joint: Image, camera: Camera, report: Progress, check: Callable[[], None]) -> Split:
+        renderer, report, check = self._renderer, progress or silent, canceller(cancel)
+        size, views = renderer.checked_views(self.lit, resolution, cameras)
+        renderer.check_memory(*size, 0 if self._caster is None else 4 * WIDTH * len(self.groups) * size[0] * size[1])
+        for number, camera in enumerate(views):
+            report("split", number, len(views))
+            joint = next(renderer.iterate(self.lit, size, camera, None, cancel, aovs))
+            yield self._of(joint, camera, report, check)
+        report("split", len(views), len(views))
+
+    def _of(self, joint: Image, camera: Camera, report: Progress, check: Callable[[], None]) -> Split:
         """The picture of a camera, split."""
         renderer, size = self._renderer, (joint.width, joint.height)
         moved = [self.lit.unit.camera(camera)]

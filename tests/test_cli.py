@@ -29,9 +29,10 @@ from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
 from renderformer.data.staging import StageOptions
+from renderformer.devices import PRECISIONS
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.kernels import BACKENDS
-from renderformer.renderer import MAX_SIDE, PRECISIONS, Renderer
+from renderformer.renderer import MAX_SIDE, Renderer
 
 
 @dataclass
