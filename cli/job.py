@@ -246,9 +246,4 @@ class Job:
         return [view for view in views if view[2]]
 
     def _save(self, image: Image, path: Path) -> list[str]:
-        image = image.suited(path)
-        if not outputs.is_stdout(str(path)):
-            return image.save(path, **vars(self.settings))
-        data, notes = image.to_bytes(path.suffix, self.settings)
-        outputs.write_stdout(data)
-        return [f"stdout: {note}" for note in notes]
+        return outputs.save(image, path, self.settings)

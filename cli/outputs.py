@@ -6,11 +6,15 @@ import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from renderformer.cli.inputs import name_of
 from renderformer.cli.options import wrong
+
+if TYPE_CHECKING:
+    from renderformer.image import Image, SaveSettings
 
 FIELDS = ("stem", "camera", "index", "frame")
 # Fields that differ from picture to picture of a sequence.
@@ -126,6 +130,16 @@ def check_scene_file(path: Path, overwrite: bool, option: str) -> None:
     if path.suffix.lower() not in SCENE_FORMATS:
         raise wrong(f"{path}: unknown scene format; end the name in {', '.join(SCENE_FORMATS)}", option)
     check_file(path, overwrite)
+
+
+def save(image: Image, path: Path, settings: SaveSettings) -> list[str]:
+    """Write a picture, without the layers that the file cannot hold, to a file or to stdout; returns notes."""
+    image = image.suited(path)
+    if not is_stdout(str(path)):
+        return image.save(path, **vars(settings))
+    data, notes = image.to_bytes(path.suffix, settings)
+    write_stdout(data)
+    return [f"stdout: {note}" for note in notes]
 
 
 def write_stdout(data: bytes) -> None:

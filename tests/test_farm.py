@@ -12,6 +12,7 @@ import pytest
 from helpers.command import Run
 from helpers.shapes import box
 
+from renderformer import Split
 from renderformer.cli.farm import with_address
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
@@ -143,6 +144,7 @@ def a_scene() -> Scene:
 
 def test_the_pictures_of_a_farm_are_those_of_one_process(ray: StandIn, run: Run, tmp_path: Path) -> None:
     from renderformer.sequences import farm
+    from renderformer.sequences.drawing import Style
 
     a_scene().save(tmp_path / "a.json")
     options = ("render", "a.json", "--turntable", 3, "-r", 12, "--no-network")
@@ -155,8 +157,18 @@ def test_the_pictures_of_a_farm_are_those_of_one_process(ray: StandIn, run: Run,
     assert "nothing to do" in run(*options, "-o", "farm_{frame}.png").err
     with pytest.raises(InputError, match="a worker has another model"):
         farm._draw_shot(
-            '{"source": null, "network": false}', "another", (8, 8), (), ("", 0), a_scene(), None, True,  # type: ignore[arg-type]
+            '{"source": null, "network": false}', "another", Style((8, 8)), ("", 0), a_scene(), None, True,  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+def test_a_farm_splits_lights_as_one_process_does(ray: StandIn, run: Run, tmp_path: Path) -> None:
+    a_scene().with_object(Light((1, -1, 1), size=0.2, emission=(9, 5, 1), name="warm").mesh()).save(tmp_path / "a.json")
+    options = ("render", "a.json", "--turntable", 2, "-r", 12, "--no-network", "--split-lights")
+    assert run(*options, "-o", "here_{frame}.exr").code == 0
+    assert run(*options, "--ray", "-o", "farm_{frame}.exr").code == 0
+    for number in range(2):
+        assert Path(f"here_{number}.exr").read_bytes() == Path(f"farm_{number}.exr").read_bytes()
+        assert list(Split.load(f"here_{number}.exr").lights) == ["light", "warm"]
 
 
 @pytest.fixture

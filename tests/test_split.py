@@ -265,9 +265,49 @@ def test_the_command_line_splits_and_relights(run: Run, tmp_path: Path) -> None:
     assert run("relight", "room.exr", "--json").results[0]["lights"].keys() == {"key", "fill"}
 
 
+def test_the_frames_of_a_sequence_are_split_and_relit(run: Run, tmp_path: Path) -> None:
+    import imageio.v3 as iio
+
+    scene().save(tmp_path / "room.json")
+    turn = ("render", "room.json", "--no-network", "-r", 16, "--turntable", 3, "--split-lights")
+    drawn = run(*turn, "-o", "frames/{frame}.exr", "-o", "turn.gif")
+    assert drawn.code == 1
+    assert "the folder frames does not exist" in drawn.err
+    (tmp_path / "frames").mkdir()
+    drawn = run(*turn, "-o", "frames/{frame}.exr", "-o", "turn.gif")
+    assert drawn.code == 0
+    assert "2 lights (key, fill), whose sum differs from the joint picture by" in drawn.err
+    assert "nothing to do" in run(*turn, "-o", "frames/{frame}.exr", "-o", "turn.gif").err
+    splits = [Split.load(tmp_path / "frames" / f"{number}.exr") for number in range(3)]
+    assert all(split.error < 1e-2 and list(split.lights) == ["key", "fill"] for split in splits)
+    listed = run("relight", "frames")
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["key", "fill"]
+    assert "3 files: 2 lights" in listed.err
+    made = run("relight", "frames", "-l", "key=0.5", "-o", "{stem}.npy", "-o", "relit.gif", "--json")
+    assert made.code == 0
+    assert made.results[0]["outputs"] == ["0.npy", "1.npy", "2.npy", "relit.gif"]
+    for number, split in enumerate(splits):
+        expected = split.relight({"key": 0.5}).hdr
+        np.testing.assert_allclose(Image.load(tmp_path / f"{number}.npy").hdr, expected, rtol=1e-5, atol=1e-6)
+    assert len(iio.imread(tmp_path / "relit.gif", plugin="pillow")) == 3
+    assert run("relight", "frames/*.exr", "-l", "key=0.5", "-o", "{stem}.npy").code == 1
+    # A file that is not like the others stops no picture, but a video of all.
+    Split(splits[0].joint, {"other": splits[0].joint.hdr}).save(tmp_path / "frames" / "1.exr")
+    again = run("relight", "frames", "-l", "key=2", "-o", "{stem}.npy", "--overwrite")
+    assert again.code == 1
+    assert "error: frames/1.exr: light 'key': there is no such light; there are: other" in again.err
+    assert "0.npy, 2.npy" in again.err
+    video = run("relight", "frames", "-l", "key=2", "-o", "relit.gif", "--overwrite")
+    assert (video.code, "frames/1.exr: light 'key'" in video.err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        (("-l", "key=2", "-o", "b{frame}.png"), "{frame} is not replaced here"),
+        (("-l", "key=2", "-o", "{stem}.mp4"), "{stem} is not replaced here"),
+        (("-l", "key=2", "--fps", "24"), "is for videos"),
+        (("-l", "key=2", "-o", "a.bmp"), "unknown picture format"),
         (("-l", "key"), "is not NAME=FACTOR"),
         (("-l", "key=-1"), "is not a number of 0 or more"),
         (("-l", "key=#12"), "is not a number of 0 or more"),
