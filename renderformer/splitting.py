@@ -6,15 +6,19 @@ To one that does not, every light is a scene of its own.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray, Float32Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.geometry.subdivide import cut
+from renderformer.data.geometry.triangles import areas
 from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 
 # Pictures of one camera; of more lights, the weakest share one.
 MOST = 16
+# Triangles into which a light is cut, at most, and by how much its edges may be longer than trained.
+MOST_PIECES, SLACK = 64, 0.01
 # Names of pictures that are not those of one object.
 OTHERS, ENVIRONMENT = "others", "environment"
 
@@ -118,6 +124,8 @@ class Splitting:
             assert index is not None
             self._caster = self.lit.caster.split(_groups_of_triangles(self.groups, self._scene, index))
         self._encoded: dict[str, list[tuple[Encoded, float]]] = {}
+        # By object, how its light was cut.
+        self._cuts: dict[str, str] = {}
 
     def iterate(
         self,
@@ -157,7 +165,7 @@ class Splitting:
                 covered = pixels[0, 0, : size[1], : size[0], RGB.mask].cpu().numpy()[..., 0]
                 picture, _ = composited(picture, covered, self.lit.scene.environment, camera)
             lights[group.name] = picture
-        return Split(joint, lights, grouping_note(self.groups))
+        return Split(joint, lights, (*grouping_note(self.groups), *self._cuts.values()))
 
     def _encodings(self, group: LightGroup, check: Callable[[], None]) -> list[tuple[Encoded, float]]:
         """The scene encoded under some lights, or under one part of them after the other, each with the factor that its
@@ -170,10 +178,44 @@ class Splitting:
             alone = group.alone(self._scene)
             if trained.lights_outside:
                 alone = _without_dark_lamps(alone, self._scene, trained.box)
+            alone = self._with_small_lights(alone, trained)
             scenes = [_in_range(scene, trained) for scene in _parts(alone, trained.lights)]
             encoded = [(renderer.encode_as_it_is(scene, check)[0], factor) for scene, factor in scenes]
             self._encoded[group.name] = encoded
         return self._encoded[group.name]
+
+    def _with_small_lights(self, scene: Scene, trained: TrainedRange) -> Scene:
+        """The scene with lights cut to the trained size, each into at most `MOST_PIECES`."""
+        if trained.light_edge is None:
+            return scene
+        objects = []
+        for mesh in scene.objects:
+            smaller = _cut_light(mesh, trained.light_edge[1] * (1 + SLACK)) if mesh.emits else mesh
+            if smaller is not mesh:
+                before, after = _light_count(mesh), _light_count(smaller)
+                self._cuts[mesh.name] = (
+                    f"light {mesh.name!r}: {before} triangles cut into {after}, no larger than trained"
+                )
+            objects.append(smaller)
+        return scene.replace(objects=tuple(objects))
+
+
+def _light_count(mesh: Mesh) -> int:
+    return int((mesh.materials[:, EMISSION] > 0).any(axis=1).sum())
+
+
+def _cut_light(mesh: Mesh, edge: float) -> Mesh:
+    """A light without triangles whose edges are longer, or as near to that as `MOST_PIECES` allow."""
+    edge = max(edge, math.sqrt(float(areas(mesh.triangles).sum()) / MOST_PIECES))
+    while True:
+        finer = cut(mesh, functools.partial(_everywhere, edge))
+        if _light_count(finer) <= max(MOST_PIECES, _light_count(mesh)):
+            return finer
+        edge *= 1.25
+
+
+def _everywhere(edge: float, points: Float64Array) -> Float64Array:
+    return np.full(points.shape[:-1], edge)
 
 
 def _groups_of_triangles(groups: Sequence[LightGroup], scene: Scene, object_index: AnyArray) -> LightGroups:
@@ -207,11 +249,19 @@ def _parts(scene: Scene, most: int | None) -> Iterator[Scene]:
         on[lights[start : start + most]] = True
         first, objects = 0, []
         for mesh in scene.objects:
-            rows = mesh.materials.copy()
-            rows[~on[first : first + len(mesh)], EMISSION] = 0
-            objects.append(replace(mesh, materials=rows) if mesh.emits else mesh)
+            objects.append(_with_light(mesh, on[first : first + len(mesh)]) if mesh.emits else mesh)
             first += len(mesh)
         yield scene.replace(objects=tuple(objects))
+
+
+def _with_light(mesh: Mesh, on: BoolArray) -> Mesh:
+    """The mesh of which only the triangles `on` (N,) emit; for models that know no textures."""
+    rows, patches = mesh.materials.copy(), mesh.patches
+    rows[~on, EMISSION] = 0
+    if patches is not None and mesh.patch_index is not None:
+        patches = patches.copy()
+        patches[mesh.patch_index[~on & (mesh.patch_index >= 0)], EMISSION] = 0
+    return replace(mesh, materials=rows, patches=patches)
 
 
 def _in_range(scene: Scene, trained: TrainedRange) -> tuple[Scene, float]:

@@ -126,6 +126,29 @@ def test_a_model_that_knows_triangles_alone_gets_few_lights_of_trained_strength_
     assert [len(alone.objects) for alone in encoded] == [5, 4, 4, 4, 4]
 
 
+def test_a_model_that_knows_small_lights_alone_gets_large_ones_in_pieces() -> None:
+    engine = network()
+    panel = Light((0.0, -0.5, 2.0), size=0.7, emission=(300.0, 200.0, 100.0), name="panel").mesh()
+    huge = Light((4.0, -4.0, 6.0), size=5.0, emission=100.0, name="huge").mesh()
+    encoded: list[Scene] = []
+    encode = engine.encode_as_it_is
+    engine.encode_as_it_is = lambda world, check: encoded.append(world) or encode(world, check)  # type: ignore
+    split = engine.split(scene(panel, huge), 24)[0]
+    pieces = [alone.triangles[alone.light_triangles] for alone in encoded[1:]]
+    assert all(len(part) <= 8 for part in pieces)
+    edges = np.linalg.norm(np.concatenate(pieces) - np.roll(np.concatenate(pieces), 1, axis=1), axis=2)
+    assert edges[:8].max() < 0.18
+    # The other one would be too many pieces.
+    assert edges.max() > 0.3
+    assert len(np.concatenate(pieces)) <= 128
+    assert len(split.notes) == 2
+    assert all("no larger than trained" in note and "1 triangles cut into" in note for note in split.notes)
+    areas = [0.5 * np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=1).sum() for p in pieces]
+    whole = encoded[0].triangles[encoded[0].light_triangles]
+    expected = 0.5 * np.linalg.norm(np.cross(whole[:, 1] - whole[:, 0], whole[:, 2] - whole[:, 0]), axis=1).sum()
+    np.testing.assert_allclose(sum(areas), expected, rtol=1e-5)
+
+
 def test_the_weakest_of_many_lights_share_a_picture(rays: Renderer) -> None:
     lights = [small_light(f"l{i}", (0.6 - 0.3 * i, -0.9, 1.3), 10.0 + 10 * i) for i in range(5)]
     split = rays.split(scene(*lights, environment=Environment(0.1)), 16, most=4)[0]
