@@ -24,16 +24,7 @@ if TYPE_CHECKING:
 
 
 class ModelError(Exception):
-    """The model cannot be loaded; the cause is chained."""
-
-
-def load_model(flags: options.TriangleStageFlags) -> Renderer:
-    from renderformer.renderer import Renderer
-
-    try:
-        return Renderer.from_pretrained(flags.model, **flags.arguments())
-    except Exception as error:
-        raise ModelError from error
+    """What draws cannot be loaded; the cause is chained."""
 
 
 def settings_of(
@@ -58,7 +49,7 @@ def settings_of(
     return {
         "templates": templates,
         "output": output,
-        "style": Style(size, picture.layers(pictures), picture.split_lights),
+        "style": Style(size, picture.layers(pictures), picture.split(pictures)),
         "settings": picture.settings(pictures),
         "of_mesh": stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
         "framing": model.framing(size),

@@ -100,6 +100,10 @@ def _span(values: Span | None) -> str:
     return "anything" if values is None else f"{round(values[0], 2):g} … {round(values[1], 2):g}"
 
 
+OUTPUT_HELP = (
+    "File to write: png, jpg, exr, npy, mp4, gif; may be repeated. {stem}, {camera}, {index}, {frame} are replaced; "
+    "-.png is stdout."
+)
 Resolution = Annotated[str, _picture("--resolution", "-r", metavar="N|WxH", help="Pixels.")]
 Format = Annotated[
     str | None, typer.Option("--format", metavar="SUFFIX", help="Of the input - (stdin): glb, obj, ply, json …")
@@ -390,10 +394,6 @@ class PictureFlags(SavingFlags):
             show_default="none",
         ),
     ] = None
-    split_lights: Annotated[
-        bool,
-        _picture("--split-lights", help="A layer for each light beside the picture, in exr; see renderformer relight."),
-    ] = False
 
     def settings(self, files: Sequence[str]) -> SaveSettings:
         """See `SavingFlags.settings`; no file for the layers is wrong usage."""
@@ -405,18 +405,41 @@ class PictureFlags(SavingFlags):
         """The layers to make, names of `renderformer.aovs.AOVS`; an unknown one or no file for them is wrong usage."""
         from renderformer.aovs import AOVS, checked
         from renderformer.data.errors import InputError
-        from renderformer.image import FORMATS
 
-        if self.aov is None and not self.split_lights:
-            return ()
-        if not any(FORMATS[Path(file).suffix.lower()].layers for file in files):
-            raise wrong("is for .exr files, and none is written", "--split-lights" if self.aov is None else "--aov")
         if self.aov is None:
             return ()
+        _check_layered(files, "--aov")
         try:
             return tuple(AOVS) if self.aov == "all" else checked(self.aov.split(","))
         except InputError as error:
             raise refused(error, "--aov") from None
+
+    def split(self, files: Sequence[str]) -> bool:
+        """Whether each light gets a layer; no file for them is wrong usage."""
+        return False
+
+
+@dataclass(frozen=True)
+class SplitPictureFlags(PictureFlags):
+    """`PictureFlags`, and layers of single lights."""
+
+    split_lights: Annotated[
+        bool,
+        _picture("--split-lights", help="A layer for each light beside the picture, in exr; see renderformer relight."),
+    ] = False
+
+    def split(self, files: Sequence[str]) -> bool:
+        """See `PictureFlags.split`."""
+        if self.split_lights:
+            _check_layered(files, "--split-lights")
+        return self.split_lights
+
+
+def _check_layered(files: Sequence[str], option: str) -> None:
+    from renderformer.image import FORMATS
+
+    if not any(FORMATS[Path(file).suffix.lower()].layers for file in files):
+        raise wrong("is for .exr files, and none is written", option)
 
 
 @dataclass(frozen=True)
@@ -474,8 +497,7 @@ class OutputFlags:
             "--output",
             "-o",
             metavar="FILE",
-            help="File to write: png, jpg, exr, npy, mp4, gif; may be repeated. {stem}, {camera}, {index}, {frame} are "
-            "replaced; -.png is stdout.",
+            help=OUTPUT_HELP,
             show_default="{stem}.png, of frames {stem}_{frame:04}.png",
         ),
     ] = None

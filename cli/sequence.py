@@ -32,6 +32,7 @@ class SequenceJob(Job):
 
     Attributes:
         motion: what moves.
+        ray: address of the cluster that draws, or None.
         model: arguments of `Renderer.from_pretrained`, for workers of a farm.
         common: files that the options name, with their states when they were read.
         chosen: options that have an effect on pictures, by name.
@@ -39,6 +40,7 @@ class SequenceJob(Job):
     """
 
     motion: MotionFlags = field(default_factory=MotionFlags)
+    ray: str | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     common: Mapping[Path, State] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
@@ -76,14 +78,14 @@ class SequenceJob(Job):
         result.resolution, result.frames = self.style.size, len({frame.number for frame in plan.frames})
 
         flags = self.output
-        with farm.connected(self.motion.ray):
+        with farm.connected(self.ray):
             report = run(plan, self.renderer, self._drawn, stages.update, flags.overwrite, flags.skip_existing)
         self.read |= report.read
         self._tell(result, plan, report)
 
     def _drawn(self, sceneries: Iterable[Scenery], progress: Progress) -> Iterator[Drawn]:
         """The frames, drawn here or by the farm."""
-        if self.motion.ray is None:
+        if self.ray is None:
             from renderformer.sequences.drawing import draw
 
             return draw(self.renderer(), self.style, sceneries, progress)

@@ -53,7 +53,7 @@ class PathTracer:
         InputError: Mitsuba is not installed, or a number that is not positive.
     """
 
-    device, precision = "cpu", "fp32"
+    name, device, precision, attention = "Mitsuba", "cpu", "fp32", "none"
 
     def __init__(self, spp: int = 256, depth: int = DEPTH, seed: int = 0) -> None:
         if spp < 1 or depth < 1 or seed < 0:
@@ -62,6 +62,13 @@ class PathTracer:
         self.depth, self.seed = depth, seed
         self.parts = min(spp, max(PARTS, -(-spp // TOGETHER)))
         self.share = _kept(-(-spp // self.parts))
+
+    @property
+    def digest(self) -> str:
+        """Text that tells all that its pictures depend on."""
+        import mitsuba
+
+        return f"Mitsuba {mitsuba.__version__} spp {self.spp} depth {self.depth} seed {self.seed}"
 
     @property
     def spp(self) -> int:
@@ -111,7 +118,7 @@ class PathTracer:
     def _image(self, scene: Scene, camera: Camera, halves: np.ndarray, aovs: tuple[str, ...]) -> Image:
         """The mean of the samples, whose sums of the even and the odd parts are (2, h, w, 3)."""
         traced = (halves.sum(axis=0) / self.parts).astype(np.float32)
-        metadata: dict[str, str | float] = {"model": "Mitsuba", "spp": self.spp, "depth": self.depth}
+        metadata: dict[str, str | float] = {"model": self.name, "spp": self.spp, "depth": self.depth}
         if self.parts > 1:
             odd = self.parts // 2
             metadata["noise"] = _noise(halves[0] / (self.parts - odd), halves[1] / odd)

@@ -142,9 +142,15 @@ def encoded(shot: Shot, image: Image, notes: Iterable[str], started: float) -> D
         started: `time.perf_counter()` when drawing began.
     """
     files = [output.encode(image) for output in shot.outputs]
-    lines = (*notes, *(note for _, more in files for note in more))
+    lines = (*notes, *_noise(image), *(note for _, more in files for note in more))
     seconds = time.perf_counter() - started
     return Drawn(shot, tuple(data for data, _ in files), lines, image.is_clear, seconds)
+
+
+def _noise(image: Image) -> list[str]:
+    """The noise of a path traced picture."""
+    noise = image.metadata.get("noise")
+    return [f"noise {noise:.2g} of 1 in display values"] if noise else []
 
 
 def draw(
