@@ -17,11 +17,18 @@ renderformer view bunny.glb
 renderformer view scene.json --web --port 8080
 
 renderformer view bunny.glb --stage corner -o edited.json
+
+renderformer view room.exr -o evening.png
 """
+# Of pictures split by lights.
+SPLIT = ".exr"
 
 
 def view(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A mesh or a scene.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="INPUT", help="A mesh or a scene; or an exr of render --split-lights, to relight it."),
+    ],
     *,
     web: Annotated[
         bool, typer.Option("--web", help="In a browser, for machines without a display; 127.0.0.1 only.")
@@ -30,7 +37,11 @@ def view(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Scene to write at the end: json or h5.", rich_help_panel=OUTPUT
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Scene to write at the end: json or h5; of an exr, picture: png, jpg, exr or npy.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
@@ -59,6 +70,14 @@ def view(
 
     A window where there is a display, a browser page with --web.
     """
+    if Path(source).suffix.lower() == SPLIT:
+        given = [name for name, value in (("--resolution", resolution), ("--model", model != options.ModelFlags()),
+                 ("the options of the stage", stage != options.StageFlags()),
+                 ("the options of the environment", environment != options.EnvironmentFlags())) if value]  # fmt: skip
+        if given:
+            raise options.wrong(f"{source} is a picture split by lights; {given[0]} cannot be used", given[0])
+        _view_split(source, web, port, output, overwrite, tone_map.value, exposure)
+        return
     size = None if resolution is None else options.read_resolution(resolution)
     of_mesh = stage.of_mesh()
     if output is not None:
@@ -88,4 +107,24 @@ def view(
     if output is not None:
         lost = edited.save(output, overwrite)
         console.say_all("note", [*lost.notes, *lost])
+        console.say(f"wrote {output}")
+
+
+def _view_split(
+    source: str, web: bool, port: int, output: Path | None, overwrite: bool, tone_map: str, exposure: float
+) -> None:
+    """View a split picture; the picture as it was relit is written at the end."""
+    from renderformer.data.errors import InputError
+    from renderformer.image import SaveSettings, check_output
+    from renderformer.viewer import launch
+
+    if output is not None:
+        try:
+            check_output(output, SaveSettings())
+        except InputError as error:
+            raise options.refused(error, "-o") from None
+        outputs.check_file(output, overwrite)
+    left = launch.view_split(source, web=web, port=port, tone_map=tone_map, exposure=exposure, say=console.say)
+    if output is not None:
+        console.say_all("note", left.image().save(output, left.tone_map, left.exposure))
         console.say(f"wrote {output}")
