@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from renderformer.cli import console, options, outputs
+from renderformer.cli import console, model_options, options, outputs, picture_options, scene_options
 from renderformer.cli.job import Job, ModelError, settings_of
 from renderformer.cli.motion import MotionFlags
 
@@ -30,11 +30,11 @@ class Call:
     sources: list[str]
     output: options.OutputFlags
     motion: MotionFlags
-    picture: options.PictureFlags
-    like: options.ModelFlags
-    cameras: options.CameraFlags
-    stage: options.StageFlags
-    environment: options.EnvironmentFlags
+    picture: picture_options.PictureFlags
+    like: model_options.ModelFlags
+    cameras: scene_options.CameraFlags
+    stage: scene_options.StageFlags
+    environment: scene_options.EnvironmentFlags
     format_in: str | None
     load: Callable[[], Any]
     still: str = "{stem}.png"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli import console, inputs, model_options, options, outputs, picture_options, scene_options
 
 if TYPE_CHECKING:
     from renderformer.cameras import CameraChoice
@@ -31,11 +31,11 @@ def settings_of(
     templates: list[str],
     pictures: list[str],
     output: options.OutputFlags,
-    picture: options.PictureFlags,
-    model: options.ModelFlags,
-    cameras: options.CameraFlags,
-    stage: options.StageFlags,
-    environment: options.EnvironmentFlags,
+    picture: picture_options.PictureFlags,
+    model: model_options.ModelFlags,
+    cameras: scene_options.CameraFlags,
+    stage: scene_options.StageFlags,
+    environment: scene_options.EnvironmentFlags,
     format_in: str | None,
 ) -> dict[str, Any]:
     """The arguments of `Job` that options say, without its cameras and its renderer.
@@ -109,7 +109,7 @@ class Job:
     of_mesh: dict[str, Any]
     framing: dict[str, Any]
     of_every_file: dict[str, Any]
-    environment: options.EnvironmentFlags
+    environment: scene_options.EnvironmentFlags
     format_in: str | None
     renderer: Callable[[], Renderer]
     at_time: dict[str, Any] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from renderformer.cli import console, options
+from renderformer.cli import console, model_options, options, picture_options, scene_options
 from renderformer.cli.call import Call
 from renderformer.cli.job import Job, Result
 from renderformer.cli.motion import MotionFlags
@@ -56,10 +56,10 @@ def reference(
     ],
     output: ReferenceOutputFlags,
     motion: MotionFlags,
-    picture: options.PictureFlags,
-    cameras: options.CameraFlags,
-    stage: options.StageFlags,
-    environment: options.EnvironmentFlags,
+    picture: picture_options.PictureFlags,
+    cameras: scene_options.CameraFlags,
+    stage: scene_options.StageFlags,
+    environment: scene_options.EnvironmentFlags,
     spp: Annotated[int, typer.Option(min=1, max=1 << 20, metavar="N", help="Samples per pixel.")] = 256,
     depth: Annotated[
         int, typer.Option(min=1, max=1024, metavar="N", help="Longest path: 1 emission, 2 direct light, 3 one bounce …")
@@ -80,7 +80,7 @@ def reference(
     Needs the extra 'reference'. Prints an estimate of the noise of each picture.
     """
     Call(
-        sources, output, motion, picture, options.ModelFlags(model), cameras, stage, environment, format_in,
+        sources, output, motion, picture, model_options.ModelFlags(model), cameras, stage, environment, format_in,
         load=lambda: _load(spp, depth, noise_seed),
         still="{stem}_reference.exr",
         moving="{stem}_{frame:04}_reference.exr",

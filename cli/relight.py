@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from renderformer.cli import console, options, outputs
+from renderformer.cli import console, options, outputs, picture_options
 from renderformer.cli.motion import FPS
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def relight(
         ),
     ] = None,
     *,
-    saving: options.SavingFlags,
+    saving: picture_options.SavingFlags,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from renderformer.cli import farm, options
+from renderformer.cli import farm, model_options, options, picture_options, scene_options
 from renderformer.cli.call import Call
 from renderformer.cli.motion import MotionFlags, sequence_option
 
@@ -46,11 +46,11 @@ def render(
     ],
     output: options.OutputFlags,
     motion: MotionFlags,
-    picture: options.SplitPictureFlags,
-    model: options.TriangleStageFlags,
-    cameras: options.CameraFlags,
-    stage: options.StageFlags,
-    environment: options.EnvironmentFlags,
+    picture: picture_options.SplitPictureFlags,
+    model: model_options.TriangleStageFlags,
+    cameras: scene_options.CameraFlags,
+    stage: scene_options.StageFlags,
+    environment: scene_options.EnvironmentFlags,
     format_in: options.Format = None,
     ray: Annotated[str | None, sequence_option(farm.OPTION, metavar=farm.METAVAR, help=farm.HELP)] = None,
 ) -> None:
@@ -70,7 +70,7 @@ def render(
     ).run()  # fmt: skip
 
 
-def _load(model: options.TriangleStageFlags) -> Renderer:
+def _load(model: model_options.TriangleStageFlags) -> Renderer:
     from renderformer.renderer import Renderer
 
     return Renderer.from_pretrained(model.model, **model.arguments())

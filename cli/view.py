@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli import console, inputs, model_options, options, outputs, picture_options, scene_options
 from renderformer.cli.options import OUTPUT, PICTURE
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -57,25 +57,26 @@ def view(
         ),
     ] = None,
     tone_map: Annotated[
-        options.ToneMap, typer.Option(metavar="NAME", help="To start with.", rich_help_panel=PICTURE)
-    ] = options.ToneMap.NEUTRAL,
+        picture_options.ToneMap, typer.Option(metavar="NAME", help="To start with.", rich_help_panel=PICTURE)
+    ] = picture_options.ToneMap.NEUTRAL,
     exposure: Annotated[
         float, typer.Option(min=-32, max=32, metavar="STOPS", help="To start with.", rich_help_panel=PICTURE)
     ] = 0.0,
-    model: options.ModelFlags,
-    stage: options.StageFlags,
-    environment: options.EnvironmentFlags,
+    model: model_options.ModelFlags,
+    stage: scene_options.StageFlags,
+    environment: scene_options.EnvironmentFlags,
 ) -> None:
     """Turn the camera, edit materials and lights, see the light change, and save the scene.
 
     A window where there is a display, a browser page with --web.
     """
     if Path(source).suffix.lower() == SPLIT:
-        given = [name for name, value in (("--resolution", resolution), ("--model", model != options.ModelFlags()),
-                 ("the options of the stage", stage != options.StageFlags()),
-                 ("the options of the environment", environment != options.EnvironmentFlags())) if value]  # fmt: skip
+        given = [] if resolution is None else ["--resolution"]
+        for group in (model, stage, environment):
+            defaults = vars(type(group)())
+            given += [options.flag(name) for name, value in vars(group).items() if value != defaults[name]]
         if given:
-            raise options.wrong(f"{source} is a picture split by lights; {given[0]} cannot be used", given[0])
+            raise options.wrong(f"cannot be used, {source} is a picture split by lights", given[0])
         _view_split(source, web, port, output, overwrite, tone_map.value, exposure)
         return
     size = None if resolution is None else options.read_resolution(resolution)

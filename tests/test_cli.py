@@ -22,7 +22,7 @@ from helpers.command import Run
 from typer.testing import CliRunner
 
 from renderformer.aovs import AOVS
-from renderformer.cli import options
+from renderformer.cli import model_options, options, picture_options, scene_options
 from renderformer.cli.groups import expand
 from renderformer.data.camera import Camera
 from renderformer.data.environments import ENVIRONMENTS
@@ -103,11 +103,11 @@ def test_choices_are_those_of_the_engine() -> None:
     from renderformer.data.geometry.simplify import DEFAULT_BUDGET
     from renderformer.data.geometry.stages import STAGE_KINDS
 
-    assert {choice.value for choice in options.ToneMap} == set(TONE_MAPS)
-    assert {choice.value for choice in options.Precision} == set(PRECISIONS)
-    assert {choice.value for choice in options.Attention} == set(BACKENDS)
-    assert {choice.value for choice in options.Stage} == {"auto", "studio", "none", *STAGE_KINDS}
-    assert all(name in str(options.PictureFlags.__annotations__["aov"]) for name in AOVS)
+    assert {choice.value for choice in picture_options.ToneMap} == set(TONE_MAPS)
+    assert {choice.value for choice in model_options.Precision} == set(PRECISIONS)
+    assert {choice.value for choice in model_options.Attention} == set(BACKENDS)
+    assert {choice.value for choice in scene_options.Stage} == {"auto", "studio", "none", *STAGE_KINDS}
+    assert all(name in str(picture_options.PictureFlags.__annotations__["aov"]) for name in AOVS)
     assert options.MAX_SIDE == MAX_SIDE
     assert options.TRAINED.triangles == DEFAULT_BUDGET
 
@@ -736,7 +736,7 @@ def test_a_golden_checkpoint_draws_a_golden_scene(run: Run, goldens: Path) -> No
 
 def test_defaults_of_the_stage_are_the_engines() -> None:
     """Options without a value on the command line are not passed on."""
-    assert options.StageFlags().of_mesh() == options.StageFlags().of_every_file() == {}
+    assert scene_options.StageFlags().of_mesh() == scene_options.StageFlags().of_every_file() == {}
     assert StageOptions().stage == "auto"
 
 

@@ -313,10 +313,10 @@ def test_a_window_shows_the_changed_lights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--resolution", "64"), 2, "is a picture split by lights; --resolution cannot be used"),
-        (("--no-network",), 2, "--model cannot be used"),
-        (("--stage", "box"), 2, "the options of the stage cannot be used"),
-        (("--background", "white"), 2, "the options of the environment cannot be used"),
+        (("--resolution", "64"), 2, "--resolution: cannot be used, room.exr is a picture split by lights"),
+        (("--no-network",), 2, "--no-network: cannot be used"),
+        (("--stage", "box"), 2, "--stage: cannot be used"),
+        (("--background", "white"), 2, "--background: cannot be used"),
         (("-o", "edited.json"), 2, "unknown picture format"),
         (("--web",), 1, "room.exr: no such file"),
     ],
