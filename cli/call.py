@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from renderformer.cli import console, model_options, options, outputs, picture_options, scene_options
+from renderformer.cli import console, farm, model_options, options, outputs, picture_options, scene_options
 from renderformer.cli.job import Job, ModelError, settings_of
 from renderformer.cli.motion import MotionFlags
 
@@ -71,6 +71,7 @@ class Call:
             self.motion.check_still()
             if self.ray is not None:
                 raise options.wrong("is for sequences, one picture is drawn here", "--ray")
+        farm.check(self.ray)
         options.check_format(self.format_in, "-" in self.sources)
         if self.motion.watch and "-" in self.sources:
             raise options.wrong("needs files, not stdin", "--watch")

@@ -82,6 +82,7 @@ def generate(
         max_triangles=max_triangles,
         kind=kind,
     )
+    farm.check(ray)
     if ray is not None and (workers > 1 or machine != "1/1"):
         raise options.wrong("cannot be combined with --workers and --machine, it hands out the shards", "--ray")
     user_meshes = [] if meshes is None else _load_meshes(meshes, quiet)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
+
+from renderformer.cli.options import wrong
 
 OPTION, LOCAL = "--ray", "local"
 METAVAR = "[ADDRESS]"
 HELP = (
     "Hand the work out to Ray: host:port of a cluster, auto (that of this machine) or local (start one, the default)."
 )
+# Suffixes of inputs, which are no domains.
+INPUTS = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf", ".3mf", ".json", ".h5", ".hdf5"}
 _ADDRESS = re.compile(r"auto|local|ray://\S+|[^\s/]+:\d{1,5}")
 
 
@@ -33,9 +38,22 @@ def with_address(arguments: list[str]) -> list[str]:
         if argument == "--":
             return completed + arguments[number:]
         following = arguments[number + 1] if number + 1 < len(arguments) else ""
-        alone = argument == OPTION and not _ADDRESS.fullmatch(following)
+        alone = argument == OPTION and not _may_be_address(following)
         completed.append(f"{OPTION}={LOCAL}" if alone else argument)
     return completed
+
+
+def _may_be_address(text: str) -> bool:
+    """Whether a word is no option and no input; an address without its port is one, which `check` refuses."""
+    host = re.fullmatch(r"\w[\w-]*(\.\d+|\.[a-z]{2,})*", text) and not Path(text).exists()
+    file = Path(text).suffix.lower() in INPUTS
+    return bool(_ADDRESS.fullmatch(text) or (host and not file))
+
+
+def check(address: str | None) -> None:
+    """Raise wrong usage for what is no address."""
+    if address is not None and not _ADDRESS.fullmatch(address):
+        raise wrong(f"{address!r} is not host:port, auto or local", OPTION)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class Result:
         names = [entry["path"] for entry in self.outputs]
         listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         width, height = self.resolution or (0, 0)
-        frames = f"{self.frames:,} frames, " if self.frames else ""
+        frames = f"{self.frames:,} frame{'s' * (self.frames > 1)}, " if self.frames else ""
         facts = f"{frames}{width}x{height}, {self.triangles:,} triangles, {self.device}"
         return f"{self.input} -> {listed} ({facts}) in {self.seconds['total']:.2f} s: {stages}"
 

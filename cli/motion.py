@@ -70,6 +70,8 @@ class MotionFlags:
         """Raise wrong usage for options that have no effect on a picture."""
         if self.fps is not None:
             raise wrong("is for sequences; name a video, or {frame}, with -o", "--fps")
+        if self.animation is not None and self.time is None:
+            raise wrong("needs --time for a picture; for a sequence name a video, or {frame}, with -o", "--animation")
 
     def range(self) -> FrameRange:
         """The frames to draw."""

@@ -168,35 +168,34 @@ class EnvironmentFlags:
     ] = None
 
     def _changes(self) -> dict[str, Any]:
-        """Attributes of `Environment` that were given."""
-        values = {
-            "strength": self.environment_strength,
-            "rotation": self.environment_rotation,
-            "background": self._background(),
-        }
-        return {name: value for name, value in values.items() if value is not None}
-
-    def _background(self) -> str | None:
-        """The background; an unknown one is wrong usage."""
+        """Attributes of `Environment` that were given; a wrong value is wrong usage."""
         from renderformer.data.environment import Environment
         from renderformer.data.errors import InputError
 
-        if self.background is not None:
+        options = {
+            "strength": "--environment-strength",
+            "rotation": "--environment-rotation",
+            "background": "--background",
+        }
+        values = (self.environment_strength, self.environment_rotation, self.background)
+        changes = {name: value for name, value in zip(options, values, strict=True) if value is not None}
+        for name, value in changes.items():
             try:
-                Environment(0.0, background=self.background)
+                Environment(0.0, **{name: value})
             except InputError as error:
-                raise refused(error, "--background") from None
-        return self.background
+                raise refused(error, options[name]) from None
+        return changes
 
     def arguments(self) -> dict[str, Any]:
         """The environment as an argument of `load_scene`, if one was named; a wrong value is wrong usage."""
         from renderformer.data.environment import Environment
         from renderformer.data.errors import InputError
 
+        changes = self._changes()
         if self.environment is None:
             return {}
         try:
-            return {"environment": Environment.of(self.environment).replace(**self._changes())}
+            return {"environment": Environment.of(self.environment).replace(**changes)}
         except InputError as error:
             # A file that cannot be read is no wrong usage.
             if error.place == str(Path(self.environment)):

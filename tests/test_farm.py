@@ -114,6 +114,8 @@ def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, run: R
     result = run("render", "a.json", "--turntable", 2, "-r", 8, "-o", "{frame}.png", "--no-network", "--ray", "local")
     assert (result.code, "pip install 'renderformer[farm]'" in result.err) == (1, True)
     assert run("render", "a.json", "-r", 8, "--ray", "local").code == 2
+    result = run("render", "a.json", "-r", 8, "--turntable", 2, "--ray", "10.0.0.1")
+    assert (result.code, "'10.0.0.1' is not host:port, auto or local" in result.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,9 @@ def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, run: R
         ("a.json -- --ray", "a.json -- --ray"),
         ("a.json --raytrace", "a.json --raytrace"),
         ("--ray --ray", "--ray=local --ray=local"),
+        ("--ray 10.0.0.1 a.json", "--ray 10.0.0.1 a.json"),
+        ("--ray frames/*.obj", "--ray=local frames/*.obj"),
+        ("a.json --ray head.example.org:80", "a.json --ray head.example.org:80"),
     ],
 )
 def test_the_address_of_a_farm_may_be_left_out(given: str, meant: str) -> None:

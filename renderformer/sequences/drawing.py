@@ -41,8 +41,10 @@ class Style:
         Raises:
             InputError: as `Renderer.encode` and `Renderer.split`.
         """
-        lit = renderer.encode(scene, progress=progress)
-        return Lit(self, renderer, lit, Splitting(renderer, lit, progress=progress) if self.split_lights else None)
+        if self.split_lights:
+            splitting = Splitting(renderer, scene, progress=progress)
+            return Lit(self, renderer, splitting.lit, splitting)
+        return Lit(self, renderer, renderer.encode(scene, progress=progress), None)
 
 
 @dataclass(frozen=True)
