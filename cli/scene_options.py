@@ -178,7 +178,7 @@ class EnvironmentFlags:
             "background": "--background",
         }
         values = (self.environment_strength, self.environment_rotation, self.background)
-        changes = {name: value for name, value in zip(options, values, strict=True) if value is not None}
+        changes: dict[str, Any] = {k: v for k, v in zip(options, values, strict=True) if v is not None}
         for name, value in changes.items():
             try:
                 Environment(0.0, **{name: value})

@@ -793,3 +793,24 @@ def test_help_takes_trained_figures_from_the_trained_range(run: Run) -> None:
     text = run("render", "--help").out
     for words in ("2.1 … 2.7 away", "2500 … 5000", "0.14 … 0.18", "1.5 … 2.", "30 … 60"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--background", "1,2,3"), "--background: background is '1,2,3'"),
+        (("--environment-rotation", "nan"), "--environment-rotation: rotation is nan"),
+        (("--animation", "walk"), "--animation: needs --time for a picture"),
+        (("--ray", "-o", "a.png"), "--ray: is for sequences"),
+        (("--ray", "10.0.0.1", "--turntable", "2"), "--ray: '10.0.0.1' is not host:port"),
+        (("--split-lights", "--turntable", "2", "-o", "a.mp4"), "--split-lights: is for .exr files"),
+        (("--aov", "depth", "--split-lights", "-o", "a.png"), "--aov: is for .exr files"),
+        (("--watch", "-", "--format", "glb", "-o", "{stem}.png"), "--watch: needs files"),
+    ],
+)
+def test_odd_combinations_are_refused_before_anything_is_read(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    result = run("render", "missing.obj", *arguments)
+    assert result.code == 2
+    assert words in " ".join(result.err.replace("│", " ").split())
