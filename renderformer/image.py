@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import tempfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from renderformer import exr
 from renderformer.aovs import AOVS, aov_of
@@ -24,12 +19,10 @@ from renderformer.data.camera import Camera
 from renderformer.data.colour import RGB, display_colour, linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import atomic_path
+from renderformer.png16 import png16_bytes
+from renderformer.tone_maps import TONE_MAPS as TONE_MAPS
+from renderformer.tone_maps import check_tone_map, displayed
 
-# Views of the OpenColorIO configuration in simple-ocio (Blender's) by our names.
-_OCIO_VIEWS = {"agx": "AgX", "filmic": "Filmic", "pbr-neutral": "Khronos PBR Neutral"}
-TONE_MAPS = ("neutral", "none", *_OCIO_VIEWS)
-# Of "neutral", as in Khronos PBR Neutral: from where it compresses, and how fast what is brighter loses its colour.
-_COMPRESSED_FROM, _FADE = 0.76, 0.15
 # Beyond this, 2 ** exposure leaves the range of float32 for ordinary pictures.
 MAX_EXPOSURE = 32.0
 MAX_HALF = 65504.0
@@ -162,20 +155,14 @@ class Image:
         Raises:
             InputError: an unknown tone map, exposure out of range, or NaN or infinite pixels.
         """
-        _check_tone_map(tone_map)
+        check_tone_map(tone_map)
         if self.alpha is not None and self.background is not None:
             # Mixed as light, after the tone map, so that the colour is the one that was asked for.
             shown = srgb_to_linear(_unassociated(self).tone_mapped(tone_map, exposure)).astype(np.float32)
             share = np.clip(self.alpha, 0, 1)[..., None]
             return np.clip(linear_to_srgb(self.on_background(shown * share)), 0, 1)
         # A model's output may lie slightly below zero.
-        linear = np.maximum(self.exposed(exposure), 0)
-        if tone_map == "none":
-            return linear_to_srgb(np.minimum(linear, 1))
-        if tone_map == "neutral":
-            return linear_to_srgb(_compressed(linear))
-        # All views show 1e6 as white; an infinity from +32 stops would become NaN.
-        return np.asarray(_tone_mapper(tone_map).hdr_to_ldr(np.minimum(linear, 1e6)), np.float32)
+        return displayed(np.maximum(self.exposed(exposure), 0), tone_map)
 
     def save(
         self,
@@ -276,7 +263,7 @@ class SaveSettings:
     half: bool = True
 
     def __post_init__(self) -> None:
-        _check_tone_map(self.tone_map)
+        check_tone_map(self.tone_map)
         _check_exposure(self.exposure)
         if self.bit_depth not in (8, 16):
             raise InputError("image", f"bit_depth is {self.bit_depth}", "expected 8 or 16")
@@ -332,34 +319,10 @@ def _checked_layer(name: str, values: Float32Array, size: tuple[int, ...]) -> Fl
     return layer
 
 
-def _check_tone_map(tone_map: str) -> None:
-    if tone_map not in TONE_MAPS:
-        raise InputError("image", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
-
-
 def _check_exposure(exposure: float) -> None:
     if not (math.isfinite(exposure) and abs(exposure) <= MAX_EXPOSURE):
         limits = f"expected stops between {-MAX_EXPOSURE:g} and {MAX_EXPOSURE:g}"
         raise InputError("image", f"exposure is {exposure}", limits)
-
-
-def _compressed(linear: Float32Array) -> Float32Array:
-    """Linear light (height, width, 3) in [0, 1]: the largest channel rises ever more slowly toward 1, the others in
-    proportion, and the brighter, the nearer to white."""
-    peak = linear.max(axis=2, keepdims=True)
-    rest = np.float32(1 - _COMPRESSED_FROM)
-    excess = np.maximum(peak - np.float32(_COMPRESSED_FROM), 0)
-    lowered = np.where(excess > 0, 1 - rest**2 / (excess + rest), peak)
-    scaled = linear * np.divide(lowered, peak, out=np.ones_like(peak), where=peak > 0)
-    white = 1 - 1 / (np.float32(_FADE) * (peak - lowered) + 1)
-    return np.asarray(np.clip(scaled + white * (lowered - scaled), 0, 1), np.float32)
-
-
-@lru_cache(maxsize=len(_OCIO_VIEWS))
-def _tone_mapper(tone_map: str) -> Any:
-    from simple_ocio import ToneMapper
-
-    return ToneMapper(_OCIO_VIEWS[tone_map])
 
 
 def _with_alpha(pixels: AnyArray, alpha: AnyArray | None) -> AnyArray:
@@ -445,23 +408,6 @@ def _split_alpha(pixels: AnyArray) -> Image:
     """The picture of (height, width, 3 or 4) pixels."""
     alpha = pixels[..., 3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
     return Image(pixels if alpha is None else pixels[..., :3], alpha=alpha)
-
-
-def png16_bytes(pixels: npt.NDArray[np.uint16]) -> bytes:
-    """A 16-bit PNG (ISO/IEC 15948) of (height, width, 3) values, or 4 with alpha; Pillow and imageio write only 8 bits
-    of colour."""
-    height, width, channels = pixels.shape
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    # Filter type 2 (up) keeps the difference to the row above, byte by byte, which zlib packs much better.
-    rows = np.frombuffer(pixels.astype(">u2").tobytes(), np.uint8).reshape(height, 2 * channels * width)
-    filtered = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
-    data = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
-    chunks = (chunk(b"IHDR", header), chunk(b"sRGB", b"\0"), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def _write_exr(image: Image, path: Path, settings: SaveSettings) -> list[str]:
