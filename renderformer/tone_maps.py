@@ -40,13 +40,16 @@ def displayed(linear: Float32Array, tone_map: str) -> Float32Array:
 def _compressed(linear: Float32Array) -> Float32Array:
     """Linear light (height, width, 3) in [0, 1]: the largest channel rises ever more slowly toward 1, the others in
     proportion, and the brighter, the nearer to white."""
-    peak = linear.max(axis=2, keepdims=True)
+    brightest = np.maximum(np.maximum(linear[..., 0], linear[..., 1]), linear[..., 2])
+    bright = brightest > _COMPRESSED_FROM
+    result = np.array(linear, np.float32)
+    peak, colour = brightest[bright][:, None], linear[bright]
     rest = np.float32(1 - _COMPRESSED_FROM)
-    excess = np.maximum(peak - np.float32(_COMPRESSED_FROM), 0)
-    lowered = np.where(excess > 0, 1 - rest**2 / (excess + rest), peak)
-    scaled = linear * np.divide(lowered, peak, out=np.ones_like(peak), where=peak > 0)
+    lowered = 1 - rest**2 / (peak - np.float32(_COMPRESSED_FROM) + rest)
+    scaled = colour * (lowered / peak)
     white = 1 - 1 / (np.float32(_FADE) * (peak - lowered) + 1)
-    return np.asarray(np.clip(scaled + white * (lowered - scaled), 0, 1), np.float32)
+    result[bright] = np.clip(scaled + white * (lowered - scaled), 0, 1)
+    return result
 
 
 @lru_cache(maxsize=len(_OCIO_VIEWS))
