@@ -31,13 +31,19 @@ def is_video(template: str) -> bool:
     return Path(template).suffix.lower() in (".mp4", ".gif")
 
 
-def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bool) -> None:
-    """Raise wrong usage for templates of pictures that cannot work, before any input is read."""
+def check_templates(
+    templates: Sequence[str], inputs: Sequence[str], as_json: bool, distinct: Sequence[str] = ("stem",)
+) -> None:
+    """Raise wrong usage for templates of pictures that cannot work, before any input is read.
+
+    Args:
+        distinct: fields, of which one has to differ from input to input.
+    """
     for template in templates:
         fields = fields_of(template)
         if template == "-":
             raise wrong("stdout needs a format; write -o -.png, -.jpg, -.exr or -.npy", "-o")
-        if len(inputs) > 1 and "stem" not in fields and not is_stdout(template):
+        if len(inputs) > 1 and fields.isdisjoint(distinct) and not is_stdout(template):
             raise wrong(f"{template}: {len(inputs)} inputs would write it; put {{stem}} into the name", "-o")
     piped = [template for template in templates if is_stdout(template)]
     if piped and (len(piped) > 1 or len(inputs) > 1 or as_json):

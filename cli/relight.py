@@ -90,7 +90,7 @@ def relight(
     if not templates:
         _list(files, as_json)
         return
-    outputs.check_templates(pictures, list(map(str, files)), as_json)
+    outputs.check_templates(pictures, list(map(str, files)), as_json, ("stem", "index"))
     job = _Job(files, factors, only, settings, pictures)
     job.check(list(map(Path, videos)), overwrite)
     with console.Logged("relight", not quiet, "pictures") as stages:

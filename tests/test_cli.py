@@ -795,6 +795,12 @@ def test_help_takes_trained_figures_from_the_trained_range(run: Run) -> None:
         assert words in text
 
 
+def test_a_missing_input_is_said_to_be_missing(run: Run) -> None:
+    for name in ("missing.obj", "missing", "missing/"):
+        result = run("render", name, "-r", 8, "--no-network")
+        assert (result.code, f"error: {name.rstrip('/')}: does not exist; check the path" in result.err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -249,6 +249,22 @@ def test_odd_input_is_refused(rays: Renderer, tmp_path: Path) -> None:
         Split(made(key=1.0).joint, {"key": np.zeros((2, 2, 3), np.float32)})
 
 
+def test_info_tells_what_a_picture_holds(run: Run, tmp_path: Path) -> None:
+    split = made(key=1.0, fill=2.0)
+    replace(split.joint, layers={"depth": np.ones((4, 5), np.float32)}).save(tmp_path / "plain.exr")
+    split.save(tmp_path / "split.exr", half=False)
+    plain = run("info", "plain.exr", "--json").results[0]
+    assert (plain["kind"], plain["width"], plain["height"], plain["layers"]) == ("picture", 5, 4, ["depth"])
+    assert plain["cameras"][0]["name"] == "front"
+    assert plain["header"]["model"] == "test"
+    both = run("info", "split.exr", "--json").results[0]
+    assert [light["name"] for light in both["lights"]] == ["key", "fill"]
+    assert both["lights"][1]["mean"] == pytest.approx(split.lights["fill"].mean(), rel=1e-3)
+    assert "key: mean" in run("info", "split.exr").out
+    assert "lights" not in plain
+    assert run("info", "none.exr").code == 1
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     split = made(key=1.0, fill=2.0)
     split.joint.save(tmp_path / "plain.exr")
@@ -314,6 +330,8 @@ def test_the_frames_of_a_sequence_are_split_and_relit(run: Run, tmp_path: Path) 
         np.testing.assert_allclose(Image.load(tmp_path / f"{number}.npy").hdr, expected, rtol=1e-5, atol=1e-6)
     assert len(iio.imread(tmp_path / "relit.gif", plugin="pillow")) == 3
     assert run("relight", "frames/*.exr", "-l", "key=0.5", "-o", "{stem}.npy").code == 1
+    assert run("relight", "frames/*.exr", "-l", "key=0.5", "-o", "n_{index:02}.png").code == 0
+    assert (tmp_path / "n_02.png").exists()
     # A file that is not like the others stops no picture, but a video of all.
     Split(splits[0].joint, {"other": splits[0].joint.hdr}).save(tmp_path / "frames" / "1.exr")
     again = run("relight", "frames", "-l", "key=2", "-o", "{stem}.npy", "--overwrite")
