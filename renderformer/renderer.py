@@ -29,7 +29,7 @@ from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import Scene
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
-from renderformer.devices import DTYPES, attention_of, device_of, precision_of
+from renderformer.devices import DTYPES, attention_of, check_unused, device_of, precision_of
 from renderformer.image import Image
 from renderformer.memory import check_memory, enough_memory
 from renderformer.model import Encoded, Model, PhysicalModel
@@ -44,8 +44,6 @@ Cancel = Callable[[], bool]
 MAX_SIDE = 16384
 # Working memory of the views that are drawn together.
 DECODE_BYTES = 1 << 30
-# Choices that are those of pictures without a network.
-_WITHOUT_NETWORK = {"device": ("auto", "cpu"), "precision": ("auto", "fp32"), "attention": ("auto", "sdpa")}
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error
@@ -124,7 +122,7 @@ class Renderer:
                 that has no effect without a network.
         """
         if not network:
-            _check_unused(model=source, revision=revision, device=device, precision=precision, attention=attention)
+            check_unused(model=source, revision=revision, device=device, precision=precision, attention=attention)
             return cls(PhysicalModel(), "cpu", "fp32", "light cache", "sdpa")
         model = load_model(source, revision=revision, offline=offline)
         return cls(model, device, precision, "embedded" if source is None else os.fspath(source), attention)
@@ -381,13 +379,6 @@ class Renderer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
-
-
-def _check_unused(**options: str | os.PathLike[str] | None) -> None:
-    """Refuse options that have no effect without a network."""
-    for name, value in options.items():
-        if value is not None and value not in _WITHOUT_NETWORK.get(name, ()):
-            raise InputError("", f"without a network, {name} {os.fspath(value)!r} is not used", "leave it out")
 
 
 def canceller(cancel: Cancel | None) -> Callable[[], None]:
