@@ -354,12 +354,12 @@ class Renderer:
         Args:
             tensors: the scene, its cameras, and what to differentiate by.
             resolution: as in `render`.
-            rays: those of `trace` of such tensors, to use again while nothing moves far; traced at the present values by
-                default. V1 models have none.
+            rays: those of `trace` of such tensors, to use again while nothing moves far; traced at the present values
+                by default. V1 models have none.
 
         Returns:
-            (V, height, width, 3) linear radiance of V cameras, in the type and on the device of `tensors.diffuse`. At the
-            values of the trace it is the picture that `render` draws.
+            (V, height, width, 3) linear radiance of V cameras, in the type and on the device of `tensors.diffuse`. At
+            the values of the trace it is the picture that `render` draws.
 
         Raises:
             InputError: values that no scene may have, rays of other tensors, more than 256 light triangles, or textures

@@ -4,8 +4,8 @@ A feature image of tensors is the ordinary one plus what the frozen samples say 
 
     features(tensors) = ordinary features + samples(tensors) - samples(tensors of the trace)
 
-So its value where it was traced is exactly the ordinary picture, with all its rays along edges, and its gradient is that
-of fewer samples.
+So where it was traced its value is the ordinary picture, with all rays along edges, and its gradient is that of fewer
+samples.
 
 Shapes: N triangles, V views, h x w pixels, S samples.
 """
@@ -29,9 +29,10 @@ from renderformer.data.rays.pixels import Pixels
 from renderformer.data.scene import NORMAL
 from renderformer.data.unit_size import UnitSize
 from renderformer.differentiable import shading
+from renderformer.differentiable.samples import CameraSamples, FrozenCache, fixed
 from renderformer.differentiable.shading import Cached, Values
 from renderformer.differentiable.tensors import SceneTensors, face_normals
-from renderformer.differentiable.tracing import CameraSamples, FrozenCache, Tracer, fixed
+from renderformer.differentiable.tracing import Tracer
 from renderformer.model import Encoded, RenderFormer
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 # Samples on a side of a pixel, as ordinary pictures have where nothing differs.
 ANTIALIAS = 2
-# Samples of which the backward pass keeps all numbers at once; it computes those of others again. Shiny ones take 20 kB.
+# Samples whose numbers are kept for the backward pass at once, up to 15 kB each; those of more are computed again.
 TOGETHER = 1 << 15
 # Most light triangles: each sample sends shadow rays to all of them.
 MAX_LIGHTS = 256
@@ -121,6 +122,7 @@ def trace(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int]) -> T
 def draw(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int], rays: TracedRays | None) -> Tensor:
     """See `Renderer.render_tensors`."""
     model = renderer.model
+    assert isinstance(model, nn.Module)
     with _constant(model):
         if isinstance(model, RenderFormer):
             if rays is not None:
@@ -179,8 +181,18 @@ def _values(tensors: SceneTensors, rays: TracedRays) -> tuple[Values, Tensor]:
     """The tensors as samples need them, and the cameras (V, 4, 4)."""
     corners, c2w = _moved(tensors, rays.unit)
     corners = corners.cpu().double()
-    others = (tensors.normals, face_normals(corners), tensors.diffuse, tensors.specular, tensors.roughness, tensors.emission)
-    values = Values(corners, *(t.cpu().double() for t in others), rays.light, rays.two_sided, rays.before)
+    values = Values(
+        corners=corners,
+        normals=tensors.normals.cpu().double(),
+        face=face_normals(corners),
+        diffuse=tensors.diffuse.cpu().double(),
+        specular=tensors.specular.cpu().double(),
+        roughness=tensors.roughness.cpu().double(),
+        emission=tensors.emission.cpu().double(),
+        light=rays.light,
+        two_sided=rays.two_sided,
+        before=rays.before,
+    )
     return values, c2w.cpu().double()
 
 
@@ -194,7 +206,8 @@ def _replayed(tensors: SceneTensors, rays: TracedRays) -> Tensor:
         image = torch.zeros(height * width, RGB.total, dtype=torch.float64)
         for part in view:
             arguments = part, values, cached, pose, fov, rays.size
-            features = checkpoint(_features, *arguments, use_reentrant=False) if len(view) > 1 else _features(*arguments)
+            several = len(view) > 1
+            features = checkpoint(_features, *arguments, use_reentrant=False) if several else _features(*arguments)
             image = image.index_add(0, part.pixel, features)
         images.append(_averaged(image).unflatten(0, (height, width)))
     return torch.stack(images)

@@ -65,16 +65,16 @@ def _edge(a: Tensor, b: Tensor, normals: Tensor) -> Tensor:
     across = torch.linalg.cross(a, b)
     sine = root(dot(across, across))
     short = sine < 1e-9
-    ratio = torch.where(short, 1.0, torch.atan2(torch.where(short, 1.0, sine), dot(a, b)) / torch.where(short, 1.0, sine))
-    return ratio * dot(across, normals)
+    divisor = torch.where(short, 1.0, sine)
+    return torch.where(short, 1.0, torch.atan2(divisor, dot(a, b)) / divisor) * dot(across, normals)
 
 
 def lobe(normal: Tensor, outgoing: Tensor, incoming: Tensor, roughness: Tensor) -> tuple[Tensor, Tensor]:
     """The GGX lobe of unit normals seen from directions (S, 3) where light comes from directions (S, 3).
 
     Returns:
-        (S,) density per solid angle of the reflected directions, and (S,) masking of the incoming ones. Their product is
-        the reflectance times the cosine of the incoming direction.
+        (S,) density per solid angle of the reflected directions, and (S,) masking of the incoming ones. Their product
+        is the reflectance times the cosine of the incoming direction.
     """
     alpha = (roughness**2).clamp_min(MIN_ALPHA)
     half = normalised(incoming + outgoing)

@@ -18,8 +18,7 @@ from torch import Tensor
 from renderformer.data.rays.light_cache import BOUNCES
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 from renderformer.differentiable.formulas import TINY, dot, lobe, normalised, triangle_form_factor
-from renderformer.differentiable.tensors import face_normals
-from renderformer.differentiable.tracing import FrozenCache, Gloss, Rays, Samples, Surface, fixed
+from renderformer.differentiable.samples import FrozenCache, Gloss, Rays, Samples, Surface, fixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +46,8 @@ class Values:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """S surface points: position, shading normal, geometric normal and direction to where they are seen from (S, 3), and
-    their materials."""
+    """S surface points: position, shading normal, geometric normal and direction to where they are seen from (S, 3),
+    and their materials."""
 
     position: Tensor
     normal: Tensor
@@ -137,15 +136,15 @@ def gloss(values: Values, points: Points, samples: Gloss, cached: Cached) -> tup
     mirrored = torch.zeros_like(some.position)
     if len(samples.start):
         start = samples.start
-        density, masking = lobe(
-            some.normal[start], some.outgoing[start], samples.direction, some.roughness[start]
-        )
+        density, masking = lobe(some.normal[start], some.outgoing[start], samples.direction, some.roughness[start])
         weight = density * masking / samples.expected
         origin = some.position + samples.offset[:, None] * some.face
-        back = sent_back(values, met(values, samples.met.surface, origin[start], samples.direction), samples.met, cached)
+        reached = met(values, samples.met.surface, origin[start], samples.direction)
+        back = sent_back(values, reached, samples.met, cached)
         mirrored = mirrored.index_add(0, start, weight[:, None] * samples.dark * back)
     nothing = torch.zeros_like(points.position)
-    return tuple(nothing.index_add(0, samples.point, part * some.specular) for part in (glint, mirrored))
+    highlight = nothing.index_add(0, samples.point, glint * some.specular)
+    return highlight, nothing.index_add(0, samples.point, mirrored * some.specular)
 
 
 def _glints(values: Values, points: Points, rays: Rays) -> Tensor:

@@ -68,7 +68,8 @@ class SceneTensors:
         materials = scene.materials
         arrays = (
             scene.triangles, scene.normals, materials[:, DIFFUSE], materials[:, SPECULAR], materials[:, ROUGHNESS],
-            materials[:, EMISSION], np.stack([camera.c2w for camera in views]), np.array([camera.fov for camera in views]),
+            materials[:, EMISSION], np.stack([camera.c2w for camera in views]),
+            np.array([camera.fov for camera in views]),
         )  # fmt: skip
         return cls(scene, *(torch.tensor(array, dtype=dtype) for array in arrays))
 
@@ -108,7 +109,7 @@ class SceneTensors:
             "vertices": (vertices, (count, 3, 3)),
             "normals": (normals, (count, 3, 3)),
         }
-        changes = {
+        changes: dict[str, Any] = {
             key: _placed(getattr(self, key), start, _expanded(name, key, value, shape))
             for key, (value, shape) in values.items()
             if value is not None

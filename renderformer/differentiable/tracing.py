@@ -1,8 +1,8 @@
 """Finds the samples that a differentiable picture is computed from: what rays meet, and which lights they see.
 
-The code of ordinary pictures casts the rays, by the same sequences. What it finds is frozen as tensors: triangles, points
-on lights with the share of their light that arrives, directions of lobes and how many of them there are, links. Nothing
-here is differentiated; shading.py is.
+The code of ordinary pictures casts the rays, by the same sequences. What it finds is frozen as tensors: triangles,
+points on lights with the share of their light that arrives, directions of lobes and how many of them there are, links.
+Nothing here is differentiated; shading.py is.
 
 Shapes: N triangles, S surface points, L light triangles, Q rays, M surfels with 2 M sides. Frozen numbers are float64.
 """
@@ -10,7 +10,6 @@ Shapes: N triangles, S surface points, L light triangles, Q rays, M surfels with
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,125 +26,14 @@ from renderformer.data.rays.light_cache import SHADOW_RAYS, LightCache
 from renderformer.data.rays.lights import r2_sequence, triangle_samples
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.raycast import RayCaster
-from renderformer.data.rays.specular import MIRROR_DEPTH
+from renderformer.data.rays.specular import MAX_SPREAD, MIRROR_DEPTH
 from renderformer.data.rays.vectors import dot, normalised, take
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
+from renderformer.differentiable.samples import CameraSamples, FrozenCache, Gloss, Rays, Samples, Surface, fixed
 
 # Rays of a sample over its hemisphere, in place of the filtered gather of ordinary pictures.
 GATHER_RAYS = 32
 TINY = 1e-20
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """S points of surfaces.
-
-    Attributes:
-        triangle: (S,); place: (S, 2) weights of its second and third corner.
-        side, facing: (S,) 1 or -1, by which the normal of the triangle and that of its corners face the ray's origin.
-        bend: (S, 3) what normal maps add to the normal.
-        detail: (S, 13) what textures add to the row of the triangle.
-        glows: (S,) whether emission shows; not on the back of a light.
-    """
-
-    triangle: Tensor
-    place: Tensor
-    side: Tensor
-    facing: Tensor
-    bend: Tensor
-    detail: Tensor
-    glows: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Rays:
-    """Q rays from points to points of lights: the numbers of both, barycentric weights (Q, 3) on the light, and the
-    share of the light that arrives (Q,)."""
-
-    point: Tensor
-    light: Tensor
-    weights: Tensor
-    share: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Gloss:
-    """Samples of the specular lobes of S' of the points.
-
-    Attributes:
-        point: (S',) numbers of the points; offset: (S',) how far off the surface rays start.
-        glints: rays to lights, where `share` is over how many rays of all kinds are expected per area of the light, for
-            a light of area 1.
-        sky: (S', 3) what the lobes show of the environment.
-        start: (Q,) from which of the S' points reflected rays go; direction: (Q, 3) unit; expected: (Q,) how many per
-            solid angle there.
-        dark: (Q, 3) whether what they meet is not seen as a light, in each colour.
-        met: what they meet.
-    """
-
-    point: Tensor
-    offset: Tensor
-    glints: Rays
-    sky: Tensor
-    start: Tensor
-    direction: Tensor
-    expected: Tensor
-    dark: Tensor
-    met: Samples
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """S surface points and the rays that leave them.
-
-    Attributes:
-        lights: one ray for each pair of point and light, to no particular point.
-        sky: (S, 3) light of the environment, as a white diffuse surface sends it back: irradiance / pi.
-        sides: (S,) of the light cache at the points.
-        gathered: (S, 2 M) the share of each side in what the points see; None where the cache is looked up.
-        gloss: of the lobes; None where there are none, or these are not followed.
-        last: whether specular reflectance counts as diffuse, because lobes are not followed.
-    """
-
-    surface: Surface
-    lights: Rays
-    sky: Tensor
-    sides: Tensor
-    gathered: csr_array | None
-    gloss: Gloss | None
-    last: bool
-
-
-@dataclass(frozen=True, eq=False)
-class CameraSamples:
-    """Samples that a camera sees: of which pixel, at which column and row of the picture, and the share of each (S,)."""
-
-    samples: Samples
-    pixel: Tensor
-    x: Tensor
-    y: Tensor
-    share: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class FrozenCache:
-    """A light cache: what it takes to solve it again.
-
-    Attributes:
-        count: 2 M; solved: (R,) which sides are.
-        surface, lights: of those; sun: (R, 3) direct light of the environment's bright part on them.
-        transport: (2 M, 2 M); sky, reflectance: (2 M, 3); users: (M, N). See `Exchange`.
-    """
-
-    count: int
-    solved: Tensor
-    surface: Surface
-    lights: Rays
-    sun: Tensor
-    transport: csr_array
-    sky: Tensor
-    reflectance: Tensor
-    users: csr_array
 
 
 class Tracer:
@@ -217,25 +105,25 @@ class Tracer:
         caster = self.caster
         side = np.sign(dot(take(caster.face_normals, hits.triangle), hits.face_normal))
         weights = _corner_weights(hits.barycentric)
-        normals = take(caster.normals, hits.triangle).reshape(-1, 3, 3)
-        smooth = normalised(np.einsum("si,sij->sj", weights, normals.astype(np.float64)))
+        normals = take(caster.normals, hits.triangle).reshape(-1, 3, 3).astype(np.float64)
+        smooth: AnyArray = normalised(np.einsum("si,sij->sj", weights, normals))
         missing = dot(smooth, smooth) == 0
         smooth[missing] = take(caster.face_normals, hits.triangle[missing])
         facing = np.where(dot(smooth, hits.normal) < 0, -1.0, 1.0)
         bend = np.zeros_like(smooth)
         if caster.appearance is not None and caster.appearance.bumpy.any():
             bend = hits.normal - facing[:, None] * smooth
-        glows = (materials[:, EMISSION] > 0).any(axis=1)
+        glows = np.asarray((materials[:, EMISSION] > 0).any(axis=1))
         detail = materials.astype(np.float64) - take(caster.materials, hits.triangle)
         detail[~glows, EMISSION] = 0
-        arrays = hits.triangle, hits.barycentric, side, facing, bend, detail, glows
-        return Surface(*map(fixed, arrays))
+        arrays: tuple[AnyArray, ...] = hits.triangle, hits.barycentric, side, facing, bend, detail, glows
+        return Surface(*(fixed(array) for array in arrays))
 
     def _to_lights(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Rays:
         """Shadow rays to fixed points of all lights, those that arrive."""
         lights, starts = self.caster.lights, hits.shadow_origins
         points = triangle_samples(shadow_rays * (int(phase.max(initial=0)) + 1))
-        found = []
+        found: list[tuple[AnyArray, ...]] = []
         for number, (light, corners, both) in enumerate(
             zip(lights.triangle, lights.corners, lights.two_sided, strict=True)
         ):
@@ -255,7 +143,7 @@ class Tracer:
         return fixed(np.zeros((len(hits.rows), 3)) if distant is None else distant.reflected(hits.normal))
 
     def _gathered(self, hits: Hits) -> tuple[csr_array, Tensor]:
-        """What points see over their hemispheres: the share of each side (S, 2 M), and light of the environment (S, 3)."""
+        """What points see over their hemispheres: the share of each side (S, 2 M), and light of the sky (S, 3)."""
         count = len(hits.rows)
         shift = np.arange(count)[:, None] * np.array([0.6180339887498949, 0.4142135623730951])
         uv = (r2_sequence(GATHER_RAYS)[None] + shift[:, None]) % 1
@@ -301,7 +189,7 @@ class Tracer:
         rows, phase, density = rows[out], phase[out], density[out]
         directions = take(directions, out)
         width = 0.0 if part.width is None else part.width[rows]
-        spread = np.minimum(1 / np.sqrt(np.maximum(lobe_rays * density, 1)), 0.5)
+        spread = np.minimum(1 / np.sqrt(np.maximum(lobe_rays * density, 1)), MAX_SPREAD)
         met, rows_met = self.caster.hits(take(part.shadow_origins, rows), directions, spread, width)
         start, emission = rows[met.rows], rows_met[:, EMISSION]
         shines = np.flatnonzero((emission > 0).any(axis=1))
@@ -325,8 +213,8 @@ class Tracer:
         )
 
     def _weighed(self, hits: Hits, lobe: Lobe, rays: Rays, shadow_rays: int, lobe_rays: int) -> Rays:
-        """The same rays, their share over how many are expected per area of the light, for a light of area 1: some go to
-        points of the light, some are drawn by the lobe (balance heuristic)."""
+        """The same rays, their share over how many are expected per area of the light, for a light of area 1: some go
+        to points of the light, some are drawn by the lobe (balance heuristic)."""
         lights, point, light = self.caster.lights, rays.point.numpy(), rays.light.numpy()
         target = np.einsum("qi,qij->qj", rays.weights.numpy(), lights.corners[light].astype(np.float64))
         toward = target - take(hits.position, point)
@@ -339,12 +227,6 @@ class Tracer:
         expected = shadow_rays / area + lobe_rays * density * cosine / square
         share = fixed(rays.share.numpy() / (expected * area))
         return Rays(rays.point, rays.light, rays.weights, share)
-
-
-def fixed(array: AnyArray | Tensor) -> Tensor:
-    """A tensor that no gradient flows to: integers and bools as they are, floats in float64."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _corner_weights(place: Float32Array) -> AnyArray:
@@ -393,7 +275,7 @@ def _sky(
     start: Int64Array,
     met: Int64Array,
 ) -> Tensor:
-    """(S, 3) what lobes show of the environment, where rays (Q,) from points `start`, but those in `met`, meet nothing."""
+    """(S, 3) what lobes show of the environment. Rays (Q,) from points `start`, but those in `met`, meet nothing."""
     total = np.zeros((len(hits.rows), 3))
     if distant is not None:
         total += distant.highlight(lobe, lobe_rays)
