@@ -13,19 +13,24 @@ import torch
 
 import renderformer as rf
 
-SIDE, STEPS, SHOWN = 64, 50, 256
+SIDE, STEPS, SHOWN = 64, 60, 256
 
+# A smaller knot, and a lamp in the room.
 room = rf.Scene.load(Path(__file__).parent / "knot_room.json")
-room = room.replace(cameras=room.cameras[:1])
+half = np.diag([0.5, 0.5, 0.5, 1.0])
+half[2, 3] = -0.25
+knot = next(mesh for mesh in room.objects if mesh.name == "knot").transformed(half)
+lamp = rf.Light((0.15, -0.2, 0.35), (0.0, 0.0, -0.5), size=0.1, emission=300.0, name="light").mesh()
+room = room.with_object(knot).with_object(lamp).replace(cameras=room.cameras[:1])
 renderer = rf.Renderer.from_pretrained(network=False)
 target = renderer.render(room, SIDE)[0]
 true_colour = next(mesh for mesh in room.objects if mesh.name == "wall_left").materials[0, :3]
 
 # The start: a grey wall, and the lamp somewhere else. Logits keep the colour between 0 and 1.
 start = rf.SceneTensors.of(room)
-wrong = torch.tensor([0.7, 0.5, -0.5])
+wrong = torch.tensor([-0.4, 0.3, -0.2])
 logits, moved = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
-optimiser = torch.optim.Adam([{"params": [logits], "lr": 0.2}, {"params": [moved], "lr": 0.05}], betas=(0.8, 0.95))
+optimiser = torch.optim.Adam([{"params": [logits], "lr": 0.2}, {"params": [moved], "lr": 0.03}], betas=(0.8, 0.95))
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS, eta_min=0.002)
 seen = torch.from_numpy(target.hdr.copy())
 rays, shown, begin = None, [], time.perf_counter()

@@ -2,10 +2,11 @@
 
 A feature image of tensors is the ordinary one plus what the frozen samples say changes:
 
-    features(tensors) = ordinary features + samples(tensors) - samples(tensors of the trace)
+    features(tensors) = ordinary features + gain x (samples(tensors) - samples(tensors of the trace))
 
 So where it was traced its value is the ordinary picture, with all rays along edges, and its gradient is that of fewer
-samples.
+samples. The gain is 1, but for light the ordinary features over those of the samples: twice the light gives twice the
+picture, and none is negative.
 
 Shapes: N triangles, V views, h x w pixels, S samples.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 ANTIALIAS = 2
 # Samples whose numbers are kept for the backward pass at once, up to 15 kB each; those of more are computed again.
 TOGETHER = 1 << 15
+# Where samples found almost nothing of what ordinary pictures show, the quotient says nothing.
+LARGEST_GAIN = 4.0
 # Most light triangles: each sample sends shadow rays to all of them.
 MAX_LIGHTS = 256
 
@@ -55,6 +59,7 @@ class TracedRays:
         unit: from the units of the scene to those of the rays.
         encoded: what the network knows of the scene.
         ordinary: (V, h, w, 39) feature images of ordinary pictures.
+        replayed: (V, h, w, 39) those of the samples at the values of the trace.
         behind: (V, h, w, 3) the environment behind the objects.
     """
 
@@ -69,6 +74,16 @@ class TracedRays:
     two_sided: Tensor
     before: Tensor
     replayed: Tensor
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """(V, h, w, 39), see the module."""
+        known = torch.zeros(RGB.total, dtype=torch.bool)
+        for part in RGB.by_colour:
+            known[part] = True
+        known = known & (self.replayed > 0)
+        quotient = self.ordinary / torch.where(known, self.replayed, 1.0)
+        return torch.where(known, quotient.clamp(0.0, LARGEST_GAIN), 1.0)
 
 
 def trace(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int]) -> TracedRays:
@@ -130,7 +145,7 @@ def draw(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int], rays:
             picture = _by_network_alone(renderer, tensors, size)
         else:
             rays = trace(renderer, tensors, size) if rays is None else _checked(rays, tensors, size)
-            features = rays.ordinary + _replayed(tensors, rays) - rays.replayed
+            features = rays.ordinary + rays.gain * (_replayed(tensors, rays) - rays.replayed)
             c2w, fov = (t.to(renderer.device)[None] for t in (_moved(tensors, rays.unit)[1], tensors.fov))
             pixels = features.to(renderer.device)[None]
             picture = model.view(rays.encoded, c2w, fov, size[1], size[0], pixels=pixels)[0, ..., :3]
