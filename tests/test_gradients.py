@@ -261,6 +261,17 @@ def test_specular_reflectance_can_grow_from_nothing(renderer: rf.Renderer) -> No
     assert (x.grad > 0.1).all()
 
 
+def test_what_is_not_in_the_picture_has_no_gradient(renderer: rf.Renderer) -> None:
+    scene = corner()
+    x = zeros(3).requires_grad_()
+    away = rf.SceneTensors.of(scene, rf.Camera.look_at((0, -2, 0), (0, -4, 0)), torch.float64)
+    renderer.render_tensors(away.with_object("wall", diffuse=x + 0.5), SIDE).sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert (x.grad == 0).all()
+    dark = rf.SceneTensors.of(scene.replace(objects=scene.objects[:2]))
+    assert (renderer.render_tensors(dark, SIDE) == 0).all()
+
+
 def test_a_small_v1_model_has_the_gradients_of_its_pictures() -> None:
     torch.manual_seed(0)
     model = RenderFormer(ModelConfig(**DENSE))

@@ -96,7 +96,7 @@ def trace(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int]) -> T
     moved = unit.scene(scene)
     with torch.no_grad():
         prepared = model.prepare(moved)
-        encoded = model.encode(**{key: torch.from_numpy(a).to(renderer.device) for key, a in prepared.inputs.items()})
+        encoded = model.encode(**{key: torch.tensor(a, device=renderer.device) for key, a in prepared.inputs.items()})
     caster = prepared.caster
     assert caster is not None
     if len(caster.triangles) != len(scene):
@@ -150,7 +150,9 @@ def draw(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int], rays:
             pixels = features.to(renderer.device)[None]
             picture = model.view(rays.encoded, c2w, fov, size[1], size[0], pixels=pixels)[0, ..., :3]
             picture = picture + rays.behind.to(picture)
-    return picture.to(tensors.diffuse)
+    # What is not in the picture has a gradient of 0, not none.
+    unseen = sum((0 * getattr(tensors, name).sum().to(picture) for name in tensors.wanted), torch.zeros(()))
+    return (picture + unseen.to(picture)).to(tensors.diffuse)
 
 
 def _by_network_alone(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int]) -> Tensor:
@@ -173,7 +175,7 @@ def _moved(tensors: SceneTensors, unit: UnitSize) -> tuple[Tensor, Tensor]:
     """Vertices (N, 3, 3) and cameras (V, 4, 4) in the units of the model."""
     if not unit.changes:
         return tensors.vertices, tensors.c2w
-    centre = torch.tensor(unit.centre, dtype=torch.float64)
+    centre = torch.tensor(unit.centre, dtype=torch.float64, device=tensors.vertices.device)
     corners, eyes = (unit.scale * (points.double() - centre) for points in (tensors.vertices, tensors.c2w[:, :3, 3]))
     turned = torch.cat([tensors.c2w[:, :3, :3].double(), eyes[..., None]], dim=2)
     return corners.to(tensors.vertices), torch.cat([turned, tensors.c2w[:, 3:].double()], dim=1).to(tensors.c2w)
@@ -187,7 +189,7 @@ def _checked(rays: TracedRays, tensors: SceneTensors, size: tuple[int, int]) -> 
         raise InputError("rays", problem, "trace the tensors again")
     dark = torch.ones(count, dtype=torch.bool)
     dark[rays.light] = False
-    if (tensors.emission.detach()[dark] > 0).any():
+    if (tensors.emission.detach().cpu()[dark] > 0).any():
         raise InputError("rays", "were traced when some of the lights did not shine", "trace the tensors again")
     return rays
 
