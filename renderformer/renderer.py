@@ -38,6 +38,8 @@ from renderformer.splitting import MOST
 
 if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
+    from renderformer.differentiable.drawing import TracedRays
+    from renderformer.differentiable.tensors import SceneTensors
     from renderformer.split import Split
 
 Cancel = Callable[[], bool]
@@ -320,6 +322,44 @@ class Renderer:
 
         splitting = Splitting(self, scene, most, progress, cancel)
         return list(splitting.iterate(resolution, cameras, progress, cancel, aovs))
+
+    def render_tensors(
+        self, tensors: SceneTensors, resolution: int | tuple[int, int] = 512, rays: TracedRays | None = None
+    ) -> Tensor:
+        """Draw a scene that is given as tensors; gradients flow to those that want them, see docs/gradients.md.
+
+        They reach materials, lights, vertices and cameras, by light directly from lights, by highlights and reflections
+        and by the light cache. None come from what a change uncovers or hides: outlines, the borders of shadows, which
+        part of a light is seen, the surface behind. A reflected ray keeps its direction. Textures, the environment and
+        what a network is told of the scene stay as they are. V1 models give gradients to all that they are told.
+
+        Args:
+            tensors: the scene, its cameras, and what to differentiate by.
+            resolution: as in `render`.
+            rays: those of `trace` of such tensors, to use again while nothing moves far; traced at the present values
+                by default. V1 models have none.
+
+        Returns:
+            (V, height, width, 3) linear radiance of V cameras, in the type and on the device of `tensors.diffuse`. At
+            the values of the trace it is the picture that `render` draws.
+
+        Raises:
+            InputError: values that no scene may have, rays of other tensors, more than 256 light triangles, or textures
+                for a V1 model.
+        """
+        from renderformer.differentiable.drawing import draw
+
+        return draw(self, tensors, _size(resolution), rays)
+
+    def trace(self, tensors: SceneTensors, resolution: int | tuple[int, int] = 512) -> TracedRays:
+        """Find what the rays of the cameras meet at the present values of tensors, for `render_tensors`.
+
+        Raises:
+            InputError: as there, or a V1 model.
+        """
+        from renderformer.differentiable.drawing import trace
+
+        return trace(self, tensors, _size(resolution))
 
     def look(
         self,
