@@ -7,6 +7,7 @@ viewport is tested on stand-ins alone.
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import importlib.util
 import subprocess
@@ -232,7 +233,8 @@ def test_the_viewport_asks_once_for_each_view_and_shows_the_newest_picture(
     engine.view_update(looking(), graph)
     engine.view_draw(looking(0.2), graph)
     assert len(client.sent) == 3
-    engine.__del__()
+    del engine
+    gc.collect()
     assert client.closed
     assert poll() is None
 

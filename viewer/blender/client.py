@@ -113,8 +113,8 @@ class Client:
         self.known: set[str] = set()
         self.scene = ""
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._received: deque[tuple[dict[str, Any], dict[str, np.ndarray]]] = deque()
-        self._news = threading.Event()
+        self._received: list[tuple[dict[str, Any], dict[str, np.ndarray]]] = []
+        self._lock, self._news = threading.Lock(), threading.Event()
         flags = getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         try:
@@ -154,16 +154,15 @@ class Client:
         return True
 
     def wait(self, seconds: float) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-        """The messages that came; waits for the first one for some seconds.
+        """The messages that came, of pictures the newest; waits for the first one for some seconds.
 
         Raises:
             ClientError: the process has ended, or speaks another protocol.
         """
         self._news.wait(seconds)
         self._news.clear()
-        messages = []
-        while self._received:
-            messages.append(self._received.popleft())
+        with self._lock:
+            messages, self._received = self._received, []
         for message, _ in messages:
             if message["is"] == "error":
                 # The scene may not have arrived.
@@ -202,7 +201,10 @@ class Client:
         assert self._process.stdout is not None
         try:
             while (received := read(self._process.stdout)) is not None:
-                self._received.append(received)
+                with self._lock:
+                    if received[0]["is"] == "picture":
+                        self._received = [old for old in self._received if old[0]["is"] != "picture"]
+                    self._received.append(received)
                 self._news.set()
         except (OSError, ValueError, LookupError, struct.error) as error:
             self._lines.append(f"error: its output is damaged ({error})")

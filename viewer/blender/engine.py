@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import bpy
@@ -38,11 +39,6 @@ class RenderformerEngine(bpy.types.RenderEngine):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._viewport: Viewport | None = None
-
-    def __del__(self) -> None:
-        viewport = getattr(self, "_viewport", None)
-        if viewport is not None:
-            viewport.close()
 
     def render(self, depsgraph: Any) -> None:
         """Draw a final picture, Blender's F12."""
@@ -120,11 +116,13 @@ class Viewport:
     """A rendered viewport: its process, what it shows, and its newest picture.
 
     Args:
-        engine: is asked to redraw when a picture comes.
+        engine: is asked to redraw when a picture comes. The viewport ends with it.
     """
 
     def __init__(self, engine: Any) -> None:
-        self._engine = engine
+        # Blender frees engines without a call; their attributes are gone by then.
+        self._engine = weakref.ref(engine)
+        weakref.finalize(engine, self.close)
         self._client: Client | None = None
         self._exporter = Exporter()
         self._view: View | None = None
@@ -161,18 +159,19 @@ class Viewport:
 
     def poll(self) -> float | None:
         """Take what the process has sent; called by a timer until the viewport is closed."""
-        if self._client is None:
+        engine = self._engine()
+        if self._client is None or engine is None:
             return None
         try:
             messages = self._client.wait(0)
             if messages:
                 for message, arrays in messages:
                     self._take(message, arrays)
-                self._tell()
-                self._engine.tag_redraw()
+                self._tell(engine)
+                engine.tag_redraw()
         except ClientError as error:
             self._fail(str(error))
-        # Blender has freed the engine.
+        # Blender has freed the engine, but something still holds it.
         except ReferenceError:
             self.close()
         return None if self._client is None else PAUSE
@@ -186,19 +185,21 @@ class Viewport:
         elif message["is"] == "error":
             self._problem = message["line"]
 
-    def _tell(self) -> None:
+    def _tell(self, engine: Any) -> None:
         """The lines at the top of the viewport."""
         notes = [*(self._view.notes if self._view else ()), *self._exporter.notes]
         more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
         hint = f"{notes[0]}{more}" if notes else ""
-        self._engine.update_stats(self._problem or self._stage, hint)
+        engine.update_stats(self._problem or self._stage, hint)
 
     def _fail(self, line: str) -> None:
         """Show a problem; the next change of the scene tries again."""
         self._problem = line
         self.close()
-        self._engine.update_stats(line, "")
-        self._engine.report({"ERROR"}, line)
+        engine = self._engine()
+        if engine is not None:
+            engine.update_stats(line, "")
+            engine.report({"ERROR"}, line)
 
     def draw(self, width: int, height: int) -> None:
         """Draw the newest picture into the region."""
