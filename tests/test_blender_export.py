@@ -67,10 +67,12 @@ def test_what_has_no_surface_is_left_out_and_named_if_it_would_show() -> None:
     exporter = Exporter()
     entries, _, _ = exporter.scene(graph, SimpleNamespace(hidden=("Hidden",)))
     assert entries == []
+    hidden.visible_camera = False  # type: ignore[attr-defined]
     assert sorted(exporter.notes) == [
         "objects of type volume are not drawn (Smoke)", "objects scaled to nothing are not drawn (Shrunk)"
     ]  # fmt: skip
     assert len(exporter.scene(graph)[0]) == 1
+    assert "objects hidden from some rays are drawn for all (Hidden)" in exporter.notes
 
 
 def test_only_what_changed_is_read_again() -> None:
@@ -157,6 +159,29 @@ def test_images_become_bytes_with_the_first_row_at_the_top() -> None:
     np.testing.assert_array_equal(images.arrays[numbers[0]], np.rint(values[..., :3] * 255))
     back = np.where(values > 0.0031308, 1.055 * values ** (1 / 2.4) - 0.055, 12.92 * values)[..., :3]
     np.testing.assert_allclose(images.arrays[linear[0]], back * 255, atol=0.51)
+
+
+def test_images_of_roughness_and_metallic_are_one_texture() -> None:
+    rng = np.random.default_rng(5)
+    rough, both = rng.uniform(size=(4, 4, 4)), rng.uniform(size=(2, 2, 4))
+    grey = blender.picture(blender.Image(rough, "Non-Color"))
+    separate = blender.Node("SEPARATE_COLOR", {"Color": blender.picture(blender.Image(both, "Non-Color", name="b"))})
+    images, notes = Images(), Notes()
+    node = blender.principled(Roughness=grey, Metallic=(separate, "Blue"))
+    entry = material_of(blender.material(node), images, notes)
+    assert notes.lines == []
+    assert (entry["roughness"], entry["metallic"]) == (1.0, 1.0)
+    pixels = images.arrays[entry["textures"]["metallic_roughness"]["path"]] / 255
+    np.testing.assert_allclose(pixels[..., 1], rough[..., :3] @ (0.2126, 0.7152, 0.0722), atol=0.002)
+    np.testing.assert_allclose(pixels[..., 2], both[..., 2].repeat(2, axis=0).repeat(2, axis=1), atol=0.002)
+    # The other number stays, and one texture lies in one way.
+    entry = material_of(blender.material(blender.principled(Roughness=grey, Metallic=0.25)), images, notes)
+    assert (entry["roughness"], entry["metallic"]) == (1.0, 0.25)
+    assert (images.arrays[entry["textures"]["metallic_roughness"]["path"]][..., 2] == 255).all()
+    clamped = blender.picture(blender.Image(both, "Non-Color"), extension="EXTEND")
+    entry = material_of(blender.material(blender.principled(Roughness=grey, Metallic=clamped)), images, notes)
+    assert len(notes.lines) == 2
+    assert entry["metallic"] == pytest.approx(0.3)
 
 
 def test_textures_without_a_uv_map_are_dropped_and_named() -> None:

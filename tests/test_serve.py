@@ -165,6 +165,13 @@ def test_instances_are_placed_and_mirrored_ones_keep_their_outside() -> None:
     centre = np.repeat([[0, 0, 0], [3, 0, 0]], 12, axis=0)
     assert ((cross * (mesh.triangles.mean(axis=1) - centre)).sum(axis=1) > 0).all()
     assert ((cross * mesh.normals[:, 0]).sum(axis=1) > 0).all()
+    # As one after the other.
+    (single,) = Scene((box(0.4, Material()),)).objects
+    for number, matrix in enumerate(arrays["here"]):
+        expected = single.transformed(matrix)
+        part = slice(12 * number, 12 * number + 12)
+        np.testing.assert_allclose(mesh.triangles[part], expected.triangles, atol=1e-6)
+        np.testing.assert_allclose(mesh.normals[part], expected.normals, atol=1e-6)
 
 
 def test_textures_and_surroundings_come_as_arrays_and_are_kept() -> None:
@@ -197,7 +204,7 @@ def test_textures_and_surroundings_come_as_arrays_and_are_kept() -> None:
         ({"normals": "here"}, r"object 'box': the array 'here' is float64 of shape \(1, 4, 4\)"),
         ({"material": "wrong"}, "has a material that does not exist"),
         ({"instances": "none"}, "has no instances"),
-        ({"instances": "flat"}, "transform"),
+        ({"instances": "flat"}, "matrix that cannot be used"),
         ({"materials": []}, "materials is"),
         ({"name": 3}, "name is 3"),
         ({"surprise": 3}, "surprise is not a known key"),
@@ -317,6 +324,12 @@ def test_the_program_draws_and_ends_with_its_input(tmp_path: Path) -> None:
     assert seen["ready"][0]["model"] == "light cache"
     assert seen["picture"][1]["pixels"].shape == (16, 24, 4)
     assert client.running
+    # As if Blender had crashed while a picture is drawn.
+    client.send(a_view(1200, 800).message(2, growing=True))
+    process = client._process
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(STUCK) == 0
     client.close()
     assert not client.running
 

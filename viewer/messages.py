@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
@@ -267,18 +268,41 @@ def _shaped(
 
 
 def _placed(mesh: Mesh, places: Float64Array) -> Mesh:
-    """The instances of a mesh as one."""
+    """The instances of a mesh as one; mirrored ones come last."""
     if not len(places):
         raise InputError("", "has no instances", "send at least one")
-    meshes = [mesh.transformed(matrix) for matrix in places]
-    if len(meshes) == 1:
-        return meshes[0]
-    copies = np.tile(np.arange(len(mesh)), len(places))
+    size = np.linalg.det(places[:, :3, :3]) if np.isfinite(places).all() else np.zeros(1)
+    if np.abs(size).min() < 1e-30:
+        raise InputError("", "an instance has a matrix that cannot be used", "send invertible ones of finite numbers")
+    mirrored = int((size < 0).sum())
+    groups = [_copied(mesh, places[size > 0])]
+    if mirrored:
+        groups.append(_copied(_turned_over(mesh), places[size < 0]))
+    corners, normals, rows = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+    looks = [mesh.appearance] * (len(places) - mirrored)
+    looks += [None if mesh.appearance is None else mesh.appearance.turned_over()] * mirrored
     return Mesh(
         mesh.name,
-        np.concatenate([m.triangles for m in meshes]),
-        np.concatenate([m.normals for m in meshes]),
-        np.concatenate([m.materials for m in meshes]),
-        appearance=joined([m.appearance for m in meshes], [len(m) for m in meshes]),
-        two_sided=mesh.sides(copies),
+        corners,
+        normals,
+        rows,
+        appearance=joined(looks, [len(mesh)] * len(places)),
+        two_sided=mesh.sides(np.tile(np.arange(len(mesh)), len(places))),
     )
+
+
+def _copied(mesh: Mesh, places: Float64Array) -> tuple[Float32Array, Float32Array, Float32Array]:
+    """Corners, normals and material rows of the copies of a mesh."""
+    turns, points, normals = places[:, :3, :3], mesh.triangles.reshape(-1, 3), mesh.normals.reshape(-1, 3)
+    corners = points @ turns.swapaxes(1, 2) + places[:, None, :3, 3]
+    normals = normals @ np.linalg.inv(turns)
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+    rows = np.tile(mesh.materials, (len(places), 1))
+    return corners.reshape(-1, 3, 3).astype(np.float32), normals.reshape(-1, 3, 3).astype(np.float32), rows
+
+
+def _turned_over(mesh: Mesh) -> Mesh:
+    """The mesh with the second and third corner exchanged, which a mirror turns back."""
+    order = [0, 2, 1]
+    return replace(mesh, triangles=mesh.triangles[:, order], normals=mesh.normals[:, order])

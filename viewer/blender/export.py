@@ -20,6 +20,9 @@ SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
 # Objects that have no surface and never show in a picture.
 UNSEEN = ("EMPTY", "CAMERA", "ARMATURE", "LATTICE", "SPEAKER", "LIGHT_PROBE")
 
+# Kinds of rays that Blender can hide an object from.
+RAYS = ("camera", "diffuse", "glossy", "shadow")
+
 
 class Shape:
     """The triangles of an evaluated mesh, and the names of their arrays.
@@ -160,6 +163,8 @@ class Exporter:
         """Add the entry of an object with its materials."""
         if shape is None:
             return
+        if not all(getattr(item, f"visible_{kind}", True) for kind in RAYS) or getattr(item, "is_holdout", False):
+            notes.add("objects hidden from some rays are drawn for all", item.name)
         if shape.dropped:
             notes.add(f"{shape.dropped} triangles without an area are left out", item.name)
         slots = [slot.material for slot in item.material_slots]

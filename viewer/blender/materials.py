@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .images import Images
-from .nodes import WRAP, colour, image_node, source, uv_matrix, value
+from .nodes import WRAP, channel_node, colour, image_node, source, uv_matrix, value
 from .notes import Notes
 
 # What Blender shows without a material.
@@ -67,10 +67,8 @@ def _principled(node: Any, images: Images, notes: Notes, place: str) -> dict[str
             notes.add(f"{words} is not drawn", place)
     index, level = max(number("IOR", 1.5), 1.0), max(number("Specular IOR Level", 0.5), 0.0)
     reflectance = min(((index - 1) / (index + 1)) ** 2 * 2 * level, 1.0)
-    entry = {
-        "metallic": _unit(number("Metallic", 0.0)), "specular": [reflectance] * 3,
-        "roughness": _unit(number("Roughness", 0.5)), **_base(node, images, notes, place),
-    }  # fmt: skip
+    entry = {"specular": [reflectance] * 3, **_base(node, images, notes, place)}
+    _add_numbers(entry, node, images, notes, place)
     strength = number("Emission Strength", 0.0)
     if strength > 0 and "Emission Color" in node.inputs:
         _add_light(entry, node.inputs["Emission Color"], strength, images, notes, place)
@@ -101,6 +99,31 @@ def _base(node: Any, images: Images, notes: Notes, place: str) -> dict[str, Any]
         share = 1.0 if opacity is None else _unit(value(node, "Alpha", 1.0, notes, place))
         entry |= {} if share == 1 else {"alpha": share}
     return entry
+
+
+def _add_numbers(entry: dict[str, Any], node: Any, images: Images, notes: Notes, place: str) -> None:
+    """Roughness and metallic, of images or not."""
+    names = ("Roughness", "Metallic")
+    found = [channel_node(node.inputs[name]) for name in names]
+    lies = [None if pair is None else _lies(pair[0], notes, place) for pair in found]
+    if None not in found and lies[0] != lies[1]:
+        # One texture holds both.
+        notes.add("an image at Metallic that lies otherwise than that at Roughness is not drawn", place)
+        found[1] = None
+    given = [None if pair is None else (pair[0].image, pair[1]) for pair in found]
+    texture = images.roughness_metallic(given) if any(given) else None
+    if any(given) and texture is None:
+        notes.add("an image is missing and not drawn", f"roughness or metallic of {place}")
+        found = [None, None]
+    for name, pair, default in zip(names, found, (0.5, 0.0), strict=True):
+        entry[name.lower()] = 1.0 if pair is not None else _unit(value(node, name, default, notes, place))
+    if texture is not None:
+        where = lies[0] if found[0] is not None else lies[1]
+        entry.setdefault("textures", {})["metallic_roughness"] = {
+            "path": texture[0],
+            "srgb": texture[1],
+            **(where or {}),
+        }
 
 
 def _add_light(entry: dict[str, Any], socket: Any, strength: float, images: Images, notes: Notes, place: str) -> None:
@@ -140,11 +163,16 @@ def _texture(node: Any, images: Images, notes: Notes, place: str, alpha: bool) -
     if found is None:
         notes.add("an image is missing and not drawn", f"{node.image.name} of {place}")
         return None
+    return {"path": found[0], "srgb": found[1], **_lies(node, notes, place)}
+
+
+def _lies(node: Any, notes: Notes, place: str) -> dict[str, Any]:
+    """How the image of a node lies on a surface."""
     if node.extension == "CLIP":
         notes.add("images that end at their border are continued", place)
     side = WRAP.get(node.extension, "repeat")
     matrix = uv_matrix(node, notes, place)
-    return {"path": found[0], "srgb": found[1], "wrap": [side, side], **({} if matrix is None else {"matrix": matrix})}
+    return {"wrap": [side, side], **({} if matrix is None else {"matrix": matrix})}
 
 
 def _diffuse(node: Any, images: Images, notes: Notes, place: str) -> dict[str, Any]:
