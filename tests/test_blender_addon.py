@@ -10,6 +10,7 @@ import ast
 import gc
 import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 import tomllib
@@ -298,9 +299,11 @@ def test_blender_finds_the_zip_valid(zipped: Path) -> None:
 
 
 @needs_blender
-def test_a_scene_looks_as_cycles_draws_it(tmp_path: Path) -> None:
+def test_a_scene_looks_as_cycles_draws_it(zipped: Path, tmp_path: Path) -> None:
     script = ROOT / "tests" / "helpers" / "blender_scene.py"
-    made = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, timeout=300)
+    settings = os.environ | {"BLENDER_USER_RESOURCES": str(tmp_path / "settings")}
+    command = [sys.executable, script, zipped, tmp_path]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=300, env=settings)
     assert made.returncode == 0, made.stderr[-3000:]
     cycles, ours = (np.load(tmp_path / f"{name}.npy")[..., :3] for name in ("cycles", "renderformer"))
     assert cycles.shape == ours.shape == (54, 72, 3)

@@ -1,6 +1,7 @@
-"""Renders a test scene in a real Blender, once with Cycles and once with the add-on: python blender_scene.py FOLDER
+"""Renders a test scene in a real Blender, with Cycles and with the add-on of a zip: python blender_scene.py ZIP FOLDER
 
-It needs the package bpy, and writes cycles.npy and renderformer.npy, (H, W, 4) linear with row 0 at the top.
+It needs the package bpy and a folder for Blender's settings in BLENDER_USER_RESOURCES. It writes cycles.npy and
+renderformer.npy, (H, W, 4) linear with row 0 at the top, and error.txt with what a panoramic camera gives.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ from typing import Any
 
 import bpy
 import numpy as np
-
-from renderformer.viewer import blender
-from renderformer.viewer.blender import client, preferences
 
 WIDTH, HEIGHT = 72, 54
 
@@ -105,9 +103,15 @@ def picture(engine: str, folder: Path) -> np.ndarray:
     return values.reshape(image.size[1], image.size[0], 4)[::-1]
 
 
-def main(folder: Path) -> None:
-    preferences.command = lambda: client.command(sys.executable, ["--no-network"])
-    blender.register()
+def install(zipped: Path) -> None:
+    """Install the add-on and have it use this Python."""
+    bpy.ops.extensions.package_install_files(filepath=str(zipped), repo="user_default", enable_on_install=True)
+    chosen = bpy.context.preferences.addons["bl_ext.user_default.renderformer"].preferences
+    chosen.program, chosen.network = sys.executable, False
+
+
+def main(zipped: Path, folder: Path) -> None:
+    install(zipped)
     build()
     for name, engine in (("cycles", "CYCLES"), ("renderformer", "RENDERFORMER")):
         np.save(folder / f"{name}.npy", picture(engine, folder))
@@ -116,8 +120,8 @@ def main(folder: Path) -> None:
         picture("RENDERFORMER", folder)
     except RuntimeError as error:
         (folder / "error.txt").write_text(str(error))
-    blender.unregister()
+    bpy.ops.preferences.addon_disable(module="bl_ext.user_default.renderformer")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
