@@ -43,7 +43,7 @@ from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
 SURFELS = 2048
 LINKS = 64
 # Points of each light that a side sees.
-SHADOW_RAYS = 2
+SHADOW_RAYS = 4
 BOUNCES = 16
 # Most cuts along an edge of a triangle.
 MAX_CUTS = 64
