@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from renderformer.cli import options
+from renderformer.cli.model_options import ModelFlags
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -15,7 +15,7 @@ Blender's add-on starts it: docs/blender.md has the messages.
 """
 
 
-def serve(*, model: options.ModelFlags) -> None:
+def serve(*, model: ModelFlags) -> None:
     """Draw for another program, such as Blender: requests on stdin, pictures on stdout.
 
     It keeps the model and the lit scene, and ends when stdin does. You need not call it: the add-on for Blender does.

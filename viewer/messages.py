@@ -25,7 +25,7 @@ from renderformer.data.appearance import Appearance, joined
 from renderformer.data.arrays import AnyArray, Float32Array, Float64Array, UInt8Array
 from renderformer.data.camera import Camera
 from renderformer.data.declared import Declared
-from renderformer.data.environment import MAX_STRENGTH, Background, Environment, Sun
+from renderformer.data.environment import MAX_STRENGTH, BackgroundKind, Environment, Sun
 from renderformer.data.errors import InputError
 from renderformer.data.formats.scene_json_environment import Light, SunEntry
 from renderformer.data.formats.scene_json_full import MaterialEntry, TextureEntry
@@ -71,7 +71,7 @@ class SurroundingsEntry(Declared):
     color: tuple[Light, Light, Light] = (0.0, 0.0, 0.0)
     strength: Annotated[float, Field(ge=0, le=MAX_STRENGTH)] = 1.0
     rotation: Number = 0.0
-    background: Background = "visible"
+    background: BackgroundKind = "visible"
     suns: tuple[SunEntry, ...] = ()
 
 
