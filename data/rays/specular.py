@@ -137,14 +137,14 @@ def _lobe_samples(
         total_pdf = expected + lobe_rays * lobe_pdf
         weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
         bounce = _sent_back(
-            surfaces, mirror, _roughened(materials, spread[mirror.rows]), phase[rows] * lobe_rays + k, depth, cache
+            surfaces, mirror, widened(materials, spread[mirror.rows]), phase[rows] * lobe_rays + k, depth, cache
         )
         glint[:, rows] += (weight[:, None] * groups.sent(emission, mirror.triangle)).T
         mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * groups.for_all(emission <= 0))).T
     return glint.T, mirrored.T
 
 
-def _roughened(materials: Float32Array, spread: Float32Array) -> Float32Array:
+def widened(materials: Float32Array, spread: Float32Array) -> Float32Array:
     """Rows (S, 13) of materials with lobes as wide as they are for rays that stand for cones of `spread` (S,).
 
     A sharp highlight that a single ray of a wide lobe meets would count many times its share, and one that it misses

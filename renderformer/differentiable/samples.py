@@ -27,6 +27,7 @@ class Surface:
         bend: (S, 3) what normal maps add to the normal.
         detail: (S, 13) what textures add to the row of the triangle.
         glows: (S,) whether emission shows; not on the back of a light.
+        wider: (S,) what the rays' cones add to the square of alpha.
     """
 
     triangle: Tensor
@@ -36,6 +37,7 @@ class Surface:
     bend: Tensor
     detail: Tensor
     glows: Tensor
+    wider: Tensor
 
 
 @dataclass(frozen=True, eq=False)

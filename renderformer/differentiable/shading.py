@@ -100,9 +100,16 @@ def _points(values: Values, surface: Surface, position: Tensor, weights: Tensor,
         outgoing.expand_as(position),
         values.diffuse[triangle] + detail[:, DIFFUSE],
         values.specular[triangle] + detail[:, SPECULAR],
-        values.roughness[triangle] + detail[:, ROUGHNESS],
+        _widened(values.roughness[triangle] + detail[:, ROUGHNESS], surface.wider),
         values.emission[triangle] * surface.glows[:, None] + detail[:, EMISSION],
     )
+
+
+def _widened(roughness: Tensor, wider: Tensor) -> Tensor:
+    """Roughness (S,) as `renderformer.data.rays.specular.widened`, which leaves it as it is where nothing is wider."""
+    is_wider = wider > 0
+    square = torch.where(is_wider, roughness**4 + wider, torch.ones_like(roughness))
+    return torch.where(is_wider, (square**0.25).clamp(max=1), roughness)
 
 
 def direct(values: Values, points: Points, rays: Rays) -> Tensor:

@@ -26,7 +26,7 @@ from renderformer.data.rays.light_cache import SHADOW_RAYS, LightCache
 from renderformer.data.rays.lights import r2_sequence, triangle_samples
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.raycast import RayCaster
-from renderformer.data.rays.specular import MAX_SPREAD, MIRROR_DEPTH
+from renderformer.data.rays.specular import MAX_SPREAD, MIRROR_DEPTH, WIDENED, widened
 from renderformer.data.rays.vectors import dot, normalised, take
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
 from renderformer.differentiable.samples import CameraSamples, FrozenCache, Gloss, Rays, Samples, Surface, fixed
@@ -44,7 +44,7 @@ class Tracer:
         matt: whether surfaces without specular reflectance are followed as if they had some.
     """
 
-    def __init__(self, caster: RayCaster, shadow_rays: int = 4, lobe_rays: int = 4, matt: bool = False) -> None:
+    def __init__(self, caster: RayCaster, shadow_rays: int = 8, lobe_rays: int = 4, matt: bool = False) -> None:
         self.caster, self._matt = caster, matt
         self._shadow_rays, self._lobe_rays = shadow_rays, lobe_rays
         self._sides = len(caster.solved.indirect)
@@ -85,9 +85,17 @@ class Tracer:
             yield CameraSamples(samples, fixed(rows % len(pixels)), x, y, fixed(weight))
 
     def _samples(
-        self, hits: Hits, materials: Float32Array, phase: Int64Array, shadow_rays: int, lobe_rays: int, depth: int
+        self,
+        hits: Hits,
+        materials: Float32Array,
+        phase: Int64Array,
+        shadow_rays: int,
+        lobe_rays: int,
+        depth: int,
+        spread: Float32Array | None = None,
     ) -> Samples:
-        """Points and their rays; lobes are followed where `depth` is more than 1."""
+        """Points and their rays; lobes are followed where `depth` is more than 1. Rays that arrive stand for cones of
+        `spread` (S,)."""
         first = depth > MIRROR_DEPTH
         rays = self._to_lights(hits, shadow_rays, phase)
         sky, gathered = self._sun(hits, shadow_rays, phase), None
@@ -97,11 +105,12 @@ class Tracer:
         sides = self._cache.side_at(hits, None if first else phase)
         gloss = None
         if depth > 1:
-            gloss = self._gloss(hits, materials, phase, rays, shadow_rays, lobe_rays, depth)
-        surface = self._surface(hits, materials)
+            seen = materials if spread is None else widened(materials, spread)
+            gloss = self._gloss(hits, seen, phase, rays, shadow_rays, lobe_rays, depth)
+        surface = self._surface(hits, materials, spread)
         return Samples(surface, _per_light(rays, shadow_rays), sky, fixed(sides), gathered, gloss, depth == 1)
 
-    def _surface(self, hits: Hits, materials: Float32Array) -> Surface:
+    def _surface(self, hits: Hits, materials: Float32Array, spread: Float32Array | None = None) -> Surface:
         caster = self.caster
         side = np.sign(dot(take(caster.face_normals, hits.triangle), hits.face_normal))
         weights = _corner_weights(hits.barycentric)
@@ -116,7 +125,8 @@ class Tracer:
         glows = np.asarray((materials[:, EMISSION] > 0).any(axis=1))
         detail = materials.astype(np.float64) - take(caster.materials, hits.triangle)
         detail[~glows, EMISSION] = 0
-        arrays: tuple[AnyArray, ...] = hits.triangle, hits.barycentric, side, facing, bend, detail, glows
+        wider = np.zeros(len(side)) if spread is None else (WIDENED * spread.astype(np.float64)) ** 2
+        arrays: tuple[AnyArray, ...] = hits.triangle, hits.barycentric, side, facing, bend, detail, glows, wider
         return Surface(*(fixed(array) for array in arrays))
 
     def _to_lights(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Rays:
@@ -199,7 +209,7 @@ class Tracer:
         glints.append(self._weighed(part, lobe, hit, shadow_rays, lobe_rays))
         dark = np.flatnonzero((emission <= 0).any(axis=1))
         kept_rows = met.rows[dark]
-        samples = self._samples(met.take(dark), rows_met[dark], phase[kept_rows], 1, 1, depth - 1)
+        samples = self._samples(met.take(dark), rows_met[dark], phase[kept_rows], 1, 1, depth - 1, spread[kept_rows])
         return Gloss(
             fixed(shiny),
             fixed(part.offset),
