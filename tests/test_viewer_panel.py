@@ -18,7 +18,7 @@ from renderformer.viewer.actions import ACTIONS, SAVES, find, help_table, page_h
 from renderformer.viewer.controls import CONTROLS, SECTIONS, Control
 from renderformer.viewer.dialogs import FileRequest, closing
 from renderformer.viewer.display import Rect
-from renderformer.viewer.document import fingerprint
+from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import VIEWS, Session

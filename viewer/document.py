@@ -5,12 +5,10 @@ World frame: right-handed, Z up, scene units.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import os
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,37 +17,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.camera_path import Vector, vector
 from renderformer.data.environment import Environment
 from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
-from renderformer.data.scene import (
-    DIFFUSE,
-    EMISSION,
-    PATCH_SIZE,
-    ROUGHNESS,
-    SPECULAR,
-    Light,
-    Material,
-    Mesh,
-    Scene,
-)
+from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
+from renderformer.viewer.material_edits import edited, mean_material
 
 # Successive edits of one value within this many seconds, as from a slider, are one step of undo.
 MERGE_SECONDS = 1.0
-# Channels of a material row by the fields of `Material` that a row holds.
-_CHANNELS = {
-    "diffuse": DIFFUSE,
-    "specular": SPECULAR,
-    "roughness": slice(ROUGHNESS, ROUGHNESS + 1),
-    "emission": EMISSION,
-}
-BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 # Kinds of surroundings beside those of `ENVIRONMENTS`: no environment, and that of the scene as it was opened.
 NONE, OWN = "none", "the scene's own"
 
@@ -108,9 +88,7 @@ class Item:
     @cached_property
     def material(self) -> Material:
         """The mean material of the object, without textures."""
-        row = Material.from_row(self.base.materials.mean(axis=0, dtype=np.float64).clip(0, None))
-        mean = replace(row, two_sided=bool(np.any(self.base.two_sided)))
-        return mean if self.base.appearance is None else _mean(mean, self.base, self.base.appearance)
+        return mean_material(self.base)
 
     @cached_property
     def light(self) -> Light:
@@ -176,7 +154,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class SceneState:
     items: tuple[Item, ...]
     cameras: tuple[Camera, ...]
     name: str
@@ -188,7 +166,7 @@ class _State:
     left_unsaved: bool = False
 
     @classmethod
-    def of(cls, scene: Scene, left_unsaved: bool = False) -> _State:
+    def of(cls, scene: Scene, left_unsaved: bool = False) -> SceneState:
         items = tuple(Item(mesh) for mesh in scene.objects)
         return cls(items, scene.cameras, scene.name, scene.notes, Surroundings.of(scene), scene, left_unsaved)
 
@@ -214,11 +192,11 @@ class SceneDocument:
 
     def __init__(self, scene: Scene, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._past: list[tuple[str, _State]] = []
-        self._future: list[tuple[str, _State]] = []
+        self._past: list[tuple[str, SceneState]] = []
+        self._future: list[tuple[str, SceneState]] = []
         # Label and time of the last edit, if the next one may be merged with it.
         self._merge: tuple[str, float] | None = None
-        self._state = _State.of(scene)
+        self._state = SceneState.of(scene)
         self._saved: object = None
 
     @property
@@ -273,7 +251,7 @@ class SceneDocument:
 
     def open(self, scene: Scene) -> None:
         """Replace the scene; undo restores the old one."""
-        self._push(f"open {scene.name or 'a scene'}", _State.of(scene, left_unsaved=self.unsaved))
+        self._push(f"open {scene.name or 'a scene'}", SceneState.of(scene, left_unsaved=self.unsaved))
 
     def undo(self) -> str:
         """Revert the last edit; returns its label, empty if there was none."""
@@ -283,7 +261,7 @@ class SceneDocument:
         """Repeat the edit that was reverted last; returns its label, empty if there was none."""
         return self._step(self._future, self._past)
 
-    def _step(self, source: list[tuple[str, _State]], target: list[tuple[str, _State]]) -> str:
+    def _step(self, source: list[tuple[str, SceneState]], target: list[tuple[str, SceneState]]) -> str:
         self._merge = None
         if not source:
             return ""
@@ -446,7 +424,7 @@ class SceneDocument:
     def _commit(self, label: str, merge: bool = False, **changes: Any) -> None:
         self._push(label, replace(self._state, original=None, **changes), merge)
 
-    def _push(self, label: str, state: _State, merge: bool = False) -> None:
+    def _push(self, label: str, state: SceneState, merge: bool = False) -> None:
         now = self._clock()
         merges = merge and self._merge is not None and self._merge[0] == label and now - self._merge[1] < MERGE_SECONDS
         if not merges:
@@ -454,90 +432,6 @@ class SceneDocument:
         self._future.clear()
         self._state = state
         self._merge = (label, now) if merge else None
-
-
-def edited(mesh: Mesh, **properties: Any) -> Mesh:
-    """A mesh with other properties, fields of `Material`, on all triangles; others and their textures stay.
-
-    Raises:
-        InputError: a value out of range, or one that texture patches cannot hold.
-    """
-    row = Material(**properties).row()
-    rows, look = mesh.materials.copy(), mesh.appearance
-    patches = None if mesh.patches is None else mesh.patches.copy()
-    inside = np.add.outer(np.arange(PATCH_SIZE), np.arange(PATCH_SIZE)) <= PATCH_SIZE
-    for channels in (_CHANNELS[key] for key in properties if key in _CHANNELS):
-        rows[:, channels] = row[channels]
-        if patches is not None:
-            patches[:, channels] = row[channels, None, None] * inside
-    if properties.keys() - _CHANNELS.keys() - {"two_sided"}:
-        if patches is not None:
-            problem = f"has texture patches of a scene H5, which hold no {' or '.join(properties)}"
-            raise InputError(f"object {mesh.name!r}", problem, "open the mesh that the scene was made from")
-        look = _full(mesh)
-    if look is not None:
-        look = look.edited(**properties)
-        rows = look.mean_rows(rows)
-    sides = properties.get("two_sided", mesh.two_sided)
-    return replace(mesh, materials=rows, patches=patches, appearance=look, two_sided=sides)
-
-
-def _full(mesh: Mesh) -> Appearance:
-    """The appearance of a mesh, in which every triangle has a material; equal ones share it."""
-    look, count = mesh.appearance, len(mesh)
-    if look is None:
-        look = Appearance((Material(),), np.full(count, -1, np.int32), np.zeros((count, 3, 0, 2), np.float32))
-    alone = np.flatnonzero(look.index < 0)
-    if not len(alone):
-        return look
-    rows, number = np.unique(mesh.materials[alone], axis=0, return_inverse=True)
-    index = look.index.copy()
-    index[alone] = len(look.materials) + number.reshape(-1)
-    return replace(look, materials=(*look.materials, *map(Material.from_row, rows)), index=index)
-
-
-def _mean(row: Material, mesh: Mesh, look: Appearance) -> Material:
-    """The mean material of a mesh with an appearance; its mean row holds neither opacity nor what metals hide."""
-    index = look.index[look.index >= 0]
-    if not len(index):
-        return row
-    share = np.bincount(index, minlength=len(look.materials)) / len(mesh)
-    alpha = float(share @ [material.alpha for material in look.materials] + (1 - share.sum()))
-    row = replace(row, alpha=min(alpha, 1.0))
-    if len(index) == len(mesh) and all(material.textures.emission is None for material in look.materials):
-        # Rows hold what is left of it where rays pass.
-        row = replace(row, emission=vector(share @ [material.emission for material in look.materials]))
-    if all(material.metallic is None for material in look.materials):
-        return row
-    bare = replace(
-        look, materials=tuple(replace(material, metallic=None, specular=BLACK) for material in look.materials)
-    )
-    base = _mean_diffuse(mesh, bare)
-    # With a white base and no dielectric part, what is not metallic is diffuse.
-    metal = _mean_diffuse(mesh, replace(look, materials=tuple(map(_white, look.materials)), colors=None))
-    specular = share @ [material.specular for material in look.materials]
-    rest = 1 - share.sum()
-    return replace(
-        row,
-        diffuse=vector(np.clip(base, 0, 1)),
-        specular=vector(np.clip(specular + rest * np.array(row.specular), 0, 1)),
-        metallic=float(np.clip(1 - metal.mean(), 0, 1)),
-    )
-
-
-def _white(material: Material) -> Material:
-    textures = replace(material.textures, base=None, specular=None)
-    return replace(material, diffuse=WHITE, specular=BLACK, textures=textures)
-
-
-def _mean_diffuse(mesh: Mesh, look: Appearance) -> Float64Array:
-    """(3,) the mean of diffuse in the middles of the triangles that have a material."""
-    triangles = np.flatnonzero(look.index >= 0)
-    middle = np.full((len(triangles), 2), 1 / 3, np.float32)
-    share = np.ones(len(triangles), np.float32)
-    rows = look.values(triangles, middle, mesh.materials[triangles], share).rows
-    result: Float64Array = rows[:, DIFFUSE].mean(axis=0, dtype=np.float64)
-    return result
 
 
 def light_of(mesh: Mesh) -> Light:
@@ -570,35 +464,3 @@ def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mes
         return replace(triangle, materials=mesh.materials, appearance=look, two_sided=mesh.two_sided)
     placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
     return mesh.transformed(placement.matrix(light.position))
-
-
-# The digest of each live mesh and environment; they never change.
-_DIGESTS: weakref.WeakKeyDictionary[Mesh | Environment, bytes] = weakref.WeakKeyDictionary()
-
-
-def fingerprint(scene: Scene) -> str:
-    """A hash of all of a scene that pictures show but its cameras: triangles, normals, materials, textures, sides of
-    lights, environment."""
-    total = hashlib.blake2b(digest_size=16)
-    for part in (*scene.objects, scene.environment):
-        digest = b"-" if part is None else _DIGESTS.get(part)
-        if digest is None and part is not None:
-            digest = _DIGESTS[part] = _digest(part)
-        total.update(digest or b"-")
-    return total.hexdigest()
-
-
-def _digest(part: Mesh | Environment) -> bytes:
-    total = hashlib.blake2b(digest_size=16)
-    if isinstance(part, Environment):
-        settings = (part.strength, part.rotation, part.background, part.suns)
-        total.update(repr(settings).encode())
-        arrays: tuple[Any, ...] = (part.image,)
-    else:
-        sides = np.asarray(part.two_sided)
-        arrays = (part.triangles, part.normals, part.materials, part.patches, part.patch_index, sides)
-        total.update(b"-" if part.appearance is None else part.appearance.digest)
-    for array in arrays:
-        total.update(b"-" if array is None else repr(array.shape).encode())
-        total.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    return total.digest()

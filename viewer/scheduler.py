@@ -26,8 +26,8 @@ import numpy as np
 
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
-from renderformer.viewer.document import fingerprint
 from renderformer.viewer.drafts import Draft, Watched, Window, processors, relit
+from renderformer.viewer.fingerprints import fingerprint
 
 if TYPE_CHECKING:
     from renderformer.data.arrays import Float32Array

@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, turntable
-from renderformer.data.errors import InputError, one_line
+from renderformer.data.errors import InputError
 from renderformer.data.files import check_place
 from renderformer.data.notes import digest
 from renderformer.data.trained_range import TrainedRange
@@ -24,9 +24,11 @@ from renderformer.renderer import Cancelled
 from renderformer.video import VIDEO_SUFFIXES, write_video
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Reference, difference, display_values, spanned
-from renderformer.viewer.document import SceneDocument, fingerprint
+from renderformer.viewer.document import SceneDocument
+from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
+from renderformer.viewer.tasks import Task, Work, describe
 
 if TYPE_CHECKING:
     from renderformer.data.progress import Progress
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from renderformer.renderer import Cancel, Renderer
 
 T = TypeVar("T")
-# Called with `progress` and `cancel` as of `Renderer.render`; returns notes for the person.
-Work: TypeAlias = "Callable[[Progress, Cancel], list[str]]"
 # Seconds of a video of a full turn, and frames per second of every video.
 TURN_SECONDS, FPS = 4.0, 24.0
 # Size of the view before a front end has one, most pixels on a side of a picture, and pixels for one of the view.
@@ -47,49 +47,6 @@ LATE_SECONDS = 0.3
 BUSY_SECONDS = 0.4
 # Time for a task to stop after it was cancelled.
 CANCEL_SECONDS = 30.0
-
-
-class Task:
-    """Long work on its own thread, such as saving a video, with progress and cancellation.
-
-    Args:
-        finished: called at the end with the task, the notes and the problem, empty after success.
-
-    Attributes:
-        label: names the work.
-        stage, done, total: the progress.
-    """
-
-    def __init__(self, label: str, work: Work, finished: Callable[[Task, list[str], str], None]) -> None:
-        self.label = label
-        self.stage, self.done, self.total = "", 0, 0
-        self._work, self._finished = work, finished
-        self._cancelled = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="renderformer-task", daemon=True)
-        self._thread.start()
-
-    def cancel(self) -> None:
-        """Ask the work to stop; it leaves no file."""
-        self._cancelled.set()
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end; returns whether the work has ended."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        notes, problem = [], ""
-        try:
-            notes = self._work(self._progress, self._cancelled.is_set)
-        except Cancelled:
-            problem = "cancelled"
-        except Exception as error:
-            problem = describe(error)
-        self._finished(self, notes, problem)
-
-    def _progress(self, stage: str, done: int, total: int) -> None:
-        self.stage, self.done, self.total = stage, done, total
 
 
 class Session:
@@ -493,10 +450,3 @@ def load(path: str | os.PathLike[str], trained: TrainedRange) -> Scene:
     if Path(path).suffix.lower() in SCENE_FORMATS:
         return load_scene(path, trained=trained)
     return load_scene(path, trained=trained, all_around=True)
-
-
-def describe(error: Exception) -> str:
-    """An error as one line for a person."""
-    if isinstance(error, InputError):
-        return str(error)
-    return f"{type(error).__name__}: {one_line(next(iter(str(error).splitlines()), ''))}"

@@ -26,7 +26,8 @@ from renderformer.viewer.display import middle, split_depth, to_srgb
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.server import Server
-from renderformer.viewer.session import Session, describe
+from renderformer.viewer.session import Session
+from renderformer.viewer.tasks import describe
 from renderformer.viewer.uploads import DROP, received, saved
 
 HOST = "127.0.0.1"

@@ -27,7 +27,8 @@ from renderformer.viewer.display import Rect, letterbox, margins, resized, right
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
-from renderformer.viewer.session import Session, describe
+from renderformer.viewer.session import Session
+from renderformer.viewer.tasks import describe
 from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialog, legible, question_dialog
 
 if TYPE_CHECKING:
