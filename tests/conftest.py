@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 
 # Test processes share the cores; torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Viewers of tests keep unsaved work and recent files apart from those of a person.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="renderformer-state-")
 
 from pathlib import Path
 

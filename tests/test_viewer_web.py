@@ -140,6 +140,38 @@ def test_what_a_page_saves_opens_again_and_undo_goes_back(viewer: Any) -> None:
     assert session.document.scene is original
 
 
+def test_the_page_offers_the_work_of_a_viewer_that_was_killed(
+    viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from renderformer.viewer.recovery import Recovery
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    killed = Session(a_scene(), RayEngine(), 64)  # type: ignore[arg-type]
+    left = Recovery(killed)
+    killed.edit(lambda document: document.set_material(document.items[0].name, roughness=0.25))
+    until(lambda: left._written is not None)
+    left._done.set()
+    left._thread.join()
+    assert left._own is not None
+    left._own.release()
+    killed.close()
+
+    session, page = viewer.session, FakePage()
+    assert not viewer._unsaved.visible
+    session.recovery = Recovery(session)
+    try:
+        viewer._refresh()
+        assert viewer._unsaved.visible
+        assert "unsaved work of 20" in viewer._offer.content
+        viewer._answer_offer("Recover", page)
+        until(lambda: session.task is None and session.document.edited)
+        assert viewer.controls["object roughness"].value == pytest.approx(0.25)
+        assert not viewer._unsaved.visible
+    finally:
+        session.recovery.close()
+    assert not list(tmp_path.glob("renderformer/unsaved/*"))
+
+
 def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -> None:
     session, page = viewer.session, FakePage()
     original = session.document.scene

@@ -379,6 +379,42 @@ assert not (folder / "abc.hdf5").exists()
 leave()
 """
 
+LEFT_BEHIND = """
+from renderformer.viewer.recovery import Recovery
+
+os.environ["XDG_STATE_HOME"] = str(folder)
+killed = Session(a_scene(), RayEngine(), 96)
+left = Recovery(killed)
+killed.edit(lambda document: document.set_material(document.items[0].name, diffuse=(0.0, 0.9, 0.0)))
+while left._written is None:
+    time.sleep(0.05)
+# As after a kill: the lock goes, the folder stays.
+left._done.set()
+left._thread.join()
+left._own.release()
+
+session = Session(a_scene(), RayEngine(), 96)
+session.recovery = Recovery(session)
+window = Window(session, 900, 420)
+until(lambda: window.dialog is not None, "the window offers what was left behind")
+pointer("sleep", "1")
+frame, area = window.window.os_frame, window.dialog.frame
+# On the first of three buttons at the right edge.
+click(frame.x + area.x + area.width - 207, frame.y + area.y + area.height - 25)
+until(lambda: session.task is None and session.document.edited, "the work is back")
+assert window.dialog is None and "no file yet" in window.message, window.message
+assert window.controls["object diffuse"].color_value.green > 0.9
+until(shows_the_picture, "the recovered picture is on the screen")
+window._apply("", lambda: window.panel.undo())
+# Nothing else is left, and the menu says so.
+window._guarded(window.ask_recover)()
+assert "no unsaved work" in window.message, window.message
+session.recovery.close()
+assert not list(folder.glob("renderformer/unsaved/*"))
+assert killed.close()
+leave()
+"""
+
 
 @pytest.fixture
 def display() -> Iterator[str]:
@@ -464,6 +500,11 @@ def test_the_panel_stays_in_place_lists_open_undo_works_everywhere_and_names_get
     display: str, tmp_path: Path
 ) -> None:
     assert "done" in run(PRELUDE + NAMED, tmp_path, display)
+
+
+@needs_a_screen
+def test_the_window_offers_the_work_of_a_viewer_that_was_killed(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + LEFT_BEHIND, tmp_path, display)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")

@@ -65,6 +65,8 @@ class Dialogs(Protocol):
 
     def ask_close(self) -> None: ...
 
+    def ask_recover(self) -> None: ...
+
     def show_help(self) -> None: ...
 
 
@@ -122,6 +124,9 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "compare", None, (), "File", "Compare with a picture ...",
         ask=lambda dialogs: dialogs.ask_open("Pictures", IMAGE_SUFFIXES),
+    ),
+    Action(
+        "recover", None, (), "File", "Recover unsaved work ...", ask=lambda dialogs: dialogs.ask_recover(),
     ),
     *(_save(save) for save in SAVES),
     Action(

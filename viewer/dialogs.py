@@ -62,6 +62,29 @@ class FileRequest:
         return Question("Replace?", f"{path.name} exists already.", answers)
 
 
+def recovering(session: Session, shown: Callable[[], object]) -> Question | None:
+    """The question what to do with unsaved work that was left behind; None if there is none.
+
+    Args:
+        shown: called on another thread once the work is back.
+    """
+    recovery = session.recovery
+    if recovery is None or not recovery.offer:
+        return None
+
+    def work(progress: object, cancel: object) -> list[str]:
+        line = recovery.recover()
+        shown()
+        return [line]
+
+    answers: dict[str, Callable[[], object]] = {
+        "Recover": lambda: session.start("recovering unsaved work", work),
+        "Discard": recovery.discard,
+        "Later": lambda: None,
+    }
+    return Question("Unsaved work", recovery.offer, answers)
+
+
 def closing(session: Session, save: Callable[[], object], leave: Callable[[], object]) -> Question | None:
     """The question before the viewer closes; None if nothing would be lost.
 

@@ -155,6 +155,8 @@ class Surroundings:
 
 @dataclass(frozen=True, eq=False)
 class SceneState:
+    """One state of a document."""
+
     items: tuple[Item, ...]
     cameras: tuple[Camera, ...]
     name: str
@@ -162,13 +164,13 @@ class SceneState:
     surroundings: Surroundings
     # The opened scene, None after an edit.
     original: Scene | None = None
-    # Whether the scene that was open before has unsaved edits.
-    left_unsaved: bool = False
+    # The unsaved scenes that were open before, oldest first.
+    left: tuple[SceneState, ...] = ()
 
     @classmethod
-    def of(cls, scene: Scene, left_unsaved: bool = False) -> SceneState:
+    def of(cls, scene: Scene, left: tuple[SceneState, ...] = ()) -> SceneState:
         items = tuple(Item(mesh) for mesh in scene.objects)
-        return cls(items, scene.cameras, scene.name, scene.notes, Surroundings.of(scene), scene, left_unsaved)
+        return cls(items, scene.cameras, scene.name, scene.notes, Surroundings.of(scene), scene, left)
 
     @cached_property
     def scene(self) -> Scene:
@@ -238,11 +240,15 @@ class SceneDocument:
     @property
     def unsaved(self) -> bool:
         """Whether closing now would lose edits, of this scene or of one that was open before."""
-        return (self.edited and self._state is not self._saved) or self._state.left_unsaved
+        return self._in_no_file or bool(self._state.left)
 
     @property
-    def version(self) -> object:
-        """A token of the present state, for `mark_saved`; every edit changes it."""
+    def _in_no_file(self) -> bool:
+        return self.edited and self._state is not self._saved
+
+    @property
+    def version(self) -> SceneState:
+        """The present state, for `mark_saved` and `recover`; every edit makes another one."""
         return self._state
 
     def mark_saved(self, version: object) -> None:
@@ -251,7 +257,13 @@ class SceneDocument:
 
     def open(self, scene: Scene) -> None:
         """Replace the scene; undo restores the old one."""
-        self._push(f"open {scene.name or 'a scene'}", SceneState.of(scene, left_unsaved=self.unsaved))
+        left = (*self._state.left, self._state) if self._in_no_file else self._state.left
+        self._push(f"open {scene.name or 'a scene'}", SceneState.of(scene, left))
+
+    def recover(self, state: SceneState) -> None:
+        """Go on from a state of another document, which is in no file; undo leads back by the scenes that it left."""
+        for number, left in enumerate((*state.left, state)):
+            self._push(f"recover {left.name or 'a scene'}", replace(left, original=None, left=state.left[:number]))
 
     def undo(self) -> str:
         """Revert the last edit; returns its label, empty if there was none."""

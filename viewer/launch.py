@@ -71,6 +71,7 @@ def view(
     from renderformer.data.scene import Scene
     from renderformer.data.trained_range import ANYWHERE
     from renderformer.renderer import Renderer
+    from renderformer.viewer.recovery import kept
     from renderformer.viewer.session import Session, load
 
     if isinstance(scene, str | os.PathLike):
@@ -79,14 +80,15 @@ def view(
         raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)
     try:
-        if web:
-            from renderformer.viewer.web import serve
+        with kept(session):
+            if web:
+                from renderformer.viewer.web import serve
 
-            serve(session, port, say or _say)
-        else:
-            from renderformer.viewer.window import run
+                serve(session, port, say or _say)
+            else:
+                from renderformer.viewer.window import run
 
-            run(session)
+                run(session)
         return session.result()
     finally:
         session.close()

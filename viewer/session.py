@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from renderformer.data.arrays import UInt8Array
-from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, turntable
+from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, Key, View, turntable
 from renderformer.data.errors import InputError
 from renderformer.data.files import check_place
 from renderformer.data.notes import digest
@@ -24,18 +24,21 @@ from renderformer.renderer import Cancelled
 from renderformer.video import VIDEO_SUFFIXES, write_video
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Reference, difference, display_values, spanned
-from renderformer.viewer.document import SceneDocument
+from renderformer.viewer.document import SceneDocument, SceneState
 from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
 from renderformer.viewer.tasks import Task, Work, describe
 
 if TYPE_CHECKING:
+    from renderformer.data.camera import Camera
     from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
     from renderformer.renderer import Cancel, Renderer
+    from renderformer.viewer.recovery import Recovery
 
 T = TypeVar("T")
+
 # Seconds of a video of a full turn, and frames per second of every video.
 TURN_SECONDS, FPS = 4.0, 24.0
 # Size of the view before a front end has one, most pixels on a side of a picture, and pixels for one of the view.
@@ -47,6 +50,14 @@ LATE_SECONDS = 0.3
 BUSY_SECONDS = 0.4
 # Time for a task to stop after it was cancelled.
 CANCEL_SECONDS = 30.0
+
+
+class Version(NamedTuple):
+    """What a person made in a session: the state of the document, bookmarks and key frames."""
+
+    state: SceneState
+    bookmarks: tuple[tuple[str, View], ...]
+    keys: tuple[Key, ...]
 
 
 class Session:
@@ -69,6 +80,7 @@ class Session:
         on_frame, on_error, on_done: set by the front end; called on a worker thread, `on_done` also by `open`.
         drawing: stage, steps done and all steps of the picture in progress; None when idle.
         task: the save in progress; None when idle.
+        recovery: keeps unsaved work on disk, see recovery.py; None if nothing does.
     """
 
     def __init__(
@@ -83,8 +95,9 @@ class Session:
         self.lock = threading.RLock()
         self.renderer = renderer
         self.document = SceneDocument(scene)
-        self.orbit = self._orbit_of(scene)
-        self.key_frames = CameraPath()
+        # The newest of each part that is in a file.
+        self._in_files: Version
+        self.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
         self.fills, self.scale = resolution is None, 1.0
         self._base = (resolution, resolution) if isinstance(resolution, int) else resolution or VIEW
         self.size = self.view_size = self._base
@@ -96,6 +109,7 @@ class Session:
         self.on_done: Callable[[str], None] | None = None
         self.drawing: tuple[str, int, int] | None = None
         self.task: Task | None = None
+        self.recovery: Recovery | None = None
         self._late = True
         self._busy_since: float | None = None
         # Of the last run of the view-independent stage.
@@ -249,6 +263,26 @@ class Session:
         stage, done, total = drawing
         return {"encode": "lighting the scene", "cast rays": "casting rays"}.get(stage, stage), done / max(total, 1)
 
+    @property
+    def version(self) -> Version:
+        """What a person made so far, for `mark_saved`."""
+        keys = tuple(self.key_frames.keys)
+        return Version(self.document.version, tuple(self.orbit.bookmarks.items()), keys)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether edits, bookmarks or key frames are in no file."""
+        return self.document.unsaved or self.version[1:] != self._in_files[1:]
+
+    def mark_saved(self, name: str, version: Version) -> None:
+        """Record that a file of this name holds the key frames, or else the scene with its bookmarks, of a version."""
+        with self.lock:
+            if name.endswith(KEYS_SUFFIX):
+                self._in_files = self._in_files._replace(keys=version.keys)
+            else:
+                self.document.mark_saved(version.state)
+                self._in_files = self._in_files._replace(bookmarks=version.bookmarks)
+
     def result(self) -> Scene:
         """The edited scene with bookmarks as cameras; the opened scene itself if nothing was edited or bookmarked."""
         with self.lock:
@@ -270,7 +304,7 @@ class Session:
         Args:
             progress, cancel: as of `Renderer.render`; a cancelled save leaves no file.
             turn: seconds of a video of one full turn; 0 for a video along the key frames.
-            mark: whether a scene file counts as the saved scene.
+            mark: whether what the file holds counts as saved, see `mark_saved`.
 
         Returns:
             One line for each loss in the file's format.
@@ -279,13 +313,15 @@ class Session:
             InputError: an unknown suffix, a place that cannot be written, no visible object, or too few key frames.
             Cancelled: `cancel` returned True.
         """
-        path = Path(path)
+        path, version = Path(path), self.version
         if path.suffix.lower() in IMAGE_SUFFIXES:
             check_place(path)
             tone_map, exposure = self.tone_map, self.exposure
             return self.render(progress, cancel).save(path, tone_map=tone_map, exposure=exposure)
         if path.name.lower().endswith(KEYS_SUFFIX):
             self.key_frames.save(path)
+            if mark:
+                self.mark_saved(path.name, version)
             return []
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return self._save_video(path, turn, progress, cancel)
@@ -293,17 +329,15 @@ class Session:
 
     def _save_scene(self, path: Path, mark: bool) -> list[str]:
         with self.lock:
-            document, version = self.document, self.document.version
-            scene, camera = self.result(), self.orbit.camera
-            hidden = sum(not item.visible for item in document.items)
+            version, scene, camera = self.version, self.result(), self.orbit.camera
+            hidden = sum(not item.visible for item in self.document.items)
         others = [other for other in scene.cameras if other is not camera]
         lost = scene.replace(cameras=(camera, *others)).save(path)
         notes = [*lost.notes, *lost]
         if hidden:
             return [*notes, f"{hidden} hidden objects were left out"]
         if mark:
-            with self.lock:
-                document.mark_saved(version)
+            self.mark_saved(path.name, version)
         return notes
 
     def _save_video(self, path: Path, turn: float, progress: Progress | None, cancel: Cancel | None) -> list[str]:
@@ -368,7 +402,9 @@ class Session:
             self.reference = Reference.load(path)
             return "difference", []
         if path.name.lower().endswith(KEYS_SUFFIX):
-            self.key_frames = CameraPath.load(path)
+            with self.lock:
+                self.key_frames = CameraPath.load(path)
+                self.mark_saved(path.name, self.version)
             return "neural", []
         scene = load(path, self.renderer.config.trained)
         if cancel is not None and cancel():
@@ -377,8 +413,7 @@ class Session:
         fingerprint(scene)
         with self.lock:
             self.document.open(scene)
-            self.orbit = self._orbit_of(scene)
-            self.key_frames = CameraPath()
+            self.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
             self.request()
             return "neural", self.notes
 
@@ -388,10 +423,12 @@ class Session:
         notes = self.document.scene.notes
         return digest(notes, len(notes))
 
-    def _orbit_of(self, scene: Scene) -> OrbitCamera:
-        self.unit = UnitSize.of(scene, TrainedRange().box)
-        start = scene.cameras[0] if scene.cameras else None
-        return OrbitCamera(start, trained=self.renderer.config.trained, unit=self.unit)
+    def start_at(self, cameras: tuple[Camera, ...], unit: UnitSize) -> None:
+        """Take new units, and the first camera, without bookmarks or key frames."""
+        self.unit = unit
+        self.orbit = OrbitCamera(next(iter(cameras), None), trained=self.renderer.config.trained, unit=unit)
+        self.key_frames = CameraPath()
+        self._in_files = self.version
 
     def close(self) -> bool:
         """Cancel the save in progress and stop rendering; returns whether all threads have ended."""

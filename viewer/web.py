@@ -22,6 +22,7 @@ from renderformer.data.camera_path import NEAR_UNITS, View, vector
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
+from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.scheduler import Frame
@@ -91,6 +92,11 @@ class WebViewer:
 
     def _build(self) -> None:
         gui = self.server.gui
+        self._unsaved = gui.add_folder("Unsaved work", visible=False)
+        with self._unsaved:
+            self._offer = gui.add_markdown("")
+            for answer in ("Recover", "Discard"):
+                self._button(answer.lower(), functools.partial(self._answer_offer, answer))
         for section in SECTIONS:
             with gui.add_folder(section, expand_by_default=section in UNFOLDED["page"]):
                 for control in CONTROLS:
@@ -288,6 +294,7 @@ class WebViewer:
                 self._fill(control, self.controls[control.name])
         if self.session.orbit.view != self._page_view:
             self._put_cameras()
+        self._show_offer()
         self._draw()
         self._show_status()
 
@@ -357,12 +364,12 @@ class WebViewer:
         save.check(self.session)
 
         def work(progress: Any, cancel: Any) -> list[str]:
-            document = self.session.document
-            version, complete = document.version, all(item.visible for item in document.items)
-            file, content, notes = saved(self.session, name, save.turn, progress, cancel)
+            session = self.session
+            version, complete = session.version, all(item.visible for item in session.document.items)
+            file, content, notes = saved(session, name, save.turn, progress, cancel)
             client.send_file_download(file, content, save_immediately=True)
-            if save.name == "scene" and complete:
-                document.mark_saved(version)
+            if save.name == "camera path" or (save.name == "scene" and complete):
+                session.mark_saved(name, version)
             return notes
 
         self.session.start(f"saving {name}", work)
@@ -372,6 +379,18 @@ class WebViewer:
         file = event.target.value
         with received(file.name, file.content) as path:
             self._apply(event.client, "open", lambda: self.panel.open(path))
+
+    def _show_offer(self) -> None:
+        """Show or hide what to do with unsaved work that a viewer left behind."""
+        question = recovering(self.session, self._refresh)
+        _set(self._unsaved, question is not None, "visible")
+        if question is not None:
+            _set(self._offer, question.text, "content")
+
+    def _answer_offer(self, answer: str, client: Any) -> None:
+        question = recovering(self.session, self._refresh)
+        if question is not None:
+            self._apply(client, answer.lower(), lambda: question.answers[answer]() and None)
 
     def _close_asked(self, client: Any) -> None:
         if self.session.document.unsaved and not self._close_warned:
@@ -387,6 +406,8 @@ def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None 
     try:
         if say is not None:
             say(f"open {viewer.url} in a browser of this machine; Ctrl-C ends")
+            if session.recovery is not None and session.recovery.offer:
+                say(f"note: {session.recovery.offer} The page offers to recover it.")
         # Ctrl-C does not interrupt a wait without a limit on every platform.
         while not viewer.done.wait(0.5):
             pass

@@ -20,9 +20,10 @@ import open3d as o3d
 from open3d.visualization import gui
 
 from renderformer.data.arrays import UInt8Array
+from renderformer.data.errors import InputError
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help_table
 from renderformer.viewer.controls import Control
-from renderformer.viewer.dialogs import FileRequest, Question, closing
+from renderformer.viewer.dialogs import FileRequest, Question, closing, recovering
 from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
@@ -90,6 +91,8 @@ class Window:
         # A picture that fills the view is requested once there is one.
         if not session.fills:
             session.request()
+        if recovering(session, self._refresh) is not None:
+            self._post(self.ask_recover)
 
     def _guarded(self, action: Callable[..., Any], result: Any = None) -> Callable[..., Any]:
         """A callback that never raises; errors go to the status line."""
@@ -375,6 +378,13 @@ class Window:
             self._leave()
         else:
             self._ask(question)
+
+    def ask_recover(self) -> None:
+        """Ask what to do with unsaved work that a viewer left behind."""
+        question = recovering(self.session, lambda: self._post(self._refresh))
+        if question is None:
+            raise InputError("recovery", "no unsaved work was left behind", "open a file")
+        self._ask(question)
 
     def show_help(self) -> None:
         """Show mouse and keys."""
