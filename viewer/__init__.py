@@ -2,6 +2,6 @@
 
 Plain Python over NumPy: `session` (scene, camera, scheduler, files), `panel` (the choices of a person), `controls` and
 `actions` (the tables of controls, and of menus and keys), `dialogs`, `pointer`, `camera`, `document`,
-`picker`, `preview`, `display`, `uploads`. The front ends: `window` and `widgets` need Open3D, `web` and
+`picker`, `preview`, `display`, `uploads`, `recovery` (unsaved work on disk). The front ends: `window` and `widgets` need Open3D, `web` and
 `server` need viser; all four are imported when they are opened. `launch` opens a front end.
 """

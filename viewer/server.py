@@ -18,6 +18,8 @@ import viser
 import viser.infra
 import websockets.asyncio.server
 
+from renderformer.viewer.delivery import Link
+
 # Called with the `Host` and `Origin` headers of a request; returns whether to answer it.
 Rule = Callable[[list[str], list[str]], bool]
 
@@ -40,6 +42,7 @@ class Server(viser.ViserServer):
 
     def __init__(self, host: str, port: int, label: str, rule: Rule = own_pages) -> None:
         self._rule, self._guarded = rule, False
+        self._links: dict[Any, Link] = {}
         # viser prints to stdout, which is for results.
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(host=host, port=port, label=label, verbose=False)
@@ -75,9 +78,9 @@ class Server(viser.ViserServer):
         guarded._background_worker = MethodType(copy, server)
         self._guarded_server = server
 
-    def _serve(self, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
-        """`websockets.asyncio.server.serve` with the rule, and headers by which no other page can show
-        this one in a frame, where it would take clicks that were meant for the other."""
+    def _serve(self, handler: Any, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
+        """`websockets.asyncio.server.serve` with the rule, a `Link` for each connection, and headers by which no other
+        page can show this one in a frame, where it would take clicks that were meant for the other."""
         self._guarded = True
 
         def answer(connection: Any, request: Any) -> Any:
@@ -90,4 +93,17 @@ class Server(viser.ViserServer):
                 response.headers["X-Content-Type-Options"] = "nosniff"
             return response
 
-        return websockets.asyncio.server.serve(*arguments, process_request=answer, **options)
+        async def handle(connection: Any) -> None:
+            self._links[connection] = Link()
+            self._links[connection].watch(connection)
+            try:
+                await handler(connection)
+            finally:
+                del self._links[connection]
+
+        return websockets.asyncio.server.serve(handle, *arguments, process_request=answer, **options)
+
+    def link(self, number: int) -> Link | None:
+        """The connection of a client; None if this version of viser does not tell."""
+        connections = getattr(self._guarded_server, "_live_connections", {})
+        return self._links.get(connections.get(number))

@@ -22,20 +22,20 @@ from renderformer.data.camera_path import NEAR_UNITS, View, vector
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
+from renderformer.viewer.delivery import Delivery
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
+from renderformer.viewer.page_html import PAGE
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.server import Server
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
-from renderformer.viewer.uploads import DROP, received, saved
+from renderformer.viewer.uploads import received, saved
 
 HOST = "127.0.0.1"
 # Seconds between two updates of turntable, progress and the age of the picture.
 TICK_SECONDS = 0.05
-# JPEG quality of coarse pictures and of those in full size.
-COARSE_QUALITY, FULL_QUALITY = 80, 95
 # Decimals of numbers on a page.
 DIGITS = 4
 # The entry of an empty dropdown.
@@ -57,6 +57,7 @@ class WebViewer:
         self._meshes: dict[str, tuple[Mesh, Any]] = {}
         # The state of the picture on the pages, and the view of their cameras.
         self._drawn: tuple[Any, ...] = ()
+        self._delivery = Delivery(lambda number: self.server.link(number), self._send)
         self._page_view: View | None = None
         self._close_warned = False
         # Held while controls or the preview change; taken before the session's lock.
@@ -119,7 +120,7 @@ class WebViewer:
         self._cancel.on_click(self._guarded(lambda event: self.session.cancel_task()))
         self._status = gui.add_markdown("starting …")
         gui.add_markdown(page_help())
-        gui.add_html(DROP)
+        gui.add_html(PAGE)
         for action in ACTIONS:
             if not action.hotkey:
                 continue
@@ -205,7 +206,7 @@ class WebViewer:
         if self.session.notes:
             self._tell(client, "notes", "; ".join(self.session.notes))
         client.camera.on_update(self._guarded(lambda camera: self._camera_moved(client)))
-        self._draw(force=True)
+        self._draw()
 
     def _left(self, client: viser.ClientHandle) -> None:
         self._initial_poses.pop(client.client_id, None)
@@ -265,6 +266,7 @@ class WebViewer:
             self._refresh()
         if self.panel.update_late():
             self._draw()
+        self._delivery.pump(self.server.get_clients())
         self._show_activity()
 
     def _show_activity(self) -> None:
@@ -309,19 +311,18 @@ class WebViewer:
         if control.kind != "button" and value is not None:
             _set(handle, value, "content" if control.kind == "text" else "value")
 
-    def _draw(self, force: bool = False) -> None:
-        """Update picture and preview of all pages; the picture if its state has changed, or with `force`."""
+    def _draw(self) -> None:
+        """Update picture and preview of all pages."""
         with self._filling:
             panel, session = self.panel, self.session
             frame, split = session.frame, panel.kind == "split"
             display = (session.tone_map, session.exposure, session.reference)
             drawn = (frame, panel.kind, panel.bar, panel.preview_only, *display)
-            if force or drawn != self._drawn:
+            if drawn != self._drawn:
                 self._drawn = drawn
                 picture = None if panel.preview_only else panel.picture()
-                quality = FULL_QUALITY if frame is not None and frame.final else COARSE_QUALITY
-                for client in self.server.get_clients().values():
-                    self._send(client, picture, quality)
+                self._delivery.show(picture, frame is not None and frame.final)
+            self._delivery.pump(self.server.get_clients())
             self._show_meshes(split or panel.preview_only)
 
     def _send(self, client: Any, picture: UInt8Array | None, quality: int) -> None:
