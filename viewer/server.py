@@ -24,6 +24,11 @@ from renderformer.viewer.delivery import Link
 Rule = Callable[[list[str], list[str]], bool]
 
 
+_NO_FRAMES = {"X-Frame-Options": "DENY", "Content-Security-Policy": "frame-ancestors 'none'"}
+# Pages that may show a framed viewer: notebooks of this machine, and of editors.
+NOTEBOOKS = "http://localhost:* http://127.0.0.1:* https://localhost:* https://127.0.0.1:* vscode-webview:"
+
+
 def own_pages(hosts: list[str], origins: list[str]) -> bool:
     """Whether a request comes from a page of this machine's server, or from a program other than a browser."""
     if len(hosts) != 1 or len(origins) > 1:
@@ -36,12 +41,16 @@ def own_pages(hosts: list[str], origins: list[str]) -> bool:
 class Server(viser.ViserServer):
     """A viser server that applies a rule to every request, of HTTP and of web sockets.
 
+    Args:
+        framed: whether `NOTEBOOKS` may show its page in a frame; nobody else may.
+
     Raises:
         RuntimeError: viser does not apply the rule; the server was stopped.
     """
 
-    def __init__(self, host: str, port: int, label: str, rule: Rule = own_pages) -> None:
+    def __init__(self, host: str, port: int, label: str, rule: Rule = own_pages, framed: bool = False) -> None:
         self._rule, self._guarded = rule, False
+        self._frames = {"Content-Security-Policy": f"frame-ancestors {NOTEBOOKS}"} if framed else _NO_FRAMES
         self._links: dict[Any, Link] = {}
         # viser prints to stdout, which is for results.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -79,8 +88,8 @@ class Server(viser.ViserServer):
         self._guarded_server = server
 
     def _serve(self, handler: Any, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
-        """`websockets.asyncio.server.serve` with the rule, a `Link` for each connection, and headers by which no other
-        page can show this one in a frame, where it would take clicks that were meant for the other."""
+        """`websockets.asyncio.server.serve` with the rule, a `Link` for each connection, and headers that say
+        who may show its page in a frame: there it could take clicks that were meant for the other."""
         self._guarded = True
 
         def answer(connection: Any, request: Any) -> Any:
@@ -88,8 +97,8 @@ class Server(viser.ViserServer):
                 return connection.respond(http.HTTPStatus.FORBIDDEN, "only pages of this viewer may connect\n")
             response = None if process_request is None else process_request(connection, request)
             if response is not None:
-                response.headers["X-Frame-Options"] = "DENY"
-                response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+                for name, value in self._frames.items():
+                    response.headers[name] = value
                 response.headers["X-Content-Type-Options"] = "nosniff"
             return response
 

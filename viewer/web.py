@@ -47,9 +47,10 @@ class WebViewer:
 
     Args:
         port: of the server; the next free one if it is in use.
+        framed: whether notebooks may show the page in a frame.
     """
 
-    def __init__(self, session: Session, port: int = 8080) -> None:
+    def __init__(self, session: Session, port: int = 8080, framed: bool = False) -> None:
         self.session, self.panel = session, Panel(session)
         self.done = threading.Event()
         # The pose of each page's camera when the page was opened.
@@ -62,7 +63,7 @@ class WebViewer:
         self._close_warned = False
         # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
-        self.server = Server(HOST, port, "RenderFormer")
+        self.server = Server(HOST, port, "RenderFormer", framed=framed)
         self.server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
         self.server.gui.main_panel.dock_right()
         self.server.scene.set_up_direction("+z")

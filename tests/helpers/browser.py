@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ STUCK = 240.0
 class Page:
     """Headless Chromium, driven over its debugging port."""
 
-    def __init__(self, url: str, folder: str, size: tuple[int, int] = (900, 600), phone: bool = False) -> None:
+    def __init__(
+        self, url: str, folder: str, size: tuple[int, int] = (900, 600), phone: bool = False, flags: Sequence[str] = ()
+    ) -> None:
         """Open a page, in a window or on a phone of this size, which has touch."""
         from websockets.sync.client import connect
 
-        flags = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        flags = [*flags, "--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         flags += [f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}", "--remote-debugging-port=0"]
         assert CHROMIUM is not None
         start = "about:blank" if phone else url
