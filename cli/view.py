@@ -21,7 +21,9 @@ renderformer view bunny.glb --stage corner -o edited.json
 
 
 def view(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A mesh or a scene.")],
+    source: Annotated[
+        str | None, typer.Argument(metavar="INPUT", help="A mesh or a scene; without it, recent files are listed.")
+    ] = None,
     *,
     web: Annotated[
         bool, typer.Option("--web", help="In a browser, for machines without a display; 127.0.0.1 only.")
@@ -59,6 +61,11 @@ def view(
 
     A window where there is a display, a browser page with --web.
     """
+    from renderformer.viewer.recent import recent, remember
+
+    if source is None:
+        _list(*recent())
+        return
     size = None if resolution is None else options.read_resolution(resolution)
     of_mesh = stage.of_mesh()
     if output is not None:
@@ -71,6 +78,8 @@ def view(
     framing = {} if inputs.scene_format(source) else model.framing(size or (1, 1)) | {"all_around": True}
     settings = stage.of_every_file() | environment.arguments()
     scene = environment.applied(inputs.load(source, of_mesh=framing | of_mesh, **settings))
+    if source != "-":
+        remember(source)
     more = console.say_digest(scene.notes, verbose=verbose)
     if more:
         console.say(f"note: {more.removeprefix('; ')}")
@@ -89,3 +98,16 @@ def view(
         lost = edited.save(output, overwrite)
         console.say_all("note", [*lost.notes, *lost])
         console.say(f"wrote {output}")
+
+
+def _list(files: list[Path], note: str) -> None:
+    """Print the recent files; InputError if there are none."""
+    from renderformer.data.errors import InputError
+
+    if not files:
+        raise InputError("view", note or "no INPUT, and there are no recent files", "give a mesh or a scene")
+    if note:
+        console.say(f"note: {note}")
+    console.say("recent files; open one with renderformer view FILE:")
+    for path in files:
+        typer.echo(path)

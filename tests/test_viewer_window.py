@@ -33,7 +33,7 @@ from PIL import Image as Pillow
 from helpers.ray_engine import RayEngine, a_scene
 from renderformer.data.scene import Scene
 from renderformer.image import Image
-from renderformer.viewer.actions import find
+from renderformer.viewer.actions import ACTIONS, find
 from renderformer.viewer.display import resized
 from renderformer.viewer.session import Session
 from renderformer.viewer.window import Window, gui
@@ -409,6 +409,17 @@ window._apply("", lambda: window.panel.undo())
 # Nothing else is left, and the menu says so.
 window._guarded(window.ask_recover)()
 assert "no unsaved work" in window.message, window.message
+# A recent file is opened from its list.
+from renderformer.viewer.recent import recent, remember
+remember("examples/knot_room.json")
+remember("examples/assets/boxes.glb")
+remember("examples/knot_room.json")
+window.perform(next(action for action in ACTIONS if action.name == "open recent"))
+pointer("sleep", "1")
+frame, area = window.window.os_frame, window.dialog.frame
+click(frame.x + area.x + area.width // 2, frame.y + area.y + 88)
+until(lambda: session.document.undo_label == "open boxes" and session.task is None, "the second of the list is open")
+assert recent()[0][0].name == "boxes.glb"
 session.recovery.close()
 assert not list(folder.glob("renderformer/unsaved/*"))
 assert killed.close()

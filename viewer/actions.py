@@ -61,6 +61,8 @@ class Dialogs(Protocol):
 
     def ask_open(self, title: str, suffixes: Iterable[str]) -> None: ...
 
+    def ask_recent(self) -> None: ...
+
     def ask_save(self, save: Save) -> None: ...
 
     def ask_close(self) -> None: ...
@@ -121,6 +123,7 @@ ACTIONS: tuple[Action, ...] = (
         "open", None, ("Ctrl O",), "File", "Open a scene or mesh ...", _FILES,
         lambda dialogs: dialogs.ask_open("Scenes and meshes", (*SCENE_FORMATS, *MESH_FORMATS)),
     ),
+    Action("open recent", None, (), "File", "Open recent ...", ask=lambda dialogs: dialogs.ask_recent()),
     Action(
         "compare", None, (), "File", "Compare with a picture ...",
         ask=lambda dialogs: dialogs.ask_open("Pictures", IMAGE_SUFFIXES),

@@ -99,11 +99,13 @@ def view(
     from renderformer.data.scene import Scene
     from renderformer.data.trained_range import ANYWHERE
     from renderformer.renderer import Renderer
+    from renderformer.viewer.recent import remember
     from renderformer.viewer.recovery import kept
     from renderformer.viewer.session import Session, load
 
     if isinstance(scene, str | os.PathLike):
-        scene = load(scene, renderer.config.trained if renderer else ANYWHERE)
+        path, scene = scene, load(scene, renderer.config.trained if renderer else ANYWHERE)
+        remember(path)
     if not isinstance(scene, Scene):
         raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)

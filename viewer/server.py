@@ -10,10 +10,11 @@ import contextlib
 import http
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
+import rich
 import viser
 import viser.infra
 import websockets.asyncio.server
@@ -38,6 +39,18 @@ def own_pages(hosts: list[str], origins: list[str]) -> bool:
     return name in ("127.0.0.1", "localhost", "[::1]") and origins in ([], [f"http://{host}"])
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """A context in which viser prints nothing: stdout is for results, and a notebook would show it."""
+    console = rich.get_console()
+    before, console.quiet = console.quiet, True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        console.quiet = before
+
+
 class Server(viser.ViserServer):
     """A viser server that applies a rule to every request, of HTTP and of web sockets.
 
@@ -52,8 +65,7 @@ class Server(viser.ViserServer):
         self._rule, self._guarded = rule, False
         self._frames = {"Content-Security-Policy": f"frame-ancestors {NOTEBOOKS}"} if framed else _NO_FRAMES
         self._links: dict[Any, Link] = {}
-        # viser prints to stdout, which is for results.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _silent():
             super().__init__(host=host, port=port, label=label, verbose=False)
         if not self._guarded:
             self.stop()
@@ -62,7 +74,7 @@ class Server(viser.ViserServer):
         self.request_share_url = lambda verbose=True: None
 
     def stop(self) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _silent():
             super().stop()
 
     @property

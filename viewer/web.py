@@ -27,6 +27,7 @@ from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
 from renderformer.viewer.page_html import PAGE
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.server import Server
 from renderformer.viewer.session import Session
@@ -107,6 +108,8 @@ class WebViewer:
         with gui.add_folder("File"):
             upload = gui.add_upload_button("open or compare …", hint="a mesh, a scene, or a picture to compare with")
             upload.on_upload(self._guarded(self._uploaded))
+            self._recent = gui.add_dropdown("open recent", (NOTHING,), hint="files of the viewer's machine")
+            self._recent.on_update(self._guarded(self._recent_chosen))
             for action in ACTIONS:
                 if action.menu == "Edit":
                     self._button(action.name, functools.partial(self._perform, action))
@@ -204,8 +207,10 @@ class WebViewer:
     def _connected(self, client: viser.ClientHandle) -> None:
         self._initial_poses[client.client_id] = _pose(client.camera)
         self._put_camera(client.camera)
-        if self.session.notes:
-            self._tell(client, "notes", "; ".join(self.session.notes))
+        notes = [*self.session.notes, *filter(None, [recent()[1]])]
+        if notes:
+            self._tell(client, "notes", "; ".join(notes))
+        self._show_recent()
         client.camera.on_update(self._guarded(lambda camera: self._camera_moved(client)))
         self._draw()
 
@@ -381,6 +386,19 @@ class WebViewer:
         file = event.target.value
         with received(file.name, file.content) as path:
             self._apply(event.client, "open", lambda: self.panel.open(path))
+
+    def _recent_chosen(self, event: Any) -> None:
+        """Open a recent file; changes by the program have no client."""
+        path = next((path for path in recent()[0] if str(path) == event.target.value), None)
+        if event.client is not None and path is not None:
+            self._apply(event.client, "open", lambda: self.panel.open(path))
+            remember(path)
+            self._show_recent()
+
+    def _show_recent(self) -> None:
+        names = (NOTHING, *map(str, recent()[0]))
+        _set(self._recent, names, "options")
+        _set(self._recent, NOTHING)
 
     def _show_offer(self) -> None:
         """Show or hide what to do with unsaved work that a viewer left behind."""

@@ -199,16 +199,22 @@ def question_dialog(question: Question, em: int, pressed: Callable[[str], object
             grid.add_child(gui.Label(legible(cell)))
         column.add_child(grid)
     column.add_child(gui.Label(legible(question.text)))
+    for label in question.choices:
+        column.add_child(_button(label, pressed))
     row = gui.Horiz(em)
     row.add_stretch()
     for label in question.answers:
-        button = gui.Button(label)
-        button.vertical_padding_em = 0
-        button.set_on_clicked(functools.partial(pressed, label))
-        row.add_child(button)
+        row.add_child(_button(label, pressed))
     column.add_child(row)
     dialog.add_child(column)
     return dialog
+
+
+def _button(label: str, pressed: Callable[[str], object]) -> Any:
+    button = gui.Button(legible(label))
+    button.vertical_padding_em = 0
+    button.set_on_clicked(functools.partial(pressed, label))
+    return button
 
 
 def _arrangement(control: Control) -> str:

@@ -21,13 +21,15 @@ from open3d.visualization import gui
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError
+from renderformer.data.formats import SCENE_FORMATS
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help_table
 from renderformer.viewer.controls import Control
-from renderformer.viewer.dialogs import FileRequest, Question, closing, recovering
+from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
 from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
+from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
 from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialog, legible, question_dialog
@@ -359,10 +361,19 @@ class Window:
 
         def work(progress: Progress, cancel: Cancel) -> list[str]:
             kind, notes = session.open(path, cancel)
+            remember(path)
             self._post(lambda: self._apply("view", lambda: self.panel.show(kind)))
             return notes
 
         session.start(f"opening {path.name}", work)
+
+    def ask_recent(self) -> None:
+        """Ask for a recent file and open it."""
+        files, note = recent()
+        self.message = note or self.message
+        if not files:
+            raise InputError("recent files", note or "there are none yet", "open a file")
+        self._ask(opening_recent(files, self.open))
 
     def ask_save(self, save: Save) -> None:
         """Ask for a file name and save there."""
@@ -393,7 +404,14 @@ class Window:
     def save(self, path: Path, turn: float = 0.0) -> None:
         """Save on another thread; see `Session.save`."""
         session = self.session
-        session.start(f"saving {path.name}", lambda progress, cancel: session.save(path, progress, cancel, turn))
+
+        def work(progress: Progress, cancel: Cancel) -> list[str]:
+            notes = session.save(path, progress, cancel, turn)
+            if path.suffix.lower() in SCENE_FORMATS:
+                remember(path)
+            return notes
+
+        session.start(f"saving {path.name}", work)
 
     def _ask_file(self, request: FileRequest) -> None:
         def chosen(name: str) -> None:
@@ -414,7 +432,7 @@ class Window:
     def _ask(self, question: Question) -> None:
         def pressed(label: str) -> None:
             self._end_dialog()
-            self._apply(label, question.answers[label])
+            self._apply(label, {**question.answers, **question.choices}[label])
 
         self._open_dialog(question_dialog(question, self.window.theme.font_size, self._guarded(pressed)))
 
