@@ -42,24 +42,32 @@ class Placement:
         translation: in scene units.
         rotation: degrees about X, then Y, then Z.
         scale: positive factor.
+        stretch: positive factors along the axes of the object, times `scale`.
     """
 
     translation: Vector = (0.0, 0.0, 0.0)
     rotation: Vector = (0.0, 0.0, 0.0)
     scale: float = 1.0
+    stretch: Vector = (1.0, 1.0, 1.0)
+
+    @property
+    def axes(self) -> Float64Array:
+        """(3, 3) the axes of the object in the world, as columns."""
+        from scipy.spatial.transform import Rotation
+
+        return np.asarray(Rotation.from_euler("xyz", self.rotation, degrees=True).as_matrix())
 
     def matrix(self, centre: npt.ArrayLike) -> Float64Array:
         """(4, 4) matrix, world to world; `centre` is (3,).
 
         Raises:
-            InputError: the scale is not a positive number.
+            InputError: a factor is not a positive number.
         """
-        from scipy.spatial.transform import Rotation
-
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise InputError("placement", f"scale is {self.scale}", "expected a positive number")
+        for factor in (self.scale, *self.stretch):
+            if not (math.isfinite(factor) and factor > 0):
+                raise InputError("placement", f"scale is {factor}", "expected a positive number")
         pivot = np.asarray(centre, np.float64)
-        linear = self.scale * Rotation.from_euler("xyz", self.rotation, degrees=True).as_matrix()
+        linear = self.axes * (self.scale * np.asarray(self.stretch))
         matrix = np.eye(4)
         matrix[:3, :3] = linear
         matrix[:3, 3] = pivot - linear @ pivot + np.asarray(self.translation)
@@ -79,11 +87,19 @@ class Item:
         return self.base.name
 
     @cached_property
+    def matrix(self) -> Float64Array:
+        """(4, 4) from the mesh before placement to the placed one, world to world."""
+        return self.placement.matrix(self.base.bounds.mean(axis=0))
+
+    @property
+    def centre(self) -> Float64Array:
+        """(3,) the point about which a placement rotates and scales, where it lies now."""
+        return self.base.bounds.mean(axis=0, dtype=np.float64) + self.placement.translation
+
+    @cached_property
     def mesh(self) -> Mesh:
         """The placed mesh; `base` itself if it was not moved."""
-        if self.placement == Placement():
-            return self.base
-        return self.base.transformed(self.placement.matrix(self.base.bounds.mean(axis=0)))
+        return self.base if self.placement == Placement() else self.base.transformed(self.matrix)
 
     @cached_property
     def material(self) -> Material:
@@ -182,6 +198,14 @@ class SceneState:
         return Scene(meshes, self.cameras, self.name, self.notes, self.surroundings.environment)
 
 
+@dataclass(frozen=True, eq=False)
+class _Stroke:
+    """Of edits that are one step of undo: how many steps there were before it, and those that could be redone."""
+
+    past: int
+    future: tuple[tuple[str, SceneState], ...]
+
+
 class SceneDocument:
     """A scene with undo and redo. Every edit makes a new state that shares all unchanged parts with the old one.
 
@@ -198,6 +222,7 @@ class SceneDocument:
         self._future: list[tuple[str, SceneState]] = []
         # Label and time of the last edit, if the next one may be merged with it.
         self._merge: tuple[str, float] | None = None
+        self._stroke: _Stroke | None = None
         self._state = SceneState.of(scene)
         self._saved: object = None
 
@@ -257,13 +282,27 @@ class SceneDocument:
 
     def open(self, scene: Scene) -> None:
         """Replace the scene; undo restores the old one."""
+        self.end_stroke()
         left = (*self._state.left, self._state) if self._in_no_file else self._state.left
         self._push(f"open {scene.name or 'a scene'}", SceneState.of(scene, left))
 
     def recover(self, state: SceneState) -> None:
         """Go on from a state of another document, which is in no file; undo leads back by the scenes that it left."""
+        self.end_stroke()
         for number, left in enumerate((*state.left, state)):
             self._push(f"recover {left.name or 'a scene'}", replace(left, original=None, left=state.left[:number]))
+
+    def begin_stroke(self) -> None:
+        """Make all edits until `end_stroke` one step of undo, as of a drag."""
+        self._stroke = _Stroke(len(self._past), tuple(self._future))
+
+    def end_stroke(self, keep: bool = True) -> None:
+        """End a stroke; without `keep`, the document is as it was before it. Nothing happens outside a stroke."""
+        stroke, self._stroke, self._merge = self._stroke, None, None
+        if stroke is not None and not keep and len(self._past) > stroke.past:
+            self._state = self._past[stroke.past][1]
+            del self._past[stroke.past :]
+            self._future[:] = stroke.future
 
     def undo(self) -> str:
         """Revert the last edit; returns its label, empty if there was none."""
@@ -274,7 +313,7 @@ class SceneDocument:
         return self._step(self._future, self._past)
 
     def _step(self, source: list[tuple[str, SceneState]], target: list[tuple[str, SceneState]]) -> str:
-        self._merge = None
+        self.end_stroke()
         if not source:
             return ""
         label, state = source.pop()
@@ -439,6 +478,7 @@ class SceneDocument:
     def _push(self, label: str, state: SceneState, merge: bool = False) -> None:
         now = self._clock()
         merges = merge and self._merge is not None and self._merge[0] == label and now - self._merge[1] < MERGE_SECONDS
+        merges = merges or (self._stroke is not None and len(self._past) > self._stroke.past)
         if not merges:
             self._past.append((label, self._state))
         self._future.clear()
