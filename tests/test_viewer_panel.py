@@ -19,6 +19,7 @@ from renderformer.viewer.controls import CONTROLS, SECTIONS, Control
 from renderformer.viewer.dialogs import FileRequest, closing
 from renderformer.viewer.display import Rect
 from renderformer.viewer.fingerprints import fingerprint
+from renderformer.viewer.hands import Hands
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import VIEWS, Session
@@ -41,6 +42,7 @@ def control(name: str) -> Control:
 
 # New values of controls, as a front end reports them.
 EDITS: dict[str, Any] = {
+    "picture handles": "turn",
     "picture exposure": 1.5,
     "picture tone map": "filmic",
     "picture scale": "2",
@@ -54,6 +56,7 @@ EDITS: dict[str, Any] = {
     "object move": (0.1, 0.2, 0.3),
     "object turn": (10.0, 20.0, 30.0),
     "object scale": 2.0,
+    "object stretch": (1.5, 1.0, 0.5),
     "object diffuse": (0, 255, 128),
     "object specular": 0.5,
     "object roughness": 0.25,
@@ -165,7 +168,7 @@ def test_a_scene_without_an_environment_has_no_light_to_change_but_a_background(
 
 
 def test_saving_keeps_edits_in_json_and_tells_what_h5_loses(panel: Panel, tmp_path: Path) -> None:
-    panel.choose_object("light")
+    panel.choose("light")
     for name, value in (
         ("object light on both sides", True),
         ("object opacity", 0.5),
@@ -275,7 +278,7 @@ def test_pictures_of_no_fixed_size_fill_the_view() -> None:
 
 
 def test_every_key_asks_for_one_action_and_the_table_is_the_help() -> None:
-    keys = [key.removeprefix("Ctrl ") for action in ACTIONS for key in action.keys]
+    keys = [(key.removeprefix("Ctrl "), action.needs_ctrl) for action in ACTIONS for key in action.keys]
     assert len(set(keys)) == len(keys)
     assert [(action.run is None) != (action.ask is None) for action in ACTIONS] == [True] * len(ACTIONS)
     undo = find("Z", ctrl=False)
@@ -284,8 +287,9 @@ def test_every_key_asks_for_one_action_and_the_table_is_the_help() -> None:
     assert find("U", ctrl=False) is undo
     assert find("Q", ctrl=False) is None
     assert find("Q", ctrl=True) is not None
+    assert [getattr(find("S", ctrl), "name", "") for ctrl in (False, True)] == ["scale", "save scene"]
     assert find("", ctrl=False) is None
-    assert help_table()["Ctrl Z or U, Ctrl Y or R"] == "undo, redo"
+    assert help_table()["Ctrl Z or U, Ctrl Y"] == "undo, redo"
     assert help_table()["Left drag, Left, Right, Up, Down"] == "turn"
     assert "**Ctrl Z** undo" in page_help()
 
@@ -320,7 +324,7 @@ def test_a_video_without_key_frames_is_refused_before_a_name_is_asked_for(panel:
 
 
 def test_the_pointer_turns_pans_zooms_picks_and_moves_the_bar(panel: Panel) -> None:
-    pointer = Pointer(panel, lambda: Rect(10, 20, 200, 100))
+    pointer = Pointer(panel, Hands(panel), lambda: Rect(10, 20, 200, 100))
     orbit = panel.session.orbit
     before = orbit.view
     pointer.press(50, 70)

@@ -10,6 +10,7 @@ from renderformer.data.camera_path import KEYS_SUFFIX
 from renderformer.data.formats import MESH_FORMATS, SCENE_FORMATS
 from renderformer.image import IMAGE_SUFFIXES
 from renderformer.viewer.camera import OrbitCamera
+from renderformer.viewer.gizmo import MODES, Mode
 from renderformer.viewer.panel import EXPOSURE_STEP, Panel
 from renderformer.viewer.session import TURN_SECONDS, VIEWS, Session
 
@@ -100,8 +101,9 @@ class Action:
 def _save(save: Save) -> Action:
     keys, text = (("Ctrl S",), _FILES) if save.name == "scene" else ((), "")
     return Action(
-        f"save {save.name}", None, keys, "File", f"{save.label} ...", text, lambda dialogs: dialogs.ask_save(save)
-    )
+        f"save {save.name}", None, keys, "File", f"{save.label} ...", text, lambda dialogs: dialogs.ask_save(save),
+        needs_ctrl=True,
+    )  # fmt: skip
 
 
 def _orbit(right: float, up: float) -> Callable[[Panel], None]:
@@ -116,6 +118,11 @@ def _show(number: int, kind: str) -> Action:
     return Action(kind, lambda panel: panel.show(kind), (str(number),), help=_VIEWS)
 
 
+def _hold(key: str, mode: Mode) -> Action:
+    return Action(mode, lambda panel: panel.set_mode(mode), (key,), help=_HANDLES)
+
+
+_HANDLES = f"{', '.join(MODES)} with the pointer; X, Y, Z take an axis; a click keeps, Escape gives up"
 _NEARER, _KEY_FRAMES = "nearer, farther", "add a key frame, play them"
 _VIEWS, _FILES = ", ".join(VIEWS), "open, save the scene, close"
 ACTIONS: tuple[Action, ...] = (
@@ -137,8 +144,11 @@ ACTIONS: tuple[Action, ...] = (
         lambda dialogs: dialogs.ask_close(), needs_ctrl=True,
     ),
     Action("undo", Panel.undo, ("Ctrl Z", "U"), "Edit", "Undo (Ctrl Z)", "undo, redo", hotkey=True),
-    Action("redo", Panel.redo, ("Ctrl Y", "R"), "Edit", "Redo (Ctrl Y)", "undo, redo", hotkey=True),
+    Action("redo", Panel.redo, ("Ctrl Y",), "Edit", "Redo (Ctrl Y)", "undo, redo", hotkey=True),
     Action("keys", None, (), "Help", "Mouse and keys", ask=lambda dialogs: dialogs.show_help()),
+    *(_hold(key, mode) for key, mode in zip("GRS", MODES, strict=True)),
+    Action("look at it", Panel.look_at_it, ("F",), help="turn about what is chosen", hotkey=True),
+    Action("remove", Panel.remove_it, ("Delete",), help="delete what is chosen"),
     Action("home", lambda panel: panel.session.move(OrbitCamera.home), ("H",), help="home", hotkey=True),
     Action(
         "turntable", lambda panel: panel.turn(not panel.turning), ("T",), help="turntable, on and off", hotkey=True
@@ -163,7 +173,8 @@ MOUSE = {
     "pan": "Right drag, Shift and left drag",
     _NEARER: "Wheel",
     "field of view": "Ctrl and wheel",
-    "choose the object under the pointer": "Click",
+    "choose the object or light under the pointer": "Click",
+    "move, turn or scale; with Ctrl in steps; the right button gives up": "Drag of a handle",
 }
 NOTES = """Keys act after a click on the picture. Exposure and tone map need no
 new picture. Open3D does not support dropping files on a window; use

@@ -17,6 +17,7 @@ from renderformer.data.scene import MAX_COORDINATE
 from renderformer.image import TONE_MAPS
 from renderformer.viewer.camera import FREE_FOV, OrbitCamera
 from renderformer.viewer.display import from_srgb, to_srgb
+from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.session import SCALES, VIEWS
 
@@ -107,6 +108,10 @@ CONTROLS: tuple[Control, ...] = (
         PICTURE, "view", "choice", lambda p: p.kind, Panel.show, "content of the view", choices=lambda p: VIEWS
     ),
     Control(
+        PICTURE, "handles", "choice", lambda p: p.mode, Panel.set_mode, "what the handles in the picture do",
+        choices=lambda p: MODES,
+    ),
+    Control(
         PICTURE, "bar", "slider", lambda p: p.bar, Panel.set_bar, "border between preview and picture",
         step=0.005, shown=lambda p: p.kind == "split", page_only=True,
     ),
@@ -153,7 +158,7 @@ CONTROLS: tuple[Control, ...] = (
     _button(PATH, "clear", lambda p: p.session.key_frames.clear(), "delete all key frames"),
     Control(PATH, "play", "toggle", lambda p: p.playing, Panel.play, "follow the key frames"),
     Control(
-        OBJECT, "object", "choice", _of_item(lambda item: item.name), Panel.choose_object, "click one in the picture",
+        OBJECT, "object", "choice", _of_item(lambda item: item.name), Panel.choose, "click one in the picture",
         choices=lambda p: [item.name for item in p.session.document.items],
     ),
     Control(
@@ -171,6 +176,10 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         OBJECT, "scale", "number", _of_item(lambda item: item.placement.scale),
         lambda p, value: p.place(scale=float(value)), "one factor", 0.01, 100.0,
+    ),
+    Control(
+        OBJECT, "stretch", "vector", _of_item(lambda item: item.placement.stretch),
+        lambda p, value: p.place(stretch=value), "factors along the object's own axes",
     ),
     Control(
         OBJECT, "diffuse", "colour", _of_item(lambda item: to_srgb(item.material.diffuse)),
@@ -203,7 +212,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     _button(OBJECT, "remove", lambda p: p.edit_object(lambda document, name: document.remove(name)), "delete it"),
     Control(
-        LIGHT, "light", "choice", lambda p: None if p.light is None else p.light.name, Panel.choose_light,
+        LIGHT, "light", "choice", lambda p: None if p.light is None else p.light.name, Panel.choose,
         choices=lambda p: [item.name for item in p.session.document.lights],
     ),
     Control(

@@ -106,6 +106,11 @@ class Item:
         """The mean material of the object, without textures."""
         return mean_material(self.base)
 
+    @property
+    def is_lamp(self) -> bool:
+        """Whether it is a single light triangle, which keeps facing its target."""
+        return len(self.base) == 1 and self.base.emits
+
     @cached_property
     def light(self) -> Light:
         """The object as a light, see `light_of`; only for objects that emit."""
@@ -295,6 +300,11 @@ class SceneDocument:
     def begin_stroke(self) -> None:
         """Make all edits until `end_stroke` one step of undo, as of a drag."""
         self._stroke = _Stroke(len(self._past), tuple(self._future))
+
+    @property
+    def in_stroke(self) -> bool:
+        """Whether edits become one step of undo."""
+        return self._stroke is not None
 
     def end_stroke(self, keep: bool = True) -> None:
         """End a stroke; without `keep`, the document is as it was before it. Nothing happens outside a stroke."""

@@ -305,20 +305,21 @@ class Drag:
         return spoke if np.linalg.norm(spoke) > 0 else None
 
     def _scaled(self, point: Point, snap: bool) -> tuple[Placement, str] | None:
-        factor: float | None
-        if self.name == FREE:
-            factor = math.dist(point, self.gizmo.middle) / max(math.dist(self._from, self.gizmo.middle), 1.0)
+        gizmo, factor = self.gizmo, 0.0
+        first, last = (None, None) if self.name == FREE else (self._place(self._from), self._place(point))
+        if first is not None and last is not None and first * 4 > gizmo.size * LENGTH * gizmo.pixel:
+            factor = last / first
         else:
-            first, last = self._place(self._from), self._place(point)
-            factor = None if first is None or last is None or not first else last / first
-        if factor is not None and snap:
+            # Also along an axis, where the pointer was not on its arm.
+            factor = math.dist(point, gizmo.middle) / max(math.dist(self._from, gizmo.middle), 1.0)
+        if snap:
             factor = round(factor / SNAP_FACTOR) * SNAP_FACTOR
-        if factor is None or not SMALLEST <= factor <= LARGEST:
+        if not SMALLEST <= factor <= LARGEST:
             return None
         text = f"scale by {factor:.3g}"
         if self.name == FREE:
             return replace(self.start, scale=self.start.scale * factor), text
-        stretch = list(self.start.stretch)
+        stretch = np.array(self.start.stretch)
         stretch[AXES.index(self.name)] *= factor
         return replace(self.start, stretch=vector(stretch)), text
 

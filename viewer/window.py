@@ -26,6 +26,8 @@ from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help
 from renderformer.viewer.controls import Control
 from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
 from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
+from renderformer.viewer.gizmo import MODES
+from renderformer.viewer.hands import Hands
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
@@ -52,6 +54,7 @@ KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
 KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     KEY.ONE: "1", KEY.TWO: "2", KEY.THREE: "3", KEY.FOUR: "4", KEY.PLUS: "+", KEY.EQUALS: "=", KEY.MINUS: "-",
     KEY.LEFT_BRACKET: "[", KEY.RIGHT_BRACKET: "]", KEY.LEFT: "Left", KEY.RIGHT: "Right", KEY.UP: "Up", KEY.DOWN: "Down",
+    KEY.DELETE: "Delete",
 }  # fmt: skip
 
 
@@ -60,7 +63,8 @@ class Window:
 
     def __init__(self, session: Session, width: int = 1200, height: int = 800) -> None:
         self.session, self.panel = session, Panel(session)
-        self.pointer = Pointer(self.panel, self.rectangle)
+        self.hands = Hands(self.panel)
+        self.pointer = Pointer(self.panel, self.hands, self.rectangle)
         self.closed = False
         self.dialog: Any = None
         self.message = "; ".join(session.notes)
@@ -184,12 +188,17 @@ class Window:
 
     def _mouse(self, event: Any) -> Any:
         kind, x, y = event.type, event.x, event.y
-        if kind == gui.MouseEvent.Type.BUTTON_DOWN:
-            self.pointer.press(x, y)
+        if kind == gui.MouseEvent.Type.MOVE:
+            if self.pointer.hover(x, y, event.is_modifier_down(gui.KeyModifier.CTRL)):
+                self._show_hands()
+        elif kind == gui.MouseEvent.Type.BUTTON_DOWN:
+            self.pointer.press(x, y, event.is_button_down(gui.MouseButton.LEFT))
+            self._show_hands()
         elif kind == gui.MouseEvent.Type.DRAG:
             pan = event.is_button_down(gui.MouseButton.RIGHT) or event.is_modifier_down(gui.KeyModifier.SHIFT)
-            self.pointer.drag(x, y, pan)
-            self._refresh()
+            snap = event.is_modifier_down(gui.KeyModifier.CTRL)
+            self.pointer.drag(x, y, pan, snap)
+            self._show_hands()
         elif kind == gui.MouseEvent.Type.BUTTON_UP:
             self._apply("object", lambda: self.pointer.release(x, y))
         elif kind == gui.MouseEvent.Type.WHEEL:
@@ -202,8 +211,8 @@ class Window:
         """Handle Escape and Ctrl, whatever widget has the focus."""
         if event.key == KEY.ESCAPE:
             self._close_requested = False
-            if event.type == gui.KeyEvent.Type.DOWN and self.dialog is not None:
-                self._end_dialog()
+            if event.type == gui.KeyEvent.Type.DOWN:
+                self._escape()
         if event.key in (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL):
             self._ctrl = event.type == gui.KeyEvent.Type.DOWN
         elif self._ctrl and event.key in KEYS:
@@ -214,11 +223,37 @@ class Window:
                 return True
         return False
 
+    def _escape(self) -> None:
+        """Close the dialog, or give up a drag, or choose nothing."""
+        if self.dialog is not None:
+            self._end_dialog()
+        elif self.hands.release(keep=False):
+            self._refresh()
+        else:
+            self.panel.choose("")
+            self._refresh()
+
     def _key(self, event: Any) -> Any:
-        action = find(KEYS.get(event.key, ""), self._ctrl)
-        if event.type == gui.KeyEvent.Type.DOWN and action is not None and self.dialog is None:
+        key = KEYS.get(event.key, "")
+        action = find(key, self._ctrl)
+        if event.type != gui.KeyEvent.Type.DOWN or self.dialog is not None:
+            return CONSUMED
+        if self.hands.dragging and key in ("X", "Y", "Z"):
+            self.hands.constrain(key.lower())
+            self._show_hands()
+        elif action is not None:
+            self.hands.release(keep=False)
             self.perform(action)
+            if action.name in MODES:
+                self.pointer.grab()
+                self._show_hands()
         return CONSUMED
+
+    def _show_hands(self) -> None:
+        """Show what the hands do."""
+        if self.hands.dragging:
+            self.message, self._failed = self.hands.text, False
+        self._refresh()
 
     def _tick(self) -> bool:
         self._show_activity()
@@ -229,6 +264,8 @@ class Window:
             return True
         if self.panel.tick():
             self._refresh()
+        if self.hands.update():
+            self._place_image()
         moving, now = self.panel.turning or self.panel.playing, time.monotonic()
         if not moving and now - self._drawn_at < REDRAW_SECONDS:
             return False
@@ -280,17 +317,16 @@ class Window:
         self.image.visible = self._picture is not None and not panel.preview_only
         if self._picture is not None and self.image.visible:
             picture = np.zeros_like(self._picture) if split and panel.late else self._picture
+            picture = self.hands.draw(resized(picture, box.width, box.height))
             if split:
                 picture = right_of_bar(picture, box.width, box.height, column)
-            else:
-                picture = np.array(resized(picture, box.width, box.height))
             self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(picture)))
 
     def _draw(self) -> None:
         """Draw the picture if its state has changed."""
         panel, session = self.panel, self.session
         display = (session.tone_map, session.exposure, session.reference, session.view_size)
-        drawn = (session.frame, panel.kind, panel.bar, panel.late, *display)
+        drawn = (session.frame, panel.kind, panel.bar, panel.late, *display, *self.hands.state)
         if drawn != self._drawn:
             self._drawn = drawn
             self._picture = panel.picture()
@@ -460,6 +496,7 @@ class Window:
     def _leave(self) -> None:
         """Close the window; no callback touches it afterwards."""
         self.closed = True
+        self.hands.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.window.close()
 

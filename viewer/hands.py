@@ -1,0 +1,160 @@
+"""The hand over the picture of one front end: it chooses objects and lights, and drags their handles.
+
+Positions are pixels of the displayed picture from its upper left corner.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from renderformer.data.arrays import UInt8Array
+from renderformer.viewer.document import Item, Placement, SceneDocument
+from renderformer.viewer.gizmo import AXES, FREE, Drag, Gizmo, Lens, Point
+from renderformer.viewer.outline import Outliner
+from renderformer.viewer.overlay import RADIUS, outlined, with_handles
+from renderformer.viewer.panel import Panel
+
+# Pixels beside the mark of a light at which a click takes it.
+BESIDE = 4.0
+
+
+class Hands:
+    """See the module.
+
+    Attributes:
+        active: the handle under the pointer or in the hand; empty for none.
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel, self._outliner = panel, Outliner()
+        self.active = ""
+        self._drag: Drag | None = None
+        # What is dragged, as it was at the press.
+        self._grabbed: Item | None = None
+        self._pending = False
+
+    def close(self) -> None:
+        self._outliner.close()
+
+    @property
+    def dragging(self) -> bool:
+        return self._drag is not None
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """What the overlay depends on, but for the picture below it."""
+        return self._panel.selected, self._panel.mode, self.active, self._panel.session.document.lights
+
+    def update(self) -> bool:
+        """Whether the overlay changed without a deed of the person."""
+        before, self._pending = self._pending, self._outliner.pending
+        return before and not self._pending
+
+    def draw(self, picture: UInt8Array) -> UInt8Array:
+        """A picture as it is displayed (h, w, 3), with outline, handles and marks of lights."""
+        height, width, _ = picture.shape
+        lens, item = self._lens(width, height), self._panel.selected
+        if item is not None and item.visible:
+            outline = self._outliner.outline(item, lens)
+            self._pending = self._outliner.pending
+            picture = picture if outline is None else outlined(picture, outline)
+        gizmo = self._gizmo(lens)
+        handles = gizmo.handles if gizmo is not None else []
+        return with_handles(picture, handles, self.active, [point for _, point in self._lamps(lens)])
+
+    def hover(self, point: Point, width: int, height: int) -> bool:
+        """Move the pointer without a button; returns whether the active handle changed."""
+        before, gizmo = self.active, self._gizmo(self._lens(width, height))
+        self.active = gizmo.at(point) if gizmo is not None else ""
+        return self.active != before
+
+    def press(self, point: Point, width: int, height: int) -> bool:
+        """Press a button; returns whether it took a handle."""
+        self.hover(point, width, height)
+        return bool(self.active) and self.grab(point, width, height, self.active)
+
+    def grab(self, point: Point, width: int, height: int, name: str = FREE) -> bool:
+        """Take a handle from wherever the pointer is; returns whether there is one."""
+        gizmo, item = self._gizmo(self._lens(width, height)), self._panel.selected
+        if gizmo is None or item is None or self.dragging:
+            return False
+        self.active = name
+        self._drag, self._grabbed = Drag(gizmo, item.placement, name, point), item
+        with self._panel.session.lock:
+            self._panel.session.document.begin_stroke()
+        return True
+
+    @property
+    def text(self) -> str:
+        """What the drag has done so far, for the person."""
+        return "" if self._drag is None else self._drag.text
+
+    def drag(self, point: Point, snap: bool = False) -> None:
+        """Move the pointer with a handle in the hand."""
+        if self._drag is not None:
+            self._put(self._drag.to(point, snap))
+
+    def constrain(self, axis: str) -> None:
+        """Go on with the drag along another axis."""
+        if self._drag is not None and axis in AXES:
+            self._put(self._drag.constrain(axis))
+            self.active = self._drag.name
+
+    def release(self, keep: bool = True) -> bool:
+        """Let go of the handle; without `keep`, all is as it was before. Returns whether there was one."""
+        if self._drag is None:
+            return False
+        self._drag = self._grabbed = None
+        self._panel.session.edit(lambda document: document.end_stroke(keep))
+        return True
+
+    def click(self, point: Point, width: int, height: int) -> str:
+        """Choose what is at a point; returns a line for the person."""
+        for name, (x, y) in self._lamps(self._lens(width, height)):
+            if math.dist(point, (x, y)) <= RADIUS + BESIDE:
+                self._panel.choose(name)
+                return name
+        return self._panel.pick(point[0] / width, point[1] / height)
+
+    def _put(self, placement: Placement) -> None:
+        """Show what is dragged at another place."""
+        grabbed, drag = self._grabbed, self._drag
+        if grabbed is None or drag is None:
+            return
+        away = np.subtract(placement.translation, drag.start.translation)
+
+        def change(document: SceneDocument) -> None:
+            if not document.in_stroke:
+                # Undone or replaced meanwhile.
+                self._drag = self._grabbed = None
+            elif drag.gizmo.mode == "move" and grabbed.is_lamp:
+                x, y, z = np.add(grabbed.light.position, away).tolist()
+                document.set_light(grabbed.name, position=(x, y, z))
+            else:
+                document.place(grabbed.name, placement)
+
+        self._panel.session.edit(change)
+
+    def _lens(self, width: int, height: int) -> Lens:
+        """Of the picture on the screen, which may be older than the camera."""
+        session = self._panel.session
+        frame = session.frame
+        return Lens(session.orbit.camera if frame is None else frame.camera, width, height)
+
+    def _gizmo(self, lens: Lens) -> Gizmo | None:
+        item = self._panel.selected
+        if item is None or not item.visible:
+            return None
+        return Gizmo.of(lens, self._panel.mode, item.centre, item.placement)
+
+    def _lamps(self, lens: Lens) -> list[tuple[str, Point]]:
+        """Names and places of the marks of lights in the picture; the chosen one has handles instead."""
+        lights = [item for item in self._panel.session.document.lights if item.visible]
+        lights = [item for item in lights if item is not self._panel.selected]
+        if not lights:
+            return []
+        pixels, depth = lens.project(np.array([item.centre for item in lights]))
+        inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < (lens.width, lens.height)).all(axis=1)
+        return [(lights[row].name, (pixels[row, 0], pixels[row, 1])) for row in np.flatnonzero(inside)]
