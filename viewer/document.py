@@ -258,6 +258,11 @@ class SceneDocument:
         return tuple(item for item in self.items if item.base.emits)
 
     @property
+    def cameras(self) -> tuple[Camera, ...]:
+        """Those that are saved with the scene."""
+        return self._state.cameras
+
+    @property
     def undo_label(self) -> str:
         """Label of the edit that `undo` would revert; empty if there is none."""
         return self._past[-1][0] if self._past else ""

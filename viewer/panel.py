@@ -19,6 +19,7 @@ from renderformer.viewer.session import VIEWS, Session
 
 if TYPE_CHECKING:
     from renderformer.data.arrays import UInt8Array
+    from renderformer.data.camera import Camera
     from renderformer.viewer.document import Item, SceneDocument
 
 # Stops of exposure per press of a key.
@@ -157,6 +158,10 @@ class Panel:
         """Store the view; returns the name of the bookmark."""
         self._bookmark = self.session.move(lambda orbit: orbit.bookmark())
         return self._bookmark
+
+    def go_to(self, camera: Camera) -> None:
+        """Look through a camera of the scene."""
+        self.session.move(lambda orbit: orbit.go(camera))
 
     def recall(self, name: str) -> None:
         """Choose a bookmark and go to it."""

@@ -34,6 +34,7 @@ from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
+from renderformer.viewer.tree import SceneTree
 from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialog, legible, question_dialog
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ SETTLE_SECONDS = 0.3
 REDRAW_SECONDS = 0.1
 # Height of the bar at the foot in lines.
 FOOT_LINES = 3
+# Share of the panel that the tree of the scene takes, and height in pixels from which on there is one.
+TREE_SHARE, TREE_NEEDS = 0.36, 380
 PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
 KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
 # Names of Open3D's keys in the table of actions.
@@ -139,7 +142,9 @@ class Window:
         em = self.window.theme.font_size
         self._column = gui.ScrollableVert(0.3 * em, gui.Margins(0.5 * em, 0.5 * em, 1.2 * em, 0.5 * em))
         self.controls = ControlWidgets(self.panel, self._column, em, self._change, self._guarded)
-        self.window.add_child(self._column)
+        self.tree = SceneTree(self.panel, self._apply, self._guarded)
+        for widget in (self._column, self.tree.widget):
+            self.window.add_child(widget)
 
     def _build_foot(self) -> None:
         self._foot = gui.Vert()
@@ -287,10 +292,18 @@ class Window:
     def _foot_height(self) -> int:
         return round((1.3 * FOOT_LINES + 0.4) * self.window.theme.font_size)
 
+    @staticmethod
+    def _tree_height(height: int) -> int:
+        """Of a panel of a height, which keeps most of it for controls; 0 where there is no room."""
+        return round(TREE_SHARE * height) if height > TREE_NEEDS else 0
+
     def _layout(self, context: Any) -> None:
         area, width, em = self.window.content_rect, self._panel_width(), self.window.theme.font_size
         left, bottom, line, pad = area.get_right() - width, area.get_bottom() - self._foot_height(), 1.3 * em, em // 2
-        self._column.frame = gui.Rect(left, area.y, width, bottom - area.y)
+        tree = self._tree_height(bottom - area.y)
+        self._column.frame = gui.Rect(left, area.y, width, bottom - area.y - tree)
+        self.tree.widget.frame = gui.Rect(left, bottom - tree, width, tree)
+        self.tree.widget.visible = tree > 0
         self._foot.frame = gui.Rect(area.x, bottom, area.width, self._foot_height())
         for number, label in enumerate((self._facts, self._said, self._warnings)):
             top = bottom + round(0.2 * em + number * line)
@@ -342,6 +355,7 @@ class Window:
     def _refresh(self) -> None:
         """Update controls, preview, picture and status."""
         self.controls.fill()
+        self.tree.fill()
         self._update_preview()
         self._draw()
         self._show_status()
