@@ -17,7 +17,7 @@ block = Mesh("block", block[faces].astype(np.float32)).with_material(Material((0
 scene = a_scene()
 scene = scene.replace(objects=(*scene.objects, block, Light((-0.2, -0.3, 0.25), size=0.1, name="lamp").mesh()))
 session = Session(scene, RayEngine(), (300, 200))
-window = Window(session, 900, 520)
+window = Window(session, 900, 700)
 document, hands, panel = session.document, window.hands, window.panel
 
 def lens():
@@ -117,6 +117,29 @@ aim = np.subtract(lamp.target, there.position)
 toward = np.subtract(there.target, there.position)
 assert np.dot(aim, toward) > 0.999 * np.linalg.norm(aim) * np.linalg.norm(toward), (there, lamp)
 
+# The tree shows what is chosen, and chooses; a check hides, a camera is gone to.
+tree = window.tree
+assert tree.widget.selected_item == tree.row("lamp")
+
+def in_tree(row, right):
+    frame, area = window.window.os_frame, tree.widget.frame
+    return frame.x + area.x + right, frame.y + area.y + 8 + 26 * row
+
+names = [item.name for item in document.items if not item.base.emits]
+row = 1 + names.index(names[1])
+click(*in_tree(row, 100))
+assert panel.selected is document[names[1]], (panel.selected and panel.selected.name, names)
+assert tree.widget.selected_item == tree.row(names[1])
+click(*in_tree(row, 47))
+assert not document[names[1]].visible and not tree.cell(names[1]).checkbox.checked
+pointer("key", "ctrl+z", "sleep", "0.5")
+assert document[names[1]].visible and tree.cell(names[1]).checkbox.checked
+assert session.orbit.view.azimuth > 50
+pointer("mousemove", *in_tree(5, 100), "sleep", "0.5", "click", "--repeat", "15", "5", "sleep", "0.5")
+frame, area = window.window.os_frame, tree.widget.frame
+click(frame.x + area.x + 70, frame.y + area.y + area.height - 8)
+assert abs(session.orbit.view.azimuth - 40) < 1e-3, session.orbit.view
+
 # Escape chooses nothing, Delete removes what is chosen, undo brings it back.
 click(*on_screen((0.05, -0.05, 0.2)))
 pointer("key", "Escape", "sleep", "0.5")
@@ -127,7 +150,6 @@ pointer("key", "Delete", "sleep", "0.5")
 assert "block" not in [item.name for item in document.items]
 pointer("key", "ctrl+z", "sleep", "0.5")
 assert panel.selected is document["block"]
-Pillow.fromarray(screen().astype(np.uint8)).save(folder / "end.png")
 session.undo(), session.undo()
 leave()
 """

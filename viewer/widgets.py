@@ -41,9 +41,10 @@ class ControlWidgets:
         # Whether the program writes into widgets, which then call back as if a person did.
         self._filling = False
         self._widgets: dict[str, Any] = {}
+        self._sections: dict[str, Any] = {}
         self._controls = [control for control in CONTROLS if not control.page_only]
         for title in SECTIONS:
-            section = gui.CollapsableVert(title, 0.3 * em, gui.Margins(em, 0, 0, 0))
+            section = self._sections[title] = gui.CollapsableVert(title, 0.3 * em, gui.Margins(em, 0, 0, 0))
             section.set_is_open(title in UNFOLDED["window"])
             column.add_child(section)
             self._build_section(section, [control for control in self._controls if control.section == title])
@@ -51,6 +52,11 @@ class ControlWidgets:
     def __getitem__(self, name: str) -> Any:
         """The widget of a control."""
         return self._widgets[name]
+
+    def unfold(self, section: str) -> None:
+        """Open a section by its title."""
+        if not self._sections[section].get_is_open():
+            self._sections[section].set_is_open(True)
 
     def fill(self) -> None:
         """Write the present values into all widgets."""

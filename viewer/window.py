@@ -23,7 +23,7 @@ from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats import SCENE_FORMATS
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help_table
-from renderformer.viewer.controls import Control
+from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
 from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
 from renderformer.viewer.gizmo import MODES
@@ -40,6 +40,7 @@ from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialo
 if TYPE_CHECKING:
     from renderformer.data.progress import Progress
     from renderformer.renderer import Cancel
+    from renderformer.viewer.document import Item
 
 TITLE = "RenderFormer"
 PANEL_EM = 22
@@ -80,6 +81,7 @@ class Window:
         self._redraw_time: float | None = None
         self._drawn_at = 0.0
         self._folder = Path.cwd()
+        self._selected: Item | None = None
         # The state that the picture shows.
         self._drawn: tuple[Any, ...] = ()
         self._picture: UInt8Array | None = None
@@ -356,9 +358,17 @@ class Window:
         """Update controls, preview, picture and status."""
         self.controls.fill()
         self.tree.fill()
+        self._unfold()
         self._update_preview()
         self._draw()
         self._show_status()
+
+    def _unfold(self) -> None:
+        """Open the controls of what was chosen anew."""
+        before, self._selected = self._selected, self.panel.selected
+        if self._selected is not None and (before is None or before.name != self._selected.name):
+            self.controls.unfold(LIGHT if self._selected.base.emits else OBJECT)
+            self.window.set_needs_layout()
 
     def _update_preview(self) -> None:
         """Update the preview if it can be seen; a large scene takes seconds."""
