@@ -57,6 +57,7 @@ EDITS: dict[str, Any] = {
     "object turn": (10.0, 20.0, 30.0),
     "object scale": 2.0,
     "object stretch": (1.5, 1.0, 0.5),
+    "object material": "gold",
     "object diffuse": (0, 255, 128),
     "object specular": 0.5,
     "object roughness": 0.25,
@@ -67,6 +68,7 @@ EDITS: dict[str, Any] = {
     "light position": (0.5, 0.5, 2.0),
     "light size": 0.3,
     "light strength": 1234.0,
+    "light colour": (255, 128, 0),
     "environment environment": "sky",
     "environment background": "transparent",
 }

@@ -64,6 +64,8 @@ class Dialogs(Protocol):
 
     def ask_recent(self) -> None: ...
 
+    def ask_environment(self) -> None: ...
+
     def ask_save(self, save: Save) -> None: ...
 
     def ask_close(self) -> None: ...
@@ -138,6 +140,10 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "recover", None, (), "File", "Recover unsaved work ...", ask=lambda dialogs: dialogs.ask_recover(),
     ),
+    Action(
+        "environment", None, (), "File", "Environment from a file (HDR, EXR) ...",
+        ask=lambda dialogs: dialogs.ask_environment(),
+    ),
     *(_save(save) for save in SAVES),
     Action(
         "close", None, ("Ctrl Q",), "File", "Close (Ctrl Q)", _FILES,
@@ -201,7 +207,7 @@ def help_table() -> dict[str, str]:
         if action.help:
             by_help.setdefault(action.help, []).append(" or ".join(action.keys))
     table = {", ".join(names): text for text, names in by_help.items()}
-    return table | {"Escape": "closes a dialog, never the window"}
+    return table | {"Escape": "closes a dialog, gives up, or chooses nothing; never closes the window"}
 
 
 def page_help() -> str:

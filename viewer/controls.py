@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,9 +17,15 @@ from renderformer.data.scene import MAX_COORDINATE
 from renderformer.image import TONE_MAPS
 from renderformer.viewer.camera import FREE_FOV, OrbitCamera
 from renderformer.viewer.display import from_srgb, to_srgb
+from renderformer.viewer.document import hue
 from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.presets import OWN as OWN_MATERIAL
+from renderformer.viewer.presets import PRESETS, preset_of
 from renderformer.viewer.session import SCALES, VIEWS
+
+if TYPE_CHECKING:
+    from renderformer.viewer.actions import Dialogs
 
 Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text"]
 # Titles of the sections in order, and those that are unfolded at the start.
@@ -51,6 +57,8 @@ class Control:
         choices: called with the panel; returns the entries of a choice.
         shown: called with the panel; returns whether the control is visible.
         page_only: whether the window leaves it out.
+        unit: of the value, beside the label.
+        ask: opens a dialog of a front end, called with it; for buttons of the window, which a page leaves out.
     """
 
     section: str
@@ -65,6 +73,13 @@ class Control:
     choices: Callable[[Panel], Iterable[object]] = lambda panel: ()
     shown: Callable[[Panel], bool] = lambda panel: True
     page_only: bool = False
+    unit: str = ""
+    ask: Callable[[Dialogs], object] | None = None
+
+    @property
+    def title(self) -> str:
+        """Label and unit."""
+        return f"{self.label} [{self.unit}]" if self.unit else self.label
 
     @property
     def name(self) -> str:
@@ -117,7 +132,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         PICTURE, "exposure", "slider", lambda p: p.session.exposure,
-        lambda p, stops: p.session.set_display(exposure=stops), "stops", -10.0, 10.0, 0.1,
+        lambda p, stops: p.session.set_display(exposure=stops), "of the display", -10.0, 10.0, 0.1, unit="stops",
     ),
     Control(
         PICTURE, "tone map", "choice", lambda p: p.session.tone_map,
@@ -129,15 +144,15 @@ CONTROLS: tuple[Control, ...] = (
         "pixels of the picture for one of the view, on a side; saved pictures have as many",
         choices=lambda p: [f"{scale:g}" for scale in SCALES],
     ),
-    Control(CAMERA, "azimuth", "number", **_view("azimuth"), tooltip="degrees", low=-360.0, high=360.0, step=1.0),
-    Control(CAMERA, "elevation", "number", **_view("elevation"), tooltip="degrees", low=-90.0, high=90.0, step=1.0),
+    Control(CAMERA, "azimuth", "number", **_view("azimuth"), low=-360.0, high=360.0, step=1.0, unit="°"),
+    Control(CAMERA, "elevation", "number", **_view("elevation"), low=-90.0, high=90.0, step=1.0, unit="°"),
     Control(
         CAMERA, "distance", "number", **_view("distance"), tooltip="from the target, in scene units",
-        low=MIN_LENGTH, high=MAX_COORDINATE,
+        low=MIN_LENGTH, high=MAX_COORDINATE, unit="units",
     ),
     Control(
-        CAMERA, "fov", "number", **_view("fov"), tooltip="vertical, in degrees",
-        low=FREE_FOV[0], high=FREE_FOV[1], step=0.5,
+        CAMERA, "fov", "number", **_view("fov"), tooltip="vertical",
+        low=FREE_FOV[0], high=FREE_FOV[1], step=0.5, unit="°",
     ),
     Control(
         CAMERA, "keep in the trained range", "check", lambda p: p.session.orbit.limited, Panel.set_limited,
@@ -167,11 +182,11 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         OBJECT, "move", "vector", _of_item(lambda item: item.placement.translation),
-        lambda p, value: p.place(translation=value), "from its original place, in scene units",
+        lambda p, value: p.place(translation=value), "from its original place, in scene units", unit="units",
     ),
     Control(
         OBJECT, "turn", "vector", _of_item(lambda item: item.placement.rotation),
-        lambda p, value: p.place(rotation=value), "degrees about X, then Y, then Z", step=1.0,
+        lambda p, value: p.place(rotation=value), "about X, then Y, then Z", step=1.0, unit="°",
     ),
     Control(
         OBJECT, "scale", "number", _of_item(lambda item: item.placement.scale),
@@ -180,6 +195,10 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         OBJECT, "stretch", "vector", _of_item(lambda item: item.placement.stretch),
         lambda p, value: p.place(stretch=value), "factors along the object's own axes",
+    ),
+    Control(
+        OBJECT, "material", "choice", _of_item(lambda item: preset_of(item.material)), Panel.set_preset,
+        "like some known material; its own if it is like none", choices=lambda p: (OWN_MATERIAL, *PRESETS),
     ),
     Control(
         OBJECT, "diffuse", "colour", _of_item(lambda item: to_srgb(item.material.diffuse)),
@@ -217,16 +236,20 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         LIGHT, "position", "vector", _of_light(lambda light: light.position),
-        lambda p, value: p.set_light(position=value), "of its centre, in scene units",
+        lambda p, value: p.set_light(position=value), "of its centre, in scene units", unit="units",
     ),
     Control(
         LIGHT, "size", "number", _of_light(lambda light: light.size),
         lambda p, value: p.set_light(size=float(value)), "longest edge, in scene units",
-        MIN_LENGTH, MAX_COORDINATE, 0.005,
+        MIN_LENGTH, MAX_COORDINATE, 0.005, unit="units",
     ),
     Control(
         LIGHT, "strength", "number", _of_light(lambda light: float(np.max(light.emission))),
         lambda p, value: p.set_light(strength=float(value)), "radiance", 0.01, MAX_EMISSION, 50.0,
+    ),
+    Control(
+        LIGHT, "colour", "colour", _of_light(lambda light: to_srgb(hue(light.emission))),
+        lambda p, colour: p.set_light(colour=from_srgb(colour)), "of its light; the strength stays",
     ),
     _button(LIGHT, "add", Panel.add_light, "add a light"),
     _button(LIGHT, "remove", lambda p: p.edit_light(lambda document, name: document.remove(name)), "delete it"),
@@ -236,13 +259,17 @@ CONTROLS: tuple[Control, ...] = (
         choices=lambda p: p.session.document.surroundings.kinds,
     ),
     Control(
+        ENVIRONMENT, "from a file ...", "button", lambda p: None, lambda p, value: None,
+        "a picture of all directions (HDR, EXR)", ask=lambda dialogs: dialogs.ask_environment(),
+    ),
+    Control(
         ENVIRONMENT, "strength", "number", _of_environment("strength"),
         lambda p, value: p.set_environment(strength=float(value)), "factor of its light", 0.0, MAX_STRENGTH, 0.05,
     ),
     Control(
         ENVIRONMENT, "rotation", "number", _of_environment("rotation"),
-        lambda p, value: p.set_environment(rotation=float(value)), "degrees, counter-clockwise from above",
-        -360.0, 360.0, 1.0,
+        lambda p, value: p.set_environment(rotation=float(value)), "counter-clockwise from above",
+        -360.0, 360.0, 1.0, unit="°",
     ),
     Control(
         ENVIRONMENT, "background", "choice", _of_environment("background"),

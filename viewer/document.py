@@ -125,11 +125,13 @@ class Surroundings:
         kind: `NONE`, `OWN` or a name of `ENVIRONMENTS`.
         present: the environment with its strength, rotation and background; black for `NONE`, which keeps them.
         own: of the scene as it was opened, or None.
+        files: those from files, by the names of the files.
     """
 
     kind: str
     present: Environment
     own: Environment | None
+    files: Mapping[str, Environment] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scene: Scene) -> Surroundings:
@@ -140,7 +142,7 @@ class Surroundings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds that can be chosen."""
-        return (NONE, *ENVIRONMENTS, *([] if self.own is None else [OWN]))
+        return (NONE, *ENVIRONMENTS, *self.files, *([] if self.own is None else [OWN]))
 
     @property
     def environment(self) -> Environment | None:
@@ -158,10 +160,21 @@ class Surroundings:
         source = Environment(0.0, name=NONE)
         if kind == OWN and self.own is not None:
             source = self.own
+        elif kind in self.files:
+            source = self.files[kind]
         elif kind != NONE:
             source = ENVIRONMENTS[kind]()
         kept = {key: getattr(self.present, key) for key in ("strength", "rotation", "background")}
         return replace(self, kind=kind, present=source.replace(**kept))
+
+    def opened(self, name: str, environment: Environment) -> Surroundings:
+        """With an environment from a file, which is chosen."""
+        source, own = environment, {NONE, OWN, *ENVIRONMENTS}
+        kind = f"file {name}" if name in own else name
+        if self.kind == NONE:
+            # There, strength and rotation mean nothing.
+            return replace(self, kind=kind, present=source, files={**self.files, kind: source})
+        return replace(self, files={**self.files, kind: source}).chosen(kind)
 
     def changed(self, **changes: Any) -> Surroundings:
         """With another strength, rotation or background.
@@ -393,15 +406,27 @@ class SceneDocument:
         label = f"environment {', '.join(filter(None, [kind, *changes]))}"
         self._commit(label, merge=kind is None, surroundings=surroundings)
 
+    def add_environment(self, name: str, environment: Environment) -> None:
+        """Surround the scene by an environment from a file of this name; strength, rotation and background stay."""
+        self._commit(f"environment {name}", surroundings=self._state.surroundings.opened(name, environment))
+
     def set_light(
-        self, name: str, *, position: Vector | None = None, size: float | None = None, strength: float | None = None
+        self,
+        name: str,
+        *,
+        position: Vector | None = None,
+        size: float | None = None,
+        strength: float | None = None,
+        colour: Vector | None = None,
     ) -> None:
-        """Move, resize or dim a light. A single triangle keeps facing its target; other lights keep their rotation.
+        """Move, resize, dim or colour a light. A single triangle keeps facing its target; other lights keep their
+        rotation.
 
         Args:
             position: world position of the centre.
             size: longest edge in scene units.
             strength: largest channel of the radiance; the hue stays.
+            colour: linear RGB of the hue; the strength stays.
 
         Raises:
             InputError: not a light, or a value out of range.
@@ -409,15 +434,20 @@ class SceneDocument:
         item = self[name]
         if not item.base.emits:
             raise InputError(f"object {name!r}", "does not emit", "give it an emission first")
-        mesh = item.mesh
+        moved = position is not None or size is not None
+        mesh = item.mesh if moved else item.base
         if strength is not None:
             if not (math.isfinite(strength) and 0 < strength <= 60000):
                 raise InputError(f"light {name!r}", f"strength is {strength}", "expected more than 0, up to 60000")
             mesh = mesh.dimmed(strength / float(mesh.materials[:, EMISSION].max()))
-        if position is not None or size is not None:
+        if colour is not None:
+            mesh = _coloured(mesh, colour)
+        if moved:
             mesh = _moved_light(mesh, position, size)
-        verbs = [verb for verb, value in (("move", position), ("resize", size), ("dim", strength)) if value is not None]
-        self._replace(f"{', '.join(verbs)} {name}", Item(mesh, visible=item.visible), merge=True)
+        deeds = {"move": position, "resize": size, "dim": strength, "colour": colour}
+        verbs = [verb for verb, value in deeds.items() if value is not None]
+        placement = Placement() if moved else item.placement
+        self._replace(f"{', '.join(verbs)} {name}", Item(mesh, placement, item.visible), merge=True)
 
     def add_light(self, light: Light | None = None) -> str:
         """Add a light, by default above the middle of the scene; returns its name."""
@@ -515,6 +545,23 @@ def light_of(mesh: Mesh) -> Light:
     target = centre + normal * (distance if distance > 1e-3 else max(1.0, float(np.abs(centre).max())))
     emission = mesh.materials[:, EMISSION].max(axis=0)
     return Light(vector(centre), vector(target), float(edges.max()), vector(emission), mesh.name)
+
+
+def hue(emission: float | Vector) -> Vector:
+    """Linear RGB of a radiance, the largest channel 1."""
+    rgb = np.broadcast_to(np.asarray(emission, np.float64), (3,))
+    return vector(rgb / max(float(rgb.max()), 1e-30))
+
+
+def _coloured(mesh: Mesh, colour: Vector) -> Mesh:
+    """A light of another hue."""
+    if not max(colour) > 0:
+        raise InputError(f"light {mesh.name!r}", "its colour is black", "hide it to switch it off")
+    before = mesh.materials[:, EMISSION].max(axis=0).astype(np.float64)
+    after = before.max() * np.array(hue(colour))
+    if (before > 0).all():
+        return mesh.dimmed(vector(after / before))
+    return edited(mesh, emission=vector(after))
 
 
 def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mesh:

@@ -27,6 +27,16 @@ def fingerprint(scene: Scene) -> str:
     return total.hexdigest()
 
 
+def alike_but_background(before: Scene, after: Scene) -> bool:
+    """Whether two scenes with an environment differ in its background alone."""
+    if before.environment is None or after.environment is None:
+        return False
+    if before.environment.background == after.environment.background:
+        return False
+    environment = after.environment.replace(background=before.environment.background)
+    return fingerprint(before) == fingerprint(after.replace(environment=environment))
+
+
 def _digest(part: Mesh | Environment) -> bytes:
     total = hashlib.blake2b(digest_size=16)
     if isinstance(part, Environment):

@@ -57,7 +57,8 @@ class Hands:
         height, width, _ = picture.shape
         lens, item = self._lens(width, height), self._panel.selected
         if item is not None and item.visible:
-            outline = self._outliner.outline(item, lens)
+            frame = self._panel.session.frame
+            outline = self._outliner.outline(item, lens, frame is not None and frame.final and not self.dragging)
             self._pending = self._outliner.pending
             picture = picture if outline is None else outlined(picture, outline)
         gizmo = self._gizmo(lens)

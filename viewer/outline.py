@@ -22,8 +22,8 @@ from renderformer.viewer.gizmo import Lens
 
 # Half a line in pixels, and pixels over which the shape is softened to draw it smoothly.
 HALF, SOFT = 1.3, 5
-# Seconds that rays may take, and rays a second before any were cast.
-SECONDS, PACE = 0.02, 2e6
+# Seconds that rays may take while something moves, and when it rests; rays a second before any were cast.
+SECONDS, RESTING, PACE = 0.02, 0.2, 2e6
 # Coarsest cells in pixels.
 COARSEST = 6
 # Corners of a mesh of which the bounds in the picture are taken; of a larger one, those of its box.
@@ -51,6 +51,8 @@ class Outliner:
 
     def __init__(self) -> None:
         self._shape: _Shape | None = None
+        # The last outline and what it is of.
+        self._known: tuple[tuple[object, ...], Outline] | None = None
         self._pool = ThreadPoolExecutor(1, "renderformer-outline")
         # Rays a second.
         self._pace = PACE
@@ -63,26 +65,34 @@ class Outliner:
         """Whether the outline of the last object waits for its tree."""
         return self._shape is not None and not self._shape.tree.done()
 
-    def outline(self, item: Item, lens: Lens) -> Outline | None:
-        """The outline of an object; None where it is not in the picture, or while its tree is being built."""
+    def outline(self, item: Item, lens: Lens, resting: bool = True) -> Outline | None:
+        """The outline of an object; None where it is not in the picture, or while its tree is being built.
+
+        Args:
+            resting: whether it may take longer and be finer.
+        """
+        key = item, lens.camera, lens.width, lens.height, resting
+        if self._known is not None and self._known[0] == key:
+            return self._known[1]
         if self._shape is None or self._shape.mesh is not item.base:
             self._shape = _Shape(item.base, self._pool)
         bounds = self._shape.bounds(item, lens)
         if bounds is None or not self._shape.tree.done():
             return None
         left, top, right, bottom = bounds
-        step = self._step((right - left) * (bottom - top))
+        step = self._step((right - left) * (bottom - top), RESTING if resting else SECONDS)
         columns, rows = -(-(right - left) // step), -(-(bottom - top) // step)
         x, y = np.meshgrid(left + step * (np.arange(columns) + 0.5), top + step * (np.arange(rows) + 0.5))
         started = time.perf_counter()
         inside = self._shape.met(item, lens, x.reshape(-1), y.reshape(-1)).reshape(rows, columns)
         self._pace = (self._pace + inside.size / max(time.perf_counter() - started, 1e-6)) / 2
-        cover = _line(inside, step)
-        return Outline(left, top, cover[: bottom - top, : right - left])
+        outline = Outline(left, top, _line(inside, step)[: bottom - top, : right - left])
+        self._known = key, outline
+        return outline
 
-    def _step(self, pixels: int) -> int:
-        """Side of the cells, so that rays against them take about `SECONDS`."""
-        return int(np.clip(np.ceil(np.sqrt(pixels / max(self._pace * SECONDS, 1.0))), 1, COARSEST))
+    def _step(self, pixels: int, seconds: float) -> int:
+        """Side of the cells, so that rays against them take so long."""
+        return int(np.clip(np.ceil(np.sqrt(pixels / max(self._pace * seconds, 1.0))), 1, COARSEST))
 
 
 class _Shape:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from renderformer.data.camera_path import vector
 from renderformer.data.errors import InputError
 from renderformer.viewer.gizmo import Mode
+from renderformer.viewer.presets import PRESETS, changes
 from renderformer.viewer.session import VIEWS, Session
 
 if TYPE_CHECKING:
@@ -247,6 +248,12 @@ class Panel:
     def set_material(self, **values: Any) -> None:
         """Change the material of the chosen object, see `SceneDocument.set_material`."""
         self.edit_object(lambda document, name: document.set_material(name, **values))
+
+    def set_preset(self, name: str) -> None:
+        """Make the chosen object of a known material."""
+        item = self.item
+        if item is not None and name in PRESETS:
+            self.set_material(**changes(name, item.material))
 
     def set_environment(self, **values: Any) -> None:
         """Choose or change what surrounds the scene, see `SceneDocument.set_environment`."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, Key, View, turntable
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.files import check_place
 from renderformer.data.notes import digest
@@ -43,6 +44,8 @@ T = TypeVar("T")
 TURN_SECONDS, FPS = 4.0, 24.0
 # Size of the view before a front end has one, most pixels on a side of a picture, and pixels for one of the view.
 VIEW, MOST_PIXELS, SCALES = (960, 720), 8192, (0.5, 1.0, 2.0, 4.0)
+# A picture in this format is of all directions; one in EXR may be any.
+ENVIRONMENT_SUFFIX = ".hdr"
 VIEWS = ("neural", "preview", "split", "difference")
 # Age of a picture of an old camera at which the preview replaces it.
 LATE_SECONDS = 0.3
@@ -384,7 +387,7 @@ class Session:
             self.on_done("; ".join([f"{task.label}: done", *notes]))
 
     def open(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> tuple[str, list[str]]:
-        """Open a scene or mesh, a picture to compare with, or key frames.
+        """Open a scene or mesh, a picture to compare with, an environment (.hdr), or key frames.
 
         Args:
             cancel: asked before the scene is shown; True raises Cancelled.
@@ -398,6 +401,8 @@ class Session:
             Cancelled: `cancel` returned True; nothing is changed.
         """
         path = Path(path)
+        if path.suffix.lower() == ENVIRONMENT_SUFFIX:
+            return "neural", self.open_environment(path, cancel)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             self.reference = Reference.load(path)
             return "difference", []
@@ -416,6 +421,19 @@ class Session:
             self.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
             self.request()
             return "neural", self.notes
+
+    def open_environment(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> list[str]:
+        """Surround the scene by a picture of all directions (.hdr, .exr); returns what reading it changed.
+
+        Raises:
+            InputError: as `Environment.load`; nothing is changed.
+            Cancelled: `cancel` returned True; nothing is changed.
+        """
+        environment = Environment.load(path)
+        if cancel is not None and cancel():
+            raise Cancelled
+        self.edit(lambda document: document.add_environment(Path(path).name, environment))
+        return list(environment.notes)
 
     @property
     def notes(self) -> list[str]:

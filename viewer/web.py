@@ -103,7 +103,7 @@ class WebViewer:
         for section in SECTIONS:
             with gui.add_folder(section, expand_by_default=section in UNFOLDED["page"]):
                 for control in CONTROLS:
-                    if control.section == section:
+                    if control.section == section and control.ask is None:
                         self._build_control(control)
         with gui.add_folder("File"):
             upload = gui.add_upload_button("open or compare …", hint="a mesh, a scene, or a picture to compare with")
@@ -133,7 +133,7 @@ class WebViewer:
             command.on_trigger(self._with_client(functools.partial(self._perform, action)))
 
     def _build_control(self, control: Control) -> None:
-        gui, label = self.server.gui, control.label
+        gui, label = self.server.gui, control.title
         value, hint = control.value(self.panel), control.tooltip or None
         span = {"min": control.low, "max": control.high, "step": control.step, "hint": hint}
         handle: Any
@@ -299,7 +299,8 @@ class WebViewer:
         """Update controls, cameras, picture and status of all pages."""
         with self._filling, self.session.lock:
             for control in CONTROLS:
-                self._fill(control, self.controls[control.name])
+                if control.ask is None:
+                    self._fill(control, self.controls[control.name])
         if self.session.orbit.view != self._page_view:
             self._put_cameras()
         self._show_offer()

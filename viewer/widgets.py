@@ -81,7 +81,7 @@ class ControlWidgets:
                 layout = gui.Horiz(0.4 * self._em) if arrangement == "row" else gui.VGrid(2, 0.3 * self._em)
                 section.add_child(layout)
             if arrangement == "columns":
-                layout.add_child(gui.Label(control.label))
+                layout.add_child(gui.Label(control.title))
             layout.add_child(widget)
 
     def _changed(self, control: Control, value: Any) -> None:

@@ -22,6 +22,7 @@ from open3d.visualization import gui
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError
 from renderformer.data.formats import SCENE_FORMATS
+from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_SUFFIXES
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help_table
 from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
@@ -181,7 +182,8 @@ class Window:
             self._apply(action.name, lambda: ask(self))
 
     def _change(self, control: Control, value: Any) -> None:
-        self._apply(control.label, lambda: control.set(self.panel, value))
+        ask = control.ask
+        self._apply(control.label, lambda: control.set(self.panel, value) if ask is None else ask(self))
 
     def _apply(self, title: str, action: Callable[[], object]) -> None:
         """Run an action, show the line that it returns, and refresh the window."""
@@ -434,6 +436,20 @@ class Window:
         if not files:
             raise InputError("recent files", note or "there are none yet", "open a file")
         self._ask(opening_recent(files, self.open))
+
+    def ask_environment(self) -> None:
+        """Ask for a picture of all directions and surround the scene by it."""
+        session = self.session
+
+        def opened(path: Path) -> None:
+            session.start(f"opening {path.name}", lambda progress, cancel: self._opened(path, cancel))
+
+        self._ask_file(FileRequest("Environments", ENVIRONMENT_SUFFIXES, opened))
+
+    def _opened(self, path: Path, cancel: Cancel) -> list[str]:
+        notes = self.session.open_environment(path, cancel)
+        self._post(self._refresh)
+        return notes
 
     def ask_save(self, save: Save) -> None:
         """Ask for a file name and save there."""
