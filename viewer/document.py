@@ -125,13 +125,13 @@ class Surroundings:
         kind: `NONE`, `OWN` or a name of `ENVIRONMENTS`.
         present: the environment with its strength, rotation and background; black for `NONE`, which keeps them.
         own: of the scene as it was opened, or None.
-        files: those from files, by the names of the files.
+        files: those from files, with the names of the files.
     """
 
     kind: str
     present: Environment
     own: Environment | None
-    files: Mapping[str, Environment] = field(default_factory=dict)
+    files: tuple[tuple[str, Environment], ...] = ()
 
     @classmethod
     def of(cls, scene: Scene) -> Surroundings:
@@ -142,7 +142,7 @@ class Surroundings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds that can be chosen."""
-        return (NONE, *ENVIRONMENTS, *self.files, *([] if self.own is None else [OWN]))
+        return (NONE, *ENVIRONMENTS, *dict(self.files), *([] if self.own is None else [OWN]))
 
     @property
     def environment(self) -> Environment | None:
@@ -160,8 +160,8 @@ class Surroundings:
         source = Environment(0.0, name=NONE)
         if kind == OWN and self.own is not None:
             source = self.own
-        elif kind in self.files:
-            source = self.files[kind]
+        elif kind in dict(self.files):
+            source = dict(self.files)[kind]
         elif kind != NONE:
             source = ENVIRONMENTS[kind]()
         kept = {key: getattr(self.present, key) for key in ("strength", "rotation", "background")}
@@ -169,12 +169,10 @@ class Surroundings:
 
     def opened(self, name: str, environment: Environment) -> Surroundings:
         """With an environment from a file, which is chosen."""
-        source, own = environment, {NONE, OWN, *ENVIRONMENTS}
-        kind = f"file {name}" if name in own else name
-        if self.kind == NONE:
-            # There, strength and rotation mean nothing.
-            return replace(self, kind=kind, present=source, files={**self.files, kind: source})
-        return replace(self, files={**self.files, kind: source}).chosen(kind)
+        kind = f"file {name}" if name in (NONE, OWN, *ENVIRONMENTS) else name
+        known = replace(self, files=(*(pair for pair in self.files if pair[0] != kind), (kind, environment)))
+        # Without an environment, strength and rotation mean nothing.
+        return replace(known, kind=kind, present=environment) if self.kind == NONE else known.chosen(kind)
 
     def changed(self, **changes: Any) -> Surroundings:
         """With another strength, rotation or background.
