@@ -18,9 +18,11 @@ from renderformer.image import Image
 from renderformer.renderer import Renderer
 from renderformer.viewer.document import Placement, SceneDocument
 from renderformer.viewer.drafts import relit
+from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.presets import OWN, PRESETS, preset_of
 from renderformer.viewer.session import Session
+from renderformer.viewer.snapshot import Snapshots, read
 
 
 @pytest.fixture
@@ -115,6 +117,18 @@ def test_an_environment_in_a_scene_without_one_keeps_its_own_strength_and_bad_fi
     panel.session.open_environment(hdr(tmp_path, "studio.exr"))
     assert document.surroundings.kind == "studio.exr"
     assert document.surroundings.present.strength == 1.0
+
+
+def test_stretches_and_environments_from_files_outlive_a_snapshot(panel: Panel, tmp_path: Path) -> None:
+    document = panel.session.document
+    panel.place(stretch=(1.0, 2.0, 0.5))
+    panel.session.open_environment(hdr(tmp_path))
+    Snapshots(tmp_path / "kept").write({"state": document.version})
+    other = SceneDocument(a_scene())
+    other.recover(read(tmp_path / "kept")["state"])
+    assert fingerprint(other.scene) == fingerprint(document.scene)
+    assert other.surroundings.kinds == document.surroundings.kinds
+    assert other.items[0].placement.stretch == (1.0, 2.0, 0.5)
 
 
 def a_room() -> Scene:
