@@ -93,6 +93,7 @@ def test_every_control_has_its_own_name_a_section_and_a_value_of_its_kind(panel:
         "slider": float,
         "number": float,
         "vector": tuple,
+        "times": tuple,
         "colour": tuple,
         "check": bool,
         "toggle": bool,
@@ -224,9 +225,9 @@ def test_the_turntable_turns_by_time_and_playback_follows_the_key_frames(panel: 
     assert panel.session.orbit.view.azimuth == pytest.approx(start + 60.0)
     with pytest.raises(InputError, match="fewer than two"):
         panel.play(not panel.playing)
-    panel.session.add_key()
+    panel.timeline.add()
     panel.session.move(lambda orbit: orbit.orbit(20.0, 0.0))
-    panel.session.add_key()
+    panel.timeline.add()
     panel.play(not panel.playing)
     assert not panel.turning
     NOW[0] += 1.0

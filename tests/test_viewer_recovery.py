@@ -27,6 +27,7 @@ from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.recovery import Recovery, kept
 from renderformer.viewer.session import Session
+from renderformer.viewer.timeline import Timeline
 
 pytest.importorskip("platformdirs", reason="the viewer extra is not installed")
 
@@ -40,6 +41,7 @@ import numpy as np
 from helpers.ray_engine import RayEngine, a_scene
 from renderformer.viewer.recovery import Recovery, kept
 from renderformer.viewer.session import Session
+from renderformer.viewer.timeline import Timeline
 
 seed, rounds = int(sys.argv[1]), int(sys.argv[2])
 chance = random.Random(seed)
@@ -167,9 +169,9 @@ def test_all_of_the_work_comes_back_exactly(sessions: Callable[..., Session], st
     before.edit(lambda document: document.set_environment(strength=2.5, background="transparent"))
     before.orbit.limited = False
     before.orbit.bookmark("here")
-    before.add_key()
+    Timeline(before).add()
     before.move(lambda orbit: orbit.orbit(12.3, 4.5))
-    before.add_key()
+    Timeline(before).add()
     before.set_display("agx", -1.5)
     until(lambda: written(before))
     die(before)
@@ -224,7 +226,7 @@ def test_nothing_is_left_by_a_viewer_without_work_after_a_save_or_after_a_close(
     until(lambda: list(state.glob("*/values.json")))
     session.save(tmp_path / "saved.json")
     until(lambda: not list(state.glob("*/values.json")))
-    session.add_key()
+    Timeline(session).add()
     until(lambda: list(state.glob("*/values.json")))
     session.save(tmp_path / "keys.json")
     until(lambda: not list(state.glob("*/values.json")))

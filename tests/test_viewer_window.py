@@ -30,7 +30,7 @@ before = session.frame.scene
 window._apply("", lambda: window.panel.set_material(diffuse=(0.1, 0.2, 0.9)))
 until(lambda: session.frame.scene != before and shows_the_picture(), "the edited picture is on the screen")
 assert session.facts()["model"].startswith("embedded on cpu")
-session.add_key()
+window.panel.timeline.add()
 session.move(lambda orbit: orbit.orbit(30, 0))
 session.key_frames.add(session.orbit.view, 0.2)
 saved(folder / "path.mp4")

@@ -9,6 +9,7 @@ from typing import Protocol
 from renderformer.data.camera_path import KEYS_SUFFIX
 from renderformer.data.formats import MESH_FORMATS, SCENE_FORMATS
 from renderformer.image import IMAGE_SUFFIXES
+from renderformer.video import VIDEO_SUFFIXES
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.gizmo import MODES, Mode
 from renderformer.viewer.panel import EXPOSURE_STEP, Panel
@@ -51,9 +52,11 @@ class Save:
 SAVES = (
     Save("scene", "Save scene (JSON, H5)", tuple(SCENE_FORMATS), ("scene.json", "scene.h5")),
     Save("picture", "Save picture (PNG, EXR)", tuple(IMAGE_SUFFIXES), ("picture.png", "picture.exr")),
-    Save("key frames", "Save key frames as video (MP4)", (".mp4",), ("path.mp4",), along_keys=True),
+    Save(
+        "key frames", "Save key frames as video (MP4, GIF)", VIDEO_SUFFIXES, ("path.mp4", "path.gif"), along_keys=True
+    ),
     Save("camera path", "Save key frames for later (JSON)", (f".{KEYS_SUFFIX}",), ("keys.json",), along_keys=True),
-    Save("turntable", "Save turntable (MP4)", (".mp4",), ("turntable.mp4",), TURN_SECONDS),
+    Save("turntable", "Save turntable (MP4, GIF)", VIDEO_SUFFIXES, ("turntable.mp4", "turntable.gif"), TURN_SECONDS),
 )
 
 
@@ -160,7 +163,7 @@ ACTIONS: tuple[Action, ...] = (
         "turntable", lambda panel: panel.turn(not panel.turning), ("T",), help="turntable, on and off", hotkey=True
     ),
     Action("bookmark", Panel.add_bookmark, ("B",), help="bookmark", hotkey=True),
-    Action("add key frame", lambda panel: panel.session.add_key(), ("K",), help=_KEY_FRAMES, hotkey=True),
+    Action("add key frame", lambda panel: panel.timeline.add(), ("K",), help=_KEY_FRAMES, hotkey=True),
     Action("play key frames", lambda panel: panel.play(not panel.playing), ("P",), help=_KEY_FRAMES, hotkey=True),
     Action("turn left", _orbit(-1, 0), ("Left",), help="turn"),
     Action("turn right", _orbit(1, 0), ("Right",), help="turn"),

@@ -23,11 +23,12 @@ from renderformer.viewer.panel import Panel
 from renderformer.viewer.presets import OWN as OWN_MATERIAL
 from renderformer.viewer.presets import PRESETS, preset_of
 from renderformer.viewer.session import SCALES, VIEWS
+from renderformer.viewer.timeline import SPANS
 
 if TYPE_CHECKING:
     from renderformer.viewer.actions import Dialogs
 
-Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text"]
+Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text", "times"]
 # Titles of the sections in order, and those that are unfolded at the start.
 SECTIONS = ("Picture", "Camera", "Bookmarks and key frames", "Object", "Light", "Environment")
 UNFOLDED = {"window": ("Picture", "Camera"), "page": ("Picture",)}
@@ -49,11 +50,12 @@ class Control:
         label: beside the control or on it; unique in its section.
         kind: its look and the type of its value: "choice" str, "slider" and "number" float, "vector" three floats,
             "colour" three display values 0 … 255, "check" and "toggle" (a button that stays down) bool, "text" str,
-            "button" None.
+            "button" None, "times" floats in order, on one strip.
         get: called with the panel; returns the value, or None.
         set: called with the panel and a new value; may return a line for the person.
         tooltip: text under the pointer.
         low, high, step: range and step of numbers.
+        top: called with the panel; returns the upper end of a range that changes, in place of `high`.
         choices: called with the panel; returns the entries of a choice.
         shown: called with the panel; returns whether the control is visible.
         page_only: whether the window leaves it out.
@@ -75,6 +77,7 @@ class Control:
     page_only: bool = False
     unit: str = ""
     ask: Callable[[Dialogs], object] | None = None
+    top: Callable[[Panel], float] | None = None
 
     @property
     def title(self) -> str:
@@ -91,7 +94,11 @@ class Control:
         value = self.get(panel)
         if value is None or self.kind not in ("slider", "number"):
             return value
-        return min(max(float(value), self.low), self.high)
+        return min(max(float(value), self.low), self.end(panel))
+
+    def end(self, panel: Panel) -> float:
+        """The upper end of the range by now."""
+        return self.high if self.top is None else self.top(panel)
 
 
 def _of_item(get: Callable[[Any], Any]) -> Callable[[Panel], Any]:
@@ -167,10 +174,31 @@ CONTROLS: tuple[Control, ...] = (
     _button(PATH, "add", Panel.add_bookmark, "bookmark this view"),
     _button(PATH, "go", lambda p: p.recall(p.bookmark), "go to the bookmark"),
     _button(PATH, "forget", Panel.forget, "delete the bookmark"),
-    Control(PATH, "key frames", "text", Panel.key_frame_text, lambda p, value: None),
-    _button(PATH, "add key", lambda p: p.session.add_key(), "make this view a key frame"),
-    _button(PATH, "remove last", Panel.remove_key, "delete the last key frame"),
-    _button(PATH, "clear", lambda p: p.session.key_frames.clear(), "delete all key frames"),
+    Control(PATH, "key frames", "text", lambda p: p.timeline.text, lambda p, value: None),
+    Control(
+        PATH, "timeline", "times", lambda p: p.timeline.times, lambda p, times: p.timeline.set_times(times),
+        "drag a key frame to another time", step=0.05, top=lambda p: p.timeline.end,
+        shown=lambda p: bool(p.timeline.keys), page_only=True,
+    ),
+    Control(
+        PATH, "time", "slider", lambda p: p.timeline.time, lambda p, value: p.timeline.show(float(value)),
+        "shows the path at this time, in seconds", top=lambda p: p.timeline.end,
+    ),
+    Control(
+        PATH, "key", "choice", lambda p: p.timeline.name, lambda p, name: p.timeline.choose(name),
+        "choose a key frame and show it", choices=lambda p: p.timeline.names,
+    ),
+    Control(
+        PATH, "key time", "number", lambda p: None if p.timeline.key is None else p.timeline.key.time,
+        lambda p, value: p.timeline.set_time(value), "of the chosen key frame, in seconds", 0.0, SPANS[-1], 0.1,
+    ),
+    _button(
+        PATH, "add key", lambda p: p.timeline.add(),
+        "make this view a key frame: at the shown time between two, else after the last",
+    ),
+    _button(PATH, "replace key", lambda p: p.timeline.replace_view(), "give the chosen key frame this view"),
+    _button(PATH, "remove key", lambda p: p.timeline.remove(), "delete the chosen key frame"),
+    _button(PATH, "clear", lambda p: p.timeline.clear(), "delete all key frames"),
     Control(PATH, "play", "toggle", lambda p: p.playing, Panel.play, "follow the key frames"),
     Control(
         OBJECT, "object", "choice", _of_item(lambda item: item.name), Panel.choose, "click one in the picture",

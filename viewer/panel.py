@@ -17,6 +17,7 @@ from renderformer.data.errors import InputError
 from renderformer.viewer.gizmo import Mode
 from renderformer.viewer.presets import PRESETS, changes
 from renderformer.viewer.session import VIEWS, Session
+from renderformer.viewer.timeline import Timeline
 
 if TYPE_CHECKING:
     from renderformer.data.arrays import UInt8Array
@@ -42,6 +43,7 @@ class Panel:
         bar: position of the bar of the split view as a share (0 … 1) of the width.
         late: whether the newest picture shows too old a camera, see `Session.is_late`.
         mode: what the handles of the chosen object do.
+        timeline: the key frames.
     """
 
     def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,6 +51,7 @@ class Panel:
         self.kind = VIEWS[0]
         self.bar = 0.5
         self.late = False
+        self.timeline = Timeline(session)
         self._clock = clock
         self.mode: Mode = "move"
         # What is chosen, and the last object and light that were.
@@ -145,8 +148,7 @@ class Panel:
         if not path.keys or seconds > path.duration:
             self._playing_since = None
             return False
-        view = path.views([path.keys[0].time + seconds])[0]
-        self.session.move(lambda orbit: setattr(orbit, "view", view))
+        self.timeline.show(path.keys[0].time + seconds)
         return True
 
     @property
@@ -172,16 +174,6 @@ class Panel:
     def forget(self) -> None:
         """Delete the chosen bookmark."""
         self.session.orbit.forget(self.bookmark)
-
-    def remove_key(self) -> None:
-        """Delete the last key frame, if there is one."""
-        if self.session.key_frames.keys:
-            self.session.key_frames.remove(-1)
-
-    def key_frame_text(self) -> str:
-        """Number and duration of the key frames."""
-        path = self.session.key_frames
-        return f"{len(path.keys)} key frames, {path.duration:g} s"
 
     @property
     def item(self) -> Item | None:

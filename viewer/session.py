@@ -471,11 +471,6 @@ class Session:
                 self._late = self._late or self.scheduler.age(frame) > LATE_SECONDS
             return self._late
 
-    def add_key(self) -> None:
-        """Add the present view to the key frames."""
-        with self.lock:
-            self.key_frames.add(self.orbit.view)
-
     def _framed(self, frame: Frame) -> None:
         self.frame, self.error, self.drawing = frame, "", None
         self._encode_seconds = frame.encode_seconds or self._encode_seconds

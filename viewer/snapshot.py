@@ -1,7 +1,7 @@
 """Values of a viewer on disk, exact and incremental: a file of JSON, and a file for each array, named by its content.
 
-Only what changed since the last snapshot of a folder is written. Values are None, bool, int, float, str, tuples, NumPy
-arrays, and the dataclasses of `KINDS`; an object that occurs twice is stored once.
+Only what changed since the last snapshot of a folder is written. Values are None, bool, int, float, str, tuples, dicts,
+NumPy arrays, and the dataclasses of `KINDS`; an object that occurs twice is stored once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,8 @@ class _Encoder:
             return value
         if isinstance(value, tuple | list):
             return [self.value(part) for part in value]
+        if isinstance(value, Mapping):
+            return {"map": [[self.value(key), self.value(part)] for key, part in value.items()]}
         if isinstance(value, np.ndarray):
             return {"array": self._name(value)}
         if id(value) not in self._numbers:
@@ -135,6 +138,8 @@ def read(folder: Path) -> dict[str, Any]:
                 return tuple(value(part) for part in stored)
             if not isinstance(stored, dict):
                 return stored
+            if "map" in stored:
+                return {value(key): value(part) for key, part in stored["map"]}
             if "array" in stored:
                 name = stored["array"]
                 if name not in arrays:

@@ -135,7 +135,7 @@ class WebViewer:
     def _build_control(self, control: Control) -> None:
         gui, label = self.server.gui, control.title
         value, hint = control.value(self.panel), control.tooltip or None
-        span = {"min": control.low, "max": control.high, "step": control.step, "hint": hint}
+        span = {"min": control.low, "max": control.end(self.panel), "step": control.step, "hint": hint}
         handle: Any
         match control.kind:
             case "choice":
@@ -143,6 +143,8 @@ class WebViewer:
                 handle = gui.add_dropdown(label, names, initial_value=_entry(value), hint=hint)
             case "slider":
                 handle = gui.add_slider(label, initial_value=control.low if value is None else value, **span)
+            case "times":
+                handle = gui.add_multi_slider(label, initial_value=tuple(value), min_range=control.step, **span)
             case "number":
                 handle = gui.add_number(label, control.low if value is None else value, **span)
             case "vector":
@@ -313,6 +315,8 @@ class WebViewer:
         if control.kind == "choice":
             _set(handle, _names(control.choices(self.panel)), "options")
             value = _entry(value)
+        if control.top is not None:
+            _set(handle, control.end(self.panel), "max")
         if control.kind == "number" and value is not None:
             value = round(value, DIGITS)
         if control.kind != "button" and value is not None:
@@ -456,6 +460,6 @@ def _entry(value: object) -> str:
 def _set(handle: Any, value: Any, field: str = "value") -> None:
     """Write a field of a control if it differs, since every write goes to all pages."""
     before = getattr(handle, field)
-    numbers = field == "value" and not isinstance(value, str)
+    numbers = field == "value" and not isinstance(value, str) and np.shape(before) == np.shape(value)
     if not (np.allclose(before, value, atol=1e-6) if numbers else before == value):
         setattr(handle, field, value)

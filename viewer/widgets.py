@@ -128,6 +128,8 @@ class ControlWidgets:
             case "choice":
                 widget.selected_text = str(value)
             case "slider" | "number":
+                if control.top is not None:
+                    widget.set_limits(control.low, control.end(self._panel))
                 widget.double_value = value
             case "vector":
                 widget.vector_value = value
