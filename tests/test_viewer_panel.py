@@ -99,6 +99,7 @@ def test_every_control_has_its_own_name_a_section_and_a_value_of_its_kind(panel:
         "toggle": bool,
         "text": str,
     }
+    panel.timeline.add()
     assert len({entry.name for entry in CONTROLS}) == len(CONTROLS)
     for entry in CONTROLS:
         assert entry.section in SECTIONS
