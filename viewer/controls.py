@@ -182,7 +182,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         PATH, "time", "slider", lambda p: p.timeline.time, lambda p, value: p.timeline.show(float(value)),
-        "shows the path at this time, in seconds", top=lambda p: p.timeline.end,
+        "shows the path at this time", top=lambda p: p.timeline.end, unit="s",
     ),
     Control(
         PATH, "key", "choice", lambda p: p.timeline.name, lambda p, name: p.timeline.choose(name),
@@ -190,7 +190,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         PATH, "key time", "number", lambda p: None if p.timeline.key is None else p.timeline.key.time,
-        lambda p, value: p.timeline.set_time(value), "of the chosen key frame, in seconds", 0.0, SPANS[-1], 0.1,
+        lambda p, value: p.timeline.set_time(value), "of the chosen key frame", 0.0, SPANS[-1], 0.1, unit="s",
     ),
     _button(
         PATH, "add key", lambda p: p.timeline.add(),
