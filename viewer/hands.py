@@ -10,11 +10,13 @@ import math
 import numpy as np
 
 from renderformer.data.arrays import UInt8Array
+from renderformer.data.camera_path import vector
 from renderformer.viewer.document import Item, Placement, SceneDocument
-from renderformer.viewer.gizmo import AXES, FREE, Drag, Gizmo, Lens, Point
+from renderformer.viewer.gizmo import AXES, FREE, Drag, Gizmo, Lens, Mode, Point
 from renderformer.viewer.outline import Outliner
 from renderformer.viewer.overlay import RADIUS, outlined, with_handles
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.session import Session
 
 # Pixels beside the mark of a light at which a click takes it.
 BESIDE = 4.0
@@ -55,15 +57,21 @@ class Hands:
     def draw(self, picture: UInt8Array) -> UInt8Array:
         """A picture as it is displayed (h, w, 3), with outline, handles and marks of lights."""
         height, width, _ = picture.shape
-        lens, item = self._lens(width, height), self._panel.selected
-        if item is not None and item.visible:
-            frame = self._panel.session.frame
-            outline = self._outliner.outline(item, lens, frame is not None and frame.final and not self.dragging)
-            self._pending = self._outliner.pending
-            picture = picture if outline is None else outlined(picture, outline)
+        lens, picture = self._lens(width, height), self.outlined(picture)
         gizmo = self._gizmo(lens)
         handles = gizmo.handles if gizmo is not None else []
         return with_handles(picture, handles, self.active, [point for _, point in self._lamps(lens)])
+
+    def outlined(self, picture: UInt8Array) -> UInt8Array:
+        """A picture (h, w, 3) with the outline of what is chosen."""
+        height, width, _ = picture.shape
+        item, frame = self._panel.selected, self._panel.session.frame
+        if item is None or not item.visible:
+            return picture
+        resting = frame is not None and frame.final and not self.dragging
+        outline = self._outliner.outline(item, self._lens(width, height), resting)
+        self._pending = self._outliner.pending
+        return picture if outline is None else outlined(picture, outline)
 
     def hover(self, point: Point, width: int, height: int) -> bool:
         """Move the pointer without a button; returns whether the active handle changed."""
@@ -121,22 +129,10 @@ class Hands:
 
     def _put(self, placement: Placement) -> None:
         """Show what is dragged at another place."""
-        grabbed, drag = self._grabbed, self._drag
-        if grabbed is None or drag is None:
+        if self._grabbed is None or self._drag is None:
             return
-        away = np.subtract(placement.translation, drag.start.translation)
-
-        def change(document: SceneDocument) -> None:
-            if not document.in_stroke:
-                # Undone or replaced meanwhile.
-                self._drag = self._grabbed = None
-            elif drag.gizmo.mode == "move" and grabbed.is_lamp:
-                x, y, z = np.add(grabbed.light.position, away).tolist()
-                document.set_light(grabbed.name, position=(x, y, z))
-            else:
-                document.place(grabbed.name, placement)
-
-        self._panel.session.edit(change)
+        if not put(self._panel.session, self._grabbed, placement, self._drag.gizmo.mode):
+            self._drag = self._grabbed = None
 
     def _lens(self, width: int, height: int) -> Lens:
         """Of the picture on the screen, which may be older than the camera."""
@@ -159,3 +155,26 @@ class Hands:
         pixels, depth = lens.project(np.array([item.centre for item in lights]))
         inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < (lens.width, lens.height)).all(axis=1)
         return [(lights[row].name, (pixels[row, 0], pixels[row, 1])) for row in np.flatnonzero(inside)]
+
+
+def put(session: Session, grabbed: Item, placement: Placement, mode: Mode) -> bool:
+    """Place what is dragged; a light triangle that is moved keeps facing its target.
+
+    Args:
+        grabbed: as it was at the press.
+
+    Returns:
+        Whether the drag may go on: not after an undo, or where another scene was opened.
+    """
+
+    def change(document: SceneDocument) -> bool:
+        if not document.in_stroke:
+            return False
+        if mode == "move" and grabbed.is_lamp:
+            away = np.subtract(placement.translation, grabbed.placement.translation)
+            document.set_light(grabbed.name, position=vector(np.add(grabbed.light.position, away)))
+        else:
+            document.place(grabbed.name, placement)
+        return True
+
+    return session.edit(change)

@@ -25,6 +25,8 @@ from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.delivery import Delivery
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
+from renderformer.viewer.hands import Hands
+from renderformer.viewer.page_hands import PageHands
 from renderformer.viewer.page_html import PAGE
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
@@ -69,6 +71,8 @@ class WebViewer:
         self.server.gui.main_panel.dock_right()
         self.server.scene.set_up_direction("+z")
         self._put_camera(self.server.initial_camera)
+        self.hands = Hands(self.panel)
+        self._handles = PageHands(self.server, self.panel, self._guarded, self._refresh)
         self.controls: dict[str, Any] = {}
         self._build()
         session.on_frame, session.on_error, session.on_done = self._framed, self._failed, self._done
@@ -89,6 +93,7 @@ class WebViewer:
         """End the server and the session."""
         self.done.set()
         self._ticking.join(5)
+        self.hands.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.session.close()
         self.server.stop()
@@ -272,7 +277,8 @@ class WebViewer:
         """Move turntable and playback, and update what depends on time."""
         if self.panel.tick():
             self._refresh()
-        if self.panel.update_late():
+        if self.panel.update_late() or self.hands.update():
+            self._drawn = ()
             self._draw()
         self._delivery.pump(self.server.get_clients())
         self._show_activity()
@@ -306,6 +312,8 @@ class WebViewer:
         if self.session.orbit.view != self._page_view:
             self._put_cameras()
         self._show_offer()
+        with self._filling:
+            self._handles.show()
         self._draw()
         self._show_status()
 
@@ -328,10 +336,11 @@ class WebViewer:
             panel, session = self.panel, self.session
             frame, split = session.frame, panel.kind == "split"
             display = (session.tone_map, session.exposure, session.reference)
-            drawn = (frame, panel.kind, panel.bar, panel.preview_only, *display)
+            drawn = (frame, panel.kind, panel.bar, panel.preview_only, *display, *self.hands.state)
             if drawn != self._drawn:
                 self._drawn = drawn
                 picture = None if panel.preview_only else panel.picture()
+                picture = None if picture is None else self.hands.outlined(picture)
                 self._delivery.show(picture, frame is not None and frame.final)
             self._delivery.pump(self.server.get_clients())
             self._show_meshes(split or panel.preview_only)
