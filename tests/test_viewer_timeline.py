@@ -47,10 +47,10 @@ def azimuths(panel: Panel) -> list[float]:
 def test_key_frames_are_added_moved_replaced_shown_and_removed(panel: Panel) -> None:
     assert shown(panel, "timeline") == ()
     assert shown(panel, "key time") is None
-    for label in ("replace key", "key time"):
+    for label in ("replace", "key time"):
         with pytest.raises(InputError, match="there are none; add one"):
             change(panel, label, 1.0)
-    change(panel, "remove key")
+    change(panel, "remove")
     for azimuth in (0.0, 40.0, 80.0):
         turned(panel, azimuth)
         change(panel, "add key")
@@ -68,7 +68,7 @@ def test_key_frames_are_added_moved_replaced_shown_and_removed(panel: Panel) -> 
     assert azimuths(panel) == [0, 40, 80, 10]
     assert shown(panel, "key") == "4: 5.5 s"
     turned(panel, 120.0)
-    change(panel, "replace key")
+    change(panel, "replace")
     assert azimuths(panel) == [0, 40, 80, 120]
     with pytest.raises(InputError, match="is taken"):
         change(panel, "key time", 2.0)
@@ -85,7 +85,7 @@ def test_key_frames_are_added_moved_replaced_shown_and_removed(panel: Panel) -> 
     with pytest.raises(InputError, match="is taken"):
         change(panel, "timeline", (0, 4, 4, 5.5))
     assert shown(panel, "timeline") == (0, 1.25, 4, 5.5)
-    change(panel, "remove key")
+    change(panel, "remove")
     assert azimuths(panel) == [0, 80, 120]
     change(panel, "clear")
     assert shown(panel, "timeline") == ()
@@ -117,7 +117,7 @@ def test_another_path_leaves_no_choice_of_the_one_before(panel: Panel, tmp_path:
     panel.open(tmp_path / "keys.json")
     assert shown(panel, "key") == "2: 2 s"
     turned(panel, 45.0)
-    change(panel, "replace key")
+    change(panel, "replace")
     panel.session.save(tmp_path / "other.keys.json")
     assert [key.view.azimuth for key in CameraPath.load(tmp_path / "other.keys.json").keys] == [0, 45]
 

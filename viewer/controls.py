@@ -174,7 +174,6 @@ CONTROLS: tuple[Control, ...] = (
     _button(PATH, "add", Panel.add_bookmark, "bookmark this view"),
     _button(PATH, "go", lambda p: p.recall(p.bookmark), "go to the bookmark"),
     _button(PATH, "forget", Panel.forget, "delete the bookmark"),
-    Control(PATH, "key frames", "text", lambda p: p.timeline.text, lambda p, value: None),
     Control(
         PATH, "timeline", "times", lambda p: p.timeline.times, lambda p, times: p.timeline.set_times(times),
         "drag a key frame to another time", step=0.05, top=lambda p: p.timeline.end,
@@ -196,10 +195,11 @@ CONTROLS: tuple[Control, ...] = (
         PATH, "add key", lambda p: p.timeline.add(),
         "make this view a key frame: at the shown time between two, else after the last",
     ),
-    _button(PATH, "replace key", lambda p: p.timeline.replace_view(), "give the chosen key frame this view"),
-    _button(PATH, "remove key", lambda p: p.timeline.remove(), "delete the chosen key frame"),
-    _button(PATH, "clear", lambda p: p.timeline.clear(), "delete all key frames"),
+    _button(PATH, "replace", lambda p: p.timeline.replace_view(), "give the chosen key frame this view"),
+    _button(PATH, "remove", lambda p: p.timeline.remove(), "delete the chosen key frame"),
+    Control(PATH, "key frames", "text", lambda p: p.timeline.text, lambda p, value: None),
     Control(PATH, "play", "toggle", lambda p: p.playing, Panel.play, "follow the key frames"),
+    _button(PATH, "clear", lambda p: p.timeline.clear(), "delete all key frames"),
     Control(
         OBJECT, "object", "choice", _of_item(lambda item: item.name), Panel.choose, "click one in the picture",
         choices=lambda p: [item.name for item in p.session.document.items],
