@@ -373,7 +373,7 @@ def test_a_file_without_a_suffix_gets_the_first_and_one_that_exists_is_asked_abo
     assert opening.replacing(tmp_path / "a.json") is None
 
 
-def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel) -> None:
+def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel, tmp_path: Path) -> None:
     def ask() -> Any:
         return closing(panel.session, lambda: None, lambda: None)
 
@@ -382,6 +382,10 @@ def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel) -> None:
     assert "not in a file" in ask().text
     assert list(ask().answers) == ["Save scene", "Close", "Cancel"]
     panel.undo()
+    panel.timeline.add()
+    assert ask().text == "Key frames are not in a file yet."
+    panel.session.save(tmp_path / "keys.json")
+    assert ask() is None
     begun = threading.Event()
 
     def work(progress: Any, cancel: Any) -> list[str]:

@@ -117,19 +117,21 @@ def test_the_window_asks_by_short_names_and_the_page_opens_what_is_listed_and_no
     assert opened == [BOXES, deep]
 
     web = pytest.importorskip("renderformer.viewer.web")
+    from renderformer.viewer.page_controls import NOTHING
+
     (secret,) = files(tmp_path, 1)
     remember(BOXES)
     session = Session(a_scene(), RayEngine(), 64)  # type: ignore[arg-type]
     viewer = web.WebViewer(session, port=8775)
     try:
         viewer._show_recent()
-        assert viewer._recent.options == (web.NOTHING, str(BOXES))
+        assert viewer._recent.options == (NOTHING, str(BOXES))
         said: list[Any] = []
         client = SimpleNamespace(add_notification=lambda *values, **options: said.append(values))
         for path in (secret, BOXES):
             viewer._recent_chosen(SimpleNamespace(client=client, target=SimpleNamespace(value=str(path))))
         assert session.document.undo_label.startswith("open")
         assert len(session.document._past) == 1
-        assert viewer._recent.value == web.NOTHING
+        assert viewer._recent.value == NOTHING
     finally:
         viewer.close()

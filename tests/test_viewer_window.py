@@ -34,6 +34,7 @@ window.panel.timeline.add()
 session.move(lambda orbit: orbit.orbit(30, 0))
 session.key_frames.add(session.orbit.view, 0.2)
 saved(folder / "path.mp4")
+saved(folder / "path.keys.json")
 import imageio.v3 as imageio
 frames = imageio.imread(folder / "path.mp4")
 assert len(frames) == 6 and frames[0].shape == (64, 64, 3)

@@ -107,8 +107,8 @@ def closing(session: Session, save: Callable[[], object], leave: Callable[[], ob
         save: asks for a file name and saves the scene.
         leave: closes the viewer.
     """
-    losses = ["Edits of the scene are not in a file yet."] if session.document.unsaved else []
-    answers: dict[str, Callable[[], object]] = {"Save scene": save} if losses else {}
+    losses = session.losses
+    answers: dict[str, Callable[[], object]] = {"Save scene": save} if session.document.unsaved else {}
     if session.task is not None:
         losses.append(f"Still {session.task.label}.")
     if not losses:

@@ -277,6 +277,13 @@ class Session:
         """Whether edits, bookmarks or key frames are in no file."""
         return self.document.unsaved or self.version[1:] != self._in_files[1:]
 
+    @property
+    def losses(self) -> list[str]:
+        """What closing the viewer would lose, a sentence each; the edited scene has the bookmarks."""
+        scene = ["Edits of the scene are not in a file yet."] if self.document.unsaved else []
+        keys = self.version.keys
+        return [*scene, *(["Key frames are not in a file yet."] if keys and keys != self._in_files.keys else [])]
+
     def mark_saved(self, name: str, version: Version) -> None:
         """Record that a file of this name holds the key frames, or else the scene with its bookmarks, of a version."""
         with self.lock:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,12 @@ from renderformer.data.camera import Camera
 from renderformer.data.camera_path import NEAR_UNITS, View, vector
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
-from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
+from renderformer.viewer.controls import Control
 from renderformer.viewer.delivery import Delivery
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
 from renderformer.viewer.hands import Hands
+from renderformer.viewer.page_controls import NOTHING, PageControls, put
 from renderformer.viewer.page_hands import PageHands
 from renderformer.viewer.page_html import PAGE
 from renderformer.viewer.panel import Panel
@@ -39,10 +40,6 @@ from renderformer.viewer.uploads import received, saved
 HOST = "127.0.0.1"
 # Seconds between two updates of turntable, progress and the age of the picture.
 TICK_SECONDS = 0.05
-# Decimals of numbers on a page.
-DIGITS = 4
-# The entry of an empty dropdown.
-NOTHING = "(none)"
 
 
 class WebViewer:
@@ -73,7 +70,6 @@ class WebViewer:
         self._put_camera(self.server.initial_camera)
         self.hands = Hands(self.panel)
         self._handles = PageHands(self.server, self.panel, self._guarded, self._refresh)
-        self.controls: dict[str, Any] = {}
         self._build()
         session.on_frame, session.on_error, session.on_done = self._framed, self._failed, self._done
         self.server.on_client_connect(self._guarded(self._connected))
@@ -105,11 +101,7 @@ class WebViewer:
             self._offer = gui.add_markdown("")
             for answer in ("Recover", "Discard"):
                 self._button(answer.lower(), functools.partial(self._answer_offer, answer))
-        for section in SECTIONS:
-            with gui.add_folder(section, expand_by_default=section in UNFOLDED["page"]):
-                for control in CONTROLS:
-                    if control.section == section and control.ask is None:
-                        self._build_control(control)
+        self.controls = PageControls(gui, self.panel, self._change, self._guarded)
         with gui.add_folder("File"):
             upload = gui.add_upload_button("open or compare …", hint="a mesh, a scene, or a picture to compare with")
             upload.on_upload(self._guarded(self._uploaded))
@@ -137,36 +129,6 @@ class WebViewer:
             command = gui.add_command(action.name, hotkey=key, modifier=None if key == action.keys[0] else "cmd/ctrl")
             command.on_trigger(self._with_client(functools.partial(self._perform, action)))
 
-    def _build_control(self, control: Control) -> None:
-        gui, label = self.server.gui, control.title
-        value, hint = control.value(self.panel), control.tooltip or None
-        span = {"min": control.low, "max": control.end(self.panel), "step": control.step, "hint": hint}
-        handle: Any
-        match control.kind:
-            case "choice":
-                names = _names(control.choices(self.panel))
-                handle = gui.add_dropdown(label, names, initial_value=_entry(value), hint=hint)
-            case "slider":
-                handle = gui.add_slider(label, initial_value=control.low if value is None else value, **span)
-            case "times":
-                handle = gui.add_multi_slider(label, initial_value=tuple(value), min_range=control.step, **span)
-            case "number":
-                handle = gui.add_number(label, control.low if value is None else value, **span)
-            case "vector":
-                handle = gui.add_vector3(label, value or (0.0, 0.0, 0.0), step=control.step, hint=hint)
-            case "colour":
-                handle = gui.add_rgb(label, value or (0, 0, 0), hint=hint)
-            case "check" | "toggle":
-                handle = gui.add_checkbox(label, bool(value), hint=hint)
-            case "text":
-                handle = gui.add_markdown(value)
-            case "button":
-                handle = gui.add_button(label, hint=hint)
-                handle.on_click(self._with_client(lambda client: self._change(client, control, None)))
-        if control.kind not in ("text", "button"):
-            handle.on_update(self._guarded(lambda event: self._changed(event, control)))
-        self.controls[control.name] = handle
-
     def _button(self, label: str, action: Callable[[Any], object]) -> None:
         self.server.gui.add_button(label).on_click(self._with_client(action))
 
@@ -183,11 +145,6 @@ class WebViewer:
                 self._tell(getattr(event, "client", None), "failed", describe(error))
 
         return run
-
-    def _changed(self, event: Any, control: Control) -> None:
-        """Apply the new value of a control; changes by the program have no client."""
-        if event.client is not None and event.target.value != NOTHING:
-            self._change(event.client, control, event.target.value)
 
     def _change(self, client: Any, control: Control, value: Any) -> None:
         self._apply(client, control.label, lambda: control.set(self.panel, value))
@@ -287,10 +244,10 @@ class WebViewer:
         activity, saving = self.session.activity(), self.session.task is not None
         busy = activity is not None
         for handle, visible in ((self._busy, busy), (self._progress, busy), (self._cancel, saving)):
-            _set(handle, visible, "visible")
+            put(handle, visible, "visible")
         if activity is not None:
-            _set(self._busy, activity[0], "content")
-            _set(self._progress, round(100 * activity[1]))
+            put(self._busy, activity[0], "content")
+            put(self._progress, round(100 * activity[1]))
 
     def _framed(self, frame: Frame) -> None:
         self._draw()
@@ -306,9 +263,7 @@ class WebViewer:
     def _refresh(self) -> None:
         """Update controls, cameras, picture and status of all pages."""
         with self._filling, self.session.lock:
-            for control in CONTROLS:
-                if control.ask is None:
-                    self._fill(control, self.controls[control.name])
+            self.controls.fill()
         if self.session.orbit.view != self._page_view:
             self._put_cameras()
         self._show_offer()
@@ -316,19 +271,6 @@ class WebViewer:
             self._handles.show()
         self._draw()
         self._show_status()
-
-    def _fill(self, control: Control, handle: Any) -> None:
-        value = control.value(self.panel)
-        _set(handle, control.shown(self.panel), "visible")
-        if control.kind == "choice":
-            _set(handle, _names(control.choices(self.panel)), "options")
-            value = _entry(value)
-        if control.top is not None:
-            _set(handle, control.end(self.panel), "max")
-        if control.kind == "number" and value is not None:
-            value = round(value, DIGITS)
-        if control.kind != "button" and value is not None:
-            _set(handle, value, "content" if control.kind == "text" else "value")
 
     def _draw(self) -> None:
         """Update picture and preview of all pages."""
@@ -411,15 +353,15 @@ class WebViewer:
 
     def _show_recent(self) -> None:
         names = (NOTHING, *map(str, recent()[0]))
-        _set(self._recent, names, "options")
-        _set(self._recent, NOTHING)
+        put(self._recent, names, "options")
+        put(self._recent, NOTHING)
 
     def _show_offer(self) -> None:
         """Show or hide what to do with unsaved work that a viewer left behind."""
         question = recovering(self.session, self._refresh)
-        _set(self._unsaved, question is not None, "visible")
+        put(self._unsaved, question is not None, "visible")
         if question is not None:
-            _set(self._offer, question.text, "content")
+            put(self._offer, question.text, "content")
 
     def _answer_offer(self, answer: str, client: Any) -> None:
         question = recovering(self.session, self._refresh)
@@ -427,9 +369,10 @@ class WebViewer:
             self._apply(client, answer.lower(), lambda: question.answers[answer]() and None)
 
     def _close_asked(self, client: Any) -> None:
-        if self.session.document.unsaved and not self._close_warned:
+        losses = self.session.losses
+        if losses and not self._close_warned:
             self._close_warned = True
-            self._tell(client, "close", "edits of the scene are not in a file yet; press once more to close")
+            self._tell(client, "close", f"{' '.join(losses)} Press once more to close.")
         else:
             self.done.set()
 
@@ -454,21 +397,3 @@ def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None 
 def _pose(camera: Any) -> Float64Array:
     """(6,) position and target of a page's camera."""
     return np.concatenate([camera.position, camera.look_at]).astype(float)
-
-
-def _names(choices: Iterable[object]) -> tuple[str, ...]:
-    """Entries of a dropdown, which needs at least one."""
-    return tuple(map(str, choices)) or (NOTHING,)
-
-
-def _entry(value: object) -> str:
-    """The entry of a dropdown for a value."""
-    return NOTHING if value in (None, "") else str(value)
-
-
-def _set(handle: Any, value: Any, field: str = "value") -> None:
-    """Write a field of a control if it differs, since every write goes to all pages."""
-    before = getattr(handle, field)
-    numbers = field == "value" and not isinstance(value, str) and np.shape(before) == np.shape(value)
-    if not (np.allclose(before, value, atol=1e-6) if numbers else before == value):
-        setattr(handle, field, value)
