@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli import console, inputs, options, outputs, scene_options
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -27,18 +27,9 @@ def convert(
         bool,
         typer.Option("--raw", help="Keep a mesh as it is: no stage, light or camera.", rich_help_panel=options.STAGE),
     ] = False,
-    stage: options.StageFlags,
+    stage: scene_options.StageFlags,
     format_in: options.Format = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="File to write: json (meshes go beside it) or h5.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
+    output: options.SceneFile = None,
     plain: Annotated[
         bool,
         typer.Option(

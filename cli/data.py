@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from renderformer.cli import console, options
+from renderformer.cli import console, farm, options
 
 if TYPE_CHECKING:
     from renderformer.data.sets.user_meshes import UserMesh
@@ -33,7 +33,9 @@ def _machine(text: str) -> tuple[int, int]:
     return int(number), int(machines)
 
 
-@app.command(epilog="Example: renderformer data generate -o datasets/train --scenes 50000 --workers 2")
+@app.command(
+    cls=farm.RayCommand, epilog="Example: renderformer data generate -o datasets/train --scenes 50000 --workers 2"
+)
 def generate(
     out: Out,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes in all, rounded up to whole shards.", show_default=False)],
@@ -58,7 +60,7 @@ def generate(
     machine: Annotated[
         str, typer.Option(metavar="K/N", help="Make every N-th shard from the K-th; N machines share a folder.")
     ] = "1/1",
-    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=options.RAY_HELP, show_default=False)] = None,
+    ray: Annotated[str | None, typer.Option(metavar=farm.METAVAR, help=farm.HELP, show_default=False)] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Make random scenes and path trace them with Mitsuba 3 (pip install 'renderformer\\[reference]').
@@ -80,12 +82,13 @@ def generate(
         max_triangles=max_triangles,
         kind=kind,
     )
+    farm.check(ray)
     if ray is not None and (workers > 1 or machine != "1/1"):
         raise options.wrong("cannot be combined with --workers and --machine, it hands out the shards", "--ray")
     user_meshes = [] if meshes is None else _load_meshes(meshes, quiet)
     try:
-        with options.farm(ray) as farm, console.Logged("generate", not quiet) as stages:
-            shards = generation.generate(out, scenes, recipe, workers, share, user_meshes, stages.update, farm)
+        with farm.connected(ray) as joined, console.Logged("generate", not quiet) as stages:
+            shards = generation.generate(out, scenes, recipe, workers, share, user_meshes, stages.update, joined)
     except KeyboardInterrupt:
         console.say(f"stopped; finished shards are in {out}, the same command goes on")
         raise typer.Exit(130) from None

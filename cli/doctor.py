@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli import console, inputs, model_options, options, outputs
 
 if TYPE_CHECKING:
     from renderformer.doctor import Finding
@@ -29,16 +28,7 @@ def doctor(
     fix: Annotated[
         bool, typer.Option("--fix", help="Write the repaired scene to -o, and say what was changed.")
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Scene to write with --fix: json (meshes go beside it) or h5.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
+    output: options.SceneFile = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -64,7 +54,7 @@ def doctor(
     options.check_format(format_in, source == "-")
     if output is not None:
         outputs.check_scene_file(output, overwrite, "-o")
-    trained = options.ModelFlags(model=model).trained()
+    trained = model_options.ModelFlags(model=model).trained()
     surrounded = trained.triangles is None
     with console.Stages(source) as stages:
         stages.update("load")

@@ -1,4 +1,4 @@
-"""`renderformer info`: facts about a mesh, a scene, a checkpoint or this machine."""
+"""`renderformer info`: facts about a mesh, a scene, a picture, a checkpoint or this machine."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ renderformer info path/to/checkpoint --json
 
 renderformer info --device cuda
 """
+# Suffixes of pictures in linear light.
+PICTURES = (".exr", ".npy")
 # Most entries of a list; --json has them all.
 LISTED = 20
 
@@ -25,7 +27,8 @@ def info(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE|FOLDER", help="A mesh, a scene or a folder with a model; nothing for this machine."
+            metavar="FILE|FOLDER",
+            help="A mesh, a scene, a picture (exr, npy) or a folder with a model; nothing for this machine.",
         ),
     ] = None,
     device: Annotated[
@@ -41,6 +44,8 @@ def info(
 ) -> None:
     """Print counts, bounds, materials, lights, cameras, configuration, and warnings about the embedded model's range.
 
+    Of a picture: its size, layers, lights and camera.
+
     Without a file: versions, devices, the attention of each stage with the reason, and the embedded model.
     """
     if device is not None and source is not None:
@@ -52,6 +57,10 @@ def info(
         facts = inspect_machine(device)
     elif source != "-" and Path(source).is_dir():
         facts = _checkpoint(source)
+    elif Path(source).suffix.lower() in PICTURES:
+        from renderformer.inspection import inspect_picture
+
+        facts = {"kind": "picture", "path": source, **inspect_picture(Path(source))}
     else:
         facts = _scene(source, format_in)
     if as_json:
@@ -105,7 +114,7 @@ def _show(facts: dict[str, Any], indent: str = "") -> None:
         if isinstance(value, dict):
             typer.echo(f"{label}:")
             _show(value, indent + "  ")
-        elif key in ("objects", "lights", "cameras", "notes", "warnings", "cuda"):
+        elif key in ("objects", "lights", "cameras", "layers", "notes", "warnings", "cuda"):
             typer.echo(f"{label}: {len(value) or 'none'}")
             _show_entries(value, indent + "  ")
         else:

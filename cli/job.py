@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli import console, inputs, model_options, options, outputs, picture_options, scene_options
 
 if TYPE_CHECKING:
     from renderformer.cameras import CameraChoice
@@ -19,31 +19,23 @@ if TYPE_CHECKING:
     from renderformer.data.files import State
     from renderformer.data.scene import Scene
     from renderformer.image import Image, SaveSettings
-    from renderformer.renderer import LitScene, Renderer
+    from renderformer.renderer import Renderer
+    from renderformer.sequences.drawing import Style
 
 
 class ModelError(Exception):
-    """The model cannot be loaded; the cause is chained."""
-
-
-def load_model(flags: options.TriangleStageFlags) -> Renderer:
-    from renderformer.renderer import Renderer
-
-    try:
-        return Renderer.from_pretrained(flags.model, **flags.arguments())
-    except Exception as error:
-        raise ModelError from error
+    """What draws cannot be loaded; the cause is chained."""
 
 
 def settings_of(
     templates: list[str],
     pictures: list[str],
     output: options.OutputFlags,
-    picture: options.PictureFlags,
-    model: options.ModelFlags,
-    cameras: options.CameraFlags,
-    stage: options.StageFlags,
-    environment: options.EnvironmentFlags,
+    picture: picture_options.PictureFlags,
+    model: model_options.ModelFlags,
+    cameras: scene_options.CameraFlags,
+    stage: scene_options.StageFlags,
+    environment: scene_options.EnvironmentFlags,
     format_in: str | None,
 ) -> dict[str, Any]:
     """The arguments of `Job` that options say, without its cameras and its renderer.
@@ -51,13 +43,14 @@ def settings_of(
     Args:
         pictures: those of the templates that are pictures.
     """
+    from renderformer.sequences.drawing import Style
+
     size = options.read_resolution(picture.resolution)
     return {
         "templates": templates,
         "output": output,
-        "size": size,
+        "style": Style(size, picture.layers(pictures), picture.split(pictures)),
         "settings": picture.settings(pictures),
-        "aovs": picture.layers(pictures),
         "of_mesh": stage.of_mesh() | ({} if cameras.frame else {"frame": False}),
         "framing": model.framing(size),
         "of_every_file": stage.of_every_file() | environment.arguments(),
@@ -92,7 +85,7 @@ class Result:
         names = [entry["path"] for entry in self.outputs]
         listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         width, height = self.resolution or (0, 0)
-        frames = f"{self.frames:,} frames, " if self.frames else ""
+        frames = f"{self.frames:,} frame{'s' * (self.frames > 1)}, " if self.frames else ""
         facts = f"{frames}{width}x{height}, {self.triangles:,} triangles, {self.device}"
         return f"{self.input} -> {listed} ({facts}) in {self.seconds['total']:.2f} s: {stages}"
 
@@ -110,17 +103,15 @@ class Job:
 
     templates: list[str]
     output: options.OutputFlags
-    size: tuple[int, int]
+    style: Style
     settings: SaveSettings
-    aovs: tuple[str, ...]
     cameras: CameraChoice
     of_mesh: dict[str, Any]
     framing: dict[str, Any]
     of_every_file: dict[str, Any]
-    environment: options.EnvironmentFlags
+    environment: scene_options.EnvironmentFlags
     format_in: str | None
     renderer: Callable[[], Renderer]
-    split_lights: bool = False
     at_time: dict[str, Any] = field(default_factory=dict)
     taken: set[Path] = field(default_factory=set)
     read: dict[Path, State | None] = field(default_factory=dict)
@@ -185,9 +176,11 @@ class Job:
             console.emit_json({key: value for key, value in vars(result).items() if value is not None})
 
     def _draw(self, source: str, result: Result, stages: console.Stages) -> None:
+        from renderformer.data.notes import Alike
+
         stages.update("load")
         scene, cameras = self._load(source)
-        result.triangles, result.objects, result.resolution = len(scene), len(scene.objects), self.size
+        result.triangles, result.objects, result.resolution = len(scene), len(scene.objects), self.style.size
         result.notes += scene.notes
         views = self._views(source, cameras, result)
         if not views:
@@ -198,28 +191,17 @@ class Job:
         result.device, result.precision = str(renderer.device), renderer.precision
         chosen = [camera for _, camera, _ in views]
         result.warnings += renderer.check(scene.replace(cameras=tuple(chosen)))
-        lit = renderer.encode(scene, progress=stages.update)
+        lit = self.style.light(renderer, scene, stages.update)
         result.notes += lit.notes
-        images = renderer.iterate(lit, self.size, chosen, stages.update, aovs=self.aovs)
-        if self.split_lights:
-            images = self._split(renderer, lit, chosen, result, stages)
-        for (number, camera, paths), image in zip(views, images, strict=True):
+        alike = Alike()
+        for (number, camera, paths), (image, notes) in zip(views, lit.pictures(chosen, stages.update), strict=True):
             stages.update("save")
+            alike.add(notes)
             for path in paths:
                 result.notes += self._save(image, path)
                 result.outputs.append({"path": str(path), "camera": camera.name, "index": number})
             stages.update("render")
-
-    def _split(
-        self, renderer: Renderer, lit: LitScene, cameras: list[Camera], result: Result, stages: console.Stages
-    ) -> Iterator[Image]:
-        """Pictures with a layer for each light; the result then says how well they add up."""
-        errors = []
-        for split in renderer.iterate_split(lit, self.size, cameras, stages.update, aovs=self.aovs):
-            yield split.image
-            errors.append(split.error)
-        result.notes += split.notes
-        result.notes.append(split.summary(max(errors)))
+        result.notes += alike.lines()
 
     def _load(self, source: str, more: Mapping[str, Any] | None = None) -> tuple[Scene, list[tuple[int, Camera]]]:
         """The scene of an input, and the cameras to render with their indices.
@@ -255,9 +237,4 @@ class Job:
         return [view for view in views if view[2]]
 
     def _save(self, image: Image, path: Path) -> list[str]:
-        image = image.suited(path)
-        if not outputs.is_stdout(str(path)):
-            return image.save(path, **vars(self.settings))
-        data, notes = image.to_bytes(path.suffix, self.settings)
-        outputs.write_stdout(data)
-        return [f"stdout: {note}" for note in notes]
+        return outputs.save(image, path, self.settings)

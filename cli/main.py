@@ -17,6 +17,7 @@ from renderformer.cli.doctor import EXAMPLES as DOCTOR_EXAMPLES
 from renderformer.cli.doctor import doctor
 from renderformer.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
 from renderformer.cli.evaluate import evaluate
+from renderformer.cli.farm import RayCommand
 from renderformer.cli.groups import expand
 from renderformer.cli.info import EXAMPLES as INFO_EXAMPLES
 from renderformer.cli.info import info
@@ -56,7 +57,7 @@ def root(
     """A triangle mesh in, a globally lit picture out, by a transformer."""
 
 
-app.command("render", epilog=RENDER_EXAMPLES)(expand(render))
+app.command("render", cls=RayCommand, epilog=RENDER_EXAMPLES)(expand(render))
 app.command("relight", epilog=RELIGHT_EXAMPLES)(expand(relight))
 app.command("convert", epilog=CONVERT_EXAMPLES)(expand(convert))
 app.command("doctor", epilog=DOCTOR_EXAMPLES)(doctor)

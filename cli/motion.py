@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from renderformer.cli import outputs
-from renderformer.cli.options import RAY_HELP, wrong
+from renderformer.cli.options import wrong
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
     from renderformer.sequences.frames import FrameRange
 
-_sequence = functools.partial(typer.Option, rich_help_panel="Sequence")
+sequence_option = functools.partial(typer.Option, rich_help_panel="Sequence")
 FPS = 24.0
 
 
@@ -27,38 +27,36 @@ class MotionFlags:
 
     turntable: Annotated[
         int | None,
-        _sequence(
+        sequence_option(
             "--turntable", "--orbit", min=1, max=10_000, metavar="N", help="N frames of one turn around the object."
         ),
     ] = None
     camera_path: Annotated[
-        Path | None, _sequence(metavar="FILE", help="Fly along key frames that the viewer saved (JSON).")
+        Path | None, sequence_option(metavar="FILE", help="Fly along key frames that the viewer saved (JSON).")
     ] = None
     animation: Annotated[
         str | None,
-        _sequence(
+        sequence_option(
             metavar="NAME|INDEX",
             help="Of a glTF file. Without a turn or a path, the first one plays.",
         ),
     ] = None
     time: Annotated[
-        float | None, _sequence(min=0, metavar="SECONDS", help="Pose a glTF file at this time instead.")
+        float | None, sequence_option(min=0, metavar="SECONDS", help="Pose a glTF file at this time instead.")
     ] = None
     frames: Annotated[
         str | None,
-        _sequence(
+        sequence_option(
             metavar="A..B[/STEP]", help="Which frames, such as 0..119/2; the last is included.", show_default="all"
         ),
     ] = None
     fps: Annotated[
         float | None,
-        _sequence(
+        sequence_option(
             min=0.01, max=1000, metavar="N", help="Frames per second, of videos, paths, animations.", show_default="24"
         ),
     ] = None
-
-    ray: Annotated[str | None, _sequence("--ray", metavar="ADDRESS", help=RAY_HELP)] = None
-    watch: Annotated[bool, _sequence("--watch", help="Render again when an input changes, until Ctrl-C.")] = False
+    watch: Annotated[bool, sequence_option("--watch", help="Render again when an input changes, until Ctrl-C.")] = False
 
     def wanted(self, templates: Sequence[str], inputs: Sequence[str]) -> bool:
         """Whether the inputs are drawn as a sequence."""
@@ -70,10 +68,10 @@ class MotionFlags:
 
     def check_still(self) -> None:
         """Raise wrong usage for options that have no effect on a picture."""
-        if self.ray is not None:
-            raise wrong("is for sequences, one picture is drawn here", "--ray")
         if self.fps is not None:
             raise wrong("is for sequences; name a video, or {frame}, with -o", "--fps")
+        if self.animation is not None and self.time is None:
+            raise wrong("needs --time for a picture; for a sequence name a video, or {frame}, with -o", "--animation")
 
     def range(self) -> FrameRange:
         """The frames to draw."""

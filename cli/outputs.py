@@ -6,11 +6,15 @@ import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from renderformer.cli.inputs import name_of
 from renderformer.cli.options import wrong
+
+if TYPE_CHECKING:
+    from renderformer.image import Image, SaveSettings
 
 FIELDS = ("stem", "camera", "index", "frame")
 # Fields that differ from picture to picture of a sequence.
@@ -27,13 +31,19 @@ def is_video(template: str) -> bool:
     return Path(template).suffix.lower() in (".mp4", ".gif")
 
 
-def check_templates(templates: Sequence[str], inputs: Sequence[str], as_json: bool) -> None:
-    """Raise wrong usage for templates of pictures that cannot work, before any input is read."""
+def check_templates(
+    templates: Sequence[str], inputs: Sequence[str], as_json: bool, distinct: Sequence[str] = ("stem",)
+) -> None:
+    """Raise wrong usage for templates of pictures that cannot work, before any input is read.
+
+    Args:
+        distinct: fields, of which one has to differ from input to input.
+    """
     for template in templates:
         fields = fields_of(template)
         if template == "-":
             raise wrong("stdout needs a format; write -o -.png, -.jpg, -.exr or -.npy", "-o")
-        if len(inputs) > 1 and "stem" not in fields and not is_stdout(template):
+        if len(inputs) > 1 and fields.isdisjoint(distinct) and not is_stdout(template):
             raise wrong(f"{template}: {len(inputs)} inputs would write it; put {{stem}} into the name", "-o")
     piped = [template for template in templates if is_stdout(template)]
     if piped and (len(piped) > 1 or len(inputs) > 1 or as_json):
@@ -126,6 +136,16 @@ def check_scene_file(path: Path, overwrite: bool, option: str) -> None:
     if path.suffix.lower() not in SCENE_FORMATS:
         raise wrong(f"{path}: unknown scene format; end the name in {', '.join(SCENE_FORMATS)}", option)
     check_file(path, overwrite)
+
+
+def save(image: Image, path: Path, settings: SaveSettings) -> list[str]:
+    """Write a picture, without the layers that the file cannot hold, to a file or to stdout; returns notes."""
+    image = image.suited(path)
+    if not is_stdout(str(path)):
+        return image.save(path, **vars(settings))
+    data, notes = image.to_bytes(path.suffix, settings)
+    write_stdout(data)
+    return [f"stdout: {note}" for note in notes]
 
 
 def write_stdout(data: bytes) -> None:

@@ -5,27 +5,32 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from renderformer.cli import console, options, outputs
-from renderformer.cli.job import Job, Result, settings_of
+from renderformer.cli import console, model_options, options, picture_options, scene_options
+from renderformer.cli.call import Call
+from renderformer.cli.job import Job, Result
+from renderformer.cli.motion import MotionFlags
 
 if TYPE_CHECKING:
     from renderformer.image import Image
+    from renderformer.reference import PathTracer
 
 EXAMPLES = """[bold]Examples[/bold]
 
 renderformer reference bunny.glb -o reference.exr --spp 256
 
 renderformer render bunny.glb -o bunny.exr && renderformer compare bunny.exr reference.exr
+
+renderformer reference bunny.glb --turntable 48 --frames 0..47/8 -o "references/{frame:04}.exr" --spp 64
 """
 
 
 @dataclass(frozen=True)
 class ReferenceOutputFlags(options.OutputFlags):
-    """`OutputFlags`, of pictures alone."""
+    """`OutputFlags`, with other names of files."""
 
     output: Annotated[
         list[str] | None,
@@ -33,9 +38,8 @@ class ReferenceOutputFlags(options.OutputFlags):
             "--output",
             "-o",
             metavar="FILE",
-            help="File to write: exr, npy, png, jpg; may be repeated. {stem}, {camera}, {index} are replaced; -.exr is "
-            "stdout.",
-            show_default="{stem}_reference.exr",
+            help=options.OUTPUT_HELP,
+            show_default="{stem}_reference.exr, of frames {stem}_{frame:04}_reference.exr",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None
@@ -45,14 +49,17 @@ def reference(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT", help="Meshes (obj, ply, stl, off, glb, gltf, 3mf), scenes (json, h5), or - for stdin."
+            metavar="INPUT",
+            help="Meshes (obj, ply, stl, off, glb, gltf, 3mf), scenes (json, h5), or - for stdin. A folder, or a "
+            "pattern in quotes, is an animation.",
         ),
     ],
     output: ReferenceOutputFlags,
-    picture: options.PictureFlags,
-    cameras: options.CameraFlags,
-    stage: options.StageFlags,
-    environment: options.EnvironmentFlags,
+    motion: MotionFlags,
+    picture: picture_options.PictureFlags,
+    cameras: scene_options.CameraFlags,
+    stage: scene_options.StageFlags,
+    environment: scene_options.EnvironmentFlags,
     spp: Annotated[int, typer.Option(min=1, max=1 << 20, metavar="N", help="Samples per pixel.")] = 256,
     depth: Annotated[
         int, typer.Option(min=1, max=1024, metavar="N", help="Longest path: 1 emission, 2 direct light, 3 one bounce …")
@@ -72,19 +79,19 @@ def reference(
 
     Needs the extra 'reference'. Prints an estimate of the noise of each picture.
     """
+    Call(
+        sources, output, motion, picture, model_options.ModelFlags(model), cameras, stage, environment, format_in,
+        load=lambda: _load(spp, depth, noise_seed),
+        still="{stem}_reference.exr",
+        moving="{stem}_{frame:04}_reference.exr",
+        job=ReferenceJob,
+    ).run()  # fmt: skip
+
+
+def _load(spp: int, depth: int, seed: int) -> PathTracer:
     from renderformer.reference import PathTracer
 
-    templates = output.output or ["{stem}_reference.exr"]
-    output.check()
-    outputs.check_templates(templates, sources, output.as_json)
-    options.check_format(format_in, "-" in sources)
-    like = options.ModelFlags(model)
-    settings = settings_of(templates, templates, output, picture, like, cameras, stage, environment, format_in)
-    tracer: Any = PathTracer(spp, depth, noise_seed)
-    job = ReferenceJob(**settings, cameras=cameras.choice(), renderer=lambda: tracer)
-    failures = [source for source in sources if not job.run(source)]
-    if failures:
-        raise typer.Exit(console.FAILED)
+    return PathTracer(spp, depth, seed)
 
 
 @dataclass

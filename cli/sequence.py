@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli import console, farm, inputs, outputs
 from renderformer.cli.job import Job, Result
 from renderformer.cli.motion import FPS, MotionFlags
 from renderformer.data.errors import InputError
@@ -32,6 +32,7 @@ class SequenceJob(Job):
 
     Attributes:
         motion: what moves.
+        ray: address of the cluster that draws, or None.
         model: arguments of `Renderer.from_pretrained`, for workers of a farm.
         common: files that the options name, with their states when they were read.
         chosen: options that have an effect on pictures, by name.
@@ -39,6 +40,7 @@ class SequenceJob(Job):
     """
 
     motion: MotionFlags = field(default_factory=MotionFlags)
+    ray: str | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     common: Mapping[Path, State] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
@@ -73,23 +75,23 @@ class SequenceJob(Job):
 
         stages.update("load")
         plan = self._plan(source, self.members[source], result)
-        result.resolution, result.frames = self.size, len({frame.number for frame in plan.frames})
+        result.resolution, result.frames = self.style.size, len({frame.number for frame in plan.frames})
 
         flags = self.output
-        with options.farm(self.motion.ray):
+        with farm.connected(self.ray):
             report = run(plan, self.renderer, self._drawn, stages.update, flags.overwrite, flags.skip_existing)
         self.read |= report.read
         self._tell(result, plan, report)
 
     def _drawn(self, sceneries: Iterable[Scenery], progress: Progress) -> Iterator[Drawn]:
         """The frames, drawn here or by the farm."""
-        if self.motion.ray is None:
+        if self.ray is None:
             from renderformer.sequences.drawing import draw
 
-            return draw(self.renderer(), self.size, sceneries, progress, self.aovs)
-        from renderformer.sequences import farm
+            return draw(self.renderer(), self.style, sceneries, progress)
+        from renderformer.sequences.farm import draw as draw_on_farm
 
-        return farm.draw(self.model, self.renderer(), self.size, sceneries, self.aovs)
+        return draw_on_farm(self.model, self.renderer(), self.style, sceneries)
 
     def _tell(self, result: Result, plan: Plan, report: Report) -> None:
         renderer = self.renderer()
@@ -145,7 +147,7 @@ class SequenceJob(Job):
             outputs=tuple(written),
             videos=tuple(videos),
             fps=self.motion.fps or FPS,
-            size=self.size,
+            size=self.style.size,
             manifest=outputs.manifest_of(self.templates[0], members[0]),
             settings=self._settings(times),
             common=self.common,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from renderformer.cli import console, inputs, options, outputs
+from renderformer.cli import console, inputs, model_options, options, outputs, picture_options, scene_options
 from renderformer.cli.options import OUTPUT, PICTURE
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -17,12 +17,21 @@ renderformer view bunny.glb
 renderformer view scene.json --web --port 8080
 
 renderformer view bunny.glb --stage corner -o edited.json
+
+renderformer view room.exr -o evening.png
 """
+# Of pictures split by lights.
+SPLIT = ".exr"
 
 
 def view(
     source: Annotated[
-        str | None, typer.Argument(metavar="INPUT", help="A mesh or a scene; without it, recent files are listed.")
+        str | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="A mesh or a scene; or an exr of render --split-lights, to relight it. Without it, recent files are "
+            "listed.",
+        ),
     ] = None,
     *,
     web: Annotated[
@@ -32,7 +41,11 @@ def view(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Scene to write at the end: json or h5.", rich_help_panel=OUTPUT
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Scene to write at the end: json or h5; of an exr, picture: png, jpg, exr or npy.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
@@ -48,14 +61,14 @@ def view(
         ),
     ] = None,
     tone_map: Annotated[
-        options.ToneMap, typer.Option(metavar="NAME", help="To start with.", rich_help_panel=PICTURE)
-    ] = options.ToneMap.NEUTRAL,
+        picture_options.ToneMap, typer.Option(metavar="NAME", help="To start with.", rich_help_panel=PICTURE)
+    ] = picture_options.ToneMap.NEUTRAL,
     exposure: Annotated[
         float, typer.Option(min=-32, max=32, metavar="STOPS", help="To start with.", rich_help_panel=PICTURE)
     ] = 0.0,
-    model: options.ModelFlags,
-    stage: options.StageFlags,
-    environment: options.EnvironmentFlags,
+    model: model_options.ModelFlags,
+    stage: scene_options.StageFlags,
+    environment: scene_options.EnvironmentFlags,
 ) -> None:
     """Turn the camera, edit materials and lights, see the light change, and save the scene.
 
@@ -65,6 +78,15 @@ def view(
 
     if source is None:
         _list(*recent())
+        return
+    if Path(source).suffix.lower() == SPLIT:
+        given = [] if resolution is None else ["--resolution"]
+        for group in (model, stage, environment):
+            defaults = vars(type(group)())
+            given += [options.flag(name) for name, value in vars(group).items() if value != defaults[name]]
+        if given:
+            raise options.wrong(f"cannot be used, {source} is a picture split by lights", given[0])
+        _view_split(source, web, port, output, overwrite, tone_map.value, exposure)
         return
     size = None if resolution is None else options.read_resolution(resolution)
     of_mesh = stage.of_mesh()
@@ -111,3 +133,23 @@ def _list(files: list[Path], note: str) -> None:
     console.say("recent files; open one with renderformer view FILE:")
     for path in files:
         typer.echo(path)
+
+
+def _view_split(
+    source: str, web: bool, port: int, output: Path | None, overwrite: bool, tone_map: str, exposure: float
+) -> None:
+    """View a split picture; the picture as it was relit is written at the end."""
+    from renderformer.data.errors import InputError
+    from renderformer.image import SaveSettings, check_output
+    from renderformer.viewer import launch
+
+    if output is not None:
+        try:
+            check_output(output, SaveSettings())
+        except InputError as error:
+            raise options.refused(error, "-o") from None
+        outputs.check_file(output, overwrite)
+    left = launch.view_split(source, web=web, port=port, tone_map=tone_map, exposure=exposure, say=console.say)
+    if output is not None:
+        console.say_all("note", left.image().save(output, left.tone_map, left.exposure))
+        console.say(f"wrote {output}")

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float32Array, Float64Array
+from renderformer.data.colour import RGB, display_colour
 from renderformer.data.errors import InputError
 
-RGB = tuple[float, float, float]
-Background = Literal["visible", "invisible", "transparent"]
-BACKGROUNDS: tuple[Background, ...] = ("visible", "invisible", "transparent")
+BackgroundKind = Literal["visible", "invisible", "transparent"]
+BACKGROUNDS: tuple[BackgroundKind, ...] = ("visible", "invisible", "transparent")
 # Rows of the image of a gradient.
 GRADIENT_ROWS = 256
 MAX_STRENGTH = 1e6
@@ -75,8 +75,9 @@ class Environment:
         image: (H, W, 3) float32 radiance, see the module; a number or linear RGB is the same radiance all around.
         strength: factor of the radiance, suns included.
         rotation: degrees about Z, suns included.
-        background: "visible", "invisible" (the environment lights, and what is behind the objects is black) or
-            "transparent" (so are pictures, where nothing is hit).
+        background: "visible", "invisible" (the environment lights, and what is behind the objects is black),
+            "transparent" (so are pictures, where nothing is hit), or the colour that is seen there and is no light:
+            text (`colour_of`) or linear RGB from 0 to 1, which is kept.
         suns: lights beside the image.
         name: for messages.
         notes: what reading it changed, with counts.
@@ -88,7 +89,7 @@ class Environment:
     image: Float32Array | float | RGB = 1.0
     strength: float = 1.0
     rotation: float = 0.0
-    background: Background = "visible"
+    background: BackgroundKind | RGB | str = "visible"
     suns: tuple[Sun, ...] = ()
     name: str = "environment"
     notes: tuple[str, ...] = ()
@@ -110,8 +111,7 @@ class Environment:
             raise InputError(place, f"strength is {self.strength:g}", f"expected a number from 0 to {MAX_STRENGTH:g}")
         if not math.isfinite(self.rotation):
             raise InputError(place, f"rotation is {self.rotation:g}", "expected degrees")
-        if self.background not in BACKGROUNDS:
-            raise InputError(place, f"background is {self.background!r}", f"expected {', '.join(BACKGROUNDS)}")
+        object.__setattr__(self, "background", _background(self.background, place))
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "suns", tuple(self.suns))
         object.__setattr__(self, "notes", tuple(self.notes))
@@ -162,6 +162,16 @@ class Environment:
         return self.strength == 0 or not lit
 
     @property
+    def backdrop(self) -> RGB | None:
+        """The colour of the background, if it is one."""
+        return self.background if isinstance(self.background, tuple) else None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the environment is not what is behind the objects: pictures have alpha, or a colour there."""
+        return self.background == "transparent" or self.backdrop is not None
+
+    @property
     def to_local(self) -> Float32Array:
         """(3, 3) rotation that turns world directions into the frame of the image and the suns."""
         angle = math.radians(self.rotation)
@@ -186,6 +196,16 @@ class Environment:
                 inside = local @ np.array(sun.direction, np.float32) > math.cos(math.radians(sun.angle / 2))
                 radiance[inside] += sun.colour / np.float32(sun.solid_angle)
         return radiance * np.float32(self.strength)
+
+
+def _background(value: Any, place: str) -> BackgroundKind | RGB:
+    for kind in BACKGROUNDS:
+        if isinstance(value, str) and value == kind:
+            return kind
+    try:
+        return display_colour(value, place, "background")
+    except InputError as error:
+        raise InputError(place, error.problem, f"{error.remedy}; or {', '.join(BACKGROUNDS)}") from None
 
 
 def _colour(value: Any, place: str, name: str) -> RGB:

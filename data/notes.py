@@ -5,7 +5,8 @@ A plain string tells what is missing or drawn in another way than the file has i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 
 class Guess(str):
@@ -32,3 +33,21 @@ def digest(notes: Sequence[str], most: int) -> list[str]:
     turns = [note for pair in zip(losses, guesses, strict=False) for note in pair]
     rest = losses[len(guesses) :] + guesses[len(losses) :]
     return (turns + rest)[:most]
+
+
+class Alike:
+    """Lines of many pictures; those that differ in numbers alone are one line with a count."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, tuple[str, int]] = {}
+
+    def add(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            kind = re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "0", line)
+            first, count = self._lines.get(kind, (line, 0))
+            self._lines[kind] = first, count + 1
+
+    def lines(self) -> list[str]:
+        """The first line of each kind."""
+        told = self._lines.values()
+        return [reworded(line, f"{line} (and {count - 1} more like it)") if count > 1 else line for line, count in told]

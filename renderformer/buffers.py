@@ -15,6 +15,7 @@ from renderformer.aovs import checked
 from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.rays.backdrop import coverage
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.direct import CHUNK
 from renderformer.data.rays.embree import Hits, Surfaces
@@ -71,7 +72,8 @@ class Buffers:
             camera: in the units of the scene; size: (width, height) in pixels.
             features: (h, w, 39) feature image of the camera, if there is one already.
             network: (h, w, 3) what a network drew; its indirect light is what that is more than the cast rays.
-            behind: (h, w, 3) what of the picture is environment seen behind the surfaces; None for nothing.
+            behind: (h, w, 3) what of the picture is environment or background seen behind the surfaces; None for
+                nothing.
         """
         result: dict[str, Float32Array] = {}
         if not _AT_CENTRES.isdisjoint(self.names):
@@ -82,6 +84,10 @@ class Buffers:
             result |= _of_features(features, camera, network)
         result["background"] = np.zeros((*size[::-1], 3), np.float32) if behind is None else behind
         return {name: np.ascontiguousarray(result[name], np.float32) for name in self.names}
+
+    def covered(self, camera: Camera, width: int, height: int) -> Float32Array:
+        """(height, width) share of each pixel in which there is any surface."""
+        return coverage(self._surfaces, self._unit.camera(camera), width, height)
 
     @cached_property
     def _caster(self) -> RayCaster:

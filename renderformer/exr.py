@@ -1,4 +1,4 @@
-"""OpenEXR files of pictures: linear light, layers, and what the header tells. By the OpenEXR library itself."""
+"""OpenEXR files of pictures: linear light, layers, and what the header tells."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from renderformer.aovs import AOVS, LIGHT, aov_of
 from renderformer.data.arrays import AnyArray
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
+from renderformer.data.formats import open_exr
 
 _PREFIX = "renderformer."
 # ITU-R BT.709 primaries and D65, for the `chromaticities` attribute.
@@ -41,21 +42,12 @@ def write(path: Path, contents: Contents) -> None:
     Raises:
         OSError: writing fails.
     """
-    import OpenEXR
-
     channels: dict[str, AnyArray] = {"RGB" if contents.pixels.shape[2] == 3 else "RGBA": contents.pixels}
     for name, values in contents.layers.items():
         aov, planes = aov_of(name), np.moveaxis(np.atleast_3d(values), 2, 0)
         assert aov is not None
-        # OpenEXR ignores strides.
-        channels |= {f"{name}.{k}": np.ascontiguousarray(v) for k, v in zip(aov.letters, planes, strict=True)}
-    storage = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": _BT709}
-    try:
-        with OpenEXR.File({**_header(contents), **storage}, channels) as file:
-            file.write(str(path))
-    except RuntimeError as error:
-        # OpenEXR reports a full disk this way; atomic_path turns an OSError into an InputError.
-        raise OSError(str(error)) from None
+        channels |= {f"{name}.{letter}": plane for letter, plane in zip(aov.letters, planes, strict=True)}
+    open_exr.write(path, channels, {**_header(contents), "chromaticities": _BT709})
 
 
 def _header(contents: Contents) -> dict[str, Any]:
@@ -73,15 +65,9 @@ def read(path: Path) -> Contents:
     """Read a file; layers that `aov_of` does not know are left out.
 
     Raises:
-        InputError: there are no channels R, G and B.
-        OSError, RuntimeError, ValueError: the file is damaged.
+        InputError: the file is damaged, or there are no channels R, G and B.
     """
-    import OpenEXR
-
-    with OpenEXR.File(str(path), separate_channels=True) as file:
-        # Closing the file clears what it gave.
-        header = dict(file.header())
-        planes = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
+    header, planes = open_exr.read(path)
     if not all(name in planes for name in "RGB"):
         raise InputError("", f"has the channels {', '.join(sorted(planes)) or '(none)'}", "expected R, G and B")
     metadata = {key.removeprefix(_PREFIX): value for key, value in header.items() if key.startswith(_PREFIX)}

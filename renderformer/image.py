@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import tempfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from renderformer import exr
 from renderformer.aovs import AOVS, aov_of
 from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.camera import Camera
-from renderformer.data.colour import linear_to_srgb
+from renderformer.data.colour import RGB, display_colour, linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError, one_line
 from renderformer.data.files import atomic_path
+from renderformer.png16 import png16_bytes
+from renderformer.tone_maps import TONE_MAPS as TONE_MAPS
+from renderformer.tone_maps import check_tone_map, displayed
 
-# Views of the OpenColorIO configuration in simple-ocio (Blender's) by our names.
-_OCIO_VIEWS = {"agx": "AgX", "filmic": "Filmic", "pbr-neutral": "Khronos PBR Neutral"}
-TONE_MAPS = ("neutral", "none", *_OCIO_VIEWS)
-# Of "neutral", as in Khronos PBR Neutral: from where it compresses, and how fast what is brighter loses its colour.
-_COMPRESSED_FROM, _FADE = 0.76, 0.15
 # Beyond this, 2 ** exposure leaves the range of float32 for ordinary pictures.
 MAX_EXPOSURE = 32.0
 MAX_HALF = 65504.0
@@ -45,6 +38,8 @@ class Image:
         metadata: model, precision and the like, strings and numbers; for the EXR header.
         alpha: (height, width) float32, how much of each pixel is covered, or None if all of it is. `hdr` is the light
             of the covered part, so it is darker where less is covered (associated alpha).
+        background: colour behind what is covered, as text (`colour_of`) or linear RGB from 0 to 1, which is kept; None
+            shows nothing there. It is what the display shows: exposure and tone map do not change it.
         layers: what lies beside the picture, by the names of `renderformer.aovs.AOVS`: (height, width) float32 or
             (height, width, 3), see docs/buffers.md. An EXR file holds them.
 
@@ -58,6 +53,7 @@ class Image:
     metadata: Mapping[str, str | float] = field(default_factory=dict)
     alpha: Float32Array | None = None
     layers: Mapping[str, Float32Array] = field(default_factory=dict)
+    background: RGB | str | None = None
 
     def __post_init__(self) -> None:
         hdr = np.array(self.hdr)
@@ -76,6 +72,8 @@ class Image:
                 raise InputError("image", problem, f"expected {hdr.shape[:2]}")
             alpha.setflags(write=False)
             object.__setattr__(self, "alpha", alpha)
+        if self.background is not None:
+            object.__setattr__(self, "background", display_colour(self.background, "image", "background"))
         layers = {name: _checked_layer(name, values, hdr.shape[:2]) for name, values in self.layers.items()}
         object.__setattr__(self, "layers", MappingProxyType(layers))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
@@ -90,13 +88,26 @@ class Image:
         """Rows."""
         return int(self.hdr.shape[0])
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether what is not covered shows nothing."""
+        return self.alpha is not None and self.background is None
+
+    def over(self, background: RGB | str) -> Image:
+        """The picture with a colour behind what is covered; of one without alpha, the same picture.
+
+        Raises:
+            InputError: no colour.
+        """
+        return replace(self, background=background)
+
     def suited(self, path: str | os.PathLike[str]) -> Image:
         """The picture without the layers that a file of this name cannot hold."""
         form = FORMATS.get(Path(path).suffix.lower())
         return replace(self, layers={}) if self.layers and form is not None and not form.layers else self
 
     def exposed(self, exposure: float = 0.0) -> Float32Array:
-        """(height, width, 3) float32, `hdr` times 2 ** exposure.
+        """(height, width, 3) float32, `hdr` times 2 ** exposure; without the background.
 
         Args:
             exposure: stops (photographic: +1 doubles the light), in -32 … 32.
@@ -114,8 +125,23 @@ class Image:
             )
         return self.hdr * np.float32(2.0**exposure)
 
+    def flat(self, exposure: float = 0.0) -> Float32Array:
+        """(height, width, 3) float32, `exposed` with the background behind it.
+
+        Raises:
+            InputError: as `exposed`.
+        """
+        return self.on_background(self.exposed(exposure))
+
+    def on_background(self, covered: Float32Array) -> Float32Array:
+        """Light of the covered part (height, width, 3), and the background's where less than all is covered."""
+        if self.alpha is None or self.background is None:
+            return covered
+        open_share = np.clip(1 - self.alpha, 0, 1)[..., None]
+        return np.asarray(covered + open_share * np.array(self.background, np.float32), np.float32)
+
     def tone_mapped(self, tone_map: str = "neutral", exposure: float = 0.0) -> Float32Array:
-        """The picture for an sRGB display.
+        """The picture for an sRGB display, on its background; a transparent one on black.
 
         Args:
             tone_map: "neutral" (keeps colours, compresses highlights: Khronos PBR Neutral without its subtraction of a
@@ -129,15 +155,14 @@ class Image:
         Raises:
             InputError: an unknown tone map, exposure out of range, or NaN or infinite pixels.
         """
-        _check_tone_map(tone_map)
+        check_tone_map(tone_map)
+        if self.alpha is not None and self.background is not None:
+            # Mixed as light, after the tone map, so that the colour is the one that was asked for.
+            shown = srgb_to_linear(_unassociated(self).tone_mapped(tone_map, exposure)).astype(np.float32)
+            share = np.clip(self.alpha, 0, 1)[..., None]
+            return np.clip(linear_to_srgb(self.on_background(shown * share)), 0, 1)
         # A model's output may lie slightly below zero.
-        linear = np.maximum(self.exposed(exposure), 0)
-        if tone_map == "none":
-            return linear_to_srgb(np.minimum(linear, 1))
-        if tone_map == "neutral":
-            return linear_to_srgb(_compressed(linear))
-        # All views show 1e6 as white; an infinity from +32 stops would become NaN.
-        return np.asarray(_tone_mapper(tone_map).hdr_to_ldr(np.minimum(linear, 1e6)), np.float32)
+        return displayed(np.maximum(self.exposed(exposure), 0), tone_map)
 
     def save(
         self,
@@ -152,8 +177,8 @@ class Image:
         """Write the picture whole or not at all; the suffix chooses the format.
 
         .png and .jpg hold the tone-mapped picture, .exr and .npy linear light. `exposure` applies to every format and
-        is recorded in the EXR header. Alpha becomes a fourth channel; a .jpg shows black behind. Only an .exr holds
-        layers.
+        is recorded in the EXR header. Alpha becomes a fourth channel, unless there is a background to put behind; a
+        .jpg shows black behind. Only an .exr holds layers.
 
         Args:
             path: ends in .png, .jpg, .jpeg, .exr or .npy.
@@ -238,7 +263,7 @@ class SaveSettings:
     half: bool = True
 
     def __post_init__(self) -> None:
-        _check_tone_map(self.tone_map)
+        check_tone_map(self.tone_map)
         _check_exposure(self.exposure)
         if self.bit_depth not in (8, 16):
             raise InputError("image", f"bit_depth is {self.bit_depth}", "expected 8 or 16")
@@ -294,34 +319,10 @@ def _checked_layer(name: str, values: Float32Array, size: tuple[int, ...]) -> Fl
     return layer
 
 
-def _check_tone_map(tone_map: str) -> None:
-    if tone_map not in TONE_MAPS:
-        raise InputError("image", f"tone_map is {tone_map!r}", f"expected one of {', '.join(TONE_MAPS)}")
-
-
 def _check_exposure(exposure: float) -> None:
     if not (math.isfinite(exposure) and abs(exposure) <= MAX_EXPOSURE):
         limits = f"expected stops between {-MAX_EXPOSURE:g} and {MAX_EXPOSURE:g}"
         raise InputError("image", f"exposure is {exposure}", limits)
-
-
-def _compressed(linear: Float32Array) -> Float32Array:
-    """Linear light (height, width, 3) in [0, 1]: the largest channel rises ever more slowly toward 1, the others in
-    proportion, and the brighter, the nearer to white."""
-    peak = linear.max(axis=2, keepdims=True)
-    rest = np.float32(1 - _COMPRESSED_FROM)
-    excess = np.maximum(peak - np.float32(_COMPRESSED_FROM), 0)
-    lowered = np.where(excess > 0, 1 - rest**2 / (excess + rest), peak)
-    scaled = linear * np.divide(lowered, peak, out=np.ones_like(peak), where=peak > 0)
-    white = 1 - 1 / (np.float32(_FADE) * (peak - lowered) + 1)
-    return np.asarray(np.clip(scaled + white * (lowered - scaled), 0, 1), np.float32)
-
-
-@lru_cache(maxsize=len(_OCIO_VIEWS))
-def _tone_mapper(tone_map: str) -> Any:
-    from simple_ocio import ToneMapper
-
-    return ToneMapper(_OCIO_VIEWS[tone_map])
 
 
 def _with_alpha(pixels: AnyArray, alpha: AnyArray | None) -> AnyArray:
@@ -331,11 +332,11 @@ def _with_alpha(pixels: AnyArray, alpha: AnyArray | None) -> AnyArray:
 
 def _linear_pixels(image: Image, exposure: float, half: bool) -> tuple[AnyArray, list[str]]:
     """(height, width, 3 or 4) linear light, float16 if `half` else float32, and warnings about clipped pixels."""
-    linear = image.exposed(exposure)
+    linear, alpha = image.flat(exposure), image.alpha if image.is_clear else None
     if not half:
-        return _with_alpha(linear, image.alpha), []
+        return _with_alpha(linear, alpha), []
     pixels, notes = _in_half(linear)
-    return _with_alpha(pixels, image.alpha), notes
+    return _with_alpha(pixels, alpha), notes
 
 
 def _in_half(values: Float32Array) -> tuple[AnyArray, list[str]]:
@@ -348,8 +349,8 @@ def _in_half(values: Float32Array) -> tuple[AnyArray, list[str]]:
 def _display_pixels(image: Image, tone_map: str, exposure: float, bit_depth: int = 8) -> tuple[AnyArray, list[str]]:
     """(height, width, 3 or 4) display values, uint8 or uint16, and warnings about clipped pixels."""
     levels = (1 << bit_depth) - 1
-    display = _unassociated(image).tone_mapped(tone_map, exposure)
-    alpha = None if image.alpha is None else np.clip(image.alpha, 0, 1)
+    display = (_unassociated(image) if image.is_clear else image).tone_mapped(tone_map, exposure)
+    alpha = np.clip(image.alpha, 0, 1) if image.alpha is not None and image.is_clear else None
     pixels = np.rint(_with_alpha(display, alpha) * levels).astype(np.uint8 if bit_depth == 8 else np.uint16)
     clipped = int((image.exposed(exposure) > 1).any(axis=2).sum()) if tone_map == "none" else 0
     note = (
@@ -382,8 +383,9 @@ def _write_png(image: Image, path: Path, settings: SaveSettings) -> list[str]:
 def _write_jpeg(image: Image, path: Path, settings: SaveSettings) -> list[str]:
     import imageio.v3 as iio
 
-    pixels, notes = _display_pixels(replace(image, alpha=None), settings.tone_map, settings.exposure)
-    if image.alpha is not None:
+    opaque = replace(image, alpha=None) if image.is_clear else image
+    pixels, notes = _display_pixels(opaque, settings.tone_map, settings.exposure)
+    if image.is_clear:
         notes.append("a JPEG holds no alpha, the background is black; write a .png or .exr")
     # The default halves the chroma resolution, which shows at saturated edges.
     iio.imwrite(path, pixels, plugin="pillow", quality=settings.quality, subsampling=0)
@@ -408,41 +410,26 @@ def _split_alpha(pixels: AnyArray) -> Image:
     return Image(pixels if alpha is None else pixels[..., :3], alpha=alpha)
 
 
-def png16_bytes(pixels: npt.NDArray[np.uint16]) -> bytes:
-    """A 16-bit PNG (ISO/IEC 15948) of (height, width, 3) values, or 4 with alpha; Pillow and imageio write only 8 bits
-    of colour."""
-    height, width, channels = pixels.shape
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    # Filter type 2 (up) keeps the difference to the row above, byte by byte, which zlib packs much better.
-    rows = np.frombuffer(pixels.astype(">u2").tobytes(), np.uint8).reshape(height, 2 * channels * width)
-    filtered = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
-    data = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
-    chunks = (chunk(b"IHDR", header), chunk(b"sRGB", b"\0"), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
 def _write_exr(image: Image, path: Path, settings: SaveSettings) -> list[str]:
     pixels, notes = _linear_pixels(image, settings.exposure, settings.half)
     layers = {}
     for name, values in image.layers.items():
-        layers[name], more = _stored_layer(name, values, settings)
+        # The colour of a background has no exposure.
+        exposure = 0.0 if name == "background" and image.background is not None else settings.exposure
+        layers[name], more = _stored_layer(name, values, exposure, settings.half)
         notes += more
     # A loaded picture may have an exposure already.
-    exposure = float(image.metadata.get("exposure", 0.0)) + settings.exposure
-    exr.write(path, exr.Contents(pixels, layers, image.camera, {**image.metadata, "exposure": exposure}))
+    facts = {**image.metadata, "exposure": float(image.metadata.get("exposure", 0.0)) + settings.exposure}
+    exr.write(path, exr.Contents(pixels, layers, image.camera, facts))
     return notes
 
 
-def _stored_layer(name: str, values: Float32Array, settings: SaveSettings) -> tuple[AnyArray, list[str]]:
+def _stored_layer(name: str, values: Float32Array, exposure: float, half: bool) -> tuple[AnyArray, list[str]]:
     """The values of a layer in a file, and warnings about clipped pixels."""
     aov = aov_of(name)
     assert aov is not None
-    scaled = values * np.float32(2.0**settings.exposure) if aov.light else values
-    if aov.exact or not settings.half:
+    scaled = values * np.float32(2.0**exposure) if aov.light else values
+    if aov.exact or not half:
         return scaled, []
     pixels, notes = _in_half(np.atleast_3d(scaled))
     return pixels.reshape(values.shape), [f"layer {name}: {note}" for note in notes]

@@ -1,11 +1,16 @@
-"""Facts about a scene and about this machine, as dictionaries for `renderformer info` and for programs."""
+"""Facts about a scene, a picture and this machine, as dictionaries for `renderformer info` and for programs."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from renderformer.aovs import LIGHT
+from renderformer.data.camera import Camera
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 
 
@@ -15,18 +20,52 @@ def inspect_scene(scene: Scene) -> dict[str, Any]:
         "name": scene.name,
         "objects": [_object(mesh) for mesh in scene.objects if not mesh.emits],
         "lights": [_light(mesh) for mesh in scene.objects if mesh.emits],
-        "cameras": [
-            {
-                "name": camera.name,
-                "position": _rounded(camera.position.tolist()),
-                "forward": _rounded(camera.forward.tolist()),
-                "fov": round(camera.fov, 3),
-            }
-            for camera in scene.cameras
-        ],
+        "cameras": [_camera(camera) for camera in scene.cameras],
         "triangles": len(scene),
         "bounds": [_rounded(corner) for corner in scene.bounds.tolist()],
         "notes": list(scene.notes),
+    }
+
+
+def inspect_picture(path: Path) -> dict[str, Any]:
+    """Size, light, layers and lights, camera and what else the header of a picture in linear light tells.
+
+    Raises:
+        InputError: as `Image.load`.
+    """
+    from renderformer.image import Image
+    from renderformer.split import Split
+
+    image = Image.load(path)
+    finite = image.hdr[np.isfinite(image.hdr)]
+    header = {name: value for name, value in image.metadata.items() if name not in ("lights", "objects", "background")}
+    facts: dict[str, Any] = {
+        "width": image.width,
+        "height": image.height,
+        "mean": _digits(finite.mean()) if finite.size else None,
+        "largest": _digits(finite.max()) if finite.size else None,
+        "not_finite": int((~np.isfinite(image.hdr)).any(axis=2).sum()),
+        "transparent": image.alpha is not None,
+        "layers": [name for name in image.layers if not name.startswith(LIGHT)],
+        "cameras": [] if image.camera is None else [_camera(image.camera)],
+        "header": header,
+    }
+    if "lights" in image.metadata:
+        lights = Split.load(path).lights
+        facts["lights"] = [{"name": name, "mean": _digits(float(np.nanmean(light)))} for name, light in lights.items()]
+    return facts
+
+
+def _digits(value: float) -> float | None:
+    return float(f"{value:.4g}") if np.isfinite(value) else None
+
+
+def _camera(camera: Camera) -> dict[str, Any]:
+    return {
+        "name": camera.name,
+        "position": _rounded(camera.position.tolist()),
+        "forward": _rounded(camera.forward.tolist()),
+        "fov": round(camera.fov, 3),
     }
 
 
@@ -71,7 +110,7 @@ def inspect_machine(device: str | None = None) -> dict[str, Any]:
     import torch
 
     from renderformer import __version__
-    from renderformer.renderer import attention_report
+    from renderformer.devices import attention_report
 
     cuda = [
         {

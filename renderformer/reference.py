@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from renderformer.aovs import checked
 from renderformer.buffers import Buffers
-from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb
 from renderformer.data.errors import InputError
 from renderformer.data.progress import Progress, silent
-from renderformer.data.rays.backdrop import composited
-from renderformer.data.rays.direct import CHUNK
-from renderformer.data.rays.pixels import Pixels
+from renderformer.data.rays.backdrop import composited, coverage
 from renderformer.data.rays.raycast import RayCaster, processors
 from renderformer.data.scene import Scene
 from renderformer.data.sets.mitsuba import ReferenceScene, load_mitsuba
@@ -28,8 +25,6 @@ from renderformer.image import Image
 DEPTH = 16
 # Samples of a pixel that are drawn at once, and how often at least, so that their differences tell the noise.
 TOGETHER, PARTS = 64, 4
-# Rays on a side of a pixel that tell how much of it is covered.
-COVERAGE_RAYS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +53,7 @@ class PathTracer:
         InputError: Mitsuba is not installed, or a number that is not positive.
     """
 
-    device, precision = "cpu", "fp32"
+    name, device, precision, attention = "Mitsuba", "cpu", "fp32", "none"
 
     def __init__(self, spp: int = 256, depth: int = DEPTH, seed: int = 0) -> None:
         if spp < 1 or depth < 1 or seed < 0:
@@ -67,6 +62,13 @@ class PathTracer:
         self.depth, self.seed = depth, seed
         self.parts = min(spp, max(PARTS, -(-spp // TOGETHER)))
         self.share = _kept(-(-spp // self.parts))
+
+    @property
+    def digest(self) -> str:
+        """Text that tells all that its pictures depend on."""
+        import mitsuba
+
+        return f"Mitsuba {mitsuba.__version__} spp {self.spp} depth {self.depth} seed {self.seed}"
 
     @property
     def spp(self) -> int:
@@ -116,20 +118,22 @@ class PathTracer:
     def _image(self, scene: Scene, camera: Camera, halves: np.ndarray, aovs: tuple[str, ...]) -> Image:
         """The mean of the samples, whose sums of the even and the odd parts are (2, h, w, 3)."""
         traced = (halves.sum(axis=0) / self.parts).astype(np.float32)
-        metadata: dict[str, str | float] = {"model": "Mitsuba", "spp": self.spp, "depth": self.depth}
+        metadata: dict[str, str | float] = {"model": self.name, "spp": self.spp, "depth": self.depth}
         if self.parts > 1:
             odd = self.parts // 2
             metadata["noise"] = _noise(halves[0] / (self.parts - odd), halves[1] / odd)
         unit = UnitSize.of(scene)
         caster = RayCaster.of(unit.scene(scene)) if aovs or scene.environment is not None else None
-        alpha, behind = None, np.zeros_like(traced)
+        alpha, seen, size = None, np.zeros_like(traced), (traced.shape[1], traced.shape[0])
         if caster is not None and scene.environment is not None:
-            covered = _coverage(caster, unit.camera(camera), *traced.shape[:2])
-            behind, alpha = composited(behind, covered, scene.environment, camera)
+            covered = coverage(caster, unit.camera(camera), *size)
+            seen, alpha = composited(seen, covered, scene.environment, camera)
         buffers = Buffers(aovs, scene, unit, caster)
-        size = traced.shape[1], traced.shape[0]
-        layers = buffers.layers(camera, size, None, traced - behind, behind) if aovs else {}
-        return Image(traced, camera, metadata | buffers.metadata, alpha, layers)
+        backdrop = None if scene.environment is None else scene.environment.backdrop
+        image = Image(traced, camera, metadata | buffers.metadata, alpha, background=backdrop)
+        if not aovs:
+            return image
+        return replace(image, layers=buffers.layers(camera, size, None, traced - seen, image.on_background(seen)))
 
 
 def _kept(count: int) -> int:
@@ -142,13 +146,3 @@ def _noise(first: np.ndarray, second: np.ndarray) -> float:
     """Standard deviation of the mean of two pictures (h, w, 3) with independent noise, in display values."""
     shown = (linear_to_srgb(np.clip(half, 0, 1)) for half in (first, second))
     return float(np.sqrt((np.subtract(*shown) ** 2).mean()) / 2)
-
-
-def _coverage(caster: RayCaster, camera: Camera, height: int, width: int) -> Float32Array:
-    """(h, w) share of each pixel in which there is any surface."""
-    y, x = (grid.reshape(-1) for grid in np.mgrid[:height, :width])
-    pixels = Pixels(camera, width, height, x, y)
-    rays = COVERAGE_RAYS**2
-    parts = np.array_split(np.arange(len(pixels)), max(1, -(-len(pixels) * rays // CHUNK)))
-    shares = [caster.met(*pixels.take(part).rays(COVERAGE_RAYS)).reshape(rays, -1).mean(axis=0) for part in parts]
-    return np.concatenate(shares).reshape(height, width).astype(np.float32)

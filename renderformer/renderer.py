@@ -7,8 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -30,11 +29,12 @@ from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import Scene
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
+from renderformer.devices import DTYPES, attention_of, device_of, precision_of
 from renderformer.image import Image
-from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
-from renderformer.memory import is_out_of_memory
+from renderformer.memory import check_memory, enough_memory
 from renderformer.model import Encoded, Model, PhysicalModel
 from renderformer.model.protocol import Prepared
+from renderformer.splitting import MOST
 
 if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
@@ -44,10 +44,8 @@ Cancel = Callable[[], bool]
 MAX_SIDE = 16384
 # Working memory of the views that are drawn together.
 DECODE_BYTES = 1 << 30
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 # Choices that are those of pictures without a network.
 _WITHOUT_NETWORK = {"device": ("auto", "cpu"), "precision": ("auto", "fp32"), "attention": ("auto", "sdpa")}
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error
@@ -96,9 +94,9 @@ class Renderer:
         name: str = "",
         attention: str = "auto",
     ) -> None:
-        self.device = _device(device)
-        self.precision = _precision(precision, self.device)
-        self.attention = _attention(attention, self.device, _DTYPES[self.precision], model.config.head_dim)
+        self.device = device_of(device)
+        self.precision = precision_of(precision, self.device)
+        self.attention = attention_of(attention, self.device, DTYPES[self.precision], model.config.head_dim)
         assert isinstance(model, nn.Module)
         self.model: Model = model.to(self.device).eval()
         self.model.set_attention_backend(self.attention)
@@ -148,13 +146,13 @@ class Renderer:
 
     def check(self, scene: Scene) -> list[str]:
         """Warnings where a scene leaves the trained range of this model, each with the remedy."""
-        return check_scene(scene, self.config.trained, self._casts_rays, self._unit(scene))
+        return check_scene(scene, self.config.trained, self.casts_rays, self._unit(scene))
 
     def _unit(self, scene: Scene) -> UnitSize:
         return UnitSize.of(scene, self.config.trained.box)
 
     @property
-    def _casts_rays(self) -> bool:
+    def casts_rays(self) -> bool:
         """Whether the model is given feature images, which hold the light of an environment."""
         return "pixels" in self.model.view_inputs
 
@@ -170,13 +168,13 @@ class Renderer:
             InputError: the scene is too large for the memory of the device.
             Cancelled: `cancel` returned True.
         """
-        report, check = progress or silent, _canceller(cancel)
+        report, check = progress or silent, canceller(cancel)
         report("encode", 0, 1)
         unit = self._unit(scene)
         encoded, prepared = self.encode_as_it_is(unit.scene(scene), check)
         report("encode", 1, 1)
         notes = (*self._moved(unit), *prepared.notes)
-        if scene.environment is not None and not self._casts_rays:
+        if scene.environment is not None and not scene.environment.is_dark and not self.casts_rays:
             notes = (*notes, "the environment is not drawn, this model knows no light but triangles; try --no-network")
         return LitScene(scene, encoded, prepared.caster, notes, unit)
 
@@ -185,7 +183,7 @@ class Renderer:
         """A scene in the units of the model, encoded, and what it was encoded from."""
         prepared = self.model.prepare(scene, lambda done, total: check())
         inputs = {name: self._tensor(array) for name, array in prepared.inputs.items()}
-        with self._autocast(), _memory(f"{prepared.token_count:,} triangles"):
+        with self._autocast(), enough_memory(f"{prepared.token_count:,} triangles"):
             return self.model.encode(**inputs, before_layer=check), prepared
 
     def _moved(self, unit: UnitSize) -> tuple[str, ...]:
@@ -231,10 +229,10 @@ class Renderer:
         aovs: Sequence[str] = (),
     ) -> Iterator[Image]:
         """As `render`, but yields each picture when it is ready."""
-        (width, height), views = self._checked(scene, resolution, cameras)
-        self._check_memory(width, height)
+        (width, height), views = self.checked_views(scene, resolution, cameras)
+        self.check_memory(width, height)
         lit = scene if isinstance(scene, LitScene) else self.encode(scene, progress, cancel)
-        report, check = progress or silent, _canceller(cancel)
+        report, check = progress or silent, canceller(cancel)
         buffers = Buffers(aovs, lit.scene, lit.unit, lit.caster)
         views_at_once = self._views_at_once(width, height)
         report("render", 0, len(views))
@@ -246,7 +244,7 @@ class Renderer:
             report("render", start, len(views))
             pictures = self.draw(lit.encoded, moved, width, height, inputs, check)
             for number, (camera, hdr) in enumerate(zip(chunk, pictures, strict=True)):
-                features = inputs["pixels"][0, number, :height, :width] if self._casts_rays else None
+                features = inputs["pixels"][0, number, :height, :width] if self.casts_rays else None
                 yield self._image(lit.scene.environment, camera, hdr, features, buffers)
             report("render", start + len(chunk), len(views))
 
@@ -258,30 +256,37 @@ class Renderer:
         features: Tensor | None,
         buffers: Buffers,
     ) -> Image:
-        """What the model drew with the environment behind it, and its layers.
+        """What the model drew with what is behind it, and its layers.
 
         Args:
             drawn: (height, width, 3); features: (height, width, 39), None of a model that casts no rays.
         """
-        picture, alpha = drawn, None
+        picture, alpha, size = drawn, None, (drawn.shape[1], drawn.shape[0])
         if environment is not None and features is not None:
             picture, alpha = composited(drawn, features[..., RGB.mask].cpu().numpy()[..., 0], environment, camera)
-        layers = {}
-        if buffers.names:
-            cast = None if features is None else features.cpu().numpy()
-            network = None if isinstance(self.model, PhysicalModel) else drawn
-            size = picture.shape[1], picture.shape[0]
-            layers = buffers.layers(camera, size, cast, network, picture - drawn)
+        elif environment is not None and environment.is_clear:
+            alpha = buffers.covered(camera, *size)
+        backdrop = None if environment is None else environment.backdrop
         metadata = {"model": self.name, "precision": self.precision, **buffers.metadata}
-        return Image(picture, camera, metadata, alpha, layers)
+        image = Image(picture, camera, metadata, alpha, background=backdrop)
+        if not buffers.names:
+            return image
+        cast = None if features is None else features.cpu().numpy()
+        network = None if isinstance(self.model, PhysicalModel) else drawn
+        behind = image.on_background(picture) - drawn
+        return replace(image, layers=buffers.layers(camera, size, cast, network, behind))
 
-    def _checked(
+    def checked_views(
         self,
         scene: Scene | LitScene,
         resolution: int | tuple[int, int],
         cameras: Camera | Sequence[Camera] | None,
     ) -> tuple[tuple[int, int], tuple[Camera, ...]]:
-        """Width and height, and the cameras to draw from."""
+        """Width and height, and the cameras to draw from.
+
+        Raises:
+            InputError: as `render`.
+        """
         size = _size(resolution)
         if not isinstance(scene, Scene | LitScene):
             raise InputError("", f"scene is {str(scene)[:80]!r}", "expected a Scene; read a file with Scene.load")
@@ -300,7 +305,7 @@ class Renderer:
         cancel: Cancel | None = None,
         aovs: Sequence[str] = (),
         *,
-        most: int = 16,
+        most: int = MOST,
     ) -> list[Split]:
         """Draw a scene split by its lights, one Split per camera: one picture for each light, whose sum is the picture
         under all of them. An object that emits is a light, and so is the environment.
@@ -313,31 +318,10 @@ class Renderer:
             InputError: as `render`, or a scene without light.
             Cancelled: `cancel` returned True.
         """
-        return list(self.iterate_split(scene, resolution, cameras, progress, cancel, aovs, most=most))
-
-    def iterate_split(
-        self,
-        scene: Scene | LitScene,
-        resolution: int | tuple[int, int] = 512,
-        cameras: Camera | Sequence[Camera] | None = None,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-        aovs: Sequence[str] = (),
-        *,
-        most: int = 16,
-    ) -> Iterator[Split]:
-        """As `split`, but yields the pictures of each camera when they are ready."""
         from renderformer.splitting import Splitting
 
-        (width, height), views = self._checked(scene, resolution, cameras)
-        report, check = progress or silent, _canceller(cancel)
         splitting = Splitting(self, scene, most, progress, cancel)
-        self._check_memory(width, height, splitting.bytes_per_pixel * width * height)
-        for number, camera in enumerate(views):
-            report("split", number, len(views))
-            joint = next(self.iterate(splitting.lit, (width, height), camera, None, cancel, aovs))
-            yield splitting.of(joint, camera, report, check)
-        report("split", len(views), len(views))
+        return list(splitting.iterate(resolution, cameras, progress, cancel, aovs))
 
     def look(
         self,
@@ -354,7 +338,7 @@ class Renderer:
             check()
             report("cast rays", done, total)
 
-        with _memory(f"{width} x {height} pixels"):
+        with enough_memory(f"{width} x {height} pixels"):
             views = [self.model.look(caster, camera, width, height, step) for camera in cameras]
             # The features of one view may be gigabytes, so a single view is not copied.
             stacks = {k: np.stack([v[k] for v in views]) if len(views) > 1 else views[0][k][None] for k in views[0]}
@@ -373,7 +357,7 @@ class Renderer:
         """(V, height, width, 3) pictures of V cameras."""
         c2w = self._tensor(np.stack([camera.c2w for camera in cameras])[None])
         fov = self._tensor(np.array([[[camera.fov] for camera in cameras]], np.float32))
-        with _memory(f"{width} x {height} pixels"):
+        with enough_memory(f"{width} x {height} pixels"):
             hdr = self.model.view(encoded, c2w, fov, height, width, **inputs, before_layer=check)
             # A model with alpha draws it as a fourth channel.
             picture: Float32Array = hdr[0, ..., :3].float().cpu().numpy()
@@ -386,27 +370,17 @@ class Renderer:
             return 1
         return max(1, int(DECODE_BYTES // self.model.bytes_per_view(width, height)))
 
-    def _check_memory(self, width: int, height: int, more: float = 0.0) -> None:
-        """Raise InputError for a picture larger than the memory; Linux would end the process without a message."""
-        try:
-            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, OSError, ValueError):
-            return
-        needed = self.model.bytes_per_view(width, height) + more
-        if self.device.type == "cpu" and needed > memory:
-            raise InputError(
-                "",
-                f"out of memory with {width} x {height} pixels, which need about {needed / 2**30:.0f} GiB of "
-                f"{memory / 2**30:.0f}",
-                "use a smaller resolution",
-            )
+    def check_memory(self, width: int, height: int, more: float = 0.0) -> None:
+        """Raise InputError for a picture larger than the memory, with so many bytes beside it."""
+        if self.device.type == "cpu":
+            check_memory(width, height, self.model.bytes_per_view(width, height) + more)
 
     def _tensor(self, array: AnyArray) -> Tensor:
         """The array on the device; on a CPU a writeable array shares its memory."""
         return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
 def _check_unused(**options: str | os.PathLike[str] | None) -> None:
@@ -416,37 +390,7 @@ def _check_unused(**options: str | os.PathLike[str] | None) -> None:
             raise InputError("", f"without a network, {name} {os.fspath(value)!r} is not used", "leave it out")
 
 
-def attention_report(device: str = "auto") -> dict[str, str]:
-    """The default precision and attention of each stage on a device, with the reason.
-
-    Returns:
-        "device", "triangle_stage" and "view_stage", in words.
-
-    Raises:
-        InputError: an unavailable device.
-    """
-    selected = _device(device)
-    precision = _precision("auto", selected)
-    return {
-        "device": str(selected),
-        "triangle_stage": f"{precision}, {auto_backend(selected, _DTYPES[precision])}",
-        "view_stage": "fp32, sdpa (always exact)",
-    }
-
-
-@contextmanager
-def _memory(subject: str) -> Iterator[None]:
-    """Raise InputError where memory runs out, with the subject that was too large."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        remedy = "use a smaller resolution, fewer triangles or another device"
-        raise InputError("", f"out of memory with {subject}", remedy) from error
-
-
-def _canceller(cancel: Cancel | None) -> Callable[[], None]:
+def canceller(cancel: Cancel | None) -> Callable[[], None]:
     """A function that raises Cancelled once `cancel` returns True."""
 
     def check() -> None:
@@ -463,37 +407,3 @@ def _size(resolution: int | tuple[int, int]) -> tuple[int, int]:
             "", f"resolution is {resolution!r}", f"expected one number or (width, height) from 1 to {MAX_SIDE}"
         )
     return int(sides[0]), int(sides[1])
-
-
-def _device(name: str) -> torch.device:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError("", f"device {name!r} is unknown", "use auto, cpu, cuda or mps") from None
-    if device.type not in available:
-        raise InputError("", f"device {name!r} is not supported", "use auto, cpu, cuda or mps")
-    if not available[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        names = ", ".join(kind for kind, usable in available.items() if usable)
-        raise InputError("", f"device {name!r} is not available on this machine", f"available: {names}")
-    return device
-
-
-def _precision(name: str, device: torch.device) -> str:
-    if name not in PRECISIONS:
-        raise InputError("", f"precision {name!r} is unknown", f"use one of {', '.join(PRECISIONS)}")
-    if name != "auto":
-        return name
-    # bf16 has the range of float32. On CPUs and MPS it gains little and is not always supported.
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-
-
-def _attention(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
-    if name not in BACKENDS:
-        raise InputError("", f"attention {name!r} is unknown", f"use one of {', '.join(BACKENDS)}")
-    reason = refusal(name, device, dtype, head_dim)
-    if reason:
-        raise InputError("", f"attention {name!r} cannot run here: {reason}", "use auto or sdpa")
-    return name

@@ -72,11 +72,15 @@ class Split:
         names = _layers(list(self.lights))
         layers = {LIGHT + layer: self.lights[name] for name, layer in names.items()}
         facts = {**self.joint.metadata, _NAMES: json.dumps(names)}
+        if self.joint.background is not None and self.joint.alpha is not None:
+            # The file's picture has no alpha; this layer and the colour tell it.
+            layers["background"] = self.joint.on_background(np.zeros_like(self.joint.hdr))
+            facts["background"] = json.dumps(self.joint.background)
         return replace(self.joint, metadata=facts, layers={**self.joint.layers, **layers})
 
-    def summary(self, error: float | None = None) -> str:
-        """A line about the lights and `error`, by default that of this picture."""
-        percent = 100 * (self.error if error is None else error)
+    def summary(self) -> str:
+        """A line about the lights and by how much their sum misses the joint picture."""
+        percent = 100 * self.error
         count = f"{len(self.lights)} light{'s' * (len(self.lights) > 1)}"
         return f"{count} ({', '.join(self.lights)}), whose sum differs from the joint picture by {percent:.2g} %"
 
@@ -157,12 +161,27 @@ class Split:
         except (KeyError, TypeError, AttributeError, ValueError):
             remedy = "write one with: renderformer render SCENE --split-lights -o FILE.exr"
             raise InputError(path, "has no layers of lights", remedy) from None
-        facts = {key: value for key, value in image.metadata.items() if key != _NAMES}
         others = {name: layer for name, layer in image.layers.items() if not name.startswith(LIGHT)}
         try:
-            return cls(replace(image, metadata=facts, layers=others), lights)
+            return cls(_off_its_background(replace(image, layers=others)), lights)
         except InputError as error:
             raise error.within(path) from None
+
+
+def _off_its_background(image: Image) -> Image:
+    """The picture of a file with alpha and background apart, and without what the header tells about the split."""
+    facts = {key: value for key, value in image.metadata.items() if key not in (_NAMES, "background")}
+    try:
+        colour = np.array(json.loads(str(image.metadata.get("background", "null"))), np.float32)
+    except ValueError:
+        colour = np.zeros(0, np.float32)
+    image, layer = replace(image, metadata=facts), image.layers.get("background")
+    # Behind black, alpha makes no difference.
+    if layer is None or colour.shape != (3,) or not colour.max() > 0:
+        return image
+    channel = int(colour.argmax())
+    alpha = np.clip(1 - layer[..., channel] / colour[channel], 0, 1)
+    return replace(image, hdr=image.hdr - layer, alpha=alpha, background=tuple(colour.tolist()))
 
 
 def _is_light(layer: str) -> bool:

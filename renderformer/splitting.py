@@ -1,4 +1,4 @@
-"""Drawing a scene once for each of its lights, see `Renderer.split`.
+"""Drawing a scene once for each of its lights: `Renderer.split`, and picture by picture `Splitting`.
 
 A model that casts rays shares what does not depend on lights: rays and links (`renderformer.data.rays.light_groups`).
 To one that does not, every light is a scene of its own.
@@ -6,16 +6,20 @@ To one that does not, every light is a scene of its own.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray, Float32Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
-from renderformer.data.progress import Progress
+from renderformer.data.geometry.subdivide import cut
+from renderformer.data.geometry.triangles import areas
+from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.light_groups import WIDTH, LightGroups, channels_of_group
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
     from renderformer.data.trained_range import TrainedRange
     from renderformer.renderer import Cancel, LitScene, Renderer
 
+# Pictures of one camera; of more lights, the weakest share one.
+MOST = 16
+# Triangles into which a light is cut, at most, and by how much its edges may be longer than trained.
+MOST_PIECES, SLACK = 64, 0.01
 # Names of pictures that are not those of one object.
 OTHERS, ENVIRONMENT = "others", "environment"
 
@@ -88,7 +96,10 @@ def grouping_note(groups: Sequence[LightGroup]) -> tuple[str, ...]:
 
 
 class Splitting:
-    """A lit scene, and what draws it under each of its lights.
+    """A lit scene, and what draws it under each of its lights, for any number of cameras.
+
+    Args:
+        most: see `Renderer.split`.
 
     Attributes:
         lit: the scene under all lights.
@@ -96,11 +107,15 @@ class Splitting:
     """
 
     def __init__(
-        self, renderer: Renderer, scene: Scene | LitScene, most: int, progress: Progress | None, cancel: Cancel | None
+        self,
+        renderer: Renderer,
+        scene: Scene | LitScene,
+        most: int = MOST,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> None:
         self._renderer = renderer
-        casts_rays = "pixels" in renderer.model.view_inputs
-        self.groups = light_groups(scene if isinstance(scene, Scene) else scene.scene, most, casts_rays)
+        self.groups = light_groups(scene if isinstance(scene, Scene) else scene.scene, most, renderer.casts_rays)
         self.lit = renderer.encode(scene, progress, cancel) if isinstance(scene, Scene) else scene
         self._scene = self.lit.unit.scene(self.lit.scene)
         self._caster = None
@@ -109,13 +124,30 @@ class Splitting:
             assert index is not None
             self._caster = self.lit.caster.split(_groups_of_triangles(self.groups, self._scene, index))
         self._encoded: dict[str, list[tuple[Encoded, float]]] = {}
+        # By object, how its light was cut.
+        self._cuts: dict[str, str] = {}
 
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Memory that the features of the lights take."""
-        return 0 if self._caster is None else 4 * WIDTH * len(self.groups)
+    def iterate(
+        self,
+        resolution: int | tuple[int, int],
+        cameras: Camera | Sequence[Camera] | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        aovs: Sequence[str] = (),
+    ) -> Iterator[Split]:
+        """The pictures of each camera when they are ready; arguments and errors as of `Renderer.split`."""
+        from renderformer.renderer import canceller
 
-    def of(self, joint: Image, camera: Camera, report: Progress, check: Callable[[], None]) -> Split:
+        renderer, report, check = self._renderer, progress or silent, canceller(cancel)
+        size, views = renderer.checked_views(self.lit, resolution, cameras)
+        renderer.check_memory(*size, 0 if self._caster is None else 4 * WIDTH * len(self.groups) * size[0] * size[1])
+        for number, camera in enumerate(views):
+            report("split", number, len(views))
+            joint = next(renderer.iterate(self.lit, size, camera, None, cancel, aovs))
+            yield self._of(joint, camera, report, check)
+        report("split", len(views), len(views))
+
+    def _of(self, joint: Image, camera: Camera, report: Progress, check: Callable[[], None]) -> Split:
         """The picture of a camera, split."""
         renderer, size = self._renderer, (joint.width, joint.height)
         moved = [self.lit.unit.camera(camera)]
@@ -133,7 +165,7 @@ class Splitting:
                 covered = pixels[0, 0, : size[1], : size[0], RGB.mask].cpu().numpy()[..., 0]
                 picture, _ = composited(picture, covered, self.lit.scene.environment, camera)
             lights[group.name] = picture
-        return Split(joint, lights, grouping_note(self.groups))
+        return Split(joint, lights, (*grouping_note(self.groups), *self._cuts.values()))
 
     def _encodings(self, group: LightGroup, check: Callable[[], None]) -> list[tuple[Encoded, float]]:
         """The scene encoded under some lights, or under one part of them after the other, each with the factor that its
@@ -146,10 +178,44 @@ class Splitting:
             alone = group.alone(self._scene)
             if trained.lights_outside:
                 alone = _without_dark_lamps(alone, self._scene, trained.box)
+            alone = self._with_small_lights(alone, trained)
             scenes = [_in_range(scene, trained) for scene in _parts(alone, trained.lights)]
             encoded = [(renderer.encode_as_it_is(scene, check)[0], factor) for scene, factor in scenes]
             self._encoded[group.name] = encoded
         return self._encoded[group.name]
+
+    def _with_small_lights(self, scene: Scene, trained: TrainedRange) -> Scene:
+        """The scene with lights cut to the trained size, each into at most `MOST_PIECES`."""
+        if trained.light_edge is None:
+            return scene
+        objects = []
+        for mesh in scene.objects:
+            smaller = _cut_light(mesh, trained.light_edge[1] * (1 + SLACK)) if mesh.emits else mesh
+            if smaller is not mesh:
+                before, after = _light_count(mesh), _light_count(smaller)
+                self._cuts[mesh.name] = (
+                    f"light {mesh.name!r}: {before} triangles cut into {after}, no larger than trained"
+                )
+            objects.append(smaller)
+        return scene.replace(objects=tuple(objects))
+
+
+def _light_count(mesh: Mesh) -> int:
+    return int((mesh.materials[:, EMISSION] > 0).any(axis=1).sum())
+
+
+def _cut_light(mesh: Mesh, edge: float) -> Mesh:
+    """A light without triangles whose edges are longer, or as near to that as `MOST_PIECES` allow."""
+    edge = max(edge, math.sqrt(float(areas(mesh.triangles).sum()) / MOST_PIECES))
+    while True:
+        finer = cut(mesh, functools.partial(_everywhere, edge))
+        if _light_count(finer) <= max(MOST_PIECES, _light_count(mesh)):
+            return finer
+        edge *= 1.25
+
+
+def _everywhere(edge: float, points: Float64Array) -> Float64Array:
+    return np.full(points.shape[:-1], edge)
 
 
 def _groups_of_triangles(groups: Sequence[LightGroup], scene: Scene, object_index: AnyArray) -> LightGroups:
@@ -183,11 +249,19 @@ def _parts(scene: Scene, most: int | None) -> Iterator[Scene]:
         on[lights[start : start + most]] = True
         first, objects = 0, []
         for mesh in scene.objects:
-            rows = mesh.materials.copy()
-            rows[~on[first : first + len(mesh)], EMISSION] = 0
-            objects.append(replace(mesh, materials=rows) if mesh.emits else mesh)
+            objects.append(_with_light(mesh, on[first : first + len(mesh)]) if mesh.emits else mesh)
             first += len(mesh)
         yield scene.replace(objects=tuple(objects))
+
+
+def _with_light(mesh: Mesh, on: BoolArray) -> Mesh:
+    """The mesh of which only the triangles `on` (N,) emit; for models that know no textures."""
+    rows, patches = mesh.materials.copy(), mesh.patches
+    rows[~on, EMISSION] = 0
+    if patches is not None and mesh.patch_index is not None:
+        patches = patches.copy()
+        patches[mesh.patch_index[~on & (mesh.patch_index >= 0)], EMISSION] = 0
+    return replace(mesh, materials=rows, patches=patches)
 
 
 def _in_range(scene: Scene, trained: TrainedRange) -> tuple[Scene, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from renderformer.data.files import atomic_path, check_place
 if TYPE_CHECKING:
     from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
+    from renderformer.image import Image
     from renderformer.renderer import Cancel, LitScene, Renderer
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -55,29 +56,62 @@ def write_video(
         cancel: as of `Renderer.render`; a cancelled video leaves no file.
 
     Returns:
-        Notes of `encoder`, and about alpha, which a video cannot hold.
+        Notes of `write_images`.
 
     Raises:
         InputError: another suffix than .mp4 and .gif, a place that cannot be written, no cameras, or as
             `Renderer.render`.
         Cancelled: `cancel` returned True.
     """
-    path = Path(path)
     size = (resolution, resolution) if isinstance(resolution, int) else resolution
-    notes = check_video(path, size, len(cameras), fps)
-    done, clear = 0, 0
+    done = 0
 
     def report(*stage: object) -> None:
         # Also called within a picture, which may take minutes.
         if progress is not None:
             progress("video", done, len(cameras))
 
-    with encoder(path, size, fps) as add:
+    def images() -> Iterator[Image]:
+        nonlocal done
         for image in renderer.iterate(scene, size, cameras, report, cancel):
-            add(np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8))
+            yield image
             done += 1
-            clear += image.alpha is not None
             report()
+
+    return write_images(path, images(), size, len(cameras), fps, tone_map, exposure)
+
+
+def write_images(
+    path: str | os.PathLike[str],
+    images: Iterable[Image],
+    size: tuple[int, int],
+    count: int,
+    fps: float = 24.0,
+    tone_map: str = "neutral",
+    exposure: float = 0.0,
+) -> list[str]:
+    """Encode pictures as an MP4 or GIF, whole or not at all.
+
+    Args:
+        images: asked for one after the other.
+        size: (width, height) of all pictures.
+        count: of the pictures.
+
+    Returns:
+        Notes of `check_video`, and about alpha, which a video cannot hold.
+
+    Raises:
+        InputError: as `check_video` and `Image.tone_mapped`, or a picture of another size.
+    """
+    path, clear = Path(path), 0
+    notes = check_video(path, size, count, fps)
+    with encoder(path, size, fps) as add:
+        for number, image in enumerate(images):
+            if (image.width, image.height) != size:
+                problem = f"picture {number} has {image.width} x {image.height} pixels, the first {size[0]} x {size[1]}"
+                raise InputError(path, problem, "a video takes pictures of one size")
+            add(np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8))
+            clear += image.is_clear
     return [*notes, *alpha_note(path, clear)]
 
 

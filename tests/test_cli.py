@@ -22,17 +22,17 @@ from helpers.command import Run
 from typer.testing import CliRunner
 
 from renderformer.aovs import AOVS
-from renderformer.cli import options
+from renderformer.cli import model_options, options, picture_options, scene_options
 from renderformer.cli.groups import expand
 from renderformer.data.camera import Camera
-from renderformer.data.environment import BACKGROUNDS
 from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
 from renderformer.data.staging import StageOptions
+from renderformer.devices import PRECISIONS
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.kernels import BACKENDS
-from renderformer.renderer import MAX_SIDE, PRECISIONS, Renderer
+from renderformer.renderer import MAX_SIDE, Renderer
 
 
 @dataclass
@@ -103,12 +103,11 @@ def test_choices_are_those_of_the_engine() -> None:
     from renderformer.data.geometry.simplify import DEFAULT_BUDGET
     from renderformer.data.geometry.stages import STAGE_KINDS
 
-    assert {choice.value for choice in options.ToneMap} == set(TONE_MAPS)
-    assert {choice.value for choice in options.Precision} == set(PRECISIONS)
-    assert {choice.value for choice in options.Attention} == set(BACKENDS)
-    assert {choice.value for choice in options.Stage} == {"auto", "studio", "none", *STAGE_KINDS}
-    assert {choice.value for choice in options.Background} == set(BACKGROUNDS)
-    assert all(name in str(options.PictureFlags.__annotations__["aov"]) for name in AOVS)
+    assert {choice.value for choice in picture_options.ToneMap} == set(TONE_MAPS)
+    assert {choice.value for choice in model_options.Precision} == set(PRECISIONS)
+    assert {choice.value for choice in model_options.Attention} == set(BACKENDS)
+    assert {choice.value for choice in scene_options.Stage} == {"auto", "studio", "none", *STAGE_KINDS}
+    assert all(name in str(picture_options.PictureFlags.__annotations__["aov"]) for name in AOVS)
     assert options.MAX_SIDE == MAX_SIDE
     assert options.TRAINED.triangles == DEFAULT_BUDGET
 
@@ -243,9 +242,10 @@ def test_an_environment_lights_a_scene_file_too(run: Run, fake: Fake, tmp_path: 
     result = run("render", "dark.json", "-r", 8, "--environment", "sky", "--overwrite")
     assert result.code == 0
     assert "black" not in result.err
-    assert run("render", "dark.json", "-r", 8, "--background", "transparent", "--overwrite").code == 0
+    for background in ("transparent", "white", "0.2,0.1,0", "#000"):
+        assert run("render", "dark.json", "-r", 8, "--background", background, "--overwrite").code == 0
     assert [drawn.environment and drawn.environment.background for drawn in fake.scenes] == [
-        None, "visible", "transparent",
+        None, "visible", "transparent", (1, 1, 1), (0.2, 0.1, 0), (0, 0, 0),
     ]  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def test_an_environment_lights_a_scene_file_too(run: Run, fake: Fake, tmp_path: 
         (("--environment", "stdio"), 2, "expected studio, sky, sunset"),
         (("--environment", "studio", "--environment-strength", "-1"), 2, "--environment-strength"),
         (("--environment", "studio", "--environment-rotation", "nan"), 2, "rotation is nan"),
-        (("--environment", "studio", "--background", "blue"), 2, "--background"),
+        (("--environment", "studio", "--background", "bluish"), 2, "--background"),
         (("--environment", "none.hdr"), 1, "error: none.hdr: does not exist"),
         (("--environment-rotation", "30", "--stage", "box"), 1, "there is no environment; name one with --environment"),
     ],
@@ -736,7 +736,7 @@ def test_a_golden_checkpoint_draws_a_golden_scene(run: Run, goldens: Path) -> No
 
 def test_defaults_of_the_stage_are_the_engines() -> None:
     """Options without a value on the command line are not passed on."""
-    assert options.StageFlags().of_mesh() == options.StageFlags().of_every_file() == {}
+    assert scene_options.StageFlags().of_mesh() == scene_options.StageFlags().of_every_file() == {}
     assert StageOptions().stage == "auto"
 
 
@@ -793,3 +793,30 @@ def test_help_takes_trained_figures_from_the_trained_range(run: Run) -> None:
     text = run("render", "--help").out
     for words in ("2.1 … 2.7 away", "2500 … 5000", "0.14 … 0.18", "1.5 … 2.", "30 … 60"):
         assert words in text
+
+
+def test_a_missing_input_is_said_to_be_missing(run: Run) -> None:
+    for name in ("missing.obj", "missing", "missing/"):
+        result = run("render", name, "-r", 8, "--no-network")
+        assert (result.code, f"error: {name.rstrip('/')}: does not exist; check the path" in result.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--background", "1,2,3"), "--background: background is '1,2,3'"),
+        (("--environment-rotation", "nan"), "--environment-rotation: rotation is nan"),
+        (("--animation", "walk"), "--animation: needs --time for a picture"),
+        (("--ray", "-o", "a.png"), "--ray: is for sequences"),
+        (("--ray", "10.0.0.1", "--turntable", "2"), "--ray: '10.0.0.1' is not host:port"),
+        (("--split-lights", "--turntable", "2", "-o", "a.mp4"), "--split-lights: is for .exr files"),
+        (("--aov", "depth", "--split-lights", "-o", "a.png"), "--aov: is for .exr files"),
+        (("--watch", "-", "--format", "glb", "-o", "{stem}.png"), "--watch: needs files"),
+    ],
+)
+def test_odd_combinations_are_refused_before_anything_is_read(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    result = run("render", "missing.obj", *arguments)
+    assert result.code == 2
+    assert words in " ".join(result.err.replace("│", " ").split())

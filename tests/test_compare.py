@@ -144,3 +144,75 @@ def test_pixels_that_are_not_numbers_are_counted(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", pixels)
     with pytest.raises(InputError, match="3 of 1230 pixels are NaN or infinite"):
         comparison.compare(tmp_path / "a.npy", saved(tmp_path / "b.exr", linear()))
+
+
+def folders(tmp_path: Path, *names: str) -> None:
+    """ours/ with pictures that get worse by name, theirs/ with their references in another format."""
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate(names):
+        saved(tmp_path / "ours" / f"{name}.exr", linear() + np.float32(0.01 * (number + 1)))
+        saved(tmp_path / "theirs" / f"{name}.npy", linear())
+
+
+def test_folders_are_compared_by_name(run: Run, tmp_path: Path) -> None:
+    folders(tmp_path, "0001", "0002", "0010")
+    result = run("compare", "ours", "theirs", "-o", "difference_{stem}.png")
+    assert result.code == 0
+    rows = [line.split() for line in result.out.splitlines()]
+    assert [row[0] for row in rows[1:]] == ["0001", "0002", "0010", "mean", "worst"]
+    alone = [
+        comparison.compare(tmp_path / f"ours/{n}.exr", tmp_path / f"theirs/{n}.npy").scores for n in ("0001", "0010")
+    ]
+    assert float(rows[1][1]) == pytest.approx(alone[0]["psnr"], abs=0.01)
+    assert rows[5][1:3] == rows[3][1:3] == [f"{alone[1]['psnr']:.2f}", f"{alone[1]['ssim']:.4f}"]
+    values = [float(row[1]) for row in rows[1:]]
+    assert values[3] == pytest.approx(np.mean(values[:3]), abs=0.01)
+    assert len(list(tmp_path.glob("difference_00*.png"))) == 3
+    lines = run("compare", "ours/*.exr", "theirs", "--json").results
+    assert [Path(line["picture"]).stem for line in lines] == ["0001", "0002", "0010"]
+    assert lines[2]["psnr"] == pytest.approx(alone[1]["psnr"])
+
+
+def test_every_picture_of_a_folder_keeps_the_limits(run: Run, tmp_path: Path) -> None:
+    folders(tmp_path, "a", "b", "c")
+    limit = comparison.compare(tmp_path / "ours/b.exr", tmp_path / "theirs/b.npy").scores["psnr"] + 0.1
+    result = run("compare", "ours", "theirs", "--min-psnr", limit)
+    assert result.code == 1
+    assert f"of c, the worst of 2 that are, below {limit:g}" in result.err
+    assert run("compare", "ours", "theirs", "--min-psnr", 10).code == 0
+
+
+def test_a_picture_without_a_reference_is_a_note_a_reference_without_a_picture_an_error(
+    run: Run, tmp_path: Path
+) -> None:
+    folders(tmp_path, "a", "b", "c")
+    (tmp_path / "theirs" / "b.npy").unlink()
+    result = run("compare", "ours", "theirs")
+    assert (result.code, "note: ours: 1 (b) without a reference in theirs" in result.err) == (0, True)
+    (tmp_path / "ours" / "c.exr").unlink()
+    result = run("compare", "ours", "theirs")
+    assert (result.code, "error: theirs: 1 (c) without a picture in ours" in result.err) == (1, True)
+    (tmp_path / "ours" / "a.exr").unlink()
+    assert "error: ours: has no picture of the name of one in theirs" in run("compare", "ours", "theirs").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("ours", "theirs/a.npy"), 1, "theirs/a.npy: is one file, and ours many"),
+        (("ours/a.exr", "theirs"), 1, "ours/a.exr: is one file, and theirs many"),
+        (("ours", "theirs", "-o", "d.png"), 2, "put {stem} into the name"),
+        (("ours", "theirs", "-o", "{camera}.png"), 2, "only {stem} is replaced here"),
+        (("ours", "empty"), 1, "empty: holds no picture files"),
+        (("ours", "theirs/*.png"), 1, "matches no picture file"),
+    ],
+)
+def test_folders_that_cannot_be_compared(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    folders(tmp_path, "a")
+    (tmp_path / "empty").mkdir()
+    result = run("compare", *arguments)
+    assert result.code == code
+    assert words in " ".join(result.err.replace("│", " ").split())

@@ -1,5 +1,6 @@
 """The doctor: every fault is found and ranked, and the repaired scene has it no more."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -235,3 +236,9 @@ def test_the_command_line_examines_and_repairs(run: Run, tmp_path: Path) -> None
     assert run("doctor", "bad.json", "-o", "x.json").code == 2
     assert run("doctor", "bad.json", "--fix", "-o", "fixed.json").code == 1
     assert run("doctor", "none.json").code == 1
+
+
+def test_nothing_is_wrong_with_a_sound_mesh_on_its_stage(run: Run, tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[1] / "examples" / "assets" / "knot.glb", tmp_path / "knot.glb")
+    result = run("doctor", "knot.glb")
+    assert (result.code, result.out) == (0, "")

@@ -267,7 +267,9 @@ def test_pixels_that_are_no_light_are_counted(tmp_path: Path) -> None:
         ({"strength": -1}, "strength is -1"),
         ({"strength": np.nan}, "strength is nan"),
         ({"rotation": np.inf}, "rotation is inf"),
-        ({"background": "blue"}, "visible, invisible, transparent"),
+        ({"background": "bluish"}, "visible, invisible, transparent"),
+        ({"background": (0.1, 2, 0)}, "from 0 to 1"),
+        ({"background": None}, "background is None"),
     ],
 )
 def test_values_out_of_range_are_refused(options: dict, words: str) -> None:
@@ -347,6 +349,47 @@ def test_linear_files_keep_alpha(tmp_path: Path, name: str) -> None:
 def test_jpeg_files_say_that_they_hold_no_alpha(tmp_path: Path) -> None:
     (note,) = picture().save(tmp_path / "a.jpg")
     assert "no alpha" in note
+
+
+@pytest.mark.parametrize("name", ["a.png", "b.png", "a.exr", "a.npy", "a.jpg"])
+@pytest.mark.parametrize("exposure", [0.0, -1.0])
+def test_files_hold_the_colour_behind_mixed_as_light(tmp_path: Path, name: str, exposure: float) -> None:
+    import imageio.v3 as iio
+
+    image = picture()
+    colour = np.array([1.0, 0.5, 0.0])
+    share = image.alpha[..., None]
+    expected = image.hdr * 2.0**exposure + (1 - share) * colour
+    full = {"half": False} if name == "a.exr" else {"bit_depth": 16} if name == "b.png" else {}
+    assert image.over((1.0, 0.5, 0.0)).save(tmp_path / name, "none", exposure, **full) == []
+    if Path(name).suffix in (".exr", ".npy"):
+        read = rf.Image.load(tmp_path / name)
+        assert read.alpha is None
+        np.testing.assert_allclose(read.hdr, expected, rtol=1e-6)
+        return
+    pixels = iio.imread(tmp_path / name, plugin="pillow")
+    assert pixels.shape == (6, 7, 3)
+    curve = np.where(expected <= 0.0031308, 12.92 * expected, 1.055 * expected ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(pixels / 255, curve, atol=0.1 if name == "a.jpg" else 1.1 / 255)
+
+
+@pytest.mark.parametrize("tone_map", ["neutral", "agx", "none"])
+@pytest.mark.parametrize("colour", ["#ffffff", "#202020", "white", "#f80"])
+def test_no_tone_map_and_no_exposure_changes_a_background(tone_map: str, colour: str) -> None:
+    from PIL import ImageColor
+
+    image = rf.Image(noise(3, 4) * 0, alpha=np.zeros((3, 4)), background=colour)
+    shown = np.rint(image.tone_mapped(tone_map, exposure=2.0) * 255)
+    assert (shown == ImageColor.getrgb(colour)).all()
+    # Nor does a background change what is covered.
+    opaque = rf.Image(noise(3, 4), alpha=np.ones((3, 4)), background=colour)
+    np.testing.assert_allclose(opaque.tone_mapped(tone_map), rf.Image(noise(3, 4)).tone_mapped(tone_map), atol=1e-6)
+
+
+@pytest.mark.parametrize("colour", ["bluish", "#12", "1,2", "", "#11223344", "nan", "2", (1.0, 2.0), -0.1, (0, 0, 1.5)])
+def test_odd_backgrounds_are_refused(colour: object) -> None:
+    with pytest.raises(InputError, match="image: background is"):
+        picture().over(colour)  # type: ignore[arg-type]
 
 
 def test_alpha_of_another_shape_is_refused() -> None:

@@ -198,13 +198,13 @@ def test_a_lid_keeps_the_light_of_a_sun_and_of_the_sky_out(cached: bool) -> None
     np.testing.assert_allclose(image[outside][:, RGB.irradiance].mean(), 0.5 + 3 / np.pi, rtol=0.03)
 
 
-@pytest.mark.parametrize("background", ["visible", "invisible", "transparent"])
+@pytest.mark.parametrize("background", ["visible", "invisible", "transparent", "#808080"])
 def test_backgrounds(background: str) -> None:
     environment = spots().replace(background=background)
     camera = Camera.look_at((0, -3, 0.2), (0, 0, 0), fov=30)
     scene = Scene((ball(0.4, Material(0.5)),), (camera,), environment=environment)
     image = Renderer.from_pretrained(network=False).render(scene, (48, 33))[0]
-    assert (image.alpha is not None) == (background == "transparent")
+    assert (image.alpha is not None) == (background in ("transparent", "#808080"))
     if image.alpha is not None:
         assert image.alpha[16, 24] == 1
         assert image.alpha[0, 0] == 0
@@ -215,6 +215,10 @@ def test_backgrounds(background: str) -> None:
         np.testing.assert_allclose(image.hdr[0, 0], seen, rtol=0.05)
     else:
         assert not image.hdr[0, 0].any()
+    if background == "#808080":
+        shown = np.rint(image.tone_mapped(exposure=1.0) * 255)
+        assert (shown[0, 0] == 128).all()
+        assert not (shown[16, 24] == 128).all()
     # What lies behind does not change the light.
     lit = Renderer.from_pretrained(network=False).render(scene.replace(environment=spots()), (48, 33))[0]
     np.testing.assert_array_equal(image.hdr[16, 24], lit.hdr[16, 24])

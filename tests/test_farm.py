@@ -12,6 +12,8 @@ import pytest
 from helpers.command import Run
 from helpers.shapes import box
 
+from renderformer import Split
+from renderformer.cli.farm import with_address
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.farm import RETRIES, run_on_farm
@@ -112,6 +114,30 @@ def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, run: R
     result = run("render", "a.json", "--turntable", 2, "-r", 8, "-o", "{frame}.png", "--no-network", "--ray", "local")
     assert (result.code, "pip install 'renderformer[farm]'" in result.err) == (1, True)
     assert run("render", "a.json", "-r", 8, "--ray", "local").code == 2
+    result = run("render", "a.json", "-r", 8, "--turntable", 2, "--ray", "10.0.0.1")
+    assert (result.code, "'10.0.0.1' is not host:port, auto or local" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("a.json --ray", "a.json --ray=local"),
+        ("--ray a.json -r 8", "--ray=local a.json -r 8"),
+        ("a.json --ray -r 8", "a.json --ray=local -r 8"),
+        ("a.json --ray auto", "a.json --ray auto"),
+        ("--ray 10.0.0.1:6379 a.json", "--ray 10.0.0.1:6379 a.json"),
+        ("--ray ray://head:10001 a.json", "--ray ray://head:10001 a.json"),
+        ("--ray=auto a.json", "--ray=auto a.json"),
+        ("a.json -- --ray", "a.json -- --ray"),
+        ("a.json --raytrace", "a.json --raytrace"),
+        ("--ray --ray", "--ray=local --ray=local"),
+        ("--ray 10.0.0.1 a.json", "--ray 10.0.0.1 a.json"),
+        ("--ray frames/*.obj", "--ray=local frames/*.obj"),
+        ("a.json --ray head.example.org:80", "a.json --ray head.example.org:80"),
+    ],
+)
+def test_the_address_of_a_farm_may_be_left_out(given: str, meant: str) -> None:
+    assert with_address(given.split()) == meant.split()
 
 
 def a_scene() -> Scene:
@@ -123,11 +149,12 @@ def a_scene() -> Scene:
 
 def test_the_pictures_of_a_farm_are_those_of_one_process(ray: StandIn, run: Run, tmp_path: Path) -> None:
     from renderformer.sequences import farm
+    from renderformer.sequences.drawing import Style
 
     a_scene().save(tmp_path / "a.json")
     options = ("render", "a.json", "--turntable", 3, "-r", 12, "--no-network")
     assert run(*options, "-o", "here_{frame}.png").code == 0
-    assert run(*options, "-o", "farm_{frame}.png", "--ray", "local").code == 0
+    assert run(*options, "--ray", "-o", "farm_{frame}.png").code == 0
     assert ray.started == 3
     for number in range(3):
         assert Path(f"here_{number}.png").read_bytes() == Path(f"farm_{number}.png").read_bytes()
@@ -135,8 +162,18 @@ def test_the_pictures_of_a_farm_are_those_of_one_process(ray: StandIn, run: Run,
     assert "nothing to do" in run(*options, "-o", "farm_{frame}.png").err
     with pytest.raises(InputError, match="a worker has another model"):
         farm._draw_shot(
-            '{"source": null, "network": false}', "another", (8, 8), (), ("", 0), a_scene(), None, True,  # type: ignore[arg-type]
+            '{"source": null, "network": false}', "another", Style((8, 8)), ("", 0), a_scene(), None, True,  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+def test_a_farm_splits_lights_as_one_process_does(ray: StandIn, run: Run, tmp_path: Path) -> None:
+    a_scene().with_object(Light((1, -1, 1), size=0.2, emission=(9, 5, 1), name="warm").mesh()).save(tmp_path / "a.json")
+    options = ("render", "a.json", "--turntable", 2, "-r", 12, "--no-network", "--split-lights")
+    assert run(*options, "-o", "here_{frame}.exr").code == 0
+    assert run(*options, "--ray", "-o", "farm_{frame}.exr").code == 0
+    for number in range(2):
+        assert Path(f"here_{number}.exr").read_bytes() == Path(f"farm_{number}.exr").read_bytes()
+        assert list(Split.load(f"here_{number}.exr").lights) == ["light", "warm"]
 
 
 @pytest.fixture

@@ -62,6 +62,9 @@ def floor_of(module: str) -> str | None:
     parts = module.split(".")
     if parts[0] != "renderformer":
         return None
+    # `python -m renderformer` starts the command line.
+    if module == "renderformer.__main__":
+        return "cli"
     return parts[1] if len(parts) > 1 and parts[1] in FLOORS else "renderformer"
 
 
@@ -225,6 +228,14 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 
     # It takes 0.2 s; the limit is half a second. On a busy machine one good measurement is enough.
     assert any(seconds() < 0.5 for _ in range(3))
+
+
+def test_the_package_is_the_program() -> None:
+    def says(*program: str) -> str:
+        called = [sys.executable, "-m", *program, "--version"]
+        return subprocess.run(called, check=True, capture_output=True, text=True).stdout
+
+    assert says("renderformer") == says("renderformer.cli.main") == f"renderformer {renderformer.__version__}\n"
 
 
 def test_the_wheel_holds_every_floor_and_the_weights(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_the_samples_are_those_that_the_sampler_keeps() -> None:
             PathTracer(*arguments)
 
 
-@pytest.mark.parametrize("background", ["visible", "transparent", "invisible"])
+@pytest.mark.parametrize("background", ["visible", "transparent", "invisible", "#0080ff"])
 def test_backgrounds_and_layers_are_those_of_render(background: str) -> None:
     world = scene(environment=Environment((0.2, 0.3, 0.4), background=background))
     names = ("object", "depth", "albedo", "direct", "indirect", "highlight", "reflection", "emission", "background")
@@ -88,13 +88,14 @@ def test_backgrounds_and_layers_are_those_of_render(background: str) -> None:
     (theirs,) = Renderer.from_pretrained(network=False).render(world, SIZE, aovs=names)
     for name in ("object", "depth", "albedo"):
         np.testing.assert_allclose(ours.layers[name], theirs.layers[name], rtol=1e-5)
-    np.testing.assert_allclose(np.sum([ours.layers[name] for name in names[3:]], axis=0), ours.hdr, atol=1e-5)
-    np.testing.assert_allclose(ours.layers["background"], theirs.layers["background"], atol=0.03)
+    np.testing.assert_allclose(np.sum([ours.layers[name] for name in names[3:]], axis=0), ours.flat(), atol=1e-5)
+    np.testing.assert_allclose(ours.layers["background"], theirs.layers["background"], atol=0.15)
+    assert ours.background == theirs.background
     assert (ours.alpha is None) == (theirs.alpha is None)
     if ours.alpha is not None and theirs.alpha is not None:
         np.testing.assert_allclose(ours.alpha, theirs.alpha, atol=0.15)
     empty = theirs.layers["object"] == 0
-    np.testing.assert_allclose(ours.hdr[empty].mean(axis=0), theirs.hdr[empty].mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(ours.flat()[empty].mean(axis=0), theirs.flat()[empty].mean(axis=0), atol=0.02)
 
 
 def test_progress_counts_the_samples_of_all_pictures() -> None:
@@ -119,11 +120,38 @@ def test_json_tells_the_noise_and_names_follow_the_input(run: Run, tmp_path: Pat
     assert (again.code, "exists already" in again.err) == (1, True)
 
 
+def test_frames_are_those_of_render_and_go_on(run: Run, tmp_path: Path) -> None:
+    scene().save(tmp_path / "a.json")
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+    turn = ("a.json", "--turntable", 4, "-r", 8, "--frames", "0..3/2")
+    assert run("render", *turn, "--no-network", "-o", "ours/{frame:02}.exr").code == 0
+    traced = ("reference", *turn, "--spp", 4, "-o", "theirs/{frame:02}.exr")
+    made = run(*traced, "-o", "turn.gif")
+    assert made.code == 0
+    assert "noise 0." in made.err
+    assert (tmp_path / "turn.gif").exists()
+    for name in ("00.exr", "02.exr"):
+        ours, theirs = (Image.load(tmp_path / folder / name) for folder in ("ours", "theirs"))
+        assert ours.camera is not None
+        assert theirs.camera is not None
+        np.testing.assert_array_equal(ours.camera.c2w, theirs.camera.c2w)
+        assert theirs.metadata["spp"] == 4
+    assert "nothing to do" in run(*traced, "-o", "turn.gif").err
+    (tmp_path / "theirs" / "02.exr").unlink()
+    assert run(*traced, "--json").results[0]["kept"] == 1
+    # Other samples are another picture.
+    assert run(*traced, "--noise-seed", 1, "--json").results[0]["kept"] == 0
+    assert run("reference", "a.json", "--turntable", 2, "-r", 8, "--spp", 1).code == 0
+    assert (tmp_path / "a_0001_reference.exr").exists()
+
+
 def test_without_mitsuba_it_is_one_line_that_says_what_to_install(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mitsuba", None)
-    result = run("reference", str(tmp_path / "missing.glb"))
+    scene().save(tmp_path / "a.json")
+    result = run("reference", "a.json")
     assert (result.code, result.out) == (1, "")
     (line,) = result.err.strip().splitlines()
     assert line == "error: reference pictures: Mitsuba 3 is not installed; pip install 'renderformer[reference]'"
@@ -133,7 +161,10 @@ def test_without_mitsuba_it_is_one_line_that_says_what_to_install(
     ("arguments", "words"),
     [
         (("--spp", "0"), "'--spp'"),
-        (("-o", "a.mp4"), "unknown picture format"),
+        (("-o", "a.bmp"), "unknown picture format"),
+        (("--fps", "24"), "is for sequences"),
+        (("--split-lights",), "No such option"),
+        (("--ray",), "No such option"),
         (("--overwrite", "--skip-existing"), "cannot be combined"),
         (("--aov", "colour", "-o", "a.exr"), "'colour' is unknown"),
     ],

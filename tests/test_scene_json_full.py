@@ -84,7 +84,8 @@ def random_environment(random: np.random.Generator) -> Environment | None:
     numbers = [(random.normal(size=3), random.random(3) * 5, float(random.random())) for _ in range(count)]
     suns = tuple(Sun(tuple(direction), tuple(colour), angle) for direction, colour, angle in numbers)
     options: dict[str, Any] = {"strength": float(random.random() * 3), "rotation": float(random.uniform(-400, 400))}
-    options |= {"background": str(random.choice(BACKGROUNDS)), "suns": suns}
+    backgrounds = (*BACKGROUNDS, (0.25, 0.5, 1.0))
+    options |= {"background": backgrounds[random.integers(len(backgrounds))], "suns": suns}
     low, middle, high = random.random((3, 3)).round(4).tolist()
     choices = (
         None,

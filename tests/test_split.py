@@ -126,6 +126,29 @@ def test_a_model_that_knows_triangles_alone_gets_few_lights_of_trained_strength_
     assert [len(alone.objects) for alone in encoded] == [5, 4, 4, 4, 4]
 
 
+def test_a_model_that_knows_small_lights_alone_gets_large_ones_in_pieces() -> None:
+    engine = network()
+    panel = Light((0.0, -0.5, 2.0), size=0.7, emission=(300.0, 200.0, 100.0), name="panel").mesh()
+    huge = Light((4.0, -4.0, 6.0), size=5.0, emission=100.0, name="huge").mesh()
+    encoded: list[Scene] = []
+    encode = engine.encode_as_it_is
+    engine.encode_as_it_is = lambda world, check: encoded.append(world) or encode(world, check)  # type: ignore
+    split = engine.split(scene(panel, huge), 24)[0]
+    pieces = [alone.triangles[alone.light_triangles] for alone in encoded[1:]]
+    assert all(len(part) <= 8 for part in pieces)
+    edges = np.linalg.norm(np.concatenate(pieces) - np.roll(np.concatenate(pieces), 1, axis=1), axis=2)
+    assert edges[:8].max() < 0.18
+    # The other one would be too many pieces.
+    assert edges.max() > 0.3
+    assert len(np.concatenate(pieces)) <= 128
+    assert len(split.notes) == 2
+    assert all("no larger than trained" in note and "1 triangles cut into" in note for note in split.notes)
+    areas = [0.5 * np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=1).sum() for p in pieces]
+    whole = encoded[0].triangles[encoded[0].light_triangles]
+    expected = 0.5 * np.linalg.norm(np.cross(whole[:, 1] - whole[:, 0], whole[:, 2] - whole[:, 0]), axis=1).sum()
+    np.testing.assert_allclose(sum(areas), expected, rtol=1e-5)
+
+
 def test_the_weakest_of_many_lights_share_a_picture(rays: Renderer) -> None:
     lights = [small_light(f"l{i}", (0.6 - 0.3 * i, -0.9, 1.3), 10.0 + 10 * i) for i in range(5)]
     split = rays.split(scene(*lights, environment=Environment(0.1)), 16, most=4)[0]
@@ -141,6 +164,28 @@ def test_transparent_pictures_keep_their_alpha(rays: Renderer) -> None:
     relit = split.relight({"environment": 0})
     np.testing.assert_array_equal(relit.alpha, split.joint.alpha)  # type: ignore[arg-type]
     assert (relit.hdr[relit.alpha == 0] == 0).all()
+
+
+def test_a_background_is_no_light_and_survives_a_file(rays: Renderer, tmp_path: Path) -> None:
+    colour = (0.5, 0.25, 0.0)
+    world = scene(environment=Environment(0.2, background=colour)).replace(objects=scene().objects[2:])
+    split = rays.split(world, 16)[0]
+    assert split.error < 1e-5
+    dark = split.relight({}, only=True)
+    empty = split.joint.alpha == 0
+    assert 20 < empty.sum() < 250
+    np.testing.assert_allclose(dark.flat()[empty], np.broadcast_to(colour, (empty.sum(), 3)), rtol=1e-6)
+    assert split.save(tmp_path / "a.exr", exposure=1.0, half=False) == []
+    file, again = Image.load(tmp_path / "a.exr"), Split.load(tmp_path / "a.exr")
+    np.testing.assert_allclose(file.hdr, split.joint.flat(1.0), rtol=1e-6)
+    assert file.alpha is None
+    assert again.joint.background == colour
+    np.testing.assert_allclose(again.joint.alpha, split.joint.alpha, atol=1e-6)  # type: ignore[arg-type]
+    relit = again.relight({"key": 0.5, "environment": 2}).flat()
+    np.testing.assert_allclose(relit, split.relight({"key": 0.5, "environment": 2}).flat(1.0), atol=2e-6)
+    # A second file is the same.
+    again.save(tmp_path / "b.exr", half=False)
+    np.testing.assert_allclose(Image.load(tmp_path / "b.exr").hdr, file.hdr, atol=2e-6)
 
 
 def made(**names: float) -> Split:
@@ -204,6 +249,22 @@ def test_odd_input_is_refused(rays: Renderer, tmp_path: Path) -> None:
         Split(made(key=1.0).joint, {"key": np.zeros((2, 2, 3), np.float32)})
 
 
+def test_info_tells_what_a_picture_holds(run: Run, tmp_path: Path) -> None:
+    split = made(key=1.0, fill=2.0)
+    replace(split.joint, layers={"depth": np.ones((4, 5), np.float32)}).save(tmp_path / "plain.exr")
+    split.save(tmp_path / "split.exr", half=False)
+    plain = run("info", "plain.exr", "--json").results[0]
+    assert (plain["kind"], plain["width"], plain["height"], plain["layers"]) == ("picture", 5, 4, ["depth"])
+    assert plain["cameras"][0]["name"] == "front"
+    assert plain["header"]["model"] == "test"
+    both = run("info", "split.exr", "--json").results[0]
+    assert [light["name"] for light in both["lights"]] == ["key", "fill"]
+    assert both["lights"][1]["mean"] == pytest.approx(split.lights["fill"].mean(), rel=1e-3)
+    assert "key: mean" in run("info", "split.exr").out
+    assert "lights" not in plain
+    assert run("info", "none.exr").code == 1
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     split = made(key=1.0, fill=2.0)
     split.joint.save(tmp_path / "plain.exr")
@@ -243,9 +304,51 @@ def test_the_command_line_splits_and_relights(run: Run, tmp_path: Path) -> None:
     assert run("relight", "room.exr", "--json").results[0]["lights"].keys() == {"key", "fill"}
 
 
+def test_the_frames_of_a_sequence_are_split_and_relit(run: Run, tmp_path: Path) -> None:
+    import imageio.v3 as iio
+
+    scene().save(tmp_path / "room.json")
+    turn = ("render", "room.json", "--no-network", "-r", 16, "--turntable", 3, "--split-lights")
+    drawn = run(*turn, "-o", "frames/{frame}.exr", "-o", "turn.gif")
+    assert drawn.code == 1
+    assert "the folder frames does not exist" in drawn.err
+    (tmp_path / "frames").mkdir()
+    drawn = run(*turn, "-o", "frames/{frame}.exr", "-o", "turn.gif")
+    assert drawn.code == 0
+    assert "2 lights (key, fill), whose sum differs from the joint picture by" in drawn.err
+    assert "nothing to do" in run(*turn, "-o", "frames/{frame}.exr", "-o", "turn.gif").err
+    splits = [Split.load(tmp_path / "frames" / f"{number}.exr") for number in range(3)]
+    assert all(split.error < 1e-2 and list(split.lights) == ["key", "fill"] for split in splits)
+    listed = run("relight", "frames")
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["key", "fill"]
+    assert "3 files: 2 lights" in listed.err
+    made = run("relight", "frames", "-l", "key=0.5", "-o", "{stem}.npy", "-o", "relit.gif", "--json")
+    assert made.code == 0
+    assert made.results[0]["outputs"] == ["0.npy", "1.npy", "2.npy", "relit.gif"]
+    for number, split in enumerate(splits):
+        expected = split.relight({"key": 0.5}).hdr
+        np.testing.assert_allclose(Image.load(tmp_path / f"{number}.npy").hdr, expected, rtol=1e-5, atol=1e-6)
+    assert len(iio.imread(tmp_path / "relit.gif", plugin="pillow")) == 3
+    assert run("relight", "frames/*.exr", "-l", "key=0.5", "-o", "{stem}.npy").code == 1
+    assert run("relight", "frames/*.exr", "-l", "key=0.5", "-o", "n_{index:02}.png").code == 0
+    assert (tmp_path / "n_02.png").exists()
+    # A file that is not like the others stops no picture, but a video of all.
+    Split(splits[0].joint, {"other": splits[0].joint.hdr}).save(tmp_path / "frames" / "1.exr")
+    again = run("relight", "frames", "-l", "key=2", "-o", "{stem}.npy", "--overwrite")
+    assert again.code == 1
+    assert "error: frames/1.exr: light 'key': there is no such light; there are: other" in again.err
+    assert "0.npy, 2.npy" in again.err
+    video = run("relight", "frames", "-l", "key=2", "-o", "relit.gif", "--overwrite")
+    assert (video.code, "frames/1.exr: light 'key'" in video.err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        (("-l", "key=2", "-o", "b{frame}.png"), "{frame} is not replaced here"),
+        (("-l", "key=2", "-o", "{stem}.mp4"), "{stem} is not replaced here"),
+        (("-l", "key=2", "--fps", "24"), "is for videos"),
+        (("-l", "key=2", "-o", "a.bmp"), "unknown picture format"),
         (("-l", "key"), "is not NAME=FACTOR"),
         (("-l", "key=-1"), "is not a number of 0 or more"),
         (("-l", "key=#12"), "is not a number of 0 or more"),

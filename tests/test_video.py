@@ -77,6 +77,19 @@ def test_a_video_that_is_given_up_or_cannot_be_leaves_no_file(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_video_shows_the_colour_of_the_background(tmp_path: Path) -> None:
+    import imageio.v3 as iio
+
+    def covered(lit: Any, size: tuple[int, int], cameras: Any, progress: Any, cancel: Any) -> Any:
+        for camera in cameras:
+            alpha = np.zeros(size[::-1], np.float32)
+            yield Image(np.zeros((size[1], size[0], 3), np.float32), camera, alpha=alpha, background="#ff8000")
+
+    renderer: Any = SimpleNamespace(iterate=covered)
+    assert write_video(tmp_path / "a.gif", renderer, None, turntable(View(), 2), (16, 16)) == []  # type: ignore[arg-type]
+    assert (iio.imread(tmp_path / "a.gif", plugin="pillow")[0] == (255, 128, 0)).all()
+
+
 def test_a_video_says_that_it_holds_no_alpha(tmp_path: Path) -> None:
     def clear(lit: Any, size: tuple[int, int], cameras: Any, progress: Any, cancel: Any) -> Any:
         for camera in cameras:

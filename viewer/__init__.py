@@ -2,6 +2,7 @@
 
 Plain Python over NumPy: `session` (scene, camera, scheduler, files), `panel` (the choices of a person), `controls` and
 `actions` (the tables of controls, and of menus and keys), `dialogs`, `pointer`, `camera`, `document`, `picker`,
-`preview`, `display`, `uploads`, `recovery` (unsaved work on disk), `delivery`. The front ends: `window` and `widgets`
+`preview`, `display`, `uploads`, `recovery` (unsaved work on disk), `delivery`. Of split pictures:
+`relighting`, `relight_panel`, `relight_window`, `relight_page`. The front ends: `window` and `widgets`
 need Open3D, `web`, `inline` and `server` need viser; they are imported when they are opened. `launch` opens one.
 """

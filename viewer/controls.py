@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from renderformer.data.colour import RGB
 from renderformer.data.environment import BACKGROUNDS
 from renderformer.data.scene import MAX_COORDINATE
 from renderformer.image import TONE_MAPS
@@ -124,6 +125,13 @@ def _of_environment(field: str) -> Callable[[Panel], Any]:
     return lambda panel: getattr(panel.session.document.surroundings.present, field)
 
 
+def _backdrop(panel: Panel) -> RGB | None:
+    """The colour of the background, if it is one."""
+    return panel.session.document.surroundings.present.backdrop
+
+
+# The choice of a background that is a colour.
+COLOUR = "colour"
 PICTURE, CAMERA, PATH, OBJECT, LIGHT, ENVIRONMENT = SECTIONS
 CONTROLS: tuple[Control, ...] = (
     Control(
@@ -300,8 +308,13 @@ CONTROLS: tuple[Control, ...] = (
         -360.0, 360.0, 1.0, unit="°",
     ),
     Control(
-        ENVIRONMENT, "background", "choice", _of_environment("background"),
-        lambda p, kind: p.set_environment(background=kind), "behind the objects: itself, black, or nothing",
-        choices=lambda p: BACKGROUNDS,
+        ENVIRONMENT, "background", "choice",
+        lambda p: COLOUR if _backdrop(p) else p.session.document.surroundings.present.background,
+        lambda p, kind: p.set_environment(background="#808080" if kind == COLOUR else kind),
+        "behind the objects: itself, black, nothing, or a colour", choices=lambda p: (*BACKGROUNDS, COLOUR),
+    ),
+    Control(
+        ENVIRONMENT, "colour", "colour", lambda p: to_srgb(_backdrop(p) or (0.0, 0.0, 0.0)),
+        lambda p, colour: p.set_environment(background=from_srgb(colour)), "behind the objects; it is no light",
     ),
 )  # fmt: skip

@@ -147,7 +147,7 @@ class Surroundings:
     @property
     def environment(self) -> Environment | None:
         """For the scene; None where there is nothing to light it and nothing to show."""
-        return None if self.kind == NONE and self.present.background != "transparent" else self.present
+        return None if self.kind == NONE and not self.present.is_clear else self.present
 
     def chosen(self, kind: str) -> Surroundings:
         """Of another kind, with the same strength, rotation and background.

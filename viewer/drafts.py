@@ -127,9 +127,14 @@ class Draft:
 
     @property
     def alpha(self) -> Float32Array | None:
-        """(h', w') coverage before a transparent environment, else None."""
-        clear = self._environment is not None and self._environment.background == "transparent"
+        """(h', w') coverage, where the environment is not what is seen behind; else None."""
+        clear = self._environment is not None and self._environment.is_clear
         return np.ascontiguousarray(self._image[..., 3]) if clear else None
+
+    @property
+    def background(self) -> tuple[float, float, float] | None:
+        """The colour behind the objects, if it is one."""
+        return None if self._environment is None else self._environment.backdrop
 
     def grow(self, count: int) -> None:
         """Draw up to so many further pixels of the present stride, or else of the next finer one."""

@@ -18,7 +18,9 @@ from renderformer.data.errors import InputError, one_line
 if TYPE_CHECKING:
     from renderformer.data.scene import Scene
     from renderformer.renderer import Renderer
+    from renderformer.split import Split
     from renderformer.viewer.inline import InlineViewer
+    from renderformer.viewer.relight_panel import RelightPanel
 
 INSTALL = "pip install 'renderformer[viewer]'"
 PACKAGES = "libgl1 libegl1 libgomp1 (Open3D 0.19), libegl1 libusb-1.0-0 libvulkan1 mesa-vulkan-drivers (0.20)"
@@ -126,6 +128,45 @@ def view(
         return session.result()
     finally:
         session.close()
+
+
+def view_split(
+    split: Split | str | os.PathLike[str],
+    *,
+    web: bool = False,
+    port: int = 8080,
+    tone_map: str = "neutral",
+    exposure: float = 0.0,
+    say: Callable[[str], None] | None = None,
+) -> RelightPanel:
+    """Show a picture that is split by lights, with controls for each, and wait until it is closed.
+
+    Args:
+        split: of `Renderer.split`, or the path of a file that `Split.save` wrote.
+        web, port, tone_map, exposure, say: as of `view`.
+
+    Returns:
+        The lights as they were left, the picture under them, tone map and exposure.
+
+    Raises:
+        InputError: as `view` and `Split.load`.
+    """
+    check_front_end(web)
+    from renderformer.split import Split
+    from renderformer.viewer.relight_panel import RelightPanel
+    from renderformer.viewer.relighting import Relighting
+
+    relighting = Relighting(split) if isinstance(split, Split) else Relighting.load(split)
+    panel = RelightPanel(relighting, tone_map, exposure)
+    if web:
+        from renderformer.viewer.relight_page import serve
+
+        serve(panel, port, say or _say)
+    else:
+        from renderformer.viewer.relight_window import run
+
+        run(panel)
+    return panel
 
 
 @contextlib.contextmanager

@@ -316,7 +316,8 @@ class RenderScheduler:
         self, request: _Request, draft: Draft, source: LitScene, encode_seconds: float, started: float
     ) -> None:
         self._check_running()
-        image, now = Image(draft.radiance, request.camera, alpha=draft.alpha), self._clock.now()
+        image = Image(draft.radiance, request.camera, alpha=draft.alpha, background=draft.background)
+        now = self._clock.now()
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, False, encode_seconds, now - started,
             request.time, now - request.time, source.notes, request.tag, draft.span,

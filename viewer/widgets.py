@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from renderformer.data.scene import Mesh
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.dialogs import FileRequest, Question
 from renderformer.viewer.document import Item
-from renderformer.viewer.panel import Panel
 from renderformer.viewer.preview import Lighting, coloured
 from renderformer.viewer.session import Session
 
@@ -32,20 +31,30 @@ class ControlWidgets:
         em: height of the font in pixels.
         change: called with a control and its new value when a person changes it.
         guard: wraps a callback so that it never raises.
+        controls, sections: the table, and its sections in order.
+        unfolded: sections that are so at the start.
     """
 
     def __init__(
-        self, panel: Panel, column: Any, em: int, change: Callable[[Control, Any], object], guard: Guard
+        self,
+        panel: Any,
+        column: Any,
+        em: int,
+        change: Callable[[Control, Any], object],
+        guard: Guard,
+        controls: Sequence[Control] = CONTROLS,
+        sections: Sequence[str] = SECTIONS,
+        unfolded: Sequence[str] = UNFOLDED["window"],
     ) -> None:
         self._panel, self._em, self._change, self._guard = panel, em, change, guard
         # Whether the program writes into widgets, which then call back as if a person did.
         self._filling = False
         self._widgets: dict[str, Any] = {}
         self._sections: dict[str, Any] = {}
-        self._controls = [control for control in CONTROLS if not control.page_only]
-        for title in SECTIONS:
+        self._controls = [control for control in controls if not control.page_only]
+        for title in sections:
             section = self._sections[title] = gui.CollapsableVert(title, 0.3 * em, gui.Margins(em, 0, 0, 0))
-            section.set_is_open(title in UNFOLDED["window"])
+            section.set_is_open(title in unfolded)
             column.add_child(section)
             self._build_section(section, [control for control in self._controls if control.section == title])
 

@@ -60,6 +60,8 @@ def load_scene(
     path = Path(path)
     if path.is_dir():
         raise InputError(path, "is a folder", "give a mesh or scene file")
+    if not path.suffix and not path.exists():
+        raise InputError(path, "does not exist", "check the path")
     file_format = format_of(path)
     # Options are checked before the file is read, which may take a while.
     options = _stage_options(path, file_format, stage, stage_options)

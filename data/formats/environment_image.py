@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float32Array
-from renderformer.data.colour import srgb_to_linear
+from renderformer.data.colour import colour_of
 from renderformer.data.environment import Environment
 from renderformer.data.environments import ENVIRONMENTS
-from renderformer.data.errors import InputError, one_line
+from renderformer.data.errors import InputError
 from renderformer.data.files import check_readable, read_bytes
-from renderformer.data.formats import radiance_hdr
+from renderformer.data.formats import open_exr, radiance_hdr
 
 SUFFIXES = (".hdr", ".pic", ".exr")
 # 8192 x 4096, 400 MB of float32.
@@ -28,10 +27,9 @@ def environment_of(source: str) -> Environment:
     """See `Environment.of`."""
     if source in ENVIRONMENTS:
         return ENVIRONMENTS[source]()
-    if re.fullmatch(r"#[0-9a-fA-F]{6}", source):
-        display = np.array([int(source[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        red, green, blue = srgb_to_linear(display).tolist()
-        return Environment((red, green, blue), name=source)
+    colour = colour_of(source)
+    if colour is not None:
+        return Environment(colour, name=source)
     if not Path(source).suffix and not Path(source).exists():
         remedy = f"expected {', '.join(ENVIRONMENTS)}, a colour such as #ffffff, or an .hdr or .exr file"
         raise InputError("environment", f"is {source[:60]!r}", remedy)
@@ -67,40 +65,15 @@ def load_environment(path: str | os.PathLike[str]) -> Environment:
     return Environment(image, name=path.name, notes=tuple(f"{path.name}: {note}" for note in notes))
 
 
-def write_exr(path: Path, image: Float32Array) -> None:
-    """Write pixels (H, W, 3) in full precision; an OSError is left to the caller."""
-    import OpenEXR
-
-    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-    # OpenEXR ignores strides.
-    channels = {name: np.ascontiguousarray(image[..., number]) for number, name in enumerate("RGB")}
-    with OpenEXR.File(header, channels) as file:
-        file.write(str(path))
-
-
 def _read_exr(path: Path) -> AnyArray:
-    """(H, W, 3) pixels of the first part; a grey picture has three equal channels."""
-    import OpenEXR
-
-    try:
-        with OpenEXR.File(str(path), header_only=True) as file:
-            low, high = file.header()["dataWindow"]
-        width, height = (int(b) - int(a) + 1 for a, b in zip(low, high, strict=True))
-        if not 0 < width * height <= MAX_PIXELS:
-            raise InputError("", f"has {width} x {height} pixels", f"expected at most {MAX_PIXELS:,} in all")
-        with OpenEXR.File(str(path), separate_channels=True) as file:
-            channels = {name: np.asarray(channel.pixels) for name, channel in file.channels().items()}
-    except InputError:
-        raise
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = one_line(str(error))[:160] or type(error).__name__
-        raise InputError("", f"cannot be read ({reason})", "the file is damaged") from None
+    """(H, W, 3) pixels; a grey picture has three equal channels."""
+    _, channels = open_exr.read(path, MAX_PIXELS)
     names = "RGB" if all(name in channels for name in "RGB") else "YYY"
     if not all(name in channels for name in names):
         listed = ", ".join(sorted(channels)[:8]) or "(none)"
         raise InputError("", f"has the channels {listed}", "expected R, G and B, or Y")
     picked = [channels[name] for name in names]
-    if any(channel.shape != (height, width) for channel in picked):
+    if len({channel.shape for channel in picked}) > 1:
         raise InputError("", "its channels differ in size", "export it again")
     return np.stack(picked, axis=-1)
 

@@ -10,13 +10,15 @@ from pydantic import Field, model_validator
 
 from renderformer.data.arrays import Float32Array
 from renderformer.data.declared import Declared
-from renderformer.data.environment import GRADIENT_ROWS, MAX_STRENGTH, RGB, SUN_ANGLE, Background, Environment, Sun
+from renderformer.data.environment import GRADIENT_ROWS, MAX_STRENGTH, RGB, SUN_ANGLE, BackgroundKind, Environment, Sun
 from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
-from renderformer.data.formats.environment_image import SUFFIXES, load_environment, write_exr
+from renderformer.data.formats import open_exr
+from renderformer.data.formats.environment_image import SUFFIXES, load_environment
 from renderformer.data.formats.scene_json_shared import Number, Vector, path_inside, short
 
 Light: TypeAlias = Annotated[float, Field(ge=0, le=1e30)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class SunEntry(Declared):
@@ -45,7 +47,7 @@ class EnvironmentEntry(Declared):
     preset: str | None = None
     strength: Annotated[float, Field(ge=0, le=MAX_STRENGTH)] = 1.0
     rotation: Number = 0.0
-    background: Background = "visible"
+    background: BackgroundKind | tuple[Share, Share, Share] = "visible"
     suns: tuple[SunEntry, ...] | None = None
     name: str | None = None
 
@@ -106,7 +108,7 @@ def environment_entry(environment: Environment, temporary: Path, folder: str) ->
     elif gradient is not None:
         values["gradient"] = gradient
     else:
-        write_exr(temporary / "000_environment.exr", image)
+        open_exr.write(temporary / "000_environment.exr", {"RGB": image})
         values["image"] = f"{folder}/000_environment.exr"
     suns = tuple(
         SunEntry(direction=sun.direction, irradiance=cast("RGB", sun.irradiance), angle=sun.angle)

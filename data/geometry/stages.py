@@ -114,7 +114,8 @@ def backdrop(
         height: z of the floor, scene units.
     """
     steps = np.concatenate([[0.0, inner], np.linspace(inner, radius, RINGS + 1)[1:]])
-    turn = np.arange(SECTORS + 1) * (2 * math.pi / SECTORS)
+    # The last is the first to the bit, so that there is no crack.
+    turn = np.arange(SECTORS + 1) % SECTORS * (2 * math.pi / SECTORS)
     ring = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
     a, b = (grid.ravel() for grid in np.meshgrid(np.arange(len(steps) - 1), np.arange(SECTORS), indexing="ij"))
     # Two triangles of each cell, by the steps along the radius and the circle of their corners; in the middle, one.

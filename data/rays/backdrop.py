@@ -10,20 +10,24 @@ import numpy as np
 from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
+from renderformer.data.rays.embree import Surfaces
+from renderformer.data.rays.pixels import Pixels
 
-# Samples on a side of a pixel, and pixels that are looked up at once.
+# Samples on a side of a pixel, and pixels or rays that are done at once.
 SIDE, CHUNK = 2, 1 << 18
+# Rays on a side of a pixel that tell how much of it is covered.
+COVERAGE_RAYS = 4
 
 
 def composited(
     picture: Float32Array, covered: Float32Array, environment: Environment, camera: Camera
 ) -> tuple[Float32Array, Float32Array | None]:
-    """A picture (h, w, 3) of objects with the environment behind them, and its alpha (h, w) if that is transparent.
+    """A picture (h, w, 3) of objects with the environment behind them, and its alpha (h, w) if that is not seen there.
 
     Args:
         covered: (h, w) share of each pixel in which there is any surface; the picture is black elsewhere.
     """
-    if environment.background == "transparent":
+    if environment.is_clear:
         return picture, np.ascontiguousarray(covered)
     if environment.background == "invisible":
         return picture, None
@@ -50,3 +54,13 @@ def _seen(
         directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32).T
         total += environment.radiance(directions, (side / SIDE) ** 2)
     return total / np.float32(SIDE**2)
+
+
+def coverage(surfaces: Surfaces, camera: Camera, width: int, height: int) -> Float32Array:
+    """(height, width) share of each pixel in which there is any surface."""
+    y, x = (grid.reshape(-1) for grid in np.mgrid[:height, :width])
+    pixels = Pixels(camera, width, height, x, y)
+    rays = COVERAGE_RAYS**2
+    parts = np.array_split(np.arange(len(pixels)), max(1, -(-len(pixels) * rays // CHUNK)))
+    shares = [surfaces.met(*pixels.take(part).rays(COVERAGE_RAYS)).reshape(rays, -1).mean(axis=0) for part in parts]
+    return np.concatenate(shares).reshape(height, width).astype(np.float32)

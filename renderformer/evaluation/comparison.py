@@ -16,11 +16,13 @@ from renderformer.data.colour import srgb_to_linear
 from renderformer.data.errors import InputError, one_line
 from renderformer.evaluation import metrics
 from renderformer.image import FORMATS, LINEAR_SUFFIXES, Image
+from renderformer.sequences.frames import Kind, expand_inputs, stands_for_files
 
 # Sizes of this much another aspect are not of one view.
 ASPECT_SLACK = 0.02
 # Share of the pixels, of the largest differences, that are white in a picture of the difference.
 WHITE_SHARE = 0.001
+_PICTURES = Kind("picture", tuple(FORMATS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,49 @@ class Comparison:
     def signed(self) -> Image:
         """Picture minus reference, linear light."""
         return Image(self.picture - self.reference)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures with their references.
+
+    Attributes:
+        files: of pictures and references.
+        notes: about pictures without a reference; problems: about references without a picture.
+    """
+
+    files: tuple[tuple[Path, Path], ...]
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def pairs_of(picture: str, reference: str) -> Pairs:
+    """A picture with its reference, or those of the same names, but for suffixes, in two folders or patterns.
+
+    Raises:
+        InputError: one of both stands for many files, a folder holds pictures of several formats, or no two names are
+            the same.
+    """
+    sides = (picture, reference)
+    if not any(map(stands_for_files, sides)):
+        return Pairs(((Path(picture), Path(reference)),))
+    for side, other in (sides, sides[::-1]):
+        if not stands_for_files(side):
+            raise InputError(side, f"is one file, and {other} many", "give two files or two folders")
+    ours, theirs = ({path.stem: path for path in expand_inputs([side], _PICTURES)} for side in sides)
+    common = [name for name in ours if name in theirs]
+    if not common:
+        raise InputError(picture, f"has no picture of the name of one in {reference}", "names but for suffixes count")
+    return Pairs(
+        tuple((ours[name], theirs[name]) for name in common),
+        _lacking(list(ours.keys() - theirs.keys()), f"{picture}: {{}} without a reference in {reference}"),
+        _lacking(list(theirs.keys() - ours.keys()), f"{reference}: {{}} without a picture in {picture}"),
+    )
+
+
+def _lacking(names: list[str], line: str) -> tuple[str, ...]:
+    listed = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+    return (line.format(f"{len(names)} ({listed})"),) if names else ()
 
 
 def compare(picture: Path, reference: Path) -> Comparison:

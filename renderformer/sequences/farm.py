@@ -5,23 +5,20 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from renderformer.data.errors import InputError
 from renderformer.data.farm import run_on_farm, shared_copy
 from renderformer.data.scene import Scene
-from renderformer.renderer import LitScene, Renderer
-from renderformer.sequences.drawing import Drawn, Scenery, Shot, Size, encoded
+from renderformer.renderer import Renderer
+from renderformer.sequences.drawing import Drawn, Lit, Scenery, Shot, Style, encoded
 
 # In a worker: the number of the scene that is lit, of a run, and its lit scene.
-_lit: tuple[tuple[str, int], LitScene] | None = None
+_lit: tuple[tuple[str, int], Lit] | None = None
 
 
-def draw(
-    model: Mapping[str, Any], renderer: Renderer, size: Size, sceneries: Iterable[Scenery], aovs: Sequence[str] = ()
-) -> Iterator[Drawn]:
+def draw(model: Mapping[str, Any], renderer: Renderer, style: Style, sceneries: Iterable[Scenery]) -> Iterator[Drawn]:
     """As `drawing.draw`, by the workers of a `farm.cluster`.
 
     Args:
@@ -30,7 +27,7 @@ def draw(
     """
     run = f"{renderer.digest} {time.time_ns()}"
     gpus = 1.0 if renderer.device.type == "cuda" else 0.0
-    shared = (json.dumps(dict(model), sort_keys=True), renderer.digest, size, tuple(aovs))
+    shared = (json.dumps(dict(model), sort_keys=True), renderer.digest, style)
 
     def jobs() -> Iterator[tuple[Any, ...]]:
         for number, scenery in enumerate(sceneries):
@@ -44,8 +41,7 @@ def draw(
 def _draw_shot(
     model: str,
     digest: str,
-    size: Size,
-    aovs: Sequence[str],
+    style: Style,
     key: tuple[str, int],
     scene: Scene,
     shot: Shot,
@@ -61,11 +57,10 @@ def _draw_shot(
         if _lit is None or _lit[0] != key:
             # Two scenes need not fit into the memory.
             _lit = None
-            _lit = key, renderer.encode(scene)
+            _lit = key, style.light(renderer, scene)
         lit = _lit[1]
-        (image,) = renderer.iterate(lit, size, shot.camera, aovs=aovs)
-        drawn = encoded(shot, image, lit.notes, started)
-        return drawn if first else replace(drawn, notes=drawn.notes[len(lit.notes) :])
+        ((image, notes),) = lit.pictures([shot.camera])
+        return encoded(shot, image, (*lit.notes, *notes) if first else notes, started)
     except InputError as error:
         return Drawn(shot, problem=error)
 

@@ -72,10 +72,34 @@ class Frame:
     camera: int = 0
 
 
-def expand_inputs(inputs: Sequence[str]) -> list[Path]:
+@dataclass(frozen=True)
+class Kind:
+    """What files of a folder or a pattern are taken.
+
+    Attributes:
+        name: for messages.
+        suffixes: of the files.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def takes(self, path: Path) -> bool:
+        """Whether a path is such a file, and neither hidden nor a manifest."""
+        hidden = path.name.startswith(".") or path.name.endswith("manifest.json")
+        return path.suffix.lower() in self.suffixes and path.is_file() and not hidden
+
+
+SCENES = Kind("mesh or scene", (*MESH_FORMATS, *SCENE_FORMATS))
+
+
+def expand_inputs(inputs: Sequence[str], kind: Kind = SCENES) -> list[Path]:
     """The files that inputs name: files, folders of meshes or scenes, and patterns such as "meshes/*.obj".
 
     Files of a folder or pattern are in the order of the numbers in their names.
+
+    Args:
+        kind: of the files, if not meshes and scenes.
 
     Raises:
         InputError: a folder or pattern without such files, or a folder with files of several formats.
@@ -84,9 +108,9 @@ def expand_inputs(inputs: Sequence[str]) -> list[Path]:
     for item in inputs:
         path = Path(item)
         if path.is_dir():
-            files += _of_folder(path)
+            files += files_of_folder(path, kind)
         elif _PATTERN.search(item) and not path.exists():
-            files += _of_pattern(item)
+            files += _of_pattern(item, kind)
         else:
             files.append(path)
     if len(files) > MAX_FRAMES:
@@ -99,37 +123,30 @@ def stands_for_files(item: str) -> bool:
     return Path(item).is_dir() or bool(_PATTERN.search(item) and not Path(item).exists())
 
 
-def _of_folder(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if _is_input(path)]
+def files_of_folder(folder: Path, kind: Kind = SCENES) -> list[Path]:
+    """The files of a folder, see `expand_inputs`."""
+    found = [path for path in folder.iterdir() if kind.takes(path)]
     suffixes = sorted({path.suffix.lower() for path in found})
     if not found:
-        raise InputError(folder, "holds no mesh or scene files", f"it may hold {', '.join(_SUFFIXES)}")
+        raise InputError(folder, f"holds no {kind.name} files", f"it may hold {', '.join(kind.suffixes)}")
     if len(suffixes) > 1:
         remedy = f"give a pattern, such as '{folder}/*{suffixes[0]}'"
         raise InputError(folder, f"holds {' and '.join(suffixes)} files", remedy)
     return sorted(found, key=_natural)
 
 
-def _of_pattern(pattern: str) -> list[Path]:
+def _of_pattern(pattern: str, kind: Kind) -> list[Path]:
     # Relative to the first part without wildcards, since pathlib has no absolute patterns.
     parts = Path(pattern).parts
     fixed = next(index for index, part in enumerate(parts) if _PATTERN.search(part))
     root = Path(*parts[:fixed])
     try:
-        found = [path for path in root.glob(str(Path(*parts[fixed:]))) if _is_input(path)]
+        found = [path for path in root.glob(str(Path(*parts[fixed:]))) if kind.takes(path)]
     except ValueError as error:
         raise InputError(pattern, f"is not a pattern ({error})", "write folder/*.obj") from None
     if not found:
-        raise InputError(pattern, "matches no mesh or scene file", "check the path")
+        raise InputError(pattern, f"matches no {kind.name} file", "check the path")
     return sorted(found, key=_natural)
-
-
-_SUFFIXES = (*MESH_FORMATS, *SCENE_FORMATS)
-
-
-def _is_input(path: Path) -> bool:
-    hidden = path.name.startswith(".") or path.name.endswith("manifest.json")
-    return path.suffix.lower() in _SUFFIXES and path.is_file() and not hidden
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

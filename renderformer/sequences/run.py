@@ -19,7 +19,7 @@ from renderformer import __version__
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import State, atomic_path, check_place, files_read, make_folder
-from renderformer.data.notes import reworded
+from renderformer.data.notes import Alike
 from renderformer.data.progress import Progress, silent
 from renderformer.data.scene import Scene
 from renderformer.sequences.drawing import Drawn, Output, Scenery, Shot, Size
@@ -154,7 +154,7 @@ class _Run:
             output.path: frame for frame, outputs in zip(plan.frames, plan.outputs, strict=True) for output in outputs
         }
         self.clear = 0
-        self.notes, self.warnings = _Alike(), _Alike()
+        self.notes, self.warnings = Alike(), Alike()
 
     def __call__(self) -> Report:
         plan, report = self.plan, self.report
@@ -342,24 +342,6 @@ class _Run:
         for folder in {picture.parent for picture in pictures}:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-
-
-class _Alike:
-    """Lines of many frames; those that differ in numbers alone are one line with a count."""
-
-    def __init__(self) -> None:
-        self._lines: dict[str, tuple[str, int]] = {}
-
-    def add(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            kind = re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "0", line)
-            first, count = self._lines.get(kind, (line, 0))
-            self._lines[kind] = first, count + 1
-
-    def lines(self) -> list[str]:
-        """The first line of each kind."""
-        told = self._lines.values()
-        return [reworded(line, f"{line} (and {count - 1} more like it)") if count > 1 else line for line, count in told]
 
 
 def _now() -> str:

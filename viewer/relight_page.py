@@ -1,0 +1,169 @@
+"""A split picture in a browser, whose lights a person changes: one page on this machine, as of the viewer."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from renderformer.data.arrays import UInt8Array
+from renderformer.image import SaveSettings
+from renderformer.viewer.controls import Control
+from renderformer.viewer.relight_panel import PICTURE, RelightPanel
+from renderformer.viewer.server import Server
+from renderformer.viewer.tasks import describe
+
+HOST, QUALITY = "127.0.0.1", 90
+SAVED = (".png", ".exr")
+
+
+class RelightPage:
+    """Serves from construction to `close`; all pages share the lights.
+
+    Args:
+        port: of the server; the next free one if it is in use.
+
+    Attributes:
+        done: set when a page closes the viewer.
+        controls: the widgets by name of the control.
+    """
+
+    def __init__(self, panel: RelightPanel, port: int) -> None:
+        self.panel: Any = panel
+        self.done = threading.Event()
+        self.controls: dict[str, Any] = {}
+        # Held while the lights change.
+        self._lock = threading.RLock()
+        self.server = Server(HOST, port, "RenderFormer lights")
+        self.server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
+        self.server.gui.main_panel.dock_right()
+        for section in panel.sections:
+            with self.server.gui.add_folder(section):
+                for control in panel.controls:
+                    if control.section == section:
+                        self._build(control)
+                if section == PICTURE:
+                    for suffix in SAVED:
+                        self._button(f"save {suffix[1:]}", functools.partial(self._download, suffix))
+                    self._button("close", lambda client: self.done.set())
+        self.server.on_client_connect(self._guarded(self._connected))
+        self._refresh()
+
+    @property
+    def url(self) -> str:
+        """The address of the page."""
+        return f"http://{HOST}:{self.server.get_port()}"
+
+    def close(self) -> None:
+        """End the server."""
+        self.done.set()
+        self.server.stop()
+
+    def _build(self, control: Control) -> None:
+        gui, label, value, hint = self.server.gui, control.label, control.value(self.panel), control.tooltip or None
+        span = {"min": control.low, "max": control.high, "step": control.step, "hint": hint}
+        handle: Any
+        match control.kind:
+            case "slider":
+                handle = gui.add_slider(label, initial_value=value, **span)
+            case "number":
+                handle = gui.add_number(label, value, **span)
+            case "choice":
+                names = [str(name) for name in control.choices(self.panel)]
+                handle = gui.add_dropdown(label, names, initial_value=value, hint=hint)
+            case "check":
+                handle = gui.add_checkbox(label, value, hint=hint)
+            case "colour":
+                handle = gui.add_rgb(label, value, hint=hint)
+            case _:
+                self.controls[control.name] = self._button(label, lambda client: self._change(control, None))
+                return
+        handle.on_update(self._guarded(lambda event: self._changed(event, control)))
+        self.controls[control.name] = handle
+
+    def _button(self, label: str, action: Callable[[Any], object]) -> Any:
+        button = self.server.gui.add_button(label)
+        button.on_click(self._guarded(lambda event: action(event.client)))
+        return button
+
+    def _guarded(self, action: Callable[[Any], object]) -> Callable[[Any], None]:
+        """A callback whose errors become a notification on the page of the event."""
+
+        def run(event: Any) -> None:
+            try:
+                action(event)
+            except Exception as error:
+                client = getattr(event, "client", None)
+                if client is not None:
+                    client.add_notification("failed", describe(error), color="red")
+
+        return run
+
+    def _changed(self, event: Any, control: Control) -> None:
+        """Apply the new value of a widget; changes by the program have no client."""
+        if event.client is not None:
+            self._change(control, event.target.value)
+
+    def _change(self, control: Control, value: Any) -> None:
+        with self._lock:
+            control.set(self.panel, value)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """Write the present values into all widgets, and show the picture on all pages."""
+        with self._lock:
+            for control in self.panel.controls:
+                value = control.value(self.panel)
+                if control.kind != "button" and self.controls[control.name].value != value:
+                    self.controls[control.name].value = value
+            clients = list(self.server.get_clients().values())
+            if clients:
+                picture = self.panel.shown()
+                for client in clients:
+                    self._send(client, picture)
+
+    def _connected(self, client: Any) -> None:
+        client.camera.on_update(self._guarded(lambda camera: self._resized(client)))
+        with self._lock:
+            self._send(client, self.panel.shown())
+
+    def _resized(self, client: Any) -> None:
+        with self._lock:
+            self._send(client, self.panel.shown())
+
+    def _send(self, client: Any, picture: UInt8Array) -> None:
+        whole = on_black(picture, client.camera.aspect)
+        client.scene.set_background_image(whole, format="jpeg", jpeg_quality=QUALITY)
+
+    def _download(self, suffix: str, client: Any) -> None:
+        with self._lock:
+            image = self.panel.image()
+            settings = SaveSettings(self.panel.tone_map, self.panel.exposure)
+        data, notes = image.to_bytes(suffix, settings)
+        client.send_file_download(f"relit{suffix}", data)
+        for note in notes:
+            client.add_notification("note", note)
+
+
+def on_black(picture: UInt8Array, aspect: float) -> UInt8Array:
+    """A picture (h, w, 3) in the middle of black, whose width over height is `aspect`."""
+    height, width, _ = picture.shape
+    across, down = max(0, round(height * aspect) - width), max(0, round(width / aspect) - height)
+    return np.pad(picture, ((down // 2, down - down // 2), (across // 2, across - across // 2), (0, 0)))
+
+
+def serve(panel: RelightPanel, port: int, say: Callable[[str], None]) -> None:
+    """Serve a panel until a page closes it, or Ctrl-C."""
+    page = RelightPage(panel, port)
+    try:
+        say(f"open {page.url} in a browser of this machine; Ctrl-C ends")
+        # Ctrl-C does not interrupt a wait without a limit on every platform.
+        while not page.done.wait(0.5):
+            pass
+    except KeyboardInterrupt:
+        pass
+    finally:
+        page.close()
