@@ -17,11 +17,12 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 DEMO = examples/assets/knot.glb
 
-.PHONY: help demo test lint clean distclean
+.PHONY: help demo test lint blender clean distclean
 help:
 	@echo "make demo       render the example and say where the picture is (base install)"
 	@echo "make test       run the tests (adds the dev extra); PYTEST_ARGS='-k image'"
 	@echo "make lint       ruff and mypy"
+	@echo "make blender    zip the add-on for Blender into dist/"
 	@echo "make clean      remove build products and caches; distclean removes $(VENV) too"
 
 demo: $(VENV)/.base
@@ -35,6 +36,9 @@ test: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p renderformer
+
+blender: $(VENV)/bin/python
+	@$(BIN)/python scripts/pack_blender_addon.py dist
 
 # The stamps are newer than what they were made from, so a second call costs nothing. The installation is editable:
 # a pull needs no new one unless the dependencies change.

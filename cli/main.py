@@ -27,6 +27,8 @@ from renderformer.cli.relight import EXAMPLES as RELIGHT_EXAMPLES
 from renderformer.cli.relight import relight
 from renderformer.cli.render import EXAMPLES as RENDER_EXAMPLES
 from renderformer.cli.render import render
+from renderformer.cli.serve import EXAMPLES as SERVE_EXAMPLES
+from renderformer.cli.serve import serve
 from renderformer.cli.train import EXAMPLES as TRAIN_EXAMPLES
 from renderformer.cli.train import train
 from renderformer.cli.view import EXAMPLES as VIEW_EXAMPLES
@@ -63,6 +65,7 @@ app.command("convert", epilog=CONVERT_EXAMPLES)(expand(convert))
 app.command("doctor", epilog=DOCTOR_EXAMPLES)(doctor)
 app.command("info", epilog=INFO_EXAMPLES)(info)
 app.command("view", epilog=VIEW_EXAMPLES)(expand(view))
+app.command("serve", epilog=SERVE_EXAMPLES)(expand(serve))
 app.command("train", epilog=TRAIN_EXAMPLES, context_settings=options.OUT_IS_OUTPUT)(train)
 app.command("evaluate", epilog=EVALUATE_EXAMPLES, context_settings=options.HTML_IS_OUTPUT)(evaluate)
 app.command("reference", epilog=REFERENCE_EXAMPLES)(expand(reference))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from renderformer.data.material import Textures
     from renderformer.data.scene import Light, Material, Mesh, Scene
     from renderformer.data.texture import Texture
+    from renderformer.differentiable.tensors import SceneTensors
     from renderformer.image import Image
     from renderformer.model import RenderFormer
     from renderformer.pipeline import RenderFormerRenderingPipeline
@@ -41,6 +42,7 @@ _HOME = {
     "RenderFormerRenderingPipeline": "renderformer.pipeline",
     "Renderer": "renderformer.renderer",
     "Scene": "renderformer.data.scene",
+    "SceneTensors": "renderformer.differentiable.tensors",
     "Split": "renderformer.split",
     "Sun": "renderformer.data.environment",
     "Texture": "renderformer.data.texture",
@@ -63,6 +65,7 @@ __all__ = [
     "RenderFormerRenderingPipeline",
     "Renderer",
     "Scene",
+    "SceneTensors",
     "Split",
     "Sun",
     "Texture",

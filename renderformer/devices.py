@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from renderformer.data.errors import InputError
@@ -9,6 +11,8 @@ from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Choices that are those of pictures without a network.
+_WITHOUT_NETWORK = {"device": ("auto", "cpu"), "precision": ("auto", "fp32"), "attention": ("auto", "sdpa")}
 
 
 def attention_report(device: str = "auto") -> dict[str, str]:
@@ -76,3 +80,14 @@ def attention_of(name: str, device: torch.device, dtype: torch.dtype, head_dim: 
     if reason:
         raise InputError("", f"attention {name!r} cannot run here: {reason}", "use auto or sdpa")
     return name
+
+
+def check_unused(**options: str | os.PathLike[str] | None) -> None:
+    """Refuse options that have no effect without a network.
+
+    Raises:
+        InputError: one is given.
+    """
+    for name, value in options.items():
+        if value is not None and value not in _WITHOUT_NETWORK.get(name, ()):
+            raise InputError("", f"without a network, {name} {os.fspath(value)!r} is not used", "leave it out")

@@ -29,7 +29,7 @@ from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import Scene
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
-from renderformer.devices import DTYPES, attention_of, device_of, precision_of
+from renderformer.devices import DTYPES, attention_of, check_unused, device_of, precision_of
 from renderformer.image import Image
 from renderformer.memory import check_memory, enough_memory
 from renderformer.model import Encoded, Model, PhysicalModel
@@ -38,14 +38,14 @@ from renderformer.splitting import MOST
 
 if TYPE_CHECKING:
     from renderformer.data.rays.raycast import RayCaster
+    from renderformer.differentiable.drawing import TracedRays
+    from renderformer.differentiable.tensors import SceneTensors
     from renderformer.split import Split
 
 Cancel = Callable[[], bool]
 MAX_SIDE = 16384
 # Working memory of the views that are drawn together.
 DECODE_BYTES = 1 << 30
-# Choices that are those of pictures without a network.
-_WITHOUT_NETWORK = {"device": ("auto", "cpu"), "precision": ("auto", "fp32"), "attention": ("auto", "sdpa")}
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error
@@ -124,7 +124,7 @@ class Renderer:
                 that has no effect without a network.
         """
         if not network:
-            _check_unused(model=source, revision=revision, device=device, precision=precision, attention=attention)
+            check_unused(model=source, revision=revision, device=device, precision=precision, attention=attention)
             return cls(PhysicalModel(), "cpu", "fp32", "light cache", "sdpa")
         model = load_model(source, revision=revision, offline=offline)
         return cls(model, device, precision, "embedded" if source is None else os.fspath(source), attention)
@@ -323,6 +323,44 @@ class Renderer:
         splitting = Splitting(self, scene, most, progress, cancel)
         return list(splitting.iterate(resolution, cameras, progress, cancel, aovs))
 
+    def render_tensors(
+        self, tensors: SceneTensors, resolution: int | tuple[int, int] = 512, rays: TracedRays | None = None
+    ) -> Tensor:
+        """Draw a scene that is given as tensors; gradients flow to those that want them, see docs/gradients.md.
+
+        They reach materials, lights, vertices and cameras, by light directly from lights, by highlights and reflections
+        and by the light cache. None come from what a change uncovers or hides: outlines, the borders of shadows, which
+        part of a light is seen, the surface behind. A reflected ray keeps its direction. Textures, the environment and
+        what a network is told of the scene stay as they are. V1 models give gradients to all that they are told.
+
+        Args:
+            tensors: the scene, its cameras, and what to differentiate by.
+            resolution: as in `render`.
+            rays: those of `trace` of such tensors, to use again while nothing moves far; traced at the present values
+                by default. V1 models have none.
+
+        Returns:
+            (V, height, width, 3) linear radiance of V cameras, in the type and on the device of `tensors.diffuse`. At
+            the values of the trace it is the picture that `render` draws.
+
+        Raises:
+            InputError: values that no scene may have, rays of other tensors, more than 256 light triangles, or textures
+                for a V1 model.
+        """
+        from renderformer.differentiable.drawing import draw
+
+        return draw(self, tensors, _size(resolution), rays)
+
+    def trace(self, tensors: SceneTensors, resolution: int | tuple[int, int] = 512) -> TracedRays:
+        """Find what the rays of the cameras meet at the present values of tensors, for `render_tensors`.
+
+        Raises:
+            InputError: as there, or a V1 model.
+        """
+        from renderformer.differentiable.drawing import trace
+
+        return trace(self, tensors, _size(resolution))
+
     def look(
         self,
         caster: RayCaster | None,
@@ -381,13 +419,6 @@ class Renderer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
-
-
-def _check_unused(**options: str | os.PathLike[str] | None) -> None:
-    """Refuse options that have no effect without a network."""
-    for name, value in options.items():
-        if value is not None and value not in _WITHOUT_NETWORK.get(name, ()):
-            raise InputError("", f"without a network, {name} {os.fspath(value)!r} is not used", "leave it out")
 
 
 def canceller(cancel: Cancel | None) -> Callable[[], None]:

@@ -27,6 +27,8 @@ from renderformer.image import Image
 RGB = tuple[float, float, float]
 # Factor of a light's colour, at most.
 MAX_FACTOR = 1e6
+# The end of the names of split pictures that the viewer saves.
+LIGHTS_SUFFIX = "lights.exr"
 _NAMES = "lights"
 
 

@@ -156,9 +156,9 @@ def test_a_large_light_casts_smooth_shadows(monkeypatch: pytest.MonkeyPatch) -> 
         return np.mean(phases, axis=0).astype(np.float64)
 
     truth = light(256)
-    smooth = np.abs(light(4) - truth).mean() / truth.mean()
+    smooth = np.abs(light(8) - truth).mean() / truth.mean()
     monkeypatch.setattr(direct, "LARGE", 1.0)
-    banded = np.abs(light(4) - truth).mean() / truth.mean()
+    banded = np.abs(light(8) - truth).mean() / truth.mean()
     assert smooth < 0.03
     assert smooth < banded / 2, banded
 

@@ -275,3 +275,14 @@ def test_a_polished_floor_shows_the_light_that_a_mirror_shows() -> None:
     )
     assert twice.mean() > 0.01
     np.testing.assert_allclose(image[..., RGB.reflection].mean(), twice.mean(), rtol=0.1)
+
+
+@pytest.mark.parametrize("roughness", [0.05, 0.2])
+def test_highlights_that_rough_surfaces_see_are_no_fireflies(roughness: float) -> None:
+    floor = Mesh("floor", FLOOR, materials=Material(0.1, 0.6, 0.6).row())
+    polished = ball(0.2, Material(0.0, 0.9, roughness), (0, 0, -0.28))
+    camera = Camera.from_angles(20, 50, 1.6, fov=40)
+    surfaces = caster(Scene((floor, polished, Light((0.8, -0.8, 1.2)).mesh()), (camera,)))
+    few, many = (surfaces.features(camera, 48, 48, lobe_rays=rays, refine=1)[..., RGB.reflection] for rays in (4, 256))
+    assert few.mean() == pytest.approx(many.mean(), rel=0.1)
+    assert few.max() < 1.3 * many.max()

@@ -26,6 +26,7 @@ from renderformer.viewer.controls import Control
 from renderformer.viewer.document import Placement, SceneDocument
 from renderformer.viewer.relight_panel import RelightPanel
 from renderformer.viewer.relighting import LightSetting, Relighting, factors_between
+from renderformer.viewer.session import Session
 
 CAMERA = Camera.look_at((0.3, -1.6, 0.5), (0, 0, -0.1), fov=45)
 
@@ -114,6 +115,25 @@ def drawn() -> tuple[Renderer, Scene, Relighting]:
     engine = Renderer.from_pretrained(network=False)
     world = scene(Environment((0.1, 0.15, 0.2)))
     return engine, world, Relighting.of(engine, engine.encode(world), CAMERA, (32, 24))
+
+
+def test_the_viewer_saves_its_picture_split_by_lights(
+    drawn: tuple[Renderer, Scene, Relighting], tmp_path: Path
+) -> None:
+    engine, world, _ = drawn
+    session = Session(world, engine, (20, 16))
+    try:
+        session.edit(lambda document: document.set_light("key", strength=45.0))
+        assert session.scheduler.wait(120)
+        session.save(tmp_path / "room.lights.exr")
+        split = Relighting.load(tmp_path / "room.lights.exr").split
+        assert list(split.lights) == ["key", "fill", "environment"]
+        expected = engine.render(session.document.scene, (20, 16), session.orbit.camera)[0].hdr
+        np.testing.assert_allclose(split.joint.hdr, expected, rtol=2e-3, atol=1e-4)
+        with pytest.raises(InputError, match="does not exist"):
+            session.save(tmp_path / "none" / "lights.exr")
+    finally:
+        session.close()
 
 
 def test_edits_of_lights_are_followed_to_the_picture_that_would_be_drawn(

@@ -9,6 +9,7 @@ from typing import Protocol
 from renderformer.data.camera_path import KEYS_SUFFIX
 from renderformer.data.formats import MESH_FORMATS, SCENE_FORMATS
 from renderformer.image import IMAGE_SUFFIXES
+from renderformer.split import LIGHTS_SUFFIX
 from renderformer.video import VIDEO_SUFFIXES
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.gizmo import MODES, Mode
@@ -52,6 +53,7 @@ class Save:
 SAVES = (
     Save("scene", "Save scene (JSON, H5)", tuple(SCENE_FORMATS), ("scene.json", "scene.h5")),
     Save("picture", "Save picture (PNG, EXR)", tuple(IMAGE_SUFFIXES), ("picture.png", "picture.exr")),
+    Save("lights", "Save picture split by lights (EXR)", (f".{LIGHTS_SUFFIX}",), (LIGHTS_SUFFIX,)),
     Save(
         "key frames", "Save key frames as video (MP4, GIF)", VIDEO_SUFFIXES, ("path.mp4", "path.gif"), along_keys=True
     ),

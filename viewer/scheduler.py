@@ -122,6 +122,7 @@ class _Request:
     size: tuple[int, int]
     time: float
     tag: Any
+    coarse: bool
 
     def same(self, key: str, camera: Camera, size: tuple[int, int]) -> bool:
         """Whether another request would give the same picture."""
@@ -163,6 +164,8 @@ class RenderScheduler:
         self._closed = False
         # Whether the newest request failed.
         self._broken = False
+        # Numbers of the newest request that was given up, and of the one in progress.
+        self._given_up, self._serving = 0, 1
         # Whether to cancel the picture in progress.
         self._stop: Callable[[], bool] = lambda: False
         self._lit: OrderedDict[str, LitScene] = OrderedDict()
@@ -173,7 +176,7 @@ class RenderScheduler:
         self._thread = threading.Thread(target=self._work, name="renderformer-viewer", daemon=True)
         self._thread.start()
 
-    def submit(self, scene: Scene, camera: Camera, size: tuple[int, int], tag: Any = None) -> int:
+    def submit(self, scene: Scene, camera: Camera, size: tuple[int, int], tag: Any = None, coarse: bool = True) -> int:
         """Request a picture in place of older requests; returns the number of the request, 0 after `close`.
 
         A request for what is being drawn, or was drawn last, changes nothing.
@@ -181,6 +184,7 @@ class RenderScheduler:
         Args:
             size: full (width, height) in pixels.
             tag: passed on to the frames.
+            coarse: whether coarse pictures come first.
         """
         key = fingerprint(scene)
         with self._condition:
@@ -190,9 +194,15 @@ class RenderScheduler:
                 return self._newest.number
             number = self._newest.number + 1 if self._newest else 1
             self._broken = False
-            self._newest = _Request(number, scene, key, camera, size, self._clock.now(), tag)
+            self._newest = _Request(number, scene, key, camera, size, self._clock.now(), tag, coarse)
             self._condition.notify_all()
             return number
+
+    def give_up(self) -> None:
+        """Stop drawing; the newest request counts as failed."""
+        with self._condition:
+            if self._newest is not None:
+                self._given_up, self._broken = self._newest.number, True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the newest request is drawn in full or has failed; False after `timeout` seconds or `close`."""
@@ -230,7 +240,8 @@ class RenderScheduler:
                 try:
                     self._serve(request)
                 except Cancelled:
-                    continue
+                    if request.number > self._given_up:
+                        continue
                 except Exception as error:
                     self._broken = True
                     self._report(self._on_error, error)
@@ -248,7 +259,14 @@ class RenderScheduler:
         """Draw one request, coarse to fine; raises Cancelled if a newer request replaces it."""
         # The coarse picture is finished although the camera has moved on: else no picture would appear during a move.
         # Only a slow picture of an old scene is cancelled.
-        started = self._clock.now()
+        started, self._serving = self._clock.now(), request.number
+        if not request.coarse:
+            self._stop = lambda: self._newer(request)
+            lit, encode_seconds = self._known(request), 0.0
+            if lit is None:
+                lit, encode_seconds = self._light(request)
+            self._draw(request, lit, request.size, encode_seconds)
+            return
         self._stop = lambda: self._newer(request, other_scene=True) and self._clock.now() - started > PATIENCE
         lit, source, encode_seconds = self._known(request), None, 0.0
         if lit is None:
@@ -419,7 +437,7 @@ class RenderScheduler:
 
     def _cancelled(self) -> bool:
         """Whether to cancel the picture in progress; the engine asks between layers and between chunks of rays."""
-        return self._closed or self._stop()
+        return self._closed or self._serving <= self._given_up or self._stop()
 
     def _check_running(self) -> None:
         if self._cancelled():

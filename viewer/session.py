@@ -22,6 +22,7 @@ from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
 from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
 from renderformer.renderer import Cancelled
+from renderformer.split import LIGHTS_SUFFIX
 from renderformer.video import VIDEO_SUFFIXES, write_video
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Reference, difference, display_values, spanned
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
     from renderformer.renderer import Cancel, Renderer
+    from renderformer.split import Split
     from renderformer.viewer.recovery import Recovery
 
 T = TypeVar("T")
@@ -308,8 +310,8 @@ class Session:
         turn: float = 0.0,
         mark: bool = True,
     ) -> list[str]:
-        """Save the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy), a video (.mp4, .gif) or
-        the key frames (keys.json).
+        """Save the scene (.json, .h5), the picture in full resolution (.png, .jpg, .exr, .npy), that split by lights
+        (lights.exr), a video (.mp4, .gif) or the key frames (keys.json).
 
         Args:
             progress, cancel: as of `Renderer.render`; a cancelled save leaves no file.
@@ -324,6 +326,9 @@ class Session:
             Cancelled: `cancel` returned True.
         """
         path, version = Path(path), self.version
+        if path.name.lower().endswith(LIGHTS_SUFFIX):
+            check_place(path)
+            return self._split(progress, cancel).save(path, self.exposure)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             check_place(path)
             tone_map, exposure = self.tone_map, self.exposure
@@ -366,6 +371,12 @@ class Session:
         if frame is not None and current and frame.scene == fingerprint(scene):
             return frame.image
         return self.renderer.render(self.scheduler.lit(scene) or scene, size, camera, progress, cancel)[0]
+
+    def _split(self, progress: Progress | None, cancel: Cancel | None) -> Split:
+        """The picture in the resolution of files, split by lights."""
+        with self.lock:
+            scene, camera, size = self.document.scene, self.orbit.camera, self.size
+        return self.renderer.split(self.scheduler.lit(scene) or scene, size, camera, progress, cancel)[0]
 
     def start(self, label: str, work: Work) -> Task:
         """Start long work on its own thread; at the end `on_done` or `on_error` gets a line.

@@ -279,7 +279,7 @@ class LitSurfaces(Surfaces):
         """What surface points receive of the lights; the unshadowed part is exact or nearly so.
 
         Args:
-            shadow_rays: for each light where there are few, else for each light that matters.
+            shadow_rays: for each light where there are few, else half as many for each light that matters.
             phase: (S,) small integers; points of a different phase use different points on the lights.
         """
         if self._by_group:
@@ -337,7 +337,7 @@ class LitSurfaces(Surfaces):
         self, hits: Hits, shadow_rays: int, phase: Int64Array, unshadowed: Float32Array | None
     ) -> tuple[Float32Array, Float32Array, Rays, Seen]:
         """The attributes of `SomeLights`."""
-        tree, count = self._light_tree, len(hits.rows)
+        tree, count, shadow_rays = self._light_tree, len(hits.rows), max(1, shadow_rays // 2)
         little = LITTLE if shadow_rays > 1 and unshadowed is None else LITTLE_FOR_RAYS
         stops = list(tree.stops(hits.position, hits.normal, hits.triangle, little))
         total, effective = concentration(stops, count)
@@ -367,7 +367,9 @@ class LitSurfaces(Surfaces):
 
     def distant(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Arriving | None:
         """What surface points receive of the bright part of the environment, if there is one; as `direct`."""
-        return None if self.environment is None else self.environment.arriving(self, hits, shadow_rays, phase)
+        if self.environment is None:
+            return None
+        return self.environment.arriving(self, hits, max(1, shadow_rays // 2), phase)
 
     @cached_property
     def brightness(self) -> float:

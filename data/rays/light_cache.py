@@ -36,14 +36,14 @@ from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits, Seen
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.lights import r2_sequence
-from renderformer.data.rays.vectors import dot, take
+from renderformer.data.rays.vectors import TINY, dot, take
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
 
 # About how many surfels the area of a scene is divided into.
 SURFELS = 2048
 LINKS = 64
 # Points of each light that a side sees.
-SHADOW_RAYS = 2
+SHADOW_RAYS = 4
 BOUNCES = 16
 # Most cuts along an edge of a triangle.
 MAX_CUTS = 64
@@ -73,6 +73,27 @@ class Surfels:
     materials: Float32Array
     direct: Float32Array
     indirect: Float32Array
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """How the sides of a light cache light each other, to solve it for other materials and lights elsewhere:
+    indirect = sky + transport @ (reflectance * (direct + indirect)), where the sum is irradiance / pi.
+
+    Attributes:
+        solved: (R,) the sides that links arrive at, others receive nothing; hits: their R points.
+        transport: (2 M, 2 M), the share of each side in what each receives.
+        sky: (2 M, C) light of the environment's soft part.
+        reflectance: (2 M, 3).
+        users: (M, N) the weights of the triangles in the reflectance of each surfel.
+    """
+
+    solved: Int64Array
+    hits: Hits
+    transport: csr_array
+    sky: Float32Array
+    reflectance: Float32Array
+    users: csr_array
 
 
 class LightCache:
@@ -131,6 +152,19 @@ class LightCache:
         both = (np.stack([light[:count], light[count:]], axis=1) for light in (direct, indirect))
         return Surfels(sides.position[:count], sides.normal[:count], area, sides.materials, *both)
 
+    def exchange(self) -> Exchange:
+        """How it was solved."""
+        sides, areas, first = self._sides, self._surfaces.areas, self._first
+        count, shared = len(sides) // 2, self._cuts == 1
+        cut = np.flatnonzero(~shared[sides.triangle[:count]])
+        surfel = np.concatenate([first[shared], cut])
+        triangle = np.concatenate([np.flatnonzero(shared), sides.triangle[cut]])
+        area = np.concatenate([np.maximum(areas[shared], TINY), np.ones(len(cut))])
+        weight = area / np.bincount(surfel, area, count)[surfel]
+        users = csr_array((weight, (surfel, triangle)), shape=(count, len(areas)))
+        hits = sides.hits(self._linked)
+        return Exchange(self._linked, hits, self._transport, self._sky, sides.reflectance, users)
+
     def on(self, surfaces: LitSurfaces) -> LightCache:
         """The light on edited surfaces with as many triangles. Where these lie as before, it is solved again over the
         same links, for other materials and lights; else every part of a triangle keeps its light."""
@@ -167,16 +201,16 @@ class LightCache:
             phase: (S,) small integers; points of a different phase look at different places up to half a surfel away,
                 so that in their mean the surfels of a triangle blend.
         """
-        return take(self.indirect, self._side_at(hits, phase))
+        return take(self.indirect, self.side_at(hits, phase))
 
     def irradiances(self, hits: Hits) -> tuple[Float32Array, Float32Array]:
         """The same of the soft part of the environment, and of light by way of other surfaces, each (S, 3)."""
-        side = self._side_at(hits)
+        side = self.side_at(hits)
         sky = take(self._sky, side)
         return sky, take(self.indirect, side) - sky
 
-    def _side_at(self, hits: Hits, phase: Int64Array | None = None) -> Int64Array:
-        """(S,) the sides at surface points, see `irradiance`."""
+    def side_at(self, hits: Hits, phase: Int64Array | None = None) -> Int64Array:
+        """(S,) the sides at surface points, arguments as in `irradiance`."""
         behind = dot(take(self._surfaces.face_normals, hits.triangle), hits.face_normal) < 0
         place = hits.barycentric
         if phase is not None:
@@ -190,7 +224,7 @@ class LightCache:
     ) -> tuple[Float32Array, Seen]:
         """(S, C) radiance, without emission, that surfaces send back along rays (S, 3), and which rays (S,) miss; along
         these it is that of the soft part of the environment, the mean over about `solid_angle`."""
-        side = self._side_along(origins, directions)
+        side = self.side_along(origins, directions)
         light = take(self.outgoing, np.maximum(side, 0))
         missed = np.flatnonzero(side < 0)
         light[missed] = self._beyond(take(directions, missed), solid_angle)
@@ -206,7 +240,7 @@ class LightCache:
         part = _part(barycentric, self._cuts[triangle])
         return self._first[triangle] + part + np.where(behind, len(self._sides) // 2, 0)
 
-    def _side_along(self, origins: Float32Array, directions: Float32Array) -> Int64Array:
+    def side_along(self, origins: Float32Array, directions: Float32Array) -> Int64Array:
         """(S,) the sides that rays arrive at, -1 for a ray that misses."""
         rows, triangle, barycentric = self._surfaces.first(origins, directions)
         behind = dot(take(self._surfaces.face_normals, triangle), take(directions, rows)) > 0
@@ -230,7 +264,7 @@ class LightCache:
             for part in np.array_split(todo, max(1, -(-len(todo) * links // CHUNK))):
                 direct[part] = self._surfaces.irradiance(sides.hits(part), SHADOW_RAYS, part % 8)
                 origins, directions = sides.rays(part, links)
-                side = self._side_along(origins, directions)
+                side = self.side_along(origins, directions)
                 linked[part] = side.reshape(len(part), links)
                 missed = np.flatnonzero(side < 0)
                 light = np.zeros((len(side), sky.shape[1]), np.float32)

@@ -86,7 +86,7 @@ class RayCaster(LitSurfaces):
         cover: int = 1,
         antialias: int = 2,
         refine: int = 3,
-        shadow_rays: int = 4,
+        shadow_rays: int = 8,
         lobe_rays: int = 4,
         threads: int | None = None,
         window: tuple[int, int, int, int] | None = None,
@@ -129,7 +129,7 @@ class RayCaster(LitSurfaces):
 
         def fine(part: Int64Array) -> Float32Array:
             # Of so many samples each needs fewer rays for the same picture.
-            fewer = max(1, shadow_rays // refine), max(1, lobe_rays // refine)
+            fewer = -(-shadow_rays // refine), max(1, lobe_rays // refine)
             return pixels.mean(self._samples(every.take(part), antialias * refine, *fewer, gather)[0])
 
         def outline(part: Int64Array) -> Float32Array:

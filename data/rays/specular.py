@@ -23,6 +23,9 @@ from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 MIRROR_DEPTH = 2
 # Most that what a ray of the lobe stands for widens by, of its length.
 MAX_SPREAD = 0.5
+# Alpha of a lobe that is as wide as a ray's cone, over the width of the cone: half vectors turn by half as much, and
+# the cone's standard deviation in one direction is a bit more than half of its radius.
+WIDENED = 0.25
 
 
 def specular(
@@ -133,10 +136,24 @@ def _lobe_samples(
         # Both densities are 0 where a surface is seen exactly edge-on and the ray met no light.
         total_pdf = expected + lobe_rays * lobe_pdf
         weight = masking * lobe_pdf / np.where(total_pdf > 0, total_pdf, 1)
-        bounce = _sent_back(surfaces, mirror, materials, phase[rows] * lobe_rays + k, depth, cache)
+        bounce = _sent_back(
+            surfaces, mirror, widened(materials, spread[mirror.rows]), phase[rows] * lobe_rays + k, depth, cache
+        )
         glint[:, rows] += (weight[:, None] * groups.sent(emission, mirror.triangle)).T
         mirrored[:, rows] += ((masking / lobe_rays)[:, None] * (bounce * groups.for_all(emission <= 0))).T
     return glint.T, mirrored.T
+
+
+def widened(materials: Float32Array, spread: Float32Array) -> Float32Array:
+    """Rows (S, 13) of materials with lobes as wide as they are for rays that stand for cones of `spread` (S,).
+
+    A sharp highlight that a single ray of a wide lobe meets would count many times its share, and one that it misses
+    not at all (path space regularization, Kaplanyan and Dachsbacher 2013).
+    """
+    rows = materials.copy()
+    # The square of a GGX lobe's alpha, which is the roughness squared, adds up as a variance does.
+    rows[:, ROUGHNESS] = np.minimum((rows[:, ROUGHNESS] ** 4 + (WIDENED * spread) ** 2) ** np.float32(0.25), 1)
+    return rows
 
 
 def _sent_back(

@@ -1,0 +1,137 @@
+"""Samples of a differentiable picture, frozen: surface points, rays to lights, lobes, links of the light cache.
+
+tracing.py finds them, shading.py computes with them.
+
+Shapes: N triangles, S surface points, L light triangles, Q rays, M surfels with 2 M sides. Frozen numbers are float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from renderformer.data.arrays import AnyArray
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """S points of surfaces.
+
+    Attributes:
+        triangle: (S,); place: (S, 2) weights of its second and third corner.
+        side, facing: (S,) 1 or -1, by which the normal of the triangle and that of its corners face the ray's origin.
+        bend: (S, 3) what normal maps add to the normal.
+        detail: (S, 13) what textures add to the row of the triangle.
+        glows: (S,) whether emission shows; not on the back of a light.
+        wider: (S,) what the rays' cones add to the square of alpha.
+    """
+
+    triangle: Tensor
+    place: Tensor
+    side: Tensor
+    facing: Tensor
+    bend: Tensor
+    detail: Tensor
+    glows: Tensor
+    wider: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Rays:
+    """Q rays from points to points of lights: the numbers of both, barycentric weights (Q, 3) on the light, and the
+    share of the light that arrives (Q,)."""
+
+    point: Tensor
+    light: Tensor
+    weights: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Gloss:
+    """Samples of the specular lobes of S' of the points.
+
+    Attributes:
+        point: (S',) numbers of the points; offset: (S',) how far off the surface rays start.
+        glints: rays to lights, where `share` is over how many rays of all kinds are expected per area of the light, for
+            a light of area 1.
+        sky: (S', 3) what the lobes show of the environment.
+        start: (Q,) from which of the S' points reflected rays go; direction: (Q, 3) unit; expected: (Q,) how many per
+            solid angle there.
+        dark: (Q, 3) whether what they meet is not seen as a light, in each colour.
+        met: what they meet.
+    """
+
+    point: Tensor
+    offset: Tensor
+    glints: Rays
+    sky: Tensor
+    start: Tensor
+    direction: Tensor
+    expected: Tensor
+    dark: Tensor
+    met: Samples
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """S surface points and the rays that leave them.
+
+    Attributes:
+        lights: one ray for each pair of point and light, to no particular point.
+        sky: (S, 3) light of the environment, as a white diffuse surface sends it back: irradiance / pi.
+        sides: (S,) of the light cache at the points.
+        gathered: (S, 2 M) the share of each side in what the points see; None where the cache is looked up.
+        gloss: of the lobes; None where there are none, or these are not followed.
+        last: whether specular reflectance counts as diffuse, because lobes are not followed.
+    """
+
+    surface: Surface
+    lights: Rays
+    sky: Tensor
+    sides: Tensor
+    gathered: csr_array | None
+    gloss: Gloss | None
+    last: bool
+
+
+@dataclass(frozen=True, eq=False)
+class CameraSamples:
+    """Samples that a camera sees: of which pixel, at which column and row of the picture, with what share (S,)."""
+
+    samples: Samples
+    pixel: Tensor
+    x: Tensor
+    y: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenCache:
+    """A light cache: what it takes to solve it again.
+
+    Attributes:
+        count: 2 M; solved: (R,) which sides are.
+        surface, lights: of those; sun: (R, 3) direct light of the environment's bright part on them.
+        transport: (2 M, 2 M); sky, reflectance: (2 M, 3); users: (M, N). See `Exchange`.
+    """
+
+    count: int
+    solved: Tensor
+    surface: Surface
+    lights: Rays
+    sun: Tensor
+    transport: csr_array
+    sky: Tensor
+    reflectance: Tensor
+    users: csr_array
+
+
+def fixed(array: AnyArray | Tensor) -> Tensor:
+    """A tensor that no gradient flows to: integers and bools as they are, floats in float64."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.double() if tensor.is_floating_point() else tensor

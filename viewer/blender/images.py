@@ -1,0 +1,151 @@
+"""Images of Blender as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .arrays import name_of
+
+# Colour spaces of images whose values are linear, or no colours.
+DATA = ("Non-Color", "Raw", "Generic Data")
+LINEAR = (*DATA, "Linear Rec.709", "Linear")
+
+# How a number is made of a colour; grey as Blender does it.
+CHANNELS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "grey": (0.2126, 0.7152, 0.0722)}
+
+
+class Images:
+    """The images that a scene uses, as bytes or floats, read once until they change.
+
+    Attributes:
+        arrays: what was asked for, by name.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        # Names and values by the images that they were made of, and how.
+        self._kept: dict[tuple[tuple[Any, ...], Any], tuple[str, np.ndarray]] = {}
+        self._used: dict[tuple[tuple[Any, ...], Any], tuple[str, np.ndarray]] = {}
+
+    def begin(self) -> None:
+        """Begin another scene."""
+        self._kept, self._used, self.arrays = self._used, {}, {}
+
+    def changed(self, image: Any) -> None:
+        """Read an image again."""
+        self._used = {key: found for key, found in self._used.items() if _key(image) not in key[0]}
+
+    def texture(self, image: Any, alpha: bool) -> tuple[str, bool] | None:
+        """The name of the array (H, W, 3 or 4) u8 of an image, row 0 at the top, and whether it holds sRGB values; None
+        for an image that cannot be read."""
+        space = image.colorspace_settings.name
+        # Colours of float images are linear and would have bands in 8 bits.
+        srgb = space not in (DATA if image.is_float else LINEAR)
+        encode = image.is_float and srgb
+        name = self._named(("texture", alpha, srgb), [image], lambda pixels: _bytes(pixels[0], alpha, encode))
+        return None if name is None else (name, srgb)
+
+    def roughness_metallic(self, given: Sequence[tuple[Any, str] | None]) -> tuple[str, bool] | None:
+        """The name of an array (H, W, 3) u8 with roughness in green and metallic in blue, and False: no sRGB values;
+        None if an image cannot be read.
+
+        Args:
+            given: for roughness and metallic an image and one of its channels, see `CHANNELS`, or None for 1.
+        """
+        present = [found for found in given if found is not None]
+        linear = [image.is_float or image.colorspace_settings.name in LINEAR for image, _ in present]
+
+        def made(pixels: list[np.ndarray]) -> np.ndarray:
+            chosen = zip(pixels, present, linear, strict=True)
+            layers = iter([_channel(values, channel, plain) for values, (_, channel), plain in chosen])
+            return _joined([np.ones((1, 1)) if found is None else next(layers) for found in given])
+
+        kinds = tuple(None if found is None else (_key(found[0]), found[1]) for found in given)
+        name = self._named(("numbers", kinds, tuple(linear)), [image for image, _ in present], made)
+        return None if name is None else (name, False)
+
+    def radiance(self, image: Any) -> str | None:
+        """The name of the array (H, W, 3) f32 of an image in linear light; None for one that cannot be read."""
+        srgb = not image.is_float and image.colorspace_settings.name not in LINEAR
+        return self._named(("radiance", srgb), [image], lambda pixels: _radiance(pixels[0], srgb))
+
+    def _named(
+        self, kind: tuple[Any, ...], images: list[Any], made: Callable[[list[np.ndarray]], np.ndarray]
+    ) -> str | None:
+        """The name of what is made of the pixels of images, or was made before; None if they cannot be read."""
+        key = tuple(_key(image) for image in images), kind
+        found = self._used.get(key) or self._kept.get(key)
+        if found is None:
+            pixels = [values for values in map(_pixels, images) if values is not None]
+            if len(pixels) < len(images):
+                return None
+            values = made(pixels)
+            found = name_of(values), values
+        self._used[key] = found
+        self.arrays[found[0]] = found[1]
+        return found[0]
+
+
+def _channel(pixels: np.ndarray, channel: str, linear: bool) -> np.ndarray:
+    """(H, W) of an image (H, W, 4)."""
+    if channel == "alpha":
+        return pixels[..., 3]
+    colour = pixels[..., :3] if linear else srgb_to_linear(pixels[..., :3])
+    values: np.ndarray = colour @ np.array(CHANNELS[channel], np.float32)
+    return values
+
+
+def _joined(layers: list[np.ndarray]) -> np.ndarray:
+    """(H, W, 3) u8 of two layers in green and blue, of the size of the larger one."""
+    rows, columns = (max(layer.shape[axis] for layer in layers) for axis in (0, 1))
+    result = np.full((rows, columns, 3), 255, np.uint8)
+    for number, layer in enumerate(layers):
+        y, x = (np.arange(count) * size // count for count, size in zip((rows, columns), layer.shape, strict=True))
+        result[..., 1 + number] = np.rint(np.clip(np.nan_to_num(layer), 0, 1) * 255)[y[:, None], x]
+    return result
+
+
+def _bytes(pixels: np.ndarray, alpha: bool, linear: bool) -> np.ndarray:
+    """(H, W, 3 or 4) u8; `linear`: whether the colours are linear ones that are wanted as sRGB values."""
+    colour = linear_to_srgb(pixels[..., :3]) if linear else pixels[..., :3]
+    channels = np.concatenate([colour, pixels[..., 3:]], axis=2) if alpha else colour
+    return np.rint(np.clip(np.nan_to_num(channels), 0, 1) * 255).astype(np.uint8)
+
+
+def _radiance(pixels: np.ndarray, srgb: bool) -> np.ndarray:
+    """(H, W, 3) f32 linear."""
+    colour = np.maximum(np.nan_to_num(pixels[..., :3], posinf=65504.0), 0)
+    return np.ascontiguousarray(srgb_to_linear(colour) if srgb else colour, np.float32)
+
+
+def _key(image: Any) -> Any:
+    return getattr(image, "session_uid", None) or image.name
+
+
+def _pixels(image: Any) -> np.ndarray | None:
+    """(H, W, 4) f32 values of an image as it holds them, row 0 at the top."""
+    width, height = image.size
+    if not (image.has_data or len(image.pixels)) or not width * height:
+        return None
+    values = np.empty(width * height * image.channels, np.float32)
+    image.pixels.foreach_get(values)
+    values = values.reshape(height, width, image.channels)[::-1]
+    if image.channels < 3:
+        values = np.concatenate([np.repeat(values[..., :1], 3, axis=2), values[..., 1:]], axis=2)
+    if values.shape[2] < 4:
+        values = np.concatenate([values, np.ones((height, width, 1), np.float32)], axis=2)
+    return values
+
+
+def srgb_to_linear(values: np.ndarray) -> np.ndarray:
+    """Of sRGB values in [0, 1]."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(values: np.ndarray) -> np.ndarray:
+    """Of linear values, cut to [0, 1]."""
+    clipped = np.clip(np.nan_to_num(values), 0, 1)
+    return np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** (1 / 2.4) - 0.055)
