@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers.shapes import box
 from hypothesis import given
 from hypothesis import strategies as st
 
+from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.subdivide import subdivide
@@ -167,6 +169,15 @@ def test_places_of_many_phases_blend_the_surfels_of_a_triangle() -> None:
     assert np.abs(np.diff(blended)).max() < 0.4 * np.abs(np.diff(single)).max()
 
 
+def subdivide_times(triangles: Float32Array, times: int) -> Float32Array:
+    """Every triangle cut into four, so often."""
+    for _ in range(times):
+        a, b, c = np.swapaxes(triangles, 0, 1)
+        d, e, f = (a + b) / 2, (b + c) / 2, (c + a) / 2
+        triangles = np.concatenate([np.stack(t, axis=1) for t in ((a, d, f), (d, b, e), (f, e, c), (d, e, f))])
+    return np.asarray(triangles, np.float32)
+
+
 def test_small_triangles_share_surfels() -> None:
     ball = trimesh.creation.icosphere(5)
     surfaces = caster(Mesh("ball", ball.triangles, materials=Material().row()))
@@ -178,6 +189,23 @@ def test_small_triangles_share_surfels() -> None:
     for surfel in np.unique(first)[::97]:
         group = normals[first == surfel]
         assert (group @ group[0] > 0.2).all()
+
+
+def test_what_lies_hidden_under_a_fine_mesh_does_not_stand_for_it() -> None:
+    corners = np.float32([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]])
+    sheet = corners[[[0, 1, 2], [0, 2, 3]]]
+    white = Material(0.6).row()
+    blanket = Mesh("blanket", subdivide_times(sheet, 7), materials=white)
+    mattress = Mesh("mattress", subdivide_times(sheet - np.float32([0, 0, 0.004]), 6), materials=white)
+    scene = Scene((blanket, mattress, Light((0.3, -0.2, 1.5)).mesh()))
+    surfaces = RayCaster.lit(scene)
+    x, y = np.random.default_rng(0).uniform(-0.45, 0.45, (2, 4000)).astype(np.float32)
+    above = np.stack([x, y, np.full_like(x, 0.5)], axis=1)
+    down = np.tile(np.float32([0, 0, -1]), (len(x), 1))
+    seen, _ = surfaces.solved.seen_along(above, down)
+    hits, _ = surfaces.hits(above, down)
+    expected = 0.6 * surfaces.irradiance(hits, 4, np.zeros(len(x), np.int64))
+    assert seen.mean() == pytest.approx(expected.mean(), rel=0.03)
 
 
 def test_scenes_without_light_or_area_are_black() -> None:
@@ -200,6 +228,12 @@ def test_progress_reaches_the_end() -> None:
     assert all(0 < done <= total for done, total in steps)
 
 
+def test_a_network_draws_only_where_one_is_asked_for_or_named(goldens: Path) -> None:
+    assert Renderer.from_pretrained().name == "light cache"
+    assert Renderer.from_pretrained(network=True, device="cpu").name == "embedded"
+    assert Renderer.from_pretrained(goldens / "base_like", device="cpu").name == str(goldens / "base_like")
+
+
 def test_without_a_network_no_model_is_taken_and_no_range_is_left() -> None:
     renderer = Renderer.from_pretrained(network=False)
     assert renderer.check(room()) == []
@@ -209,7 +243,7 @@ def test_without_a_network_no_model_is_taken_and_no_range_is_left() -> None:
     with pytest.raises(InputError, match="without a network, model 'x' is not used; leave it out"):
         Renderer.from_pretrained("x", network=False)
     with pytest.raises(InputError, match="without a network, device 'cuda' is not used"):
-        Renderer.from_pretrained(device="cuda", network=False)
+        Renderer.from_pretrained(device="cuda")
 
 
 def test_the_gather_covers_pictures_of_any_size() -> None:
