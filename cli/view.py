@@ -26,9 +26,13 @@ SPLIT = ".exr"
 
 def view(
     source: Annotated[
-        str,
-        typer.Argument(metavar="INPUT", help="A mesh or a scene; or an exr of render --split-lights, to relight it."),
-    ],
+        str | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="A mesh or a scene; or an exr of render --split-lights, to relight it. Without it, recent files are "
+            "listed.",
+        ),
+    ] = None,
     *,
     web: Annotated[
         bool, typer.Option("--web", help="In a browser, for machines without a display; 127.0.0.1 only.")
@@ -70,6 +74,11 @@ def view(
 
     A window where there is a display, a browser page with --web.
     """
+    from renderformer.viewer.recent import recent, remember
+
+    if source is None:
+        _list(*recent())
+        return
     if Path(source).suffix.lower() == SPLIT:
         given = [] if resolution is None else ["--resolution"]
         for group in (model, stage, environment):
@@ -92,6 +101,8 @@ def view(
     framing = {} if inputs.scene_format(source) else model.framing(size or (1, 1)) | {"all_around": True}
     settings = stage.of_every_file() | environment.arguments()
     scene = environment.applied(inputs.load(source, of_mesh=framing | of_mesh, **settings))
+    if source != "-":
+        remember(source)
     more = console.say_digest(scene.notes, verbose=verbose)
     if more:
         console.say(f"note: {more.removeprefix('; ')}")
@@ -110,6 +121,19 @@ def view(
         lost = edited.save(output, overwrite)
         console.say_all("note", [*lost.notes, *lost])
         console.say(f"wrote {output}")
+
+
+def _list(files: list[Path], note: str) -> None:
+    """Print the recent files; InputError if there are none."""
+    from renderformer.data.errors import InputError
+
+    if not files:
+        raise InputError("view", note or "no INPUT, and there are no recent files", "give a mesh or a scene")
+    if note:
+        console.say(f"note: {note}")
+    console.say("recent files; open one with renderformer view FILE:")
+    for path in files:
+        typer.echo(path)
 
 
 def _view_split(

@@ -197,6 +197,13 @@ def make_folder(folder: Path) -> None:
         raise InputError(folder, f"cannot make this folder, {error.strerror or error}") from None
 
 
+def state_folder() -> Path:
+    """Where programs of this person keep their state; it may be missing."""
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("renderformer", appauthor=False))
+
+
 class Losses(list[str]):
     """Lines about what a saved file cannot hold; empty if reading it gives the same scene.
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 
 # Test processes share the cores; torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Viewers of tests keep unsaved work and recent files apart from those of a person.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="renderformer-state-")
 
 from pathlib import Path
 
@@ -49,3 +55,18 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return Result(int(stopped.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """The name of an X display of its own."""
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1300x900x24"], pass_fds=[write], stderr=subprocess.DEVNULL
+    )
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        number = pipe.readline().strip()
+    yield f":{number}"
+    server.terminate()
+    server.wait(30)

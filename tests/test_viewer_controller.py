@@ -38,7 +38,8 @@ from renderformer.viewer.display import (
     right_of_bar,
     split_depth,
 )
-from renderformer.viewer.document import Placement, SceneDocument, fingerprint, light_of
+from renderformer.viewer.document import Placement, SceneDocument, light_of
+from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.picker import Picker
 from renderformer.viewer.preview import Lighting, coloured
 

@@ -18,7 +18,8 @@ from renderformer.viewer.actions import ACTIONS, SAVES, find, help_table, page_h
 from renderformer.viewer.controls import CONTROLS, SECTIONS, Control
 from renderformer.viewer.dialogs import FileRequest, closing
 from renderformer.viewer.display import Rect
-from renderformer.viewer.document import fingerprint
+from renderformer.viewer.fingerprints import fingerprint
+from renderformer.viewer.hands import Hands
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import VIEWS, Session
@@ -41,6 +42,7 @@ def control(name: str) -> Control:
 
 # New values of controls, as a front end reports them.
 EDITS: dict[str, Any] = {
+    "picture handles": "turn",
     "picture exposure": 1.5,
     "picture tone map": "filmic",
     "picture scale": "2",
@@ -54,6 +56,8 @@ EDITS: dict[str, Any] = {
     "object move": (0.1, 0.2, 0.3),
     "object turn": (10.0, 20.0, 30.0),
     "object scale": 2.0,
+    "object stretch": (1.5, 1.0, 0.5),
+    "object material": "gold",
     "object diffuse": (0, 255, 128),
     "object specular": 0.5,
     "object roughness": 0.25,
@@ -64,6 +68,7 @@ EDITS: dict[str, Any] = {
     "light position": (0.5, 0.5, 2.0),
     "light size": 0.3,
     "light strength": 1234.0,
+    "light colour": (255, 128, 0),
     "environment environment": "sky",
     "environment background": "transparent",
 }
@@ -88,11 +93,13 @@ def test_every_control_has_its_own_name_a_section_and_a_value_of_its_kind(panel:
         "slider": float,
         "number": float,
         "vector": tuple,
+        "times": tuple,
         "colour": tuple,
         "check": bool,
         "toggle": bool,
         "text": str,
     }
+    panel.timeline.add()
     assert len({entry.name for entry in CONTROLS}) == len(CONTROLS)
     for entry in CONTROLS:
         assert entry.section in SECTIONS
@@ -165,7 +172,7 @@ def test_a_scene_without_an_environment_has_no_light_to_change_but_a_background(
 
 
 def test_saving_keeps_edits_in_json_and_tells_what_h5_loses(panel: Panel, tmp_path: Path) -> None:
-    panel.choose_object("light")
+    panel.choose("light")
     for name, value in (
         ("object light on both sides", True),
         ("object opacity", 0.5),
@@ -219,9 +226,9 @@ def test_the_turntable_turns_by_time_and_playback_follows_the_key_frames(panel: 
     assert panel.session.orbit.view.azimuth == pytest.approx(start + 60.0)
     with pytest.raises(InputError, match="fewer than two"):
         panel.play(not panel.playing)
-    panel.session.add_key()
+    panel.timeline.add()
     panel.session.move(lambda orbit: orbit.orbit(20.0, 0.0))
-    panel.session.add_key()
+    panel.timeline.add()
     panel.play(not panel.playing)
     assert not panel.turning
     NOW[0] += 1.0
@@ -275,7 +282,7 @@ def test_pictures_of_no_fixed_size_fill_the_view() -> None:
 
 
 def test_every_key_asks_for_one_action_and_the_table_is_the_help() -> None:
-    keys = [key.removeprefix("Ctrl ") for action in ACTIONS for key in action.keys]
+    keys = [(key.removeprefix("Ctrl "), action.needs_ctrl) for action in ACTIONS for key in action.keys]
     assert len(set(keys)) == len(keys)
     assert [(action.run is None) != (action.ask is None) for action in ACTIONS] == [True] * len(ACTIONS)
     undo = find("Z", ctrl=False)
@@ -284,8 +291,9 @@ def test_every_key_asks_for_one_action_and_the_table_is_the_help() -> None:
     assert find("U", ctrl=False) is undo
     assert find("Q", ctrl=False) is None
     assert find("Q", ctrl=True) is not None
+    assert [getattr(find("S", ctrl), "name", "") for ctrl in (False, True)] == ["scale", "save scene"]
     assert find("", ctrl=False) is None
-    assert help_table()["Ctrl Z or U, Ctrl Y or R"] == "undo, redo"
+    assert help_table()["Ctrl Z or U, Ctrl Y"] == "undo, redo"
     assert help_table()["Left drag, Left, Right, Up, Down"] == "turn"
     assert "**Ctrl Z** undo" in page_help()
 
@@ -320,7 +328,7 @@ def test_a_video_without_key_frames_is_refused_before_a_name_is_asked_for(panel:
 
 
 def test_the_pointer_turns_pans_zooms_picks_and_moves_the_bar(panel: Panel) -> None:
-    pointer = Pointer(panel, lambda: Rect(10, 20, 200, 100))
+    pointer = Pointer(panel, Hands(panel), lambda: Rect(10, 20, 200, 100))
     orbit = panel.session.orbit
     before = orbit.view
     pointer.press(50, 70)
@@ -365,7 +373,7 @@ def test_a_file_without_a_suffix_gets_the_first_and_one_that_exists_is_asked_abo
     assert opening.replacing(tmp_path / "a.json") is None
 
 
-def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel) -> None:
+def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel, tmp_path: Path) -> None:
     def ask() -> Any:
         return closing(panel.session, lambda: None, lambda: None)
 
@@ -374,6 +382,10 @@ def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel) -> None:
     assert "not in a file" in ask().text
     assert list(ask().answers) == ["Save scene", "Close", "Cancel"]
     panel.undo()
+    panel.timeline.add()
+    assert ask().text == "Key frames are not in a file yet."
+    panel.session.save(tmp_path / "keys.json")
+    assert ask() is None
     begun = threading.Event()
 
     def work(progress: Any, cancel: Any) -> list[str]:

@@ -140,6 +140,38 @@ def test_what_a_page_saves_opens_again_and_undo_goes_back(viewer: Any) -> None:
     assert session.document.scene is original
 
 
+def test_the_page_offers_the_work_of_a_viewer_that_was_killed(
+    viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from renderformer.viewer.recovery import Recovery
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    killed = Session(a_scene(), RayEngine(), 64)  # type: ignore[arg-type]
+    left = Recovery(killed)
+    killed.edit(lambda document: document.set_material(document.items[0].name, roughness=0.25))
+    until(lambda: left._written is not None)
+    left._done.set()
+    left._thread.join()
+    assert left._own is not None
+    left._own.release()
+    killed.close()
+
+    session, page = viewer.session, FakePage()
+    assert not viewer._unsaved.visible
+    session.recovery = Recovery(session)
+    try:
+        viewer._refresh()
+        assert viewer._unsaved.visible
+        assert "unsaved work of 20" in viewer._offer.content
+        viewer._answer_offer("Recover", page)
+        until(lambda: session.task is None and session.document.edited)
+        assert viewer.controls["object roughness"].value == pytest.approx(0.25)
+        assert not viewer._unsaved.visible
+    finally:
+        session.recovery.close()
+    assert not list(tmp_path.glob("renderformer/unsaved/*"))
+
+
 def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -> None:
     session, page = viewer.session, FakePage()
     original = session.document.scene
@@ -255,6 +287,29 @@ def test_every_page_shows_the_middle_of_one_picture_without_distortion(viewer: A
     del pages["wide"]
     viewer._left(SimpleNamespace(client_id="wide"))
     assert session.view_size == (128, 256)
+
+
+def test_a_page_that_reports_late_where_it_was_put_moves_nothing_and_a_person_does(viewer: Any) -> None:
+    session = viewer.session
+    camera = SimpleNamespace(aspect=1.0, image_height=128, position=(0, 0, 0), look_at=(0, 0, 0), fov=0.5)
+    client = SimpleNamespace(client_id=3, camera=camera, scene=SimpleNamespace(set_background_image=lambda *_, **__: 0))
+    viewer.server.get_clients = lambda: {3: client}
+    poses = []
+    for _ in range(4):
+        session.move(lambda orbit: orbit.orbit(10, 0))
+        viewer._refresh()
+        poses.append((camera.position, camera.look_at, camera.fov))
+    last = session.orbit.view
+    for camera.position, camera.look_at, camera.fov in poses:
+        viewer._camera_moved(client)
+        assert session.orbit.view == last
+    camera.position = tuple(1.01 * value for value in poses[1][0])
+    viewer._camera_moved(client)
+    assert session.orbit.view.azimuth == pytest.approx(last.azimuth - 20, abs=0.1)
+    # From there, the person may go where the camera was before.
+    camera.position, camera.look_at, camera.fov = poses[2]
+    viewer._camera_moved(client)
+    assert session.orbit.view.azimuth == pytest.approx(last.azimuth - 10, abs=0.1)
 
 
 def test_two_servers_of_one_process_follow_their_own_rules_and_other_servers_none(viewer: Any) -> None:

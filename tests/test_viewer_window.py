@@ -2,115 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.window import PRELUDE, ROOT, STUCK, needs_a_screen, run
 
 from renderformer.data.errors import InputError
 from renderformer.viewer.launch import check_front_end, view
-
-ROOT = Path(__file__).parents[1]
-TOOLS = ("Xvfb", "xdotool", "import")
-MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
-STUCK = 240.0
-
-PRELUDE = """
-import io, os, subprocess, sys, threading, time, traceback
-from pathlib import Path
-sys.path.append("tests")
-import numpy as np
-import renderformer as rf
-from PIL import Image as Pillow
-from helpers.ray_engine import RayEngine, a_scene
-from renderformer.data.scene import Scene
-from renderformer.image import Image
-from renderformer.viewer.actions import find
-from renderformer.viewer.display import resized
-from renderformer.viewer.session import Session
-from renderformer.viewer.window import Window, gui
-
-def fail(*error):
-    # Open3D may hang where Python ends by an exception.
-    traceback.print_exception(*error)
-    sys.stderr.flush()
-    os._exit(1)
-
-sys.excepthook = fail
-folder = Path(sys.argv[1])
-app = gui.Application.instance
-app.initialize()
-
-def until(condition, what):
-    end = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < end, what + ": " + window.message
-        app.run_one_tick()
-    print("ok:", what, flush=True)
-
-def screen():
-    data = subprocess.run(["import", "-window", "root", "png:-"], capture_output=True, check=True).stdout
-    return np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")).astype(float)
-
-def view():
-    box, frame = window.rectangle(), window.window.os_frame
-    return screen()[frame.y + box.y:, frame.x + box.x:][: box.height, : box.width]
-
-def final():
-    return session.scheduler.wait(0) and session.frame is not None and session.frame.final
-
-def shows(picture):
-    box = window.rectangle()
-    return np.abs(view() - resized(picture, box.width, box.height)).mean() < 4
-
-def shows_the_picture():
-    return final() and shows(session.picture())
-
-def pointer(*words):
-    # Dear ImGui sees a press only if it is held for longer than it takes to draw.
-    job = subprocess.Popen(["xdotool", *map(str, words)])
-    while job.poll() is None:
-        app.run_one_tick()
-    assert job.returncode == 0
-
-def click(x, y):
-    pointer("mousemove", x, y, "sleep", "0.5", "mousedown", "1", "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
-
-def middle(widget):
-    frame, area = window.window.os_frame, widget.frame
-    return frame.x + area.x + area.width // 2, frame.y + area.y + area.height // 2
-
-def drag(x, y, *steps):
-    moves = [word for dx, dy in steps for word in ("mousemove_relative", "--", dx, dy, "sleep", "0.6")]
-    pointer("mousemove", x, y, "sleep", "0.6", "mousedown", "1", "sleep", "0.6", *moves, "mouseup", "1")
-
-def at(share_x, share_y):
-    box, frame = window.rectangle(), window.window.os_frame
-    return frame.x + box.x + int(share_x * box.width), frame.y + box.y + int(share_y * box.height)
-
-def saved(path, turn=0.0):
-    window.save(path, turn)
-    until(lambda: session.task is None and path.name in window.message, "save " + path.name)
-    assert window.message.startswith("saving " + path.name + ": done"), window.message
-
-def leave():
-    window.ask_close()
-    until(lambda: window.closed, "the window closes")
-    for _ in range(3):
-        app.run_one_tick()
-    assert session.close()
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("renderformer")], names
-    print("done", flush=True)
-"""
 
 DRAWS = """
 renderer = rf.Renderer.from_pretrained()
@@ -128,10 +30,11 @@ before = session.frame.scene
 window._apply("", lambda: window.panel.set_material(diffuse=(0.1, 0.2, 0.9)))
 until(lambda: session.frame.scene != before and shows_the_picture(), "the edited picture is on the screen")
 assert session.facts()["model"].startswith("embedded on cpu")
-session.add_key()
+window.panel.timeline.add()
 session.move(lambda orbit: orbit.orbit(30, 0))
 session.key_frames.add(session.orbit.view, 0.2)
 saved(folder / "path.mp4")
+saved(folder / "path.keys.json")
 import imageio.v3 as imageio
 frames = imageio.imread(folder / "path.mp4")
 assert len(frames) == 6 and frames[0].shape == (64, 64, 3)
@@ -379,61 +282,52 @@ assert not (folder / "abc.hdf5").exists()
 leave()
 """
 
+LEFT_BEHIND = """
+from renderformer.viewer.recovery import Recovery
 
-@pytest.fixture
-def display() -> Iterator[str]:
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1300x900x24"], pass_fds=[write], stderr=subprocess.DEVNULL
-    )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        number = pipe.readline().strip()
-    yield f":{number}"
-    server.terminate()
-    server.wait(30)
+os.environ["XDG_STATE_HOME"] = str(folder)
+killed = Session(a_scene(), RayEngine(), 96)
+left = Recovery(killed)
+killed.edit(lambda document: document.set_material(document.items[0].name, diffuse=(0.0, 0.9, 0.0)))
+while left._written is None:
+    time.sleep(0.05)
+# As after a kill: the lock goes, the folder stays.
+left._done.set()
+left._thread.join()
+left._own.release()
 
-
-needs_a_screen = pytest.mark.skipif(
-    bool(MISSING) or not importlib.util.find_spec("open3d"),
-    reason=f"not installed: {', '.join(MISSING) or 'open3d'} (apt install xvfb xdotool imagemagick)",
-)
-
-
-def _group_runs(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def run(script: str, folder: Path, display: str, name: str = "script.py") -> str:
-    """The output of a script in a process and on a screen of its own; no process may remain."""
-    file = folder / name
-    file.write_text(script)
-    environment = {**os.environ, "DISPLAY": display, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    process = subprocess.Popen(
-        [sys.executable, str(file), str(folder)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=STUCK)
-        assert process.returncode == 0, output
-        # The script's xdotool may still be ending when the script itself has.
-        deadline = time.monotonic() + 10
-        while _group_runs(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not _group_runs(process.pid)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return output
+session = Session(a_scene(), RayEngine(), 96)
+session.recovery = Recovery(session)
+window = Window(session, 900, 420)
+until(lambda: window.dialog is not None, "the window offers what was left behind")
+pointer("sleep", "1")
+frame, area = window.window.os_frame, window.dialog.frame
+# On the first of three buttons at the right edge.
+click(frame.x + area.x + area.width - 207, frame.y + area.y + area.height - 25)
+until(lambda: session.task is None and session.document.edited, "the work is back")
+assert window.dialog is None and "no file yet" in window.message, window.message
+assert window.controls["object diffuse"].color_value.green > 0.9
+until(shows_the_picture, "the recovered picture is on the screen")
+window._apply("", lambda: window.panel.undo())
+# Nothing else is left, and the menu says so.
+window._guarded(window.ask_recover)()
+assert "no unsaved work" in window.message, window.message
+# A recent file is opened from its list.
+from renderformer.viewer.recent import recent, remember
+remember("examples/knot_room.json")
+remember("examples/assets/boxes.glb")
+remember("examples/knot_room.json")
+window.perform(next(action for action in ACTIONS if action.name == "open recent"))
+pointer("sleep", "1")
+frame, area = window.window.os_frame, window.dialog.frame
+click(frame.x + area.x + area.width // 2, frame.y + area.y + 88)
+until(lambda: session.document.undo_label == "open boxes" and session.task is None, "the second of the list is open")
+assert recent()[0][0].name == "boxes.glb"
+session.recovery.close()
+assert not list(folder.glob("renderformer/unsaved/*"))
+assert killed.close()
+leave()
+"""
 
 
 @needs_a_screen
@@ -464,6 +358,11 @@ def test_the_panel_stays_in_place_lists_open_undo_works_everywhere_and_names_get
     display: str, tmp_path: Path
 ) -> None:
     assert "done" in run(PRELUDE + NAMED, tmp_path, display)
+
+
+@needs_a_screen
+def test_the_window_offers_the_work_of_a_viewer_that_was_killed(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + LEFT_BEHIND, tmp_path, display)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")

@@ -1,8 +1,8 @@
 """The interactive viewer: a controller without a window (`session`), and two front ends that draw the same tables.
 
 Plain Python over NumPy: `session` (scene, camera, scheduler, files), `panel` (the choices of a person), `controls` and
-`actions` (the tables of controls, and of menus and keys), `dialogs`, `pointer`, `camera`, `document`,
-`picker`, `preview`, `display`, `uploads`. Of split pictures: `relighting`, `relight_panel`, `relight_window`,
-`relight_page`. The front ends: `window` and `widgets` need Open3D, `web` and
-`server` need viser; all four are imported when they are opened. `launch` opens a front end.
+`actions` (the tables of controls, and of menus and keys), `dialogs`, `pointer`, `camera`, `document`, `picker`,
+`preview`, `display`, `uploads`, `recovery` (unsaved work on disk), `delivery`. Of split pictures:
+`relighting`, `relight_panel`, `relight_window`, `relight_page`. The front ends: `window` and `widgets`
+need Open3D, `web`, `inline` and `server` need viser; they are imported when they are opened. `launch` opens one.
 """

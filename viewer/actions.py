@@ -10,7 +10,9 @@ from renderformer.data.camera_path import KEYS_SUFFIX
 from renderformer.data.formats import MESH_FORMATS, SCENE_FORMATS
 from renderformer.image import IMAGE_SUFFIXES
 from renderformer.split import LIGHTS_SUFFIX
+from renderformer.video import VIDEO_SUFFIXES
 from renderformer.viewer.camera import OrbitCamera
+from renderformer.viewer.gizmo import MODES, Mode
 from renderformer.viewer.panel import EXPOSURE_STEP, Panel
 from renderformer.viewer.session import TURN_SECONDS, VIEWS, Session
 
@@ -52,9 +54,11 @@ SAVES = (
     Save("scene", "Save scene (JSON, H5)", tuple(SCENE_FORMATS), ("scene.json", "scene.h5")),
     Save("picture", "Save picture (PNG, EXR)", tuple(IMAGE_SUFFIXES), ("picture.png", "picture.exr")),
     Save("lights", "Save picture split by lights (EXR)", (f".{LIGHTS_SUFFIX}",), (LIGHTS_SUFFIX,)),
-    Save("key frames", "Save key frames as video (MP4)", (".mp4",), ("path.mp4",), along_keys=True),
+    Save(
+        "key frames", "Save key frames as video (MP4, GIF)", VIDEO_SUFFIXES, ("path.mp4", "path.gif"), along_keys=True
+    ),
     Save("camera path", "Save key frames for later (JSON)", (f".{KEYS_SUFFIX}",), ("keys.json",), along_keys=True),
-    Save("turntable", "Save turntable (MP4)", (".mp4",), ("turntable.mp4",), TURN_SECONDS),
+    Save("turntable", "Save turntable (MP4, GIF)", VIDEO_SUFFIXES, ("turntable.mp4", "turntable.gif"), TURN_SECONDS),
 )
 
 
@@ -63,9 +67,15 @@ class Dialogs(Protocol):
 
     def ask_open(self, title: str, suffixes: Iterable[str]) -> None: ...
 
+    def ask_recent(self) -> None: ...
+
+    def ask_environment(self) -> None: ...
+
     def ask_save(self, save: Save) -> None: ...
 
     def ask_close(self) -> None: ...
+
+    def ask_recover(self) -> None: ...
 
     def show_help(self) -> None: ...
 
@@ -98,8 +108,9 @@ class Action:
 def _save(save: Save) -> Action:
     keys, text = (("Ctrl S",), _FILES) if save.name == "scene" else ((), "")
     return Action(
-        f"save {save.name}", None, keys, "File", f"{save.label} ...", text, lambda dialogs: dialogs.ask_save(save)
-    )
+        f"save {save.name}", None, keys, "File", f"{save.label} ...", text, lambda dialogs: dialogs.ask_save(save),
+        needs_ctrl=True,
+    )  # fmt: skip
 
 
 def _orbit(right: float, up: float) -> Callable[[Panel], None]:
@@ -114,6 +125,11 @@ def _show(number: int, kind: str) -> Action:
     return Action(kind, lambda panel: panel.show(kind), (str(number),), help=_VIEWS)
 
 
+def _hold(key: str, mode: Mode) -> Action:
+    return Action(mode, lambda panel: panel.set_mode(mode), (key,), help=_HANDLES)
+
+
+_HANDLES = f"{', '.join(MODES)} with the pointer; X, Y, Z take an axis; a click keeps, Escape gives up"
 _NEARER, _KEY_FRAMES = "nearer, farther", "add a key frame, play them"
 _VIEWS, _FILES = ", ".join(VIEWS), "open, save the scene, close"
 ACTIONS: tuple[Action, ...] = (
@@ -121,9 +137,17 @@ ACTIONS: tuple[Action, ...] = (
         "open", None, ("Ctrl O",), "File", "Open a scene or mesh ...", _FILES,
         lambda dialogs: dialogs.ask_open("Scenes and meshes", (*SCENE_FORMATS, *MESH_FORMATS)),
     ),
+    Action("open recent", None, (), "File", "Open recent ...", ask=lambda dialogs: dialogs.ask_recent()),
     Action(
         "compare", None, (), "File", "Compare with a picture ...",
         ask=lambda dialogs: dialogs.ask_open("Pictures", IMAGE_SUFFIXES),
+    ),
+    Action(
+        "recover", None, (), "File", "Recover unsaved work ...", ask=lambda dialogs: dialogs.ask_recover(),
+    ),
+    Action(
+        "environment", None, (), "File", "Environment from a file (HDR, EXR) ...",
+        ask=lambda dialogs: dialogs.ask_environment(),
     ),
     *(_save(save) for save in SAVES),
     Action(
@@ -131,14 +155,17 @@ ACTIONS: tuple[Action, ...] = (
         lambda dialogs: dialogs.ask_close(), needs_ctrl=True,
     ),
     Action("undo", Panel.undo, ("Ctrl Z", "U"), "Edit", "Undo (Ctrl Z)", "undo, redo", hotkey=True),
-    Action("redo", Panel.redo, ("Ctrl Y", "R"), "Edit", "Redo (Ctrl Y)", "undo, redo", hotkey=True),
+    Action("redo", Panel.redo, ("Ctrl Y",), "Edit", "Redo (Ctrl Y)", "undo, redo", hotkey=True),
     Action("keys", None, (), "Help", "Mouse and keys", ask=lambda dialogs: dialogs.show_help()),
+    *(_hold(key, mode) for key, mode in zip("GRS", MODES, strict=True)),
+    Action("look at it", Panel.look_at_it, ("F",), help="turn about what is chosen", hotkey=True),
+    Action("remove", Panel.remove_it, ("Delete",), help="delete what is chosen"),
     Action("home", lambda panel: panel.session.move(OrbitCamera.home), ("H",), help="home", hotkey=True),
     Action(
         "turntable", lambda panel: panel.turn(not panel.turning), ("T",), help="turntable, on and off", hotkey=True
     ),
     Action("bookmark", Panel.add_bookmark, ("B",), help="bookmark", hotkey=True),
-    Action("add key frame", lambda panel: panel.session.add_key(), ("K",), help=_KEY_FRAMES, hotkey=True),
+    Action("add key frame", lambda panel: panel.timeline.add(), ("K",), help=_KEY_FRAMES, hotkey=True),
     Action("play key frames", lambda panel: panel.play(not panel.playing), ("P",), help=_KEY_FRAMES, hotkey=True),
     Action("turn left", _orbit(-1, 0), ("Left",), help="turn"),
     Action("turn right", _orbit(1, 0), ("Right",), help="turn"),
@@ -157,7 +184,8 @@ MOUSE = {
     "pan": "Right drag, Shift and left drag",
     _NEARER: "Wheel",
     "field of view": "Ctrl and wheel",
-    "choose the object under the pointer": "Click",
+    "choose the object or light under the pointer": "Click",
+    "move, turn or scale; with Ctrl in steps; the right button gives up": "Drag of a handle",
 }
 NOTES = """Keys act after a click on the picture. Exposure and tone map need no
 new picture. Open3D does not support dropping files on a window; use
@@ -184,7 +212,7 @@ def help_table() -> dict[str, str]:
         if action.help:
             by_help.setdefault(action.help, []).append(" or ".join(action.keys))
     table = {", ".join(names): text for text, names in by_help.items()}
-    return table | {"Escape": "closes a dialog, never the window"}
+    return table | {"Escape": "closes a dialog, gives up, or chooses nothing; never closes the window"}
 
 
 def page_help() -> str:

@@ -153,6 +153,13 @@ class OrbitCamera:
         if self._view == view:
             self._camera = exact
 
+    def go(self, camera: Camera) -> None:
+        """Look through a camera, with its roll."""
+        view = View.of(camera, unit=self._unit)
+        self.view = view
+        if self._view == replace(view, azimuth=self._view.azimuth):
+            self._camera = camera
+
     def bookmark(self, name: str = "") -> str:
         """Store the view; returns the name of the bookmark."""
         if not name:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,10 +18,18 @@ from renderformer.data.scene import MAX_COORDINATE
 from renderformer.image import TONE_MAPS
 from renderformer.viewer.camera import FREE_FOV, OrbitCamera
 from renderformer.viewer.display import from_srgb, to_srgb
+from renderformer.viewer.document import hue
+from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.presets import OWN as OWN_MATERIAL
+from renderformer.viewer.presets import PRESETS, preset_of
 from renderformer.viewer.session import SCALES, VIEWS
+from renderformer.viewer.timeline import SPANS
 
-Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text"]
+if TYPE_CHECKING:
+    from renderformer.viewer.actions import Dialogs
+
+Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggle", "button", "text", "times"]
 # Titles of the sections in order, and those that are unfolded at the start.
 SECTIONS = ("Picture", "Camera", "Bookmarks and key frames", "Object", "Light", "Environment")
 UNFOLDED = {"window": ("Picture", "Camera"), "page": ("Picture",)}
@@ -43,14 +51,17 @@ class Control:
         label: beside the control or on it; unique in its section.
         kind: its look and the type of its value: "choice" str, "slider" and "number" float, "vector" three floats,
             "colour" three display values 0 … 255, "check" and "toggle" (a button that stays down) bool, "text" str,
-            "button" None.
+            "button" None, "times" floats in order, on one strip.
         get: called with the panel; returns the value, or None.
         set: called with the panel and a new value; may return a line for the person.
         tooltip: text under the pointer.
         low, high, step: range and step of numbers.
+        top: called with the panel; returns the upper end of a range that changes, in place of `high`.
         choices: called with the panel; returns the entries of a choice.
         shown: called with the panel; returns whether the control is visible.
         page_only: whether the window leaves it out.
+        unit: of the value, beside the label.
+        ask: opens a dialog of a front end, called with it; for buttons of the window, which a page leaves out.
     """
 
     section: str
@@ -65,6 +76,14 @@ class Control:
     choices: Callable[[Panel], Iterable[object]] = lambda panel: ()
     shown: Callable[[Panel], bool] = lambda panel: True
     page_only: bool = False
+    unit: str = ""
+    ask: Callable[[Dialogs], object] | None = None
+    top: Callable[[Panel], float] | None = None
+
+    @property
+    def title(self) -> str:
+        """Label and unit."""
+        return f"{self.label} [{self.unit}]" if self.unit else self.label
 
     @property
     def name(self) -> str:
@@ -76,7 +95,11 @@ class Control:
         value = self.get(panel)
         if value is None or self.kind not in ("slider", "number"):
             return value
-        return min(max(float(value), self.low), self.high)
+        return min(max(float(value), self.low), self.end(panel))
+
+    def end(self, panel: Panel) -> float:
+        """The upper end of the range by now."""
+        return self.high if self.top is None else self.top(panel)
 
 
 def _of_item(get: Callable[[Any], Any]) -> Callable[[Panel], Any]:
@@ -115,12 +138,16 @@ CONTROLS: tuple[Control, ...] = (
         PICTURE, "view", "choice", lambda p: p.kind, Panel.show, "content of the view", choices=lambda p: VIEWS
     ),
     Control(
+        PICTURE, "handles", "choice", lambda p: p.mode, Panel.set_mode, "what the handles in the picture do",
+        choices=lambda p: MODES,
+    ),
+    Control(
         PICTURE, "bar", "slider", lambda p: p.bar, Panel.set_bar, "border between preview and picture",
         step=0.005, shown=lambda p: p.kind == "split", page_only=True,
     ),
     Control(
         PICTURE, "exposure", "slider", lambda p: p.session.exposure,
-        lambda p, stops: p.session.set_display(exposure=stops), "stops", -10.0, 10.0, 0.1,
+        lambda p, stops: p.session.set_display(exposure=stops), "of the display", -10.0, 10.0, 0.1, unit="stops",
     ),
     Control(
         PICTURE, "tone map", "choice", lambda p: p.session.tone_map,
@@ -132,15 +159,15 @@ CONTROLS: tuple[Control, ...] = (
         "pixels of the picture for one of the view, on a side; saved pictures have as many",
         choices=lambda p: [f"{scale:g}" for scale in SCALES],
     ),
-    Control(CAMERA, "azimuth", "number", **_view("azimuth"), tooltip="degrees", low=-360.0, high=360.0, step=1.0),
-    Control(CAMERA, "elevation", "number", **_view("elevation"), tooltip="degrees", low=-90.0, high=90.0, step=1.0),
+    Control(CAMERA, "azimuth", "number", **_view("azimuth"), low=-360.0, high=360.0, step=1.0, unit="°"),
+    Control(CAMERA, "elevation", "number", **_view("elevation"), low=-90.0, high=90.0, step=1.0, unit="°"),
     Control(
         CAMERA, "distance", "number", **_view("distance"), tooltip="from the target, in scene units",
-        low=MIN_LENGTH, high=MAX_COORDINATE,
+        low=MIN_LENGTH, high=MAX_COORDINATE, unit="units",
     ),
     Control(
-        CAMERA, "fov", "number", **_view("fov"), tooltip="vertical, in degrees",
-        low=FREE_FOV[0], high=FREE_FOV[1], step=0.5,
+        CAMERA, "fov", "number", **_view("fov"), tooltip="vertical",
+        low=FREE_FOV[0], high=FREE_FOV[1], step=0.5, unit="°",
     ),
     Control(
         CAMERA, "keep in the trained range", "check", lambda p: p.session.orbit.limited, Panel.set_limited,
@@ -155,13 +182,34 @@ CONTROLS: tuple[Control, ...] = (
     _button(PATH, "add", Panel.add_bookmark, "bookmark this view"),
     _button(PATH, "go", lambda p: p.recall(p.bookmark), "go to the bookmark"),
     _button(PATH, "forget", Panel.forget, "delete the bookmark"),
-    Control(PATH, "key frames", "text", Panel.key_frame_text, lambda p, value: None),
-    _button(PATH, "add key", lambda p: p.session.add_key(), "make this view a key frame"),
-    _button(PATH, "remove last", Panel.remove_key, "delete the last key frame"),
-    _button(PATH, "clear", lambda p: p.session.key_frames.clear(), "delete all key frames"),
-    Control(PATH, "play", "toggle", lambda p: p.playing, Panel.play, "follow the key frames"),
     Control(
-        OBJECT, "object", "choice", _of_item(lambda item: item.name), Panel.choose_object, "click one in the picture",
+        PATH, "timeline", "times", lambda p: p.timeline.times, lambda p, times: p.timeline.set_times(times),
+        "drag a key frame to another time", step=0.05, top=lambda p: p.timeline.end,
+        shown=lambda p: bool(p.timeline.keys), page_only=True,
+    ),
+    Control(
+        PATH, "time", "slider", lambda p: p.timeline.time, lambda p, value: p.timeline.show(float(value)),
+        "shows the path at this time", top=lambda p: p.timeline.end, unit="s",
+    ),
+    Control(
+        PATH, "key", "choice", lambda p: p.timeline.name, lambda p, name: p.timeline.choose(name),
+        "choose a key frame and show it", choices=lambda p: p.timeline.names,
+    ),
+    Control(
+        PATH, "key time", "number", lambda p: None if p.timeline.key is None else p.timeline.key.time,
+        lambda p, value: p.timeline.set_time(value), "of the chosen key frame", 0.0, SPANS[-1], 0.1, unit="s",
+    ),
+    _button(
+        PATH, "add key", lambda p: p.timeline.add(),
+        "make this view a key frame: at the shown time between two, else after the last",
+    ),
+    _button(PATH, "replace", lambda p: p.timeline.replace_view(), "give the chosen key frame this view"),
+    _button(PATH, "remove", lambda p: p.timeline.remove(), "delete the chosen key frame"),
+    Control(PATH, "key frames", "text", lambda p: p.timeline.text, lambda p, value: None),
+    Control(PATH, "play", "toggle", lambda p: p.playing, Panel.play, "follow the key frames"),
+    _button(PATH, "clear", lambda p: p.timeline.clear(), "delete all key frames"),
+    Control(
+        OBJECT, "object", "choice", _of_item(lambda item: item.name), Panel.choose, "click one in the picture",
         choices=lambda p: [item.name for item in p.session.document.items],
     ),
     Control(
@@ -170,15 +218,23 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         OBJECT, "move", "vector", _of_item(lambda item: item.placement.translation),
-        lambda p, value: p.place(translation=value), "from its original place, in scene units",
+        lambda p, value: p.place(translation=value), "from its original place, in scene units", unit="units",
     ),
     Control(
         OBJECT, "turn", "vector", _of_item(lambda item: item.placement.rotation),
-        lambda p, value: p.place(rotation=value), "degrees about X, then Y, then Z", step=1.0,
+        lambda p, value: p.place(rotation=value), "about X, then Y, then Z", step=1.0, unit="°",
     ),
     Control(
         OBJECT, "scale", "number", _of_item(lambda item: item.placement.scale),
         lambda p, value: p.place(scale=float(value)), "one factor", 0.01, 100.0,
+    ),
+    Control(
+        OBJECT, "stretch", "vector", _of_item(lambda item: item.placement.stretch),
+        lambda p, value: p.place(stretch=value), "factors along the object's own axes",
+    ),
+    Control(
+        OBJECT, "material", "choice", _of_item(lambda item: preset_of(item.material)), Panel.set_preset,
+        "like some known material; its own if it is like none", choices=lambda p: (OWN_MATERIAL, *PRESETS),
     ),
     Control(
         OBJECT, "diffuse", "colour", _of_item(lambda item: to_srgb(item.material.diffuse)),
@@ -211,21 +267,25 @@ CONTROLS: tuple[Control, ...] = (
     ),
     _button(OBJECT, "remove", lambda p: p.edit_object(lambda document, name: document.remove(name)), "delete it"),
     Control(
-        LIGHT, "light", "choice", lambda p: None if p.light is None else p.light.name, Panel.choose_light,
+        LIGHT, "light", "choice", lambda p: None if p.light is None else p.light.name, Panel.choose,
         choices=lambda p: [item.name for item in p.session.document.lights],
     ),
     Control(
         LIGHT, "position", "vector", _of_light(lambda light: light.position),
-        lambda p, value: p.set_light(position=value), "of its centre, in scene units",
+        lambda p, value: p.set_light(position=value), "of its centre, in scene units", unit="units",
     ),
     Control(
         LIGHT, "size", "number", _of_light(lambda light: light.size),
         lambda p, value: p.set_light(size=float(value)), "longest edge, in scene units",
-        MIN_LENGTH, MAX_COORDINATE, 0.005,
+        MIN_LENGTH, MAX_COORDINATE, 0.005, unit="units",
     ),
     Control(
         LIGHT, "strength", "number", _of_light(lambda light: float(np.max(light.emission))),
         lambda p, value: p.set_light(strength=float(value)), "radiance", 0.01, MAX_EMISSION, 50.0,
+    ),
+    Control(
+        LIGHT, "colour", "colour", _of_light(lambda light: to_srgb(hue(light.emission))),
+        lambda p, colour: p.set_light(colour=from_srgb(colour)), "of its light; the strength stays",
     ),
     _button(LIGHT, "add", Panel.add_light, "add a light"),
     _button(LIGHT, "remove", lambda p: p.edit_light(lambda document, name: document.remove(name)), "delete it"),
@@ -235,13 +295,17 @@ CONTROLS: tuple[Control, ...] = (
         choices=lambda p: p.session.document.surroundings.kinds,
     ),
     Control(
+        ENVIRONMENT, "from a file ...", "button", lambda p: None, lambda p, value: None,
+        "a picture of all directions (HDR, EXR)", ask=lambda dialogs: dialogs.ask_environment(),
+    ),
+    Control(
         ENVIRONMENT, "strength", "number", _of_environment("strength"),
         lambda p, value: p.set_environment(strength=float(value)), "factor of its light", 0.0, MAX_STRENGTH, 0.05,
     ),
     Control(
         ENVIRONMENT, "rotation", "number", _of_environment("rotation"),
-        lambda p, value: p.set_environment(rotation=float(value)), "degrees, counter-clockwise from above",
-        -360.0, 360.0, 1.0,
+        lambda p, value: p.set_environment(rotation=float(value)), "counter-clockwise from above",
+        -360.0, 360.0, 1.0, unit="°",
     ),
     Control(
         ENVIRONMENT, "background", "choice",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,16 +12,18 @@ from renderformer.viewer.session import Session
 
 @dataclass(frozen=True)
 class Question:
-    """A dialog of a table with two columns, text and buttons.
+    """A dialog of a table with two columns, text, choices and buttons.
 
     Attributes:
         answers: the action of each button; the dialog is closed first.
+        choices: as `answers`, one below the other.
     """
 
     title: str
     text: str
     answers: Mapping[str, Callable[[], object]]
     table: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, Callable[[], object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,41 @@ class FileRequest:
         return Question("Replace?", f"{path.name} exists already.", answers)
 
 
+def recovering(session: Session, shown: Callable[[], object]) -> Question | None:
+    """The question what to do with unsaved work that was left behind; None if there is none.
+
+    Args:
+        shown: called on another thread once the work is back.
+    """
+    recovery = session.recovery
+    if recovery is None or not recovery.offer:
+        return None
+
+    def work(progress: object, cancel: object) -> list[str]:
+        line = recovery.recover()
+        shown()
+        return [line]
+
+    answers: dict[str, Callable[[], object]] = {
+        "Recover": lambda: session.start("recovering unsaved work", work),
+        "Discard": recovery.discard,
+        "Later": lambda: None,
+    }
+    return Question("Unsaved work", recovery.offer, answers)
+
+
+def opening_recent(files: Sequence[Path], open_file: Callable[[Path], object]) -> Question:
+    """The question which of the recent files to open."""
+    choices = {shortened(path): functools.partial(open_file, path) for path in files}
+    return Question("Open recent", "Recent files:", {"Cancel": lambda: None}, choices=choices)
+
+
+def shortened(path: Path, length: int = 60) -> str:
+    """A path of at most so many letters, by its end."""
+    text = str(path)
+    return text if len(text) <= length else f"...{text[3 - length :]}"
+
+
 def closing(session: Session, save: Callable[[], object], leave: Callable[[], object]) -> Question | None:
     """The question before the viewer closes; None if nothing would be lost.
 
@@ -69,8 +107,8 @@ def closing(session: Session, save: Callable[[], object], leave: Callable[[], ob
         save: asks for a file name and saves the scene.
         leave: closes the viewer.
     """
-    losses = ["Edits of the scene are not in a file yet."] if session.document.unsaved else []
-    answers: dict[str, Callable[[], object]] = {"Save scene": save} if losses else {}
+    losses = session.losses
+    answers: dict[str, Callable[[], object]] = {"Save scene": save} if session.document.unsaved else {}
     if session.task is not None:
         losses.append(f"Still {session.task.label}.")
     if not losses:

@@ -5,12 +5,10 @@ World frame: right-handed, Z up, scene units.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import os
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,37 +17,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.camera_path import Vector, vector
 from renderformer.data.environment import Environment
 from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
-from renderformer.data.scene import (
-    DIFFUSE,
-    EMISSION,
-    PATCH_SIZE,
-    ROUGHNESS,
-    SPECULAR,
-    Light,
-    Material,
-    Mesh,
-    Scene,
-)
+from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
+from renderformer.viewer.material_edits import edited, mean_material
 
 # Successive edits of one value within this many seconds, as from a slider, are one step of undo.
 MERGE_SECONDS = 1.0
-# Channels of a material row by the fields of `Material` that a row holds.
-_CHANNELS = {
-    "diffuse": DIFFUSE,
-    "specular": SPECULAR,
-    "roughness": slice(ROUGHNESS, ROUGHNESS + 1),
-    "emission": EMISSION,
-}
-BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 # Kinds of surroundings beside those of `ENVIRONMENTS`: no environment, and that of the scene as it was opened.
 NONE, OWN = "none", "the scene's own"
 
@@ -62,24 +42,32 @@ class Placement:
         translation: in scene units.
         rotation: degrees about X, then Y, then Z.
         scale: positive factor.
+        stretch: positive factors along the axes of the object, times `scale`.
     """
 
     translation: Vector = (0.0, 0.0, 0.0)
     rotation: Vector = (0.0, 0.0, 0.0)
     scale: float = 1.0
+    stretch: Vector = (1.0, 1.0, 1.0)
+
+    @property
+    def axes(self) -> Float64Array:
+        """(3, 3) the axes of the object in the world, as columns."""
+        from scipy.spatial.transform import Rotation
+
+        return np.asarray(Rotation.from_euler("xyz", self.rotation, degrees=True).as_matrix())
 
     def matrix(self, centre: npt.ArrayLike) -> Float64Array:
         """(4, 4) matrix, world to world; `centre` is (3,).
 
         Raises:
-            InputError: the scale is not a positive number.
+            InputError: a factor is not a positive number.
         """
-        from scipy.spatial.transform import Rotation
-
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise InputError("placement", f"scale is {self.scale}", "expected a positive number")
+        for factor in (self.scale, *self.stretch):
+            if not (math.isfinite(factor) and factor > 0):
+                raise InputError("placement", f"scale is {factor}", "expected a positive number")
         pivot = np.asarray(centre, np.float64)
-        linear = self.scale * Rotation.from_euler("xyz", self.rotation, degrees=True).as_matrix()
+        linear = self.axes * (self.scale * np.asarray(self.stretch))
         matrix = np.eye(4)
         matrix[:3, :3] = linear
         matrix[:3, 3] = pivot - linear @ pivot + np.asarray(self.translation)
@@ -99,18 +87,29 @@ class Item:
         return self.base.name
 
     @cached_property
+    def matrix(self) -> Float64Array:
+        """(4, 4) from the mesh before placement to the placed one, world to world."""
+        return self.placement.matrix(self.base.bounds.mean(axis=0))
+
+    @property
+    def centre(self) -> Float64Array:
+        """(3,) the point about which a placement rotates and scales, where it lies now."""
+        return self.base.bounds.mean(axis=0, dtype=np.float64) + self.placement.translation
+
+    @cached_property
     def mesh(self) -> Mesh:
         """The placed mesh; `base` itself if it was not moved."""
-        if self.placement == Placement():
-            return self.base
-        return self.base.transformed(self.placement.matrix(self.base.bounds.mean(axis=0)))
+        return self.base if self.placement == Placement() else self.base.transformed(self.matrix)
 
     @cached_property
     def material(self) -> Material:
         """The mean material of the object, without textures."""
-        row = Material.from_row(self.base.materials.mean(axis=0, dtype=np.float64).clip(0, None))
-        mean = replace(row, two_sided=bool(np.any(self.base.two_sided)))
-        return mean if self.base.appearance is None else _mean(mean, self.base, self.base.appearance)
+        return mean_material(self.base)
+
+    @property
+    def is_lamp(self) -> bool:
+        """Whether it is a single light triangle, which keeps facing its target."""
+        return len(self.base) == 1 and self.base.emits
 
     @cached_property
     def light(self) -> Light:
@@ -126,11 +125,13 @@ class Surroundings:
         kind: `NONE`, `OWN` or a name of `ENVIRONMENTS`.
         present: the environment with its strength, rotation and background; black for `NONE`, which keeps them.
         own: of the scene as it was opened, or None.
+        files: those from files, with the names of the files.
     """
 
     kind: str
     present: Environment
     own: Environment | None
+    files: tuple[tuple[str, Environment], ...] = ()
 
     @classmethod
     def of(cls, scene: Scene) -> Surroundings:
@@ -141,7 +142,7 @@ class Surroundings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds that can be chosen."""
-        return (NONE, *ENVIRONMENTS, *([] if self.own is None else [OWN]))
+        return (NONE, *ENVIRONMENTS, *dict(self.files), *([] if self.own is None else [OWN]))
 
     @property
     def environment(self) -> Environment | None:
@@ -159,10 +160,19 @@ class Surroundings:
         source = Environment(0.0, name=NONE)
         if kind == OWN and self.own is not None:
             source = self.own
+        elif kind in dict(self.files):
+            source = dict(self.files)[kind]
         elif kind != NONE:
             source = ENVIRONMENTS[kind]()
         kept = {key: getattr(self.present, key) for key in ("strength", "rotation", "background")}
         return replace(self, kind=kind, present=source.replace(**kept))
+
+    def opened(self, name: str, environment: Environment) -> Surroundings:
+        """With an environment from a file, which is chosen."""
+        kind = f"file {name}" if name in (NONE, OWN, *ENVIRONMENTS) else name
+        known = replace(self, files=(*(pair for pair in self.files if pair[0] != kind), (kind, environment)))
+        # Without an environment, strength and rotation mean nothing.
+        return replace(known, kind=kind, present=environment) if self.kind == NONE else known.chosen(kind)
 
     def changed(self, **changes: Any) -> Surroundings:
         """With another strength, rotation or background.
@@ -176,7 +186,9 @@ class Surroundings:
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class SceneState:
+    """One state of a document."""
+
     items: tuple[Item, ...]
     cameras: tuple[Camera, ...]
     name: str
@@ -184,13 +196,13 @@ class _State:
     surroundings: Surroundings
     # The opened scene, None after an edit.
     original: Scene | None = None
-    # Whether the scene that was open before has unsaved edits.
-    left_unsaved: bool = False
+    # The unsaved scenes that were open before, oldest first.
+    left: tuple[SceneState, ...] = ()
 
     @classmethod
-    def of(cls, scene: Scene, left_unsaved: bool = False) -> _State:
+    def of(cls, scene: Scene, left: tuple[SceneState, ...] = ()) -> SceneState:
         items = tuple(Item(mesh) for mesh in scene.objects)
-        return cls(items, scene.cameras, scene.name, scene.notes, Surroundings.of(scene), scene, left_unsaved)
+        return cls(items, scene.cameras, scene.name, scene.notes, Surroundings.of(scene), scene, left)
 
     @cached_property
     def scene(self) -> Scene:
@@ -200,6 +212,14 @@ class _State:
         if not meshes:
             raise InputError(f"scene {self.name!r}", "all objects are hidden", "show one")
         return Scene(meshes, self.cameras, self.name, self.notes, self.surroundings.environment)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stroke:
+    """Of edits that are one step of undo: how many steps there were before it, and those that could be redone."""
+
+    past: int
+    future: tuple[tuple[str, SceneState], ...]
 
 
 class SceneDocument:
@@ -214,11 +234,12 @@ class SceneDocument:
 
     def __init__(self, scene: Scene, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._past: list[tuple[str, _State]] = []
-        self._future: list[tuple[str, _State]] = []
+        self._past: list[tuple[str, SceneState]] = []
+        self._future: list[tuple[str, SceneState]] = []
         # Label and time of the last edit, if the next one may be merged with it.
         self._merge: tuple[str, float] | None = None
-        self._state = _State.of(scene)
+        self._stroke: _Stroke | None = None
+        self._state = SceneState.of(scene)
         self._saved: object = None
 
     @property
@@ -248,6 +269,11 @@ class SceneDocument:
         return tuple(item for item in self.items if item.base.emits)
 
     @property
+    def cameras(self) -> tuple[Camera, ...]:
+        """Those that are saved with the scene."""
+        return self._state.cameras
+
+    @property
     def undo_label(self) -> str:
         """Label of the edit that `undo` would revert; empty if there is none."""
         return self._past[-1][0] if self._past else ""
@@ -260,11 +286,15 @@ class SceneDocument:
     @property
     def unsaved(self) -> bool:
         """Whether closing now would lose edits, of this scene or of one that was open before."""
-        return (self.edited and self._state is not self._saved) or self._state.left_unsaved
+        return self._in_no_file or bool(self._state.left)
 
     @property
-    def version(self) -> object:
-        """A token of the present state, for `mark_saved`; every edit changes it."""
+    def _in_no_file(self) -> bool:
+        return self.edited and self._state is not self._saved
+
+    @property
+    def version(self) -> SceneState:
+        """The present state, for `mark_saved` and `recover`; every edit makes another one."""
         return self._state
 
     def mark_saved(self, version: object) -> None:
@@ -273,7 +303,32 @@ class SceneDocument:
 
     def open(self, scene: Scene) -> None:
         """Replace the scene; undo restores the old one."""
-        self._push(f"open {scene.name or 'a scene'}", _State.of(scene, left_unsaved=self.unsaved))
+        self.end_stroke()
+        left = (*self._state.left, self._state) if self._in_no_file else self._state.left
+        self._push(f"open {scene.name or 'a scene'}", SceneState.of(scene, left))
+
+    def recover(self, state: SceneState) -> None:
+        """Go on from a state of another document, which is in no file; undo leads back by the scenes that it left."""
+        self.end_stroke()
+        for number, left in enumerate((*state.left, state)):
+            self._push(f"recover {left.name or 'a scene'}", replace(left, original=None, left=state.left[:number]))
+
+    def begin_stroke(self) -> None:
+        """Make all edits until `end_stroke` one step of undo, as of a drag."""
+        self._stroke = _Stroke(len(self._past), tuple(self._future))
+
+    @property
+    def in_stroke(self) -> bool:
+        """Whether edits become one step of undo."""
+        return self._stroke is not None
+
+    def end_stroke(self, keep: bool = True) -> None:
+        """End a stroke; without `keep`, the document is as it was before it. Nothing happens outside a stroke."""
+        stroke, self._stroke, self._merge = self._stroke, None, None
+        if stroke is not None and not keep and len(self._past) > stroke.past:
+            self._state = self._past[stroke.past][1]
+            del self._past[stroke.past :]
+            self._future[:] = stroke.future
 
     def undo(self) -> str:
         """Revert the last edit; returns its label, empty if there was none."""
@@ -283,8 +338,8 @@ class SceneDocument:
         """Repeat the edit that was reverted last; returns its label, empty if there was none."""
         return self._step(self._future, self._past)
 
-    def _step(self, source: list[tuple[str, _State]], target: list[tuple[str, _State]]) -> str:
-        self._merge = None
+    def _step(self, source: list[tuple[str, SceneState]], target: list[tuple[str, SceneState]]) -> str:
+        self.end_stroke()
         if not source:
             return ""
         label, state = source.pop()
@@ -349,15 +404,27 @@ class SceneDocument:
         label = f"environment {', '.join(filter(None, [kind, *changes]))}"
         self._commit(label, merge=kind is None, surroundings=surroundings)
 
+    def add_environment(self, name: str, environment: Environment) -> None:
+        """Surround the scene by an environment from a file of this name; strength, rotation and background stay."""
+        self._commit(f"environment {name}", surroundings=self._state.surroundings.opened(name, environment))
+
     def set_light(
-        self, name: str, *, position: Vector | None = None, size: float | None = None, strength: float | None = None
+        self,
+        name: str,
+        *,
+        position: Vector | None = None,
+        size: float | None = None,
+        strength: float | None = None,
+        colour: Vector | None = None,
     ) -> None:
-        """Move, resize or dim a light. A single triangle keeps facing its target; other lights keep their rotation.
+        """Move, resize, dim or colour a light. A single triangle keeps facing its target; other lights keep their
+        rotation.
 
         Args:
             position: world position of the centre.
             size: longest edge in scene units.
             strength: largest channel of the radiance; the hue stays.
+            colour: linear RGB of the hue; the strength stays.
 
         Raises:
             InputError: not a light, or a value out of range.
@@ -365,15 +432,20 @@ class SceneDocument:
         item = self[name]
         if not item.base.emits:
             raise InputError(f"object {name!r}", "does not emit", "give it an emission first")
-        mesh = item.mesh
+        moved = position is not None or size is not None
+        mesh = item.mesh if moved else item.base
         if strength is not None:
             if not (math.isfinite(strength) and 0 < strength <= 60000):
                 raise InputError(f"light {name!r}", f"strength is {strength}", "expected more than 0, up to 60000")
             mesh = mesh.dimmed(strength / float(mesh.materials[:, EMISSION].max()))
-        if position is not None or size is not None:
+        if colour is not None:
+            mesh = _coloured(mesh, colour)
+        if moved:
             mesh = _moved_light(mesh, position, size)
-        verbs = [verb for verb, value in (("move", position), ("resize", size), ("dim", strength)) if value is not None]
-        self._replace(f"{', '.join(verbs)} {name}", Item(mesh, visible=item.visible), merge=True)
+        deeds = {"move": position, "resize": size, "dim": strength, "colour": colour}
+        verbs = [verb for verb, value in deeds.items() if value is not None]
+        placement = Placement() if moved else item.placement
+        self._replace(f"{', '.join(verbs)} {name}", Item(mesh, placement, item.visible), merge=True)
 
     def add_light(self, light: Light | None = None) -> str:
         """Add a light, by default above the middle of the scene; returns its name."""
@@ -446,98 +518,15 @@ class SceneDocument:
     def _commit(self, label: str, merge: bool = False, **changes: Any) -> None:
         self._push(label, replace(self._state, original=None, **changes), merge)
 
-    def _push(self, label: str, state: _State, merge: bool = False) -> None:
+    def _push(self, label: str, state: SceneState, merge: bool = False) -> None:
         now = self._clock()
         merges = merge and self._merge is not None and self._merge[0] == label and now - self._merge[1] < MERGE_SECONDS
+        merges = merges or (self._stroke is not None and len(self._past) > self._stroke.past)
         if not merges:
             self._past.append((label, self._state))
         self._future.clear()
         self._state = state
         self._merge = (label, now) if merge else None
-
-
-def edited(mesh: Mesh, **properties: Any) -> Mesh:
-    """A mesh with other properties, fields of `Material`, on all triangles; others and their textures stay.
-
-    Raises:
-        InputError: a value out of range, or one that texture patches cannot hold.
-    """
-    row = Material(**properties).row()
-    rows, look = mesh.materials.copy(), mesh.appearance
-    patches = None if mesh.patches is None else mesh.patches.copy()
-    inside = np.add.outer(np.arange(PATCH_SIZE), np.arange(PATCH_SIZE)) <= PATCH_SIZE
-    for channels in (_CHANNELS[key] for key in properties if key in _CHANNELS):
-        rows[:, channels] = row[channels]
-        if patches is not None:
-            patches[:, channels] = row[channels, None, None] * inside
-    if properties.keys() - _CHANNELS.keys() - {"two_sided"}:
-        if patches is not None:
-            problem = f"has texture patches of a scene H5, which hold no {' or '.join(properties)}"
-            raise InputError(f"object {mesh.name!r}", problem, "open the mesh that the scene was made from")
-        look = _full(mesh)
-    if look is not None:
-        look = look.edited(**properties)
-        rows = look.mean_rows(rows)
-    sides = properties.get("two_sided", mesh.two_sided)
-    return replace(mesh, materials=rows, patches=patches, appearance=look, two_sided=sides)
-
-
-def _full(mesh: Mesh) -> Appearance:
-    """The appearance of a mesh, in which every triangle has a material; equal ones share it."""
-    look, count = mesh.appearance, len(mesh)
-    if look is None:
-        look = Appearance((Material(),), np.full(count, -1, np.int32), np.zeros((count, 3, 0, 2), np.float32))
-    alone = np.flatnonzero(look.index < 0)
-    if not len(alone):
-        return look
-    rows, number = np.unique(mesh.materials[alone], axis=0, return_inverse=True)
-    index = look.index.copy()
-    index[alone] = len(look.materials) + number.reshape(-1)
-    return replace(look, materials=(*look.materials, *map(Material.from_row, rows)), index=index)
-
-
-def _mean(row: Material, mesh: Mesh, look: Appearance) -> Material:
-    """The mean material of a mesh with an appearance; its mean row holds neither opacity nor what metals hide."""
-    index = look.index[look.index >= 0]
-    if not len(index):
-        return row
-    share = np.bincount(index, minlength=len(look.materials)) / len(mesh)
-    alpha = float(share @ [material.alpha for material in look.materials] + (1 - share.sum()))
-    row = replace(row, alpha=min(alpha, 1.0))
-    if len(index) == len(mesh) and all(material.textures.emission is None for material in look.materials):
-        # Rows hold what is left of it where rays pass.
-        row = replace(row, emission=vector(share @ [material.emission for material in look.materials]))
-    if all(material.metallic is None for material in look.materials):
-        return row
-    bare = replace(
-        look, materials=tuple(replace(material, metallic=None, specular=BLACK) for material in look.materials)
-    )
-    base = _mean_diffuse(mesh, bare)
-    # With a white base and no dielectric part, what is not metallic is diffuse.
-    metal = _mean_diffuse(mesh, replace(look, materials=tuple(map(_white, look.materials)), colors=None))
-    specular = share @ [material.specular for material in look.materials]
-    rest = 1 - share.sum()
-    return replace(
-        row,
-        diffuse=vector(np.clip(base, 0, 1)),
-        specular=vector(np.clip(specular + rest * np.array(row.specular), 0, 1)),
-        metallic=float(np.clip(1 - metal.mean(), 0, 1)),
-    )
-
-
-def _white(material: Material) -> Material:
-    textures = replace(material.textures, base=None, specular=None)
-    return replace(material, diffuse=WHITE, specular=BLACK, textures=textures)
-
-
-def _mean_diffuse(mesh: Mesh, look: Appearance) -> Float64Array:
-    """(3,) the mean of diffuse in the middles of the triangles that have a material."""
-    triangles = np.flatnonzero(look.index >= 0)
-    middle = np.full((len(triangles), 2), 1 / 3, np.float32)
-    share = np.ones(len(triangles), np.float32)
-    rows = look.values(triangles, middle, mesh.materials[triangles], share).rows
-    result: Float64Array = rows[:, DIFFUSE].mean(axis=0, dtype=np.float64)
-    return result
 
 
 def light_of(mesh: Mesh) -> Light:
@@ -556,6 +545,23 @@ def light_of(mesh: Mesh) -> Light:
     return Light(vector(centre), vector(target), float(edges.max()), vector(emission), mesh.name)
 
 
+def hue(emission: float | Vector) -> Vector:
+    """Linear RGB of a radiance, the largest channel 1."""
+    rgb = np.broadcast_to(np.asarray(emission, np.float64), (3,))
+    return vector(rgb / max(float(rgb.max()), 1e-30))
+
+
+def _coloured(mesh: Mesh, colour: Vector) -> Mesh:
+    """A light of another hue."""
+    if not max(colour) > 0:
+        raise InputError(f"light {mesh.name!r}", "its colour is black", "hide it to switch it off")
+    before = mesh.materials[:, EMISSION].max(axis=0).astype(np.float64)
+    after = before.max() * np.array(hue(colour))
+    if (before > 0).all():
+        return mesh.dimmed(vector(after / before))
+    return edited(mesh, emission=vector(after))
+
+
 def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mesh:
     light = light_of(mesh)
     if size is not None and not (math.isfinite(size) and size > 0):
@@ -570,35 +576,3 @@ def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mes
         return replace(triangle, materials=mesh.materials, appearance=look, two_sided=mesh.two_sided)
     placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
     return mesh.transformed(placement.matrix(light.position))
-
-
-# The digest of each live mesh and environment; they never change.
-_DIGESTS: weakref.WeakKeyDictionary[Mesh | Environment, bytes] = weakref.WeakKeyDictionary()
-
-
-def fingerprint(scene: Scene) -> str:
-    """A hash of all of a scene that pictures show but its cameras: triangles, normals, materials, textures, sides of
-    lights, environment."""
-    total = hashlib.blake2b(digest_size=16)
-    for part in (*scene.objects, scene.environment):
-        digest = b"-" if part is None else _DIGESTS.get(part)
-        if digest is None and part is not None:
-            digest = _DIGESTS[part] = _digest(part)
-        total.update(digest or b"-")
-    return total.hexdigest()
-
-
-def _digest(part: Mesh | Environment) -> bytes:
-    total = hashlib.blake2b(digest_size=16)
-    if isinstance(part, Environment):
-        settings = (part.strength, part.rotation, part.background, part.suns)
-        total.update(repr(settings).encode())
-        arrays: tuple[Any, ...] = (part.image,)
-    else:
-        sides = np.asarray(part.two_sided)
-        arrays = (part.triangles, part.normals, part.materials, part.patches, part.patch_index, sides)
-        total.update(b"-" if part.appearance is None else part.appearance.digest)
-    for array in arrays:
-        total.update(b"-" if array is None else repr(array.shape).encode())
-        total.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    return total.digest()

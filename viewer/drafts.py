@@ -216,7 +216,7 @@ def relit(scene: Scene, known: RayCaster) -> RayCaster | None:
     """
     if known.cache is None:
         return None
-    caster = RayCaster.of(Detail.of(scene.triangles).graded(scene))
+    caster = RayCaster.of(Detail.of(scene.triangles).graded(scene), known)
     if len(caster.triangles) != len(known.triangles):
         return None
     caster.cache = known.cache.on(caster)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from renderformer.data.errors import InputError, one_line
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from renderformer.data.scene import Scene
     from renderformer.renderer import Renderer
     from renderformer.split import Split
+    from renderformer.viewer.inline import InlineViewer
     from renderformer.viewer.relight_panel import RelightPanel
 
 INSTALL = "pip install 'renderformer[viewer]'"
@@ -39,22 +40,48 @@ _PROBE_SECONDS = 300.0
 MAX_PORT = 65535
 
 
+@overload
 def view(
     scene: Scene | str | os.PathLike[str],
     renderer: Renderer | None = None,
     *,
+    inline: Literal[False] = False,
     web: bool = False,
     port: int = 8080,
     resolution: int | tuple[int, int] | None = None,
     tone_map: str = "neutral",
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
-) -> Scene:
+) -> Scene: ...
+@overload
+def view(
+    scene: Scene | str | os.PathLike[str],
+    renderer: Renderer | None = None,
+    *,
+    inline: Literal[True],
+    port: int = 8080,
+    resolution: int | tuple[int, int] | None = None,
+    tone_map: str = "neutral",
+    exposure: float = 0.0,
+) -> InlineViewer: ...
+def view(
+    scene: Scene | str | os.PathLike[str],
+    renderer: Renderer | None = None,
+    *,
+    inline: bool = False,
+    web: bool = False,
+    port: int = 8080,
+    resolution: int | tuple[int, int] | None = None,
+    tone_map: str = "neutral",
+    exposure: float = 0.0,
+    say: Callable[[str], None] | None = None,
+) -> Scene | InlineViewer:
     """Open the viewer, wait until it is closed, and return the edited scene.
 
     Args:
         scene: a scene, which is not changed, or a file for `Scene.load`. The viewer starts at its first camera.
         renderer: the embedded model by default.
+        inline: in the cell of a notebook, without waiting; see `InlineViewer`.
         web: in a browser, for machines without a display; the server listens on 127.0.0.1 only.
         port: of the server; the next free one if it is in use, any free one for 0.
         resolution: pixels on a side, or (width, height), of pictures on the screen and in files; None fills the view.
@@ -62,33 +89,42 @@ def view(
         say: called with a line that names the page; by default the line goes to stderr.
 
     Returns:
-        The edited scene with bookmarks as cameras; the same object if nothing was edited or bookmarked.
+        The edited scene with bookmarks as cameras, the same object if nothing was edited or bookmarked; with `inline`,
+        the viewer, which has it as `scene`.
 
     Raises:
         InputError: no display, a missing package, a port out of range, or as `Scene.load`.
     """
     if not 0 <= port <= MAX_PORT:
         raise InputError("view", f"port is {port}", f"expected a number from 0 to {MAX_PORT}")
-    check_front_end(web)
+    check_front_end(web or inline)
     from renderformer.data.scene import Scene
     from renderformer.data.trained_range import ANYWHERE
     from renderformer.renderer import Renderer
+    from renderformer.viewer.recent import remember
+    from renderformer.viewer.recovery import kept
     from renderformer.viewer.session import Session, load
 
     if isinstance(scene, str | os.PathLike):
-        scene = load(scene, renderer.config.trained if renderer else ANYWHERE)
+        path, scene = scene, load(scene, renderer.config.trained if renderer else ANYWHERE)
+        remember(path)
     if not isinstance(scene, Scene):
         raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)
+    if inline:
+        from renderformer.viewer.inline import InlineViewer
+
+        return InlineViewer(session, port)
     try:
-        if web:
-            from renderformer.viewer.web import serve
+        with kept(session):
+            if web:
+                from renderformer.viewer.web import serve
 
-            serve(session, port, say or _say)
-        else:
-            from renderformer.viewer.window import run
+                serve(session, port, say or _say)
+            else:
+                from renderformer.viewer.window import run
 
-            run(session)
+                run(session)
         return session.result()
     finally:
         session.close()

@@ -12,11 +12,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from renderformer.data.camera_path import vector
 from renderformer.data.errors import InputError
+from renderformer.viewer.gizmo import Mode
+from renderformer.viewer.presets import PRESETS, changes
 from renderformer.viewer.session import VIEWS, Session
+from renderformer.viewer.timeline import Timeline
 
 if TYPE_CHECKING:
     from renderformer.data.arrays import UInt8Array
+    from renderformer.data.camera import Camera
     from renderformer.viewer.document import Item, SceneDocument
 
 # Stops of exposure per press of a key.
@@ -37,6 +42,8 @@ class Panel:
         kind: the present view, one of `VIEWS`.
         bar: position of the bar of the split view as a share (0 … 1) of the width.
         late: whether the newest picture shows too old a camera, see `Session.is_late`.
+        mode: what the handles of the chosen object do.
+        timeline: the key frames.
     """
 
     def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,8 +51,11 @@ class Panel:
         self.kind = VIEWS[0]
         self.bar = 0.5
         self.late = False
+        self.timeline = Timeline(session)
         self._clock = clock
-        self._object = self._light = self._bookmark = ""
+        self.mode: Mode = "move"
+        # What is chosen, and the last object and light that were.
+        self._chosen = self._object = self._light = self._bookmark = ""
         self._turntable_time: float | None = None
         self._playing_since: float | None = None
 
@@ -138,8 +148,7 @@ class Panel:
         if not path.keys or seconds > path.duration:
             self._playing_since = None
             return False
-        view = path.views([path.keys[0].time + seconds])[0]
-        self.session.move(lambda orbit: setattr(orbit, "view", view))
+        self.timeline.show(path.keys[0].time + seconds)
         return True
 
     @property
@@ -153,6 +162,10 @@ class Panel:
         self._bookmark = self.session.move(lambda orbit: orbit.bookmark())
         return self._bookmark
 
+    def go_to(self, camera: Camera) -> None:
+        """Look through a camera of the scene."""
+        self.session.move(lambda orbit: orbit.go(camera))
+
     def recall(self, name: str) -> None:
         """Choose a bookmark and go to it."""
         self.session.move(lambda orbit: orbit.recall(name))
@@ -161,16 +174,6 @@ class Panel:
     def forget(self) -> None:
         """Delete the chosen bookmark."""
         self.session.orbit.forget(self.bookmark)
-
-    def remove_key(self) -> None:
-        """Delete the last key frame, if there is one."""
-        if self.session.key_frames.keys:
-            self.session.key_frames.remove(-1)
-
-    def key_frame_text(self) -> str:
-        """Number and duration of the key frames."""
-        path = self.session.key_frames
-        return f"{len(path.keys)} key frames, {path.duration:g} s"
 
     @property
     def item(self) -> Item | None:
@@ -182,20 +185,53 @@ class Panel:
         """The chosen light, or else the first one; None in a scene without lights."""
         return _named(self.session.document.lights, self._light)
 
-    def choose_object(self, name: str) -> None:
-        self._object = name
+    @property
+    def selected(self) -> Item | None:
+        """The object or light that is chosen; None if none is."""
+        return next((item for item in self.session.document.items if item.name == self._chosen), None)
 
-    def choose_light(self, name: str) -> None:
-        self._light = name
+    def choose(self, name: str) -> None:
+        """Choose an object or a light; an empty name for none."""
+        self._chosen = name
+        item = self.selected
+        if item is not None:
+            self._object = name
+            self._light = name if item.base.emits else self._light
+
+    def set_mode(self, mode: Mode) -> None:
+        """Choose what the handles do."""
+        self.mode = mode
 
     def pick(self, u: float, v: float) -> str:
         """Choose the object at a point of the view in shares (0 … 1) of width and height from the upper left."""
         width, height = self.session.view_size
         pick = self.session.pick(u * width, v * height, width, height)
-        if pick is None:
-            return ""
-        self._object = pick.name
-        return f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} away"
+        self.choose("" if pick is None else pick.name)
+        return "" if pick is None else f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} away"
+
+    def look_at_it(self) -> None:
+        """Turn about the chosen object from now on.
+
+        Raises:
+            InputError: nothing is chosen.
+        """
+        target = vector(self._needed().centre)
+        self.session.move(lambda orbit: setattr(orbit, "view", replace(orbit.view, target=target)))
+
+    def remove_it(self) -> str:
+        """Delete the chosen object; returns its name.
+
+        Raises:
+            InputError: nothing is chosen, or it is the last object.
+        """
+        name = self._needed().name
+        self.session.edit(lambda document: document.remove(name))
+        return name
+
+    def _needed(self) -> Item:
+        if self.selected is None:
+            raise InputError("selection", "nothing is chosen", "click an object or a light")
+        return self.selected
 
     def edit_object(self, change: Callable[[SceneDocument, str], object]) -> None:
         """Edit the scene; `change` is called with the document and the name of the chosen object."""
@@ -204,6 +240,12 @@ class Panel:
     def set_material(self, **values: Any) -> None:
         """Change the material of the chosen object, see `SceneDocument.set_material`."""
         self.edit_object(lambda document, name: document.set_material(name, **values))
+
+    def set_preset(self, name: str) -> None:
+        """Make the chosen object of a known material."""
+        item = self.item
+        if item is not None and name in PRESETS:
+            self.set_material(**changes(name, item.material))
 
     def set_environment(self, **values: Any) -> None:
         """Choose or change what surrounds the scene, see `SceneDocument.set_environment`."""
@@ -223,8 +265,9 @@ class Panel:
 
     def add_light(self) -> str:
         """Add a light and choose it; returns its name."""
-        self._light = self.session.edit(lambda document: document.add_light())
-        return self._light
+        name = self.session.edit(lambda document: document.add_light())
+        self.choose(name)
+        return name
 
     def _edit(self, item: Item | None, kind: str, change: Callable[[SceneDocument, str], object]) -> None:
         if item is None:

@@ -14,7 +14,7 @@ from renderformer.image import SaveSettings
 from renderformer.viewer.controls import Control
 from renderformer.viewer.relight_panel import PICTURE, RelightPanel
 from renderformer.viewer.server import Server
-from renderformer.viewer.session import describe
+from renderformer.viewer.tasks import describe
 
 HOST, QUALITY = "127.0.0.1", 90
 SAVED = (".png", ".exr")

@@ -23,7 +23,7 @@ from renderformer.data.scene import EMISSION, Mesh, Scene
 from renderformer.image import Image
 from renderformer.split import MAX_FACTOR, RGB, Split
 from renderformer.splitting import MOST, LightGroup, light_groups
-from renderformer.viewer.document import fingerprint
+from renderformer.viewer.fingerprints import fingerprint
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera

@@ -26,8 +26,8 @@ import numpy as np
 
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
-from renderformer.viewer.document import fingerprint
 from renderformer.viewer.drafts import Draft, Watched, Window, processors, relit
+from renderformer.viewer.fingerprints import alike_but_background, fingerprint
 
 if TYPE_CHECKING:
     from renderformer.data.arrays import Float32Array
@@ -262,13 +262,13 @@ class RenderScheduler:
         started, self._serving = self._clock.now(), request.number
         if not request.coarse:
             self._stop = lambda: self._newer(request)
-            lit, encode_seconds = self._known(request.key), 0.0
+            lit, encode_seconds = self._known(request), 0.0
             if lit is None:
                 lit, encode_seconds = self._light(request)
             self._draw(request, lit, request.size, encode_seconds)
             return
         self._stop = lambda: self._newer(request, other_scene=True) and self._clock.now() - started > PATIENCE
-        lit, source, encode_seconds = self._known(request.key), None, 0.0
+        lit, source, encode_seconds = self._known(request), None, 0.0
         if lit is None:
             source = self._edited(request)
         if lit is None and source is None:
@@ -352,12 +352,22 @@ class RenderScheduler:
                     return
                 self._clock.wait(self._condition, remaining)
 
-    def _known(self, key: str) -> LitScene | None:
+    def _known(self, request: _Request) -> LitScene | None:
+        """The lit scene of a request; also that of the same scene in front of another background."""
         with self._condition:
-            if key not in self._lit:
-                return None
-            self._lit.move_to_end(key)
-            return self._lit[key]
+            if request.key in self._lit:
+                self._lit.move_to_end(request.key)
+                return self._lit[request.key]
+            for lit in self._lit.values():
+                if lit.caster is not None and alike_but_background(lit.scene, request.scene):
+                    self._keep(request.key, replace(lit, scene=request.scene))
+                    return self._lit[request.key]
+            return None
+
+    def _keep(self, key: str, lit: LitScene) -> None:
+        self._lit[key] = lit
+        while len(self._lit) > KEPT:
+            self._lit.popitem(last=False)
 
     def _edited(self, request: _Request) -> LitScene | None:
         """The scene of a request under the indirect light of the newest lit scene; None if that has another shape."""
@@ -372,9 +382,7 @@ class RenderScheduler:
         started = self._clock.now()
         lit = self._engine.encode(request.scene, self._progress, self._cancelled)
         with self._condition:
-            self._lit[request.key] = lit
-            while len(self._lit) > KEPT:
-                self._lit.popitem(last=False)
+            self._keep(request.key, lit)
         return lit, self._clock.now() - started
 
     def _draw(self, request: _Request, lit: LitScene, size: tuple[int, int], encode_seconds: float) -> None:

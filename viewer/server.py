@@ -10,16 +10,24 @@ import contextlib
 import http
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
+import rich
 import viser
 import viser.infra
 import websockets.asyncio.server
 
+from renderformer.viewer.delivery import Link
+
 # Called with the `Host` and `Origin` headers of a request; returns whether to answer it.
 Rule = Callable[[list[str], list[str]], bool]
+
+
+_NO_FRAMES = {"X-Frame-Options": "DENY", "Content-Security-Policy": "frame-ancestors 'none'"}
+# Pages that may show a framed viewer: notebooks of this machine, and of editors.
+NOTEBOOKS = "http://localhost:* http://127.0.0.1:* https://localhost:* https://127.0.0.1:* vscode-webview:"
 
 
 def own_pages(hosts: list[str], origins: list[str]) -> bool:
@@ -31,17 +39,33 @@ def own_pages(hosts: list[str], origins: list[str]) -> bool:
     return name in ("127.0.0.1", "localhost", "[::1]") and origins in ([], [f"http://{host}"])
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """A context in which viser prints nothing: stdout is for results, and a notebook would show it."""
+    console = rich.get_console()
+    before, console.quiet = console.quiet, True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        console.quiet = before
+
+
 class Server(viser.ViserServer):
     """A viser server that applies a rule to every request, of HTTP and of web sockets.
+
+    Args:
+        framed: whether `NOTEBOOKS` may show its page in a frame; nobody else may.
 
     Raises:
         RuntimeError: viser does not apply the rule; the server was stopped.
     """
 
-    def __init__(self, host: str, port: int, label: str, rule: Rule = own_pages) -> None:
+    def __init__(self, host: str, port: int, label: str, rule: Rule = own_pages, framed: bool = False) -> None:
         self._rule, self._guarded = rule, False
-        # viser prints to stdout, which is for results.
-        with contextlib.redirect_stdout(io.StringIO()):
+        self._frames = {"Content-Security-Policy": f"frame-ancestors {NOTEBOOKS}"} if framed else _NO_FRAMES
+        self._links: dict[Any, Link] = {}
+        with _silent():
             super().__init__(host=host, port=port, label=label, verbose=False)
         if not self._guarded:
             self.stop()
@@ -50,7 +74,7 @@ class Server(viser.ViserServer):
         self.request_share_url = lambda verbose=True: None
 
     def stop(self) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _silent():
             super().stop()
 
     @property
@@ -75,9 +99,9 @@ class Server(viser.ViserServer):
         guarded._background_worker = MethodType(copy, server)
         self._guarded_server = server
 
-    def _serve(self, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
-        """`websockets.asyncio.server.serve` with the rule, and headers by which no other page can show
-        this one in a frame, where it would take clicks that were meant for the other."""
+    def _serve(self, handler: Any, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
+        """`websockets.asyncio.server.serve` with the rule, a `Link` for each connection, and headers that say
+        who may show its page in a frame: there it could take clicks that were meant for the other."""
         self._guarded = True
 
         def answer(connection: Any, request: Any) -> Any:
@@ -85,9 +109,22 @@ class Server(viser.ViserServer):
                 return connection.respond(http.HTTPStatus.FORBIDDEN, "only pages of this viewer may connect\n")
             response = None if process_request is None else process_request(connection, request)
             if response is not None:
-                response.headers["X-Frame-Options"] = "DENY"
-                response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+                for name, value in self._frames.items():
+                    response.headers[name] = value
                 response.headers["X-Content-Type-Options"] = "nosniff"
             return response
 
-        return websockets.asyncio.server.serve(*arguments, process_request=answer, **options)
+        async def handle(connection: Any) -> None:
+            self._links[connection] = Link()
+            self._links[connection].watch(connection)
+            try:
+                await handler(connection)
+            finally:
+                del self._links[connection]
+
+        return websockets.asyncio.server.serve(handle, *arguments, process_request=answer, **options)
+
+    def link(self, number: int) -> Link | None:
+        """The connection of a client; None if this version of viser does not tell."""
+        connections = getattr(self._guarded_server, "_live_connections", {})
+        return self._links.get(connections.get(number))

@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from renderformer.data.arrays import UInt8Array
-from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, turntable
-from renderformer.data.errors import InputError, one_line
+from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, Key, View, turntable
+from renderformer.data.environment import Environment
+from renderformer.data.errors import InputError
 from renderformer.data.files import check_place
 from renderformer.data.notes import digest
 from renderformer.data.trained_range import TrainedRange
@@ -25,23 +26,28 @@ from renderformer.split import LIGHTS_SUFFIX
 from renderformer.video import VIDEO_SUFFIXES, write_video
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Reference, difference, display_values, spanned
-from renderformer.viewer.document import SceneDocument, fingerprint
+from renderformer.viewer.document import SceneDocument, SceneState
+from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
+from renderformer.viewer.tasks import Task, Work, describe
 
 if TYPE_CHECKING:
+    from renderformer.data.camera import Camera
     from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
     from renderformer.renderer import Cancel, Renderer
     from renderformer.split import Split
+    from renderformer.viewer.recovery import Recovery
 
 T = TypeVar("T")
-# Called with `progress` and `cancel` as of `Renderer.render`; returns notes for the person.
-Work: TypeAlias = "Callable[[Progress, Cancel], list[str]]"
+
 # Seconds of a video of a full turn, and frames per second of every video.
 TURN_SECONDS, FPS = 4.0, 24.0
 # Size of the view before a front end has one, most pixels on a side of a picture, and pixels for one of the view.
 VIEW, MOST_PIXELS, SCALES = (960, 720), 8192, (0.5, 1.0, 2.0, 4.0)
+# A picture in this format is of all directions; one in EXR may be any.
+ENVIRONMENT_SUFFIX = ".hdr"
 VIEWS = ("neural", "preview", "split", "difference")
 # Age of a picture of an old camera at which the preview replaces it.
 LATE_SECONDS = 0.3
@@ -51,47 +57,12 @@ BUSY_SECONDS = 0.4
 CANCEL_SECONDS = 30.0
 
 
-class Task:
-    """Long work on its own thread, such as saving a video, with progress and cancellation.
+class Version(NamedTuple):
+    """What a person made in a session: the state of the document, bookmarks and key frames."""
 
-    Args:
-        finished: called at the end with the task, the notes and the problem, empty after success.
-
-    Attributes:
-        label: names the work.
-        stage, done, total: the progress.
-    """
-
-    def __init__(self, label: str, work: Work, finished: Callable[[Task, list[str], str], None]) -> None:
-        self.label = label
-        self.stage, self.done, self.total = "", 0, 0
-        self._work, self._finished = work, finished
-        self._cancelled = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="renderformer-task", daemon=True)
-        self._thread.start()
-
-    def cancel(self) -> None:
-        """Ask the work to stop; it leaves no file."""
-        self._cancelled.set()
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end; returns whether the work has ended."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        notes, problem = [], ""
-        try:
-            notes = self._work(self._progress, self._cancelled.is_set)
-        except Cancelled:
-            problem = "cancelled"
-        except Exception as error:
-            problem = describe(error)
-        self._finished(self, notes, problem)
-
-    def _progress(self, stage: str, done: int, total: int) -> None:
-        self.stage, self.done, self.total = stage, done, total
+    state: SceneState
+    bookmarks: tuple[tuple[str, View], ...]
+    keys: tuple[Key, ...]
 
 
 class Session:
@@ -114,6 +85,7 @@ class Session:
         on_frame, on_error, on_done: set by the front end; called on a worker thread, `on_done` also by `open`.
         drawing: stage, steps done and all steps of the picture in progress; None when idle.
         task: the save in progress; None when idle.
+        recovery: keeps unsaved work on disk, see recovery.py; None if nothing does.
     """
 
     def __init__(
@@ -128,8 +100,9 @@ class Session:
         self.lock = threading.RLock()
         self.renderer = renderer
         self.document = SceneDocument(scene)
-        self.orbit = self._orbit_of(scene)
-        self.key_frames = CameraPath()
+        # The newest of each part that is in a file.
+        self._in_files: Version
+        self.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
         self.fills, self.scale = resolution is None, 1.0
         self._base = (resolution, resolution) if isinstance(resolution, int) else resolution or VIEW
         self.size = self.view_size = self._base
@@ -141,6 +114,7 @@ class Session:
         self.on_done: Callable[[str], None] | None = None
         self.drawing: tuple[str, int, int] | None = None
         self.task: Task | None = None
+        self.recovery: Recovery | None = None
         self._late = True
         self._busy_since: float | None = None
         # Of the last run of the view-independent stage.
@@ -294,6 +268,33 @@ class Session:
         stage, done, total = drawing
         return {"encode": "lighting the scene", "cast rays": "casting rays"}.get(stage, stage), done / max(total, 1)
 
+    @property
+    def version(self) -> Version:
+        """What a person made so far, for `mark_saved`."""
+        keys = tuple(self.key_frames.keys)
+        return Version(self.document.version, tuple(self.orbit.bookmarks.items()), keys)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether edits, bookmarks or key frames are in no file."""
+        return self.document.unsaved or self.version[1:] != self._in_files[1:]
+
+    @property
+    def losses(self) -> list[str]:
+        """What closing the viewer would lose, a sentence each; the edited scene has the bookmarks."""
+        scene = ["Edits of the scene are not in a file yet."] if self.document.unsaved else []
+        keys = self.version.keys
+        return [*scene, *(["Key frames are not in a file yet."] if keys and keys != self._in_files.keys else [])]
+
+    def mark_saved(self, name: str, version: Version) -> None:
+        """Record that a file of this name holds the key frames, or else the scene with its bookmarks, of a version."""
+        with self.lock:
+            if name.endswith(KEYS_SUFFIX):
+                self._in_files = self._in_files._replace(keys=version.keys)
+            else:
+                self.document.mark_saved(version.state)
+                self._in_files = self._in_files._replace(bookmarks=version.bookmarks)
+
     def result(self) -> Scene:
         """The edited scene with bookmarks as cameras; the opened scene itself if nothing was edited or bookmarked."""
         with self.lock:
@@ -315,7 +316,7 @@ class Session:
         Args:
             progress, cancel: as of `Renderer.render`; a cancelled save leaves no file.
             turn: seconds of a video of one full turn; 0 for a video along the key frames.
-            mark: whether a scene file counts as the saved scene.
+            mark: whether what the file holds counts as saved, see `mark_saved`.
 
         Returns:
             One line for each loss in the file's format.
@@ -324,7 +325,7 @@ class Session:
             InputError: an unknown suffix, a place that cannot be written, no visible object, or too few key frames.
             Cancelled: `cancel` returned True.
         """
-        path = Path(path)
+        path, version = Path(path), self.version
         if path.name.lower().endswith(LIGHTS_SUFFIX):
             check_place(path)
             return self._split(progress, cancel).save(path, self.exposure)
@@ -334,6 +335,8 @@ class Session:
             return self.render(progress, cancel).save(path, tone_map=tone_map, exposure=exposure)
         if path.name.lower().endswith(KEYS_SUFFIX):
             self.key_frames.save(path)
+            if mark:
+                self.mark_saved(path.name, version)
             return []
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return self._save_video(path, turn, progress, cancel)
@@ -341,17 +344,15 @@ class Session:
 
     def _save_scene(self, path: Path, mark: bool) -> list[str]:
         with self.lock:
-            document, version = self.document, self.document.version
-            scene, camera = self.result(), self.orbit.camera
-            hidden = sum(not item.visible for item in document.items)
+            version, scene, camera = self.version, self.result(), self.orbit.camera
+            hidden = sum(not item.visible for item in self.document.items)
         others = [other for other in scene.cameras if other is not camera]
         lost = scene.replace(cameras=(camera, *others)).save(path)
         notes = [*lost.notes, *lost]
         if hidden:
             return [*notes, f"{hidden} hidden objects were left out"]
         if mark:
-            with self.lock:
-                document.mark_saved(version)
+            self.mark_saved(path.name, version)
         return notes
 
     def _save_video(self, path: Path, turn: float, progress: Progress | None, cancel: Cancel | None) -> list[str]:
@@ -404,7 +405,7 @@ class Session:
             self.on_done("; ".join([f"{task.label}: done", *notes]))
 
     def open(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> tuple[str, list[str]]:
-        """Open a scene or mesh, a picture to compare with, or key frames.
+        """Open a scene or mesh, a picture to compare with, an environment (.hdr), or key frames.
 
         Args:
             cancel: asked before the scene is shown; True raises Cancelled.
@@ -418,11 +419,15 @@ class Session:
             Cancelled: `cancel` returned True; nothing is changed.
         """
         path = Path(path)
+        if path.suffix.lower() == ENVIRONMENT_SUFFIX:
+            return "neural", self.open_environment(path, cancel)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             self.reference = Reference.load(path)
             return "difference", []
         if path.name.lower().endswith(KEYS_SUFFIX):
-            self.key_frames = CameraPath.load(path)
+            with self.lock:
+                self.key_frames = CameraPath.load(path)
+                self.mark_saved(path.name, self.version)
             return "neural", []
         scene = load(path, self.renderer.config.trained)
         if cancel is not None and cancel():
@@ -431,10 +436,22 @@ class Session:
         fingerprint(scene)
         with self.lock:
             self.document.open(scene)
-            self.orbit = self._orbit_of(scene)
-            self.key_frames = CameraPath()
+            self.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
             self.request()
             return "neural", self.notes
+
+    def open_environment(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> list[str]:
+        """Surround the scene by a picture of all directions (.hdr, .exr); returns what reading it changed.
+
+        Raises:
+            InputError: as `Environment.load`; nothing is changed.
+            Cancelled: `cancel` returned True; nothing is changed.
+        """
+        environment = Environment.load(path)
+        if cancel is not None and cancel():
+            raise Cancelled
+        self.edit(lambda document: document.add_environment(Path(path).name, environment))
+        return list(environment.notes)
 
     @property
     def notes(self) -> list[str]:
@@ -442,10 +459,12 @@ class Session:
         notes = self.document.scene.notes
         return digest(notes, len(notes))
 
-    def _orbit_of(self, scene: Scene) -> OrbitCamera:
-        self.unit = UnitSize.of(scene, TrainedRange().box)
-        start = scene.cameras[0] if scene.cameras else None
-        return OrbitCamera(start, trained=self.renderer.config.trained, unit=self.unit)
+    def start_at(self, cameras: tuple[Camera, ...], unit: UnitSize) -> None:
+        """Take new units, and the first camera, without bookmarks or key frames."""
+        self.unit = unit
+        self.orbit = OrbitCamera(next(iter(cameras), None), trained=self.renderer.config.trained, unit=unit)
+        self.key_frames = CameraPath()
+        self._in_files = self.version
 
     def close(self) -> bool:
         """Cancel the save in progress and stop rendering; returns whether all threads have ended."""
@@ -469,11 +488,6 @@ class Session:
             else:
                 self._late = self._late or self.scheduler.age(frame) > LATE_SECONDS
             return self._late
-
-    def add_key(self) -> None:
-        """Add the present view to the key frames."""
-        with self.lock:
-            self.key_frames.add(self.orbit.view)
 
     def _framed(self, frame: Frame) -> None:
         self.frame, self.error, self.drawing = frame, "", None
@@ -504,10 +518,3 @@ def load(path: str | os.PathLike[str], trained: TrainedRange) -> Scene:
     if Path(path).suffix.lower() in SCENE_FORMATS:
         return load_scene(path, trained=trained)
     return load_scene(path, trained=trained, all_around=True)
-
-
-def describe(error: Exception) -> str:
-    """An error as one line for a person."""
-    if isinstance(error, InputError):
-        return str(error)
-    return f"{type(error).__name__}: {one_line(next(iter(str(error).splitlines()), ''))}"

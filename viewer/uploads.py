@@ -22,19 +22,6 @@ if TYPE_CHECKING:
 
 # Most bytes of an unpacked archive.
 MAX_UNPACKED = 2 << 30
-# Passes a dropped file to the upload button, whose input is the first one of the page. The code is in `onload`, since
-# browsers do not run scripts in inserted HTML.
-DROP = """<img hidden alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" onload="
-window.ondragover = event => event.preventDefault();
-window.ondrop = event => {
-  event.preventDefault();
-  const input = document.querySelector('input[type=file]');
-  if (!input || !event.dataTransfer.files.length) return;
-  const files = new DataTransfer();
-  files.items.add(event.dataTransfer.files[0]);
-  input.files = files.files;
-  input.dispatchEvent(new Event('change', {bubbles: true}));
-};">"""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,23 +22,27 @@ from renderformer.data.camera import Camera
 from renderformer.data.camera_path import NEAR_UNITS, View, vector
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
-from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
+from renderformer.viewer.controls import Control
+from renderformer.viewer.delivery import Delivery
+from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
+from renderformer.viewer.hands import Hands
+from renderformer.viewer.page_controls import NOTHING, PageControls, put
+from renderformer.viewer.page_hands import PageHands
+from renderformer.viewer.page_html import PAGE
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.server import Server
-from renderformer.viewer.session import Session, describe
-from renderformer.viewer.uploads import DROP, received, saved
+from renderformer.viewer.session import Session
+from renderformer.viewer.tasks import describe
+from renderformer.viewer.uploads import received, saved
 
 HOST = "127.0.0.1"
 # Seconds between two updates of turntable, progress and the age of the picture.
 TICK_SECONDS = 0.05
-# JPEG quality of coarse pictures and of those in full size.
-COARSE_QUALITY, FULL_QUALITY = 80, 95
-# Decimals of numbers on a page.
-DIGITS = 4
-# The entry of an empty dropdown.
-NOTHING = "(none)"
+# Views that a page may still report after it was given newer ones: those of some seconds of a turntable.
+REPORTS = 60
 
 
 class WebViewer:
@@ -45,26 +50,31 @@ class WebViewer:
 
     Args:
         port: of the server; the next free one if it is in use.
+        framed: whether notebooks may show the page in a frame.
     """
 
-    def __init__(self, session: Session, port: int = 8080) -> None:
+    def __init__(self, session: Session, port: int = 8080, framed: bool = False) -> None:
         self.session, self.panel = session, Panel(session)
         self.done = threading.Event()
         # The pose of each page's camera when the page was opened.
         self._initial_poses: dict[int, Float64Array] = {}
+        # The views that each page was given lately, which it reports in turn, perhaps after the camera has moved on.
+        self._given: dict[int, deque[View]] = {}
         self._meshes: dict[str, tuple[Mesh, Any]] = {}
         # The state of the picture on the pages, and the view of their cameras.
         self._drawn: tuple[Any, ...] = ()
+        self._delivery = Delivery(lambda number: self.server.link(number), self._send)
         self._page_view: View | None = None
         self._close_warned = False
         # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
-        self.server = Server(HOST, port, "RenderFormer")
+        self.server = Server(HOST, port, "RenderFormer", framed=framed)
         self.server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
         self.server.gui.main_panel.dock_right()
         self.server.scene.set_up_direction("+z")
         self._put_camera(self.server.initial_camera)
-        self.controls: dict[str, Any] = {}
+        self.hands = Hands(self.panel)
+        self._handles = PageHands(self.server, self.panel, self._guarded, self._refresh)
         self._build()
         session.on_frame, session.on_error, session.on_done = self._framed, self._failed, self._done
         self.server.on_client_connect(self._guarded(self._connected))
@@ -84,20 +94,24 @@ class WebViewer:
         """End the server and the session."""
         self.done.set()
         self._ticking.join(5)
+        self.hands.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.session.close()
         self.server.stop()
 
     def _build(self) -> None:
         gui = self.server.gui
-        for section in SECTIONS:
-            with gui.add_folder(section, expand_by_default=section in UNFOLDED["page"]):
-                for control in CONTROLS:
-                    if control.section == section:
-                        self._build_control(control)
+        self._unsaved = gui.add_folder("Unsaved work", visible=False)
+        with self._unsaved:
+            self._offer = gui.add_markdown("")
+            for answer in ("Recover", "Discard"):
+                self._button(answer.lower(), functools.partial(self._answer_offer, answer))
+        self.controls = PageControls(gui, self.panel, self._change, self._guarded)
         with gui.add_folder("File"):
             upload = gui.add_upload_button("open or compare …", hint="a mesh, a scene, or a picture to compare with")
             upload.on_upload(self._guarded(self._uploaded))
+            self._recent = gui.add_dropdown("open recent", (NOTHING,), hint="files of the viewer's machine")
+            self._recent.on_update(self._guarded(self._recent_chosen))
             for action in ACTIONS:
                 if action.menu == "Edit":
                     self._button(action.name, functools.partial(self._perform, action))
@@ -112,41 +126,13 @@ class WebViewer:
         self._cancel.on_click(self._guarded(lambda event: self.session.cancel_task()))
         self._status = gui.add_markdown("starting …")
         gui.add_markdown(page_help())
-        gui.add_html(DROP)
+        gui.add_html(PAGE)
         for action in ACTIONS:
             if not action.hotkey:
                 continue
             key: Any = action.keys[0].removeprefix("Ctrl ")
             command = gui.add_command(action.name, hotkey=key, modifier=None if key == action.keys[0] else "cmd/ctrl")
             command.on_trigger(self._with_client(functools.partial(self._perform, action)))
-
-    def _build_control(self, control: Control) -> None:
-        gui, label = self.server.gui, control.label
-        value, hint = control.value(self.panel), control.tooltip or None
-        span = {"min": control.low, "max": control.high, "step": control.step, "hint": hint}
-        handle: Any
-        match control.kind:
-            case "choice":
-                names = _names(control.choices(self.panel))
-                handle = gui.add_dropdown(label, names, initial_value=_entry(value), hint=hint)
-            case "slider":
-                handle = gui.add_slider(label, initial_value=control.low if value is None else value, **span)
-            case "number":
-                handle = gui.add_number(label, control.low if value is None else value, **span)
-            case "vector":
-                handle = gui.add_vector3(label, value or (0.0, 0.0, 0.0), step=control.step, hint=hint)
-            case "colour":
-                handle = gui.add_rgb(label, value or (0, 0, 0), hint=hint)
-            case "check" | "toggle":
-                handle = gui.add_checkbox(label, bool(value), hint=hint)
-            case "text":
-                handle = gui.add_markdown(value)
-            case "button":
-                handle = gui.add_button(label, hint=hint)
-                handle.on_click(self._with_client(lambda client: self._change(client, control, None)))
-        if control.kind not in ("text", "button"):
-            handle.on_update(self._guarded(lambda event: self._changed(event, control)))
-        self.controls[control.name] = handle
 
     def _button(self, label: str, action: Callable[[Any], object]) -> None:
         self.server.gui.add_button(label).on_click(self._with_client(action))
@@ -164,11 +150,6 @@ class WebViewer:
                 self._tell(getattr(event, "client", None), "failed", describe(error))
 
         return run
-
-    def _changed(self, event: Any, control: Control) -> None:
-        """Apply the new value of a control; changes by the program have no client."""
-        if event.client is not None and event.target.value != NOTHING:
-            self._change(event.client, control, event.target.value)
 
     def _change(self, client: Any, control: Control, value: Any) -> None:
         self._apply(client, control.label, lambda: control.set(self.panel, value))
@@ -195,13 +176,16 @@ class WebViewer:
     def _connected(self, client: viser.ClientHandle) -> None:
         self._initial_poses[client.client_id] = _pose(client.camera)
         self._put_camera(client.camera)
-        if self.session.notes:
-            self._tell(client, "notes", "; ".join(self.session.notes))
+        notes = [*self.session.notes, *filter(None, [recent()[1]])]
+        if notes:
+            self._tell(client, "notes", "; ".join(notes))
+        self._show_recent()
         client.camera.on_update(self._guarded(lambda camera: self._camera_moved(client)))
-        self._draw(force=True)
+        self._draw()
 
     def _left(self, client: viser.ClientHandle) -> None:
         self._initial_poses.pop(client.client_id, None)
+        self._given.pop(client.client_id, None)
         self._fit_pages()
 
     def _camera_moved(self, client: viser.ClientHandle) -> None:
@@ -211,13 +195,14 @@ class WebViewer:
         self._fit_pages()
         depth = float(np.linalg.norm(position - target))
         view = View.of(Camera.look_at(position, target, fov=math.degrees(camera.fov)), depth)
-        if view.near(self.session.orbit.view):
+        if view.near(self.session.orbit.view) or any(map(view.near, self._given.get(client.client_id, ()))):
             return
         # A busy page may miss the first `_put_camera` and report its initial pose instead.
         if np.allclose(_pose(camera), self._initial_poses.get(client.client_id, math.inf), atol=NEAR_UNITS):
             self._put_camera(camera)
             return
         self.session.move(lambda orbit: setattr(orbit, "view", view))
+        self._given.pop(client.client_id, None)
         if view.near(self.session.orbit.view):
             self._page_view = self.session.orbit.view
         self._refresh()
@@ -239,7 +224,8 @@ class WebViewer:
         """Move the cameras of all open and future pages."""
         self._page_view = self.session.orbit.view
         self._put_camera(self.server.initial_camera)
-        for client in self.server.get_clients().values():
+        for number, client in self.server.get_clients().items():
+            self._given.setdefault(number, deque(maxlen=REPORTS)).append(self._page_view)
             self._put_camera(client.camera)
 
     def _clicked(self, event: Any) -> None:
@@ -256,18 +242,20 @@ class WebViewer:
         """Move turntable and playback, and update what depends on time."""
         if self.panel.tick():
             self._refresh()
-        if self.panel.update_late():
+        if self.panel.update_late() or self.hands.update():
+            self._drawn = ()
             self._draw()
+        self._delivery.pump(self.server.get_clients())
         self._show_activity()
 
     def _show_activity(self) -> None:
         activity, saving = self.session.activity(), self.session.task is not None
         busy = activity is not None
         for handle, visible in ((self._busy, busy), (self._progress, busy), (self._cancel, saving)):
-            _set(handle, visible, "visible")
+            put(handle, visible, "visible")
         if activity is not None:
-            _set(self._busy, activity[0], "content")
-            _set(self._progress, round(100 * activity[1]))
+            put(self._busy, activity[0], "content")
+            put(self._progress, round(100 * activity[1]))
 
     def _framed(self, frame: Frame) -> None:
         self._draw()
@@ -283,37 +271,28 @@ class WebViewer:
     def _refresh(self) -> None:
         """Update controls, cameras, picture and status of all pages."""
         with self._filling, self.session.lock:
-            for control in CONTROLS:
-                self._fill(control, self.controls[control.name])
+            self.controls.fill()
         if self.session.orbit.view != self._page_view:
             self._put_cameras()
+        self._show_offer()
+        with self._filling:
+            self._handles.show()
         self._draw()
         self._show_status()
 
-    def _fill(self, control: Control, handle: Any) -> None:
-        value = control.value(self.panel)
-        _set(handle, control.shown(self.panel), "visible")
-        if control.kind == "choice":
-            _set(handle, _names(control.choices(self.panel)), "options")
-            value = _entry(value)
-        if control.kind == "number" and value is not None:
-            value = round(value, DIGITS)
-        if control.kind != "button" and value is not None:
-            _set(handle, value, "content" if control.kind == "text" else "value")
-
-    def _draw(self, force: bool = False) -> None:
-        """Update picture and preview of all pages; the picture if its state has changed, or with `force`."""
+    def _draw(self) -> None:
+        """Update picture and preview of all pages."""
         with self._filling:
             panel, session = self.panel, self.session
             frame, split = session.frame, panel.kind == "split"
             display = (session.tone_map, session.exposure, session.reference)
-            drawn = (frame, panel.kind, panel.bar, panel.preview_only, *display)
-            if force or drawn != self._drawn:
+            drawn = (frame, panel.kind, panel.bar, panel.preview_only, *display, *self.hands.state)
+            if drawn != self._drawn:
                 self._drawn = drawn
                 picture = None if panel.preview_only else panel.picture()
-                quality = FULL_QUALITY if frame is not None and frame.final else COARSE_QUALITY
-                for client in self.server.get_clients().values():
-                    self._send(client, picture, quality)
+                picture = None if picture is None else self.hands.outlined(picture)
+                self._delivery.show(picture, frame is not None and frame.final)
+            self._delivery.pump(self.server.get_clients())
             self._show_meshes(split or panel.preview_only)
 
     def _send(self, client: Any, picture: UInt8Array | None, quality: int) -> None:
@@ -356,12 +335,12 @@ class WebViewer:
         save.check(self.session)
 
         def work(progress: Any, cancel: Any) -> list[str]:
-            document = self.session.document
-            version, complete = document.version, all(item.visible for item in document.items)
-            file, content, notes = saved(self.session, name, save.turn, progress, cancel)
+            session = self.session
+            version, complete = session.version, all(item.visible for item in session.document.items)
+            file, content, notes = saved(session, name, save.turn, progress, cancel)
             client.send_file_download(file, content, save_immediately=True)
-            if save.name == "scene" and complete:
-                document.mark_saved(version)
+            if save.name == "camera path" or (save.name == "scene" and complete):
+                session.mark_saved(name, version)
             return notes
 
         self.session.start(f"saving {name}", work)
@@ -372,10 +351,36 @@ class WebViewer:
         with received(file.name, file.content) as path:
             self._apply(event.client, "open", lambda: self.panel.open(path))
 
+    def _recent_chosen(self, event: Any) -> None:
+        """Open a recent file; changes by the program have no client."""
+        path = next((path for path in recent()[0] if str(path) == event.target.value), None)
+        if event.client is not None and path is not None:
+            self._apply(event.client, "open", lambda: self.panel.open(path))
+            remember(path)
+            self._show_recent()
+
+    def _show_recent(self) -> None:
+        names = (NOTHING, *map(str, recent()[0]))
+        put(self._recent, names, "options")
+        put(self._recent, NOTHING)
+
+    def _show_offer(self) -> None:
+        """Show or hide what to do with unsaved work that a viewer left behind."""
+        question = recovering(self.session, self._refresh)
+        put(self._unsaved, question is not None, "visible")
+        if question is not None:
+            put(self._offer, question.text, "content")
+
+    def _answer_offer(self, answer: str, client: Any) -> None:
+        question = recovering(self.session, self._refresh)
+        if question is not None:
+            self._apply(client, answer.lower(), lambda: question.answers[answer]() and None)
+
     def _close_asked(self, client: Any) -> None:
-        if self.session.document.unsaved and not self._close_warned:
+        losses = self.session.losses
+        if losses and not self._close_warned:
             self._close_warned = True
-            self._tell(client, "close", "edits of the scene are not in a file yet; press once more to close")
+            self._tell(client, "close", f"{' '.join(losses)} Press once more to close.")
         else:
             self.done.set()
 
@@ -386,6 +391,8 @@ def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None 
     try:
         if say is not None:
             say(f"open {viewer.url} in a browser of this machine; Ctrl-C ends")
+            if session.recovery is not None and session.recovery.offer:
+                say(f"note: {session.recovery.offer} The page offers to recover it.")
         # Ctrl-C does not interrupt a wait without a limit on every platform.
         while not viewer.done.wait(0.5):
             pass
@@ -398,21 +405,3 @@ def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None 
 def _pose(camera: Any) -> Float64Array:
     """(6,) position and target of a page's camera."""
     return np.concatenate([camera.position, camera.look_at]).astype(float)
-
-
-def _names(choices: Iterable[object]) -> tuple[str, ...]:
-    """Entries of a dropdown, which needs at least one."""
-    return tuple(map(str, choices)) or (NOTHING,)
-
-
-def _entry(value: object) -> str:
-    """The entry of a dropdown for a value."""
-    return NOTHING if value in (None, "") else str(value)
-
-
-def _set(handle: Any, value: Any, field: str = "value") -> None:
-    """Write a field of a control if it differs, since every write goes to all pages."""
-    before = getattr(handle, field)
-    numbers = field == "value" and not isinstance(value, str)
-    if not (np.allclose(before, value, atol=1e-6) if numbers else before == value):
-        setattr(handle, field, value)

@@ -50,9 +50,10 @@ class ControlWidgets:
         # Whether the program writes into widgets, which then call back as if a person did.
         self._filling = False
         self._widgets: dict[str, Any] = {}
+        self._sections: dict[str, Any] = {}
         self._controls = [control for control in controls if not control.page_only]
         for title in sections:
-            section = gui.CollapsableVert(title, 0.3 * em, gui.Margins(em, 0, 0, 0))
+            section = self._sections[title] = gui.CollapsableVert(title, 0.3 * em, gui.Margins(em, 0, 0, 0))
             section.set_is_open(title in unfolded)
             column.add_child(section)
             self._build_section(section, [control for control in self._controls if control.section == title])
@@ -60,6 +61,11 @@ class ControlWidgets:
     def __getitem__(self, name: str) -> Any:
         """The widget of a control."""
         return self._widgets[name]
+
+    def unfold(self, section: str) -> None:
+        """Open a section by its title."""
+        if not self._sections[section].get_is_open():
+            self._sections[section].set_is_open(True)
 
     def fill(self) -> None:
         """Write the present values into all widgets."""
@@ -84,7 +90,7 @@ class ControlWidgets:
                 layout = gui.Horiz(0.4 * self._em) if arrangement == "row" else gui.VGrid(2, 0.3 * self._em)
                 section.add_child(layout)
             if arrangement == "columns":
-                layout.add_child(gui.Label(control.label))
+                layout.add_child(gui.Label(control.title))
             layout.add_child(widget)
 
     def _changed(self, control: Control, value: Any) -> None:
@@ -131,6 +137,8 @@ class ControlWidgets:
             case "choice":
                 widget.selected_text = str(value)
             case "slider" | "number":
+                if control.top is not None:
+                    widget.set_limits(control.low, control.end(self._panel))
                 widget.double_value = value
             case "vector":
                 widget.vector_value = value
@@ -208,16 +216,22 @@ def question_dialog(question: Question, em: int, pressed: Callable[[str], object
             grid.add_child(gui.Label(legible(cell)))
         column.add_child(grid)
     column.add_child(gui.Label(legible(question.text)))
+    for label in question.choices:
+        column.add_child(_button(label, pressed))
     row = gui.Horiz(em)
     row.add_stretch()
     for label in question.answers:
-        button = gui.Button(label)
-        button.vertical_padding_em = 0
-        button.set_on_clicked(functools.partial(pressed, label))
-        row.add_child(button)
+        row.add_child(_button(label, pressed))
     column.add_child(row)
     dialog.add_child(column)
     return dialog
+
+
+def _button(label: str, pressed: Callable[[str], object]) -> Any:
+    button = gui.Button(legible(label))
+    button.vertical_padding_em = 0
+    button.set_on_clicked(functools.partial(pressed, label))
+    return button
 
 
 def _arrangement(control: Control) -> str:

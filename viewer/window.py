@@ -20,19 +20,28 @@ import open3d as o3d
 from open3d.visualization import gui
 
 from renderformer.data.arrays import UInt8Array
+from renderformer.data.errors import InputError
+from renderformer.data.formats import SCENE_FORMATS
+from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_SUFFIXES
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help_table
-from renderformer.viewer.controls import Control
-from renderformer.viewer.dialogs import FileRequest, Question, closing
+from renderformer.viewer.controls import LIGHT, OBJECT, Control
+from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
 from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
+from renderformer.viewer.gizmo import MODES
+from renderformer.viewer.hands import Hands
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
-from renderformer.viewer.session import Session, describe
+from renderformer.viewer.recent import recent, remember
+from renderformer.viewer.session import Session
+from renderformer.viewer.tasks import describe
+from renderformer.viewer.tree import SceneTree
 from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialog, legible, question_dialog
 
 if TYPE_CHECKING:
     from renderformer.data.progress import Progress
     from renderformer.renderer import Cancel
+    from renderformer.viewer.document import Item
 
 TITLE = "RenderFormer"
 PANEL_EM = 22
@@ -42,12 +51,15 @@ SETTLE_SECONDS = 0.3
 REDRAW_SECONDS = 0.1
 # Height of the bar at the foot in lines.
 FOOT_LINES = 3
+# Share of the panel that the tree of the scene takes, and height in pixels from which on there is one.
+TREE_SHARE, TREE_NEEDS = 0.36, 380
 PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
 KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
 # Names of Open3D's keys in the table of actions.
 KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     KEY.ONE: "1", KEY.TWO: "2", KEY.THREE: "3", KEY.FOUR: "4", KEY.PLUS: "+", KEY.EQUALS: "=", KEY.MINUS: "-",
     KEY.LEFT_BRACKET: "[", KEY.RIGHT_BRACKET: "]", KEY.LEFT: "Left", KEY.RIGHT: "Right", KEY.UP: "Up", KEY.DOWN: "Down",
+    KEY.DELETE: "Delete",
 }  # fmt: skip
 
 
@@ -56,7 +68,8 @@ class Window:
 
     def __init__(self, session: Session, width: int = 1200, height: int = 800) -> None:
         self.session, self.panel = session, Panel(session)
-        self.pointer = Pointer(self.panel, self.rectangle)
+        self.hands = Hands(self.panel)
+        self.pointer = Pointer(self.panel, self.hands, self.rectangle)
         self.closed = False
         self.dialog: Any = None
         self.message = "; ".join(session.notes)
@@ -69,6 +82,7 @@ class Window:
         self._redraw_time: float | None = None
         self._drawn_at = 0.0
         self._folder = Path.cwd()
+        self._selected: Item | None = None
         # The state that the picture shows.
         self._drawn: tuple[Any, ...] = ()
         self._picture: UInt8Array | None = None
@@ -89,6 +103,8 @@ class Window:
         # A picture that fills the view is requested once there is one.
         if not session.fills:
             session.request()
+        if recovering(session, self._refresh) is not None:
+            self._post(self.ask_recover)
 
     def _guarded(self, action: Callable[..., Any], result: Any = None) -> Callable[..., Any]:
         """A callback that never raises; errors go to the status line."""
@@ -129,7 +145,9 @@ class Window:
         em = self.window.theme.font_size
         self._column = gui.ScrollableVert(0.3 * em, gui.Margins(0.5 * em, 0.5 * em, 1.2 * em, 0.5 * em))
         self.controls = ControlWidgets(self.panel, self._column, em, self._change, self._guarded)
-        self.window.add_child(self._column)
+        self.tree = SceneTree(self.panel, self._apply, self._guarded)
+        for widget in (self._column, self.tree.widget):
+            self.window.add_child(widget)
 
     def _build_foot(self) -> None:
         self._foot = gui.Vert()
@@ -164,7 +182,8 @@ class Window:
             self._apply(action.name, lambda: ask(self))
 
     def _change(self, control: Control, value: Any) -> None:
-        self._apply(control.label, lambda: control.set(self.panel, value))
+        ask = control.ask
+        self._apply(control.label, lambda: control.set(self.panel, value) if ask is None else ask(self))
 
     def _apply(self, title: str, action: Callable[[], object]) -> None:
         """Run an action, show the line that it returns, and refresh the window."""
@@ -178,12 +197,17 @@ class Window:
 
     def _mouse(self, event: Any) -> Any:
         kind, x, y = event.type, event.x, event.y
-        if kind == gui.MouseEvent.Type.BUTTON_DOWN:
-            self.pointer.press(x, y)
+        if kind == gui.MouseEvent.Type.MOVE:
+            if self.pointer.hover(x, y, event.is_modifier_down(gui.KeyModifier.CTRL)):
+                self._show_hands()
+        elif kind == gui.MouseEvent.Type.BUTTON_DOWN:
+            self.pointer.press(x, y, event.is_button_down(gui.MouseButton.LEFT))
+            self._show_hands()
         elif kind == gui.MouseEvent.Type.DRAG:
             pan = event.is_button_down(gui.MouseButton.RIGHT) or event.is_modifier_down(gui.KeyModifier.SHIFT)
-            self.pointer.drag(x, y, pan)
-            self._refresh()
+            snap = event.is_modifier_down(gui.KeyModifier.CTRL)
+            self.pointer.drag(x, y, pan, snap)
+            self._show_hands()
         elif kind == gui.MouseEvent.Type.BUTTON_UP:
             self._apply("object", lambda: self.pointer.release(x, y))
         elif kind == gui.MouseEvent.Type.WHEEL:
@@ -196,8 +220,8 @@ class Window:
         """Handle Escape and Ctrl, whatever widget has the focus."""
         if event.key == KEY.ESCAPE:
             self._close_requested = False
-            if event.type == gui.KeyEvent.Type.DOWN and self.dialog is not None:
-                self._end_dialog()
+            if event.type == gui.KeyEvent.Type.DOWN:
+                self._escape()
         if event.key in (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL):
             self._ctrl = event.type == gui.KeyEvent.Type.DOWN
         elif self._ctrl and event.key in KEYS:
@@ -208,11 +232,37 @@ class Window:
                 return True
         return False
 
+    def _escape(self) -> None:
+        """Close the dialog, or give up a drag, or choose nothing."""
+        if self.dialog is not None:
+            self._end_dialog()
+        elif self.hands.release(keep=False):
+            self._refresh()
+        else:
+            self.panel.choose("")
+            self._refresh()
+
     def _key(self, event: Any) -> Any:
-        action = find(KEYS.get(event.key, ""), self._ctrl)
-        if event.type == gui.KeyEvent.Type.DOWN and action is not None and self.dialog is None:
+        key = KEYS.get(event.key, "")
+        action = find(key, self._ctrl)
+        if event.type != gui.KeyEvent.Type.DOWN or self.dialog is not None:
+            return CONSUMED
+        if self.hands.dragging and key in ("X", "Y", "Z"):
+            self.hands.constrain(key.lower())
+            self._show_hands()
+        elif action is not None:
+            self.hands.release(keep=False)
             self.perform(action)
+            if action.name in MODES:
+                self.pointer.grab()
+                self._show_hands()
         return CONSUMED
+
+    def _show_hands(self) -> None:
+        """Show what the hands do."""
+        if self.hands.dragging:
+            self.message, self._failed = self.hands.text, False
+        self._refresh()
 
     def _tick(self) -> bool:
         self._show_activity()
@@ -223,6 +273,8 @@ class Window:
             return True
         if self.panel.tick():
             self._refresh()
+        if self.hands.update():
+            self._place_image()
         moving, now = self.panel.turning or self.panel.playing, time.monotonic()
         if not moving and now - self._drawn_at < REDRAW_SECONDS:
             return False
@@ -244,10 +296,18 @@ class Window:
     def _foot_height(self) -> int:
         return round((1.3 * FOOT_LINES + 0.4) * self.window.theme.font_size)
 
+    @staticmethod
+    def _tree_height(height: int) -> int:
+        """Of a panel of a height, which keeps most of it for controls; 0 where there is no room."""
+        return round(TREE_SHARE * height) if height > TREE_NEEDS else 0
+
     def _layout(self, context: Any) -> None:
         area, width, em = self.window.content_rect, self._panel_width(), self.window.theme.font_size
         left, bottom, line, pad = area.get_right() - width, area.get_bottom() - self._foot_height(), 1.3 * em, em // 2
-        self._column.frame = gui.Rect(left, area.y, width, bottom - area.y)
+        tree = self._tree_height(bottom - area.y)
+        self._column.frame = gui.Rect(left, area.y, width, bottom - area.y - tree)
+        self.tree.widget.frame = gui.Rect(left, bottom - tree, width, tree)
+        self.tree.widget.visible = tree > 0
         self._foot.frame = gui.Rect(area.x, bottom, area.width, self._foot_height())
         for number, label in enumerate((self._facts, self._said, self._warnings)):
             top = bottom + round(0.2 * em + number * line)
@@ -274,17 +334,16 @@ class Window:
         self.image.visible = self._picture is not None and not panel.preview_only
         if self._picture is not None and self.image.visible:
             picture = np.zeros_like(self._picture) if split and panel.late else self._picture
+            picture = self.hands.draw(resized(picture, box.width, box.height))
             if split:
                 picture = right_of_bar(picture, box.width, box.height, column)
-            else:
-                picture = np.array(resized(picture, box.width, box.height))
             self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(picture)))
 
     def _draw(self) -> None:
         """Draw the picture if its state has changed."""
         panel, session = self.panel, self.session
         display = (session.tone_map, session.exposure, session.reference, session.view_size)
-        drawn = (session.frame, panel.kind, panel.bar, panel.late, *display)
+        drawn = (session.frame, panel.kind, panel.bar, panel.late, *display, *self.hands.state)
         if drawn != self._drawn:
             self._drawn = drawn
             self._picture = panel.picture()
@@ -300,9 +359,18 @@ class Window:
     def _refresh(self) -> None:
         """Update controls, preview, picture and status."""
         self.controls.fill()
+        self.tree.fill()
+        self._unfold()
         self._update_preview()
         self._draw()
         self._show_status()
+
+    def _unfold(self) -> None:
+        """Open the controls of what was chosen anew."""
+        before, self._selected = self._selected, self.panel.selected
+        if self._selected is not None and (before is None or before.name != self._selected.name):
+            self.controls.unfold(LIGHT if self._selected.base.emits else OBJECT)
+            self.window.set_needs_layout()
 
     def _update_preview(self) -> None:
         """Update the preview if it can be seen; a large scene takes seconds."""
@@ -355,10 +423,33 @@ class Window:
 
         def work(progress: Progress, cancel: Cancel) -> list[str]:
             kind, notes = session.open(path, cancel)
+            remember(path)
             self._post(lambda: self._apply("view", lambda: self.panel.show(kind)))
             return notes
 
         session.start(f"opening {path.name}", work)
+
+    def ask_recent(self) -> None:
+        """Ask for a recent file and open it."""
+        files, note = recent()
+        self.message = note or self.message
+        if not files:
+            raise InputError("recent files", note or "there are none yet", "open a file")
+        self._ask(opening_recent(files, self.open))
+
+    def ask_environment(self) -> None:
+        """Ask for a picture of all directions and surround the scene by it."""
+        session = self.session
+
+        def opened(path: Path) -> None:
+            session.start(f"opening {path.name}", lambda progress, cancel: self._opened(path, cancel))
+
+        self._ask_file(FileRequest("Environments", ENVIRONMENT_SUFFIXES, opened))
+
+    def _opened(self, path: Path, cancel: Cancel) -> list[str]:
+        notes = self.session.open_environment(path, cancel)
+        self._post(self._refresh)
+        return notes
 
     def ask_save(self, save: Save) -> None:
         """Ask for a file name and save there."""
@@ -375,6 +466,13 @@ class Window:
         else:
             self._ask(question)
 
+    def ask_recover(self) -> None:
+        """Ask what to do with unsaved work that a viewer left behind."""
+        question = recovering(self.session, lambda: self._post(self._refresh))
+        if question is None:
+            raise InputError("recovery", "no unsaved work was left behind", "open a file")
+        self._ask(question)
+
     def show_help(self) -> None:
         """Show mouse and keys."""
         self._ask(Question("Mouse and keys", NOTES, {"Close": lambda: None}, help_table()))
@@ -382,7 +480,14 @@ class Window:
     def save(self, path: Path, turn: float = 0.0) -> None:
         """Save on another thread; see `Session.save`."""
         session = self.session
-        session.start(f"saving {path.name}", lambda progress, cancel: session.save(path, progress, cancel, turn))
+
+        def work(progress: Progress, cancel: Cancel) -> list[str]:
+            notes = session.save(path, progress, cancel, turn)
+            if path.suffix.lower() in SCENE_FORMATS:
+                remember(path)
+            return notes
+
+        session.start(f"saving {path.name}", work)
 
     def _ask_file(self, request: FileRequest) -> None:
         def chosen(name: str) -> None:
@@ -403,7 +508,7 @@ class Window:
     def _ask(self, question: Question) -> None:
         def pressed(label: str) -> None:
             self._end_dialog()
-            self._apply(label, question.answers[label])
+            self._apply(label, {**question.answers, **question.choices}[label])
 
         self._open_dialog(question_dialog(question, self.window.theme.font_size, self._guarded(pressed)))
 
@@ -431,6 +536,7 @@ class Window:
     def _leave(self) -> None:
         """Close the window; no callback touches it afterwards."""
         self.closed = True
+        self.hands.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.window.close()
 

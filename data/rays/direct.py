@@ -228,12 +228,12 @@ class LitSurfaces(Surfaces):
     _by_group: Sequence[LitSurfaces] = ()
 
     @classmethod
-    def of(cls, scene: Scene) -> Self:
-        """Those of a scene, with its environment."""
-        surfaces = super().of(scene)
+    def of(cls, scene: Scene, known: Surfaces | None = None) -> Self:
+        """Those of a scene, with its environment; `known` as in `Surfaces.of`."""
+        surfaces = super().of(scene, known)
         surfaces.object_index = scene.object_index
         if scene.environment is not None and not scene.environment.is_dark:
-            surfaces.environment = EnvironmentLight(scene.environment)
+            surfaces.environment = EnvironmentLight.of(scene.environment)
         return surfaces
 
     def split(self, groups: LightGroups) -> Self:

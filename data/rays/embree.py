@@ -65,6 +65,7 @@ class Surfaces:
         patches: (K, 13, P, P) texture patches and (N,) index into them (-1: uniform), see `Scene.patches`, or None.
         appearance: textures and vertex colours, see `Scene.appearance`, or None; not of triangles with a patch.
         two_sided: (N,) whether lights shine from both sides, see `Mesh.two_sided`; None for no light.
+        tree: of the triangles, if it is known.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Surfaces:
         patches: tuple[Float16Array, Int32Array] | None = None,
         appearance: Appearance | None = None,
         two_sided: BoolArray | None = None,
+        tree: Tree | None = None,
     ) -> None:
         self.triangles = np.ascontiguousarray(triangles, np.float32)
         # Tables from which columns are gathered: corners and vertex normals (N, 9), materials (N, 13).
@@ -89,7 +91,7 @@ class Surfaces:
         self.face_normals = np.asfortranarray(normalised(cross))
         self.areas = np.linalg.norm(cross, axis=1) / 2
         self.offsets = np.float32(OFFSET) * np.abs(self.corners).max(axis=1)
-        self.tree = Tree(self.triangles)
+        self.tree = tree or Tree(self.triangles)
         self._veil: Veil | None = None
         self._bumps: Bumps | None = None
         if appearance is not None and appearance.see_through.any():
@@ -98,15 +100,16 @@ class Surfaces:
             self._bumps = Bumps(self.triangles, normals, appearance)
 
     @classmethod
-    def of(cls, scene: Scene) -> Self:
-        """Those of a scene."""
+    def of(cls, scene: Scene, known: Surfaces | None = None) -> Self:
+        """Those of a scene; the tree of others that are known is used if the triangles are the same."""
+        tree = known.tree if known is not None and np.array_equal(known.triangles, scene.triangles) else None
         patches, appearance = None, scene.appearance
         if any(mesh.patches is not None for mesh in scene.objects):
             patches = scene.patches
         if patches is not None and appearance is not None:
             # Those that are baked from the appearance are for models that know no more.
             patches = patches[0], np.where(appearance.index >= 0, -1, patches[1]).astype(np.int32)
-        return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, scene.two_sided)
+        return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, scene.two_sided, tree)
 
     @property
     def sees_through(self) -> bool:

@@ -15,6 +15,7 @@ import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -61,6 +62,14 @@ class Points:
 
 class EnvironmentLight:
     """An environment, ready to light surface points."""
+
+    @classmethod
+    def of(cls, environment: Environment) -> EnvironmentLight:
+        """That of an environment, which is kept as long as the environment lives: making it takes time."""
+        light = _KNOWN.get(environment)
+        if light is None:
+            light = _KNOWN[environment] = cls(environment)
+        return light
 
     def __init__(self, environment: Environment) -> None:
         self._groups = ONE_GROUP
@@ -338,3 +347,7 @@ def sun_directions(sun: Sun, count: int) -> Float32Array:
 def _phases(phase: Int64Array) -> int:
     """A power of two above the largest phase."""
     return 1 << int(phase.max(initial=0)).bit_length()
+
+
+# The light of each live environment; they never change.
+_KNOWN: WeakKeyDictionary[Environment, EnvironmentLight] = WeakKeyDictionary()

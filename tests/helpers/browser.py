@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,17 @@ STUCK = 240.0
 class Page:
     """Headless Chromium, driven over its debugging port."""
 
-    def __init__(self, url: str, folder: str, size: tuple[int, int] = (900, 600)) -> None:
+    def __init__(
+        self, url: str, folder: str, size: tuple[int, int] = (900, 600), phone: bool = False, flags: Sequence[str] = ()
+    ) -> None:
+        """Open a page, in a window or on a phone of this size, which has touch."""
         from websockets.sync.client import connect
 
-        flags = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        flags = [*flags, "--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         flags += [f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}", "--remote-debugging-port=0"]
         assert CHROMIUM is not None
-        self.process = subprocess.Popen([CHROMIUM, *flags, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        start = "about:blank" if phone else url
+        self.process = subprocess.Popen([CHROMIUM, *flags, start], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         port_file = Path(folder) / "DevToolsActivePort"
         until(lambda: port_file.read_text().strip())
         tabs = f"http://127.0.0.1:{port_file.read_text().split()[0]}/json"
@@ -36,6 +40,27 @@ class Page:
         tab = next(tab for tab in json.load(urllib.request.urlopen(tabs, timeout=30)) if tab["type"] == "page")
         self.socket = connect(tab["webSocketDebuggerUrl"], max_size=None, open_timeout=STUCK)
         self.number = 0
+        if phone:
+            self.turn(*size)
+            self.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=5)
+            self.call("Page.navigate", url=url)
+
+    def turn(self, width: int, height: int) -> None:
+        """Give a phone another size, as by turning it."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=True)
+
+    def touch(self, *fingers: tuple[tuple[int, int], tuple[int, int]]) -> None:
+        """Put fingers on the screen, move each from its start to its end, and lift them."""
+        for kind, share in (("touchStart", 0.0), *(("touchMove", i / 8) for i in range(1, 9)), ("touchEnd", 1.0)):
+            points = [
+                {"x": a[0] + (b[0] - a[0]) * share, "y": a[1] + (b[1] - a[1]) * share, "id": number}
+                for number, (a, b) in enumerate(fingers)
+            ]
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[] if kind == "touchEnd" else points)
+
+    def evaluate(self, code: str) -> Any:
+        """The value of an expression on the page."""
+        return self.call("Runtime.evaluate", expression=code, returnByValue=True)["result"].get("value")
 
     def call(self, method: str, **parameters: Any) -> Any:
         self.number += 1
@@ -53,8 +78,7 @@ class Page:
 
     def canvas(self) -> tuple[int, int]:
         """Width and height of the canvas in pixels."""
-        code = "JSON.stringify(document.querySelector('canvas').getBoundingClientRect())"
-        box = json.loads(self.call("Runtime.evaluate", expression=code, returnByValue=True)["result"]["value"])
+        box = json.loads(self.evaluate("JSON.stringify(document.querySelector('canvas').getBoundingClientRect())"))
         return round(box["width"]), round(box["height"])
 
     def drag(self, start: tuple[int, int], end: tuple[int, int]) -> None:
@@ -73,7 +97,7 @@ class Page:
             const event = new DragEvent("drop", {{dataTransfer: files, bubbles: true, cancelable: true}});
             document.querySelector("canvas").dispatchEvent(event);
         """
-        self.call("Runtime.evaluate", expression=code)
+        self.evaluate(code)
 
     def close(self) -> None:
         self.socket.close()

@@ -1,0 +1,192 @@
+"""The page on a phone, over slow and broken connections, and several pages at once; in headless Chromium."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.browser import CHROMIUM, Page, until
+from helpers.ray_engine import RayEngine, a_scene
+from helpers.slow_network import SlowNetwork
+
+from renderformer.viewer.display import middle, resized
+from renderformer.viewer.session import Session
+
+pytest.importorskip("viser", reason="the viewer extra is not installed")
+web = pytest.importorskip("renderformer.viewer.web")
+delivery = pytest.importorskip("renderformer.viewer.delivery")
+
+STUCK = 60.0
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
+# Height and top of the panel, which is a sheet at the foot of a narrow page; the input of files is in it.
+SHEET = "[...document.querySelectorAll('.mantine-Paper-root')].find(p => getComputedStyle(p).position === 'fixed')"
+
+
+@pytest.fixture
+def viewer() -> Iterator[Any]:
+    session = Session(a_scene(), RayEngine(), 128)  # type: ignore[arg-type]
+    shown = web.WebViewer(session, port=8765)
+    yield shown
+    shown.close()
+
+
+def shows(page: Page, session: Session, rows: slice = slice(None), columns: slice = slice(None)) -> bool:
+    """Whether a page shows the middle of the newest picture, in a part without panels and notifications."""
+    width, height = page.canvas()
+    picture = session.picture()
+    assert picture is not None
+    expected = resized(middle(picture, width / height), width, height)
+    window = page.screenshot()[:height, :width].astype(float)
+    return bool(np.abs(window - expected)[rows, columns].mean() < 6)
+
+
+@needs_chromium
+def test_on_a_phone_the_panel_is_folded_leaves_half_and_fingers_turn_and_pinch(viewer: Any) -> None:
+    session = viewer.session
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder, (390, 844), phone=True)
+        try:
+            until(lambda: viewer.server.get_clients(), STUCK)
+            until(lambda: page.evaluate(f"{SHEET}.dataset.folded"), STUCK)
+            until(lambda: page.evaluate(f"{SHEET}.offsetHeight") < 60, STUCK)
+            until(lambda: session.scheduler.wait(0) and shows(page, session, slice(300, 780)), STUCK)
+
+            before = session.orbit.view
+            page.touch(((150, 400), (230, 400)))
+            until(lambda: abs(session.orbit.view.azimuth - before.azimuth) > 5, STUCK)
+            assert session.orbit.view.distance == pytest.approx(before.distance, abs=5e-3)
+            session.move(lambda orbit: setattr(orbit, "limited", False))
+            before = session.orbit.view
+            page.touch(((180, 400), (120, 340)), ((210, 430), (280, 500)))
+            until(lambda: session.orbit.view.distance < 0.93 * before.distance, STUCK)
+            until(lambda: session.scheduler.wait(0) and shows(page, session, slice(300, 780)), STUCK)
+
+            # A tap unfolds the panel over half the page at most, another folds it.
+            page.touch(((250, 822), (250, 822)))
+            until(lambda: page.evaluate(f"{SHEET}.offsetHeight") > 200, STUCK)
+            assert page.evaluate(f"{SHEET}.offsetHeight") <= 422
+            assert page.evaluate(f"{SHEET}.getBoundingClientRect().top") >= 422
+            # On its side, the panel is a folded column.
+            page.turn(740, 360)
+            until(lambda: page.canvas()[0] > 600, STUCK)
+            until(lambda: session.scheduler.wait(0) and shows(page, session, slice(200, 360)), STUCK)
+        finally:
+            page.close()
+
+
+@needs_chromium
+def test_a_broken_connection_comes_back_to_the_present_view_and_a_slow_one_gets_lighter_pictures(
+    viewer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = viewer.session
+    with (
+        SlowNetwork(viewer.server.get_port()) as network,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+    ):
+        page = Page(f"http://127.0.0.1:{network.port}", folder)
+        try:
+            until(lambda: viewer.server.get_clients(), STUCK)
+            until(lambda: session.scheduler.wait(0) and shows(page, session, columns=slice(320, None)), STUCK)
+            network.cut()
+            until(lambda: not viewer.server.get_clients(), STUCK)
+            session.move(lambda orbit: orbit.orbit(70, 10))
+            moved = session.orbit.view
+            until(lambda: viewer.server.get_clients(), STUCK)
+            until(lambda: session.scheduler.wait(0) and shows(page, session, columns=slice(320, None)), STUCK)
+            assert session.orbit.view == moved
+            assert list(viewer._delivery._pages) == list(viewer.server.get_clients())
+
+            # 40 kB a second, for pictures of 120 kB.
+            noise = np.random.default_rng(1).integers(0, 256, (64, 300, 400, 3), np.uint8)
+            pictures = itertools.cycle(noise)
+            monkeypatch.setattr(viewer.panel, "picture", lambda: next(pictures))
+            (number,) = viewer.server.get_clients()
+            link = viewer.server.link(number)
+            network.rate = 40e3
+            seen = []
+            for _ in range(40):
+                viewer._delivery.show(next(pictures), False)
+                viewer._delivery.pump(viewer.server.get_clients())
+                seen.append((link._sent - link._received, link.bytes))
+                time.sleep(0.25)
+            assert max(waiting for waiting, _ in seen) <= 2
+            assert link.level >= 4
+            assert link.bytes < 15e3
+        finally:
+            page.close()
+
+
+class SlowPages:
+    """Pages with connections of so many bytes a second, in a time of its own, for a `Delivery`."""
+
+    def __init__(self, **rates: float) -> None:
+        self.now, self.rates = 0.0, rates
+        self.links = {name: delivery.Link(lambda: self.now) for name in rates}
+        self.free_at = dict.fromkeys(rates, 0.0)
+        self.log: dict[str, list[tuple[float, int, tuple[int, ...]]]] = {name: [] for name in rates}
+        self.arriving: list[tuple[float, str, int, float]] = []
+        self.delivery = delivery.Delivery(self.links.get, self.send)
+        camera = SimpleNamespace(aspect=1.0)
+        self.clients = {name: SimpleNamespace(name=name, camera=camera) for name in rates}
+
+    def send(self, client: Any, picture: Any, quality: int) -> None:
+        if picture is None:
+            self.log[client.name].append((self.now, 0, ()))
+            return
+        # As JPEG of a detailed picture.
+        size = round(picture.shape[0] * picture.shape[1] * {95: 0.6, 80: 0.25}.get(quality, 0.12))
+        self.log[client.name].append((self.now, quality, picture.shape[:2]))
+        link = self.links[client.name]
+        link._sent, link._queued = link._sent + 1, None
+        self.free_at[client.name] = max(self.now, self.free_at[client.name]) + size / self.rates[client.name]
+        self.arriving.append((self.free_at[client.name], client.name, size, self.now))
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.02)):
+            self.now += 0.02
+            for item in [item for item in self.arriving if item[0] <= self.now]:
+                self.arriving.remove(item)
+                self.links[item[1]].received(item[2], item[3])
+            self.delivery.pump(self.clients)
+
+
+def test_a_slow_page_gets_lighter_pictures_without_a_queue_and_a_fast_one_all_of_them() -> None:
+    pages, picture = SlowPages(slow=200e3, fast=100e6), np.zeros((700, 1000, 3), np.uint8)
+    for _ in range(80):
+        pages.delivery.show(picture, False)
+        pages.run(0.1)
+        assert sum(item[1] == "slow" for item in pages.arriving) <= 1
+    assert len(pages.log["fast"]) == 80
+    assert {entry[1:] for entry in pages.log["fast"]} == {(80, (700, 1000))}
+    # The last of the slow page's arrive within a quarter of a second, several a second.
+    late = [entry for entry in pages.log["slow"] if entry[0] > 6]
+    assert len(late) >= 6
+    assert all(shape[0] < 700 for _, _, shape in late)
+    # Once nothing changes, both get the best quality, and then nothing more.
+    pages.delivery.show(picture, True)
+    pages.run(12)
+    for name in ("slow", "fast"):
+        assert pages.log[name][-1][1:] == (95, (700, 1000)), pages.log[name][-3:]
+    count = len(pages.log["slow"])
+    pages.run(5)
+    assert len(pages.log["slow"]) == count
+    # A new shape of the page gets the picture again.
+    pages.clients["slow"].camera = SimpleNamespace(aspect=2.0)
+    pages.run(12)
+    assert len(pages.log["slow"]) > count
+    # A network that recovers gets fine pictures again, and no picture needs no connection.
+    pages.rates["slow"] = 100e6
+    for _ in range(40):
+        pages.delivery.show(picture, False)
+        pages.run(0.1)
+    assert pages.log["slow"][-1][1:] == (80, (700, 1000))
+    pages.links["slow"]._sent += 10
+    pages.delivery.show(None, True)
+    pages.run(0.1)
+    assert pages.log["slow"][-1][1:] == (0, ())

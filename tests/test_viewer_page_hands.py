@@ -1,0 +1,91 @@
+"""Hands on the page, in headless Chromium: a click chooses, the handles of viser move and turn."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.browser import CHROMIUM, Page, until
+from helpers.ray_engine import RayEngine, a_scene
+from helpers.shapes import box
+
+from renderformer.data.scene import Material
+from renderformer.viewer.document import Placement
+from renderformer.viewer.gizmo import Lens
+from renderformer.viewer.overlay import OUTLINE
+from renderformer.viewer.session import Session
+
+pytest.importorskip("viser", reason="the viewer extra is not installed")
+web = pytest.importorskip("renderformer.viewer.web")
+page_hands = pytest.importorskip("renderformer.viewer.page_hands")
+
+
+@pytest.fixture
+def viewer() -> Iterator[Any]:
+    scene = a_scene()
+    block = box(0.3, Material((0.2, 0.4, 0.8)), centre=(0.0, 0.0, -0.2))
+    session = Session(scene.replace(objects=(*scene.objects, block)), RayEngine(), 128)  # type: ignore[arg-type]
+    shown = web.WebViewer(session, port=8765)
+    yield shown
+    shown.close()
+
+
+def outlined(page: Page) -> int:
+    """Pixels in the colour of an outline, as JPEG leaves it."""
+    width, height = page.canvas()
+    return int((np.abs(page.screenshot()[:height, :width].astype(int) - OUTLINE).max(axis=2) < 60).sum())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
+def test_a_click_on_the_page_chooses_and_a_drag_of_a_handle_is_one_step(viewer: Any) -> None:
+    session, document, panel = viewer.session, viewer.session.document, viewer.panel
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder)
+        try:
+            until(lambda: viewer.server.get_clients() and session.scheduler.wait(60))
+            time.sleep(2)
+            before = outlined(page)
+
+            def place(*point: float) -> tuple[int, int]:
+                (pixel,), _ = Lens(session.orbit.camera, *page.canvas()).project(np.array([point]))
+                return round(pixel[0]), round(pixel[1])
+
+            def press(point: tuple[int, int]) -> None:
+                page.drag(point, point)
+
+            press(place(0.1, -0.1, -0.05))
+            until(lambda: panel.selected is document["box"], 30)
+            until(lambda: outlined(page) > before + 50, 30)
+            # Along the arm of X, from its middle.
+            view, arm = session.orbit.view, page_hands.SHARE * session.orbit.view.distance
+            time.sleep(1)
+            page.drag(place(0.6 * arm, 0.0, -0.2), place(0.6 * arm + 0.2, 0.0, -0.2))
+            until(lambda: document["box"].placement != Placement() and not document.in_stroke, 30)
+            moved = document["box"].placement.translation
+            assert moved == pytest.approx((0.2, 0.0, 0.0), abs=0.06)
+            assert session.orbit.view == view
+            panel.undo()
+            assert document["box"].placement == Placement()
+            assert panel.undo() == "nothing left"
+        finally:
+            page.close()
+
+
+def test_handles_are_there_for_what_is_chosen_and_follow_it(viewer: Any) -> None:
+    panel, hands = viewer.panel, viewer._handles
+    assert hands._handle is None
+    viewer._apply(None, "", lambda: panel.choose("box"))
+    assert hands._handle.position == pytest.approx((0.0, 0.0, -0.2), abs=1e-6)
+    viewer._apply(None, "", lambda: panel.place(translation=(0.1, 0.2, 0.3), rotation=(0.0, 0.0, 90.0)))
+    assert hands._handle.position == pytest.approx((0.1, 0.2, 0.1), abs=1e-6)
+    viewer._apply(None, "", lambda: panel.set_mode("turn"))
+    assert np.abs(hands._handle.wxyz) == pytest.approx((0.5**0.5, 0.0, 0.0, 0.5**0.5))
+    viewer._apply(None, "", lambda: panel.set_mode("scale"))
+    assert hands._handle is None
+    viewer._apply(None, "", lambda: panel.set_mode("move"))
+    viewer._apply(None, "", lambda: panel.remove_it())
+    assert hands._handle is None

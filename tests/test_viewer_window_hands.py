@@ -1,0 +1,160 @@
+"""Hands in the window: selection, handles and the tree, with a real pointer and real keys under Xvfb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.window import PRELUDE, needs_a_screen, run
+
+HANDS = """
+from renderformer.data.scene import Light, Material, Mesh
+from renderformer.viewer.gizmo import MODES
+from renderformer.viewer.overlay import OUTLINE
+
+block = np.array([[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, -1, 1], [1, -1, 1], [1, 1, 1]]) * 0.2
+faces = [[0, 2, 1], [3, 4, 5], [0, 1, 4], [0, 4, 3], [1, 2, 5], [1, 5, 4], [2, 0, 3], [2, 3, 5]]
+block = Mesh("block", block[faces].astype(np.float32)).with_material(Material((0.2, 0.4, 0.8)))
+scene = a_scene()
+scene = scene.replace(objects=(*scene.objects, block, Light((-0.2, -0.3, 0.25), size=0.1, name="lamp").mesh()))
+session = Session(scene, RayEngine(), (300, 200))
+window = Window(session, 900, 700)
+document, hands, panel = session.document, window.hands, window.panel
+
+def lens():
+    box = window.rectangle()
+    return hands._lens(box.width, box.height)
+
+def on_screen(point):
+    (pixel,), _ = lens().project(np.asarray(point)[None])
+    return tuple(int(value) for value in on_view(pixel))
+
+def on_view(pixel):
+    box, frame = window.rectangle(), window.window.os_frame
+    return frame.x + box.x + pixel[0], frame.y + box.y + pixel[1]
+
+def handle(name):
+    (found,) = [handle for handle in hands._gizmo(lens()).handles if handle.name == name]
+    pixel = found.line.mean(axis=0) if len(found.line) < 9 else found.line[len(found.line) // 3]
+    return tuple(int(value) for value in on_view(pixel))
+
+def outline_pixels():
+    return int((np.abs(view() - OUTLINE).max(axis=2) < 40).sum())
+
+until(shows_the_picture, "the picture is on the screen")
+assert panel.selected is None and not outline_pixels()
+
+# A click chooses, in picture, panel and tree alike.
+click(*on_screen((0.05, -0.05, 0.2)))
+assert panel.selected is document["block"], window.message
+until(lambda: outline_pixels() > 100, "an outline is drawn")
+assert window.controls["object object"].selected_text == "block"
+
+# The outline follows the camera.
+session.move(lambda orbit: orbit.orbit(20, 0))
+until(final, "turned")
+until(lambda: outline_pixels() > 100, "the outline follows")
+
+# A drag of an arrow moves, whatever time it takes, in one step; the camera stays.
+before, view_before = document.scene, session.orbit.view
+drag(*handle("x"), (20, 8), (20, 8))
+until(final, "moved")
+moved = document["block"].placement.translation
+assert abs(moved[0]) > 0.05 and moved[1:] == (0.0, 0.0), moved
+assert session.orbit.view == view_before and "move" not in window.message
+pointer("key", "ctrl+z", "sleep", "0.5")
+assert document.scene is before
+
+# The right button gives a drag up.
+x, y = handle("z")
+pointer("mousemove", x, y, "sleep", "0.6", "mousedown", "1", "sleep", "0.6")
+pointer("mousemove_relative", "--", 0, -30, "sleep", "0.6")
+assert document["block"].placement.translation[2] > 0.02, window.message
+assert window.message.startswith("move by 0, 0, 0."), window.message
+pointer("mousedown", "3", "sleep", "0.6", "mouseup", "3", "sleep", "0.3")
+assert document.scene is before and not hands.dragging
+pointer("mousemove_relative", "--", 30, 0, "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
+assert document.scene is before and session.orbit.view == view_before and panel.selected is document["block"]
+
+# G, R and S take it into the hand without a button; X, Y, Z choose an axis, Escape gives up, a click keeps.
+def hold(key, *steps):
+    pointer("mousemove", x, y, "sleep", "0.5", "key", key, "sleep", "0.5")
+    for dx, dy in steps:
+        pointer("mousemove_relative", "--", dx, dy, "sleep", "0.4")
+
+hold("g", (20, -10), (20, -10))
+assert np.abs(document["block"].placement.translation).min() > 0.001, document["block"].placement
+pointer("key", "x", "sleep", "0.5")
+assert document["block"].placement.translation[1:] == (0.0, 0.0), document["block"].placement
+pointer("key", "Escape", "sleep", "0.5")
+assert document.scene is before and not window.closed and not hands.dragging
+hold("r", (20, 5), (20, 5))
+pointer("mousedown", "1", "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
+turned = document["block"].placement
+assert panel.mode == "turn" and np.abs(turned.rotation).max() > 5 and turned.translation == (0, 0, 0), turned
+assert not hands.dragging and session.orbit.view == view_before and panel.selected is document["block"]
+drag(*handle("z"), (20, 5), (20, 5))
+assert document["block"].placement.rotation != turned.rotation
+hold("s", (0, -20), (0, -20))
+pointer("mousedown", "1", "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
+assert document["block"].placement.scale > 1.2 and window.dialog is None, document["block"].placement
+for step in range(3):
+    assert document.scene is not before
+    pointer("key", "ctrl+z", "sleep", "0.5")
+assert document.scene is before
+
+# The mark of a light takes a click; its handle moves it, and it keeps facing its target.
+panel.set_mode("move")
+until(final, "the picture before")
+click(*on_screen(document["lamp"].centre))
+assert panel.selected is document["lamp"] and panel.light is document["lamp"]
+lamp = document["lamp"].light
+drag(*handle("z"), (0, -15), (0, -15))
+there = document["lamp"].light
+assert there.position[2] > lamp.position[2] + 0.02, (there, lamp, window.message)
+assert np.allclose(there.position[:2], lamp.position[:2], atol=1e-4), (there, lamp)
+# It faces the same point from its new place.
+aim = np.subtract(lamp.target, there.position)
+toward = np.subtract(there.target, there.position)
+assert np.dot(aim, toward) > 0.999 * np.linalg.norm(aim) * np.linalg.norm(toward), (there, lamp)
+
+# The tree shows what is chosen, and chooses; a check hides, a camera is gone to.
+tree = window.tree
+assert tree.widget.selected_item == tree.row("lamp")
+
+def in_tree(row, right):
+    frame, area = window.window.os_frame, tree.widget.frame
+    return frame.x + area.x + right, frame.y + area.y + 8 + 26 * row
+
+names = [item.name for item in document.items if not item.base.emits]
+row = 1 + names.index(names[1])
+click(*in_tree(row, 100))
+assert panel.selected is document[names[1]], (panel.selected and panel.selected.name, names)
+assert tree.widget.selected_item == tree.row(names[1])
+click(*in_tree(row, 47))
+assert not document[names[1]].visible and not tree.cell(names[1]).checkbox.checked
+pointer("key", "ctrl+z", "sleep", "0.5")
+assert document[names[1]].visible and tree.cell(names[1]).checkbox.checked
+assert session.orbit.view.azimuth > 50
+pointer("mousemove", *in_tree(5, 100), "sleep", "0.5", "click", "--repeat", "15", "5", "sleep", "0.5")
+frame, area = window.window.os_frame, tree.widget.frame
+click(frame.x + area.x + 70, frame.y + area.y + area.height - 8)
+assert abs(session.orbit.view.azimuth - 40) < 1e-3, session.orbit.view
+
+# Escape chooses nothing, Delete removes what is chosen, undo brings it back.
+click(*on_screen((0.05, -0.05, 0.2)))
+pointer("key", "Escape", "sleep", "0.5")
+assert panel.selected is None
+until(lambda: not outline_pixels(), "no outline")
+click(*on_screen((0.05, -0.05, 0.2)))
+pointer("key", "Delete", "sleep", "0.5")
+assert "block" not in [item.name for item in document.items]
+pointer("key", "ctrl+z", "sleep", "0.5")
+assert panel.selected is document["block"]
+session.undo(), session.undo()
+leave()
+"""
+
+
+@needs_a_screen
+def test_a_click_chooses_and_handles_move_turn_and_scale(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + HANDS, tmp_path, display)

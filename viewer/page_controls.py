@@ -1,0 +1,118 @@
+"""The controls of the panel as those of viser, for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import viser
+
+from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
+from renderformer.viewer.panel import Panel
+
+# Decimals of numbers on a page.
+DIGITS = 4
+# The entry of an empty dropdown.
+NOTHING = "(none)"
+
+
+class PageControls:
+    """A handle of viser for each control of the table, in folders.
+
+    Args:
+        gui: of the server.
+        change: called with a client, a control and its new value when a person changes it.
+        guard: wraps a callback so that it never raises.
+    """
+
+    def __init__(
+        self,
+        gui: viser.GuiApi,
+        panel: Panel,
+        change: Callable[[Any, Control, Any], object],
+        guard: Callable[[Callable[[Any], object]], Callable[[Any], None]],
+    ) -> None:
+        self._gui, self._panel, self._change, self._guard = gui, panel, change, guard
+        self._handles: dict[str, Any] = {}
+        self._controls = [control for control in CONTROLS if control.ask is None]
+        for section in SECTIONS:
+            with gui.add_folder(section, expand_by_default=section in UNFOLDED["page"]):
+                for control in self._controls:
+                    if control.section == section:
+                        self._handles[control.name] = self._build(control)
+
+    def __getitem__(self, name: str) -> Any:
+        """The handle of a control."""
+        return self._handles[name]
+
+    def fill(self) -> None:
+        """Write the present values into all controls."""
+        for control in self._controls:
+            self._fill(control, self._handles[control.name])
+
+    def _build(self, control: Control) -> Any:
+        gui, label = self._gui, control.title
+        value, hint = control.value(self._panel), control.tooltip or None
+        span = {"min": control.low, "max": control.end(self._panel), "step": control.step, "hint": hint}
+        handle: Any
+        match control.kind:
+            case "choice":
+                names = _names(control.choices(self._panel))
+                handle = gui.add_dropdown(label, names, initial_value=_entry(value), hint=hint)
+            case "slider":
+                handle = gui.add_slider(label, initial_value=control.low if value is None else value, **span)
+            case "times":
+                handle = gui.add_multi_slider(label, initial_value=tuple(value), min_range=control.step, **span)
+            case "number":
+                handle = gui.add_number(label, control.low if value is None else value, **span)
+            case "vector":
+                handle = gui.add_vector3(label, value or (0.0, 0.0, 0.0), step=control.step, hint=hint)
+            case "colour":
+                handle = gui.add_rgb(label, value or (0, 0, 0), hint=hint)
+            case "check" | "toggle":
+                handle = gui.add_checkbox(label, bool(value), hint=hint)
+            case "text":
+                handle = gui.add_markdown(value)
+            case "button":
+                handle = gui.add_button(label, hint=hint)
+                handle.on_click(self._guard(lambda event: self._change(event.client, control, None)))
+        if control.kind not in ("text", "button"):
+            handle.on_update(self._guard(lambda event: self._changed(event, control)))
+        return handle
+
+    def _changed(self, event: Any, control: Control) -> None:
+        """Apply the new value of a control; changes by the program have no client."""
+        if event.client is not None and event.target.value != NOTHING:
+            self._change(event.client, control, event.target.value)
+
+    def _fill(self, control: Control, handle: Any) -> None:
+        value = control.value(self._panel)
+        put(handle, control.shown(self._panel), "visible")
+        if control.kind == "choice":
+            put(handle, _names(control.choices(self._panel)), "options")
+            value = _entry(value)
+        if control.top is not None:
+            put(handle, control.end(self._panel), "max")
+        if control.kind == "number" and value is not None:
+            value = round(value, DIGITS)
+        if control.kind != "button" and value is not None:
+            put(handle, value, "content" if control.kind == "text" else "value")
+
+
+def put(handle: Any, value: Any, field: str = "value") -> None:
+    """Write a field of a control if it differs, since every write goes to all pages."""
+    before = getattr(handle, field)
+    numbers = field == "value" and not isinstance(value, str) and np.shape(before) == np.shape(value)
+    if not (np.allclose(before, value, atol=1e-6) if numbers else before == value):
+        setattr(handle, field, value)
+
+
+def _names(choices: Iterable[object]) -> tuple[str, ...]:
+    """Entries of a dropdown, which needs at least one."""
+    return tuple(map(str, choices)) or (NOTHING,)
+
+
+def _entry(value: object) -> str:
+    """The entry of a dropdown for a value."""
+    return NOTHING if value in (None, "") else str(value)

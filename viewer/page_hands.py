@@ -1,0 +1,116 @@
+"""Hands on the page: the handles of viser on what is chosen, which all open pages share.
+
+The page shows the scene in the units of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import viser
+
+from renderformer.data.arrays import AnyArray
+from renderformer.data.camera_path import vector
+from renderformer.viewer.document import Item, Placement
+from renderformer.viewer.gizmo import euler
+from renderformer.viewer.hands import put
+from renderformer.viewer.panel import Panel
+
+# Size of the handles as a share of the distance of the camera from its target.
+SHARE = 0.16
+
+
+class PageHands:
+    """See the module.
+
+    Args:
+        guard: wraps a callback so that its errors go to the page of the event.
+        changed: called after every edit.
+    """
+
+    def __init__(
+        self,
+        server: viser.ViserServer,
+        panel: Panel,
+        guard: Callable[[Callable[[Any], object]], Callable[[Any], None]],
+        changed: Callable[[], object],
+    ) -> None:
+        self._server, self._panel, self._guard, self._changed = server, panel, guard, changed
+        self._shown: tuple[str, str] | None = None
+        self._handle: Any = None
+        # What is dragged, as it was at the press.
+        self._grabbed: Item | None = None
+
+    def show(self) -> None:
+        """Put the handles on what is chosen; scaling has none on the page."""
+        item, mode = self._panel.selected, self._panel.mode
+        offered = item is not None and item.visible and mode != "scale"
+        wanted = (item.name, mode) if item is not None and offered else None
+        if wanted != self._shown:
+            self._shown = wanted
+            self._remake(mode)
+        if self._handle is None or item is None or self._grabbed is not None:
+            return
+        unit, distance = self._panel.session.unit, self._panel.session.orbit.view.distance
+        turned = np.roll(_quaternion(item.placement), 1) if mode == "turn" else np.array([1.0, 0.0, 0.0, 0.0])
+        _set(self._handle, "position", unit.points(item.centre))
+        _set(self._handle, "wxyz", turned)
+        _set(self._handle, "scale", np.array(SHARE * distance * unit.scale))
+
+    def _remake(self, mode: str) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+        if self._shown is None:
+            return
+        turns = mode == "turn"
+        self._handle = handle = self._server.scene.add_transform_controls(
+            "/hands", disable_axes=turns, disable_sliders=turns, disable_rotations=not turns, depth_test=False
+        )
+        handle.on_drag_start(self._guard(lambda event: self._started()))
+        handle.on_update(self._guard(lambda event: self._moved()))
+        handle.on_drag_end(self._guard(lambda event: self._ended()))
+
+    def _started(self) -> None:
+        with self._panel.session.lock:
+            self._grabbed = self._panel.selected
+            self._panel.session.document.begin_stroke()
+
+    def _moved(self) -> None:
+        grabbed, handle = self._grabbed, self._handle
+        if grabbed is None or handle is None:
+            return
+        start = grabbed.placement
+        if self._panel.mode == "turn":
+            from scipy.spatial.transform import Rotation
+
+            matrix = Rotation.from_quat(np.roll(handle.wxyz, -1)).as_matrix()
+            placement = replace(start, rotation=euler(matrix))
+        else:
+            there = self._panel.session.unit.back(np.asarray(handle.position, np.float64))
+            away = there - grabbed.centre
+            placement = replace(start, translation=vector(np.add(start.translation, away)))
+        if not put(self._panel.session, grabbed, placement, self._panel.mode):
+            self._grabbed = None
+        self._changed()
+
+    def _ended(self) -> None:
+        self._grabbed = None
+        self._panel.session.edit(lambda document: document.end_stroke())
+        self._changed()
+
+
+def _set(handle: Any, field: str, value: AnyArray) -> None:
+    """Write a field if it differs, since every write goes to all pages."""
+    if not np.allclose(getattr(handle, field), value, rtol=1e-4, atol=1e-6):
+        setattr(handle, field, value.tolist())
+
+
+def _quaternion(placement: Placement) -> Any:
+    """(4,) x, y, z, w of a rotation."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(placement.axes).as_quat()

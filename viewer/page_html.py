@@ -1,0 +1,44 @@
+"""What the page of viser lacks, as HTML in its panel: files can be dropped anywhere, and phones show the picture."""
+
+from __future__ import annotations
+
+# The code is in `onload`, since browsers do not run scripts in inserted HTML. A dropped file goes to the upload button,
+# whose input is the first one of the page, and is missing while the panel is folded. On a screen as narrow as a phone,
+# the panel is a sheet at the foot, which viser unfolds over 60 % of the page; on one as low as a phone on its side, it
+# is a column. Either is folded once.
+_SCRIPT = """
+const fold = open => {
+  const buttons = [...document.querySelectorAll('[role=button][aria-expanded=' + open + ']')];
+  const found = buttons.find(button => /collapse|minimize|expand/i.test(button.ariaLabel));
+  if (found) found.click();
+};
+const pass = (file, tries) => {
+  const input = document.querySelector('input[type=file]');
+  if (!input) {
+    if (tries === 0) fold(false);
+    if (tries < 50) setTimeout(() => pass(file, tries + 1), 100);
+    return;
+  }
+  const files = new DataTransfer();
+  files.items.add(file);
+  input.files = files.files;
+  input.dispatchEvent(new Event('change', {bubbles: true}));
+};
+window.ondragover = event => event.preventDefault();
+window.ondrop = event => {
+  event.preventDefault();
+  if (event.dataTransfer.files.length) pass(event.dataTransfer.files[0], 0);
+};
+let sheet = this;
+while (sheet && getComputedStyle(sheet).position !== 'fixed') sheet = sheet.parentElement;
+if (sheet) {
+  sheet.style.setProperty('max-height', '50%', 'important');
+  const handle = [...sheet.querySelectorAll('div')].find(part => part.style.height === '3.5em');
+  if (handle && !sheet.dataset.folded) handle.click();
+  sheet.dataset.folded = 'once';
+} else if (matchMedia('(max-height: 500px) and (pointer: coarse)').matches && !window.foldedColumn) {
+  window.foldedColumn = true;
+  fold(true);
+}
+"""
+PAGE = f"""<img hidden alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" onload="{_SCRIPT}">"""
