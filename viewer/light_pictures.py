@@ -12,7 +12,6 @@ from renderformer.viewer.relighting import Relighting
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
-    from renderformer.data.progress import Progress
     from renderformer.data.scene import Scene
     from renderformer.renderer import Cancel, LitScene
 
@@ -38,17 +37,18 @@ class LightPictures:
         """Whether pictures of a view are wanted and were not made yet."""
         return self.wanted and not self._of(camera, size)
 
-    def make(
-        self, lit: LitScene, camera: Camera, size: tuple[int, int], progress: Progress | None, cancel: Cancel | None
-    ) -> None:
+    def make(self, lit: LitScene | None, camera: Camera, size: tuple[int, int], cancel: Cancel | None) -> None:
         """Draw the pictures of a view, where that takes no longer than one picture and not too much memory.
+
+        Args:
+            lit: the scene; None if it is not known any more.
 
         Raises:
             Cancelled: `cancel` returned True.
         """
         relighting = None
-        if self._worth(lit, size):
-            relighting = Relighting.of(self._engine, lit, camera, size, progress, cancel)
+        if lit is not None and self._worth(lit, size):
+            relighting = Relighting.of(self._engine, lit, camera, size, cancel=cancel)
         self._view, self._relighting = (camera, size), relighting
 
     def picture(self, scene: Scene, camera: Camera, size: tuple[int, int]) -> Image | None:

@@ -273,9 +273,7 @@ class RenderScheduler:
 
     def _prepare(self, request: _Request) -> None:
         self._stop = lambda: self._newer(request)
-        lit = self._known(request)
-        if lit is not None:
-            self._lights.make(lit, request.camera, request.size, None, self._cancelled)
+        self._lights.make(self._known(request), request.camera, request.size, self._cancelled)
 
     def _relit(self, request: _Request) -> bool:
         """Draw a request that changes lights alone from the pictures of its lights, and the exact picture once it
