@@ -227,3 +227,19 @@ def test_once_a_light_is_chosen_its_strength_changes_at_once_in_full_resolution(
         assert first.image.width < 40 or first.span is not None
     finally:
         assert session.close()
+
+
+def test_another_strength_of_an_environment_shares_its_image_and_is_checked() -> None:
+    environment = Environment(np.full((4, 8, 3), 0.5, np.float32), name="meadow")
+    other = environment.replace(strength=2.0, background="transparent")
+    assert other.image is environment.image
+    assert (other.strength, environment.strength) == (2.0, 1.0)
+    scenes = [a_scene().replace(environment=part) for part in (environment, other, other.replace(strength=1.0))]
+    scenes.append(a_scene().replace(environment=environment.replace(image=np.full((4, 8, 3), 0.4, np.float32))))
+    assert len({fingerprint(scene) for scene in scenes}) == 4
+    same = other.replace(strength=1.0, background="visible")
+    assert fingerprint(a_scene().replace(environment=same)) == fingerprint(scenes[0])
+    with pytest.raises(InputError, match="environment 'meadow': strength is -1"):
+        environment.replace(strength=-1.0)
+    with pytest.raises(TypeError):
+        environment.replace(colour=1.0)
