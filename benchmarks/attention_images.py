@@ -114,7 +114,7 @@ def variants() -> dict[str, tuple[Attend, str]]:
 
 def example_rows(paths: list[Path], resolution: int) -> list[dict[str, Any]]:
     """The embedded model's pictures with each variant of the triangle stage."""
-    renderer = rf.Renderer.from_pretrained(device="cpu", precision="fp32")
+    renderer = rf.Renderer.from_pretrained(device="cpu", precision="fp32", network=True)
     rows = []
     for path in paths:
         scene = rf.Scene.load(path)

@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="edge of the picture in pixels")
     parser.add_argument("--network", action="store_true", help="draw with the embedded model")
     options = parser.parse_args()
-    flags = [] if options.network else ["--no-network"]
+    flags = ["--network" if options.network else "--no-network"]
     with tempfile.TemporaryDirectory() as folder:
         mesh = Path(folder) / "ball.ply"
         write_ball(mesh, options.triangles)

@@ -208,7 +208,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.folder / "pictures" / (arguments.name or ("network" if arguments.network else "no-network"))
     out.mkdir(parents=True, exist_ok=True)
-    options = ["--resolution", str(arguments.size), *([] if arguments.network else ["--no-network"])]
+    options = ["--resolution", str(arguments.size), "--network" if arguments.network else "--no-network"]
     done = read(out / "results.tsv")
     rows = list(listed(arguments.folder, arguments.only))
     signal.signal(signal.SIGALRM, too_slow)

@@ -118,7 +118,7 @@ def measure(
 @cache
 def renderer(network: bool) -> rf.Renderer:
     """The default model, or the light cache alone, warmed up: the first picture of a process takes longer."""
-    made = rf.Renderer.from_pretrained(**({"device": "cpu"} if network else {"network": False}))
+    made = rf.Renderer.from_pretrained(device="cpu", network=network)
     knot = rf.Scene.load(ROOT / "examples" / "knot_room.json")
     made.render(knot, 16, knot.cameras[0])
     return made

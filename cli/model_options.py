@@ -42,21 +42,25 @@ class ModelFlags:
         _model(
             metavar="FOLDER|ID",
             help="Folder with config.json and model.safetensors, or a Hub id.",
-            show_default="the embedded one",
+            show_default="ray casting and cached light alone",
         ),
     ] = None
     revision: Annotated[str | None, _model(metavar="NAME", help="Branch, tag or commit of a Hub id.")] = None
     offline: Annotated[bool, _model("--offline", help="Use only what was downloaded before.")] = False
     device: Annotated[str, _model(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-    no_network: Annotated[
-        bool, _model("--no-network", help="Draw by ray casting and cached light alone, without a model; on the CPU.")
-    ] = False
+    network: Annotated[
+        bool | None,
+        _model(
+            "--network/--no-network",
+            help="Correct pictures with the embedded network, or draw without any, by ray casting and cached light.",
+            show_default="no network, unless a model is named",
+        ),
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `Renderer.from_pretrained`."""
         given = {name: value.value if isinstance(value, enum.Enum) else value for name, value in vars(self).items()}
         del given["model"]
-        given["network"] = not given.pop("no_network")
         return given
 
     def trained(self) -> TrainedRange:

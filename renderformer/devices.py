@@ -90,4 +90,5 @@ def check_unused(**options: str | os.PathLike[str] | None) -> None:
     """
     for name, value in options.items():
         if value is not None and value not in _WITHOUT_NETWORK.get(name, ()):
-            raise InputError("", f"without a network, {name} {os.fspath(value)!r} is not used", "leave it out")
+            problem = f"without a network, {name} {os.fspath(value)!r} is not used"
+            raise InputError("", problem, "leave it out, or ask for the network (--network, network=True)")

@@ -112,17 +112,21 @@ class Renderer:
         precision: str = "auto",
         attention: str = "auto",
         offline: bool = False,
-        network: bool = True,
+        network: bool | None = None,
     ) -> Renderer:
-        """Load a model: nothing for the embedded one, a folder with config.json and model.safetensors, or a Hub id.
+        """Load a model: a folder with config.json and model.safetensors, or a Hub id; without one, ray casting and the
+        light cache alone draw, on the CPU.
 
         Args:
-            network: False draws with ray casting and the light cache alone, on the CPU; then there is no model to name.
+            network: whether a network draws or corrects pictures, by default where a model is named; True without a
+                name is the embedded network.
 
         Raises:
             InputError: the model cannot be found or read; see `renderformer.checkpoints.load_model`. An option is given
                 that has no effect without a network.
         """
+        if network is None:
+            network = source is not None
         if not network:
             check_unused(model=source, revision=revision, device=device, precision=precision, attention=attention)
             return cls(PhysicalModel(), "cpu", "fp32", "light cache", "sdpa")

@@ -127,7 +127,7 @@ def test_a_dim_or_coloured_lamp_matters_to_the_released_models_only(light: Light
 
 
 def test_the_embedded_models_picture_scales_exactly_with_the_lamp() -> None:
-    engine = Renderer.from_pretrained(device="cpu")
+    engine = Renderer.from_pretrained(device="cpu", network=True)
     assert engine.check(lit_by(COLOURED)) == []
     white = engine.render(lit_by(Light(emission=3500.0)), 64)[0].hdr
     assert white.max() > 0.1

@@ -198,7 +198,7 @@ def test_options_of_the_model_reach_it_and_it_is_loaded_once(run: Run, fake: Fak
     model += ("--attention", "sdpa")
     assert run("render", mesh, scene, "-r", 8, "-o", "{stem}_{index}.png", *model).code == 0
     keywords = {"revision": "v2", "offline": True, "device": "cpu", "precision": "bf16", "attention": "sdpa"}
-    assert fake.loaded == [("some/where", {**keywords, "network": True})]
+    assert fake.loaded == [("some/where", {**keywords, "network": None})]
 
 
 def test_options_of_the_stage_reach_the_scene(run: Run, fake: Fake, mesh: Path) -> None:
@@ -715,7 +715,7 @@ def test_info_says_which_attention_a_device_takes(run: Run, mesh: Path) -> None:
 
 @pytest.mark.usefixtures("no_interpreter")
 def test_sage_where_it_cannot_run_is_one_line(run: Run, mesh: Path) -> None:
-    result = run("render", mesh, "--attention", "sage", "--device", "cpu", "-q")
+    result = run("render", mesh, "--network", "--attention", "sage", "--device", "cpu", "-q")
     assert (result.code, result.err.count("\n")) == (1, 1)
     assert "attention 'sage' cannot run here: device 'cpu' is not an NVIDIA GPU; use auto or sdpa" in result.err
     assert not Path("mesh.png").exists()

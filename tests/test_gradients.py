@@ -294,7 +294,10 @@ def test_a_small_v1_model_has_the_gradients_of_its_pictures() -> None:
 
 
 def test_gradients_pass_the_embedded_network() -> None:
-    renderer, start = rf.Renderer.from_pretrained(device="cpu"), rf.SceneTensors.of(corner(), dtype=torch.float64)
+    renderer, start = (
+        rf.Renderer.from_pretrained(device="cpu", network=True),
+        rf.SceneTensors.of(corner(), dtype=torch.float64),
+    )
     frozen = renderer.trace(start, SIDE)
     for name in ("diffuse of a wall", "place of a lamp", "camera"):
         count, change = CHANGES[name]

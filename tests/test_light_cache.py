@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +201,12 @@ def test_progress_reaches_the_end() -> None:
     assert all(0 < done <= total for done, total in steps)
 
 
+def test_a_network_draws_only_where_one_is_asked_for_or_named(goldens: Path) -> None:
+    assert Renderer.from_pretrained().name == "light cache"
+    assert Renderer.from_pretrained(network=True, device="cpu").name == "embedded"
+    assert Renderer.from_pretrained(goldens / "base_like", device="cpu").name == str(goldens / "base_like")
+
+
 def test_without_a_network_no_model_is_taken_and_no_range_is_left() -> None:
     renderer = Renderer.from_pretrained(network=False)
     assert renderer.check(room()) == []
@@ -209,7 +216,7 @@ def test_without_a_network_no_model_is_taken_and_no_range_is_left() -> None:
     with pytest.raises(InputError, match="without a network, model 'x' is not used; leave it out"):
         Renderer.from_pretrained("x", network=False)
     with pytest.raises(InputError, match="without a network, device 'cuda' is not used"):
-        Renderer.from_pretrained(device="cuda", network=False)
+        Renderer.from_pretrained(device="cuda")
 
 
 def test_the_gather_covers_pictures_of_any_size() -> None:

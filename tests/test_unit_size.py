@@ -204,7 +204,7 @@ def test_a_wide_ground_does_not_shrink_what_stands_on_it() -> None:
 
 
 def test_the_embedded_model_draws_a_scene_in_any_unit() -> None:
-    renderer = Renderer.from_pretrained(device="cpu")
+    renderer = Renderer.from_pretrained(device="cpu", network=True)
     scene = room(detail=1)
     assert_alike(picture(moved(scene, 300.0), renderer), picture(scene, renderer), 2e-3, 0.005)
     assert not any("trained inside" in line for line in renderer.check(moved(scene, 300.0)))

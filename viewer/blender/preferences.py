@@ -21,7 +21,7 @@ class RenderformerPreferences(bpy.types.AddonPreferences):
     network: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Network",
         description="Correct the ray-cast picture with the neural network; without, pictures are ready sooner",
-        default=True,
+        default=False,
     )
     model: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Model",
@@ -53,7 +53,7 @@ def command() -> list[str]:
     if addon is None:
         return client.command("")
     chosen = addon.preferences
-    options = [] if chosen.network else ["--no-network"]
+    options = ["--network" if chosen.network else "--no-network"]
     if chosen.network and chosen.model:
         options = ["--model", chosen.model]
     return client.command(bpy.path.abspath(chosen.program), options)
