@@ -9,9 +9,10 @@ Shapes: S directions. A pyramid holds an image and its halves down to one texel.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -107,12 +108,17 @@ class Environment:
             problem = f"{wrong} of {image.shape[0] * image.shape[1]} pixels are negative or not finite"
             raise InputError(place, problem, "repair the image")
         image.setflags(write=False)
+        object.__setattr__(self, "image", image)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Check and convert all but the image."""
+        place = f"environment {self.name!r}"
         if not (math.isfinite(self.strength) and 0 <= self.strength <= MAX_STRENGTH):
             raise InputError(place, f"strength is {self.strength:g}", f"expected a number from 0 to {MAX_STRENGTH:g}")
         if not math.isfinite(self.rotation):
             raise InputError(place, f"rotation is {self.rotation:g}", "expected degrees")
         object.__setattr__(self, "background", _background(self.background, place))
-        object.__setattr__(self, "image", image)
         object.__setattr__(self, "suns", tuple(self.suns))
         object.__setattr__(self, "notes", tuple(self.notes))
 
@@ -152,8 +158,14 @@ class Environment:
         return replace(environment_of(source), **options)
 
     def replace(self, **changes: Any) -> Environment:
-        """A copy with some attributes changed."""
-        return replace(self, **changes)
+        """A copy with some attributes changed; it shares the image, which may be large, and does not check it again."""
+        if "image" in changes or changes.keys() - {field.name for field in fields(self)}:
+            return replace(self, **changes)
+        changed = copy.copy(self)
+        for name, value in changes.items():
+            object.__setattr__(changed, name, value)
+        changed._check_settings()
+        return changed
 
     @property
     def is_dark(self) -> bool:

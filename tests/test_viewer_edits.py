@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.browser import until
 from helpers.ray_engine import RayEngine, a_scene
 from helpers.shapes import box
 
@@ -21,6 +22,7 @@ from renderformer.viewer.drafts import relit
 from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.presets import OWN, PRESETS, preset_of
+from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.session import Session
 from renderformer.viewer.snapshot import Snapshots, read
 
@@ -185,3 +187,59 @@ def test_another_background_is_drawn_without_lighting_the_scene_anew(monkeypatch
         assert len(encoded) == 2
     finally:
         assert session.close()
+
+
+def test_once_a_light_is_chosen_its_strength_changes_at_once_in_full_resolution() -> None:
+    renderer = Renderer.from_pretrained(network=False)
+    session = Session(a_room(), renderer, (40, 30))
+    panel = Panel(session)
+    frames: list[Frame] = []
+    try:
+        session.request()
+        assert session.scheduler.wait(60)
+        panel.choose("light")
+        lights = session.scheduler._lights
+        until(lambda: not lights.lack(session.orbit.camera, session.view_size), 60)
+        session.on_frame = frames.append
+
+        def drawn(change: Any) -> list[Frame]:
+            frames.clear()
+            change()
+            assert session.scheduler.wait(60)
+            return list(frames)
+
+        # The first picture has every pixel, and is as good as the exact one, which follows once.
+        for strength, colour in ((700.0, (1.0, 0.5, 0.2)), (9000.0, (0.2, 0.5, 1.0))):
+            before = session.document.scene
+            first, last = drawn(lambda: panel.set_light(strength=strength, colour=colour))  # noqa: B023
+            assert (first.image.width, first.image.height) == (40, 30)
+            assert last.final
+            exact = renderer.render(session.document.scene, (40, 30), session.orbit.camera)[0]
+            assert np.array_equal(last.image.hdr, exact.hdr)
+            assert np.abs(first.image.hdr - exact.hdr).mean() < 0.02 * exact.hdr.mean()
+            assert session.document.scene is not before
+        first, _ = drawn(lambda: panel.set_environment(strength=3.0))
+        assert first.image.width == 40
+        # What changes more than lights is drawn anew.
+        first, *_ = drawn(lambda: panel.session.edit(lambda d: d.set_material("floor", diffuse=(0.0, 0.9, 0.0))))
+        assert first.image.width < 40 or first.span is not None
+        first, *_ = drawn(lambda: session.move(lambda orbit: orbit.orbit(20, 0)))
+        assert first.image.width < 40 or first.span is not None
+    finally:
+        assert session.close()
+
+
+def test_another_strength_of_an_environment_shares_its_image_and_is_checked() -> None:
+    environment = Environment(np.full((4, 8, 3), 0.5, np.float32), name="meadow")
+    other = environment.replace(strength=2.0, background="transparent")
+    assert other.image is environment.image
+    assert (other.strength, environment.strength) == (2.0, 1.0)
+    scenes = [a_scene().replace(environment=part) for part in (environment, other, other.replace(strength=1.0))]
+    scenes.append(a_scene().replace(environment=environment.replace(image=np.full((4, 8, 3), 0.4, np.float32))))
+    assert len({fingerprint(scene) for scene in scenes}) == 4
+    same = other.replace(strength=1.0, background="visible")
+    assert fingerprint(a_scene().replace(environment=same)) == fingerprint(scenes[0])
+    with pytest.raises(InputError, match="environment 'meadow': strength is -1"):
+        environment.replace(strength=-1.0)
+    with pytest.raises(TypeError):
+        environment.replace(colour=1.0)

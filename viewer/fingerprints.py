@@ -14,6 +14,9 @@ from renderformer.data.scene import Mesh, Scene
 # The digest of each live mesh and environment; they never change.
 _DIGESTS: weakref.WeakKeyDictionary[Mesh | Environment, bytes] = weakref.WeakKeyDictionary()
 
+# The same of the images of environments, by their ids.
+_IMAGES: dict[int, tuple[weakref.ref[Any], bytes]] = {}
+
 
 def fingerprint(scene: Scene) -> str:
     """A hash of all of a scene that pictures show but its cameras: triangles, normals, materials, textures, sides of
@@ -42,7 +45,8 @@ def _digest(part: Mesh | Environment) -> bytes:
     if isinstance(part, Environment):
         settings = (part.strength, part.rotation, part.background, part.suns)
         total.update(repr(settings).encode())
-        arrays: tuple[Any, ...] = (part.image,)
+        total.update(_image_digest(part.image))
+        arrays: tuple[Any, ...] = ()
     else:
         sides = np.asarray(part.two_sided)
         arrays = (part.triangles, part.normals, part.materials, part.patches, part.patch_index, sides)
@@ -51,3 +55,14 @@ def _digest(part: Mesh | Environment) -> bytes:
         total.update(b"-" if array is None else repr(array.shape).encode())
         total.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     return total.digest()
+
+
+def _image_digest(image: Any) -> bytes:
+    """That of the image of an environment, which other environments share."""
+    known = _IMAGES.get(id(image))
+    if known is not None and known[0]() is image:
+        return known[1]
+    digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
+    number = id(image)
+    _IMAGES[number] = weakref.ref(image, lambda _: _IMAGES.pop(number, None)), digest
+    return digest

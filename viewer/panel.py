@@ -197,6 +197,7 @@ class Panel:
         if item is not None:
             self._object = name
             self._light = name if item.base.emits else self._light
+        self.session.scheduler.prepare_lights(item is not None and item.base.emits)
 
     def set_mode(self, mode: Mode) -> None:
         """Choose what the handles do."""
@@ -249,6 +250,8 @@ class Panel:
 
     def set_environment(self, **values: Any) -> None:
         """Choose or change what surrounds the scene, see `SceneDocument.set_environment`."""
+        if "strength" in values:
+            self.session.scheduler.prepare_lights()
         self.session.edit(lambda document: document.set_environment(**values))
 
     def place(self, **values: Any) -> None:
@@ -261,6 +264,7 @@ class Panel:
 
     def set_light(self, **values: Any) -> None:
         """Change the chosen light, see `SceneDocument.set_light`."""
+        self.session.scheduler.prepare_lights()
         self.edit_light(lambda document, name: document.set_light(name, **values))
 
     def add_light(self) -> str:

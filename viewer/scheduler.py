@@ -28,6 +28,7 @@ from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.drafts import Draft, Watched, Window, processors, relit
 from renderformer.viewer.fingerprints import alike_but_background, fingerprint
+from renderformer.viewer.light_pictures import LightPictures
 
 if TYPE_CHECKING:
     from renderformer.data.arrays import Float32Array
@@ -169,6 +170,7 @@ class RenderScheduler:
         # Whether to cancel the picture in progress.
         self._stop: Callable[[], bool] = lambda: False
         self._lit: OrderedDict[str, LitScene] = OrderedDict()
+        self._lights = LightPictures(engine)
         # Seconds of the view stage by size.
         self._speed: dict[tuple[int, int], float] = {}
         # Pixels of a draft per second.
@@ -238,6 +240,9 @@ class RenderScheduler:
         with ThreadPoolExecutor(processors(), "renderformer-draft") as self._pool:
             while (request := self._next()) is not None:
                 try:
+                    if self._newest_done():
+                        self._prepare(request)
+                        continue
                     self._serve(request)
                 except Cancelled:
                     if request.number > self._given_up:
@@ -251,12 +256,45 @@ class RenderScheduler:
 
     def _next(self) -> _Request | None:
         with self._condition:
-            while not self._closed and self._newest_done():
+            while not self._closed and self._newest_done() and not self._lacking():
                 self._clock.wait(self._condition, None)
             return None if self._closed else self._newest
 
+    def prepare_lights(self, wanted: bool = True) -> None:
+        """Draw the picture of each light when there is nothing else to do, so that edits of lights show at once."""
+        with self._condition:
+            self._lights.wanted = wanted
+            self._condition.notify_all()
+
+    def _lacking(self) -> bool:
+        """Whether the pictures of the lights in the newest view are wanted."""
+        newest = self._newest
+        return newest is not None and not self._broken and self._lights.lack(newest.camera, newest.size)
+
+    def _prepare(self, request: _Request) -> None:
+        self._stop = lambda: self._newer(request)
+        self._lights.make(self._known(request), request.camera, request.size, self._cancelled)
+
+    def _relit(self, request: _Request) -> bool:
+        """Draw a request that changes lights alone from the pictures of its lights, and the exact picture once it
+        rests; returns whether that is possible."""
+        started = self._clock.now()
+        image = self._lights.picture(request.scene, request.camera, request.size)
+        if image is None:
+            return False
+        self._stop = lambda: self._newer(request)
+        self._show(request, image, started)
+        self._settle(request)
+        lit, encode_seconds = self._known(request), 0.0
+        if lit is None:
+            lit, encode_seconds = self._light(request)
+        self._draw(request, lit, request.size, encode_seconds)
+        return True
+
     def _serve(self, request: _Request) -> None:
         """Draw one request, coarse to fine; raises Cancelled if a newer request replaces it."""
+        if self._relit(request):
+            return
         # The coarse picture is finished although the camera has moved on: else no picture would appear during a move.
         # Only a slow picture of an old scene is cancelled.
         started, self._serving = self._clock.now(), request.number
@@ -333,12 +371,24 @@ class RenderScheduler:
     def _publish(
         self, request: _Request, draft: Draft, source: LitScene, encode_seconds: float, started: float
     ) -> None:
-        self._check_running()
         image = Image(draft.radiance, request.camera, alpha=draft.alpha, background=draft.background)
+        self._show(request, image, started, encode_seconds, source.notes, draft.span)
+
+    def _show(
+        self,
+        request: _Request,
+        image: Image,
+        started: float,
+        encode_seconds: float = 0.0,
+        notes: tuple[str, ...] = (),
+        span: tuple[float, float] | None = None,
+    ) -> None:
+        """Publish a picture that is not the final one."""
+        self._check_running()
         now = self._clock.now()
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, False, encode_seconds, now - started,
-            request.time, now - request.time, source.notes, request.tag, draft.span,
+            request.time, now - request.time, notes, request.tag, span,
         )  # fmt: skip
         self._report(self._on_frame, frame)
 
