@@ -251,6 +251,10 @@ class ShadingConfig(TransformerConfig):
 
     pe_type: Literal["rope"] = "rope"
     patch_size: Literal[2, 4, 8] = 8
+    # What this model has one way of doing only.
+    use_vn_encoder: Literal[True] = True
+    vdir_num_freqs: Literal[0] = 0
+    view_transformer_use_swin_attn: Literal[False] = False
     light_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 1024
     # The first answer is right anywhere, and the correction has bounds.
     trained: Annotated[TrainedRange, BeforeValidator(_trained_range)] = ANYWHERE

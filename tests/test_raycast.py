@@ -112,14 +112,11 @@ def test_reflection_shows_the_lit_floor_in_a_mirror() -> None:
     assert (image[..., RGB.highlight] == 0).all()
 
 
-def test_features_do_not_depend_on_threads_or_on_cover() -> None:
+def test_features_do_not_depend_on_threads() -> None:
     scene = ball_scene()
     surfaces = caster(scene)
     plain = surfaces.features(scene.cameras[0], 45, 30, threads=1)
     assert np.array_equal(plain, surfaces.features(scene.cameras[0], 45, 30, threads=3))
-    covering = surfaces.features(scene.cameras[0], 45, 30, cover=8)
-    assert covering.shape[:2] == (32, 48)
-    np.testing.assert_allclose(covering[:30, :45], plain, rtol=1e-5, atol=1e-5)
 
 
 def test_systems_that_do_not_tell_which_processors_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,8 @@ def test_v1_configurations_do_not_mention_the_extension() -> None:
         ({"light_tokens": 0}, "light_tokens"),
         ({"turn_to_cam_coord": False}, "turn_to_cam_coord"),
         ({"ray_bounces": 3}, "ray_bounces"),
+        ({"use_vn_encoder": False}, "use_vn_encoder is false; expected true"),
+        ({"view_transformer_use_swin_attn": True}, "view_transformer_use_swin_attn is true; expected false"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(changes: dict[str, object], message: str) -> None:

@@ -90,7 +90,7 @@ def test_windows_make_the_same_picture_and_show_it_as_it_grows(renderer: Rendere
     lit = renderer.encode(scene)
     assert lit.caster is not None
     camera = lit.unit.camera(scene.cameras[0])
-    whole = lit.caster.features(camera, 101, 75, cover=8)
+    whole = lit.caster.features(camera, 101, 75)
     shown = np.zeros((75, 101, whole.shape[2]), np.float32)
     windows = []
 
@@ -101,7 +101,7 @@ def test_windows_make_the_same_picture_and_show_it_as_it_grows(renderer: Rendere
 
     ticks = itertools.count()
     watched = Watched(lit.caster, show, lambda: None, 0.2, lambda: float(next(ticks)))
-    np.testing.assert_allclose(watched.features(camera, 101, 75, cover=8), whole, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(watched.features(camera, 101, 75), whole, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(shown, whole[:75, :101], rtol=1e-4, atol=1e-5)
     assert len(windows) == 4
     assert len(watched.triangles) == len(lit.caster.triangles)

@@ -251,31 +251,28 @@ class Watched:
         return getattr(self._caster, name)
 
     def features(
-        self, camera: Camera, width: int, height: int, *, cover: int = 1, progress: Any = None, **options: Any
+        self, camera: Camera, width: int, height: int, *, progress: Any = None, **options: Any
     ) -> Float32Array:
         """As `RayCaster.features`."""
-        rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
         image: Float32Array | None = None
         area, done, top = float(SMALL_SIDE**2), 0, 0
-        while top < rows:
-            bottom = _end(top, area**0.5, rows)
+        while top < height:
+            bottom = _end(top, area**0.5, height)
             left = 0
-            while left < columns:
-                right = _end(left, area / (bottom - top), columns)
+            while left < width:
+                right = _end(left, area / (bottom - top), width)
                 started = self._clock()
-                part = self._caster.features(
-                    camera, width, height, cover=cover, window=(left, top, right, bottom), **options
-                )
+                part = self._caster.features(camera, width, height, window=(left, top, right, bottom), **options)
                 speed = (right - left) * (bottom - top) / max(self._clock() - started, 1e-6)
                 area = min(speed * self._seconds, GROWTH * area)
                 if image is None:
-                    image = np.zeros((rows, columns, part.shape[2]), np.float32)
+                    image = np.zeros((height, width, part.shape[2]), np.float32)
                 image[top:bottom, left:right] = part
                 done += (right - left) * (bottom - top)
                 self._check()
-                self._show((left, top, min(right, width), min(bottom, height)), part[: height - top, : width - left])
+                self._show((left, top, right, bottom), part)
                 if progress is not None:
-                    progress(done, rows * columns)
+                    progress(done, height * width)
                 left = right
             top = bottom
         assert image is not None

@@ -70,7 +70,6 @@ class Gather:
     Args:
         surfaces, cache: the scene; a `SoftSky` in place of a light cache gives the environment's direct light alone.
         camera: of a picture of `width` by `height` pixels.
-        rows, columns: pixels in all, which may reach beyond the picture below and to the right.
         window: left, top, right and bottom of those to cover.
         pool: runs the work; the result does not depend on how.
         progress: called with cells done and cells in all.
@@ -83,8 +82,6 @@ class Gather:
         camera: Camera,
         width: int,
         height: int,
-        rows: int,
-        columns: int,
         window: tuple[int, int, int, int],
         pool: Executor,
         progress: Callable[[int, int], None] | None = None,
@@ -92,8 +89,8 @@ class Gather:
         self._cache, self._eye = cache, camera.position.astype(np.float32)
         self._cell = 1 if width * height <= SMALL_PICTURE else CELL
         left, top = (max(0, start // self._cell - BESIDE) for start in window[:2])
-        right = min(-(-columns // self._cell), -(-window[2] // self._cell) + BESIDE)
-        bottom = min(-(-rows // self._cell), -(-window[3] // self._cell) + BESIDE)
+        right = min(-(-width // self._cell), -(-window[2] // self._cell) + BESIDE)
+        bottom = min(-(-height // self._cell), -(-window[3] // self._cell) + BESIDE)
         self._corner, down, across = (left, top), bottom - top, right - left
         y, x = (grid.reshape(-1) for grid in np.mgrid[top:bottom, left:right])
         phase = SQUARE * (y % SQUARE) + x % SQUARE

@@ -86,7 +86,6 @@ class RayCaster(LitSurfaces):
         width: int,
         height: int,
         *,
-        cover: int = 1,
         antialias: int = 2,
         refine: int = 3,
         shadow_rays: int = 8,
@@ -99,7 +98,6 @@ class RayCaster(LitSurfaces):
 
         Args:
             width, height: of the picture in pixels.
-            cover: the image is continued to the right and below to a multiple of this, with rays outside the picture.
             antialias: A x A samples per pixel; every one casts its own shadow rays.
             refine: pixels whose samples differ (an edge, a shadow's border, a highlight) are cast again with this many
                 times A on a side, with as many times fewer rays for each sample, and for those on the outline 16 x 16
@@ -111,11 +109,10 @@ class RayCaster(LitSurfaces):
                 for those along the outline; before them with the cells of a gather, where there is a cache.
 
         Returns:
-            (height, width, F) float32, both rounded up to a multiple of `cover`; or those of the window.
+            (height, width, F) float32, or those of the window.
         """
-        rows, columns = -(-height // cover) * cover, -(-width // cover) * cover
-        left, top, right, bottom = window or (0, 0, columns, rows)
-        around = max(left - AROUND, 0), max(top - AROUND, 0), min(right + AROUND, columns), min(bottom + AROUND, rows)
+        left, top, right, bottom = window or (0, 0, width, height)
+        around = max(left - AROUND, 0), max(top - AROUND, 0), min(right + AROUND, width), min(bottom + AROUND, height)
         y, x = (grid.reshape(-1) for grid in np.mgrid[around[1] : around[3], around[0] : around[2]])
         every = Pixels(camera, width, height, x, y)
         image = np.zeros((around[3] - around[1], around[2] - around[0], self._features), np.float32)
@@ -146,7 +143,7 @@ class RayCaster(LitSurfaces):
 
             light = self.cache if self.environment is None else self.cache or SoftSky(self, self.environment)
             if light is not None:
-                gather = Gather(self, light, camera, width, height, rows, columns, around, pool, progress)
+                gather = Gather(self, light, camera, width, height, around, pool, progress)
             run(coarse, np.arange(len(every)), antialias**2)
             if refine > 1:
                 rough = pixels.with_neighbours(contrast.reshape(image.shape[:2]) > CONTRAST)
