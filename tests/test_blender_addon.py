@@ -129,7 +129,7 @@ def a_graph(percentage: int = 50) -> Any:
     graph.scene.camera = camera
     vars(graph.scene.render).update(
         resolution_x=48, resolution_y=32, resolution_percentage=percentage, pixel_aspect_x=1, pixel_aspect_y=1,
-        use_border=False,
+        use_border=False, use_multiview=False,
     )  # fmt: skip
     return graph
 
@@ -144,6 +144,7 @@ def test_f12_shows_what_comes_and_says_once_what_is_not_drawn(module: Any, monke
     assert [made[0, 0, 0] for made in engine.pictures] == [0.5, 1]
     assert [line for kind, line in engine.reports if kind == {"WARNING"}] == ["depth of field is not drawn", "lit"]
     assert ("renderformer", "encode 50%") in engine.stats
+    assert engine.layers == ["Layer", "Layer"]
     (request,) = client.sent
     assert (request["width"], request["height"], request["growing"]) == (24, 16, False)
 

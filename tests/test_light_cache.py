@@ -13,6 +13,7 @@ from helpers.shapes import box
 from hypothesis import given
 from hypothesis import strategies as st
 
+from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.subdivide import subdivide
@@ -168,6 +169,15 @@ def test_places_of_many_phases_blend_the_surfels_of_a_triangle() -> None:
     assert np.abs(np.diff(blended)).max() < 0.4 * np.abs(np.diff(single)).max()
 
 
+def subdivide_times(triangles: Float32Array, times: int) -> Float32Array:
+    """Every triangle cut into four, so often."""
+    for _ in range(times):
+        a, b, c = np.swapaxes(triangles, 0, 1)
+        d, e, f = (a + b) / 2, (b + c) / 2, (c + a) / 2
+        triangles = np.concatenate([np.stack(t, axis=1) for t in ((a, d, f), (d, b, e), (f, e, c), (d, e, f))])
+    return np.asarray(triangles, np.float32)
+
+
 def test_small_triangles_share_surfels() -> None:
     ball = trimesh.creation.icosphere(5)
     surfaces = caster(Mesh("ball", ball.triangles, materials=Material().row()))
@@ -179,6 +189,23 @@ def test_small_triangles_share_surfels() -> None:
     for surfel in np.unique(first)[::97]:
         group = normals[first == surfel]
         assert (group @ group[0] > 0.2).all()
+
+
+def test_what_lies_hidden_under_a_fine_mesh_does_not_stand_for_it() -> None:
+    corners = np.float32([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]])
+    sheet = corners[[[0, 1, 2], [0, 2, 3]]]
+    white = Material(0.6).row()
+    blanket = Mesh("blanket", subdivide_times(sheet, 7), materials=white)
+    mattress = Mesh("mattress", subdivide_times(sheet - np.float32([0, 0, 0.004]), 6), materials=white)
+    scene = Scene((blanket, mattress, Light((0.3, -0.2, 1.5)).mesh()))
+    surfaces = RayCaster.lit(scene)
+    x, y = np.random.default_rng(0).uniform(-0.45, 0.45, (2, 4000)).astype(np.float32)
+    above = np.stack([x, y, np.full_like(x, 0.5)], axis=1)
+    down = np.tile(np.float32([0, 0, -1]), (len(x), 1))
+    seen, _ = surfaces.solved.seen_along(above, down)
+    hits, _ = surfaces.hits(above, down)
+    expected = 0.6 * surfaces.irradiance(hits, 4, np.zeros(len(x), np.int64))
+    assert seen.mean() == pytest.approx(expected.mean(), rel=0.03)
 
 
 def test_scenes_without_light_or_area_are_black() -> None:

@@ -8,7 +8,7 @@ from helpers.intersection import first_hits
 from helpers.shapes import ball
 
 from renderformer.data.camera import Camera
-from renderformer.data.rays import direct
+from renderformer.data.rays import direct, pixels
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.lights import triangle_samples
@@ -286,3 +286,40 @@ def test_highlights_that_rough_surfaces_see_are_no_fireflies(roughness: float) -
     few, many = (surfaces.features(camera, 48, 48, lobe_rays=rays, refine=1)[..., RGB.reflection] for rays in (4, 256))
     assert few.mean() == pytest.approx(many.mean(), rel=0.1)
     assert few.max() < 1.3 * many.max()
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.02])
+def test_a_lamp_thinner_than_a_pixel_is_seen_along_its_whole_length(tilt: float) -> None:
+    near, far = np.float32([-0.8, 1, 0.011]), np.float32([0.8, 1, 0.011 + tilt])
+    thick = np.float32([0, 0, 0.004])
+    strip = np.stack([[near, far, far + thick], [near, far + thick, near + thick]])
+    strip = np.concatenate([strip, strip[:, ::-1]])
+    scene = Scene(
+        (Mesh("lamp", strip, materials=Material(0.0, emission=5.0).row()),),
+        (Camera.look_at((0, -1, 0), (0, 1, 0), fov=40),),
+    )
+    image = caster(scene).features(scene.cameras[0], 48, 47)[..., RGB.emission]
+    # Of each column, the share of a pixel that the strip fills.
+    pixel = 2 * 2 * np.tan(np.radians(20)) / 47
+    np.testing.assert_allclose(image[:, 5:-5, 0].sum(axis=0), 5 * 0.004 / pixel, rtol=0.25)
+
+
+def test_pixels_that_edges_cross_are_found_from_any_side() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        triangle = generator.uniform(-1, 1, (1, 3, 3)).astype(np.float32)
+        camera = Camera.look_at(generator.uniform(-1, 1, 3) * 1.2, (0, 0, 0), fov=50)
+        found = pixels.crossed(triangle, camera, 31, 23, (0, 0, 31, 23))
+        weights = np.linspace(0, 1, 4000)[:, None]
+        corners = triangle[0].astype(np.float64)
+        points = np.concatenate([corners[i] * (1 - weights) + corners[i - 1] * weights for i in range(3)])
+        local = (points - camera.position) @ camera.c2w[:3, :3]
+        local = local[local[:, 2] < -1e-3]
+        focal = 23 / (2 * np.tan(np.radians(25)))
+        x, y = local[:, 0] / -local[:, 2] * focal + 15.5, -local[:, 1] / -local[:, 2] * focal + 11.5
+        inside = (x > 0) & (x < 31) & (y > 0) & (y < 23)
+        expected = np.zeros((23, 31), bool)
+        expected[y[inside].astype(int), x[inside].astype(int)] = True
+        assert (found | ~expected).mean() > 0.985
+        assert (expected | ~found).mean() > 0.98
+        assert not found.any() or (found & expected).sum() > 0.8 * found.sum()

@@ -252,6 +252,30 @@ def test_refinement_is_given_up_inside_a_picture() -> None:
         assert not errors
 
 
+def test_a_request_is_given_up_inside_a_stage_and_can_be_made_again() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock, per_pixel=1e-7)
+    entered, left = threading.Event(), threading.Event()
+
+    def during(step: Any) -> None:
+        entered.set()
+        assert left.wait(STUCK)
+        step("encode", 0, 1)
+
+    engine.during_encode = during
+    scene = a_scene()
+    with running(engine) as (scheduler, frames, errors):
+        scheduler.submit(scene, view(1), FULL, coarse=False)
+        assert entered.wait(STUCK)
+        scheduler.give_up()
+        left.set()
+        assert scheduler.wait(STUCK)
+        assert (frames, errors, engine.encoded) == ([], [], [])
+        scheduler.submit(scene, view(1), FULL, coarse=False)
+        assert scheduler.wait(STUCK)
+        assert [(frame.final, frame.image.width) for frame in frames] == [(True, FULL[0])]
+
+
 def test_the_view_independent_stage_is_kept_by_contents() -> None:
     clock = FakeClock()
     engine = FakeEngine(clock, encode_seconds=0.3)

@@ -51,6 +51,8 @@ MAX_CUTS = 64
 SMALL = 0.5
 # Of the grid whose cells group them, in cells.
 GRID_SHIFT = 0.37
+# Of the triangles of a group, that many may stand for it, by how many of VIEWS rays get as far as REACH cells.
+CANDIDATES, VIEWS, REACH = 4, 8, 0.5
 # Rounds in which the backs that new links arrive at are solved too.
 ROUNDS = 3
 
@@ -372,7 +374,7 @@ def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array) ->
     they face most.
 
     Returns:
-        (S,) the group of each of the triangles (S,), and the largest triangle of each group.
+        (S,) the group of each of the triangles (S,), and the triangle that stands for each group.
     """
     # The grid begins beside the corner of the scene, so that walls and floors do not lie on its planes.
     from_corner = centroids(surfaces.triangles[triangles]) - bounds(surfaces.triangles)[0]
@@ -382,11 +384,41 @@ def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array) ->
     axis = np.abs(normal).argmax(axis=1)
     facing = 2 * axis + (np.take_along_axis(normal, axis[:, None], axis=1)[:, 0] < 0)
     group = numbered((*place.T, facing, grid))
-    largest = np.empty(group.max() + 1, np.int64)
-    # Where several triangles write, the last one stays.
-    order = np.argsort(surfaces.areas[triangles], kind="stable")
-    largest[group[order]] = triangles[order]
-    return group, largest
+    reach = np.zeros(group.max() + 1)
+    reach[group] = cell
+    return group, _in_sight(surfaces, triangles, group, REACH * reach)
+
+
+def _in_sight(surfaces: LitSurfaces, triangles: Int64Array, group: Int64Array, reach: Float64Array) -> Int64Array:
+    """(G,) of the triangles (S,) of each group one of a few, the more often the more of its view is free as far as
+    `reach` (G,): what lies under a blanket or in its folds is seldom seen, and should not stand for it."""
+    areas = surfaces.areas[triangles].astype(np.float64)
+    order = np.lexsort((areas, group))
+    total = np.cumsum(areas[order])
+    ends = total[np.searchsorted(group[order], np.arange(len(reach)), side="right") - 1]
+    starts = np.concatenate([[0.0], ends[:-1]])
+    local = cosine_directions(r2_sequence(VIEWS).astype(np.float32))
+    candidates, free = [], np.full((CANDIDATES, len(reach)), 1e-3)
+    for k in range(CANDIDATES):
+        place = np.searchsorted(total, starts + (k + 0.5) / CANDIDATES * (ends - starts))
+        candidates.append(triangles[order[np.minimum(place, len(order) - 1)]])
+        hits = _middles(surfaces, candidates[-1])
+        for direction in local:
+            away = oriented(hits.face_normal, np.broadcast_to(direction, hits.position.shape))
+            target = hits.shadow_origins + away * reach[:, None].astype(np.float32)
+            free[k] += surfaces.transmitted(hits.shadow_origins, target)
+    # By turns, so that together they are lit as what is seen of all groups.
+    turn = np.arange(len(reach)) * 0.6180339887498949 % 1
+    choice = (np.cumsum(free, axis=0) < turn * free.sum(axis=0)).sum(axis=0)
+    return np.stack(candidates)[choice, np.arange(len(reach))]
+
+
+def _middles(surfaces: LitSurfaces, triangle: Int64Array) -> Hits:
+    """The centroids of triangles (S,), seen from straight above."""
+    place = np.full((len(triangle), 2), 1 / 3, np.float32)
+    position, _, _ = surfaces.points(triangle, place, np.zeros(len(triangle), np.float32))
+    face = take(surfaces.face_normals, triangle)
+    return Hits(np.arange(len(triangle)), triangle, position, face, face, face, place, surfaces.offset(triangle))
 
 
 def numbered(columns: tuple[Int64Array, ...]) -> Int64Array:

@@ -106,6 +106,40 @@ def with_neighbours(mask: BoolArray) -> BoolArray:
     return mask | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
 
 
+def crossed(
+    triangles: Float32Array, camera: Camera, width: int, height: int, window: tuple[int, int, int, int]
+) -> BoolArray:
+    """(h, w) pixels of a window (left, top, right and bottom) in which an edge of triangles (N, 3, 3) lies, seen or
+    not."""
+    left, top, right, bottom = window
+    mask = np.zeros((bottom - top, right - left), bool)
+    ends = (triangles.astype(np.float64) - camera.position) @ camera.c2w[:3, :3]
+    ends = np.stack([ends, np.roll(ends, -1, axis=1)], axis=2).reshape(-1, 2, 3)
+    # What of an edge lies behind the camera is cut off.
+    depth = -ends[..., 2]
+    near = 1e-6 * np.abs(ends).max(initial=1e-12)
+    ends, depth = ends[(depth > near).any(axis=1)], depth[(depth > near).any(axis=1)]
+    share = (near - depth) / np.where(depth == depth[:, ::-1], 1, depth[:, ::-1] - depth)
+    cut = ends + share[..., None] * (ends[:, ::-1] - ends)
+    ends = np.where((depth > near)[..., None], ends, cut)
+    focal = height / (2 * math.tan(math.radians(camera.fov) / 2))
+    place = ends[..., :2] * [1, -1] / np.maximum(-ends[..., 2:], near) * focal + [width / 2, height / 2]
+    # What of the edge lies in the window: from the last border that it enters by to the first that it leaves by.
+    along = place[:, 1] - place[:, 0]
+    along = np.where(np.abs(along) < 1e-9, 1e-9, along)
+    borders = np.sort([([left, top] - place[:, 0]) / along, ([right, bottom] - place[:, 0]) / along], axis=0)
+    first, last = np.maximum(borders[0].max(axis=1), 0), np.minimum(borders[1].min(axis=1), 1)
+    kept = np.flatnonzero(first < last)
+    start, along = (place[:, 0] + first[:, None] * along)[kept], ((last - first)[:, None] * along)[kept]
+    # Points no farther apart than a quarter of a pixel.
+    counts = np.ceil(4 * np.abs(along).max(axis=1, initial=0)).astype(np.int64) + 1
+    edge = np.repeat(np.arange(len(counts)), counts)
+    step = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
+    x, y = np.floor(start[edge] + (step / np.maximum(counts[edge] - 1, 1))[:, None] * along[edge]).astype(np.int64).T
+    mask[np.clip(y, top, bottom - 1) - top, np.clip(x, left, right - 1) - left] = True
+    return mask
+
+
 def outline(share: Float32Array) -> BoolArray:
     """Of the covered shares (h, w) of pixels, those with both surface and nothing in them or in a neighbour."""
     return (maximum_filter(share, 3) > 0) & (minimum_filter(share, 3) < 1)

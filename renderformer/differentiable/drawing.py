@@ -239,8 +239,8 @@ def _features(
     across, down = (part.x - size[0] / 2) / focal, (part.y - size[1] / 2) / focal
     direction = torch.stack([across, -down, -torch.ones_like(across)], dim=1) @ turn.T
     points = shading.met(values, samples.surface, c2w[:3, 3], direction)
-    light = shading.direct(values, points, samples.lights) + samples.sky
-    indirect = shading.gathered(samples, cached)
+    light = shading.direct(values, points, samples.lights) + shading.facing(samples.sky, points.normal)
+    indirect = shading.gathered(points, samples, cached)
     highlight = reflection = torch.zeros_like(light)
     if samples.gloss is not None:
         highlight, reflection = shading.gloss(values, points, samples.gloss, cached)

@@ -52,6 +52,16 @@ class Rays:
 
 
 @dataclass(frozen=True, eq=False)
+class SkyRays:
+    """Q rays from points to the environment: unit directions (Q, 3) and the light that each brings (Q, 3), over how
+    many are expected there per solid angle."""
+
+    point: Tensor
+    direction: Tensor
+    light: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Gloss:
     """Samples of the specular lobes of S' of the points.
 
@@ -59,7 +69,7 @@ class Gloss:
         point: (S',) numbers of the points; offset: (S',) how far off the surface rays start.
         glints: rays to lights, where `share` is over how many rays of all kinds are expected per area of the light, for
             a light of area 1.
-        sky: (S', 3) what the lobes show of the environment.
+        sky: rays to the environment.
         start: (Q,) from which of the S' points reflected rays go; direction: (Q, 3) unit; expected: (Q,) how many per
             solid angle there.
         dark: (Q, 3) whether what they meet is not seen as a light, in each colour.
@@ -69,7 +79,7 @@ class Gloss:
     point: Tensor
     offset: Tensor
     glints: Rays
-    sky: Tensor
+    sky: SkyRays
     start: Tensor
     direction: Tensor
     expected: Tensor
@@ -83,9 +93,10 @@ class Samples:
 
     Attributes:
         lights: one ray for each pair of point and light, to no particular point.
-        sky: (S, 3) light of the environment, as a white diffuse surface sends it back: irradiance / pi.
+        sky: (S, 3, 3) light of the environment, times a normal that of a white diffuse surface: irradiance / pi.
         sides: (S,) of the light cache at the points.
-        gathered: (S, 2 M) the share of each side in what the points see; None where the cache is looked up.
+        gathered: (3 S, 2 M) the share of each side in what the points see, times their normals; None where the cache is
+            looked up.
         gloss: of the lobes; None where there are none, or these are not followed.
         last: whether specular reflectance counts as diffuse, because lobes are not followed.
     """
@@ -116,7 +127,7 @@ class FrozenCache:
 
     Attributes:
         count: 2 M; solved: (R,) which sides are.
-        surface, lights: of those; sun: (R, 3) direct light of the environment's bright part on them.
+        surface, lights: of those; sun: (R, 3, 3) light of the environment's bright part there.
         transport: (2 M, 2 M); sky, reflectance: (2 M, 3); users: (M, N). See `Exchange`.
     """
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from renderformer.data.rays.light_cache import BOUNCES
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 from renderformer.differentiable.formulas import TINY, dot, lobe, normalised, triangle_form_factor
-from renderformer.differentiable.samples import FrozenCache, Gloss, Rays, Samples, Surface, fixed
+from renderformer.differentiable.samples import FrozenCache, Gloss, Rays, Samples, SkyRays, Surface, fixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,8 @@ def direct(values: Values, points: Points, rays: Rays) -> Tensor:
 
 def solve(values: Values, cache: FrozenCache) -> Cached:
     """The light cache."""
-    arrives = direct(values, on(values, cache.surface), cache.lights) + cache.sun
+    points = on(values, cache.surface)
+    arrives = direct(values, points, cache.lights) + facing(cache.sun, points.normal)
     light = torch.zeros(cache.count, 3, dtype=arrives.dtype).index_copy(0, cache.solved, arrives)
     before = (values.before[:, DIFFUSE] + values.before[:, SPECULAR]).clamp_max(1)
     change = _times(cache.users, (values.diffuse + values.specular).clamp_max(1) - before)
@@ -138,8 +139,9 @@ def solve(values: Values, cache: FrozenCache) -> Cached:
 def gloss(values: Values, points: Points, samples: Gloss, cached: Cached) -> tuple[Tensor, Tensor]:
     """(S, 3) highlight of the lights and reflection of other surfaces."""
     some = Points(*(getattr(points, name)[samples.point] for name in Points.__dataclass_fields__))
-    glint = torch.zeros_like(some.position) + samples.sky
+    glint = torch.zeros_like(some.position)
     glint = glint.index_add(0, samples.glints.point, _glints(values, some, samples.glints))
+    glint = glint.index_add(0, samples.sky.point, _sky_glints(some, samples.sky))
     mirrored = torch.zeros_like(some.position)
     if len(samples.start):
         start = samples.start
@@ -170,20 +172,33 @@ def _glints(values: Values, points: Points, rays: Rays) -> Tensor:
     return (rays.share * density * masking * projected / square)[:, None] * values.emission[triangle]
 
 
+def _sky_glints(points: Points, rays: SkyRays) -> Tensor:
+    """(Q, 3) light of the environment in lobes of specular colour 1."""
+    row = rays.point
+    density, masking = lobe(points.normal[row], points.outgoing[row], rays.direction, points.roughness[row])
+    return (density * masking)[:, None] * rays.light
+
+
 def sent_back(values: Values, points: Points, samples: Samples, cached: Cached) -> Tensor:
     """(S, 3) radiance that points send back to where they are seen from, without what they emit."""
     light = direct(values, points, samples.lights)
     reflectance = points.diffuse + points.specular if samples.last else points.diffuse
-    radiance = points.diffuse * light + reflectance * (samples.sky + cached.indirect[samples.sides])
+    around = facing(samples.sky, points.normal) + cached.indirect[samples.sides]
+    radiance = points.diffuse * light + reflectance * around
     if samples.gloss is not None:
         radiance = radiance + sum(gloss(values, points, samples.gloss, cached))
     return radiance
 
 
-def gathered(samples: Samples, cached: Cached) -> Tensor:
+def gathered(points: Points, samples: Samples, cached: Cached) -> Tensor:
     """(S, 3) radiance that white diffuse surfaces send back of light by way of other surfaces: irradiance / pi."""
     assert samples.gathered is not None
-    return _times(samples.gathered, cached.outgoing)
+    return facing(_times(samples.gathered, cached.outgoing).unflatten(0, (-1, 3)), points.normal)
+
+
+def facing(light: Tensor, normal: Tensor) -> Tensor:
+    """(S, 3) light on surfaces of normals (S, 3), of what arrives (S, 3, 3), by axis and colour."""
+    return torch.einsum("sic,si->sc", light, normal)
 
 
 class _Product(torch.autograd.Function):

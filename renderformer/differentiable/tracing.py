@@ -14,13 +14,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from torch import Tensor
 
 from renderformer.data.arrays import AnyArray, Float32Array, Int64Array
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import Arriving
 from renderformer.data.rays.form_factor import triangle_form_factor
-from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_visible_normal
+from renderformer.data.rays.ggx import Lobe, ggx_visible_normal
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.light_cache import SHADOW_RAYS, LightCache
 from renderformer.data.rays.lights import r2_sequence, triangle_samples
@@ -29,10 +28,21 @@ from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.rays.specular import MAX_SPREAD, MIRROR_DEPTH, WIDENED, widened
 from renderformer.data.rays.vectors import dot, normalised, take
 from renderformer.data.scene import EMISSION, ROUGHNESS, SPECULAR
-from renderformer.differentiable.samples import CameraSamples, FrozenCache, Gloss, Rays, Samples, Surface, fixed
+from renderformer.differentiable.samples import (
+    CameraSamples,
+    FrozenCache,
+    Gloss,
+    Rays,
+    Samples,
+    SkyRays,
+    Surface,
+    fixed,
+)
 
 # Rays of a sample over its hemisphere, in place of the filtered gather of ordinary pictures.
 GATHER_RAYS = 32
+# Least cosine to the normal by which the slope of one of them is told.
+MIN_COSINE = 0.05
 TINY = 1e-20
 
 
@@ -63,7 +73,7 @@ class Tracer:
             fixed(exchange.solved),
             self._surface(hits, materials),
             _per_light(self._to_lights(hits, SHADOW_RAYS, phase), SHADOW_RAYS),
-            self._sun(hits, SHADOW_RAYS, phase),
+            fixed(self._sun(hits, SHADOW_RAYS, phase)),
             exchange.transport,
             fixed(exchange.sky),
             fixed(exchange.reflectance),
@@ -108,7 +118,7 @@ class Tracer:
             seen = materials if spread is None else widened(materials, spread)
             gloss = self._gloss(hits, seen, phase, rays, shadow_rays, lobe_rays, depth)
         surface = self._surface(hits, materials, spread)
-        return Samples(surface, _per_light(rays, shadow_rays), sky, fixed(sides), gathered, gloss, depth == 1)
+        return Samples(surface, _per_light(rays, shadow_rays), fixed(sky), fixed(sides), gathered, gloss, depth == 1)
 
     def _surface(self, hits: Hits, materials: Float32Array, spread: Float32Array | None = None) -> Surface:
         caster = self.caster
@@ -147,26 +157,36 @@ class Tracer:
                 found.append((lit[free], np.full(len(free), number), weights[free], seen[free]))
         return _joined(found)
 
-    def _sun(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Tensor:
-        """(S, 3) light of the bright part of an environment, as a white diffuse surface sends it back."""
+    def _sun(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> AnyArray:
+        """(S, 3, 3) light of the bright part of an environment, see `Samples.sky`."""
+        total = np.zeros((len(hits.rows), 3, 3))
         distant = self.caster.distant(hits, shadow_rays, phase)
-        return fixed(np.zeros((len(hits.rows), 3)) if distant is None else distant.reflected(hits.normal))
+        if distant is not None:
+            for seen, direction, flux in zip(distant.seen, distant.points.direction, distant.points.flux, strict=True):
+                arriving = direction[phase, :, None].astype(np.float64) * flux[phase, None]
+                total += (seen / np.pi)[:, None, None] * arriving
+        return total
 
-    def _gathered(self, hits: Hits) -> tuple[csr_array, Tensor]:
-        """What points see over their hemispheres: the share of each side (S, 2 M), and light of the sky (S, 3)."""
+    def _gathered(self, hits: Hits) -> tuple[csr_array, AnyArray]:
+        """What points see over their hemispheres: the share of each side (3 S, 2 M) and light of the environment
+        (S, 3, 3), both to be multiplied by the normal."""
         count = len(hits.rows)
         shift = np.arange(count)[:, None] * np.array([0.6180339887498949, 0.4142135623730951])
         uv = (r2_sequence(GATHER_RAYS)[None] + shift[:, None]) % 1
         local = cosine_directions(uv.reshape(-1, 2).astype(np.float32))
         directions = oriented(np.repeat(hits.normal, GATHER_RAYS, axis=0), local)
         sides = self._cache.side_along(np.repeat(hits.shadow_origins, GATHER_RAYS, axis=0), directions)
+        share = _shares(hits.normal.astype(np.float64), directions.reshape(count, GATHER_RAYS, 3))
         met = sides >= 0
-        starts = np.concatenate([[0], np.cumsum(met.reshape(count, GATHER_RAYS).sum(axis=1))])
-        shares = csr_array((np.full(starts[-1], 1 / GATHER_RAYS), sides[met], starts), shape=(count, self._sides))
+        starts = np.concatenate([[0], np.cumsum(np.repeat(met.reshape(count, -1).sum(axis=1), 3))])
+        by_axis = np.broadcast_to(met.reshape(count, 1, -1), (count, 3, GATHER_RAYS))
+        weights = share.transpose(0, 2, 1)[by_axis]
+        columns = np.broadcast_to(sides.reshape(count, 1, -1), by_axis.shape)[by_axis]
+        shares = csr_array((weights, columns, starts), shape=(3 * count, self._sides))
         sky = np.zeros((len(sides), 3))
         if self.caster.environment is not None:
             sky[~met] = self.caster.environment.soft(directions[~met], np.pi / GATHER_RAYS)
-        return shares, fixed(sky.reshape(count, GATHER_RAYS, 3).mean(axis=1))
+        return shares, np.einsum("sri,src->sic", share, sky.reshape(count, GATHER_RAYS, 3))
 
     def _gloss(
         self,
@@ -214,7 +234,7 @@ class Tracer:
             fixed(shiny),
             fixed(part.offset),
             Rays(*(torch.cat([getattr(a, key) for a in glints]) for key in ("point", "light", "weights", "share"))),
-            _sky(distant, part, lobe, lobe_rays, directions, density, rows, met.rows),
+            _to_sky(distant, lobe, lobe_rays, directions, density, rows, met.rows),
             fixed(start[dark]),
             fixed(directions[kept_rows]),
             fixed(lobe_rays * density[kept_rows]),
@@ -275,23 +295,41 @@ def _lobe_directions(lobe: Lobe, phase: Int64Array) -> tuple[Float32Array, Float
     return lobe.to_world(incoming), density.astype(np.float32)
 
 
-def _sky(
+def _shares(normal: AnyArray, directions: AnyArray) -> AnyArray:
+    """(S, R, 3) of what R rays per point, drawn as the cosine, bring: times the normal (S, 3), their mean.
+
+    Away from the normal, a ray counts by its slope, for directions stay where they are when the normal turns. What all
+    rays bring alike does not change then, so the mean slope is taken off: most of the noise.
+    """
+    cosine = np.maximum(np.einsum("sri,si->sr", directions, normal), MIN_COSINE)[..., None]
+    slope = directions / cosine
+    slope -= np.einsum("sri,si->sr", slope, normal)[..., None] * normal[:, None]
+    return (normal[:, None] + slope - slope.mean(axis=1, keepdims=True)) / directions.shape[1]
+
+
+def _to_sky(
     distant: Arriving | None,
-    hits: Hits,
     lobe: Lobe,
     lobe_rays: int,
     directions: Float32Array,
     density: Float32Array,
     start: Int64Array,
     met: Int64Array,
-) -> Tensor:
-    """(S, 3) what lobes show of the environment. Rays (Q,) from points `start`, but those in `met`, meet nothing."""
-    total = np.zeros((len(hits.rows), 3))
+) -> SkyRays:
+    """Rays to the bright part of an environment, and those of lobes (Q,), from points `start`, that meet nothing: all
+    but those in `met`."""
+    found: list[tuple[AnyArray, ...]] = [(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3)))]
     if distant is not None:
-        total += distant.highlight(lobe, lobe_rays)
+        points, phase = distant.points, distant.phase
+        for seen, toward, flux, expected in zip(
+            distant.seen, points.direction, points.flux, points.density, strict=True
+        ):
+            row = np.flatnonzero(seen)
+            chosen, some = phase[row], lobe.take(row)
+            by_lobe = some.density(normalised(some.to_frame(take(toward, chosen)) + some.view))
+            share = seen[row] / (1 + lobe_rays * by_lobe / expected[chosen])
+            found.append((row, toward[chosen], share[:, None] * flux[chosen]))
         missed = np.setdiff1d(np.arange(len(start)), met, assume_unique=True)
-        start, directions = start[missed], take(directions, missed)
-        light = distant.along(directions, density[missed], lobe_rays)
-        masking = ggx_masking(dot(take(hits.normal, start), directions), lobe.alpha[start])
-        np.add.at(total, start, (masking / lobe_rays)[:, None] * light)
-    return fixed(total)
+        light = distant.along(take(directions, missed), density[missed], lobe_rays)
+        found.append((start[missed], directions[missed], light / (lobe_rays * density[missed])[:, None]))
+    return SkyRays(*(fixed(np.concatenate(columns)) for columns in zip(*found, strict=True)))

@@ -91,7 +91,8 @@ def depsgraph(*instances: SimpleNamespace, world: Any = None, clear: bool = Fals
     """An evaluated scene."""
     render = SimpleNamespace(film_transparent=clear, use_motion_blur=False)
     scene = SimpleNamespace(render=render, world=world, camera=None)
-    return SimpleNamespace(object_instances=instances, scene=scene, updates=())
+    layer = SimpleNamespace(name="Layer")
+    return SimpleNamespace(object_instances=instances, scene=scene, view_layer=layer, updates=())
 
 
 class Node:

@@ -20,6 +20,7 @@ class RenderEngine:
         self.stats: list[tuple[str, str]] = []
         self.pictures: list[np.ndarray] = []
         self.redraws = 0
+        self.layers: list[str] = []
         self.stopped = False
 
     def report(self, kind: set[str], line: str) -> None:
@@ -37,13 +38,14 @@ class RenderEngine:
     def tag_redraw(self) -> None:
         self.redraws += 1
 
-    def begin_result(self, x: int, y: int, width: int, height: int) -> Any:
+    def begin_result(self, x: int, y: int, width: int, height: int, layer: str) -> Any:
         target = np.zeros((height, width, 4), np.float32)
 
         def put(values: Any) -> None:
             target[:] = np.asarray(values).reshape(target.shape)
 
         combined = SimpleNamespace(rect=SimpleNamespace(foreach_set=put))
+        self.layers.append(layer)
         return SimpleNamespace(layers=[SimpleNamespace(passes={"Combined": combined})], target=target)
 
     def end_result(self, result: Any) -> None:

@@ -61,9 +61,9 @@ def build() -> None:
     cube = add("cube", textured("cloth"), size=1, location=(-1.1, 0, 0.5), rotation=(0, 0, 0.4))
     cube.data.materials.append(paint("lid", Base_Color=(0.1, 0.2, 0.7, 1), Roughness=0.4))
     cube.data.polygons[5].material_index = 1
-    ball = add(
-        "cube", paint("gold", Base_Color=(1, 0.7, 0.3, 1), Metallic=1.0, Roughness=0.3), location=(1, 0, 0.6), size=1
-    )
+    gold = paint("gold", Base_Color=(1, 0.7, 0.3, 1), Metallic=1.0, Roughness=0.3)
+    ball = add("cube", gold, location=(1, 0, 0.6), size=1)
+    bpy.ops.object.shade_smooth()
     smooth = ball.modifiers.new("smooth", "SUBSURF")
     smooth.levels = smooth.render_levels = 3
     group = bpy.data.collections.new("cones")

@@ -73,7 +73,8 @@ class RenderformerEngine(bpy.types.RenderEngine):
                 if message["is"] == "error":
                     raise ClientError(message["line"])
                 if message["is"] == "picture":
-                    self._show(filled(arrays["pixels"], message["place"], width, height))
+                    pixels = filled(arrays["pixels"], message["place"], width, height)
+                    self._show(pixels, depsgraph.view_layer.name)
                     if message["final"]:
                         return
 
@@ -87,10 +88,10 @@ class RenderformerEngine(bpy.types.RenderEngine):
             for line in message.get("notes", ()):
                 self.report({"WARNING"}, line)
 
-    def _show(self, pixels: np.ndarray) -> None:
-        """Show (height, width, 4) pixels, row 0 at the bottom, in the Combined pass."""
+    def _show(self, pixels: np.ndarray, layer: str) -> None:
+        """Show (height, width, 4) pixels, row 0 at the bottom, in the Combined pass of a view layer."""
         height, width = pixels.shape[:2]
-        result = self.begin_result(0, 0, width, height)
+        result = self.begin_result(0, 0, width, height, layer=layer)
         result.layers[0].passes["Combined"].rect.foreach_set(pixels.reshape(-1))
         self.end_result(result)
 
@@ -246,6 +247,8 @@ def final_view(scene: Any, depsgraph: Any) -> tuple[View, tuple[int, int]]:
     view = view_of(projection, evaluated.matrix_world, width, height)
     if evaluated.type == "CAMERA" and evaluated.data.dof.use_dof:
         view = view.noting("depth of field is not drawn")
+    if render.use_multiview:
+        view = view.noting("stereoscopy is not drawn")
     if not render.use_border:
         return view, (width, height)
     left, right = int(render.border_min_x * width), int(render.border_max_x * width)
