@@ -83,7 +83,8 @@ def view(
         given = [] if resolution is None else ["--resolution"]
         for group in (model, stage, environment):
             defaults = vars(type(group)())
-            given += [options.flag(name) for name, value in vars(group).items() if value != defaults[name]]
+            changed = [(name, value) for name, value in vars(group).items() if value != defaults[name]]
+            given += [options.flag(f"no_{name}" if value is False else name) for name, value in changed]
         if given:
             raise options.wrong(f"cannot be used, {source} is a picture split by lights", given[0])
         _view_split(source, web, port, output, overwrite, tone_map.value, exposure)

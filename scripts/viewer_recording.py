@@ -97,8 +97,6 @@ class Play:
         """Choose the knot by a click, and drag it by its handles."""
         self.click(self.of_knot())
         self.wait(1.0)
-        self.drag(self.handle("x"), *[(7, 1)] * 10)
-        self.settle(1.0)
         self.drag(self.handle("z"), *[(0, -6)] * 8)
         self.settle(1.5)
 
@@ -178,7 +176,7 @@ class Play:
         end = time.monotonic() + seconds
         self.run(lambda: time.monotonic() > end)
 
-    def settle(self, seconds: float = 1.0, most: float = 5.0) -> None:
+    def settle(self, seconds: float = 1.0, most: float = 3.0) -> None:
         """Wait until the picture is sharp, but not forever."""
         end = time.monotonic() + most
         self.run(lambda: time.monotonic() > end or self.final())

@@ -8,13 +8,15 @@ Needs the extra `viewer`; apt: xvfb libgl1 libegl1 libgomp1 imagemagick chromium
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import renderformer as rf
 from renderformer.viewer.session import Session
@@ -50,22 +52,40 @@ def web(session: Session) -> None:
     from renderformer.viewer.web import WebViewer
 
     viewer = WebViewer(session, port=8790)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        page = Page(viewer.url, folder, (1200, 800))
-        try:
-            until(lambda: viewer.server.get_clients())
+    try:
+        with page_of(viewer, (1200, 800)) as page:
             until(lambda: session.view_size[0] != session.view_size[1])
             for name, kind in (("web.png", "neural"), ("web_split.png", "split")):
                 viewer._apply(None, "view", lambda kind=kind: viewer.panel.show(kind))
-                session.scheduler.wait(300)
-                time.sleep(WEB_SECONDS)
-                import imageio.v3 as iio
+                shoot(session, page, name)
+        viewer._apply(None, "view", lambda: viewer.panel.show("neural"))
+        with page_of(viewer, (390, 700), phone=True) as page:
+            until(lambda: session.view_size[0] < session.view_size[1])
+            shoot(session, page, "phone.png")
+    finally:
+        viewer.close()
 
-                iio.imwrite(OUT / name, page.screenshot())
-                print(OUT / name, session.facts())
+
+@contextlib.contextmanager
+def page_of(viewer: Any, size: tuple[int, int], phone: bool = False) -> Iterator[Page]:
+    """A page of a viewer in Chromium."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder, size, phone)
+        try:
+            until(lambda: viewer.server.get_clients())
+            yield page
         finally:
             page.close()
-            viewer.close()
+
+
+def shoot(session: Session, page: Page, name: str) -> None:
+    import imageio.v3 as iio
+
+    session.scheduler.wait(300)
+    # Notifications fade.
+    time.sleep(WEB_SECONDS)
+    iio.imwrite(OUT / name, page.screenshot())
+    print(OUT / name, session.facts())
 
 
 def window(session: Session) -> None:

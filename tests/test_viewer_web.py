@@ -289,6 +289,29 @@ def test_every_page_shows_the_middle_of_one_picture_without_distortion(viewer: A
     assert session.view_size == (128, 256)
 
 
+def test_a_page_that_reports_late_where_it_was_put_moves_nothing_and_a_person_does(viewer: Any) -> None:
+    session = viewer.session
+    camera = SimpleNamespace(aspect=1.0, image_height=128, position=(0, 0, 0), look_at=(0, 0, 0), fov=0.5)
+    client = SimpleNamespace(client_id=3, camera=camera, scene=SimpleNamespace(set_background_image=lambda *_, **__: 0))
+    viewer.server.get_clients = lambda: {3: client}
+    poses = []
+    for _ in range(4):
+        session.move(lambda orbit: orbit.orbit(10, 0))
+        viewer._refresh()
+        poses.append((camera.position, camera.look_at, camera.fov))
+    last = session.orbit.view
+    for camera.position, camera.look_at, camera.fov in poses:
+        viewer._camera_moved(client)
+        assert session.orbit.view == last
+    camera.position = tuple(1.01 * value for value in poses[1][0])
+    viewer._camera_moved(client)
+    assert session.orbit.view.azimuth == pytest.approx(last.azimuth - 20, abs=0.1)
+    # From there, the person may go where the camera was before.
+    camera.position, camera.look_at, camera.fov = poses[2]
+    viewer._camera_moved(client)
+    assert session.orbit.view.azimuth == pytest.approx(last.azimuth - 10, abs=0.1)
+
+
 def test_two_servers_of_one_process_follow_their_own_rules_and_other_servers_none(viewer: Any) -> None:
     import viser
 

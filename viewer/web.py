@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,8 @@ from renderformer.viewer.uploads import received, saved
 HOST = "127.0.0.1"
 # Seconds between two updates of turntable, progress and the age of the picture.
 TICK_SECONDS = 0.05
+# Views that a page may still report after it was given newer ones: those of some seconds of a turntable.
+REPORTS = 60
 
 
 class WebViewer:
@@ -55,6 +58,8 @@ class WebViewer:
         self.done = threading.Event()
         # The pose of each page's camera when the page was opened.
         self._initial_poses: dict[int, Float64Array] = {}
+        # The views that each page was given lately, which it reports in turn, perhaps after the camera has moved on.
+        self._given: dict[int, deque[View]] = {}
         self._meshes: dict[str, tuple[Mesh, Any]] = {}
         # The state of the picture on the pages, and the view of their cameras.
         self._drawn: tuple[Any, ...] = ()
@@ -180,6 +185,7 @@ class WebViewer:
 
     def _left(self, client: viser.ClientHandle) -> None:
         self._initial_poses.pop(client.client_id, None)
+        self._given.pop(client.client_id, None)
         self._fit_pages()
 
     def _camera_moved(self, client: viser.ClientHandle) -> None:
@@ -189,13 +195,14 @@ class WebViewer:
         self._fit_pages()
         depth = float(np.linalg.norm(position - target))
         view = View.of(Camera.look_at(position, target, fov=math.degrees(camera.fov)), depth)
-        if view.near(self.session.orbit.view):
+        if view.near(self.session.orbit.view) or any(map(view.near, self._given.get(client.client_id, ()))):
             return
         # A busy page may miss the first `_put_camera` and report its initial pose instead.
         if np.allclose(_pose(camera), self._initial_poses.get(client.client_id, math.inf), atol=NEAR_UNITS):
             self._put_camera(camera)
             return
         self.session.move(lambda orbit: setattr(orbit, "view", view))
+        self._given.pop(client.client_id, None)
         if view.near(self.session.orbit.view):
             self._page_view = self.session.orbit.view
         self._refresh()
@@ -217,7 +224,8 @@ class WebViewer:
         """Move the cameras of all open and future pages."""
         self._page_view = self.session.orbit.view
         self._put_camera(self.server.initial_camera)
-        for client in self.server.get_clients().values():
+        for number, client in self.server.get_clients().items():
+            self._given.setdefault(number, deque(maxlen=REPORTS)).append(self._page_view)
             self._put_camera(client.camera)
 
     def _clicked(self, event: Any) -> None:
