@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helpers.window import PRELUDE, needs_a_screen, run
 
-HANDS = """
+SETUP = """
 from renderformer.data.scene import Light, Material, Mesh
 from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.overlay import OUTLINE
@@ -42,7 +42,9 @@ def outline_pixels():
 
 until(shows_the_picture, "the picture is on the screen")
 assert panel.selected is None and not outline_pixels()
+"""
 
+DRAGS = """
 # A click chooses, in picture, panel and tree alike.
 click(*on_screen((0.05, -0.05, 0.2)))
 assert panel.selected is document["block"], window.message
@@ -101,10 +103,13 @@ for step in range(3):
     assert document.scene is not before
     pointer("key", "ctrl+z", "sleep", "0.5")
 assert document.scene is before
+leave()
+"""
 
+TREE = """
 # The mark of a light takes a click; its handle moves it, and it keeps facing its target.
-panel.set_mode("move")
-until(final, "the picture before")
+session.move(lambda orbit: orbit.orbit(20, 0))
+until(final, "turned")
 click(*on_screen(document["lamp"].centre))
 assert panel.selected is document["lamp"] and panel.light is document["lamp"]
 lamp = document["lamp"].light
@@ -140,6 +145,7 @@ frame, area = window.window.os_frame, tree.widget.frame
 click(frame.x + area.x + 70, frame.y + area.y + area.height - 8)
 assert abs(session.orbit.view.azimuth - 40) < 1e-3, session.orbit.view
 
+until(final, "the view of the camera")
 # Escape chooses nothing, Delete removes what is chosen, undo brings it back.
 click(*on_screen((0.05, -0.05, 0.2)))
 pointer("key", "Escape", "sleep", "0.5")
@@ -157,4 +163,9 @@ leave()
 
 @needs_a_screen
 def test_a_click_chooses_and_handles_move_turn_and_scale(display: str, tmp_path: Path) -> None:
-    assert "done" in run(PRELUDE + HANDS, tmp_path, display)
+    assert "done" in run(PRELUDE + SETUP + DRAGS, tmp_path, display)
+
+
+@needs_a_screen
+def test_marks_choose_lights_and_the_tree_chooses_hides_and_goes_to_cameras(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + TREE, tmp_path, display)
