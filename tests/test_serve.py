@@ -154,6 +154,9 @@ def test_streams_of_something_else_are_refused(content: bytes, problem: str) -> 
 
 def test_instances_are_placed_and_mirrored_ones_keep_their_outside() -> None:
     entries, arrays = objects(Scene((box(0.4, Material()),)))
+    rng = np.random.default_rng(0)
+    arrays |= {"uv": rng.uniform(size=(12, 3, 2)).astype(np.float32), "image": np.full((2, 2, 3), 9, np.uint8)}
+    entries[0] |= {"uv": "uv", "materials": [{"textures": {"base": {"path": "image"}}}]}
     mirror = np.diag([-2.0, 1, 1, 1])
     mirror[:3, 3] = 3, 0, 0
     arrays["here"] = np.stack([np.eye(4), mirror])
@@ -166,12 +169,17 @@ def test_instances_are_placed_and_mirrored_ones_keep_their_outside() -> None:
     assert ((cross * (mesh.triangles.mean(axis=1) - centre)).sum(axis=1) > 0).all()
     assert ((cross * mesh.normals[:, 0]).sum(axis=1) > 0).all()
     # As one after the other.
-    (single,) = Scene((box(0.4, Material()),)).objects
+    arrays["first"] = arrays["here"][:1]
+    alone = messages.SceneMessage.read({"do": "scene", "objects": [entries[0] | {"instances": "first"}]}, "message")
+    (single,) = messages.SceneReader().scene(alone, arrays).objects
+    assert mesh.appearance is not None
     for number, matrix in enumerate(arrays["here"]):
         expected = single.transformed(matrix)
         part = slice(12 * number, 12 * number + 12)
         np.testing.assert_allclose(mesh.triangles[part], expected.triangles, atol=1e-6)
         np.testing.assert_allclose(mesh.normals[part], expected.normals, atol=1e-6)
+        assert expected.appearance is not None
+        np.testing.assert_array_equal(mesh.appearance.uv[part], expected.appearance.uv)
 
 
 def test_textures_and_surroundings_come_as_arrays_and_are_kept() -> None:
