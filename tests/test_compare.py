@@ -125,7 +125,7 @@ def test_the_difference_is_a_picture_or_numbers(run: Run, tmp_path: Path) -> Non
     [
         ("a.png", b"\x89PNG\r\n\x1a\n broken", "cannot read the picture"),
         ("a.jpg", b"", "cannot read the picture"),
-        ("a.exr", b"nothing", "cannot read the picture"),
+        ("a.exr", b"nothing", "cannot be read"),
         ("a.gif", b"GIF89a", "cannot read pictures in '.gif'"),
         ("a.png", None, "no such file"),
         ("a.npy", None, "no such file"),

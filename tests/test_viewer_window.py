@@ -15,7 +15,7 @@ from renderformer.data.errors import InputError
 from renderformer.viewer.launch import check_front_end, view
 
 DRAWS = """
-renderer = rf.Renderer.from_pretrained()
+renderer = rf.Renderer.from_pretrained(network=True)
 session = Session(a_scene(), renderer, 64)
 window = Window(session, 700, 420)
 until(final, "the full picture")
