@@ -14,6 +14,7 @@ from helpers.shapes import ball, box
 from renderformer.config import V1
 from renderformer.data.camera import Camera
 from renderformer.data.geometry.health import Health, examined, mended
+from renderformer.data.geometry.triangles import smooth_normals
 from renderformer.data.scene import EMISSION, ROUGHNESS, Light, Material, Mesh, Scene
 from renderformer.doctor import diagnose, repaired
 
@@ -99,6 +100,28 @@ def test_sound_open_and_flat_meshes_stay_as_they_are() -> None:
     for mesh in (ball(0.3, WHITE), Mesh("square", square), bowl):
         assert examined(mesh) == Health(), mesh.name
         assert mended(mesh)[0] is mesh
+
+
+def test_a_mended_smooth_mesh_is_smooth_again() -> None:
+    shape = trimesh.creation.icosphere(3, 0.35)
+    sound = np.asarray(shape.triangles, np.float32)
+    generator = np.random.default_rng(0)
+    some = sound[generator.random(len(sound)) > 0.03]
+    turned = generator.random(len(some)) < 0.2
+    some[turned] = some[turned][:, [0, 2, 1]]
+    mesh, done = mended(Mesh("ball", some, smooth_normals(some), Material().row()))
+    assert done.flipped > 100
+    assert done.holes > 30
+    assert (mesh.normals * outward_of(mesh.triangles)).sum(axis=-1).min() > 0.97
+    inward = outward_of(0.05 - outward_of(sound[:, [0, 2, 1]]))
+    authored = Mesh("ball", sound[:, [0, 2, 1]], inward, Material().row())
+    turned_about, _ = mended(authored)
+    np.testing.assert_allclose(turned_about.normals, -authored.normals[:, [0, 2, 1]], atol=1e-5)
+
+
+def outward_of(triangles: np.ndarray) -> np.ndarray:
+    """Unit vectors from the origin to corners."""
+    return triangles / np.linalg.norm(triangles, axis=-1, keepdims=True)
 
 
 def test_a_mended_mesh_keeps_its_textures() -> None:

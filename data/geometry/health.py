@@ -12,13 +12,15 @@ import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float64Array, Int64Array
 from renderformer.data.geometry.patches import cut_patches
-from renderformer.data.geometry.triangles import face_normals, has_area, unique_rows, weld
+from renderformer.data.geometry.triangles import face_normals, has_area, smooth_normals, unique_rows, weld
 from renderformer.data.scene import Mesh
 
 # Corners closer than this share of the object's extent are meant to be one.
 CRACK = 1e-5
 # A surface with more open edges than this share of its edges is an open one, not one with holes.
 HOLES = 0.1
+# Cosine between the normals of a triangle and those of its corners from which on it is flat.
+FLAT = 0.9999
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,19 @@ def mended(mesh: Mesh) -> tuple[Mesh, Health]:
 
 
 class _Work:
-    """A mesh in repair: welded vertices (V, 3), faces (M, 3), the triangle (M,) that each comes from, and barycentric
-    weights (M, 3, 3) of its corners there."""
+    """A mesh in repair: welded vertices (V, 3), faces (M, 3), the triangle (M,) that each comes from, barycentric
+    weights (M, 3, 3) of its corners there, and which (M,) were turned or added."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._vertices, self._faces = weld(mesh.triangles)
         self._source = np.arange(len(mesh))
         self._weights = np.tile(np.eye(3), (len(mesh), 1, 1))
+        self._changed = np.zeros(len(mesh), bool)
 
     def _keep(self, chosen: BoolArray | Int64Array) -> None:
         self._faces, self._source = self._faces[chosen], self._source[chosen]
-        self._weights = self._weights[chosen]
+        self._weights, self._changed = self._weights[chosen], self._changed[chosen]
 
     def tidy(self) -> tuple[int, int]:
         """Drop triangles without area and all but one of equal ones; how many of each."""
@@ -148,6 +151,7 @@ class _Work:
         turned = np.take_along_axis(new, ((place + 1) % 3)[:, None], axis=1)[:, 0] != self._faces[:, 1]
         self._faces[turned] = self._faces[turned][:, [0, 2, 1]]
         self._weights[turned] = self._weights[turned][:, [0, 2, 1]]
+        self._changed |= turned
         return np.asarray(turned)
 
     def close_holes(self) -> None:
@@ -168,6 +172,7 @@ class _Work:
         self._source = np.concatenate([self._source, self._source[owner[new[:, 0]]]])
         self._weights = np.concatenate([self._weights, np.full((len(new), 3, 3), 1 / 3)])
         self._faces = np.concatenate([self._faces, new])
+        self._changed = np.concatenate([self._changed, np.ones(len(new), bool)])
 
     def mesh(self) -> Mesh:
         """What the work has made of the mesh."""
@@ -179,6 +184,12 @@ class _Work:
         normals = np.where((normals * face).sum(axis=-1, keepdims=True) < 0, -normals, normals)
         made = (weights == weights[:, :1]).all(axis=(1, 2))
         normals[made] = face[made]
+        if not _is_flat(mesh):
+            # Normals beside a triangle that faced the other way than its neighbours, or was not there, are means
+            # without it.
+            border = np.intersect1d(self._faces[self._changed], self._faces[~self._changed])
+            near = np.isin(self._faces, border)
+            normals[near] = smooth_normals(triangles, corners=self._faces)[near]
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
         materials, patches, index, _ = cut_patches(mesh, weights, source)
@@ -187,6 +198,12 @@ class _Work:
             mesh.name, triangles.astype(np.float32), normals.astype(np.float32), materials, patches, index, look,
             mesh.sides(source),
         )  # fmt: skip
+
+
+def _is_flat(mesh: Mesh) -> bool:
+    """Whether all normals of a mesh are those of its triangles, up to their side."""
+    along = (mesh.normals * face_normals(mesh.triangles)[:, None]).sum(axis=-1)
+    return bool((np.abs(along) > FLAT)[has_area(mesh.triangles)].all())
 
 
 def is_solid(mesh: Mesh) -> bool:
