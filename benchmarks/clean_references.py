@@ -27,7 +27,7 @@ from scipy.ndimage import maximum_filter
 import renderformer as rf
 from renderformer.data.arrays import BoolArray, Float32Array
 from renderformer.data.files import atomic_path
-from renderformer.data.sets.generation import FIREFLY_FACTOR, FIREFLY_OFFSET, robust_mean
+from renderformer.data.sets.generation import fireflies, robust_mean
 from renderformer.data.sets.mitsuba import ReferenceScene
 from renderformer.data.sets.shards import ShardReader
 from renderformer.evaluation.metrics import display
@@ -58,10 +58,7 @@ def second(folder: Path, reader: ShardReader, index: int) -> Float32Array:
 
 def unsure(batches: Float32Array) -> BoolArray:
     """(h, w) pixels of a reference (BATCHES, h, w, 3) near one with an outlier."""
-    level = batches.mean(axis=-1)
-    top = level.max(axis=0)
-    others = (level.sum(axis=0) - top) / (len(level) - 1)
-    near: BoolArray = maximum_filter(top > FIREFLY_FACTOR * others + FIREFLY_OFFSET, 2 * REACH + 1)
+    near: BoolArray = maximum_filter(fireflies(batches.mean(axis=-1)).any(axis=0), 2 * REACH + 1)
     return near
 
 

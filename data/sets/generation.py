@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from renderformer.data.arrays import Float32Array
+from renderformer.data.arrays import BoolArray, Float32Array
 from renderformer.data.errors import InputError
 from renderformer.data.farm import run_on_farm
 from renderformer.data.progress import Progress, silent
@@ -57,11 +57,16 @@ def robust_mean(batches: Float32Array) -> Float32Array:
     count = len(batches)
     if count < 3:
         return batches.mean(axis=0, dtype=np.float64).astype(np.float32)
-    level = batches.max(axis=-1)
-    top = level.max(axis=0)
-    others = (level.sum(axis=0) - top) / (count - 1)
-    weight = np.where((level == top) & (level > FIREFLY_FACTOR * others + FIREFLY_OFFSET), 0.0, 1.0)[..., None]
+    weight = np.where(fireflies(batches.max(axis=-1)), 0.0, 1.0)[..., None]
     return np.asarray((batches * weight).sum(axis=0) / weight.sum(axis=0), np.float32)
+
+
+def fireflies(level: Float32Array) -> BoolArray:
+    """(K, H, W) which of K independent values (K, H, W) of each pixel is far above the others."""
+    top = level.max(axis=0)
+    others = (level.sum(axis=0) - top) / (len(level) - 1)
+    found: BoolArray = (level == top) & (level > FIREFLY_FACTOR * others + FIREFLY_OFFSET)
+    return found
 
 
 def make_shard(recipe: Recipe, index: int, meshes: Sequence[UserMesh] = ()) -> Arrays:
