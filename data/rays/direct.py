@@ -20,10 +20,11 @@ import numpy as np
 from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from renderformer.data.rays.embree import Hits, Seen, Surfaces
 from renderformer.data.rays.environment_light import Arriving, EnvironmentLight
+from renderformer.data.rays.foresight import FREE, PROBES, Foreseen
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.light_groups import ONE_GROUP, LightGroups
 from renderformer.data.rays.light_tree import LITTLE, TOGETHER, LightTree, Rays, concentration
-from renderformer.data.rays.lights import Lights, light_points
+from renderformer.data.rays.lights import Lights, light_points, points_by_phase
 from renderformer.data.rays.vectors import TINY, dot, take
 from renderformer.data.scene import EMISSION, Scene
 
@@ -275,30 +276,41 @@ class LitSurfaces(Surfaces):
     def _light_tree(self) -> LightTree:
         return LightTree(self.lights)
 
-    def direct(self, hits: Hits, shadow_rays: int, phase: Int64Array) -> Direct:
+    @property
+    def asks_every_light(self) -> bool:
+        """Whether the lights are so few that shadow rays go to each."""
+        return len(self.lights) <= EVERY_LIGHT
+
+    def direct(self, hits: Hits, shadow_rays: int, phase: Int64Array, foreseen: Foreseen | None = None) -> Direct:
         """What surface points receive of the lights; the unshadowed part is exact or nearly so.
 
         Args:
             shadow_rays: for each light where there are few, else half as many for each light that matters.
             phase: (S,) small integers; points of a different phase use different points on the lights.
+            foreseen: what the points probably see of the lights, which saves shadow rays.
         """
         if self._by_group:
-            return Grouped(self, [surfaces.direct(hits, shadow_rays, phase) for surfaces in self._by_group])
-        if len(self.lights) > EVERY_LIGHT:
+            parts = []
+            for surfaces in self._by_group:
+                lights = np.searchsorted(self.lights.triangle, surfaces.lights.triangle)
+                parts.append(surfaces.direct(hits, shadow_rays, phase, foreseen and foreseen.of(lights)))
+            return Grouped(self, parts)
+        if not self.asks_every_light:
             return self._some_lights(hits, shadow_rays, phase)
-        factor = self._factors(hits)
+        factor = self.factors(hits)
         large = np.flatnonzero(factor.sum(axis=0) > LARGE)
         if not len(large):
-            return self._every_light(hits, shadow_rays, phase, factor)
+            return self.every_light(hits, shadow_rays, phase, factor, foreseen)
         small = np.flatnonzero(factor.sum(axis=0) <= LARGE)
         exact = (self.lights.radiance.T @ factor[:, large]).T
-        parts = (
-            self._every_light(hits.take(small), shadow_rays, phase[small], factor[:, small]),
+        known = foreseen and foreseen.take(small)
+        mixed = (
+            self.every_light(hits.take(small), shadow_rays, phase[small], factor[:, small], known),
             self._some_lights(hits.take(large), shadow_rays, phase[large], exact),
         )
-        return Mixed(self, (small, large), parts)
+        return Mixed(self, (small, large), mixed)
 
-    def _factors(self, hits: Hits) -> Float32Array:
+    def factors(self, hits: Hits) -> Float32Array:
         """(L, S) form factors of all lights."""
         lights = self.lights
         factor = np.zeros((len(lights), len(hits.rows)), np.float32)
@@ -308,14 +320,26 @@ class LitSurfaces(Surfaces):
             factor[i, hits.triangle == light] = 0
         return factor
 
-    def _every_light(self, hits: Hits, shadow_rays: int, phase: Int64Array, factor: Float32Array) -> EveryLight:
+    def every_light(
+        self,
+        hits: Hits,
+        shadow_rays: int,
+        phase: Int64Array,
+        factor: Float32Array,
+        foreseen: Foreseen | None = None,
+    ) -> EveryLight:
+        """The same as `direct`, of few lights with known form factors (L, S)."""
         lights, origins = self.lights, hits.shadow_origins
         seen = np.zeros((len(lights), shadow_rays, len(hits.rows)), self.seen_type)
         for i, corners in enumerate(lights.corners):
             lit = np.flatnonzero(factor[i] > 0)
-            starts = take(origins, lit)
-            for k, points in enumerate(light_points(corners, shadow_rays, phase[lit])):
-                seen[i, k, lit] = self.transmitted(starts, points)
+            starts, turn = take(origins, lit), phase[lit]
+            for k, points in enumerate(points_by_phase(corners, shadow_rays, int(turn.max(initial=0)) + 1)):
+                if foreseen is not None and k == PROBES:
+                    seen[i, k:, lit] = (foreseen.state[i, lit] == FREE)[:, None]
+                    lit = foreseen.open(i, lit, seen[i, :k, lit].T)
+                    starts, turn = take(origins, lit), phase[lit]
+                seen[i, k, lit] = self.transmitted(starts, take(points, turn))
         reflected = (lights.radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T
         return EveryLight(self, reflected, seen, phase)
 

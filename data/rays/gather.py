@@ -23,6 +23,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import SoftSky
+from renderformer.data.rays.foresight import Foreseen, Foresight
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import r2_sequence
@@ -31,6 +32,8 @@ from renderformer.data.rays.vectors import TINY, dot
 
 # Pixels on a side of a cell, cells on a side of the square over which rays interleave, rays of a cell.
 CELL, SQUARE, RAYS = 2, 4, 32
+# Shadow rays of a cell to each light, by its pixels on a side: they tell what samples beside it will see.
+SHADOW_RAYS = {1: 4, 2: 8}
 # More rays of a cell of whose rays fewer than this share reach the environment: its light comes through windows.
 MORE, ENCLOSED = 96, 0.25
 # Pictures of no more pixels than this have cells of one pixel: larger ones would blur the shadows where things touch.
@@ -100,6 +103,7 @@ class Gather:
         self._groups, channels = surfaces.groups, surfaces.groups.channels
         self._indirect, self._sky = slice(0, channels), slice(channels, 2 * channels if sky else channels)
         cells = np.zeros((down * across, LIGHT.start + self._sky.stop), np.float32)
+        self._foresight = Foresight(surfaces, down, across) if Foresight.possible(surfaces) else None
         spread = CELL * Pixels(camera, width, height, x, y).pixel_width
 
         def fill(part: Int64Array) -> int:
@@ -112,7 +116,10 @@ class Gather:
                 shut = np.flatnonzero(free < ENCLOSED)
                 more, _ = _gathered(cache, hits.take(shut), local[RAYS:, shut], sky)
                 light[shut] = (RAYS * light[shut] + MORE * more) / np.float32(RAYS + MORE)
-            cells[part[hits.rows]] = np.concatenate([hits.normal, hits.position, light], axis=1)
+            met = part[hits.rows]
+            cells[met] = np.concatenate([hits.normal, hits.position, light], axis=1)
+            if self._foresight is not None:
+                self._foresight.look(met, hits, SHADOW_RAYS[self._cell], phase[met] % SQUARE)
             return len(part)
 
         parts = np.array_split(np.arange(len(cells)), max(1, -(-len(cells) * RAYS // (4 * CHUNK))))
@@ -122,6 +129,21 @@ class Gather:
             if progress is not None:
                 progress(done, len(cells))
         self._cells = self._averaged(cells.reshape(down, across, -1))
+        if self._foresight is not None:
+            self._foresight.finish()
+
+    def foreseen(self, x: Float64Array, y: Float64Array, pixel: Int64Array) -> Foreseen | None:
+        """What samples of pixels (S,) at column x and row y, both (S,), in pixels, will probably see of the lights.
+
+        None if nobody knows, because the lights are too many or surfaces let light through.
+        """
+        if self._foresight is None:
+            return None
+        row, column = (
+            np.floor(place / self._cell).astype(np.int64) - corner
+            for place, corner in zip((y, x), self._corner[::-1], strict=True)
+        )
+        return self._foresight.at(row, column, pixel)
 
     def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> Gathered:
         """The light at points that the camera sees at column x and row y, both (S,), in pixels."""

@@ -91,7 +91,13 @@ def light_points(corners: Float32Array, count: int, phase: Int64Array) -> Iterat
     Args:
         phase: (S,) small integers; points of a different phase get different points on the light.
     """
-    points = triangle_samples(count * (int(phase.max(initial=0)) + 1)) @ corners
+    for points in points_by_phase(corners, count, int(phase.max(initial=0)) + 1):
+        yield take(points, phase)
+
+
+def points_by_phase(corners: Float32Array, count: int, phases: int) -> Iterator[Float32Array]:
+    """`count` times a point on a light triangle (3, 3) for each phase, (phases, 3)."""
+    points = triangle_samples(count * phases) @ corners
     # Interleaved, so that the union over the phases covers the light evenly too.
     for k in range(count):
-        yield take(points[k::count], phase)
+        yield points[k::count]

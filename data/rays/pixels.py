@@ -100,12 +100,6 @@ def flat(samples: Float32Array, width: float) -> BoolArray:
     return np.asarray((off**2).max(axis=0) <= width**2 * distance2)
 
 
-def with_neighbours(mask: BoolArray) -> BoolArray:
-    """A mask (h, w) and its four neighbours: an edge that slips between the samples of one pixel shows in the next."""
-    wide = np.pad(mask, 1)
-    return mask | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
-
-
 def crossed(
     triangles: Float32Array, camera: Camera, width: int, height: int, window: tuple[int, int, int, int]
 ) -> BoolArray:
