@@ -9,7 +9,8 @@ from helpers.shapes import ball, box
 from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.rays.channels import RGB
-from renderformer.data.rays.foresight import BLOCKED, FREE, Foreseen, Foresight
+from renderformer.data.rays.foreseen import BLOCKED, FREE, Foreseen
+from renderformer.data.rays.foresight import Foresight
 from renderformer.data.rays.light_groups import LightGroups
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.rays.tree import Tree

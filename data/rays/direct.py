@@ -20,7 +20,7 @@ import numpy as np
 from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from renderformer.data.rays.embree import Hits, Seen, Surfaces
 from renderformer.data.rays.environment_light import Arriving, EnvironmentLight
-from renderformer.data.rays.foresight import FREE, PROBES, Foreseen
+from renderformer.data.rays.foreseen import FREE, PROBES, Foreseen
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.light_groups import ONE_GROUP, LightGroups
 from renderformer.data.rays.light_tree import LITTLE, TOGETHER, LightTree, Rays, concentration

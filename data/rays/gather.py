@@ -23,7 +23,8 @@ from renderformer.data.camera import Camera
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import SoftSky
-from renderformer.data.rays.foresight import Foreseen, Foresight
+from renderformer.data.rays.foreseen import Foreseen
+from renderformer.data.rays.foresight import Foresight
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import r2_sequence
