@@ -26,14 +26,15 @@ import numpy as np
 
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
-from renderformer.viewer.drafts import Draft, Watched, Window, processors, relit
+from renderformer.viewer.drafts import Draft, processors, relit
 from renderformer.viewer.fingerprints import alike_but_background, fingerprint
 from renderformer.viewer.light_pictures import LightPictures
+from renderformer.viewer.watched import Piece, Watched, Window, checked
 
 if TYPE_CHECKING:
-    from renderformer.data.arrays import Float32Array
     from renderformer.data.camera import Camera
     from renderformer.data.progress import Progress
+    from renderformer.data.rays.raycast import RayCaster
     from renderformer.data.scene import Scene
     from renderformer.renderer import Cancel, LitScene
 
@@ -97,6 +98,8 @@ class Frame:
         notes: of the view-independent stage.
         tag: of the request.
         span: columns and rows of the image that the view shows, the last ones in part; None for all of it.
+        changed: window of the image (left, top, right, bottom) outside of which it is as in the frame before, whose
+            `serial` is one less; None for all of it.
     """
 
     image: Image
@@ -112,6 +115,8 @@ class Frame:
     notes: tuple[str, ...] = ()
     tag: Any = None
     span: tuple[float, float] | None = None
+    changed: Window | None = None
+    serial: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +178,12 @@ class RenderScheduler:
         self._lights = LightPictures(engine)
         # Seconds of the view stage by size.
         self._speed: dict[tuple[int, int], float] = {}
+        # Number of frames so far.
+        self._frames = 0
         # Pixels of a draft per second.
         self._pace = PACE
+        # See `_checked`.
+        self._checking: tuple[RayCaster, RayCaster] | None = None
         self._thread = threading.Thread(target=self._work, name="renderformer-viewer", daemon=True)
         self._thread.start()
 
@@ -338,31 +347,35 @@ class RenderScheduler:
         assert source.caster is not None
         stride = Draft.stride_of(width, height, self._pace * self.budget)
         started = self._clock.now()
-        draft = Draft(source.caster, environment, camera, width, height, stride, self._pool, self._check_running)
+        caster, clock = self._checked(source.caster), self._clock.now
+        draft = Draft(caster, environment, camera, width, height, stride, self._pool, clock)
         self._keep_pace(draft.radiance.shape[0] * draft.radiance.shape[1], started)
         self._publish(request, draft, source, encode_seconds, started)
         self._stop = lambda: self._newer(request)
         while not draft.finished:
             self._check_running()
-            step, started = max(1, int(self._pace * STEP)), self._clock.now()
-            step = min(step, draft.left or step)
-            draft.grow(step)
-            self._keep_pace(step, started)
+            started = self._clock.now()
+            self._keep_pace(draft.grow(STEP, self._pace), started)
             self._publish(request, draft, source, 0.0, started)
         if lit is None:
             lit, encode_seconds = self._light(request)
         assert lit.caster is not None
-        last = started = self._clock.now()
+        started = self._clock.now()
 
-        def show(window: Window, features: Float32Array) -> None:
-            nonlocal last
-            draft.put(window, features)
-            if self._clock.now() - last > STEP / 2:
-                last = self._clock.now()
-                self._publish(request, draft, source, 0.0, started)
+        def show(pieces: list[Piece]) -> None:
+            for piece in pieces:
+                draft.put(*piece)
+            self._publish(request, draft, source, 0.0, started)
 
-        watched: Any = Watched(lit.caster, show, self._check_running, STEP, self._clock.now)
+        watched: Any = Watched(self._checked(lit.caster), show, self._check_running, STEP, clock, processors())
         self._draw(request, replace(lit, caster=watched), request.size, encode_seconds)
+
+    def _checked(self, caster: RayCaster) -> RayCaster:
+        """A caster that stops when the picture in progress is given up; that of the last call is kept, with what it
+        has found out about the scene."""
+        if self._checking is None or self._checking[0] is not caster:
+            self._checking = caster, checked(caster, self._check_running)
+        return self._checking[1]
 
     def _keep_pace(self, pixels: int, started: float) -> None:
         """Update the pixels of a draft per second."""
@@ -371,8 +384,9 @@ class RenderScheduler:
     def _publish(
         self, request: _Request, draft: Draft, source: LitScene, encode_seconds: float, started: float
     ) -> None:
+        changed = draft.take_changed()
         image = Image(draft.radiance, request.camera, alpha=draft.alpha, background=draft.background)
-        self._show(request, image, started, encode_seconds, source.notes, draft.span)
+        self._show(request, image, started, encode_seconds, source.notes, draft.span, changed)
 
     def _show(
         self,
@@ -382,15 +396,20 @@ class RenderScheduler:
         encode_seconds: float = 0.0,
         notes: tuple[str, ...] = (),
         span: tuple[float, float] | None = None,
+        changed: Window | None = None,
     ) -> None:
         """Publish a picture that is not the final one."""
         self._check_running()
         now = self._clock.now()
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, False, encode_seconds, now - started,
-            request.time, now - request.time, notes, request.tag, span,
+            request.time, now - request.time, notes, request.tag, span, changed, self._count(),
         )  # fmt: skip
         self._report(self._on_frame, frame)
+
+    def _count(self) -> int:
+        self._frames += 1
+        return self._frames
 
     def _settle(self, request: _Request) -> None:
         """Wait until the camera is still."""
@@ -446,7 +465,7 @@ class RenderScheduler:
         final = size == request.size
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, final, encode_seconds, seconds,
-            request.time, now - request.time, lit.notes, request.tag,
+            request.time, now - request.time, lit.notes, request.tag, serial=self._count(),
         )  # fmt: skip
         self._report(self._on_frame, frame)
 
