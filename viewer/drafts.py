@@ -28,6 +28,7 @@ from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.rays.specular import specular
 from renderformer.data.rays.vectors import normalised
 from renderformer.data.scene import DIFFUSE, EMISSION, Scene
+from renderformer.image import Image
 from renderformer.viewer.watched import Window
 
 # Each stride with the one after it.
@@ -40,6 +41,8 @@ LEAST_PART, PART = 4096, 32768
 PHASES = 4
 # What adds up to the picture of the light cache.
 PICTURE = RGB.light
+# Relative difference of two sums of the same numbers; rows that are compared at once.
+ROUNDING, ROWS = 1e-5, 64
 # Nothing of a picture.
 UNCHANGED: Window = (1 << 30, 1 << 30, 0, 0)
 
@@ -100,9 +103,8 @@ class Draft:
 
     def put(self, x: Int64Array, y: Int64Array, features: Float32Array) -> None:
         """Replace pixels at columns x (M,) and rows y (M,) of a finished draft by those of a feature image (M, C)."""
-        if len(x):
-            self._touch(x.min(), y.min(), x.max() + 1, y.max() + 1)
-            self._image[y, x] = seen(features, self._environment, Pixels(self._camera, self.width, self.height, x, y))
+        self._touch(x.min(), y.min(), x.max() + 1, y.max() + 1)
+        self._image[y, x] = seen(features, self._environment, Pixels(self._camera, self.width, self.height, x, y))
 
     @property
     def finished(self) -> bool:
@@ -161,6 +163,17 @@ class Draft:
         for all of it."""
         window, self._changed = self._changed, UNCHANGED
         return window
+
+    def changed_in(self, image: Image) -> Window | None:
+        """As `take_changed`, for a picture that replaces a finished draft: where it differs by more than rounding."""
+        if image.alpha is not None or self._changed is None:
+            return None
+        for top in range(0, self.height, ROWS):
+            known, new = self.radiance[top : top + ROWS], image.hdr[top : top + ROWS]
+            y, x = np.nonzero((np.abs(new - known) > ROUNDING * np.abs(known)).any(axis=2))
+            if len(x):
+                self._touch(x.min(), top + y.min(), x.max() + 1, top + y.max() + 1)
+        return self.take_changed()
 
     def _touch(self, left: int, top: int, right: int, bottom: int) -> None:
         if self._changed is not None:

@@ -368,7 +368,7 @@ class RenderScheduler:
             self._publish(request, draft, source, 0.0, started)
 
         watched: Any = Watched(self._checked(lit.caster), show, self._check_running, STEP, clock, processors())
-        self._draw(request, replace(lit, caster=watched), request.size, encode_seconds)
+        self._draw(request, replace(lit, caster=watched), request.size, encode_seconds, draft)
 
     def _checked(self, caster: RayCaster) -> RayCaster:
         """A caster that stops when the picture in progress is given up; that of the last call is kept, with what it
@@ -454,7 +454,15 @@ class RenderScheduler:
             self._keep(request.key, lit)
         return lit, self._clock.now() - started
 
-    def _draw(self, request: _Request, lit: LitScene, size: tuple[int, int], encode_seconds: float) -> None:
+    def _draw(
+        self,
+        request: _Request,
+        lit: LitScene,
+        size: tuple[int, int],
+        encode_seconds: float,
+        draft: Draft | None = None,
+    ) -> None:
+        """Draw and publish a picture; `draft` is what is shown before it."""
         self._check_running()
         started = self._clock.now()
         image = self._engine.render(lit, size, request.camera, self._progress, self._cancelled)[0]
@@ -465,7 +473,8 @@ class RenderScheduler:
         final = size == request.size
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, final, encode_seconds, seconds,
-            request.time, now - request.time, lit.notes, request.tag, serial=self._count(),
+            request.time, now - request.time, lit.notes, request.tag, None,
+            None if draft is None else draft.changed_in(image), self._count(),
         )  # fmt: skip
         self._report(self._on_frame, frame)
 

@@ -24,8 +24,9 @@ from renderformer.data.rays.tree import Tree
 # Sides of windows: the least, that of the first, the largest, and what they are multiples of. Light is gathered beside
 # a window, too, so that small ones cost more; and a window shows nothing until its light is gathered.
 SMALL_SIDE, FIRST_SIDE, LARGE_SIDE, GRAIN = 48, 96, 192, 16
-# Samples that a thread draws at once: the least, and in the first window.
-FEW, FIRST = 2048, CHUNK // 4
+# Samples that a thread draws at once: the least, and in the first window. Few leave more to Python than to the
+# processor.
+FEW, FIRST = CHUNK // 8, CHUNK // 4
 # By how much windows and parts grow from one to the next, at most.
 GROWTH = 2.0
 # Seconds between looks for something to show, once it is time.
@@ -67,6 +68,8 @@ class Watched:
         self._caster = caster
         self._lock = threading.Lock()
         self._area, self._at_once = float(FIRST_SIDE**2), float(FIRST)
+        # Seconds of a part. While one thread takes longer than from one call of `show` to the next, another one ends.
+        self._slowest = seconds if threads == 1 else 1.5 * seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._caster, name)
@@ -93,7 +96,8 @@ class Watched:
 
         def shown(x: Int64Array, y: Int64Array, features: Float32Array) -> None:
             watch.tick()
-            growing.add(Piece(x, y, features))
+            if len(x):
+                growing.add(Piece(x, y, features))
 
         part = self._caster.features(
             camera, growing.width, growing.height, window=window, threads=1, at_once=int(self._at_once),
@@ -121,32 +125,39 @@ class Watched:
                 progress(growing.done, growing.width * growing.height)
 
     def _windows(self, width: int, height: int) -> Iterator[Window]:
-        """Windows row by row, each of the area that is right when its turn comes."""
+        """Windows row by row, each of the area that is right when its turn comes; smaller in the end, so that all
+        threads end at about the same time."""
         top = 0
         while top < height:
-            bottom = _end(top, self._area**0.5, height)
+            bottom = _end(top, min(self._area, self._share((height - top) * width)) ** 0.5, height)
             left = 0
             while left < width:
-                right = _end(left, self._area / (bottom - top), width)
+                rest = (height - bottom) * width + (width - left) * (bottom - top)
+                right = _end(left, min(self._area, self._share(rest)) / (bottom - top), width)
                 yield left, top, right, bottom
                 left = right
             top = bottom
 
+    def _share(self, rest: float) -> float:
+        """Most pixels of a window when so many are left."""
+        return rest / (2 * self._threads)
+
     def _adapt(self, window: Window, watch: _Watch) -> None:
-        """Cut later windows by the time in which the light of this one was gathered, parts by that of its longest."""
+        """Cut later windows by the time in which the light of this one was gathered, and parts by that of its parts."""
         with self._lock:
             area = (window[2] - window[0]) * (window[3] - window[1])
             self._area = min(area * self._seconds / watch.gather, GROWTH * self._area, LARGE_SIDE**2)
-            at_once = min(self._at_once * self._seconds / watch.longest, GROWTH * self._at_once, CHUNK)
-            self._at_once = max(at_once, FEW)
+            at_once = self._at_once * self._slowest / watch.slow
+            self._at_once = max(min(at_once, GROWTH * self._at_once, CHUNK), FEW)
 
 
 class _Watch:
-    """Times of a window in seconds: in which its light was gathered, and of the longest part."""
+    """Times of a window in seconds: in which its light was gathered, and of its slow parts."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._last = clock, clock()
-        self.gather = self.longest = 0.0
+        self._parts: list[float] = []
+        self.gather = 0.0
 
     def progress(self, done: int, total: int) -> None:
         """As of `RayCaster.features`: the first that ends is the gathering of light."""
@@ -155,7 +166,12 @@ class _Watch:
 
     def tick(self) -> None:
         """Note that a part is done."""
-        self.longest = max(self.longest, self._lap())
+        self._parts.append(self._lap())
+
+    @property
+    def slow(self) -> float:
+        """Mean of the slower half: those along outlines are quick, and a single one may have waited for a processor."""
+        return float(np.mean(sorted(self._parts)[len(self._parts) // 2 :]))
 
     def _lap(self) -> float:
         seconds, self._last = max(self._clock() - self._last, 1e-6), self._clock()
