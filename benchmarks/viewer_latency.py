@@ -20,13 +20,15 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common import ROOT, report
 
 import renderformer as rf
-from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.session import Session
+
+if TYPE_CHECKING:
+    from renderformer.viewer.frames import Frame
 
 # Rate at which a browser or a window reports pointer moves.
 MOVES_PER_SECOND = 60.0
@@ -59,7 +61,7 @@ def main() -> None:
     if options.rows_only:
         print(json.dumps(rows))
         return
-    report("viewer_latency", rows)
+    report("viewer", rows)
     print(f"{renderer.name}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 

@@ -22,7 +22,7 @@ from renderformer.renderer import Cancelled, Renderer
 from renderformer.viewer import drafts, scheduler, watched
 from renderformer.viewer.display import display_values, spanned
 from renderformer.viewer.drafts import FINER, OFFSETS, STRIDES, UNCHANGED, Draft, relit, shaded
-from renderformer.viewer.scheduler import Frame
+from renderformer.viewer.frames import Frame
 from renderformer.viewer.session import Session
 from renderformer.viewer.watched import Piece, Watched, checked
 

@@ -6,6 +6,7 @@ Display values are (h, w, 3) uint8, row 0 at the top.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ from renderformer.data.arrays import Float32Array, UInt8Array
 from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.data.files import open_input
+from renderformer.data.rays.raycast import processors
 from renderformer.image import LINEAR_SUFFIXES, Image
 
 if TYPE_CHECKING:
-    from renderformer.viewer.scheduler import Frame
+    from renderformer.viewer.frames import Frame
     from renderformer.viewer.watched import Window
 
 # Factor of the absolute difference of display values.
@@ -94,9 +96,13 @@ class Displayed:
             before = known[0]
             if before[1:] == settings and before[0].serial + 1 == frame.serial:
                 picture, changed = known[1].copy(), frame.changed
-        for window in _strips(changed):
+
+        def make(window: Window) -> None:
             left, top, right, bottom = window
             picture[top:bottom, left:right] = display_values(_part(frame.image, window), tone_map, exposure)
+
+        with ThreadPoolExecutor(processors()) as pool:
+            list(pool.map(make, _strips(changed)))
         picture = spanned(picture, frame.span)
         self._known = (frame, *settings), picture
         return picture

@@ -9,7 +9,6 @@ Shapes: M pixels, h x w picture, h' x w' pixels of a stride. Cameras are in the 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from renderformer.data.geometry.detail import Detail
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.pixels import Pixels
-from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.raycast import RayCaster, processors
 from renderformer.data.rays.specular import specular
 from renderformer.data.rays.vectors import normalised
 from renderformer.data.scene import DIFFUSE, EMISSION, Scene
@@ -41,7 +40,7 @@ LEAST_PART, PART = 4096, 32768
 PHASES = 4
 # What adds up to the picture of the light cache.
 PICTURE = RGB.light
-# Relative difference of two sums of the same numbers; rows that are compared at once.
+# Relative difference of two sums of the same numbers; rows that are worked on at once, to fit the processor's caches.
 ROUNDING, ROWS = 1e-5, 64
 # Nothing of a picture.
 UNCHANGED: Window = (1 << 30, 1 << 30, 0, 0)
@@ -91,7 +90,8 @@ class Draft:
         # The window of `radiance` in which pixels are new; None for all of it.
         self._changed: Window | None = None
         rows, columns = self._grid(stride)
-        self._image = np.zeros((rows, columns, 4), np.float32)
+        # Apart, as the radiance of every step is copied.
+        self._radiance, self._coverage = np.zeros((rows, columns, 3), np.float32), np.zeros((rows, columns), np.float32)
         self._todo = np.arange(rows * columns)
         self.grow(math.inf, math.inf)
 
@@ -104,7 +104,13 @@ class Draft:
     def put(self, x: Int64Array, y: Int64Array, features: Float32Array) -> None:
         """Replace pixels at columns x (M,) and rows y (M,) of a finished draft by those of a feature image (M, C)."""
         self._touch(x.min(), y.min(), x.max() + 1, y.max() + 1)
-        self._image[y, x] = seen(features, self._environment, Pixels(self._camera, self.width, self.height, x, y))
+        values = seen(features, self._environment, Pixels(self._camera, self.width, self.height, x, y))
+        self._take(y * self.width + x, values)
+
+    def _take(self, index: Int64Array, values: Float32Array) -> None:
+        """Set pixels of the present stride, by their number (M,), to radiance and coverage (M, 4)."""
+        self._radiance.reshape(-1, 3)[index] = values[:, :3]
+        self._coverage.reshape(-1)[index] = values[:, 3]
 
     @property
     def finished(self) -> bool:
@@ -120,13 +126,13 @@ class Draft:
     def radiance(self) -> Float32Array:
         """(h', w', 3) linear radiance; between samples of the stride before, where there is no sample yet. A view that
         changes as the draft grows."""
-        return self._image[..., :3]
+        return self._radiance
 
     @property
     def alpha(self) -> Float32Array | None:
         """(h', w') coverage, where the environment is not what is seen behind; else None."""
         clear = self._environment is not None and self._environment.is_clear
-        return np.ascontiguousarray(self._image[..., 3]) if clear else None
+        return self._coverage if clear else None
 
     @property
     def background(self) -> tuple[float, float, float] | None:
@@ -134,7 +140,8 @@ class Draft:
         return None if self._environment is None else self._environment.backdrop
 
     def grow(self, seconds: float, pace: float) -> int:
-        """Draw further pixels of the present stride, or else of the next finer one, for about so long; at least some.
+        """Draw further pixels of the present stride for about so long, at least some; if it has all, only some of the
+        next finer one, since going there and showing it take long.
 
         Args:
             pace: expected pixels a second.
@@ -144,7 +151,8 @@ class Draft:
         """
         if not len(self._todo):
             self._refine()
-        end, count, size = self._clock() + seconds, 0, self._part(seconds * pace)
+            seconds = min(seconds, 0.0)
+        end, count, size = self._clock() + seconds, 0, self._part(max(seconds, 0.0) * pace)
         running: deque[tuple[Int64Array, Future[Float32Array]]] = deque()
         while running or (count < len(self._todo) and (not count or self._clock() < end)):
             while len(running) < processors() and count < len(self._todo) and (not count or self._clock() < end):
@@ -152,8 +160,8 @@ class Draft:
                 running.append((piece, self._pool.submit(self._drawn, piece)))
                 count += len(piece)
             piece, values = running.popleft()
-            self._image.reshape(-1, 4)[piece] = values.result()
-            columns = self._image.shape[1]
+            self._take(piece, values.result())
+            columns = self._coverage.shape[1]
             self._touch(0, piece[0] // columns, columns, piece[-1] // columns + 1)
         self._todo = self._todo[count:]
         return count
@@ -192,16 +200,21 @@ class Draft:
 
     def _refine(self) -> None:
         """Go to the next finer stride: interpolate, and keep the samples."""
-        before, known = self.stride, self._image
+        before, known = self.stride, np.concatenate([self._radiance, self._coverage[..., None]], axis=2)
         self.stride = stride = FINER[before]
         rows, columns = self._grid(stride)
-        image = _along(_along(known, rows, stride, before, 0), columns, stride, before, 1)
+        tall = _along(known, rows, stride, before, 0)
+        self._radiance, self._coverage = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
+        for top in range(0, rows, ROWS):
+            part = _along(tall[top : top + ROWS], columns, stride, before, 1)
+            self._radiance[top : top + ROWS], self._coverage[top : top + ROWS] = part[..., :3], part[..., 3]
         step, first = before // stride, (OFFSETS[before] - OFFSETS[stride]) // stride
-        kept = image[first::step, first::step]
-        kept[:] = known[: kept.shape[0], : kept.shape[1]]
+        for image, kept in ((self._radiance, known[..., :3]), (self._coverage, known[..., 3])):
+            place = image[first::step, first::step]
+            place[:] = kept[: place.shape[0], : place.shape[1]]
         new = np.ones((rows, columns), bool)
         new[first::step, first::step] = False
-        self._image, self._todo, self._changed = image, np.flatnonzero(new), None
+        self._todo, self._changed = np.flatnonzero(new), None
 
     def _drawn(self, piece: Int64Array) -> Float32Array:
         """(M, 4) radiance and coverage of pixels by their number (M,) in the picture of the present stride."""
@@ -275,8 +288,3 @@ def behind(picture: Float32Array, environment: Environment | None, part: Pixels)
         toward = normalised(directions[open_])
         picture[open_, :3] += (1 - picture[open_, 3:]) * environment.radiance(toward, part.pixel_width**2)
     return picture
-
-
-def processors() -> int:
-    """CPUs that this process may use; macOS and Windows only tell how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

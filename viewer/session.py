@@ -28,8 +28,9 @@ from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Displayed, Reference, difference
 from renderformer.viewer.document import SceneDocument, SceneState
 from renderformer.viewer.fingerprints import fingerprint
+from renderformer.viewer.frames import Frame
 from renderformer.viewer.picker import Pick, Picker
-from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
+from renderformer.viewer.scheduler import Clock, RenderScheduler
 from renderformer.viewer.tasks import Task, Work, describe
 
 if TYPE_CHECKING:
