@@ -55,9 +55,8 @@ def main() -> None:
     scene = rf.Scene.load(options.scene)
     renderer = rf.Renderer.from_pretrained(options.model, network=not options.no_network)
     rows = [measure(scene, renderer, size, options.seconds, options.patience) for size in options.sizes]
-    if options.moves:
-        growth = memory(scene, renderer, options.moves)
-        rows = [row | {f"MB in {options.moves} moves": f"{growth:.0f}"} for row in rows]
+    growth = f"{memory(scene, renderer, options.moves):.0f}" if options.moves else "-"
+    rows = [row | {"more MB": growth} for row in rows]
     if options.rows_only:
         print(json.dumps(rows))
         return
@@ -67,7 +66,7 @@ def main() -> None:
 
 def compare(other: str, rounds: int) -> None:
     """Print the median rows of this program and of another checkout, measured in turn."""
-    arguments = [part for part in sys.argv[1:] if part not in ("--against", other)]
+    arguments = [part for part in sys.argv[1:] if part not in ("--against", other, f"--against={other}")]
     found: dict[str, list[list[dict[str, Any]]]] = {other: [], str(ROOT): []}
     for number in range(rounds):
         for folder, results in found.items():

@@ -96,6 +96,26 @@ def test_a_draft_grows_to_the_picture_of_one_sample_a_pixel(
     assert np.abs(draft.radiance - final).mean() < 0.1 * final.mean()
 
 
+def test_a_draft_that_is_given_up_leaves_no_work_behind(renderer: Renderer, pool: ThreadPoolExecutor) -> None:
+    lit = renderer.encode(a_scene())
+    assert lit.caster is not None
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(threading.get_ident())
+        # The thread that came first has the first pixels.
+        if calls.count(calls[0]) == 2:
+            raise Cancelled
+        time.sleep(0.02)
+
+    with pytest.raises(Cancelled):
+        Draft(checked(lit.caster, check), None, lit.unit.camera(a_scene().cameras[0]), 200, 200, 1, pool)
+    assert len(set(calls)) == 2
+    count = len(calls)
+    time.sleep(0.3)
+    assert len(calls) == count
+
+
 def test_windows_make_the_same_picture_and_show_it_as_it_grows(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

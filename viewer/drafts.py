@@ -12,7 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 
 import numpy as np
 
@@ -154,15 +154,19 @@ class Draft:
             seconds = min(seconds, 0.0)
         end, count, size = self._clock() + seconds, 0, self._part(max(seconds, 0.0) * pace)
         running: deque[tuple[Int64Array, Future[Float32Array]]] = deque()
-        while running or (count < len(self._todo) and (not count or self._clock() < end)):
-            while len(running) < processors() and count < len(self._todo) and (not count or self._clock() < end):
-                piece = self._todo[count : count + size]
-                running.append((piece, self._pool.submit(self._drawn, piece)))
-                count += len(piece)
-            piece, values = running.popleft()
-            self._take(piece, values.result())
-            columns = self._coverage.shape[1]
-            self._touch(0, piece[0] // columns, columns, piece[-1] // columns + 1)
+        try:
+            while running or (count < len(self._todo) and (not count or self._clock() < end)):
+                while len(running) < processors() and count < len(self._todo) and (not count or self._clock() < end):
+                    piece = self._todo[count : count + size]
+                    running.append((piece, self._pool.submit(self._drawn, piece)))
+                    count += len(piece)
+                piece, values = running.popleft()
+                self._take(piece, values.result())
+                columns = self._coverage.shape[1]
+                self._touch(0, piece[0] // columns, columns, piece[-1] // columns + 1)
+        finally:
+            # Else what was given up would delay the next picture.
+            wait(values for _, values in running)
         self._todo = self._todo[count:]
         return count
 
