@@ -3,24 +3,32 @@ picture; from the last move to the full one, with the steps on the way; time in 
 over a thousand moves.
 
     python benchmarks/viewer_latency.py [--scene FILE] [--no-network | --model FOLDER] [--sizes 1280x720] [--moves 1000]
+    python benchmarks/viewer_latency.py --against OTHER_CHECKOUT [--rounds 3] ...
 
-Prints the load of the machine before and after, as other programs slow it down.
+The second form measures this program and that of another checkout in turn, each in a process of its own, and prints the
+medians of both: so other programs slow both down alike. The load of the machine is printed, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import resource
 import statistics
+import subprocess
+import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common import ROOT, report
 
 import renderformer as rf
-from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.session import Session
+
+if TYPE_CHECKING:
+    from renderformer.viewer.frames import Frame
 
 # Rate at which a browser or a window reports pointer moves.
 MOVES_PER_SECOND = 60.0
@@ -35,16 +43,49 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of the movement at each size")
     parser.add_argument("--patience", type=float, default=600.0, help="most seconds for a picture to become full")
     parser.add_argument("--moves", type=int, default=1000, help="moves of the memory measurement; 0 for none")
+    parser.add_argument(
+        "--against", metavar="FOLDER", help="a checkout of another version to measure in turn with this"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each program with --against")
+    parser.add_argument("--rows-only", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.against:
+        compare(options.against, options.rounds)
+        return
     scene = rf.Scene.load(options.scene)
     renderer = rf.Renderer.from_pretrained(options.model, network=not options.no_network)
-    print(f"{renderer.name}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     rows = [measure(scene, renderer, size, options.seconds, options.patience) for size in options.sizes]
-    report("viewer_latency", rows)
-    if options.moves:
-        growth = memory(scene, renderer, options.moves)
-        print(f"largest memory grew by {growth:.0f} MB over {options.moves} moves after {options.moves} to warm up")
-    print(f"load {os.getloadavg()[0]:.1f}")
+    growth = f"{memory(scene, renderer, options.moves):.0f}" if options.moves else "-"
+    rows = [row | {"more MB": growth} for row in rows]
+    if options.rows_only:
+        print(json.dumps(rows))
+        return
+    report("viewer", rows)
+    print(f"{renderer.name}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+def compare(other: str, rounds: int) -> None:
+    """Print the median rows of this program and of another checkout, measured in turn."""
+    arguments = [part for part in sys.argv[1:] if part not in ("--against", other, f"--against={other}")]
+    found: dict[str, list[list[dict[str, Any]]]] = {other: [], str(ROOT): []}
+    for number in range(rounds):
+        for folder, results in found.items():
+            environment = os.environ | {"PYTHONPATH": folder}
+            command = [sys.executable, __file__, *arguments, "--rows-only"]
+            output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+            results.append(json.loads(output.splitlines()[-1]))
+            print(f"round {number + 1}, {folder}, load {os.getloadavg()[0]:.1f}: {results[-1]}", flush=True)
+    for folder, results in found.items():
+        for same in zip(*results, strict=True):
+            print(folder, {key: middle([row[key] for row in same]) for key in same[0]})
+
+
+def middle(values: list[Any]) -> Any:
+    """The median, or the last of values that are no numbers."""
+    try:
+        return statistics.median_low([float(value) for value in values])
+    except ValueError:
+        return values[-1]
 
 
 def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, patience: float) -> dict[str, Any]:
@@ -66,6 +107,7 @@ def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, p
         moving = [frame for _, frame in frames]
         session.scheduler.wait(patience)
         times = [stopped, *(at for at, _ in frames if at > stopped)]
+        steps = sorted(after - before for before, after in itertools.pairwise(times))
         latencies = sorted(frame.latency for frame in moving)
         return {
             "size": size,
@@ -74,8 +116,9 @@ def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, p
             "height": statistics.mode(frame.image.height for frame in moving) if moving else "-",
             "latency ms": f"{1000 * statistics.median(latencies):.0f}" if latencies else "-",
             "95% ms": f"{1000 * latencies[int(0.95 * len(latencies))]:.0f}" if latencies else "-",
-            "step ms": f"{1000 * statistics.median(b - a for a, b in zip(times, times[1:], strict=False)):.0f}",
-            "longest ms": f"{1000 * max(b - a for a, b in zip(times, times[1:], strict=False)):.0f}",
+            "step ms": f"{1000 * statistics.median(steps):.0f}",
+            "95% step ms": f"{1000 * steps[int(0.95 * len(steps))]:.0f}",
+            "longest ms": f"{1000 * steps[-1]:.0f}",
             "full after ms": f"{1000 * (times[-1] - stopped):.0f}" if frames[-1][1].final else "-",
             "end ms": f"{1000 * ending(session, frames):.0f}",
         }

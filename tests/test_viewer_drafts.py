@@ -19,9 +19,12 @@ from renderformer.data.environment import Environment
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.scene import Material, Scene
 from renderformer.renderer import Cancelled, Renderer
-from renderformer.viewer.drafts import FINER, OFFSETS, STRIDES, Draft, Watched, relit, shaded
-from renderformer.viewer.scheduler import Frame
+from renderformer.viewer import drafts, scheduler, watched
+from renderformer.viewer.display import display_values, spanned
+from renderformer.viewer.drafts import FINER, OFFSETS, STRIDES, UNCHANGED, Draft, relit, shaded
+from renderformer.viewer.frames import Frame
 from renderformer.viewer.session import Session
+from renderformer.viewer.watched import Piece, Watched, checked
 
 STUCK = 240.0
 
@@ -56,7 +59,7 @@ def test_every_stride_keeps_the_pixels_of_the_one_before() -> None:
 
 @pytest.mark.parametrize("environment", [None, Environment.of("sky")])
 def test_a_draft_grows_to_the_picture_of_one_sample_a_pixel(
-    renderer: Renderer, pool: ThreadPoolExecutor, environment: Environment | None
+    renderer: Renderer, pool: ThreadPoolExecutor, environment: Environment | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = a_scene(environment=environment)
     lit = renderer.encode(scene)
@@ -71,56 +74,146 @@ def test_a_draft_grows_to_the_picture_of_one_sample_a_pixel(
     place = OFFSETS[12]
     # Pixels beyond the border of the picture have no counterpart.
     np.testing.assert_allclose(draft.radiance[:3, :4], expected[place::12, place::12, :3][:3, :4], rtol=1e-4, atol=1e-5)
+    assert draft.take_changed() is None
+    monkeypatch.setattr(drafts, "LEAST_PART", 150)
+    monkeypatch.setattr(drafts, "processors", lambda: 2)
     steps = 0
     while not draft.finished:
-        before = draft.radiance
-        kept = before.copy()
-        draft.grow(300)
-        assert np.array_equal(before, kept), "a picture that is shown changes"
+        before = draft.radiance.copy()
+        # Time is up at once.
+        assert 0 < draft.grow(0.0, 1.0) <= 300
+        changed = draft.take_changed()
+        if changed is not None:
+            left, top, right, bottom = changed
+            before[top:bottom, left:right] = draft.radiance[top:bottom, left:right]
+            assert np.array_equal(before, draft.radiance)
         steps += 1
     assert steps > 4
+    assert draft.take_changed() == UNCHANGED
     np.testing.assert_allclose(draft.radiance, expected[..., :3], rtol=1e-4, atol=1e-5)
     # The draft is close to the picture that is drawn in the end.
     final = renderer.render(lit, (width, height))[0].hdr
     assert np.abs(draft.radiance - final).mean() < 0.1 * final.mean()
 
 
-def test_windows_make_the_same_picture_and_show_it_as_it_grows(renderer: Renderer) -> None:
+def test_a_draft_that_is_given_up_leaves_no_work_behind(renderer: Renderer, pool: ThreadPoolExecutor) -> None:
+    lit = renderer.encode(a_scene())
+    assert lit.caster is not None
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(threading.get_ident())
+        # The thread that came first has the first pixels.
+        if calls.count(calls[0]) == 2:
+            raise Cancelled
+        time.sleep(0.02)
+
+    with pytest.raises(Cancelled):
+        Draft(checked(lit.caster, check), None, lit.unit.camera(a_scene().cameras[0]), 200, 200, 1, pool)
+    assert len(set(calls)) == 2
+    count = len(calls)
+    time.sleep(0.3)
+    assert len(calls) == count
+
+
+def test_windows_make_the_same_picture_and_show_it_as_it_grows(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "FIRST_SIDE", 48)
     scene = a_scene()
     lit = renderer.encode(scene)
     assert lit.caster is not None
     camera = lit.unit.camera(scene.cameras[0])
     whole = lit.caster.features(camera, 101, 75)
-    shown = np.zeros((75, 101, whole.shape[2]), np.float32)
-    windows = []
+    shown = np.full((75, 101, whole.shape[2]), np.nan, np.float32)
+    holes = []
 
-    def show(window: tuple[int, int, int, int], features: np.ndarray) -> None:
-        left, top, right, bottom = window
-        shown[top:bottom, left:right] = features
-        windows.append(window)
+    def show(pieces: list[Piece]) -> None:
+        for x, y, features in pieces:
+            shown[y, x] = features
+        holes.append(np.isnan(shown).any(axis=2).sum())
 
-    ticks = itertools.count()
-    watched = Watched(lit.caster, show, lambda: None, 0.2, lambda: float(next(ticks)))
-    np.testing.assert_allclose(watched.features(camera, 101, 75), whole, rtol=1e-4, atol=1e-5)
+    watching = Watched(lit.caster, show, lambda: None, 0.02, time.monotonic, 2)
+    np.testing.assert_allclose(watching.features(camera, 101, 75), whole, rtol=1e-4, atol=1e-5)
+    # Pixels on an outline have 256 rays, and come last.
     np.testing.assert_allclose(shown, whole[:75, :101], rtol=1e-4, atol=1e-5)
-    assert len(windows) == 4
-    assert len(watched.triangles) == len(lit.caster.triangles)
+    assert len(holes) > 1
+    assert 0 < holes[0] < 75 * 101
+    assert holes == sorted(holes, reverse=True)
+    assert len(watching.triangles) == len(lit.caster.triangles)
 
 
-def test_a_window_is_given_up_between_two_casts_of_rays(renderer: Renderer) -> None:
+class Slow:
+    """A caster that takes 0.1 s to gather the light of 192 x 192 pixels and 0.25 s for 32,768 samples; four times as
+    long on the right half."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.parts: list[float] = []
+        self.areas: list[int] = []
+
+    def features(
+        self, camera: Any, width: int, height: int, *, window: Any, at_once: int, shown: Any, progress: Any, **_: Any
+    ) -> np.ndarray:
+        left, top, right, bottom = window
+        y, x = (grid.reshape(-1) for grid in np.mgrid[top:bottom, left:right])
+        factor = 4 if left > width / 2 else 1
+        self.areas.append(len(x))
+        self.time += 0.1 * factor * len(x) / 192**2
+        progress(1, 1)
+        for part in np.array_split(np.arange(len(x)), max(1, 4 * len(x) // at_once)):
+            self.parts.append(0.25 * factor * 4 * len(part) / 32768)
+            self.time += self.parts[-1]
+            shown(x[part], y[part], np.zeros((len(part), 1), np.float32))
+        return np.zeros((bottom - top, right - left, 1), np.float32)
+
+
+def test_windows_and_parts_are_cut_so_that_there_is_something_to_show_in_time() -> None:
+    caster = Slow()
+    shows: list[list[Piece]] = []
+    watching = Watched(caster, shows.append, lambda: None, 0.2, lambda: caster.time, 1)  # type: ignore[arg-type]
+    watching.features(None, 1280, 720)  # type: ignore[arg-type]
+    drawn = np.zeros((720, 1280), np.int64)
+    for piece in (piece for pieces in shows for piece in pieces):
+        np.add.at(drawn, (piece.y, piece.x), 1)
+    assert (drawn == 1).all()
+    # Only the first parts after a border take longer.
+    assert np.mean(np.array(caster.parts) > 0.25) < 0.15
+    assert max(caster.parts) < 1.0
+    # Small windows and parts would cost much.
+    assert max(caster.areas) == 192**2
+    assert len(caster.parts) < 1.5 * sum(caster.parts) / 0.2
+
+
+def test_an_error_in_one_thread_ends_all(renderer: Renderer) -> None:
     lit = renderer.encode(a_scene())
     assert lit.caster is not None
     calls = itertools.count()
 
     def check() -> None:
         if next(calls) == 5:
+            raise MemoryError
+
+    watching = Watched(checked(lit.caster, check), lambda pieces: None, lambda: None, 0.2, time.monotonic, 2)
+    with pytest.raises(MemoryError):
+        watching.features(lit.unit.camera(a_scene().cameras[0]), 2000, 2000)
+    assert next(calls) < 200
+
+
+def test_a_window_is_given_up_between_two_casts_of_rays(renderer: Renderer) -> None:
+    lit = renderer.encode(a_scene())
+    assert lit.caster is not None
+    calls, over = itertools.count(), threading.Event()
+
+    def check() -> None:
+        if over.is_set() or next(calls) == 5:
+            over.set()
             raise Cancelled
 
-    watched = Watched(lit.caster, lambda window, features: None, check, 0.2, time.monotonic)
+    watching = Watched(checked(lit.caster, check), lambda pieces: None, check, 0.2, time.monotonic, 2)
     with pytest.raises(Cancelled):
-        watched.features(lit.unit.camera(a_scene().cameras[0]), 48, 48)
-    # Two threads cast rays, and each ends at its next.
-    assert next(calls) < 12
+        watching.features(lit.unit.camera(a_scene().cameras[0]), 480, 480)
+    assert next(calls) < 8
 
 
 def test_light_follows_edits_of_materials_and_lights_and_stays_with_what_is_moved(
@@ -188,6 +281,38 @@ def test_a_picture_grows_to_what_render_draws_and_never_goes_back(renderer: Rend
     finally:
         assert session.close()
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("renderformer")]
+
+
+def test_what_the_screen_shows_is_made_anew_where_it_changed_alone(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "STEP", 0.02)
+    monkeypatch.setattr(watched, "FIRST_SIDE", 48)
+    session = Session(a_scene(environment=Environment.of("sky")), renderer, (150, 110))
+    session.scheduler._pace = 1e4
+    shown: list[tuple[np.ndarray, np.ndarray]] = []
+    windows = []
+
+    def on_frame(frame: Frame) -> None:
+        # The exposure changes in the middle, once.
+        if len(windows) == 4:
+            session.set_display(exposure=1.0)
+        picture = session.picture()
+        assert picture is not None
+        shown.append((picture, spanned(display_values(frame.image, "neutral", session.exposure), frame.span)))
+        windows.append(frame.changed)
+
+    session.on_frame = on_frame
+    try:
+        session.request()
+        assert session.scheduler.wait(STUCK)
+    finally:
+        assert session.close()
+    assert len(shown) > 5
+    for picture, expected in shown[:-1]:
+        assert np.array_equal(picture, expected)
+    assert np.abs(shown[-1][0].astype(int) - shown[-1][1]).max() <= 1
+    assert [window for window in windows if window is not None and window != (0, 0, 150, 110)]
 
 
 def test_an_edit_is_drawn_before_its_light_is_known(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ from renderformer.renderer import Renderer
 from renderformer.viewer.document import Placement, SceneDocument
 from renderformer.viewer.drafts import relit
 from renderformer.viewer.fingerprints import fingerprint
+from renderformer.viewer.frames import Frame
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.presets import OWN, PRESETS, preset_of
-from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.session import Session
 from renderformer.viewer.snapshot import Snapshots, read
 

@@ -27,8 +27,10 @@ from renderformer.data.trained_range import TrainedRange
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer import scheduler as module
-from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
+from renderformer.viewer.frames import Frame
+from renderformer.viewer.scheduler import Clock, RenderScheduler
 from renderformer.viewer.session import Session
+from renderformer.viewer.sizes import MEASURED
 
 FULL = (512, 384)
 # Real seconds after which a test counts as stuck.
@@ -430,7 +432,7 @@ def test_memory_is_flat_over_a_thousand_moves() -> None:
                 finish(scheduler, clock)
         gc.collect()
         assert len(alive) < 5
-        assert len(scheduler._speed) <= module.MEASURED + 1
+        assert len(scheduler._sizes) <= MEASURED + 1
         engine.drawn.clear()
 
 

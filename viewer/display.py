@@ -6,8 +6,10 @@ Display values are (h, w, 3) uint8, row 0 at the top.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +17,19 @@ from renderformer.data.arrays import Float32Array, UInt8Array
 from renderformer.data.colour import linear_to_srgb, srgb_to_linear
 from renderformer.data.errors import InputError
 from renderformer.data.files import open_input
+from renderformer.data.rays.raycast import processors
 from renderformer.image import LINEAR_SUFFIXES, Image
+
+if TYPE_CHECKING:
+    from renderformer.viewer.frames import Frame
+    from renderformer.viewer.watched import Window
 
 # Factor of the absolute difference of display values.
 DIFFERENCE_GAIN = 4.0
 # Width of the bar of the split view: in pixels of a window, and as a share of the picture.
 BAR_PIXELS, BAR_SHARE = 3, 0.004
+# Pixels whose display values are made at once: those of a whole picture take three times as long.
+STRIP = 1 << 16
 # Depths behind and in front of the whole scene, in scene units.
 FAR, NEAR = 160.0, 0.0
 
@@ -64,6 +73,53 @@ def margins(area: Rect, box: Rect) -> tuple[Rect, Rect, Rect, Rect]:
 def display_values(image: Image, tone_map: str, exposure: float) -> UInt8Array:
     """Display values of a picture, rounded as in a PNG of `Image.save`."""
     return np.rint(image.tone_mapped(tone_map, exposure) * 255).astype(np.uint8)
+
+
+class Displayed:
+    """Display values of the newest picture of the viewer; what has not changed since the one before is kept.
+
+    Pictures may come from several threads: one that is late is made anew.
+    """
+
+    def __init__(self) -> None:
+        # A frame, tone map and exposure with their display values.
+        self._known: tuple[tuple[Frame, str, float], UInt8Array] | None = None
+
+    def values(self, frame: Frame, tone_map: str, exposure: float) -> UInt8Array:
+        """(h, w, 3) of the part of the picture that the view shows."""
+        known, settings = self._known, (tone_map, exposure)
+        if known is not None and known[0] == (frame, *settings):
+            return known[1]
+        shape = frame.image.height, frame.image.width
+        picture, changed = np.zeros((*shape, 3), np.uint8), (0, 0, shape[1], shape[0])
+        if known is not None and frame.changed is not None and known[1].shape == picture.shape:
+            before = known[0]
+            if before[1:] == settings and before[0].serial + 1 == frame.serial:
+                picture, changed = known[1].copy(), frame.changed
+
+        def make(window: Window) -> None:
+            left, top, right, bottom = window
+            picture[top:bottom, left:right] = display_values(_part(frame.image, window), tone_map, exposure)
+
+        with ThreadPoolExecutor(processors()) as pool:
+            list(pool.map(make, _strips(changed)))
+        picture = spanned(picture, frame.span)
+        self._known = (frame, *settings), picture
+        return picture
+
+
+def _strips(window: Window) -> list[Window]:
+    """A window (left, top, right, bottom) in strips that fit the caches of a processor."""
+    left, top, right, bottom = window
+    rows = max(1, STRIP // max(1, right - left))
+    return [(left, start, right, min(start + rows, bottom)) for start in range(top, bottom, rows)]
+
+
+def _part(image: Image, window: Window) -> Image:
+    """A window of a picture, without its layers."""
+    left, top, right, bottom = window
+    alpha = None if image.alpha is None else image.alpha[top:bottom, left:right]
+    return Image(image.hdr[top:bottom, left:right], alpha=alpha, background=image.background)
 
 
 def resized(picture: UInt8Array, width: int, height: int) -> UInt8Array:

@@ -8,11 +8,11 @@ Shapes: M pixels, h x w picture, h' x w' pixels of a stride. Cameras are in the 
 
 from __future__ import annotations
 
-import copy
-import os
+import math
+import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any
+from concurrent.futures import Executor, Future, wait
 
 import numpy as np
 
@@ -23,25 +23,27 @@ from renderformer.data.geometry.detail import Detail
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.pixels import Pixels
-from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.rays.raycast import RayCaster, processors
 from renderformer.data.rays.specular import specular
-from renderformer.data.rays.tree import Tree
 from renderformer.data.rays.vectors import normalised
 from renderformer.data.scene import DIFFUSE, EMISSION, Scene
+from renderformer.image import Image
+from renderformer.viewer.watched import Window
 
 # Each stride with the one after it.
 FINER = {48: 24, 32: 16, 24: 12, 16: 8, 12: 6, 8: 4, 6: 3, 4: 2, 3: 1, 2: 1}
 STRIDES = (1, *sorted(FINER))
-# Pixels that one thread draws at once; the work can be given up between.
-PART = 4096
-# Sides of windows: the least, and what they are multiples of; by how much windows grow from one to the next, at most.
-SMALL_SIDE, GRAIN, GROWTH = 48, 16, 4.0
+# Pixels that one thread draws at once: few leave more to Python than to the processor, 32,768 are four times as fast as
+# 4,096; but all threads should have some.
+LEAST_PART, PART = 4096, 32768
 # Phases over whose mean the surfels of a triangle blend.
 PHASES = 4
 # What adds up to the picture of the light cache.
 PICTURE = RGB.light
-# Left, top, right and bottom in pixels.
-Window = tuple[int, int, int, int]
+# Relative difference of two sums of the same numbers; rows that are worked on at once, to fit the processor's caches.
+ROUNDING, ROWS = 1e-5, 64
+# Nothing of a picture.
+UNCHANGED: Window = (1 << 30, 1 << 30, 0, 0)
 
 
 def _offsets() -> dict[int, int]:
@@ -65,7 +67,7 @@ class Draft:
         width, height: of the picture in pixels.
         stride: of the first pixels; one of `STRIDES`.
         pool: runs the work; the result does not depend on how.
-        check: called between parts of the work; an exception from it ends it.
+        clock: seconds.
 
     Attributes:
         stride: of the present pixels.
@@ -80,15 +82,18 @@ class Draft:
         height: int,
         stride: int,
         pool: Executor,
-        check: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._caster, self._environment, self._camera = caster, environment, camera
         self.width, self.height, self.stride = width, height, stride
-        self._pool, self._check = pool, check
+        self._pool, self._clock = pool, clock
+        # The window of `radiance` in which pixels are new; None for all of it.
+        self._changed: Window | None = None
         rows, columns = self._grid(stride)
-        self._image = np.zeros((rows, columns, 4), np.float32)
+        # Apart, as the radiance of every step is copied.
+        self._radiance, self._coverage = np.zeros((rows, columns, 3), np.float32), np.zeros((rows, columns), np.float32)
         self._todo = np.arange(rows * columns)
-        self.grow(len(self._todo))
+        self.grow(math.inf, math.inf)
 
     @staticmethod
     def stride_of(width: int, height: int, most: float) -> int:
@@ -96,24 +101,21 @@ class Draft:
         fitting = (stride for stride in STRIDES if -(-width // stride) * -(-height // stride) <= most)
         return next(fitting, STRIDES[-1])
 
-    def put(self, window: Window, features: Float32Array) -> None:
-        """Replace the pixels of a window of a finished draft by those of a feature image (h, w, C)."""
-        left, top, right, bottom = window
-        y, x = (grid.reshape(-1) for grid in np.mgrid[top:bottom, left:right])
-        part = Pixels(self._camera, self.width, self.height, x, y)
-        values = seen(features.reshape(len(y), -1), self._environment, part)
-        self._image = self._image.copy()
-        self._image[top:bottom, left:right] = values.reshape(bottom - top, right - left, 4)
+    def put(self, x: Int64Array, y: Int64Array, features: Float32Array) -> None:
+        """Replace pixels at columns x (M,) and rows y (M,) of a finished draft by those of a feature image (M, C)."""
+        self._touch(x.min(), y.min(), x.max() + 1, y.max() + 1)
+        values = seen(features, self._environment, Pixels(self._camera, self.width, self.height, x, y))
+        self._take(y * self.width + x, values)
+
+    def _take(self, index: Int64Array, values: Float32Array) -> None:
+        """Set pixels of the present stride, by their number (M,), to radiance and coverage (M, 4)."""
+        self._radiance.reshape(-1, 3)[index] = values[:, :3]
+        self._coverage.reshape(-1)[index] = values[:, 3]
 
     @property
     def finished(self) -> bool:
         """Whether every pixel has its sample."""
         return self.stride == 1 and not len(self._todo)
-
-    @property
-    def left(self) -> int:
-        """Pixels of the present stride without a sample."""
-        return len(self._todo)
 
     @property
     def span(self) -> tuple[float, float]:
@@ -122,51 +124,104 @@ class Draft:
 
     @property
     def radiance(self) -> Float32Array:
-        """(h', w', 3) linear radiance; between samples of the stride before, where there is no sample yet."""
-        return self._image[..., :3]
+        """(h', w', 3) linear radiance; between samples of the stride before, where there is no sample yet. A view that
+        changes as the draft grows."""
+        return self._radiance
 
     @property
     def alpha(self) -> Float32Array | None:
         """(h', w') coverage, where the environment is not what is seen behind; else None."""
         clear = self._environment is not None and self._environment.is_clear
-        return np.ascontiguousarray(self._image[..., 3]) if clear else None
+        return self._coverage if clear else None
 
     @property
     def background(self) -> tuple[float, float, float] | None:
         """The colour behind the objects, if it is one."""
         return None if self._environment is None else self._environment.backdrop
 
-    def grow(self, count: int) -> None:
-        """Draw up to so many further pixels of the present stride, or else of the next finer one."""
+    def grow(self, seconds: float, pace: float) -> int:
+        """Draw further pixels of the present stride for about so long, at least some; if it has all, only some of the
+        next finer one, since going there and showing it take long.
+
+        Args:
+            pace: expected pixels a second.
+
+        Returns:
+            how many.
+        """
         if not len(self._todo):
             self._refine()
-        part, self._todo = self._todo[:count], self._todo[count:]
-        pieces = np.array_split(part, max(1, -(-len(part) // PART)))
-        # A copy, since those who show the picture may still read the one before.
-        image = self._image.copy()
-        for piece, values in zip(pieces, self._pool.map(self._drawn, pieces), strict=True):
-            image.reshape(-1, 4)[piece] = values
-        self._image = image
+            seconds = min(seconds, 0.0)
+        end, count, size = self._clock() + seconds, 0, self._part(max(seconds, 0.0) * pace)
+        running: deque[tuple[Int64Array, Future[Float32Array]]] = deque()
+        try:
+            while running or (count < len(self._todo) and (not count or self._clock() < end)):
+                while len(running) < processors() and count < len(self._todo) and (not count or self._clock() < end):
+                    piece = self._todo[count : count + size]
+                    running.append((piece, self._pool.submit(self._drawn, piece)))
+                    count += len(piece)
+                piece, values = running.popleft()
+                self._take(piece, values.result())
+                columns = self._coverage.shape[1]
+                self._touch(0, piece[0] // columns, columns, piece[-1] // columns + 1)
+        finally:
+            # Else what was given up would delay the next picture.
+            wait(values for _, values in running)
+        self._todo = self._todo[count:]
+        return count
+
+    def take_changed(self) -> Window | None:
+        """The window of `radiance` outside of which nothing has changed since the last call, which may be empty; None
+        for all of it."""
+        window, self._changed = self._changed, UNCHANGED
+        return window
+
+    def changed_in(self, image: Image) -> Window | None:
+        """As `take_changed`, for a picture that replaces a finished draft: where it differs by more than rounding."""
+        if image.alpha is not None or self._changed is None:
+            return None
+        for top in range(0, self.height, ROWS):
+            known, new = self.radiance[top : top + ROWS], image.hdr[top : top + ROWS]
+            y, x = np.nonzero((np.abs(new - known) > ROUNDING * np.abs(known)).any(axis=2))
+            if len(x):
+                self._touch(x.min(), top + y.min(), x.max() + 1, top + y.max() + 1)
+        return self.take_changed()
+
+    def _touch(self, left: int, top: int, right: int, bottom: int) -> None:
+        if self._changed is not None:
+            known = self._changed
+            self._changed = (
+                min(known[0], int(left)), min(known[1], int(top)), max(known[2], int(right)), max(known[3], int(bottom))
+            )  # fmt: skip
+
+    def _part(self, most: float) -> int:
+        """Pixels that one thread draws at once; all threads draw at most so many in the time that there is."""
+        pixels = min(len(self._todo), most) / processors()
+        return math.ceil(min(max(pixels, LEAST_PART), PART))
 
     def _grid(self, stride: int) -> tuple[int, int]:
         return -(-self.height // stride), -(-self.width // stride)
 
     def _refine(self) -> None:
         """Go to the next finer stride: interpolate, and keep the samples."""
-        before, known = self.stride, self._image
+        before, known = self.stride, np.concatenate([self._radiance, self._coverage[..., None]], axis=2)
         self.stride = stride = FINER[before]
         rows, columns = self._grid(stride)
-        image = _along(_along(known, rows, stride, before, 0), columns, stride, before, 1)
+        tall = _along(known, rows, stride, before, 0)
+        self._radiance, self._coverage = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
+        for top in range(0, rows, ROWS):
+            part = _along(tall[top : top + ROWS], columns, stride, before, 1)
+            self._radiance[top : top + ROWS], self._coverage[top : top + ROWS] = part[..., :3], part[..., 3]
         step, first = before // stride, (OFFSETS[before] - OFFSETS[stride]) // stride
-        kept = image[first::step, first::step]
-        kept[:] = known[: kept.shape[0], : kept.shape[1]]
+        for image, kept in ((self._radiance, known[..., :3]), (self._coverage, known[..., 3])):
+            place = image[first::step, first::step]
+            place[:] = kept[: place.shape[0], : place.shape[1]]
         new = np.ones((rows, columns), bool)
         new[first::step, first::step] = False
-        self._image, self._todo = image, np.flatnonzero(new)
+        self._todo, self._changed = np.flatnonzero(new), None
 
     def _drawn(self, piece: Int64Array) -> Float32Array:
         """(M, 4) radiance and coverage of pixels by their number (M,) in the picture of the present stride."""
-        self._check()
         y, x = np.divmod(piece, self._grid(self.stride)[1])
         place = OFFSETS[self.stride]
         part = Pixels(self._camera, self.width, self.height, self.stride * x + place, self.stride * y + place)
@@ -223,83 +278,6 @@ def relit(scene: Scene, known: RayCaster) -> RayCaster | None:
     return caster
 
 
-class Watched:
-    """A ray caster whose feature images are made window by window, each shown when it is done.
-
-    Args:
-        show: called with left, top, right and bottom of a window, and the features (h, w, C) in it.
-        check: called before rays are cast, from any thread; an exception from it ends the work.
-        seconds: that a window should take.
-        clock: seconds.
-    """
-
-    def __init__(
-        self,
-        caster: RayCaster,
-        show: Callable[[Window, Float32Array], None],
-        check: Callable[[], None],
-        seconds: float,
-        clock: Callable[[], float],
-    ) -> None:
-        self._show, self._check, self._seconds, self._clock = show, check, seconds, clock
-        self._caster = copy.copy(caster)
-        self._caster.tree = _Checked(caster.tree, check)  # type: ignore[assignment]
-        if caster.cache is not None:
-            self._caster.cache = caster.cache.on(self._caster)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._caster, name)
-
-    def features(
-        self, camera: Camera, width: int, height: int, *, progress: Any = None, **options: Any
-    ) -> Float32Array:
-        """As `RayCaster.features`."""
-        image: Float32Array | None = None
-        area, done, top = float(SMALL_SIDE**2), 0, 0
-        while top < height:
-            bottom = _end(top, area**0.5, height)
-            left = 0
-            while left < width:
-                right = _end(left, area / (bottom - top), width)
-                started = self._clock()
-                part = self._caster.features(camera, width, height, window=(left, top, right, bottom), **options)
-                speed = (right - left) * (bottom - top) / max(self._clock() - started, 1e-6)
-                area = min(speed * self._seconds, GROWTH * area)
-                if image is None:
-                    image = np.zeros((height, width, part.shape[2]), np.float32)
-                image[top:bottom, left:right] = part
-                done += (right - left) * (bottom - top)
-                self._check()
-                self._show((left, top, right, bottom), part)
-                if progress is not None:
-                    progress(done, height * width)
-                left = right
-            top = bottom
-        assert image is not None
-        return image
-
-
-class _Checked:
-    """A tree that asks before it casts rays."""
-
-    def __init__(self, tree: Tree, check: Callable[[], None]) -> None:
-        self._tree, self._check = tree, check
-
-    def first(self, *rays: Any) -> Any:
-        self._check()
-        return self._tree.first(*rays)
-
-    def met(self, *rays: Any) -> Any:
-        self._check()
-        return self._tree.met(*rays)
-
-
-def _end(start: int, length: float, whole: int) -> int:
-    """Where a window ends that starts somewhere and has about this length; the last one takes what is left."""
-    end = start + max(SMALL_SIDE, int(length) // GRAIN * GRAIN)
-    return whole if whole - end < SMALL_SIDE // 2 else end
-
-
 def seen(features: Float32Array, environment: Environment | None, part: Pixels) -> Float32Array:
     """(M, 4) radiance of feature images (M, C) with the environment behind, and coverage."""
     values = [features[:, channels] for channels in PICTURE]
@@ -314,8 +292,3 @@ def behind(picture: Float32Array, environment: Environment | None, part: Pixels)
         toward = normalised(directions[open_])
         picture[open_, :3] += (1 - picture[open_, 3:]) * environment.radiance(toward, part.pixel_width**2)
     return picture
-
-
-def processors() -> int:
-    """CPUs that this process may use; macOS and Windows only tell how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,32 +13,31 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
+from renderformer.data.rays.raycast import processors
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
-from renderformer.viewer.drafts import Draft, Watched, Window, processors, relit
+from renderformer.viewer.drafts import Draft, relit
 from renderformer.viewer.fingerprints import alike_but_background, fingerprint
+from renderformer.viewer.frames import Frame, Request
 from renderformer.viewer.light_pictures import LightPictures
+from renderformer.viewer.sizes import Sizes
+from renderformer.viewer.watched import Piece, Watched, Window, checked
 
 if TYPE_CHECKING:
-    from renderformer.data.arrays import Float32Array
     from renderformer.data.camera import Camera
     from renderformer.data.progress import Progress
+    from renderformer.data.rays.raycast import RayCaster
     from renderformer.data.scene import Scene
     from renderformer.renderer import Cancel, LitScene
 
-# Shorter sides in pixels of coarse pictures; multiples of 32, so that no model pads.
-LADDER = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 # Seconds: budget of one picture while the camera moves; time without a request after which the camera is still; time
 # after which a newer scene cancels the picture of an old one.
 BUDGET, SETTLE, PATIENCE = 0.08, 0.15, 2.0
@@ -50,8 +49,6 @@ STEP = 0.2
 PACE = 1e5
 # Number of scenes in the cache, for undo and redo.
 KEPT = 4
-# Number of sizes with a measured speed; a window that is resized has many.
-MEASURED = 256
 
 
 class Engine(Protocol):
@@ -79,56 +76,6 @@ class Clock:
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """Wait on an acquired condition until it is notified, at most for some seconds."""
         condition.wait(seconds)
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A finished picture.
-
-    Attributes:
-        request: number of the request; newer requests have larger numbers.
-        camera, size: of the request; the picture may be smaller than `size`.
-        scene: fingerprint of the scene.
-        final: whether the picture has the full size.
-        encode_seconds: of the view-independent stage, 0 if it was cached.
-        seconds: of the view stage.
-        requested: time of the request by the scheduler's clock.
-        latency: seconds from the request to the picture.
-        notes: of the view-independent stage.
-        tag: of the request.
-        span: columns and rows of the image that the view shows, the last ones in part; None for all of it.
-    """
-
-    image: Image
-    request: int
-    camera: Camera
-    size: tuple[int, int]
-    scene: str
-    final: bool
-    encode_seconds: float
-    seconds: float
-    requested: float
-    latency: float
-    notes: tuple[str, ...] = ()
-    tag: Any = None
-    span: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Request:
-    number: int
-    scene: Scene
-    key: str
-    camera: Camera
-    size: tuple[int, int]
-    time: float
-    tag: Any
-    coarse: bool
-
-    def same(self, key: str, camera: Camera, size: tuple[int, int]) -> bool:
-        """Whether another request would give the same picture."""
-        there = camera is self.camera or (camera.fov == self.camera.fov and np.array_equal(camera.c2w, self.camera.c2w))
-        return there and (key, size) == (self.key, self.size)
 
 
 class RenderScheduler:
@@ -160,7 +107,7 @@ class RenderScheduler:
         self._progress = functools.partial(self._report, on_progress)
         self.budget, self.settle = budget, settle
         self._condition = threading.Condition()
-        self._newest: _Request | None = None
+        self._newest: Request | None = None
         self._done = 0
         self._closed = False
         # Whether the newest request failed.
@@ -171,10 +118,13 @@ class RenderScheduler:
         self._stop: Callable[[], bool] = lambda: False
         self._lit: OrderedDict[str, LitScene] = OrderedDict()
         self._lights = LightPictures(engine)
-        # Seconds of the view stage by size.
-        self._speed: dict[tuple[int, int], float] = {}
+        self._sizes = Sizes()
+        # Number of frames so far.
+        self._frames = 0
         # Pixels of a draft per second.
         self._pace = PACE
+        # See `_checked`.
+        self._checking: tuple[RayCaster, RayCaster] | None = None
         self._thread = threading.Thread(target=self._work, name="renderformer-viewer", daemon=True)
         self._thread.start()
 
@@ -196,7 +146,7 @@ class RenderScheduler:
                 return self._newest.number
             number = self._newest.number + 1 if self._newest else 1
             self._broken = False
-            self._newest = _Request(number, scene, key, camera, size, self._clock.now(), tag, coarse)
+            self._newest = Request(number, scene, key, camera, size, self._clock.now(), tag, coarse)
             self._condition.notify_all()
             return number
 
@@ -254,7 +204,7 @@ class RenderScheduler:
                     self._done = request.number
                     self._condition.notify_all()
 
-    def _next(self) -> _Request | None:
+    def _next(self) -> Request | None:
         with self._condition:
             while not self._closed and self._newest_done() and not self._lacking():
                 self._clock.wait(self._condition, None)
@@ -271,11 +221,11 @@ class RenderScheduler:
         newest = self._newest
         return newest is not None and not self._broken and self._lights.lack(newest.camera, newest.size)
 
-    def _prepare(self, request: _Request) -> None:
+    def _prepare(self, request: Request) -> None:
         self._stop = lambda: self._newer(request)
         self._lights.make(self._known(request), request.camera, request.size, self._cancelled)
 
-    def _relit(self, request: _Request) -> bool:
+    def _relit(self, request: Request) -> bool:
         """Draw a request that changes lights alone from the pictures of its lights, and the exact picture once it
         rests; returns whether that is possible."""
         started = self._clock.now()
@@ -291,7 +241,7 @@ class RenderScheduler:
         self._draw(request, lit, request.size, encode_seconds)
         return True
 
-    def _serve(self, request: _Request) -> None:
+    def _serve(self, request: Request) -> None:
         """Draw one request, coarse to fine; raises Cancelled if a newer request replaces it."""
         if self._relit(request):
             return
@@ -319,80 +269,93 @@ class RenderScheduler:
         else:
             self._draw_growing(request, lit, source, encode_seconds)
 
-    def _draw_sizes(self, request: _Request, lit: LitScene, encode_seconds: float) -> None:
+    def _draw_sizes(self, request: Request, lit: LitScene, encode_seconds: float) -> None:
         """Draw pictures of growing sizes."""
-        sizes, budget = self._sizes(request.size), self.budget
-        size = self._affordable(sizes, budget)
+        sizes, budget = self._sizes.until(request.size), self.budget
+        size = self._sizes.affordable(sizes, budget)
         self._draw(request, lit, size, encode_seconds)
         self._stop = lambda: self._newer(request)
         while size != sizes[-1]:
             self._settle(request)
             budget *= GROWTH
-            size = max(self._affordable(sizes, budget), sizes[sizes.index(size) + 1])
+            size = max(self._sizes.affordable(sizes, budget), sizes[sizes.index(size) + 1])
             self._draw(request, lit, size, 0.0)
 
-    def _draw_growing(self, request: _Request, lit: LitScene | None, source: LitScene, encode_seconds: float) -> None:
+    def _draw_growing(self, request: Request, lit: LitScene | None, source: LitScene, encode_seconds: float) -> None:
         """Draw a draft of `source` until every pixel has a sample, and then what the model makes of the lit scene."""
         width, height = request.size
         camera, environment = source.unit.camera(request.camera), request.scene.environment
         assert source.caster is not None
         stride = Draft.stride_of(width, height, self._pace * self.budget)
         started = self._clock.now()
-        draft = Draft(source.caster, environment, camera, width, height, stride, self._pool, self._check_running)
+        caster, clock = self._checked(source.caster), self._clock.now
+        draft = Draft(caster, environment, camera, width, height, stride, self._pool, clock)
         self._keep_pace(draft.radiance.shape[0] * draft.radiance.shape[1], started)
         self._publish(request, draft, source, encode_seconds, started)
         self._stop = lambda: self._newer(request)
+        showing = 0.0
         while not draft.finished:
             self._check_running()
-            step, started = max(1, int(self._pace * STEP)), self._clock.now()
-            step = min(step, draft.left or step)
-            draft.grow(step)
-            self._keep_pace(step, started)
+            started, stride = self._clock.now(), draft.stride
+            count = draft.grow(STEP - showing, self._pace)
+            drawn = self._clock.now()
+            if draft.stride == stride:
+                self._keep_pace(count, started)
             self._publish(request, draft, source, 0.0, started)
+            showing = self._clock.now() - drawn
         if lit is None:
             lit, encode_seconds = self._light(request)
         assert lit.caster is not None
-        last = started = self._clock.now()
+        started = self._clock.now()
 
-        def show(window: Window, features: Float32Array) -> None:
-            nonlocal last
-            draft.put(window, features)
-            if self._clock.now() - last > STEP / 2:
-                last = self._clock.now()
-                self._publish(request, draft, source, 0.0, started)
+        def show(pieces: list[Piece]) -> None:
+            for piece in pieces:
+                draft.put(*piece)
+            self._publish(request, draft, source, 0.0, started)
 
-        watched: Any = Watched(lit.caster, show, self._check_running, STEP, self._clock.now)
-        self._draw(request, replace(lit, caster=watched), request.size, encode_seconds)
+        watched: Any = Watched(self._checked(lit.caster), show, self._check_running, STEP, clock, processors())
+        self._draw(request, replace(lit, caster=watched), request.size, encode_seconds, draft)
+
+    def _checked(self, caster: RayCaster) -> RayCaster:
+        """A caster that stops when the picture in progress is given up; that of the last call is kept, with what it
+        has found out about the scene."""
+        if self._checking is None or self._checking[0] is not caster:
+            self._checking = caster, checked(caster, self._check_running)
+        return self._checking[1]
 
     def _keep_pace(self, pixels: int, started: float) -> None:
         """Update the pixels of a draft per second."""
         self._pace = (self._pace + pixels / max(self._clock.now() - started, 1e-6)) / 2
 
-    def _publish(
-        self, request: _Request, draft: Draft, source: LitScene, encode_seconds: float, started: float
-    ) -> None:
+    def _publish(self, request: Request, draft: Draft, source: LitScene, encode_seconds: float, started: float) -> None:
+        changed = draft.take_changed()
         image = Image(draft.radiance, request.camera, alpha=draft.alpha, background=draft.background)
-        self._show(request, image, started, encode_seconds, source.notes, draft.span)
+        self._show(request, image, started, encode_seconds, source.notes, draft.span, changed)
 
     def _show(
         self,
-        request: _Request,
+        request: Request,
         image: Image,
         started: float,
         encode_seconds: float = 0.0,
         notes: tuple[str, ...] = (),
         span: tuple[float, float] | None = None,
+        changed: Window | None = None,
     ) -> None:
         """Publish a picture that is not the final one."""
         self._check_running()
         now = self._clock.now()
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, False, encode_seconds, now - started,
-            request.time, now - request.time, notes, request.tag, span,
+            request.time, now - request.time, notes, request.tag, span, changed, self._count(),
         )  # fmt: skip
         self._report(self._on_frame, frame)
 
-    def _settle(self, request: _Request) -> None:
+    def _count(self) -> int:
+        self._frames += 1
+        return self._frames
+
+    def _settle(self, request: Request) -> None:
         """Wait until the camera is still."""
         with self._condition:
             while True:
@@ -402,7 +365,7 @@ class RenderScheduler:
                     return
                 self._clock.wait(self._condition, remaining)
 
-    def _known(self, request: _Request) -> LitScene | None:
+    def _known(self, request: Request) -> LitScene | None:
         """The lit scene of a request; also that of the same scene in front of another background."""
         with self._condition:
             if request.key in self._lit:
@@ -419,7 +382,7 @@ class RenderScheduler:
         while len(self._lit) > KEPT:
             self._lit.popitem(last=False)
 
-    def _edited(self, request: _Request) -> LitScene | None:
+    def _edited(self, request: Request) -> LitScene | None:
         """The scene of a request under the indirect light of the newest lit scene; None if that has another shape."""
         with self._condition:
             known = next(reversed(self._lit.values()), None)
@@ -428,58 +391,38 @@ class RenderScheduler:
         caster = relit(known.unit.scene(request.scene), known.caster)
         return None if caster is None else replace(known, scene=request.scene, caster=caster)
 
-    def _light(self, request: _Request) -> tuple[LitScene, float]:
+    def _light(self, request: Request) -> tuple[LitScene, float]:
         started = self._clock.now()
         lit = self._engine.encode(request.scene, self._progress, self._cancelled)
         with self._condition:
             self._keep(request.key, lit)
         return lit, self._clock.now() - started
 
-    def _draw(self, request: _Request, lit: LitScene, size: tuple[int, int], encode_seconds: float) -> None:
+    def _draw(
+        self,
+        request: Request,
+        lit: LitScene,
+        size: tuple[int, int],
+        encode_seconds: float,
+        draft: Draft | None = None,
+    ) -> None:
+        """Draw and publish a picture; `draft` is what is shown before it."""
         self._check_running()
         started = self._clock.now()
         image = self._engine.render(lit, size, request.camera, self._progress, self._cancelled)[0]
         now = self._clock.now()
         seconds = now - started
-        self._measure(size, max(seconds, 1e-6))
+        self._sizes.measure(size, max(seconds, 1e-6))
         self._check_running()
         final = size == request.size
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, final, encode_seconds, seconds,
-            request.time, now - request.time, lit.notes, request.tag,
+            request.time, now - request.time, lit.notes, request.tag, None,
+            None if draft is None else draft.changed_in(image), self._count(),
         )  # fmt: skip
         self._report(self._on_frame, frame)
 
-    def _measure(self, size: tuple[int, int], seconds: float) -> None:
-        """Update the speed of all sizes in proportion: a new scene slows all of them down alike."""
-        if len(self._speed) > MEASURED:
-            self._speed.clear()
-        factor = (1 + seconds / self._speed.setdefault(size, seconds)) / 2
-        self._speed = {key: factor * value for key, value in self._speed.items()}
-
-    @staticmethod
-    def _sizes(full: tuple[int, int]) -> list[tuple[int, int]]:
-        """The sizes of the pictures of one request, coarse to fine, with the full size at the end."""
-        shorter = min(full)
-        sides = [side for side in LADDER if side < 0.8 * shorter]
-        return [(max(1, round(full[0] * s / shorter)), max(1, round(full[1] * s / shorter))) for s in sides] + [full]
-
-    def _affordable(self, sizes: list[tuple[int, int]], budget: float) -> tuple[int, int]:
-        """The largest size that the measured speed allows in `budget` seconds; the smallest if there is none.
-
-        The time per pixel of a size is at most that of any smaller size, since fixed costs weigh less in larger
-        pictures. So a size without a measurement takes the value of a smaller one, and so does a size whose own
-        measurement was slower, for example because the machine was busy.
-        """
-        best, per_pixel = sizes[0], math.inf
-        for size in sizes:
-            pixels = size[0] * size[1]
-            per_pixel = min(per_pixel, self._speed.get(size, math.inf) / pixels)
-            if per_pixel * pixels <= budget:
-                best = size
-        return best
-
-    def _newer(self, request: _Request, other_scene: bool = False) -> bool:
+    def _newer(self, request: Request, other_scene: bool = False) -> bool:
         newest = self._newest
         if newest is None or newest.number == request.number:
             return False

@@ -20,8 +20,9 @@ from renderformer.data.notes import digest
 from renderformer.data.scene import Scene
 from renderformer.renderer import Cancelled
 from renderformer.viewer import messages
+from renderformer.viewer.frames import Frame
 from renderformer.viewer.messages import FrameMessage, SceneMessage, SceneReader
-from renderformer.viewer.scheduler import Frame, RenderScheduler
+from renderformer.viewer.scheduler import RenderScheduler
 
 if TYPE_CHECKING:
     from renderformer.renderer import Renderer

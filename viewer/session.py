@@ -25,11 +25,12 @@ from renderformer.renderer import Cancelled
 from renderformer.split import LIGHTS_SUFFIX
 from renderformer.video import VIDEO_SUFFIXES, write_video
 from renderformer.viewer.camera import OrbitCamera
-from renderformer.viewer.display import Reference, difference, display_values, spanned
+from renderformer.viewer.display import Displayed, Reference, difference
 from renderformer.viewer.document import SceneDocument, SceneState
 from renderformer.viewer.fingerprints import fingerprint
+from renderformer.viewer.frames import Frame
 from renderformer.viewer.picker import Pick, Picker
-from renderformer.viewer.scheduler import Clock, Frame, RenderScheduler
+from renderformer.viewer.scheduler import Clock, RenderScheduler
 from renderformer.viewer.tasks import Task, Work, describe
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ class Session:
         # Each with the fingerprint of its scene.
         self._scene_warnings: tuple[str, list[str]] = ("", [])
         self._picker: tuple[str, Picker] | None = None
-        # A frame, tone map and exposure with their display values.
-        self._display: tuple[tuple[Frame, str, float], UInt8Array] | None = None
+        self._displayed = Displayed()
         self.scheduler = RenderScheduler(renderer, self._framed, self._failed, self._progressed, clock)
 
     def set_display(self, tone_map: str | None = None, exposure: float | None = None) -> None:
@@ -206,19 +206,12 @@ class Session:
         frame = self.frame
         if frame is None:
             return None
-        picture = self._displayed(frame)
+        picture = self._displayed.values(frame, self.tone_map, self.exposure)
         if kind != "difference":
             return picture
         if self.reference is None:
             raise InputError("difference", "no reference picture", "open one first")
         return difference(picture, self.reference.display_values(self.tone_map, self.exposure))
-
-    def _displayed(self, frame: Frame) -> UInt8Array:
-        """Display values of a frame; those of the last call are kept."""
-        key, known = (frame, self.tone_map, self.exposure), self._display
-        if known is None or known[0] != key:
-            known = self._display = key, spanned(display_values(frame.image, *key[1:]), frame.span)
-        return known[1]
 
     def pick(self, x: float, y: float, width: float, height: float) -> Pick | None:
         """The surface at a point of a picture of `width` by `height`, see `Picker.pick`."""
@@ -493,7 +486,7 @@ class Session:
         self.frame, self.error, self.drawing = frame, "", None
         self._encode_seconds = frame.encode_seconds or self._encode_seconds
         # Here, on the worker thread, so that the front end need not wait for it.
-        self._displayed(frame)
+        self._displayed.values(frame, self.tone_map, self.exposure)
         if self.on_frame is not None:
             self.on_frame(frame)
 

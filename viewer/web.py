@@ -26,13 +26,13 @@ from renderformer.viewer.controls import Control
 from renderformer.viewer.delivery import Delivery
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
+from renderformer.viewer.frames import Frame
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.page_controls import NOTHING, PageControls, put
 from renderformer.viewer.page_hands import PageHands
 from renderformer.viewer.page_html import PAGE
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
-from renderformer.viewer.scheduler import Frame
 from renderformer.viewer.server import Server
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe

@@ -96,6 +96,8 @@ class RayCaster(LitSurfaces):
         threads: int | None = None,
         window: tuple[int, int, int, int] | None = None,
         progress: Callable[[int, int], None] | None = None,
+        at_once: int = CHUNK,
+        shown: Callable[[Int64Array, Int64Array, Float32Array], None] | None = None,
     ) -> Float32Array:
         """The feature image of a camera: exact primary hits and the light there, see channels.py.
 
@@ -111,6 +113,9 @@ class RayCaster(LitSurfaces):
             window: left, top, right and bottom of a part of the image, which is returned alone, as it is in the whole.
             progress: called with pixels done and pixels in all, first for all of them, then for those cast again, then
                 for those along the outline; before them with the cells of a gather, where there is a cache.
+            at_once: samples that a thread draws at once; the result does not depend on it.
+            shown: called with the columns (M,), rows (M,) and features (M, F) of pixels when they are drawn, and again
+                when they are cast again; of those of the window alone.
 
         Returns:
             (height, width, F) float32, or those of the window.
@@ -142,10 +147,17 @@ class RayCaster(LitSurfaces):
         def outline(part: Int64Array) -> Float32Array:
             return pixels.covered(image, x[part] - around[0], y[part] - around[1], self._coverage(every.take(part)))
 
+        inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+
+        def show(part: Int64Array, values: Float32Array) -> None:
+            if shown is not None:
+                kept = inside[part]
+                shown(x[part][kept], y[part][kept], values[kept])
+
         with ThreadPoolExecutor(threads or processors()) as pool:
 
             def run(work: Callable[[Int64Array], Float32Array], index: Int64Array, rays: int) -> None:
-                for part, values in _in_parts(pool, work, index, rays, progress):
+                for part, values in _in_parts(pool, work, index, rays, at_once, progress, show):
                     image.reshape(-1, image.shape[-1])[part] = values
 
             light = self.cache if self.environment is None else self.cache or SoftSky(self, self.environment)
@@ -268,16 +280,20 @@ def _in_parts(
     work: Callable[[Int64Array], Float32Array],
     index: Int64Array,
     rays: int,
+    at_once: int,
     progress: Callable[[int, int], None] | None,
+    show: Callable[[Int64Array, Float32Array], None],
 ) -> list[tuple[Int64Array, Float32Array]]:
-    """The parts of an index (M,) of pixels with `rays` samples each, and what `work` makes of each part.
+    """The parts of an index (M,) of pixels with `rays` samples each, `at_once` of them in a part, and what `work` makes
+    of each part, which `show` is told at once.
 
     Returns when all parts are done, since a pixel on an outline is made from its neighbours as they were before.
     """
-    parts = np.array_split(index, max(1, -(-len(index) * rays // CHUNK)))
+    parts = np.array_split(index, max(1, -(-len(index) * rays // at_once)))
     done, results = 0, []
     for part, values in zip(parts, pool.map(work, parts), strict=True):
         results.append((part, values))
+        show(part, values)
         done += len(part)
         if progress is not None:
             progress(done, len(index))
