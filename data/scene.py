@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from renderformer.data.appearance import Appearance, joined
-from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array, owned
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
@@ -83,14 +83,14 @@ class Mesh:
 
     def __post_init__(self) -> None:
         place = f"mesh {self.name!r}"
-        triangles = _own(self.triangles)
+        triangles = owned(self.triangles, np.float32)
         if triangles.ndim != 3 or triangles.shape[1:] != (3, 3):
             raise InputError(place, f"triangles have shape {triangles.shape}", "expected (N, 3, 3)")
         count = len(triangles)
         if not count:
             raise InputError(place, "has no triangles", "give it at least one")
         _check_coordinates(triangles, f"{place}: triangles")
-        normals = flat_normals(triangles) if self.normals is None else _own(self.normals)
+        normals = flat_normals(triangles) if self.normals is None else owned(self.normals, np.float32)
         if normals.shape != triangles.shape:
             raise InputError(place, f"normals have shape {normals.shape}", f"expected {triangles.shape}")
         _check_coordinates(normals, f"{place}: normals")
@@ -141,7 +141,7 @@ class Mesh:
                 remedy = "give Appearance.of(material, uv) as appearance"
                 raise InputError(place, "its material has textures or lets rays pass", remedy)
             given = given.row()
-        rows = _own(given)
+        rows = owned(given, np.float32)
         return np.tile(rows, (count, 1)) if rows.shape == (CHANNELS,) else rows
 
     def _check_appearance(self, place: str, count: int) -> None:
@@ -222,15 +222,6 @@ class Mesh:
         normals.setflags(write=False)
         changes: dict[str, Any] = {"normals": normals, "patches": patches, "appearance": appearance}
         return replace(self, triangles=triangles, **changes)
-
-
-def _own(values: npt.ArrayLike) -> Float32Array:
-    """A copy, float32; not of an array that nobody else can write to, as those of other meshes are."""
-    if isinstance(values, np.ndarray) and values.dtype == np.float32:
-        flags = values.flags
-        if flags.owndata and flags.c_contiguous and not flags.writeable:
-            return values
-    return np.array(values, np.float32, order="C")
 
 
 def _check_coordinates(values: AnyArray, place: str) -> None:

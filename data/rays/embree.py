@@ -90,7 +90,8 @@ class Surfaces:
         first = self.corners[:, :3]
         double = cross(self.corners[:, 3:6] - first, self.corners[:, 6:] - first)
         self.face_normals = normalised(double)
-        self.areas = np.sqrt(dot(double, double)) / 2
+        length: Float32Array = np.sqrt(dot(double, double))
+        self.areas = length / np.float32(2)
         self.offsets = np.float32(OFFSET) * np.abs(self.corners).max(axis=1)
         self.tree = tree or Tree(self.triangles)
         self._veil: Veil | None = None
