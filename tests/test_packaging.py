@@ -228,6 +228,12 @@ assert len(renderer.split(scene, 8)[0].lights) == 1 and renderer.digest and rend
     assert loaded_by(draws) & HEAVY <= {"scipy"}
 
 
+def test_a_glb_does_without_trimesh() -> None:
+    path = ROOT / "examples" / "assets" / "boxes.glb"
+    loaded = loaded_by(f"from renderformer import Scene; assert len(Scene.load({str(path)!r})) > 12")
+    assert loaded.isdisjoint({"trimesh", "torch"})
+
+
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert loaded_by("import renderformer.cli.main") & {*HEAVY, "numpy"} == set()
     code = "import sys; sys.argv = ['renderformer', '--help']; from renderformer.cli.main import main; main()"

@@ -19,7 +19,7 @@ class Tree:
 
         self._scene = EmbreeScene()
         # embreex copies one number after the other, which takes several times as long as the tree.
-        self._mesh = TriangleMesh(self._scene, *_shared(triangles))
+        self._mesh = TriangleMesh(self._scene, *shared(triangles))
         # The first query builds the tree; after it, queries may come from several threads.
         self._scene.run(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32))
 
@@ -42,15 +42,19 @@ class Tree:
         return np.asarray(self._scene.run(origins, directions, end, query="OCCLUDED")) >= 0
 
 
-def _shared(triangles: Float32Array) -> tuple[Float32Array, Int32Array]:
+def shared(triangles: Float32Array) -> tuple[Float32Array, Int32Array]:
     """Vertices (V, 3) and faces (N, 3) of triangles (N, 3, 3). Most corners at one place share a vertex, not all:
     that is quick, and rays meet the same."""
     x, y, z = columns = np.ascontiguousarray(triangles.reshape(-1, 3).T)
     count = len(x)
-    a, b, c = columns.view(np.uint32)
     bits = max(count.bit_length(), 1)
-    slot = a * np.uint32(0x9E3779B1) ^ b * np.uint32(0x85EBCA77) ^ c * np.uint32(0xC2B2AE3D)
-    slot = slot * np.uint32(0x27D4EB2F) >> np.uint32(32 - bits)
+    slot = np.zeros(count, np.uint32)
+    # Zero turns -0 into 0.
+    for column in columns:
+        slot ^= (column + np.float32(0)).view(np.uint32)
+        slot *= np.uint32(0x85EBCA6B)
+        slot ^= slot >> np.uint32(15)
+    slot = slot * np.uint32(0xC2B2AE35) >> np.uint32(32 - bits)
     # The last corner of each slot stands for those at its place.
     last = np.empty(1 << bits, np.int32)
     every = np.arange(count, dtype=np.int32)
