@@ -4,7 +4,7 @@
 
 The mesh is a ball with waves on it, as a binary PLY without normals. `wall_s` and `cpu_s` are of the whole process,
 `renderformer render FILE`, from its start to its end; the others are stages by its clock. `view_s` is what every
-further camera takes.
+further camera takes. Nothing is measured unless the picture is that of a coarser ball, give or take its facets.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 from common import report
+
+# Triangles of the ball that the picture is compared with, and how alike the two must be, in dB.
+COARSE, ALIKE = 100_000, 25.0
 
 
 def write_ball(path: Path, triangles: int) -> None:
@@ -68,6 +72,18 @@ def draw(mesh: Path, size: int, options: list[str]) -> dict[str, Any]:
     return {**result, "wall": wall, "cpu": cpu}
 
 
+def check(mesh: Path, size: int, flags: list[str], triangles: int) -> None:
+    """Exit with an error if the picture beside the mesh is not the one of a coarser ball of the same shape."""
+    coarse = mesh.with_name("coarse.ply")
+    write_ball(coarse, min(triangles, COARSE))
+    draw(coarse, size, flags)
+    pictures = (iio.imread(file.with_suffix(".png")).astype(np.float64) / 255 for file in (mesh, coarse))
+    error = float(np.square(np.subtract(*pictures)).mean())
+    decibels = -10 * np.log10(max(error, 1e-10))
+    if decibels < ALIKE:
+        sys.exit(f"error: the picture has {decibels:.1f} dB to that of a coarser ball, expected {ALIKE:g} or more")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--triangles", type=int, default=1_000_000)
@@ -79,6 +95,7 @@ def main() -> None:
         mesh = Path(folder) / "ball.ply"
         write_ball(mesh, options.triangles)
         first = draw(mesh, options.size, flags)
+        check(mesh, options.size, flags, options.triangles)
     seconds = first["seconds"]
     row = {"triangles": first["triangles"], "pixels": f"{options.size}x{options.size}"}
     row |= {"wall_s": f"{first['wall']:.2f}", "cpu_s": f"{first['cpu']:.2f}"}

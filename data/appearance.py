@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, owned
 from renderformer.data.errors import InputError
 from renderformer.data.material import CHANNELS, EMISSION, Material
 from renderformer.data.texture import Texture
@@ -68,16 +68,17 @@ class Appearance:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "materials", tuple(self.materials))
-        index = np.array(self.index, np.int32)
+        index = owned(self.index, np.int32)
         if index.ndim != 1 or index.min(initial=0) < -1 or index.max(initial=-1) >= len(self.materials):
             problem = "index does not fit the materials"
             raise InputError("appearance", problem, f"expected numbers between -1 and {len(self.materials) - 1}")
         count = len(index)
-        uv = np.array(self.uv, np.float32)
+        uv = owned(self.uv, np.float32)
         uv = uv[:, :, None] if uv.ndim == 3 else uv
         if uv.ndim != 4 or uv.shape[:2] != (count, 3) or uv.shape[3] != 2:
             raise InputError("appearance", f"uv has shape {uv.shape}", f"expected ({count}, 3, K, 2)")
-        if not (np.abs(uv) <= MAX_UV).all():
+        # False where any of the numbers is NaN.
+        if not (uv.min(initial=0) >= -MAX_UV and uv.max(initial=0) <= MAX_UV):
             problem = f"uv is not finite or beyond {MAX_UV:g}"
             raise InputError("appearance", problem, "repair the texture coordinates")
         needed = max((material.textures.uv_sets for material in self.materials), default=0)
@@ -85,7 +86,7 @@ class Appearance:
             problem = f"a texture uses set {needed - 1} of the texture coordinates, there are {uv.shape[2]}"
             raise InputError("appearance", problem, "give them, or another uv_set")
         colors = None if self.colors is None else _rgba(self.colors, count)
-        tangents = None if self.tangents is None else np.array(self.tangents, np.float32)
+        tangents = None if self.tangents is None else owned(self.tangents, np.float32)
         if tangents is not None and (tangents.shape != (count, 3, 4) or not np.isfinite(tangents).all()):
             problem = f"tangents of shape {tangents.shape} do not fit or are not finite"
             raise InputError("appearance", problem, f"expected ({count}, 3, 4) finite numbers")
@@ -349,29 +350,27 @@ def joined(appearances: Sequence[Appearance | None], counts: Sequence[int]) -> A
     coloured, tangential = (any(getattr(item, key) is not None for item in present) for key in ("colors", "tangents"))
     # Equal materials are one, so that more points are looked up at once.
     materials: dict[Material, int] = {}
-    index, uv, colors, tangents = [], [], [], []
+    total = sum(counts)
+    index, uv = np.full(total, -1, np.int32), np.zeros((total, 3, sets, 2), np.float32)
+    colors = np.ones((total, 3, 4), np.float32) if coloured else None
+    tangents = np.zeros((total, 3, 4), np.float32) if tangential else None
+    first = 0
     for item, count in zip(appearances, counts, strict=True):
-        corners = np.zeros((count, 3, sets, 2), np.float32)
-        number = np.full(count, -1, np.int32)
-        if item is not None:
-            corners[:, :, : item.uv.shape[2]] = item.uv
-            numbers = [materials.setdefault(material, len(materials)) for material in item.materials]
-            number = np.array([*numbers, -1], np.int32)[item.index]
-        index.append(number)
-        uv.append(corners)
-        color = None if item is None else item.colors
-        tangent = None if item is None else item.tangents
-        if coloured:
-            colors.append(np.ones((count, 3, 4), np.float32) if color is None else color)
-        if tangential:
-            tangents.append(np.zeros((count, 3, 4), np.float32) if tangent is None else tangent)
-    return Appearance(
-        tuple(materials),
-        np.concatenate(index),
-        np.concatenate(uv),
-        np.concatenate(colors) if coloured else None,
-        np.concatenate(tangents) if tangential else None,
-    )
+        part = slice(first, first + count)
+        first += count
+        if item is None:
+            continue
+        numbers = [materials.setdefault(material, len(materials)) for material in item.materials]
+        index[part] = np.array([*numbers, -1], np.int32)[item.index]
+        uv[part, :, : item.uv.shape[2]] = item.uv
+        if colors is not None and item.colors is not None:
+            colors[part] = item.colors
+        if tangents is not None and item.tangents is not None:
+            tangents[part] = item.tangents
+    for values in (index, uv, colors, tangents):
+        if values is not None:
+            values.setflags(write=False)
+    return Appearance(tuple(materials), index, uv, colors, tangents)
 
 
 def centroids(side: int) -> Float32Array:
@@ -382,11 +381,12 @@ def centroids(side: int) -> Float32Array:
 
 
 def _rgba(values: npt.ArrayLike, count: int) -> Float32Array:
-    colors = np.array(values, np.float32)
+    colors = owned(values, np.float32)
     if colors.shape == (count, 3, 3):
         colors = np.concatenate([colors, np.ones((count, 3, 1), np.float32)], axis=2)
     if colors.shape != (count, 3, 4):
         raise InputError("appearance", f"colors have shape {colors.shape}", f"expected ({count}, 3, 4)")
-    if not np.isfinite(colors).all() or colors.min(initial=0) < 0:
+    # False where any of the numbers is NaN.
+    if not (colors.min(initial=0) >= 0 and colors.max(initial=0) < np.inf):
         raise InputError("appearance", "colors are negative or not finite", "expected linear RGBA from 0 to 1")
     return colors

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
-from renderformer.data.arrays import AnyArray, Float64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float64Array, Int64Array
 from renderformer.data.camera import Camera, direction
-from renderformer.data.geometry.triangles import bounds
+from renderformer.data.geometry.triangles import blocks, bounds
 from renderformer.data.trained_range import ANYWHERE, TrainedRange
 
 # The share of the picture that an object fills, of its width or of its height.
@@ -25,6 +25,8 @@ CLEARANCE = 0.1
 _STEPS = 20
 # Points of which only the outermost are kept.
 _MANY = 2000
+# Into which a convex polygon is cut to tell what is inside.
+_COLUMNS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +76,7 @@ class Framing:
 
     @cached_property
     def _middle(self) -> Float64Array:
-        points = np.asarray(self.points, np.float64).reshape(-1, 3)
-        middle: Float64Array = bounds(points).mean(axis=0)
+        middle: Float64Array = bounds(np.asarray(self.points)).astype(np.float64).mean(axis=0)
         return middle
 
     @cached_property
@@ -91,13 +92,20 @@ class Framing:
     @cached_property
     def _local(self) -> Float64Array:
         """(3, M) the points in the axes of the camera, from the middle."""
-        points = _outermost(np.asarray(self.points, np.float64).reshape(-1, 3) - self._middle)
-        if self.all_around:
-            radius = np.hypot(points[:, 0], points[:, 1])
-            turns = np.radians(np.arange(0, 360, 15))
-            ring = [np.stack([radius * np.cos(a), radius * np.sin(a), points[:, 2]], axis=1) for a in turns]
-            points = np.concatenate(ring)
-        return (points @ self._axes).T
+        points = np.asarray(self.points).reshape(-1, 3)
+        local = np.empty((3, len(points)))
+        for part in blocks(len(points)):
+            moved = points[part].astype(np.float64) - self._middle
+            local[:, part] = moved.T if self.all_around else self._axes.T @ moved.T
+        if not self.all_around:
+            right, up, depth = local
+            return local[:, np.union1d(_outermost(right, depth), _outermost(up, depth))]
+        radius, height = np.hypot(local[0], local[1]), local[2]
+        outer = _outermost(radius, height)
+        radius, height = radius[outer], height[outer]
+        turns = np.radians(np.arange(0, 360, 15))
+        ring = [np.stack([radius * np.cos(a), radius * np.sin(a), height]) for a in turns]
+        return np.asarray(self._axes.T @ np.concatenate(ring, axis=1))
 
     def _offset(self, fov: float) -> Float64Array:
         """(3,) of the camera from the middle in its own axes: the nearest place from which every point is inside."""
@@ -138,13 +146,33 @@ class Framing:
         return Camera(c2w.astype(np.float32), fov, name)
 
 
-def _outermost(points: Float64Array) -> Float64Array:
-    """The corners of the convex hull of many points (M, 3); all of them if they are few or lie in a plane."""
-    if len(points) < _MANY:
-        return points
+def _outermost(x: Float64Array, y: Float64Array) -> Int64Array:
+    """Indices of the corners of the convex hull of many points (M,) in a plane; of all if they are few or on a line."""
+    every = np.arange(len(x))
+    if len(x) < _MANY:
+        return every
     from scipy.spatial import ConvexHull, QhullError
 
     try:
-        return points[ConvexHull(points).vertices]
+        some = every[:: len(x) // _MANY]
+        inner = some[ConvexHull(np.column_stack([x[some], y[some]])).vertices]
+        rest = np.flatnonzero(_outside(x, y, x[inner], y[inner]))
+        return np.asarray(rest[ConvexHull(np.column_stack([x[rest], y[rest]])).vertices])
     except QhullError:
-        return points
+        return every
+
+
+def _outside(x: Float64Array, y: Float64Array, hull_x: Float64Array, hull_y: Float64Array) -> BoolArray:
+    """(M,) whether points are not certainly inside a convex polygon of corners (K,) in any order."""
+    order = np.argsort(hull_x, kind="stable")
+    corner_x, corner_y = hull_x[order], hull_y[order]
+    chord = np.interp(corner_x, corner_x[[0, -1]], corner_y[[0, -1]])
+    ends = np.isin(np.arange(len(order)), (0, len(order) - 1))
+    edges = np.linspace(corner_x[0], corner_x[-1], _COLUMNS + 1)
+    chains = ends | (corner_y < chord), ends | (corner_y > chord)
+    lower, upper = (np.interp(edges, corner_x[chain], corner_y[chain]) for chain in chains)
+    low, high = np.maximum(lower[:-1], lower[1:]), np.minimum(upper[:-1], upper[1:])
+    column = np.floor((x - edges[0]) * (_COLUMNS / (edges[-1] - edges[0]))).astype(np.int32)
+    beside = (column < 0) | (column >= _COLUMNS)
+    column[beside] = 0
+    return np.asarray(beside | (y <= low.take(column)) | (y >= high.take(column)))

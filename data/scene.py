@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from renderformer.data.appearance import Appearance, joined
-from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array, owned
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.files import Losses
-from renderformer.data.geometry.triangles import bounds, face_normals
+from renderformer.data.geometry.triangles import blocks, bounds, face_normals, unit
 from renderformer.data.material import CHANNELS as CHANNELS
 from renderformer.data.material import DIFFUSE as DIFFUSE
 from renderformer.data.material import EMISSION as EMISSION
@@ -83,14 +83,14 @@ class Mesh:
 
     def __post_init__(self) -> None:
         place = f"mesh {self.name!r}"
-        triangles = np.array(self.triangles, np.float32)
+        triangles = owned(self.triangles, np.float32)
         if triangles.ndim != 3 or triangles.shape[1:] != (3, 3):
             raise InputError(place, f"triangles have shape {triangles.shape}", "expected (N, 3, 3)")
         count = len(triangles)
         if not count:
             raise InputError(place, "has no triangles", "give it at least one")
         _check_coordinates(triangles, f"{place}: triangles")
-        normals = flat_normals(triangles) if self.normals is None else np.array(self.normals, np.float32)
+        normals = flat_normals(triangles) if self.normals is None else owned(self.normals, np.float32)
         if normals.shape != triangles.shape:
             raise InputError(place, f"normals have shape {normals.shape}", f"expected {triangles.shape}")
         _check_coordinates(normals, f"{place}: normals")
@@ -141,7 +141,7 @@ class Mesh:
                 remedy = "give Appearance.of(material, uv) as appearance"
                 raise InputError(place, "its material has textures or lets rays pass", remedy)
             given = given.row()
-        rows = np.array(given, np.float32)
+        rows = owned(given, np.float32)
         return np.tile(rows, (count, 1)) if rows.shape == (CHANNELS,) else rows
 
     def _check_appearance(self, place: str, count: int) -> None:
@@ -208,20 +208,26 @@ class Mesh:
         if m.shape != (4, 4) or not np.isfinite(m).all() or abs(np.linalg.det(m[:3, :3])) < 1e-30:
             remedy = "expected an invertible (4, 4) matrix of finite numbers"
             raise InputError(f"mesh {self.name!r}", "the transform cannot be used", remedy)
-        triangles = self.triangles.astype(np.float64) @ m[:3, :3].T + m[:3, 3]
-        normals = self.normals.astype(np.float64) @ np.linalg.inv(m[:3, :3])
-        length = np.linalg.norm(normals, axis=-1, keepdims=True)
-        normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+        triangles, normals = np.empty_like(self.triangles), np.empty_like(self.normals)
+        back = np.linalg.inv(m[:3, :3])
+        for part in blocks(len(self)):
+            triangles[part] = (self.triangles[part].reshape(-1, 3) @ m[:3, :3].T + m[:3, 3]).reshape(-1, 3, 3)
+            normals[part] = unit(self.normals[part].reshape(-1, 3) @ back).reshape(-1, 3, 3)
         patches = self.patches
         appearance = None if self.appearance is None else self.appearance.transformed(m[:3, :3])
         if np.linalg.det(m[:3, :3]) < 0:
             triangles, normals = triangles[:, [0, 2, 1]], normals[:, [0, 2, 1]]
             patches = None if patches is None else patches.swapaxes(2, 3)
-        changes = {"normals": normals, "patches": patches, "appearance": appearance}
-        return replace(self, triangles=triangles.astype(np.float32), **changes)
+        triangles.setflags(write=False)
+        normals.setflags(write=False)
+        changes: dict[str, Any] = {"normals": normals, "patches": patches, "appearance": appearance}
+        return replace(self, triangles=triangles, **changes)
 
 
 def _check_coordinates(values: AnyArray, place: str) -> None:
+    # The smallest and the largest of numbers one of which is NaN are NaN.
+    if not values.size or (values.min() >= -MAX_COORDINATE and values.max() <= MAX_COORDINATE):
+        return
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise InputError(place, f"{bad} values are NaN or infinite", "repair the source file")
@@ -233,6 +239,8 @@ def _check_coordinates(values: AnyArray, place: str) -> None:
 def _check_materials(rows: AnyArray, place: str) -> None:
     """Check rows (N, 13) or patches (N, 13, P, P); only the normal's channels may be negative."""
     _check_coordinates(rows, place)
+    if rows.min(initial=0) >= 0:
+        return
     channels = (("diffuse", DIFFUSE), ("specular", SPECULAR), ("roughness", ROUGHNESS), ("emission", EMISSION))
     for name, channel in channels:
         lowest = float(rows[:, channel].min(initial=0))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, InstanceOf, WithJsonSchema, model_validator
 
-from renderformer.data.arrays import BoolArray, Float64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array
 from renderformer.data.camera import Camera, direction
 from renderformer.data.declared import Declared
 from renderformer.data.environment import Environment
@@ -183,7 +183,7 @@ def stage_scene(scene: Scene, options: StageOptions | None = None) -> Scene:
     surrounded = options.casts_rays and environment is not None and not environment.is_dark
     kind = options.kind(environment)
     notes = list(scene.notes)
-    points = solid_points(scene) if options.extent is None else np.array(options.extent)
+    points: AnyArray = _points(_solid(scene.objects)) if options.extent is None else np.array(options.extent)
     matrix = _placement(scene, points, options, kind, notes)
     objects = [mesh.transformed(matrix) for mesh in scene.objects]
     points = _points(_solid(objects)) if options.extent is None else points @ matrix[:3, :3].T + matrix[:3, 3]
@@ -229,12 +229,13 @@ def _solid(objects: Sequence[Mesh]) -> list[Mesh]:
 
 def solid_points(scene: Scene) -> Float64Array:
     """(M, 3) corners of the objects that a stage scales and frames: all but point and spot lights."""
-    return _points(_solid(scene.objects))
+    return _points(_solid(scene.objects)).astype(np.float64)
 
 
-def _points(objects: Sequence[Mesh]) -> Float64Array:
+def _points(objects: Sequence[Mesh]) -> Float32Array:
     """(M, 3) all corners."""
-    return np.concatenate([mesh.triangles.reshape(-1, 3) for mesh in objects]).astype(np.float64)
+    points = [mesh.triangles.reshape(-1, 3) for mesh in objects]
+    return np.concatenate(points) if len(points) > 1 else points[0]
 
 
 def _is_lamp(mesh: Mesh) -> bool:
@@ -244,14 +245,13 @@ def _is_lamp(mesh: Mesh) -> bool:
     return black and plain and bool((rows[:, EMISSION] > 0).any(axis=1).all())
 
 
-def _placement(scene: Scene, points: Float64Array, options: StageOptions, kind: str, notes: list[str]) -> Float64Array:
+def _placement(scene: Scene, points: AnyArray, options: StageOptions, kind: str, notes: list[str]) -> Float64Array:
     """(4, 4) the transform that rotates, scales and moves points (M, 3) into the box; computed in float64."""
     turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) if options.up == "y" else np.eye(3)
     angle = math.radians(options.rotation)
     c, s = math.cos(angle), math.sin(angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ turn
-    points = points @ turn.T
-    low, high = bounds(points)
+    low, high = bounds(points if (turn == np.eye(3)).all() else points @ turn.T).astype(np.float64)
     extent = float((high - low).max())
     if not extent > 0:
         problem = "all points of the mesh are the same, it has no extent to scale"
@@ -321,11 +321,12 @@ def _walls(kind: Kind, options: StageOptions, surrounded: bool) -> list[Mesh]:
     return stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
 
 
-def _angles(points: Float64Array, kind: Kind, options: StageOptions) -> tuple[float, float]:
+def _angles(points: AnyArray, kind: Kind, options: StageOptions) -> tuple[float, float]:
     """Azimuth and elevation of the camera."""
     azimuth, elevation = DEFAULT_AZIMUTH, DEFAULT_ELEVATION
     if options.casts_rays and kind in ("studio", "none", "floor"):
-        x, y, height = np.ptp(points, axis=0)
+        low, high = bounds(points).astype(np.float64)
+        x, y, height = high - low
         azimuth = STUDIO_AZIMUTH
         elevation = float(np.interp(height / max(x, y, 1e-9), HEIGHTS, ELEVATIONS))
     return (
@@ -386,14 +387,14 @@ def balanced_strength(position: npt.ArrayLike, size: float, floor_height: float 
     return float(min(FLOOR_LEVEL * math.pi / 0.5 * distance**2 / (area * cosine), brightest))
 
 
-def _camera(points: Float64Array, walls: list[Mesh], azimuth: float, elevation: float, options: StageOptions) -> Camera:
+def _camera(points: AnyArray, walls: list[Mesh], azimuth: float, elevation: float, options: StageOptions) -> Camera:
     if options.frame and options.distance is None:
         framing = Framing(points, azimuth, elevation, options.aspect, options.all_around)
         # A model sees the scene so small that the stage fits into its box.
         reach = max((float(np.abs(mesh.bounds).max()) for mesh in walls), default=0.0)
         trained = options.trained.scaled(max(1.0, reach / options.trained.box))
         return framing.camera(options.fov, trained, "stage")
-    middle = bounds(points).mean(axis=0)
+    middle = bounds(points).astype(np.float64).mean(axis=0)
     target = np.array([0.0, 0.0, TARGET_HEIGHT]) if walls else middle
     distance, fov = options.distance or DEFAULT_DISTANCE, options.fov or DEFAULT_FOV
     position = distance * direction(azimuth, elevation)

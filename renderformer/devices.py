@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 
 import torch
+from torch import Tensor, nn
 
+from renderformer.arithmetic import Digest
+from renderformer.data.arrays import AnyArray, Float32Array
 from renderformer.data.errors import InputError
 from renderformer.kernels.backends import BACKENDS, auto_backend, refusal
+from renderformer.model.protocol import Model
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Choices that are those of pictures without a network.
-_WITHOUT_NETWORK = {"device": ("auto", "cpu"), "precision": ("auto", "fp32"), "attention": ("auto", "sdpa")}
+
+
+class Tensors:
+    """A network on a device, see `renderformer.arithmetic.Arithmetic`.
+
+    Raises:
+        InputError: an unavailable device, an unknown precision or attention, or "sage" where it cannot run.
+    """
+
+    def __init__(self, model: Model, device: str, precision: str, attention: str) -> None:
+        self._device = device_of(device)
+        self.device = str(self._device)
+        self.precision = precision_of(precision, self._device)
+        self.attention = attention_of(attention, self._device, DTYPES[self.precision], model.config.head_dim)
+        assert isinstance(model, nn.Module)
+        model.to(self._device).eval()
+        model.set_attention_backend(self.attention)
+        self._model: nn.Module = model
+
+    def given(self, array: AnyArray) -> Tensor:
+        """The array on the device; on a CPU a writeable array shares its memory."""
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self._device)
+
+    def array(self, values: Tensor) -> Float32Array:
+        """See `Arithmetic`."""
+        result: Float32Array = values.float().cpu().numpy()
+        return result
+
+    def running(self, precision: str = "fp32") -> ExitStack:
+        """See `Arithmetic`; nothing is kept for gradients."""
+        stack = ExitStack()
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast(self._device.type, DTYPES[precision], enabled=precision != "fp32"))
+        return stack
+
+    def add_weights(self, to: Digest) -> None:
+        """See `Arithmetic`."""
+        for name, tensor in sorted(self._model.state_dict().items()):
+            to.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            to.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def attention_report(device: str = "auto") -> dict[str, str]:
@@ -80,15 +122,3 @@ def attention_of(name: str, device: torch.device, dtype: torch.dtype, head_dim: 
     if reason:
         raise InputError("", f"attention {name!r} cannot run here: {reason}", "use auto or sdpa")
     return name
-
-
-def check_unused(**options: str | os.PathLike[str] | None) -> None:
-    """Refuse options that have no effect without a network.
-
-    Raises:
-        InputError: one is given.
-    """
-    for name, value in options.items():
-        if value is not None and value not in _WITHOUT_NETWORK.get(name, ()):
-            problem = f"without a network, {name} {os.fspath(value)!r} is not used"
-            raise InputError("", problem, "leave it out, or ask for the network (--network, network=True)")

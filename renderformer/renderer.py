@@ -9,17 +9,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from renderformer.arithmetic import Arithmetic, Arrays, check_unused
 from renderformer.buffers import Buffers
 from renderformer.check import check_scene
-from renderformer.checkpoints import load_model
 from renderformer.config import Config
-from renderformer.data.arrays import AnyArray, Float32Array
+from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
@@ -29,14 +27,15 @@ from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import Scene
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
-from renderformer.devices import DTYPES, attention_of, check_unused, device_of, precision_of
 from renderformer.image import Image
 from renderformer.memory import check_memory, enough_memory
-from renderformer.model import Encoded, Model, PhysicalModel
-from renderformer.model.protocol import Prepared
+from renderformer.model import PhysicalModel
+from renderformer.model.protocol import Encoded, Model, Prepared
 from renderformer.splitting import MOST
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from renderformer.data.rays.raycast import RayCaster
     from renderformer.differentiable.drawing import TracedRays
     from renderformer.differentiable.tensors import SceneTensors
@@ -58,14 +57,14 @@ class LitScene:
 
     Attributes:
         scene: the encoded scene; its cameras are the default ones.
-        encoded: the model's triangle tokens, a batch of one.
+        encoded: the model's triangle tokens, a batch of one; None without a network.
         caster: casts rays at the scene, in the units of the model; None for a model without feature images.
         notes: changes that the model made to the scene, with counts.
         unit: from the units of the scene to those of the model.
     """
 
     scene: Scene
-    encoded: Encoded
+    encoded: Encoded | None
     caster: RayCaster | None
     notes: tuple[str, ...] = ()
     unit: UnitSize = AS_IT_IS
@@ -75,15 +74,16 @@ class Renderer:
     """A model on a device.
 
     Attributes:
-        model: the network, in evaluation mode; its weights stay float32.
-        device: "cpu", "cuda" or "mps", as a torch.device.
+        model: the network, in evaluation mode; its weights stay float32. Or the model without one.
+        device: "cpu", "cuda:0" or "mps".
         precision: of the triangle stage, "fp32", "bf16" or "fp16". The view stage is always fp32 (spec/model.md), since
             lower precision visibly hurts it.
         attention: of the triangle stage, "auto", "sdpa" (exact) or "sage" (8-bit products on NVIDIA GPUs,
             docs/kernels.md). The view stage is always exact.
 
     Raises:
-        InputError: an unavailable device, an unknown precision or attention, or "sage" where it cannot run.
+        InputError: an unavailable device, an unknown precision or attention, or "sage" where it cannot run. A choice
+            that has no effect without a network.
     """
 
     def __init__(
@@ -94,12 +94,10 @@ class Renderer:
         name: str = "",
         attention: str = "auto",
     ) -> None:
-        self.device = device_of(device)
-        self.precision = precision_of(precision, self.device)
-        self.attention = attention_of(attention, self.device, DTYPES[self.precision], model.config.head_dim)
-        assert isinstance(model, nn.Module)
-        self.model: Model = model.to(self.device).eval()
-        self.model.set_attention_backend(self.attention)
+        self.model: Model = model
+        self._arithmetic = _arithmetic(model, device, precision, attention)
+        self.device, self.precision = self._arithmetic.device, self._arithmetic.precision
+        self.attention = self._arithmetic.attention
         self.name = name
 
     @classmethod
@@ -128,8 +126,11 @@ class Renderer:
         if network is None:
             network = source is not None
         if not network:
-            check_unused(model=source, revision=revision, device=device, precision=precision, attention=attention)
-            return cls(PhysicalModel(), "cpu", "fp32", "light cache", "sdpa")
+            check_unused(model=source, revision=revision)
+            return cls(PhysicalModel(), device, precision, "light cache", attention)
+        # Here, because torch takes seconds to load.
+        from renderformer.checkpoints import load_model
+
         model = load_model(source, revision=revision, offline=offline)
         return cls(model, device, precision, "embedded" if source is None else os.fspath(source), attention)
 
@@ -142,10 +143,7 @@ class Renderer:
     def digest(self) -> str:
         """A hash of the configuration and the weights, 32 hex digits."""
         total = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True, default=str).encode())
-        assert isinstance(self.model, nn.Module)
-        for name, tensor in sorted(self.model.state_dict().items()):
-            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        self._arithmetic.add_weights(total)
         return total.hexdigest()[:32]
 
     def check(self, scene: Scene) -> list[str]:
@@ -160,7 +158,6 @@ class Renderer:
         """Whether the model is given feature images, which hold the light of an environment."""
         return "pixels" in self.model.view_inputs
 
-    @torch.inference_mode()
     def encode(self, scene: Scene, progress: Progress | None = None, cancel: Cancel | None = None) -> LitScene:
         """The view-independent stage, in the units of the model: scenes may have any (`UnitSize`).
 
@@ -182,12 +179,11 @@ class Renderer:
             notes = (*notes, "the environment is not drawn, this model knows no light but triangles; try --no-network")
         return LitScene(scene, encoded, prepared.caster, notes, unit)
 
-    @torch.inference_mode()
-    def encode_as_it_is(self, scene: Scene, check: Callable[[], None]) -> tuple[Encoded, Prepared]:
+    def encode_as_it_is(self, scene: Scene, check: Callable[[], None]) -> tuple[Encoded | None, Prepared]:
         """A scene in the units of the model, encoded, and what it was encoded from."""
         prepared = self.model.prepare(scene, lambda done, total: check())
-        inputs = {name: self._tensor(array) for name, array in prepared.inputs.items()}
-        with self._autocast(), enough_memory(f"{prepared.token_count:,} triangles"):
+        inputs = {name: self._arithmetic.given(array) for name, array in prepared.inputs.items()}
+        with self._arithmetic.running(self.precision), enough_memory(f"{prepared.token_count:,} triangles"):
             return self.model.encode(**inputs, before_layer=check), prepared
 
     def _moved(self, unit: UnitSize) -> tuple[str, ...]:
@@ -248,7 +244,8 @@ class Renderer:
             report("render", start, len(views))
             pictures = self.draw(lit.encoded, moved, width, height, inputs, check)
             for number, (camera, hdr) in enumerate(zip(chunk, pictures, strict=True)):
-                features = inputs["pixels"][0, number, :height, :width] if self.casts_rays else None
+                pixels = inputs["pixels"][0, number, :height, :width] if self.casts_rays else None
+                features = None if pixels is None else self.array(pixels)
                 yield self._image(lit.scene.environment, camera, hdr, features, buffers)
             report("render", start + len(chunk), len(views))
 
@@ -257,7 +254,7 @@ class Renderer:
         environment: Environment | None,
         camera: Camera,
         drawn: Float32Array,
-        features: Tensor | None,
+        features: Float32Array | None,
         buffers: Buffers,
     ) -> Image:
         """What the model drew with what is behind it, and its layers.
@@ -267,7 +264,7 @@ class Renderer:
         """
         picture, alpha, size = drawn, None, (drawn.shape[1], drawn.shape[0])
         if environment is not None and features is not None:
-            picture, alpha = composited(drawn, features[..., RGB.mask].cpu().numpy()[..., 0], environment, camera)
+            picture, alpha = composited(drawn, features[..., RGB.mask][..., 0], environment, camera)
         elif environment is not None and environment.is_clear:
             alpha = buffers.covered(camera, *size)
         backdrop = None if environment is None else environment.backdrop
@@ -275,10 +272,9 @@ class Renderer:
         image = Image(picture, camera, metadata, alpha, background=backdrop)
         if not buffers.names:
             return image
-        cast = None if features is None else features.cpu().numpy()
         network = None if isinstance(self.model, PhysicalModel) else drawn
         behind = image.on_background(picture) - drawn
-        return replace(image, layers=buffers.layers(camera, size, cast, network, behind))
+        return replace(image, layers=buffers.layers(camera, size, features, network, behind))
 
     def checked_views(
         self,
@@ -373,8 +369,8 @@ class Renderer:
         height: int,
         report: Progress,
         check: Callable[[], None],
-    ) -> dict[str, Tensor]:
-        """The inputs of `Model.view` for V cameras, by name, each (1, V, ...)."""
+    ) -> dict[str, Any]:
+        """The inputs of `Model.view` for V cameras, by name, each (1, V, ...), as the model takes them."""
 
         def step(done: int, total: int) -> None:
             check()
@@ -384,45 +380,59 @@ class Renderer:
             views = [self.model.look(caster, camera, width, height, step) for camera in cameras]
             # The features of one view may be gigabytes, so a single view is not copied.
             stacks = {k: np.stack([v[k] for v in views]) if len(views) > 1 else views[0][k][None] for k in views[0]}
-            return {name: self._tensor(array[None]) for name, array in stacks.items()}
+            return {name: self._arithmetic.given(array[None]) for name, array in stacks.items()}
 
-    @torch.inference_mode()
     def draw(
         self,
-        encoded: Encoded,
+        encoded: Encoded | None,
         cameras: Sequence[Camera],
         width: int,
         height: int,
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, Any],
         check: Callable[[], None],
     ) -> Float32Array:
         """(V, height, width, 3) pictures of V cameras."""
-        c2w = self._tensor(np.stack([camera.c2w for camera in cameras])[None])
-        fov = self._tensor(np.array([[[camera.fov] for camera in cameras]], np.float32))
-        with enough_memory(f"{width} x {height} pixels"):
+        c2w = self._arithmetic.given(np.stack([camera.c2w for camera in cameras])[None])
+        fov = self._arithmetic.given(np.array([[[camera.fov] for camera in cameras]], np.float32))
+        with self._arithmetic.running(), enough_memory(f"{width} x {height} pixels"):
             hdr = self.model.view(encoded, c2w, fov, height, width, **inputs, before_layer=check)
             # A model with alpha draws it as a fourth channel.
-            picture: Float32Array = hdr[0, ..., :3].float().cpu().numpy()
-            return picture
+            return self.array(hdr[0, ..., :3])
 
     def _views_at_once(self, width: int, height: int) -> int:
         """How many views fit in DECODE_BYTES."""
         # A CPU gains nothing from more views, and it rounds by batch size: a picture would depend on the other views.
-        if self.device.type == "cpu":
+        if self._on_cpu:
             return 1
         return max(1, int(DECODE_BYTES // self.model.bytes_per_view(width, height)))
 
     def check_memory(self, width: int, height: int, more: float = 0.0) -> None:
         """Raise InputError for a picture larger than the memory, with so many bytes beside it."""
-        if self.device.type == "cpu":
+        if self._on_cpu:
             check_memory(width, height, self.model.bytes_per_view(width, height) + more)
 
-    def _tensor(self, array: AnyArray) -> Tensor:
-        """The array on the device; on a CPU a writeable array shares its memory."""
-        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)
+    def array(self, values: Any) -> Float32Array:
+        """Inputs or outputs of the model as an array."""
+        return self._arithmetic.array(values)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+    @property
+    def _on_cpu(self) -> bool:
+        return self.device.startswith("cpu")
+
+
+def _arithmetic(model: Model, device: str, precision: str, attention: str) -> Arithmetic:
+    """What a model computes with.
+
+    Raises:
+        InputError: see `Renderer`.
+    """
+    if isinstance(model, PhysicalModel):
+        check_unused(device=device, precision=precision, attention=attention)
+        return Arrays()
+    # Here, because torch takes seconds to load.
+    from renderformer.devices import Tensors
+
+    return Tensors(model, device, precision, attention)
 
 
 def canceller(cancel: Cancel | None) -> Callable[[], None]:

@@ -26,7 +26,8 @@ from renderformer.data.rays.light_groups import WIDTH, LightGroups, channels_of_
 from renderformer.data.rays.lights import Lights
 from renderformer.data.scene import EMISSION, Mesh, Scene
 from renderformer.image import Image
-from renderformer.model import Encoded, PhysicalModel
+from renderformer.model import PhysicalModel
+from renderformer.model.protocol import Encoded
 from renderformer.split import Split
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Splitting:
             index = self.lit.caster.object_index
             assert index is not None
             self._caster = self.lit.caster.split(_groups_of_triangles(self.groups, self._scene, index))
-        self._encoded: dict[str, list[tuple[Encoded, float]]] = {}
+        self._encoded: dict[str, list[tuple[Encoded | None, float]]] = {}
         # By object, how its light was cut.
         self._cuts: dict[str, str] = {}
 
@@ -162,12 +163,12 @@ class Splitting:
             picture: Float32Array = np.stack(pictures).sum(axis=0)
             if group.environment and pixels is not None:
                 assert self.lit.scene.environment is not None
-                covered = pixels[0, 0, : size[1], : size[0], RGB.mask].cpu().numpy()[..., 0]
+                covered = renderer.array(pixels[0, 0, : size[1], : size[0], RGB.mask])[..., 0]
                 picture, _ = composited(picture, covered, self.lit.scene.environment, camera)
             lights[group.name] = picture
         return Split(joint, lights, (*grouping_note(self.groups), *self._cuts.values()))
 
-    def _encodings(self, group: LightGroup, check: Callable[[], None]) -> list[tuple[Encoded, float]]:
+    def _encodings(self, group: LightGroup, check: Callable[[], None]) -> list[tuple[Encoded | None, float]]:
         """The scene encoded under some lights, or under one part of them after the other, each with the factor that its
         light was given."""
         renderer = self._renderer

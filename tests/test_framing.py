@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renderformer.config import V1
+from renderformer.data import framing
 from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.framing import FILL, Framing
@@ -125,3 +126,27 @@ def test_the_command_frames_for_the_shape_of_the_picture(run: Run) -> None:
     assert 0.7 < filled[0] < 0.85
     assert 0.7 < filled[1] < 0.85
     assert filled[2] < 0.7
+
+
+@pytest.mark.parametrize("all_around", [False, True])
+@pytest.mark.parametrize("shape", ["ball", "cube", "line"])
+def test_of_many_points_the_outermost_decide_alone(
+    shape: str, all_around: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(5)
+    points = generator.normal(size=(7001, 3)) * (3, 1, 2)
+    if shape == "ball":
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    elif shape == "cube":
+        points = np.round(generator.random((7001, 3)) * 8)
+    else:
+        points = generator.random((7001, 1)) * (1.0, 2.0, 3.0)
+
+    def camera() -> Camera:
+        return Framing(points, 35.0, 20.0, 1.5, all_around).camera()
+
+    some = camera()
+    monkeypatch.setattr(framing, "_MANY", 10_000)
+    every = camera()
+    np.testing.assert_allclose(some.c2w, every.c2w, atol=1e-6)
+    assert some.fov == every.fov

@@ -214,6 +214,26 @@ def test_scenes_and_pictures_do_without_torch() -> None:
     assert light & HEAVY == set()
 
 
+def test_a_picture_without_a_network_does_without_torch() -> None:
+    draws = """
+from renderformer import Camera, Light, Mesh, Renderer, Scene
+import numpy as np
+mesh = Mesh("a", np.eye(3, dtype=np.float32)[None] / 2)
+scene = Scene((mesh, Light((2, 2, 2)).mesh()), (Camera.look_at((2, 2, 1), (0, 0, 0)),))
+renderer = Renderer.from_pretrained()
+assert renderer.render(scene, 8)[0].hdr.max() > 0
+assert len(renderer.split(scene, 8)[0].lights) == 1 and renderer.digest and renderer.device == "cpu"
+"""
+    # Loading torch takes longer than a small picture.
+    assert loaded_by(draws) & HEAVY <= {"scipy"}
+
+
+def test_a_glb_does_without_trimesh() -> None:
+    path = ROOT / "examples" / "assets" / "boxes.glb"
+    loaded = loaded_by(f"from renderformer import Scene; assert len(Scene.load({str(path)!r})) > 12")
+    assert loaded.isdisjoint({"trimesh", "torch"})
+
+
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert loaded_by("import renderformer.cli.main") & {*HEAVY, "numpy"} == set()
     code = "import sys; sys.argv = ['renderformer', '--help']; from renderformer.cli.main import main; main()"

@@ -8,7 +8,7 @@ from helpers.intersection import first_hits
 from helpers.shapes import ball
 
 from renderformer.data.camera import Camera
-from renderformer.data.rays import direct, pixels
+from renderformer.data.rays import direct, pixels, tree
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.lights import triangle_samples
@@ -320,3 +320,13 @@ def test_pixels_that_edges_cross_are_found_from_any_side() -> None:
         assert (found | ~expected).mean() > 0.985
         assert (expected | ~found).mean() > 0.98
         assert not found.any() or (found & expected).sum() > 0.8 * found.sum()
+
+
+@pytest.mark.parametrize("count", [1, 5, 400])
+def test_the_tree_is_given_the_same_triangles_with_shared_corners(count: int) -> None:
+    # Corners of a small grid coincide, and -0 is 0.
+    triangles = np.random.default_rng(count).integers(-2, 3, (count, 3, 3)).astype(np.float32) * np.float32(-0.1)
+    vertices, faces = tree.shared(triangles)
+    np.testing.assert_array_equal(vertices[faces], triangles)
+    assert len(vertices) <= 3 * count
+    assert count < 400 or len(vertices) < 400

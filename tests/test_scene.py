@@ -92,3 +92,13 @@ def test_joined_scenes_keep_every_object_under_a_name_of_its_own() -> None:
     assert [mesh.name for mesh in joined.objects] == ["a", "a_2", "a_3"]
     assert joined.notes == ("first", "second")
     assert len(joined.cameras) == 1
+
+
+def test_a_mesh_shares_no_array_that_others_can_write_to() -> None:
+    corners = np.eye(3, dtype=np.float32)[None].repeat(2, axis=0)
+    view = corners[:1]
+    view.setflags(write=False)
+    mesh, of_view = Mesh("a", corners), Mesh("b", view)
+    corners[:] = 7
+    assert mesh.triangles.max() == of_view.triangles.max() == 1
+    assert mesh.with_material(Material(0.5)).triangles is mesh.triangles

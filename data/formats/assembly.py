@@ -16,7 +16,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.formats.joining import MAX_OBJECTS, joined
 from renderformer.data.formats.parts import MeshFile, Notes, Part
 from renderformer.data.geometry.light_sides import with_sides
-from renderformer.data.geometry.triangles import bounds, smooth_normals, unique_rows
+from renderformer.data.geometry.triangles import bounds, cross, in_blocks, products, smooth_normals, unique_rows
 from renderformer.data.material import Material
 from renderformer.data.notes import Routine
 from renderformer.data.scene import Mesh, Scene
@@ -54,13 +54,20 @@ def assemble(parts: list[Part], file: MeshFile) -> Scene:
 
 def _far_centre(parts: list[Part], notes: Notes) -> Float64Array:
     """(3,) the centre of all parts if they are too far from the origin for float32, else zeros."""
-    low, high = bounds(np.concatenate([bounds(part.vertices[part.faces]) for part in parts]))
+    low, high = bounds(np.concatenate([bounds(_used(part)) for part in parts]))
     centre: Float64Array = (low + high) / 2
     if np.abs(centre).max() <= _FAR * (high - low).max():
         return np.zeros(3)
     shift = ", ".join(f"{value:.6g}" for value in -centre)
     notes.lines.append(Routine(f"moved to the origin by ({shift}), because float32 loses detail far away from it"))
     return centre
+
+
+def _used(part: Part) -> Float64Array:
+    """(U, 3) the vertices that faces refer to."""
+    used = np.zeros(len(part.vertices), bool)
+    used[part.faces] = True
+    return part.vertices if used.all() else part.vertices[used]
 
 
 def _number_names(parts: list[Part]) -> None:
@@ -76,15 +83,15 @@ def _number_names(parts: list[Part]) -> None:
 def _mesh(part: Part, centre: Float64Array, notes: Notes) -> Mesh | None:
     """The part as a Mesh without zero-area and duplicate triangles; None if nothing is left."""
     points = (part.vertices - centre).astype(np.float32)
-    valid = _nonzero_area(points[part.faces], notes)
-    if not valid.any():
+    valid = np.flatnonzero(_nonzero_area(points.take(part.faces, axis=0), notes))
+    if not len(valid):
         return None
-    corners = unique_rows(points)[1][part.faces[valid]]
+    corners = unique_rows(points)[1].take(part.faces.take(valid, axis=0))
     first = _first_unique(corners)
     notes.counts[Routine("duplicate triangles dropped")] += len(corners) - len(first)
-    chosen, corners = np.flatnonzero(valid)[first], corners[first]
-    faces = part.faces[chosen]
-    triangles = points[faces]
+    chosen, corners = valid.take(first), corners.take(first, axis=0)
+    faces = part.faces.take(chosen, axis=0)
+    triangles = points.take(faces, axis=0)
     normals = _file_normals(part, faces, triangles, notes)
     if normals is None:
         normals = smooth_normals(triangles, corners=corners)
@@ -155,20 +162,33 @@ def _corner_uv(part: Part, faces: Int64Array, notes: Notes) -> tuple[Float32Arra
 
 def _nonzero_area(triangles: Float32Array, notes: Notes) -> BoolArray:
     """(F,) whether a triangle has an area in float32."""
-    edges = np.roll(triangles, -1, axis=1).astype(np.float64) - triangles
-    area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
-    first, second, third = np.einsum("ijk,ijk->ji", edges, edges)
-    longest = np.maximum(np.maximum(first, second), third)
-    valid: BoolArray = (longest > 0) & (area > _FLAT * longest)
+    valid = np.empty(len(triangles), bool)
+    for part, (a, b, c) in in_blocks(triangles):
+        first, second, third = b - a, c - b, a - c
+        double = cross(first, second)
+        longest = np.maximum(np.maximum(products(first, first), products(second, second)), products(third, third))
+        valid[part] = (longest > 0) & (np.sqrt(products(double, double)) > _FLAT * longest)
     notes.counts[NO_AREA] += int((~valid).sum())
     return valid
 
 
 def _first_unique(corners: Int64Array) -> Int64Array:
     """Ascending indices of the first of all triangles with the same corners and orientation."""
-    start = corners.argmin(axis=1)[:, None]
-    rolled = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
-    return np.sort(unique_rows(rolled)[0])
+    a, b, c = corners.T
+    least = np.minimum(np.minimum(a, b), c)
+    # The corner after the least and the one before it.
+    after, before = (
+        np.where(a == least, b, np.where(b == least, c, a)),
+        np.where(a == least, c, np.where(b == least, a, b)),
+    )
+    size = int(corners.max(initial=0)) + 1
+    if size**3 < 2**63:
+        key = (least * size + after) * size + before
+        ordered = np.sort(key)
+        # Most files have no duplicates, and only to sort is several times as fast as to sort with places.
+        if (ordered[1:] != ordered[:-1]).all():
+            return np.arange(len(corners))
+    return np.sort(unique_rows(np.column_stack([least, after, before]))[0])
 
 
 def _file_normals(part: Part, faces: Int64Array, triangles: Float32Array, notes: Notes) -> Float32Array | None:

@@ -31,10 +31,10 @@ from PIL import Image
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.errors import InputError
+from renderformer.data.formats.folder import Folder
 from renderformer.data.formats.parts import Notes
 from renderformer.data.formats.text import as_utf8
 from renderformer.data.formats.textures import PictureDecoder, is_mask
-from renderformer.data.formats.trimesh_reading import Folder
 from renderformer.data.material import DIELECTRIC, RGB, Material, Textures
 from renderformer.data.notes import Guess, Routine, reworded
 from renderformer.data.texture import Texture, Wrap

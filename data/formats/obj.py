@@ -14,10 +14,11 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray
 from renderformer.data.errors import InputError
+from renderformer.data.formats.folder import Folder
 from renderformer.data.formats.mtl import Library
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.text import as_utf8
-from renderformer.data.formats.trimesh_reading import Folder, read_with_trimesh
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
 
 # In a file with more groups the groups are not objects.
 _MAX_GROUPS = 256

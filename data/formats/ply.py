@@ -11,10 +11,11 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.errors import InputError
+from renderformer.data.formats.folder import Folder
 from renderformer.data.formats.parts import MeshFile, Part
 from renderformer.data.formats.text import check_lines
 from renderformer.data.formats.textures import PictureDecoder
-from renderformer.data.formats.trimesh_reading import Folder, read_with_trimesh
+from renderformer.data.formats.trimesh_reading import read_with_trimesh
 from renderformer.data.material import Material, Textures
 from renderformer.data.texture import Texture
 

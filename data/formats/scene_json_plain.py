@@ -11,7 +11,6 @@ Legend: V vertices, F triangles of one object.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
-from trimesh.transformations import rotation_matrix
 
 from renderformer.data.arrays import AnyArray, Float64Array, Int64Array
 from renderformer.data.camera import Camera
@@ -35,6 +33,7 @@ from renderformer.data.formats.scene_json_shared import (
     TransformEntry,
     Vector,
     path_inside,
+    rotation,
     short,
     short_colour,
     slug,
@@ -194,8 +193,8 @@ def _material(entry: MaterialEntry, label: str, notes: list[str]) -> Material:
 
 
 def _transformed(entry: TransformEntry, vertices: Float64Array, faces: Int64Array) -> tuple[Float64Array, Int64Array]:
-    for axis, angle in zip(np.eye(3), entry.rotation, strict=True):
-        vertices = vertices @ np.asarray(rotation_matrix(math.radians(angle), axis))[:3, :3].T
+    for axis, angle in enumerate(entry.rotation):
+        vertices = vertices @ rotation(axis, angle).T
     vertices = vertices * entry.scale + entry.translation
     largest = float(np.abs(vertices).max())
     if largest > MAX_COORDINATE:

@@ -9,7 +9,6 @@ from typing import Annotated, TypeAlias
 
 import numpy as np
 from pydantic import Field
-from trimesh.transformations import rotation_matrix
 
 from renderformer.data.arrays import Float64Array
 from renderformer.data.declared import Declared, shown
@@ -36,9 +35,21 @@ class TransformEntry(Declared):
     def turn(self) -> Float64Array:
         """(3, 3) the rotation."""
         matrix = np.eye(3)
-        for axis, angle in zip(np.eye(3), self.rotation, strict=True):
-            matrix = np.asarray(rotation_matrix(math.radians(angle), axis))[:3, :3] @ matrix
+        for axis, angle in enumerate(self.rotation):
+            matrix = rotation(axis, angle) @ matrix
         return matrix
+
+
+def rotation(axis: int, degrees: float) -> Float64Array:
+    """(3, 3) the rotation about a coordinate axis, with the roundings of the original program."""
+    angle = math.radians(degrees)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    following, last = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.diag([cosine, cosine, cosine])
+    # Not always 1.
+    matrix[axis, axis] = cosine + (1 - cosine)
+    matrix[following, last], matrix[last, following] = -sine, sine
+    return matrix
 
 
 def path_inside(text: str, key: str, folder: Path, kinds: tuple[str, ...], what: str) -> Path:

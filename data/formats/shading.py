@@ -12,8 +12,6 @@ import math
 from typing import Any
 
 import numpy as np
-from trimesh import Trimesh
-from trimesh.graph import connected_component_labels, smooth_shade
 
 from renderformer.data.arrays import Float32Array, Float64Array, Int64Array
 from renderformer.data.geometry.triangles import CREASE_DEGREES
@@ -34,6 +32,9 @@ def shade_smooth(
         (F, 3, 3) triangles and normals, (F,) shading group and (F,) original index of each triangle, which are
         reordered.
     """
+    from trimesh import Trimesh
+    from trimesh.graph import connected_component_labels, smooth_shade
+
     split = smooth_shade(Trimesh(vertices, faces, process=False), angle=math.radians(CREASE_DEGREES))
     order = np.hstack(split.metadata.get("original_components", [np.arange(len(faces))]))
     mesh = _as_text(split.vertices, split.faces)
@@ -53,6 +54,8 @@ def shade_flat(vertices: Float64Array, faces: Int64Array) -> tuple[Float32Array,
 
 def _as_text(vertices: Float64Array, faces: Int64Array) -> Any:
     """A trimesh of the vertices, rounded like decimal text."""
+    from trimesh import Trimesh
+
     return Trimesh(np.round(vertices, _DECIMALS), faces, process=False)
 
 

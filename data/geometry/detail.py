@@ -11,7 +11,7 @@ import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.geometry.subdivide import cut
-from renderformer.data.geometry.triangles import centroids
+from renderformer.data.geometry.triangles import in_blocks, products
 from renderformer.data.scene import Scene
 
 # Everything up to this many times as far as half of the triangles counts as detail, so a room does around a statue.
@@ -28,9 +28,12 @@ class Detail:
     @classmethod
     def of(cls, triangles: AnyArray) -> Detail:
         """The ball about the median of the triangles (N, 3, 3)."""
-        middles = centroids(triangles.astype(np.float64))
-        centre = np.median(middles, axis=0)
-        distance = np.linalg.norm(middles - centre, axis=1)
+        middles = np.empty((3, len(triangles)))
+        for part, (first, second, third) in in_blocks(triangles):
+            middles[:, part] = (first + second + third) / 3
+        centre = np.array([np.median(column) for column in middles])
+        away = middles - centre[:, None]
+        distance = np.sqrt(products(away, away))
         return cls(centre, REACH * float(np.median(distance)))
 
     def coarseness(self, points: AnyArray) -> Float64Array:

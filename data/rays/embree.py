@@ -15,7 +15,7 @@ from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.rays.bumps import Bumps, upright
 from renderformer.data.rays.tree import Tree
-from renderformer.data.rays.vectors import dot, normalised, take
+from renderformer.data.rays.vectors import cross, dot, in_columns, normalised, take
 from renderformer.data.rays.veil import BLENDED, FAINT, LAYERS, Veil
 from renderformer.data.scene import EMISSION, Scene
 
@@ -80,16 +80,18 @@ class Surfaces:
     ) -> None:
         self.triangles = np.ascontiguousarray(triangles, np.float32)
         # Tables from which columns are gathered: corners and vertex normals (N, 9), materials (N, 13).
-        self.corners = np.asfortranarray(triangles.reshape(-1, 9), np.float32)
-        self.normals = np.asfortranarray(normals.reshape(-1, 9), np.float32)
-        self.materials = np.asfortranarray(materials, np.float32)
+        self.corners = in_columns(triangles.reshape(-1, 9))
+        self.normals = in_columns(normals.reshape(-1, 9))
+        self.materials = in_columns(materials)
         self.patches = patches
         self.appearance = appearance
         self.two_sided = np.zeros(len(triangles), bool) if two_sided is None else np.asarray(two_sided)
         self._dark_behind = (self.materials[:, EMISSION] > 0).any(axis=1) & ~self.two_sided
-        cross = np.cross(self.triangles[:, 1] - self.triangles[:, 0], self.triangles[:, 2] - self.triangles[:, 0])
-        self.face_normals = np.asfortranarray(normalised(cross))
-        self.areas = np.linalg.norm(cross, axis=1) / 2
+        first = self.corners[:, :3]
+        double = cross(self.corners[:, 3:6] - first, self.corners[:, 6:] - first)
+        self.face_normals = normalised(double)
+        length: Float32Array = np.sqrt(dot(double, double))
+        self.areas = length / np.float32(2)
         self.offsets = np.float32(OFFSET) * np.abs(self.corners).max(axis=1)
         self.tree = tree or Tree(self.triangles)
         self._veil: Veil | None = None

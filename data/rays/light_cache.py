@@ -121,13 +121,14 @@ class LightCache:
         self._surfaces = surfaces
         emits = (surfaces.materials[:, EMISSION] > 0).any(axis=1)
         # What a light reflects hardly shows beside what it emits: one surfel for each of its triangles is enough.
-        coarse = Detail.of(surfaces.triangles).coarseness(centroids(surfaces.triangles)) ** 2
+        middles = centroids(surfaces.triangles)
+        coarse = Detail.of(surfaces.triangles).coarseness(middles) ** 2
         size = np.where(emits, 0, surfaces.areas / coarse).sum() / surfels * coarse
         self._cuts = np.ones(len(surfaces.areas), np.int64)
         if size.all():
             cuts = np.rint(np.sqrt(surfaces.areas / size)).astype(np.int64)
             self._cuts = np.where(emits, 1, np.clip(cuts, 1, MAX_CUTS))
-        self._first, triangle, place = _placed(surfaces, self._cuts, size)
+        self._first, triangle, place = _placed(surfaces, self._cuts, size, middles)
         width = np.sqrt(surfaces.areas[triangle]).astype(np.float32) / self._cuts[triangle]
         self._sides = _Sides(surfaces, triangle, place, width)
         self._sides.average(surfaces, self._first)
@@ -350,9 +351,11 @@ class _Sides:
         return np.repeat(origins, count, axis=0), oriented(np.repeat(self.normal[part], count, axis=0), local)
 
 
-def _placed(surfaces: LitSurfaces, cuts: Int64Array, size: Float64Array) -> tuple[Int64Array, Int64Array, Float32Array]:
-    """Where surfels of areas of about `size` (N,) lie: (N,) number of the first one of each triangle, (M,) their
-    triangles and (M, 2) barycentric coordinates."""
+def _placed(
+    surfaces: LitSurfaces, cuts: Int64Array, size: Float64Array, middles: Float32Array
+) -> tuple[Int64Array, Int64Array, Float32Array]:
+    """Where surfels of areas of about `size` (N,) lie on triangles with centroids `middles` (N, 3): (N,) number of the
+    first one of each triangle, (M,) their triangles and (M, 2) barycentric coordinates."""
     small = surfaces.areas < SMALL * size
     large = np.flatnonzero(~small)
     counts = cuts[large] ** 2
@@ -362,22 +365,24 @@ def _placed(surfaces: LitSurfaces, cuts: Int64Array, size: Float64Array) -> tupl
     triangle, place = np.repeat(large, counts), _centroids(number, np.repeat(cuts[large], counts))
     little = np.flatnonzero(small)
     if len(little):
-        group, chosen = _groups(surfaces, little, np.sqrt(size[little]))
+        group, chosen = _groups(surfaces, little, np.sqrt(size[little]), middles)
         first[little] = len(triangle) + group
         triangle = np.concatenate([triangle, chosen])
         place = np.concatenate([place, np.full((len(chosen), 2), 1 / 3, np.float32)])
     return first, triangle, place
 
 
-def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array) -> tuple[Int64Array, Int64Array]:
-    """Triangles grouped by the cell, of size `cell` (S,), of a grid that their centroid lies in and by the axis that
-    they face most.
+def _groups(
+    surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array, middles: Float32Array
+) -> tuple[Int64Array, Int64Array]:
+    """Triangles grouped by the cell, of size `cell` (S,), of a grid that their centroid, of `middles` (N, 3), lies in
+    and by the axis that they face most.
 
     Returns:
         (S,) the group of each of the triangles (S,), and the triangle that stands for each group.
     """
     # The grid begins beside the corner of the scene, so that walls and floors do not lie on its planes.
-    from_corner = centroids(surfaces.triangles[triangles]) - bounds(surfaces.triangles)[0]
+    from_corner = middles.take(triangles, axis=0) - bounds(surfaces.triangles)[0]
     place = np.floor(from_corner / cell[:, None] + GRID_SHIFT).astype(np.int64)
     grid = np.unique(cell, return_inverse=True)[1]
     normal = surfaces.face_normals[triangles]
@@ -392,9 +397,10 @@ def _groups(surfaces: LitSurfaces, triangles: Int64Array, cell: Float64Array) ->
 def _in_sight(surfaces: LitSurfaces, triangles: Int64Array, group: Int64Array, reach: Float64Array) -> Int64Array:
     """(G,) of the triangles (S,) of each group one of a few, the more often the more of its view is free as far as
     `reach` (G,): what lies under a blanket or in its folds is seldom seen, and should not stand for it."""
-    areas = surfaces.areas[triangles].astype(np.float64)
-    order = np.lexsort((areas, group))
-    total = np.cumsum(areas[order])
+    areas = surfaces.areas[triangles]
+    # By group and then by area: numbers that are not negative sort as their bits do.
+    order = np.argsort(group << 32 | areas.view(np.int32), kind="stable")
+    total = np.cumsum(areas[order], dtype=np.float64)
     ends = total[np.searchsorted(group[order], np.arange(len(reach)), side="right") - 1]
     starts = np.concatenate([[0.0], ends[:-1]])
     local = cosine_directions(r2_sequence(VIEWS).astype(np.float32))

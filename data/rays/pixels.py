@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import maximum_filter, minimum_filter
 
 from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from renderformer.data.camera import Camera
@@ -136,12 +135,20 @@ def crossed(
 
 def outline(share: Float32Array) -> BoolArray:
     """Of the covered shares (h, w) of pixels, those with both surface and nothing in them or in a neighbour."""
-    return (maximum_filter(share, 3) > 0) & (minimum_filter(share, 3) < 1)
+    return (_among_neighbours(np.maximum, share) > 0) & (_among_neighbours(np.minimum, share) < 1)
 
 
 def differs(share: Float32Array) -> BoolArray:
     """Of the covered shares (h, w) of pixels, those unlike that of a neighbour, by more than a 64th."""
-    return maximum_filter(share, 3) - minimum_filter(share, 3) > 1 / 64
+    return np.asarray(_among_neighbours(np.maximum, share) - _among_neighbours(np.minimum, share) > 1 / 64)
+
+
+def _among_neighbours(extreme: np.ufunc, values: Float32Array) -> Float32Array:
+    """(h, w) the extreme of each pixel of (h, w) and its neighbours."""
+    around = np.pad(values, 1, mode="edge")
+    rows = extreme(extreme(around[:-2], around[1:-1]), around[2:])
+    result: Float32Array = extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    return result
 
 
 def covered(image: Float32Array, x: Int64Array, y: Int64Array, share: Float32Array) -> Float32Array:

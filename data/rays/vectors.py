@@ -22,6 +22,15 @@ def vectors(x: Float32Array, y: Float32Array, z: Float32Array) -> Float32Array:
     return result.T
 
 
+def in_columns(values: AnyArray) -> Float32Array:
+    """(S, C) float32, each column contiguous."""
+    columns = np.empty((values.shape[1], len(values)), np.float32)
+    # In parts that stay in the cache, which is several times as fast.
+    for first in range(0, len(values), 4096):
+        columns[:, first : first + 4096] = values[first : first + 4096].T
+    return columns.T
+
+
 def take(values: AnyArray, rows: Int64Array) -> AnyArray:
     """`values[rows]` along the first axis, each column contiguous."""
     return values.T.take(rows, axis=-1).T

@@ -35,7 +35,7 @@ from renderformer.differentiable.samples import CameraSamples, FrozenCache, fixe
 from renderformer.differentiable.shading import Cached, Values
 from renderformer.differentiable.tensors import SceneTensors, face_normals
 from renderformer.differentiable.tracing import Tracer
-from renderformer.model import Encoded, RenderFormer
+from renderformer.model import Encoded, Model, RenderFormer
 
 if TYPE_CHECKING:
     from renderformer.renderer import Renderer
@@ -65,7 +65,7 @@ class TracedRays:
 
     size: tuple[int, int]
     unit: UnitSize
-    encoded: Encoded
+    encoded: Encoded | None
     ordinary: Tensor
     behind: Tensor
     cache: FrozenCache
@@ -137,7 +137,6 @@ def trace(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int]) -> T
 def draw(renderer: Renderer, tensors: SceneTensors, size: tuple[int, int], rays: TracedRays | None) -> Tensor:
     """See `Renderer.render_tensors`."""
     model = renderer.model
-    assert isinstance(model, nn.Module)
     with _constant(model):
         if isinstance(model, RenderFormer):
             if rays is not None:
@@ -265,9 +264,10 @@ def _averaged(sums: Tensor) -> Tensor:
 
 
 @contextmanager
-def _constant(model: nn.Module) -> Iterator[None]:
+def _constant(model: Model) -> Iterator[None]:
     """Let no gradients flow to the weights of a model."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    every = model.parameters() if isinstance(model, nn.Module) else ()
+    weights = [weight for weight in every if weight.requires_grad]
     try:
         for weight in weights:
             weight.requires_grad_(False)

@@ -6,8 +6,6 @@ h x w grid of image tokens; in the view stage M images, the views of each of B s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,12 +15,11 @@ from renderformer.config import TransformerConfig
 from renderformer.kernels import Projection, attention, projected_attention
 from renderformer.kernels.backends import check_backend
 from renderformer.model.encodings import Rotation, TriangleRope, rotate
+from renderformer.model.protocol import BeforeLayer
 
 # Of the norms inside a transformer layer; the encoders' norms use the framework's default.
 LAYER_EPS = 1e-6
 WINDOW = 8
-# Called before each layer; an exception from it stops the stage.
-BeforeLayer = Callable[[], None]
 # Of the image tokens and of the triangle tokens.
 Rotations = tuple[Rotation | None, Rotation | None]
 

@@ -2,35 +2,36 @@
 
     picture = emission + diffuse x (direct + indirect irradiance / pi) + highlight + reflection
 
-It is the baseline of every figure of a network on top of it, and it works where no network was trained.
+It is the baseline of every figure of a network on top of it, and it works where no network was trained. It computes
+with NumPy arrays or with tensors, whichever it is given.
 
 Shape suffixes: B scenes, V views, h x w pixels.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from renderformer.config import ModelConfig
 from renderformer.data.arrays import Float32Array
 from renderformer.data.rays.channels import RGB
 from renderformer.data.trained_range import ANYWHERE
-from renderformer.model.layers import BeforeLayer
-from renderformer.model.protocol import Encoded, Prepared, Step
+from renderformer.model.protocol import BeforeLayer, Prepared, Step
 
 if TYPE_CHECKING:
+    import torch
+
     from renderformer.data.camera import Camera
     from renderformer.data.rays.raycast import RayCaster
     from renderformer.data.scene import Scene
 
+# A NumPy array or a tensor.
+Pixels = TypeVar("Pixels", bound=Any)
 # Bytes of a pixel at the widest: its feature image, and that of the part that is cast again.
 BYTES_PER_PIXEL = 400
 
 
-class PhysicalModel(nn.Module):
+class PhysicalModel:
     """Direct light by shadow rays, indirect light from the cache, gathered at what the camera sees. On the CPU.
 
     Its configuration has no sizes that matter, only a range without limits.
@@ -40,11 +41,12 @@ class PhysicalModel(nn.Module):
     view_inputs: tuple[str, ...] = ("pixels",)
 
     def __init__(self) -> None:
-        super().__init__()
         self.config = ModelConfig(trained=ANYWHERE)
 
     @property
     def device(self) -> torch.device:
+        import torch
+
         return torch.device("cpu")
 
     def set_attention_backend(self, backend: str) -> None:
@@ -60,10 +62,8 @@ class PhysicalModel(nn.Module):
         caster = RayCaster.lit(scene, step)
         return Prepared({"triangles": scene.triangles[None]}, caster, caster.notes)
 
-    def encode(self, triangles: Tensor, *, before_layer: BeforeLayer | None = None) -> Encoded:
-        """An empty encoding of (B, N, 3, 3) triangles: the light stays with the caster."""
-        batch = triangles.shape[0]
-        return Encoded(torch.zeros(batch, 0, 1), torch.zeros(batch, 0, 9), torch.zeros(batch, 0, dtype=torch.bool))
+    def encode(self, triangles: Any, *, before_layer: BeforeLayer | None = None) -> None:
+        """Nothing: the light stays with the caster."""
 
     def look(
         self, caster: RayCaster | None, camera: Camera, width: int, height: int, step: Step | None = None
@@ -74,15 +74,15 @@ class PhysicalModel(nn.Module):
 
     def view(
         self,
-        encoded: Encoded,
-        c2w: Tensor,
-        fov: Tensor,
+        encoded: None,
+        c2w: Any,
+        fov: Any,
         height: int,
         width: int,
         *,
-        pixels: Tensor,
+        pixels: Pixels,
         before_layer: BeforeLayer | None = None,
-    ) -> Tensor:
+    ) -> Pixels:
         """(B, V, h, w, 3) linear radiance of feature images `pixels` (B, V, h, w, 39); the cameras are in them."""
         return first_answer(pixels[..., :height, :width, :])
 
@@ -91,6 +91,7 @@ class PhysicalModel(nn.Module):
         return BYTES_PER_PIXEL * width * height
 
 
-def first_answer(pixels: Tensor) -> Tensor:
+def first_answer(pixels: Pixels) -> Pixels:
     """(..., 3) linear radiance of feature images (..., 39)."""
-    return torch.stack([pixels[..., part] for part in RGB.light]).sum(dim=0)
+    first, *others = (pixels[..., part] for part in RGB.light)
+    return sum(others, start=first)

@@ -5,8 +5,9 @@
     inputs = model.look(prepared.caster, camera, width, height)
     picture = model.view(encoded, c2w, fov, height, width, **inputs)
 
-`prepare` and `look` return NumPy arrays, which the caller passes to `encode` and `view` as tensors of the same names.
-Training stores them beside the pictures and passes those that `scene_inputs` and `view_inputs` name.
+`prepare` and `look` return NumPy arrays, which the caller passes to `encode` and `view` as tensors of the same names; a
+model without a network takes the arrays themselves. Training stores them beside the pictures and passes those that
+`scene_inputs` and `view_inputs` name.
 
 Shape suffixes: B scenes, N triangles, R registers, T = R + N tokens, D width, V views, h x w pixels.
 """
@@ -15,21 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from renderformer.config import Config
 from renderformer.data.arrays import AnyArray, Float32Array
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from renderformer.data.camera import Camera
     from renderformer.data.rays.raycast import RayCaster
     from renderformer.data.scene import Scene
 
 # Called with (done, total); an exception from it stops the work.
 Step = Callable[[int, int], None]
+# Called before each layer; an exception from it stops the stage.
+BeforeLayer = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Prepared:
 
 
 class Model(Protocol):
-    """See the module. Every implementation is an `nn.Module`.
+    """See the module. Every implementation with a network is an `nn.Module`.
 
     Attributes:
         scene_inputs: arguments of `encode` beyond geometry, mask and materials.
@@ -106,11 +109,12 @@ class Model(Protocol):
 
     # Properties, since the models differ in the arguments that `scene_inputs` and `view_inputs` name.
     @property
-    def encode(self) -> Callable[..., Encoded]:
-        """The view-independent stage: (triangles, texture, mask, vn, **inputs, before_layer) -> Encoded."""
+    def encode(self) -> Callable[..., Encoded | None]:
+        """The view-independent stage: (triangles, texture, mask, vn, **inputs, before_layer) -> Encoded; None without a
+        network."""
 
     @property
-    def view(self) -> Callable[..., Tensor]:
+    def view(self) -> Callable[..., Any]:
         """The view-dependent stage: (encoded, c2w, fov, height, width, **inputs, before_layer) -> (B, V, h, w, C)."""
 
     def look(

@@ -38,9 +38,9 @@ from renderformer.model.encodings import (
     with_registers,
     zero_padding,
 )
-from renderformer.model.layers import BeforeLayer, Network, TriangleTransformer, ViewDecoder, make_norm
+from renderformer.model.layers import Network, TriangleTransformer, ViewDecoder, make_norm
 from renderformer.model.physical import first_answer
-from renderformer.model.protocol import Encoded, Prepared, Step
+from renderformer.model.protocol import BeforeLayer, Encoded, Prepared, Step
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera

@@ -26,7 +26,7 @@ def draw(model: Mapping[str, Any], renderer: Renderer, style: Style, sceneries: 
         renderer: it here; workers that load another one fail.
     """
     run = f"{renderer.digest} {time.time_ns()}"
-    gpus = 1.0 if renderer.device.type == "cuda" else 0.0
+    gpus = 1.0 if renderer.device.startswith("cuda") else 0.0
     shared = (json.dumps(dict(model), sort_keys=True), renderer.digest, style)
 
     def jobs() -> Iterator[tuple[Any, ...]]:

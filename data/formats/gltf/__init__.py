@@ -12,6 +12,7 @@ import numpy as np
 
 from renderformer.data.arrays import Float64Array
 from renderformer.data.errors import InputError
+from renderformer.data.formats.folder import Folder
 from renderformer.data.formats.gltf.animation import duration, first_frame, pose_at
 from renderformer.data.formats.gltf.cameras import cameras
 from renderformer.data.formats.gltf.compression import DRACO
@@ -21,7 +22,6 @@ from renderformer.data.formats.gltf.lights import LIGHTS, Punctual, candela_per_
 from renderformer.data.formats.gltf.materials import Materials
 from renderformer.data.formats.gltf.nodes import INSTANCING, Nodes
 from renderformer.data.formats.parts import MeshFile, Part
-from renderformer.data.formats.trimesh_reading import Folder
 
 # A quarter turn about X, from Y up to Z up.
 # Extensions that a file may require; of materials, all: what is not drawn is told.
