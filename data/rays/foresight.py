@@ -9,12 +9,12 @@ Shapes: L lights, S surface points, h x w cells.
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from renderformer.data.arrays import Int64Array
 from renderformer.data.rays.direct import LitSurfaces
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.foreseen import BLOCKED, FREE, Foreseen
+from renderformer.data.rays.pixels import among_neighbours
 
 
 class Foresight:
@@ -42,9 +42,7 @@ class Foresight:
 
     def finish(self) -> None:
         """Let every cell know what those beside it see, once all have looked."""
-        size = (3, 3, 1)
-        free, blocked = (maximum_filter(self._states & bit, size, mode="nearest") for bit in (FREE, BLOCKED))
-        self._states = free | blocked
+        self._states = among_neighbours(np.bitwise_or, self._states)
 
     def at(self, row: Int64Array, column: Int64Array, pixel: Int64Array) -> Foreseen:
         """What is foreseen for samples of pixels (S,) in cells at a row and column (S,); those outside count as the

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.rays.channels import RGB
 
@@ -135,19 +135,19 @@ def crossed(
 
 def outline(share: Float32Array) -> BoolArray:
     """Of the covered shares (h, w) of pixels, those with both surface and nothing in them or in a neighbour."""
-    return (_among_neighbours(np.maximum, share) > 0) & (_among_neighbours(np.minimum, share) < 1)
+    return (among_neighbours(np.maximum, share) > 0) & (among_neighbours(np.minimum, share) < 1)
 
 
 def differs(share: Float32Array) -> BoolArray:
     """Of the covered shares (h, w) of pixels, those unlike that of a neighbour, by more than a 64th."""
-    return np.asarray(_among_neighbours(np.maximum, share) - _among_neighbours(np.minimum, share) > 1 / 64)
+    return np.asarray(among_neighbours(np.maximum, share) - among_neighbours(np.minimum, share) > 1 / 64)
 
 
-def _among_neighbours(extreme: np.ufunc, values: Float32Array) -> Float32Array:
-    """(h, w) the extreme of each pixel of (h, w) and its neighbours."""
-    around = np.pad(values, 1, mode="edge")
+def among_neighbours(extreme: np.ufunc, values: AnyArray) -> AnyArray:
+    """(h, w, ...) the extreme of each pixel of (h, w, ...) and its neighbours, or another ufunc of all of them."""
+    around = np.pad(values, [(1, 1), (1, 1), *[(0, 0)] * (values.ndim - 2)], mode="edge")
     rows = extreme(extreme(around[:-2], around[1:-1]), around[2:])
-    result: Float32Array = extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    result: AnyArray = extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
     return result
 
 

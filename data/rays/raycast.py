@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
@@ -167,7 +166,7 @@ class RayCaster(LitSurfaces):
             if refine > 1:
                 differing = contrast.reshape(image.shape[:2])
                 # An edge that slips between the samples of one pixel shows in the next.
-                rough = maximum_filter(differing, 3) > CONTRAST
+                rough = pixels.among_neighbours(np.maximum, differing) > CONTRAST
                 sharp = differing > SHARP
                 if len(self.lights) <= THIN_LIGHTS:
                     rough |= pixels.crossed(self.lights.corners, camera, width, height, around)
