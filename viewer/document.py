@@ -573,6 +573,7 @@ def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mes
         triangle = replace(light, position=position, size=size).mesh()
         # Its material, not its shape; tangents belong to the shape.
         look = mesh.appearance and replace(mesh.appearance, tangents=None)
-        return replace(triangle, materials=mesh.materials, appearance=look, two_sided=mesh.two_sided)
+        kept = {key: getattr(mesh, key) for key in ("materials", "two_sided", "camera_sides")}
+        return replace(triangle, appearance=look, **kept)
     placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
     return mesh.transformed(placement.matrix(light.position))
