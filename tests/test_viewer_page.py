@@ -122,6 +122,51 @@ def test_a_broken_connection_comes_back_to_the_present_view_and_a_slow_one_gets_
             page.close()
 
 
+@needs_chromium
+def test_a_desktop_and_a_phone_show_one_truth_undistorted(viewer: Any) -> None:
+    session, panel = viewer.session, viewer.panel
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as first,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as second,
+    ):
+        pages = [Page(viewer.url, first), Page(viewer.url, second, (390, 844), phone=True)]
+        desktop, phone = pages
+
+        def both_show() -> bool:
+            return (
+                session.scheduler.wait(0)
+                and shows(desktop, session, columns=slice(320, None))
+                and shows(phone, session, slice(300, 780))
+            )
+
+        try:
+            until(lambda: len(viewer.server.get_clients()) == 2, STUCK)
+            until(both_show, STUCK)
+            # The picture is as wide as the wide one needs and no narrower for the other.
+            width, height = desktop.canvas()
+            assert session.view_size[0] / session.view_size[1] == pytest.approx(width / height, rel=0.02)
+
+            for page, start, end in ((desktop, (250, 300), (330, 280)), (phone, (100, 400), (200, 420))):
+                before = session.orbit.view
+                page.touch((start, end)) if page is phone else page.drag(start, end)
+                until(lambda old=before: abs(session.orbit.view.azimuth - old.azimuth) > 2, STUCK)
+                until(both_show, STUCK)
+                # No page answers the other's move with one of its own.
+                rested = session.orbit.view
+                time.sleep(1)
+                assert session.orbit.view == rested
+
+            viewer._apply(None, "", lambda: panel.set_material(diffuse=(0.1, 0.9, 0.2)))
+            until(both_show, STUCK)
+            pages.pop(0).close()
+            until(lambda: len(viewer.server.get_clients()) == 1, STUCK)
+            until(lambda: session.scheduler.wait(0) and shows(phone, session, slice(300, 780)), STUCK)
+            assert session.view_size[0] < session.view_size[1]
+        finally:
+            for page in pages:
+                page.close()
+
+
 class SlowPages:
     """Pages with connections of so many bytes a second, in a time of its own, for a `Delivery`."""
 

@@ -147,7 +147,7 @@ assert window._said.text.startswith("error:") and window._said.text_color.green 
 # The preview shows where the camera is while the picture is late.
 session.scheduler._engine = None
 window._apply("", lambda: session.move(lambda orbit: orbit.orbit(20, 0)))
-until(lambda: window.panel.late and not window.image.visible, "the preview takes over")
+until(lambda: window.panel.late and not shows(session.picture()) and view().mean() > 5, "the preview takes over")
 leave()
 """
 

@@ -62,6 +62,12 @@ class Hands:
         handles = gizmo.handles if gizmo is not None else []
         return with_handles(picture, handles, self.active, [point for _, point in self._lamps(lens)])
 
+    def layer(self, width: int, height: int) -> UInt8Array:
+        """What `draw` lays over a picture of this size, (h, w, 4), its colours multiplied by its alpha."""
+        black, white = (self.draw(np.full((height, width, 3), grey, np.uint8)) for grey in (0, 255))
+        alpha = 255 - (white - black).max(axis=2, keepdims=True)
+        return np.concatenate([black, alpha], axis=2)
+
     def outlined(self, picture: UInt8Array) -> UInt8Array:
         """A picture (h, w, 3) with the outline of what is chosen."""
         height, width, _ = picture.shape
@@ -135,9 +141,9 @@ class Hands:
             self._drag = self._grabbed = None
 
     def _lens(self, width: int, height: int) -> Lens:
-        """Of the picture on the screen, which may be older than the camera."""
+        """Of the picture on the screen, which may be older than the camera; the preview never is."""
         session = self._panel.session
-        frame = session.frame
+        frame = None if self._panel.preview_only else session.frame
         return Lens(session.orbit.camera if frame is None else frame.camera, width, height)
 
     def _gizmo(self, lens: Lens) -> Gizmo | None:

@@ -26,6 +26,7 @@ from renderformer.viewer.controls import Control
 from renderformer.viewer.delivery import Delivery
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
+from renderformer.viewer.document import Item
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.page_controls import NOTHING, PageControls, put
 from renderformer.viewer.page_hands import PageHands
@@ -308,7 +309,7 @@ class WebViewer:
 
     def _show_meshes(self, visible: bool) -> None:
         """Update the meshes of the preview, or remove them."""
-        items = {item.name: item for item in self.session.document.items if visible and item.visible}
+        items = {item.name: item for item in self.session.document.items if visible and _shown(item)}
         for name, (mesh, handle) in list(self._meshes.items()):
             if name not in items or items[name].mesh is not mesh:
                 handle.remove()
@@ -321,7 +322,7 @@ class WebViewer:
                 np.arange(3 * len(mesh)).reshape(-1, 3),
                 color=to_srgb(items[name].material.diffuse),
                 flat_shading=True,
-                side="double",
+                side="front" if mesh.camera_sides == "front" else "double",
             )
             self._meshes[name] = mesh, handle
 
@@ -400,6 +401,11 @@ def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None 
         pass
     finally:
         viewer.close()
+
+
+def _shown(item: Item) -> bool:
+    """Whether cameras see any side of an object."""
+    return item.visible and item.base.camera_sides != "none"
 
 
 def _pose(camera: Any) -> Float64Array:

@@ -26,7 +26,7 @@ from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help_table
 from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
-from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
+from renderformer.viewer.display import Rect, beside_bar, letterbox, margins, opaque, resized
 from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.launch import on_interrupt
@@ -134,6 +134,8 @@ class Window:
         self._margins = [gui.Vert() for _ in range(4)]
         for margin in self._margins:
             margin.background_color = gui.Color(0, 0, 0)
+        # Where the picture is clear, the preview shows.
+        self.image.background_color = gui.Color(0, 0, 0, 0)
         for widget in (*self._margins, self.scene, self.image):
             self.window.add_child(widget)
         for widget in (self.scene, self.image):
@@ -326,24 +328,29 @@ class Window:
         self._place_image()
 
     def _place_image(self) -> None:
-        """Draw the picture over the preview; in the split view, its part right of the bar."""
+        """Draw the picture over the preview; in the split view, its part right of the bar. Outline and handles lie over
+        both."""
         box, panel = self.rectangle(), self.panel
         split = panel.kind == "split"
-        column = min(round(panel.bar * box.width), box.width - 1) if split else 0
-        self.image.frame = gui.Rect(box.x + column, box.y, box.width - column, box.height)
-        self.image.visible = self._picture is not None and not panel.preview_only
-        if self._picture is not None and self.image.visible:
+        self.image.frame = gui.Rect(box.x, box.y, box.width, box.height)
+        self.image.visible = self._picture is not None or panel.preview_only
+        if not self.image.visible:
+            return
+        drawn = self.hands.layer(box.width, box.height) if split or panel.preview_only else None
+        if self._picture is not None and not panel.preview_only:
             picture = np.zeros_like(self._picture) if split and panel.late else self._picture
             picture = self.hands.draw(resized(picture, box.width, box.height))
-            if split:
-                picture = right_of_bar(picture, box.width, box.height, column)
-            self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(picture)))
+            column = min(round(panel.bar * box.width), box.width - 1)
+            drawn = beside_bar(drawn, picture, column) if drawn is not None else opaque(picture)
+        # Open3D ends the program if the number of channels changes.
+        self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(drawn)))
 
     def _draw(self) -> None:
         """Draw the picture if its state has changed."""
         panel, session = self.panel, self.session
         display = (session.tone_map, session.exposure, session.reference, session.view_size)
-        drawn = (session.frame, panel.kind, panel.bar, panel.late, *display, *self.hands.state)
+        seen = session.orbit.view if panel.preview_only or panel.kind == "split" else None
+        drawn = (session.frame, panel.kind, panel.bar, panel.late, seen, *display, *self.hands.state)
         if drawn != self._drawn:
             self._drawn = drawn
             self._picture = panel.picture()
