@@ -38,9 +38,11 @@ from renderformer.viewer.display import (
     margins,
     split_depth,
 )
-from renderformer.viewer.document import Placement, SceneDocument, light_of
+from renderformer.viewer.document import SceneDocument
 from renderformer.viewer.fingerprints import fingerprint
+from renderformer.viewer.lights import light_of
 from renderformer.viewer.picker import Picker
+from renderformer.viewer.placement import Placement
 from renderformer.viewer.preview import Lighting, coloured
 
 ANGLES = st.floats(-400, 400)

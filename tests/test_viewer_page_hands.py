@@ -14,9 +14,9 @@ from helpers.ray_engine import RayEngine, a_scene
 from helpers.shapes import box
 
 from renderformer.data.scene import Material
-from renderformer.viewer.document import Placement
 from renderformer.viewer.gizmo import Lens
 from renderformer.viewer.overlay import OUTLINE
+from renderformer.viewer.placement import Placement
 from renderformer.viewer.session import Session
 
 pytest.importorskip("viser", reason="the viewer extra is not installed")

@@ -366,6 +366,24 @@ def test_the_window_offers_the_work_of_a_viewer_that_was_killed(display: str, tm
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")
+def test_the_window_loads_open3d_without_its_machine_learning_which_can_be_loaded_later() -> None:
+    code = """
+import sys
+from renderformer.viewer.launch import lean_open3d
+with lean_open3d():
+    import open3d
+assert not {"sklearn", "open3d.ml"} & sys.modules.keys()
+assert open3d.geometry.TriangleMesh.create_box().has_triangles()
+import open3d.ml
+assert open3d.ml.datasets
+with lean_open3d():
+    import open3d.ml
+assert open3d.ml.datasets
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")
 @pytest.mark.parametrize("shown", ["", ":4711"])
 def test_the_program_without_a_display_ends_with_one_line(shown: str) -> None:
     environment = {**os.environ, "DISPLAY": shown, "PYTHONPATH": str(ROOT)}

@@ -11,11 +11,12 @@ import numpy as np
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.camera_path import vector
-from renderformer.viewer.document import Item, Placement, SceneDocument
+from renderformer.viewer.document import Item, SceneDocument
 from renderformer.viewer.gizmo import AXES, FREE, Drag, Gizmo, Lens, Mode, Point
 from renderformer.viewer.outline import Outliner
 from renderformer.viewer.overlay import RADIUS, outlined, with_handles
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.placement import Placement
 from renderformer.viewer.session import Session
 
 # Pixels beside the mark of a light at which a click takes it.

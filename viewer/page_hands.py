@@ -14,10 +14,11 @@ import viser
 
 from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.camera_path import vector
-from renderformer.viewer.document import Item, Placement
+from renderformer.viewer.document import Item
 from renderformer.viewer.gizmo import LARGEST, SMALLEST, euler
 from renderformer.viewer.hands import put
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.placement import Placement
 
 # Size of the handles as a share of the distance of the camera from its target.
 SHARE = 0.16
