@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.browser import CHROMIUM, Page, until
-from helpers.ray_engine import RayEngine, a_scene
 from helpers.slow_network import SlowNetwork
 
 from renderformer.viewer.display import middle, resized
@@ -26,14 +24,6 @@ STUCK = 60.0
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
 # Height and top of the panel, which is a sheet at the foot of a narrow page; the input of files is in it.
 SHEET = "[...document.querySelectorAll('.mantine-Paper-root')].find(p => getComputedStyle(p).position === 'fixed')"
-
-
-@pytest.fixture
-def viewer() -> Iterator[Any]:
-    session = Session(a_scene(), RayEngine(), 128)  # type: ignore[arg-type]
-    shown = web.WebViewer(session, port=8765)
-    yield shown
-    shown.close()
 
 
 def shows(page: Page, session: Session, rows: slice = slice(None), columns: slice = slice(None)) -> bool:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.browser import CHROMIUM, Page, until
-from helpers.ray_engine import RayEngine, a_scene
+from helpers.ray_engine import a_scene
 from helpers.shapes import box
 
-from renderformer.data.scene import Material
+from renderformer.data.scene import Material, Scene
 from renderformer.viewer.gizmo import Lens
 from renderformer.viewer.overlay import OUTLINE
 from renderformer.viewer.placement import Placement
-from renderformer.viewer.session import Session
 
 pytest.importorskip("viser", reason="the viewer extra is not installed")
 web = pytest.importorskip("renderformer.viewer.web")
@@ -25,13 +23,8 @@ page_hands = pytest.importorskip("renderformer.viewer.page_hands")
 
 
 @pytest.fixture
-def viewer() -> Iterator[Any]:
-    scene = a_scene()
-    block = box(0.3, Material((0.2, 0.4, 0.8)), centre=(0.0, 0.0, -0.2))
-    session = Session(scene.replace(objects=(*scene.objects, block)), RayEngine(), 128)  # type: ignore[arg-type]
-    shown = web.WebViewer(session, port=8765)
-    yield shown
-    shown.close()
+def shown() -> Scene:
+    return a_scene().with_object(box(0.3, Material((0.2, 0.4, 0.8)), centre=(0.0, 0.0, -0.2)))
 
 
 def outlined(page: Page) -> int:
