@@ -93,11 +93,12 @@ def view(
     of_mesh = stage.of_mesh()
     if output is not None:
         outputs.check_scene_file(output, overwrite, "-o")
-    from renderformer.renderer import Renderer
     from renderformer.viewer import launch
 
-    # Checked before the slow loading of the model.
+    # Checked before the slow loading of the model, and of what draws it.
     launch.check_front_end(web)
+    from renderformer.renderer import Renderer
+
     framing = {} if inputs.scene_format(source) else model.framing(size or (1, 1)) | {"all_around": True}
     settings = stage.of_every_file() | environment.arguments()
     scene = environment.applied(inputs.load(source, of_mesh=framing | of_mesh, **settings))

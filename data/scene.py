@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ from renderformer.data.material import Material as Material
 PATCH_SIZE = 32
 # Larger coordinates lose all detail in float32 when the scene is scaled to the unit size of the models.
 MAX_COORDINATE = 1e9
+# Sides of an object that cameras see; other rays see both.
+CameraSides = Literal["both", "front", "none"]
+CAMERA_SIDES = get_args(CameraSides)
 
 
 def flat_normals(triangles: AnyArray) -> Float32Array:
@@ -67,6 +70,8 @@ class Mesh:
         appearance: textures and vertex colours, or None; a mesh with patches has none.
         two_sided: whether lights shine from both sides and not from the front alone, the side from which their corners
             run counter-clockwise; a bool or one for each triangle, (N,). A `Material` may say so, too.
+        camera_sides: the sides that cameras see, by models that cast rays: "both"; "front", as of a wall through which
+            one looks into a room; or "none", as of a lamp. Light, shadows and mirrors know no difference.
 
     Raises:
         InputError: wrong shapes or types, no triangles, values that are not finite or beyond 1e9, negative materials.
@@ -80,9 +85,13 @@ class Mesh:
     patch_index: Int32Array | None = None
     appearance: Appearance | None = None
     two_sided: bool | BoolArray = False
+    camera_sides: CameraSides = "both"
 
     def __post_init__(self) -> None:
         place = f"mesh {self.name!r}"
+        if self.camera_sides not in CAMERA_SIDES:
+            problem = f"camera_sides is {self.camera_sides!r}"
+            raise InputError(place, problem, f"expected one of {', '.join(CAMERA_SIDES)}")
         triangles = owned(self.triangles, np.float32)
         if triangles.ndim != 3 or triangles.shape[1:] != (3, 3):
             raise InputError(place, f"triangles have shape {triangles.shape}", "expected (N, 3, 3)")
@@ -186,7 +195,8 @@ class Mesh:
 
     def with_material(self, material: Material) -> Mesh:
         """The same geometry with one uniform material."""
-        return Mesh(self.name, self.triangles, self.normals, cast("Float32Array", material), two_sided=self.two_sided)
+        materials: Any = material
+        return replace(self, materials=materials, patches=None, patch_index=None, appearance=None)
 
     def dimmed(self, factor: float | RGB) -> Mesh:
         """The mesh with its emission, and that of its materials, times a number or linear RGB; textures stay."""
@@ -343,6 +353,14 @@ class Scene:
     def two_sided(self) -> BoolArray:
         """(N,) whether a light shines from both sides and not from its front alone, of all triangles, in order."""
         return np.concatenate([np.broadcast_to(mesh.two_sided, len(mesh)) for mesh in self.objects])
+
+    @cached_property
+    def unseen(self) -> BoolArray | None:
+        """(N, 2) whether cameras do not see front and back of all triangles, in order; None if they see all."""
+        if all(mesh.camera_sides == "both" for mesh in self.objects):
+            return None
+        flags = [(mesh.camera_sides == "none", mesh.camera_sides != "both") for mesh in self.objects]
+        return np.repeat(np.array(flags), [len(mesh) for mesh in self.objects], axis=0)
 
     @cached_property
     def object_index(self) -> Int32Array:

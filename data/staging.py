@@ -318,7 +318,9 @@ def _walls(kind: Kind, options: StageOptions, surrounded: bool) -> list[Mesh]:
         middle = options.floor_color or FLOOR
         # Only the studio has the brightness of a floor at its horizon.
         return [backdrop(middle, middle if surrounded else STUDIO_FLOOR, fading=surrounded)]
-    return stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
+    walls = stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
+    # A model that casts rays looks through them from outside; the others know nothing of it.
+    return [replace(wall, camera_sides="front") for wall in walls] if options.casts_rays else walls
 
 
 def _angles(points: AnyArray, kind: Kind, options: StageOptions) -> tuple[float, float]:
@@ -418,6 +420,8 @@ def _warnings(objects: list[Mesh], walls: list[Mesh], light: Light | None, camer
     points = np.concatenate([centroids(mesh.triangles) for mesh in objects]).astype(np.float64)
     for label, position in places:
         for wall in walls:
+            if label == "camera" and wall.camera_sides == "front":
+                continue
             share = float(_hidden(points, np.asarray(position, np.float64), wall).mean())
             if share > 0.25:
                 lines.append(

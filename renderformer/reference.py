@@ -13,6 +13,7 @@ from renderformer.buffers import Buffers
 from renderformer.data.camera import Camera
 from renderformer.data.colour import linear_to_srgb
 from renderformer.data.errors import InputError
+from renderformer.data.geometry.triangles import face_normals
 from renderformer.data.progress import Progress, silent
 from renderformer.data.rays.backdrop import composited, coverage
 from renderformer.data.rays.raycast import RayCaster, processors
@@ -33,7 +34,7 @@ class TracedScene:
 
     Attributes:
         scene: its cameras are the default ones.
-        notes: changes that were made to the scene; none.
+        notes: how its pictures differ from those of a `Renderer`.
     """
 
     scene: Scene
@@ -85,7 +86,7 @@ class PathTracer:
         Raises:
             InputError: what Mitsuba cannot draw, see `ReferenceScene`.
         """
-        return TracedScene(scene, ReferenceScene(scene, self.depth, processors()))
+        return TracedScene(scene, ReferenceScene(scene, self.depth, processors()), _in_the_way(scene))
 
     def iterate(
         self,
@@ -134,6 +135,19 @@ class PathTracer:
         if not aovs:
             return image
         return replace(image, layers=buffers.layers(camera, size, None, traced - seen, image.on_background(seen)))
+
+
+def _in_the_way(scene: Scene) -> tuple[str, ...]:
+    """A line about objects of which a camera faces a side that it should not see."""
+    names: set[str] = set()
+    for camera in scene.cameras:
+        for mesh in (mesh for mesh in scene.objects if mesh.camera_sides != "both"):
+            toward = (face_normals(mesh.triangles) * (camera.position - mesh.triangles[:, 0])).sum(axis=1)
+            if mesh.camera_sides == "none" or (toward < 0).any():
+                names.add(mesh.name)
+    if not names:
+        return ()
+    return (f"{', '.join(sorted(names))}: hidden from cameras, but Mitsuba draws it",)
 
 
 def _kept(count: int) -> int:

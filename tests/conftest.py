@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 # Test processes share the cores; torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -55,6 +57,30 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return Result(int(stopped.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def shown() -> Any:
+    """The scene that `viewer` shows; a test file may have another."""
+    from helpers.ray_engine import a_scene
+
+    return a_scene()
+
+
+@pytest.fixture
+def viewer(shown: Any) -> Iterator[Any]:
+    """A viewer with its server for the browser, over a fake renderer; no thread of it may remain."""
+    pytest.importorskip("viser", reason="the viewer extra is not installed")
+    from helpers.ray_engine import RayEngine
+
+    from renderformer.viewer.session import Session
+    from renderformer.viewer.web import WebViewer
+
+    opened = WebViewer(Session(shown, RayEngine(), 128), port=8765)  # type: ignore[arg-type]
+    yield opened
+    opened.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("renderformer")]
 
 
 @pytest.fixture

@@ -67,12 +67,25 @@ def test_what_has_no_surface_is_left_out_and_named_if_it_would_show() -> None:
     exporter = Exporter()
     entries, _, _ = exporter.scene(graph, SimpleNamespace(hidden=("Hidden",)))
     assert entries == []
-    hidden.visible_camera = False  # type: ignore[attr-defined]
+    hidden.visible_shadow = False  # type: ignore[attr-defined]
     assert sorted(exporter.notes) == [
         "objects of type volume are not drawn (Smoke)", "objects scaled to nothing are not drawn (Shrunk)"
     ]  # fmt: skip
     assert len(exporter.scene(graph)[0]) == 1
     assert "objects hidden from some rays are drawn for all (Hidden)" in exporter.notes
+
+
+def test_what_blender_hides_from_the_camera_is_hidden_from_ours_alone() -> None:
+    things = [blender.solid("Seen", cube()), blender.solid("Hidden", cube())]
+    things.append(blender.Thing("Lamp", "LIGHT", blender.light("AREA", shape="SQUARE", size=1.0)))
+    for thing in things[1:]:
+        thing.visible_camera = False  # type: ignore[attr-defined]
+    exporter = Exporter()
+    entries, _, _ = exporter.scene(blender.depsgraph(*map(blender.instance, things)))
+    assert {entry["name"]: entry["camera_sides"] for entry in entries} == {
+        "Seen": "both", "Hidden": "none", "Lamp": "none"
+    }  # fmt: skip
+    assert exporter.notes == []
 
 
 def test_only_what_changed_is_read_again() -> None:

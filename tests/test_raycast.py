@@ -7,8 +7,10 @@ import pytest
 from helpers.intersection import first_hits
 from helpers.shapes import ball
 
+from renderformer.data.appearance import Appearance
 from renderformer.data.camera import Camera
 from renderformer.data.rays import direct, pixels, tree
+from renderformer.data.rays.backdrop import coverage
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.lights import triangle_samples
@@ -330,3 +332,44 @@ def test_the_tree_is_given_the_same_triangles_with_shared_corners(count: int) ->
     np.testing.assert_array_equal(vertices[faces], triangles)
     assert len(vertices) <= 3 * count
     assert count < 400 or len(vertices) < 400
+
+
+def test_cameras_look_through_backs_that_they_do_not_see_while_light_does_not_pass() -> None:
+    # The camera and the light are behind the wall.
+    wall = Mesh("wall", np.float32([[[-2, -0.6, -2], [0, -0.6, 3], [2, -0.6, -2]]]), materials=Material(0.7).row())
+    objects = {mesh.name: mesh for mesh in (*ball_scene().objects, wall)}
+    objects["light"] = Light((0.0, -1.9, 0.4), (0.0, 0.0, 0.0)).mesh()
+    camera = Camera.look_at((0.1, -1.8, 0.3), (0, 0, -0.2), fov=40)
+    turned = replace(wall, triangles=wall.triangles[:, ::-1], normals=None, camera_sides="front")
+    for hidden in (replace(wall, camera_sides="front"), replace(turned, camera_sides="none")):
+        scene = Scene(tuple((objects | {"wall": hidden}).values()))
+        image = caster(scene).features(camera, 33, 21, antialias=1, refine=1)
+        y, x = np.mgrid[:21, :33] + 0.5
+        rays = camera.rays(x.reshape(-1), y.reshape(-1), 33, 21).reshape(3, -1).T
+        seen = np.concatenate([mesh.triangles for name, mesh in objects.items() if name != "wall"])
+        t = first_hits(camera.position, rays / np.linalg.norm(rays, axis=1)[:, None], seen)[0].reshape(21, 33)
+        assert np.array_equal(image[..., 0] > 0, np.isfinite(t))
+        depth = np.linalg.norm(image[..., RGB.position], axis=-1)
+        np.testing.assert_allclose(depth[np.isfinite(t)], t[np.isfinite(t)], rtol=1e-4)
+        # The wall's shadow lies on all of it.
+        assert (image[..., RGB.irradiance] == 0).all()
+        whole = caster(scene).features(camera, 33, 21)
+        assert np.array_equal(np.isfinite(t) & (whole[..., 0] == 1), whole[..., 0] == 1)
+    for shown in (wall, turned):
+        image = caster(Scene(tuple((objects | {"wall": shown}).values()))).features(camera, 33, 21)
+        assert (image[10, 16, RGB.irradiance] > 0).all()
+        assert image[10, 16, RGB.diffuse] == pytest.approx(0.7)
+
+
+def test_a_pane_is_seen_in_front_of_a_back_that_cameras_do_not_see() -> None:
+    paint = Material((1.0, 0.0, 0.0), alpha=0.25)
+    square = np.float32([[-1, 0, -1], [1, 0, -1], [1, 0, 1], [-1, 0, 1]])[[[0, 1, 2], [0, 2, 3]]]
+    pane = Mesh("pane", square - [0, 0.5, 0], appearance=Appearance.of(paint, np.zeros((2, 3, 2))))
+    wall = Mesh("wall", square[:, ::-1], camera_sides="front")
+    behind = Mesh("behind", square * 0.5 + np.float32([0, 0.5, 0]), materials=Material((0.0, 1.0, 0.0)).row())
+    camera = Camera.look_at((0, -2, 0), (0, 0, 0), fov=15)
+    for objects, share in (((pane, wall, behind), 1.0), ((pane, wall), 0.25)):
+        image = caster(Scene(objects)).features(camera, 8, 6)
+        assert image[..., 0] == pytest.approx(share)
+        assert image[..., RGB.diffuse.start + 1] == pytest.approx(0.75 if share == 1 else 0)
+        assert coverage(caster(Scene(objects)), camera, 8, 6) == pytest.approx(share)

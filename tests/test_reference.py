@@ -15,7 +15,7 @@ from helpers.shapes import ball, box
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
-from renderformer.data.scene import Light, Material, Scene
+from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.image import Image
 from renderformer.renderer import Renderer
 
@@ -96,6 +96,16 @@ def test_backgrounds_and_layers_are_those_of_render(background: str) -> None:
         np.testing.assert_allclose(ours.alpha, theirs.alpha, atol=0.15)
     empty = theirs.layers["object"] == 0
     np.testing.assert_allclose(ours.flat()[empty].mean(axis=0), theirs.flat()[empty].mean(axis=0), atol=0.02)
+
+
+def test_objects_that_mitsuba_draws_in_the_way_of_a_camera_are_named() -> None:
+    from renderformer.reference import PathTracer
+
+    wall = Mesh("wall", np.float32([[[-2, 0, -2], [2, 0, -2], [0, 0, 3]]]), camera_sides="front")
+    tracer = PathTracer(1)
+    inside, outside = Camera.look_at((0, -1, 0), (0, 0, 0)), Camera.look_at((0, 1, 0), (0, 0, 0))
+    assert tracer.encode(Scene((wall,), (inside,))).notes == ()
+    assert tracer.encode(Scene((wall,), (outside,))).notes == ("wall: hidden from cameras, but Mitsuba draws it",)
 
 
 def test_progress_counts_the_samples_of_all_pictures() -> None:

@@ -25,7 +25,7 @@ from renderformer.data.formats.triangle_ply import Triangles
 from renderformer.data.formats.triangle_ply import read as read_triangles
 from renderformer.data.formats.triangle_ply import write as write_triangles
 from renderformer.data.material import DIFFUSE, EMISSION, SPECULAR, Material, Textures
-from renderformer.data.scene import Light, Mesh, Scene
+from renderformer.data.scene import CAMERA_SIDES, Light, Mesh, Scene
 from renderformer.data.texture import Texture
 
 VERSION = "1.0+renderformer"
@@ -76,7 +76,10 @@ def random_mesh(random: np.random.Generator, number: int) -> Mesh:
         tangents = random.normal(size=(count, 3, 4)) if random.random() < 0.5 else None
         look = Appearance(materials, index, random.normal(size=(count, 3, sets, 2)), colors, tangents)
         rows = look.mean_rows(rows)
-    return Mesh(f"ü {number}/\n", triangles, normals, rows, appearance=look, two_sided=sides)
+    seen = CAMERA_SIDES[random.integers(3)]
+    return Mesh(
+        f"ü {number}/\n", triangles, normals, rows, appearance=look, two_sided=sides, camera_sides=seen
+    )  # fmt: skip
 
 
 def random_environment(random: np.random.Generator) -> Environment | None:
@@ -154,6 +157,7 @@ def test_random_scenes_come_back(tmp_path_factory: pytest.TempPathFactory, seed:
         assert_array_equal(first.triangles, second.triangles)
         assert_array_equal(first.normals, second.normals)
         assert_array_equal(first.two_sided, second.two_sided)
+        assert first.camera_sides == second.camera_sides
         assert_allclose(first.materials, second.materials, rtol=1e-6, atol=1e-7)
         same_look(first, second, random)
     for ours, theirs in zip(scene.cameras, again.cameras, strict=True):
@@ -187,6 +191,16 @@ def test_plain_scenes_stay_plain(tmp_path: Path) -> None:
     assert sorted(item.name for item in tmp_path.rglob("*.*")) == ["000_box.obj", "001_light.obj", "a.json"]
     with pytest.raises(InputError, match="version 1.0 is one of scene JSON"):
         fine.save(tmp_path / "a.h5", version="1.0")
+
+
+def test_plain_files_say_that_what_cameras_do_not_see_will_be_seen(tmp_path: Path) -> None:
+    box = Mesh("box", trimesh.creation.box().triangles, materials=Material((1.0, 0.0, 0.2)), camera_sides="front")
+    scene = Scene((box, Light().mesh()), (Camera.from_angles(),))
+    line = "1 objects hidden from cameras on some sides will be seen"
+    assert scene.save(tmp_path / "a.json", version="1.0") == [line]
+    assert line in scene.save(tmp_path / "a.h5")
+    lost = scene.save(tmp_path / "a.json")
+    assert (lost, line in lost.notes[0]) == ([], True)
 
 
 def test_patches_are_told_to_be_lost(tmp_path: Path) -> None:

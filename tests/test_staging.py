@@ -18,6 +18,7 @@ from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.formats import load_scene
 from renderformer.data.geometry.subdivide import subdivide
+from renderformer.data.rays.embree import Surfaces
 from renderformer.data.scene import DIFFUSE, Material, Mesh, Scene
 from renderformer.data.staging import OBJECT_MATERIAL, StageOptions, balanced_strength, stage_scene
 from renderformer.data.trained_range import ANYWHERE, TrainedRange
@@ -383,3 +384,18 @@ def test_loading_refuses_options_that_do_not_apply() -> None:
         load_scene(KNOT, budget=-1)
     with pytest.raises(InputError, match="too small: lights and stage have 129"):
         load_scene(KNOT, budget=100, stage="box")
+
+
+def test_walls_do_not_hide_the_objects_from_a_camera_behind_them() -> None:
+    for azimuth in (0, 90, 180, 270):
+        options = StageOptions(stage="box", azimuth=azimuth, elevation=10)
+        scene = stage_scene(Scene((tetrahedron(),)), options)
+        surfaces = Surfaces.of(scene)
+        camera = scene.cameras[0]
+        x, y = np.meshgrid(np.linspace(1, 31, 8), np.linspace(1, 31, 8))
+        directions = camera.rays(x.reshape(-1), y.reshape(-1), 32, 32).reshape(3, -1).T.astype(np.float32)
+        origins = np.tile(camera.position.astype(np.float32), (64, 1))
+        hits, _ = surfaces.seen(origins, directions)
+        found = np.bincount(scene.object_index[hits.triangle], minlength=len(scene.objects))
+        assert found[[mesh.name for mesh in scene.objects].index("thing")] > 8
+        assert not any("stands between the camera" in note for note in scene.notes)

@@ -31,16 +31,18 @@ from renderformer.viewer.camera import OrbitCamera, outside
 from renderformer.viewer.display import (
     Rect,
     Reference,
+    beside_bar,
     difference,
     display_values,
     letterbox,
     margins,
-    right_of_bar,
     split_depth,
 )
-from renderformer.viewer.document import Placement, SceneDocument, light_of
+from renderformer.viewer.document import SceneDocument
 from renderformer.viewer.fingerprints import fingerprint
+from renderformer.viewer.lights import light_of
 from renderformer.viewer.picker import Picker
+from renderformer.viewer.placement import Placement
 from renderformer.viewer.preview import Lighting, coloured
 
 ANGLES = st.floats(-400, 400)
@@ -651,10 +653,10 @@ def test_the_split_view_puts_the_picture_before_the_preview_right_of_the_bar() -
     assert (depth[:, :50] > 100).all()
     assert (depth[:, 50:] == 0).all()
     assert (picture == 90).all()
-    part = right_of_bar(picture, 100, 5, 25)
-    assert part.shape == (5, 75, 3)
-    assert (part[:, :3] == 255).all()
-    assert (part[:, 3:] == 90).all()
+    joined = beside_bar(np.full((10, 200, 4), 7, np.uint8), picture, 50)
+    assert (joined[:, :50] == 7).all()
+    assert (joined[:, 50:53] == 255).all()
+    assert (joined[:, 53:] == (90, 90, 90, 255)).all()
 
 
 def test_references_follow_the_display_only_if_they_are_linear(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from renderformer.data.errors import InputError
 from renderformer.data.scene import EMISSION, Light, Material, Scene
 from renderformer.image import Image
 from renderformer.renderer import Renderer
-from renderformer.viewer.document import Placement, SceneDocument
+from renderformer.viewer.document import SceneDocument
 from renderformer.viewer.drafts import relit
 from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.frames import Frame
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.placement import Placement
 from renderformer.viewer.presets import OWN, PRESETS, preset_of
 from renderformer.viewer.session import Session
 from renderformer.viewer.snapshot import Snapshots, read

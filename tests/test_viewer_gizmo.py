@@ -13,8 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from renderformer.data.camera import Camera
 from renderformer.data.scene import Light, Mesh, Scene
-from renderformer.viewer.document import Placement, SceneDocument
+from renderformer.viewer.document import SceneDocument
 from renderformer.viewer.gizmo import AXES, FREE, LENGTH, Drag, Gizmo, Lens, Mode, euler
+from renderformer.viewer.placement import Placement
 
 COORDINATE = st.floats(-0.4, 0.4)
 POINT = st.tuples(COORDINATE, COORDINATE, COORDINATE)

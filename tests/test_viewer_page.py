@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.browser import CHROMIUM, Page, until
-from helpers.ray_engine import RayEngine, a_scene
 from helpers.slow_network import SlowNetwork
 
 from renderformer.viewer.display import middle, resized
@@ -26,14 +24,6 @@ STUCK = 60.0
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
 # Height and top of the panel, which is a sheet at the foot of a narrow page; the input of files is in it.
 SHEET = "[...document.querySelectorAll('.mantine-Paper-root')].find(p => getComputedStyle(p).position === 'fixed')"
-
-
-@pytest.fixture
-def viewer() -> Iterator[Any]:
-    session = Session(a_scene(), RayEngine(), 128)  # type: ignore[arg-type]
-    shown = web.WebViewer(session, port=8765)
-    yield shown
-    shown.close()
 
 
 def shows(page: Page, session: Session, rows: slice = slice(None), columns: slice = slice(None)) -> bool:
@@ -120,6 +110,51 @@ def test_a_broken_connection_comes_back_to_the_present_view_and_a_slow_one_gets_
             assert link.bytes < 15e3
         finally:
             page.close()
+
+
+@needs_chromium
+def test_a_desktop_and_a_phone_show_one_truth_undistorted(viewer: Any) -> None:
+    session, panel = viewer.session, viewer.panel
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as first,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as second,
+    ):
+        pages = [Page(viewer.url, first), Page(viewer.url, second, (390, 844), phone=True)]
+        desktop, phone = pages
+
+        def both_show() -> bool:
+            return (
+                session.scheduler.wait(0)
+                and shows(desktop, session, columns=slice(320, None))
+                and shows(phone, session, slice(300, 780))
+            )
+
+        try:
+            until(lambda: len(viewer.server.get_clients()) == 2, STUCK)
+            until(both_show, STUCK)
+            # The picture is as wide as the wide one needs and no narrower for the other.
+            width, height = desktop.canvas()
+            assert session.view_size[0] / session.view_size[1] == pytest.approx(width / height, rel=0.02)
+
+            for page, start, end in ((desktop, (250, 300), (330, 280)), (phone, (100, 400), (200, 420))):
+                before = session.orbit.view
+                page.touch((start, end)) if page is phone else page.drag(start, end)
+                until(lambda old=before: abs(session.orbit.view.azimuth - old.azimuth) > 2, STUCK)
+                until(both_show, STUCK)
+                # No page answers the other's move with one of its own.
+                rested = session.orbit.view
+                time.sleep(1)
+                assert session.orbit.view == rested
+
+            viewer._apply(None, "", lambda: panel.set_material(diffuse=(0.1, 0.9, 0.2)))
+            until(both_show, STUCK)
+            pages.pop(0).close()
+            until(lambda: len(viewer.server.get_clients()) == 1, STUCK)
+            until(lambda: session.scheduler.wait(0) and shows(phone, session, slice(300, 780)), STUCK)
+            assert session.view_size[0] < session.view_size[1]
+        finally:
+            for page in pages:
+                page.close()
 
 
 class SlowPages:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.browser import CHROMIUM, Page, until
-from helpers.ray_engine import RayEngine, a_scene
+from helpers.ray_engine import a_scene
 from helpers.shapes import box
 
-from renderformer.data.scene import Material
-from renderformer.viewer.document import Placement
+from renderformer.data.scene import Material, Scene
 from renderformer.viewer.gizmo import Lens
 from renderformer.viewer.overlay import OUTLINE
-from renderformer.viewer.session import Session
+from renderformer.viewer.placement import Placement
 
 pytest.importorskip("viser", reason="the viewer extra is not installed")
 web = pytest.importorskip("renderformer.viewer.web")
@@ -25,13 +23,8 @@ page_hands = pytest.importorskip("renderformer.viewer.page_hands")
 
 
 @pytest.fixture
-def viewer() -> Iterator[Any]:
-    scene = a_scene()
-    block = box(0.3, Material((0.2, 0.4, 0.8)), centre=(0.0, 0.0, -0.2))
-    session = Session(scene.replace(objects=(*scene.objects, block)), RayEngine(), 128)  # type: ignore[arg-type]
-    shown = web.WebViewer(session, port=8765)
-    yield shown
-    shown.close()
+def shown() -> Scene:
+    return a_scene().with_object(box(0.3, Material((0.2, 0.4, 0.8)), centre=(0.0, 0.0, -0.2)))
 
 
 def outlined(page: Page) -> int:
@@ -75,6 +68,44 @@ def test_a_click_on_the_page_chooses_and_a_drag_of_a_handle_is_one_step(viewer: 
             page.close()
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
+def test_a_drag_along_an_axis_stretches_and_the_handles_come_back(viewer: Any) -> None:
+    session, document, panel = viewer.session, viewer.session.document, viewer.panel
+    viewer._apply(None, "", lambda: panel.choose("box"))
+    viewer._apply(None, "", lambda: panel.place(rotation=(0.0, 0.0, 30.0)))
+    viewer._apply(None, "", lambda: panel.set_mode("scale"))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder)
+        try:
+            until(lambda: viewer.server.get_clients() and session.scheduler.wait(60))
+            time.sleep(2)
+            arm = page_hands.SHARE * session.orbit.view.distance
+            ends = document["box"].centre + np.outer((0.6, 1.1), arm * document["box"].placement.axes[:, 0])
+            pixels, _ = Lens(session.orbit.camera, *page.canvas()).project(ends)
+            start, end = ((round(x), round(y)) for x, y in pixels)
+            page.drag(start, end)
+            until(lambda: document["box"].placement.stretch[0] > 1 and not document.in_stroke, 30)
+            assert document["box"].placement.stretch == pytest.approx((1.5, 1.0, 1.0), abs=0.15)
+            assert document["box"].placement.stretch[1:] == (1.0, 1.0)
+            until(lambda: viewer._handles._handle.position == pytest.approx((0.0, 0.0, -0.2), abs=1e-6), 30)
+            panel.undo()
+            assert document["box"].placement.stretch == (1.0, 1.0, 1.0)
+        finally:
+            page.close()
+
+
+def test_drags_of_scale_handles() -> None:
+    start = Placement(rotation=(0.0, 0.0, 30.0), scale=2.0, stretch=(1.0, 3.0, 1.0))
+    assert page_hands.scaled(start, np.zeros(3)) == start
+    stretched = page_hands.scaled(start, np.array([1e-9, 0.5, -1e-9]))
+    assert stretched.stretch == pytest.approx((1.0, 4.5, 1.0))
+    assert stretched.scale == 2.0
+    whole = page_hands.scaled(start, np.array([0.25, 0.0, 0.25]))
+    assert (whole.scale, whole.stretch) == (3.0, start.stretch)
+    # Past the middle there is a least size.
+    assert page_hands.scaled(start, np.array([-5.0, 0.0, 0.0])).stretch[0] == pytest.approx(0.01)
+
+
 def test_handles_are_there_for_what_is_chosen_and_follow_it(viewer: Any) -> None:
     panel, hands = viewer.panel, viewer._handles
     assert hands._handle is None
@@ -85,7 +116,7 @@ def test_handles_are_there_for_what_is_chosen_and_follow_it(viewer: Any) -> None
     viewer._apply(None, "", lambda: panel.set_mode("turn"))
     assert np.abs(hands._handle.wxyz) == pytest.approx((0.5**0.5, 0.0, 0.0, 0.5**0.5))
     viewer._apply(None, "", lambda: panel.set_mode("scale"))
-    assert hands._handle is None
+    assert np.abs(hands._handle.wxyz) == pytest.approx((0.5**0.5, 0.0, 0.0, 0.5**0.5))
     viewer._apply(None, "", lambda: panel.set_mode("move"))
     viewer._apply(None, "", lambda: panel.remove_it())
     assert hands._handle is None

@@ -23,7 +23,8 @@ from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.image import Image
 from renderformer.renderer import Renderer
 from renderformer.viewer.controls import Control
-from renderformer.viewer.document import Placement, SceneDocument
+from renderformer.viewer.document import SceneDocument
+from renderformer.viewer.placement import Placement
 from renderformer.viewer.relight_panel import RelightPanel
 from renderformer.viewer.relighting import LightSetting, Relighting, factors_between
 from renderformer.viewer.session import Session

@@ -11,9 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,16 +29,6 @@ pytest.importorskip("viser", reason="the viewer extra is not installed")
 web = pytest.importorskip("renderformer.viewer.web")
 
 STUCK = 240.0
-
-
-@pytest.fixture
-def viewer() -> Iterator[Any]:
-    session = Session(a_scene(), RayEngine(), 128)  # type: ignore[arg-type]
-    shown = web.WebViewer(session, port=8765)
-    yield shown
-    shown.close()
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("renderformer")]
 
 
 notifications: list[tuple[str, ...]] = []
@@ -318,7 +306,7 @@ def test_two_servers_of_one_process_follow_their_own_rules_and_other_servers_non
     from renderformer.viewer.server import Server
 
     strict, plain = viewer.server.get_port(), None
-    open_to_all = Server("127.0.0.1", 8860, "any", rule=lambda hosts, origins: True)
+    open_to_all = Server(8860, "any", rule=lambda hosts, origins: True)
     try:
         plain = viser.ViserServer(host="127.0.0.1", port=8870, verbose=False)
         assert ask(strict, Host="evil.example") == 403
@@ -345,7 +333,7 @@ def test_a_library_that_cannot_be_guarded_does_not_serve(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(WebsockServer, "start", start)
     with pytest.raises(RuntimeError, match="cannot be guarded"):
-        Server("127.0.0.1", 8880, "unguarded")
+        Server(8880, "unguarded")
 
 
 def test_the_program_serves_says_where_and_ends_by_ctrl_c(tmp_path: Path) -> None:

@@ -147,58 +147,50 @@ assert window._said.text.startswith("error:") and window._said.text_color.green 
 # The preview shows where the camera is while the picture is late.
 session.scheduler._engine = None
 window._apply("", lambda: session.move(lambda orbit: orbit.orbit(20, 0)))
-until(lambda: window.panel.late and not window.image.visible, "the preview takes over")
+until(lambda: window.panel.late and not shows(session.picture()) and view().mean() > 5, "the preview takes over")
 leave()
 """
 
-NOTEBOOK = """
-import subprocess, threading, time
+CLOSED = """
+import os, signal, subprocess, threading, time
 import renderformer as rf
 from helpers.ray_engine import RayEngine, a_scene
+from renderformer.viewer.launch import lean_open3d
+with lean_open3d():
+    from renderformer.viewer.window import Window
+
+windows = []
+tick = Window._tick
+Window._tick = lambda self: windows.append(self) or tick(self)
 
 def press():
-    def run(*words):
-        return subprocess.run(["xdotool", *words], capture_output=True, text=True)
-    while not run("search", "--name", "^RenderFormer$").stdout.strip():
-        time.sleep(0.2)
-    while not closed.wait(3):
-        run("mousemove", "200", "300", "key", "ctrl+q")
+    subprocess.run(["xdotool", "mousemove", "200", "300", "key", "ctrl+q"], capture_output=True)
 
+def end(way, closed):
+    while not windows:
+        time.sleep(0.1)
+    time.sleep(1)
+    way()
+    # A key may be lost before the window has the focus.
+    while way is press and not closed.wait(3):
+        way()
+
+ways = {
+    "a key": press,
+    "Ctrl-C": lambda: os.kill(os.getpid(), signal.SIGINT),
+    # As Open3D calls back for the button of the window.
+    "the close button": lambda: windows[-1]._post(windows[-1]._on_close),
+}
 scene = a_scene()
-for turn in range(2):
+for name, way in ways.items():
+    windows.clear()
     closed = threading.Event()
-    threading.Thread(target=press, daemon=True).start()
+    threading.Thread(target=end, args=(way, closed), daemon=True).start()
     assert rf.view(scene, RayEngine(), resolution=64) is scene
     closed.set()
-    print("closed", turn, flush=True)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    print("closed by", name, flush=True)
 assert not [thread for thread in threading.enumerate() if thread.name.startswith("renderformer")]
-print("done", flush=True)
-"""
-
-
-ENDED = """
-import os, signal, sys, threading, time
-import renderformer as rf
-from helpers.ray_engine import RayEngine, a_scene
-from renderformer.viewer.window import Window
-
-opened, windows = threading.Event(), []
-tick = Window._tick
-Window._tick = lambda self: windows.append(self) or opened.set() or tick(self)
-
-def end():
-    opened.wait(200)
-    time.sleep(1)
-    if sys.argv[0].endswith("ctrl_c.py"):
-        os.kill(os.getpid(), signal.SIGINT)
-    else:
-        # As Open3D calls back for the button of the window.
-        windows[0]._post(windows[0]._on_close)
-
-threading.Thread(target=end, daemon=True).start()
-scene = a_scene()
-assert rf.view(scene, RayEngine(), resolution=64) is scene
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 print("done", flush=True)
 """
 
@@ -257,10 +249,14 @@ assert field.double_value == session.orbit.view.elevation == 90.0
 # An edit in the panel is undone while the panel has the focus; in another view a press keeps the picture.
 window._apply("", lambda: window.panel.set_material(diffuse=(0.0, 0.9, 0.0)))
 assert session.document.edited
-click(*middle(field))
-pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "30")
-pointer("key", "Return", "sleep", "0.5")
-until(lambda: session.orbit.view.elevation == 30.0, "a number is typed")
+for attempt in range(3):
+    # On a busy machine, keys may come before the field has the focus.
+    click(*middle(field))
+    pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "30")
+    pointer("key", "Return", "sleep", "0.5")
+    if session.orbit.view.elevation == 30.0:
+        break
+assert session.orbit.view.elevation == 30.0, session.orbit.view
 pointer("key", "ctrl+z", "sleep", "0.5")
 until(lambda: not session.document.edited, "undo in the panel")
 for kind in ("preview", "split"):
@@ -341,16 +337,10 @@ def test_the_window_turns_edits_saves_asks_and_closes(display: str, tmp_path: Pa
 
 
 @needs_a_screen
-def test_view_from_python_opens_twice_and_returns_the_scene(display: str, tmp_path: Path) -> None:
-    assert "done" in run(NOTEBOOK, tmp_path, display)
-
-
-@needs_a_screen
-@pytest.mark.parametrize("name", ["ctrl_c.py", "close_button.py"])
-def test_ctrl_c_and_the_close_button_close_the_window_and_return_the_scene(
-    display: str, tmp_path: Path, name: str
-) -> None:
-    assert "done" in run(ENDED, tmp_path, display, name)
+def test_view_from_python_opens_again_and_returns_the_scene_however_it_is_closed(display: str, tmp_path: Path) -> None:
+    output = run(CLOSED, tmp_path, display)
+    assert output.count("closed by") == 3
+    assert "done" in output
 
 
 @needs_a_screen
@@ -363,6 +353,24 @@ def test_the_panel_stays_in_place_lists_open_undo_works_everywhere_and_names_get
 @needs_a_screen
 def test_the_window_offers_the_work_of_a_viewer_that_was_killed(display: str, tmp_path: Path) -> None:
     assert "done" in run(PRELUDE + LEFT_BEHIND, tmp_path, display)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")
+def test_the_window_loads_open3d_without_its_machine_learning_which_can_be_loaded_later() -> None:
+    code = """
+import sys
+from renderformer.viewer.launch import lean_open3d
+with lean_open3d():
+    import open3d
+assert not {"sklearn", "open3d.ml"} & sys.modules.keys()
+assert open3d.geometry.TriangleMesh.create_box().has_triangles()
+import open3d.ml
+assert open3d.ml.datasets
+with lean_open3d():
+    import open3d.ml
+assert open3d.ml.datasets
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("open3d"), reason="open3d is not installed")

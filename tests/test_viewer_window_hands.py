@@ -7,6 +7,7 @@ from pathlib import Path
 from helpers.window import PRELUDE, needs_a_screen, run
 
 SETUP = """
+from dataclasses import replace
 from renderformer.data.scene import Light, Material, Mesh
 from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.overlay import OUTLINE
@@ -15,7 +16,9 @@ block = np.array([[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, -1, 1], [1, -1, 1]
 faces = [[0, 2, 1], [3, 4, 5], [0, 1, 4], [0, 4, 3], [1, 2, 5], [1, 5, 4], [2, 0, 3], [2, 3, 5]]
 block = Mesh("block", block[faces].astype(np.float32)).with_material(Material((0.2, 0.4, 0.8)))
 scene = a_scene()
-scene = scene.replace(objects=(*scene.objects, block, Light((-0.2, -0.3, 0.25), size=0.1, name="lamp").mesh()))
+walls = [replace(mesh, camera_sides="front") for mesh in scene.objects if not mesh.emits]
+lamp = Light((-0.2, -0.3, 0.25), size=0.1, name="lamp").mesh()
+scene = scene.replace(objects=(*walls, *scene.objects[len(walls):], block, lamp))
 session = Session(scene, RayEngine(), (300, 200))
 window = Window(session, 900, 700)
 document, hands, panel = session.document, window.hands, window.panel
@@ -161,6 +164,39 @@ session.undo(), session.undo()
 leave()
 """
 
+BEHIND = """
+# Walls do not hide the block from a camera behind them, in no view; that camera sees it in front of the floor.
+def block_pixels(picture):
+    return int((picture[..., 2] > picture[..., 0] + 25).sum())
+
+panel.choose("block")
+for azimuth in (40, 130, 220, 310):
+    window._apply("", lambda: panel.set_view(azimuth=azimuth))
+    until(shows_the_picture, f"the picture from {azimuth} degrees")
+    expected = block_pixels(session.picture())
+    assert expected > 500, (azimuth, expected)
+    x, y = on_screen((0.05, -0.05, 0.2))
+    click(x, y)
+    assert panel.selected is document["block"], window.message
+
+# Handles lie over the preview, too, and act there.
+for kind in ("split", "preview"):
+    window._apply("", lambda: panel.show(kind))
+    for _ in range(5):
+        pointer("sleep", "0.2")
+    assert block_pixels(view()) > 500
+    until(lambda: outline_pixels() > 100, f"an outline in the {kind}")
+    before = document["block"].placement.translation
+    drag(*handle("x"), (12, 5), (12, 5))
+    moved = np.subtract(document["block"].placement.translation, before)
+    assert abs(moved[0]) > 0.02 and not moved[1:].any(), (kind, moved, window.message)
+    until(final, "moved")
+drag(*at(0.9, 0.9), (15, 0))
+until(lambda: outline_pixels() > 100, "the outline follows the camera in the preview")
+session.undo(), session.undo()
+leave()
+"""
+
 
 @needs_a_screen
 def test_a_click_chooses_and_handles_move_turn_and_scale(display: str, tmp_path: Path) -> None:
@@ -170,3 +206,8 @@ def test_a_click_chooses_and_handles_move_turn_and_scale(display: str, tmp_path:
 @needs_a_screen
 def test_marks_choose_lights_and_the_tree_chooses_hides_and_goes_to_cameras(display: str, tmp_path: Path) -> None:
     assert "done" in run(PRELUDE + SETUP + TREE, tmp_path, display)
+
+
+@needs_a_screen
+def test_walls_hide_nothing_from_behind_and_handles_act_in_the_preview(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + BEHIND, tmp_path, display)

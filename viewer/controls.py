@@ -18,8 +18,8 @@ from renderformer.data.scene import MAX_COORDINATE
 from renderformer.image import TONE_MAPS
 from renderformer.viewer.camera import FREE_FOV, OrbitCamera
 from renderformer.viewer.display import from_srgb, to_srgb
-from renderformer.viewer.document import hue
 from renderformer.viewer.gizmo import MODES
+from renderformer.viewer.lights import hue
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.presets import OWN as OWN_MATERIAL
 from renderformer.viewer.presets import PRESETS, preset_of

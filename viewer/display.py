@@ -141,11 +141,17 @@ def spanned(picture: UInt8Array, span: tuple[float, float] | None) -> UInt8Array
     return np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.BILINEAR, box=(0, 0, *span)))
 
 
-def right_of_bar(picture: UInt8Array, width: int, height: int, column: int) -> UInt8Array:
-    """The columns from `column` on of the resized picture, with a white bar at the left."""
-    columns = resized(picture, width, height)[:, column:].copy()
-    columns[:, :BAR_PIXELS] = 255
-    return columns
+def opaque(picture: UInt8Array) -> UInt8Array:
+    """(h, w, 4) a picture (h, w, 3) with an alpha of 255."""
+    return np.pad(picture, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+
+
+def beside_bar(layer: UInt8Array, picture: UInt8Array, column: int) -> UInt8Array:
+    """(h, w, 4) a picture (h, w, 3) from `column` on, with a white bar at its left, and a layer (h, w, 4) before it."""
+    joined = np.full(layer.shape, 255, np.uint8)
+    joined[:, :column] = layer[:, :column]
+    joined[:, column + BAR_PIXELS :, :3] = picture[:, column + BAR_PIXELS :]
+    return joined
 
 
 def middle(picture: UInt8Array, aspect: float) -> UInt8Array:

@@ -15,63 +15,23 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from renderformer.data.arrays import Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.camera_path import Vector, vector
 from renderformer.data.environment import Environment
-from renderformer.data.environments import ENVIRONMENTS
 from renderformer.data.errors import InputError
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
+from renderformer.viewer.lights import coloured, light_of
+from renderformer.viewer.lights import moved as moved_light
 from renderformer.viewer.material_edits import edited, mean_material
+from renderformer.viewer.placement import Placement
+from renderformer.viewer.surroundings import Surroundings
 
 # Successive edits of one value within this many seconds, as from a slider, are one step of undo.
 MERGE_SECONDS = 1.0
-# Kinds of surroundings beside those of `ENVIRONMENTS`: no environment, and that of the scene as it was opened.
-NONE, OWN = "none", "the scene's own"
-
-
-@dataclass(frozen=True)
-class Placement:
-    """How an object is moved: scaled and rotated about the centre of its bounds, then translated.
-
-    Attributes:
-        translation: in scene units.
-        rotation: degrees about X, then Y, then Z.
-        scale: positive factor.
-        stretch: positive factors along the axes of the object, times `scale`.
-    """
-
-    translation: Vector = (0.0, 0.0, 0.0)
-    rotation: Vector = (0.0, 0.0, 0.0)
-    scale: float = 1.0
-    stretch: Vector = (1.0, 1.0, 1.0)
-
-    @property
-    def axes(self) -> Float64Array:
-        """(3, 3) the axes of the object in the world, as columns."""
-        from scipy.spatial.transform import Rotation
-
-        return np.asarray(Rotation.from_euler("xyz", self.rotation, degrees=True).as_matrix())
-
-    def matrix(self, centre: npt.ArrayLike) -> Float64Array:
-        """(4, 4) matrix, world to world; `centre` is (3,).
-
-        Raises:
-            InputError: a factor is not a positive number.
-        """
-        for factor in (self.scale, *self.stretch):
-            if not (math.isfinite(factor) and factor > 0):
-                raise InputError("placement", f"scale is {factor}", "expected a positive number")
-        pivot = np.asarray(centre, np.float64)
-        linear = self.axes * (self.scale * np.asarray(self.stretch))
-        matrix = np.eye(4)
-        matrix[:3, :3] = linear
-        matrix[:3, 3] = pivot - linear @ pivot + np.asarray(self.translation)
-        return matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,74 +75,6 @@ class Item:
     def light(self) -> Light:
         """The object as a light, see `light_of`; only for objects that emit."""
         return light_of(self.mesh)
-
-
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """The environment that a person chose.
-
-    Attributes:
-        kind: `NONE`, `OWN` or a name of `ENVIRONMENTS`.
-        present: the environment with its strength, rotation and background; black for `NONE`, which keeps them.
-        own: of the scene as it was opened, or None.
-        files: those from files, with the names of the files.
-    """
-
-    kind: str
-    present: Environment
-    own: Environment | None
-    files: tuple[tuple[str, Environment], ...] = ()
-
-    @classmethod
-    def of(cls, scene: Scene) -> Surroundings:
-        """Those of a scene that is opened."""
-        own = scene.environment
-        return cls(NONE, Environment(0.0, name=NONE), None) if own is None else cls(OWN, own, own)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds that can be chosen."""
-        return (NONE, *ENVIRONMENTS, *dict(self.files), *([] if self.own is None else [OWN]))
-
-    @property
-    def environment(self) -> Environment | None:
-        """For the scene; None where there is nothing to light it and nothing to show."""
-        return None if self.kind == NONE and not self.present.is_clear else self.present
-
-    def chosen(self, kind: str) -> Surroundings:
-        """Of another kind, with the same strength, rotation and background.
-
-        Raises:
-            InputError: an unknown kind.
-        """
-        if kind not in self.kinds:
-            raise InputError("environment", f"is {kind[:60]!r}", f"expected {', '.join(self.kinds)}")
-        source = Environment(0.0, name=NONE)
-        if kind == OWN and self.own is not None:
-            source = self.own
-        elif kind in dict(self.files):
-            source = dict(self.files)[kind]
-        elif kind != NONE:
-            source = ENVIRONMENTS[kind]()
-        kept = {key: getattr(self.present, key) for key in ("strength", "rotation", "background")}
-        return replace(self, kind=kind, present=source.replace(**kept))
-
-    def opened(self, name: str, environment: Environment) -> Surroundings:
-        """With an environment from a file, which is chosen."""
-        kind = f"file {name}" if name in (NONE, OWN, *ENVIRONMENTS) else name
-        known = replace(self, files=(*(pair for pair in self.files if pair[0] != kind), (kind, environment)))
-        # Without an environment, strength and rotation mean nothing.
-        return replace(known, kind=kind, present=environment) if self.kind == NONE else known.chosen(kind)
-
-    def changed(self, **changes: Any) -> Surroundings:
-        """With another strength, rotation or background.
-
-        Raises:
-            InputError: a value out of range, or light of no environment.
-        """
-        if self.kind == NONE and changes.keys() - {"background"}:
-            raise InputError("environment", "there is none", "choose one first")
-        return replace(self, present=self.present.replace(**changes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -439,9 +331,9 @@ class SceneDocument:
                 raise InputError(f"light {name!r}", f"strength is {strength}", "expected more than 0, up to 60000")
             mesh = mesh.dimmed(strength / float(mesh.materials[:, EMISSION].max()))
         if colour is not None:
-            mesh = _coloured(mesh, colour)
+            mesh = coloured(mesh, colour)
         if moved:
-            mesh = _moved_light(mesh, position, size)
+            mesh = moved_light(mesh, position, size)
         deeds = {"move": position, "resize": size, "dim": strength, "colour": colour}
         verbs = [verb for verb, value in deeds.items() if value is not None]
         placement = Placement() if moved else item.placement
@@ -527,52 +419,3 @@ class SceneDocument:
         self._future.clear()
         self._state = state
         self._merge = (label, now) if merge else None
-
-
-def light_of(mesh: Mesh) -> Light:
-    """The light of a mesh that emits: exact for a single triangle, else with its centre and longest edge.
-
-    The target is the point in front of the light nearest to the origin.
-    """
-    corners = mesh.triangles[(mesh.materials[:, EMISSION] > 0).any(axis=1)].astype(np.float64)
-    centre = corners.mean(axis=(0, 1))
-    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
-    normal = np.cross(corners[0, 1] - corners[0, 0], corners[0, 2] - corners[0, 0])
-    normal /= max(float(np.linalg.norm(normal)), 1e-30)
-    distance = float(-centre @ normal)
-    target = centre + normal * (distance if distance > 1e-3 else max(1.0, float(np.abs(centre).max())))
-    emission = mesh.materials[:, EMISSION].max(axis=0)
-    return Light(vector(centre), vector(target), float(edges.max()), vector(emission), mesh.name)
-
-
-def hue(emission: float | Vector) -> Vector:
-    """Linear RGB of a radiance, the largest channel 1."""
-    rgb = np.broadcast_to(np.asarray(emission, np.float64), (3,))
-    return vector(rgb / max(float(rgb.max()), 1e-30))
-
-
-def _coloured(mesh: Mesh, colour: Vector) -> Mesh:
-    """A light of another hue."""
-    if not max(colour) > 0:
-        raise InputError(f"light {mesh.name!r}", "its colour is black", "hide it to switch it off")
-    before = mesh.materials[:, EMISSION].max(axis=0).astype(np.float64)
-    after = before.max() * np.array(hue(colour))
-    if (before > 0).all():
-        return mesh.dimmed(vector(after / before))
-    return edited(mesh, emission=vector(after))
-
-
-def _moved_light(mesh: Mesh, position: Vector | None, size: float | None) -> Mesh:
-    light = light_of(mesh)
-    if size is not None and not (math.isfinite(size) and size > 0):
-        raise InputError(f"light {mesh.name!r}", f"size is {size}", "expected a positive number")
-    if position is not None and not all(map(math.isfinite, position)):
-        raise InputError(f"light {mesh.name!r}", f"position is {position}", "expected three finite numbers")
-    position, size = position or light.position, size or light.size
-    if len(mesh) == 1:
-        triangle = replace(light, position=position, size=size).mesh()
-        # Its material, not its shape; tangents belong to the shape.
-        look = mesh.appearance and replace(mesh.appearance, tangents=None)
-        return replace(triangle, materials=mesh.materials, appearance=look, two_sided=mesh.two_sided)
-    placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
-    return mesh.transformed(placement.matrix(light.position))

@@ -20,7 +20,7 @@ _IMAGES: dict[int, tuple[weakref.ref[Any], bytes]] = {}
 
 def fingerprint(scene: Scene) -> str:
     """A hash of all of a scene that pictures show but its cameras: triangles, normals, materials, textures, sides of
-    lights, environment."""
+    lights, sides that cameras see, environment."""
     total = hashlib.blake2b(digest_size=16)
     for part in (*scene.objects, scene.environment):
         digest = b"-" if part is None else _DIGESTS.get(part)
@@ -50,6 +50,7 @@ def _digest(part: Mesh | Environment) -> bytes:
     else:
         sides = np.asarray(part.two_sided)
         arrays = (part.triangles, part.normals, part.materials, part.patches, part.patch_index, sides)
+        total.update(part.camera_sides.encode())
         total.update(b"-" if part.appearance is None else part.appearance.digest)
     for array in arrays:
         total.update(b"-" if array is None else repr(array.shape).encode())

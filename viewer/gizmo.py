@@ -16,7 +16,7 @@ import numpy as np
 from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.camera import Camera
 from renderformer.data.camera_path import vector
-from renderformer.viewer.document import Placement
+from renderformer.viewer.placement import Placement
 
 Mode = Literal["move", "turn", "scale"]
 MODES: tuple[Mode, ...] = ("move", "turn", "scale")

@@ -11,11 +11,12 @@ import numpy as np
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.data.camera_path import vector
-from renderformer.viewer.document import Item, Placement, SceneDocument
+from renderformer.viewer.document import Item, SceneDocument
 from renderformer.viewer.gizmo import AXES, FREE, Drag, Gizmo, Lens, Mode, Point
 from renderformer.viewer.outline import Outliner
 from renderformer.viewer.overlay import RADIUS, outlined, with_handles
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.placement import Placement
 from renderformer.viewer.session import Session
 
 # Pixels beside the mark of a light at which a click takes it.
@@ -61,6 +62,12 @@ class Hands:
         gizmo = self._gizmo(lens)
         handles = gizmo.handles if gizmo is not None else []
         return with_handles(picture, handles, self.active, [point for _, point in self._lamps(lens)])
+
+    def layer(self, width: int, height: int) -> UInt8Array:
+        """What `draw` lays over a picture of this size, (h, w, 4), its colours multiplied by its alpha."""
+        black, white = (self.draw(np.full((height, width, 3), grey, np.uint8)) for grey in (0, 255))
+        alpha = 255 - (white - black).max(axis=2, keepdims=True)
+        return np.concatenate([black, alpha], axis=2)
 
     def outlined(self, picture: UInt8Array) -> UInt8Array:
         """A picture (h, w, 3) with the outline of what is chosen."""
@@ -135,9 +142,9 @@ class Hands:
             self._drag = self._grabbed = None
 
     def _lens(self, width: int, height: int) -> Lens:
-        """Of the picture on the screen, which may be older than the camera."""
+        """Of the picture on the screen, which may be older than the camera; the preview never is."""
         session = self._panel.session
-        frame = session.frame
+        frame = None if self._panel.preview_only else session.frame
         return Lens(session.orbit.camera if frame is None else frame.camera, width, height)
 
     def _gizmo(self, lens: Lens) -> Gizmo | None:

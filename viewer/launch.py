@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'renderformer[viewer]'"
 PACKAGES = "libgl1 libegl1 libgomp1 (Open3D 0.19), libegl1 libusb-1.0-0 libvulkan1 mesa-vulkan-drivers (0.20)"
-# Opens a small window and draws once, in its own process, since Open3D may abort without a driver.
+# Opens a small window and draws once, in its own process, since Open3D may abort without a driver. See `lean_open3d`.
 _PROBE = """
+import sys, types
+sys.modules["open3d.ml"] = types.ModuleType("open3d.ml")
 import open3d.visualization.gui as gui
 app = gui.Application.instance
 app.initialize()
@@ -101,9 +104,10 @@ def view(
     from renderformer.data.scene import Scene
     from renderformer.data.trained_range import ANYWHERE
     from renderformer.renderer import Renderer
+    from renderformer.viewer.opening import load
     from renderformer.viewer.recent import remember
     from renderformer.viewer.recovery import kept
-    from renderformer.viewer.session import Session, load
+    from renderformer.viewer.session import Session
 
     if isinstance(scene, str | os.PathLike):
         path, scene = scene, load(scene, renderer.config.trained if renderer else ANYWHERE)
@@ -122,7 +126,8 @@ def view(
 
                 serve(session, port, say or _say)
             else:
-                from renderformer.viewer.window import run
+                with lean_open3d():
+                    from renderformer.viewer.window import run
 
                 run(session)
         return session.result()
@@ -163,7 +168,8 @@ def view_split(
 
         serve(panel, port, say or _say)
     else:
-        from renderformer.viewer.relight_window import run
+        with lean_open3d():
+            from renderformer.viewer.relight_window import run
 
         run(panel)
     return panel
@@ -183,6 +189,22 @@ def on_interrupt(action: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+@contextlib.contextmanager
+def lean_open3d() -> Iterator[None]:
+    """A context in which the first import of Open3D leaves out its part for machine learning, which takes half of the
+    time; a later `import open3d.ml` brings it."""
+    name = "open3d.ml"
+    if "open3d" in sys.modules:
+        yield
+        return
+    stand_in = sys.modules[name] = types.ModuleType(name)
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
 
 
 def check_front_end(web: bool) -> None:

@@ -32,7 +32,7 @@ from renderformer.data.formats.scene_json_full import MaterialEntry, TextureEntr
 from renderformer.data.formats.scene_json_shared import Number
 from renderformer.data.formats.textures import PictureDecoder
 from renderformer.data.material import Material, Textures
-from renderformer.data.scene import Mesh, Scene
+from renderformer.data.scene import CameraSides, Mesh, Scene
 from renderformer.data.texture import Texture
 from renderformer.renderer import MAX_SIDE
 
@@ -53,6 +53,7 @@ class GeometryEntry(Declared):
         uv: (T, 3, 2) f32, origin at the upper left; None without.
         material: (T,) i32 numbers in `materials` of the object.
         instances: (K, 4, 4) f64 from here to the world.
+        camera_sides: see `Mesh.camera_sides`.
     """
 
     name: str
@@ -62,6 +63,7 @@ class GeometryEntry(Declared):
     material: str
     instances: str
     materials: Annotated[tuple[MaterialEntry, ...], Field(min_length=1)]
+    camera_sides: CameraSides = "both"
 
 
 class SurroundingsEntry(Declared):
@@ -208,7 +210,8 @@ class SceneReader:
         if key not in meshes:
             if len(number) and not 0 <= number.min() <= number.max() < len(materials):
                 raise InputError("", "a triangle has a material that does not exist", f"there are {len(materials)}")
-            meshes[key] = _placed(_shaped(entry.name, triangles, normals, uv, number, materials), places)
+            mesh = _placed(_shaped(entry.name, triangles, normals, uv, number, materials), places)
+            meshes[key] = replace(mesh, camera_sides=entry.camera_sides)
         self._meshes[key] = meshes[key]
         return meshes[key]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import viser
 
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
-from renderformer.viewer.panel import Panel
 
 # Decimals of numbers on a page.
 DIGITS = 4
@@ -24,20 +23,25 @@ class PageControls:
         gui: of the server.
         change: called with a client, a control and its new value when a person changes it.
         guard: wraps a callback so that it never raises.
+        controls, sections: the table, and its sections in order.
+        unfolded: sections that are so at the start.
     """
 
     def __init__(
         self,
         gui: viser.GuiApi,
-        panel: Panel,
+        panel: Any,
         change: Callable[[Any, Control, Any], object],
         guard: Callable[[Callable[[Any], object]], Callable[[Any], None]],
+        controls: Sequence[Control] = CONTROLS,
+        sections: Sequence[str] = SECTIONS,
+        unfolded: Sequence[str] = UNFOLDED["page"],
     ) -> None:
         self._gui, self._panel, self._change, self._guard = gui, panel, change, guard
         self._handles: dict[str, Any] = {}
-        self._controls = [control for control in CONTROLS if control.ask is None]
-        for section in SECTIONS:
-            with gui.add_folder(section, expand_by_default=section in UNFOLDED["page"]):
+        self._controls = [control for control in controls if control.ask is None]
+        for section in sections:
+            with gui.add_folder(section, expand_by_default=section in unfolded):
                 for control in self._controls:
                     if control.section == section:
                         self._handles[control.name] = self._build(control)

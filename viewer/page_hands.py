@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import viser
 
-from renderformer.data.arrays import AnyArray
+from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.camera_path import vector
-from renderformer.viewer.document import Item, Placement
-from renderformer.viewer.gizmo import euler
+from renderformer.viewer.document import Item
+from renderformer.viewer.gizmo import LARGEST, SMALLEST, euler
 from renderformer.viewer.hands import put
 from renderformer.viewer.panel import Panel
+from renderformer.viewer.placement import Placement
 
 # Size of the handles as a share of the distance of the camera from its target.
 SHARE = 0.16
+# A drag along one axis leaves it by no more than this share, by rounding.
+ON_AXIS = 1e-3
 
 
 class PageHands:
@@ -41,24 +44,29 @@ class PageHands:
         self._server, self._panel, self._guard, self._changed = server, panel, guard, changed
         self._shown: tuple[str, str] | None = None
         self._handle: Any = None
-        # What is dragged, as it was at the press.
+        # What is dragged, and the length of the handles, as they were at the press.
         self._grabbed: Item | None = None
+        self._reach = 1.0
 
     def show(self) -> None:
-        """Put the handles on what is chosen; scaling has none on the page."""
+        """Put the handles on what is chosen."""
         item, mode = self._panel.selected, self._panel.mode
-        offered = item is not None and item.visible and mode != "scale"
-        wanted = (item.name, mode) if item is not None and offered else None
+        wanted = (item.name, mode) if item is not None and item.visible else None
         if wanted != self._shown:
             self._shown = wanted
             self._remake(mode)
         if self._handle is None or item is None or self._grabbed is not None:
             return
-        unit, distance = self._panel.session.unit, self._panel.session.orbit.view.distance
-        turned = np.roll(_quaternion(item.placement), 1) if mode == "turn" else np.array([1.0, 0.0, 0.0, 0.0])
+        unit = self._panel.session.unit
+        turned = np.array([1.0, 0.0, 0.0, 0.0]) if mode == "move" else np.roll(_quaternion(item.placement), 1)
         _set(self._handle, "position", unit.points(item.centre))
         _set(self._handle, "wxyz", turned)
-        _set(self._handle, "scale", np.array(SHARE * distance * unit.scale))
+        _set(self._handle, "scale", np.array(self._arm * unit.scale))
+
+    @property
+    def _arm(self) -> float:
+        """Length of the handles in the world."""
+        return SHARE * self._panel.session.orbit.view.distance
 
     def _remake(self, mode: str) -> None:
         if self._handle is not None:
@@ -76,7 +84,7 @@ class PageHands:
 
     def _started(self) -> None:
         with self._panel.session.lock:
-            self._grabbed = self._panel.selected
+            self._grabbed, self._reach = self._panel.selected, self._arm
             self._panel.session.document.begin_stroke()
 
     def _moved(self) -> None:
@@ -92,7 +100,10 @@ class PageHands:
         else:
             there = self._panel.session.unit.back(np.asarray(handle.position, np.float64))
             away = there - grabbed.centre
-            placement = replace(start, translation=vector(np.add(start.translation, away)))
+            if self._panel.mode == "move":
+                placement = replace(start, translation=vector(np.add(start.translation, away)))
+            else:
+                placement = scaled(start, away @ start.axes / self._reach)
         if not put(self._panel.session, grabbed, placement, self._panel.mode):
             self._grabbed = None
         self._changed()
@@ -101,6 +112,15 @@ class PageHands:
         self._grabbed = None
         self._panel.session.edit(lambda document: document.end_stroke())
         self._changed()
+
+
+def scaled(start: Placement, away: Float64Array) -> Placement:
+    """A placement with the handle dragged along the axes of the object by `away` (3,), in lengths of an arm: along one
+    axis it stretches, in a plane it scales as a whole."""
+    if np.count_nonzero(np.abs(away) > ON_AXIS * np.abs(away).max()) > 1:
+        return replace(start, scale=start.scale * float(np.clip(1 + away.sum(), SMALLEST, LARGEST)))
+    factors = np.clip(1 + np.where(np.abs(away) == np.abs(away).max(), away, 0), SMALLEST, LARGEST)
+    return replace(start, stretch=vector(start.stretch * factors))
 
 
 def _set(handle: Any, field: str, value: AnyArray) -> None:

@@ -42,13 +42,13 @@ class Picker:
         self._caster = caster or RayCaster.of(self._unit.scene(scene))
 
     def pick(self, camera: Camera, x: float, y: float, width: float, height: float) -> Pick | None:
-        """The nearest surface, front or back, or None.
+        """The nearest surface, front or back, that the camera sees, or None.
 
         Args:
             x, y: point of a picture of `width` by `height`; (0.5, 0.5) is the centre of the first pixel.
         """
         origin, direction = ray(self._unit.camera(camera), x, y, width, height)
-        hits, _ = self._caster.hits(origin[None], direction[None])
+        hits, _ = self._caster.seen(origin[None], direction[None])
         if not len(hits.rows):
             return None
         triangle = int(hits.triangle[0])

@@ -37,11 +37,11 @@ class Pointer:
         if self._hands.dragging:
             self._hands.drag(self._place(x, y)[0], snap)
             return True
-        return not self._panel.preview_only and self._hands.hover(*self._place(x, y))
+        return self._hands.hover(*self._place(x, y))
 
     def grab(self) -> None:
         """Take what is chosen into the hand: it follows the pointer without a button, until a press."""
-        if not self._panel.preview_only and self._rectangle().inside(*self._last) is not None:
+        if self._rectangle().inside(*self._last) is not None:
             self._hands.grab(*self._place(*self._last))
 
     def press(self, x: int, y: int, left: bool = True) -> None:
@@ -54,7 +54,7 @@ class Pointer:
             return
         point = self._rectangle().inside(x, y)
         self._on_bar = self._panel.kind == "split" and point is not None and abs(point[0] - self._panel.bar) < BAR_REACH
-        if left and not self._on_bar and not self._panel.preview_only:
+        if left and not self._on_bar:
             self._hands.press(*self._place(x, y))
 
     def drag(self, x: int, y: int, pan: bool, snap: bool = False) -> None:

@@ -18,6 +18,7 @@ from renderformer.data.arrays import AnyArray, Float64Array
 from renderformer.data.environment import Environment, image_directions, resized, texel_solid_angles
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.subdivide import subdivide
+from renderformer.data.geometry.triangles import face_normals
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.lights import Lights
 from renderformer.data.rays.vectors import normalised
@@ -92,6 +93,14 @@ def _powers(normals: AnyArray) -> Float64Array:
     """(V, 10) the polynomials of up to degree two of unit vectors (V, 3)."""
     x, y, z = np.asarray(normals, np.float64).T
     return np.stack([np.ones_like(x), x, y, z, x * y, y * z, z * x, x * x, y * y, z * z], axis=1)
+
+
+def sees(mesh: Mesh, eye: AnyArray) -> bool:
+    """Whether a camera at a point (3,) sees any of a mesh, as far as its sides say."""
+    if mesh.camera_sides != "front":
+        return mesh.camera_sides == "both"
+    toward = (face_normals(mesh.triangles) * (eye - mesh.triangles[:, 0])).sum(axis=1)
+    return bool((toward > 0).any())
 
 
 def coloured(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Float64Array, Float64Array]:

@@ -12,11 +12,12 @@ import numpy as np
 from renderformer.data.arrays import UInt8Array
 from renderformer.image import SaveSettings
 from renderformer.viewer.controls import Control
-from renderformer.viewer.relight_panel import PICTURE, RelightPanel
-from renderformer.viewer.server import Server
+from renderformer.viewer.page_controls import PageControls
+from renderformer.viewer.relight_panel import RelightPanel
+from renderformer.viewer.server import Server, wait
 from renderformer.viewer.tasks import describe
 
-HOST, QUALITY = "127.0.0.1", 90
+QUALITY = 90
 SAVED = (".png", ".exr")
 
 
@@ -32,62 +33,33 @@ class RelightPage:
     """
 
     def __init__(self, panel: RelightPanel, port: int) -> None:
-        self.panel: Any = panel
+        self.panel = panel
         self.done = threading.Event()
-        self.controls: dict[str, Any] = {}
         # Held while the lights change.
         self._lock = threading.RLock()
-        self.server = Server(HOST, port, "RenderFormer lights")
-        self.server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
-        self.server.gui.main_panel.dock_right()
-        for section in panel.sections:
-            with self.server.gui.add_folder(section):
-                for control in panel.controls:
-                    if control.section == section:
-                        self._build(control)
-                if section == PICTURE:
-                    for suffix in SAVED:
-                        self._button(f"save {suffix[1:]}", functools.partial(self._download, suffix))
-                    self._button("close", lambda client: self.done.set())
+        self.server = Server(port, "RenderFormer lights")
+        self.controls = PageControls(
+            self.server.gui, panel, self._change, self._guarded, panel.controls, panel.sections, panel.sections
+        )
+        with self.server.gui.add_folder("File"):
+            for suffix in SAVED:
+                self._button(f"save {suffix[1:]}", functools.partial(self._download, suffix))
+            self._button("close the viewer", lambda client: self.done.set())
         self.server.on_client_connect(self._guarded(self._connected))
         self._refresh()
 
     @property
     def url(self) -> str:
         """The address of the page."""
-        return f"http://{HOST}:{self.server.get_port()}"
+        return self.server.url
 
     def close(self) -> None:
         """End the server."""
         self.done.set()
         self.server.stop()
 
-    def _build(self, control: Control) -> None:
-        gui, label, value, hint = self.server.gui, control.label, control.value(self.panel), control.tooltip or None
-        span = {"min": control.low, "max": control.high, "step": control.step, "hint": hint}
-        handle: Any
-        match control.kind:
-            case "slider":
-                handle = gui.add_slider(label, initial_value=value, **span)
-            case "number":
-                handle = gui.add_number(label, value, **span)
-            case "choice":
-                names = [str(name) for name in control.choices(self.panel)]
-                handle = gui.add_dropdown(label, names, initial_value=value, hint=hint)
-            case "check":
-                handle = gui.add_checkbox(label, value, hint=hint)
-            case "colour":
-                handle = gui.add_rgb(label, value, hint=hint)
-            case _:
-                self.controls[control.name] = self._button(label, lambda client: self._change(control, None))
-                return
-        handle.on_update(self._guarded(lambda event: self._changed(event, control)))
-        self.controls[control.name] = handle
-
-    def _button(self, label: str, action: Callable[[Any], object]) -> Any:
-        button = self.server.gui.add_button(label)
-        button.on_click(self._guarded(lambda event: action(event.client)))
-        return button
+    def _button(self, label: str, action: Callable[[Any], object]) -> None:
+        self.server.gui.add_button(label).on_click(self._guarded(lambda event: action(event.client)))
 
     def _guarded(self, action: Callable[[Any], object]) -> Callable[[Any], None]:
         """A callback whose errors become a notification on the page of the event."""
@@ -102,23 +74,16 @@ class RelightPage:
 
         return run
 
-    def _changed(self, event: Any, control: Control) -> None:
-        """Apply the new value of a widget; changes by the program have no client."""
-        if event.client is not None:
-            self._change(control, event.target.value)
-
-    def _change(self, control: Control, value: Any) -> None:
+    def _change(self, client: Any, control: Control, value: Any) -> None:
         with self._lock:
-            control.set(self.panel, value)
+            panel: Any = self.panel
+            control.set(panel, value)
             self._refresh()
 
     def _refresh(self) -> None:
         """Write the present values into all widgets, and show the picture on all pages."""
         with self._lock:
-            for control in self.panel.controls:
-                value = control.value(self.panel)
-                if control.kind != "button" and self.controls[control.name].value != value:
-                    self.controls[control.name].value = value
+            self.controls.fill()
             clients = list(self.server.get_clients().values())
             if clients:
                 picture = self.panel.shown()
@@ -158,12 +123,5 @@ def on_black(picture: UInt8Array, aspect: float) -> UInt8Array:
 def serve(panel: RelightPanel, port: int, say: Callable[[str], None]) -> None:
     """Serve a panel until a page closes it, or Ctrl-C."""
     page = RelightPage(panel, port)
-    try:
-        say(f"open {page.url} in a browser of this machine; Ctrl-C ends")
-        # Ctrl-C does not interrupt a wait without a limit on every platform.
-        while not page.done.wait(0.5):
-            pass
-    except KeyboardInterrupt:
-        pass
-    finally:
-        page.close()
+    say(f"open {page.url} in a browser of this machine; Ctrl-C ends")
+    wait(page.done, page.close)

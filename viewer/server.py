@@ -10,6 +10,7 @@ import contextlib
 import http
 import io
 import re
+import threading
 from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from renderformer.viewer.delivery import Link
 Rule = Callable[[list[str], list[str]], bool]
 
 
+HOST = "127.0.0.1"
 _NO_FRAMES = {"X-Frame-Options": "DENY", "Content-Security-Policy": "frame-ancestors 'none'"}
 # Pages that may show a framed viewer: notebooks of this machine, and of editors.
 NOTEBOOKS = "http://localhost:* http://127.0.0.1:* https://localhost:* https://127.0.0.1:* vscode-webview:"
@@ -52,26 +54,35 @@ def _silent() -> Iterator[None]:
 
 
 class Server(viser.ViserServer):
-    """A viser server that applies a rule to every request, of HTTP and of web sockets.
+    """A viser server of this machine that applies a rule to every request, of HTTP and of web sockets.
 
     Args:
+        port: the next free one if it is in use.
+        label: title of its pages.
         framed: whether `NOTEBOOKS` may show its page in a frame; nobody else may.
 
     Raises:
         RuntimeError: viser does not apply the rule; the server was stopped.
     """
 
-    def __init__(self, host: str, port: int, label: str, rule: Rule = own_pages, framed: bool = False) -> None:
+    def __init__(self, port: int, label: str, rule: Rule = own_pages, framed: bool = False) -> None:
         self._rule, self._guarded = rule, False
         self._frames = {"Content-Security-Policy": f"frame-ancestors {NOTEBOOKS}"} if framed else _NO_FRAMES
         self._links: dict[Any, Link] = {}
         with _silent():
-            super().__init__(host=host, port=port, label=label, verbose=False)
+            super().__init__(host=HOST, port=port, label=label, verbose=False)
         if not self._guarded:
             self.stop()
             raise RuntimeError("this version of viser starts its server in a way that cannot be guarded")
         # A page could ask viser to share the scene at a public address.
         self.request_share_url = lambda verbose=True: None
+        self.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
+        self.gui.main_panel.dock_right()
+
+    @property
+    def url(self) -> str:
+        """The address of the page."""
+        return f"http://{HOST}:{self.get_port()}"
 
     def stop(self) -> None:
         with _silent():
@@ -128,3 +139,15 @@ class Server(viser.ViserServer):
         """The connection of a client; None if this version of viser does not tell."""
         connections = getattr(self._guarded_server, "_live_connections", {})
         return self._links.get(connections.get(number))
+
+
+def wait(done: threading.Event, close: Callable[[], object]) -> None:
+    """Wait until a page ends the viewer, or Ctrl-C, and close it."""
+    try:
+        # Ctrl-C does not interrupt a wait without a limit on every platform.
+        while not done.wait(0.5):
+            pass
+    except KeyboardInterrupt:
+        pass
+    finally:
+        close()

@@ -13,23 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from renderformer.data.arrays import UInt8Array
-from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, Key, View, turntable
+from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, Key, View
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
-from renderformer.data.files import check_place
 from renderformer.data.notes import digest
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
-from renderformer.image import IMAGE_SUFFIXES, TONE_MAPS, Image
+from renderformer.image import TONE_MAPS, Image
 from renderformer.renderer import Cancelled
-from renderformer.split import LIGHTS_SUFFIX
-from renderformer.video import VIDEO_SUFFIXES, write_video
 from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.display import Displayed, Reference, difference
 from renderformer.viewer.document import SceneDocument, SceneState
 from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.frames import Frame
+from renderformer.viewer.opening import open_file
 from renderformer.viewer.picker import Pick, Picker
+from renderformer.viewer.saving import save
 from renderformer.viewer.scheduler import Clock, RenderScheduler
 from renderformer.viewer.tasks import Task, Work, describe
 
@@ -43,12 +42,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds of a video of a full turn, and frames per second of every video.
-TURN_SECONDS, FPS = 4.0, 24.0
+# Of a video of a full turn.
+TURN_SECONDS = 4.0
 # Size of the view before a front end has one, most pixels on a side of a picture, and pixels for one of the view.
 VIEW, MOST_PIXELS, SCALES = (960, 720), 8192, (0.5, 1.0, 2.0, 4.0)
-# A picture in this format is of all directions; one in EXR may be any.
-ENVIRONMENT_SUFFIX = ".hdr"
 VIEWS = ("neural", "preview", "split", "difference")
 # Age of a picture of an old camera at which the preview replaces it.
 LATE_SECONDS = 0.3
@@ -318,43 +315,7 @@ class Session:
             InputError: an unknown suffix, a place that cannot be written, no visible object, or too few key frames.
             Cancelled: `cancel` returned True.
         """
-        path, version = Path(path), self.version
-        if path.name.lower().endswith(LIGHTS_SUFFIX):
-            check_place(path)
-            return self._split(progress, cancel).save(path, self.exposure)
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            check_place(path)
-            tone_map, exposure = self.tone_map, self.exposure
-            return self.render(progress, cancel).save(path, tone_map=tone_map, exposure=exposure)
-        if path.name.lower().endswith(KEYS_SUFFIX):
-            self.key_frames.save(path)
-            if mark:
-                self.mark_saved(path.name, version)
-            return []
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            return self._save_video(path, turn, progress, cancel)
-        return self._save_scene(path, mark)
-
-    def _save_scene(self, path: Path, mark: bool) -> list[str]:
-        with self.lock:
-            version, scene, camera = self.version, self.result(), self.orbit.camera
-            hidden = sum(not item.visible for item in self.document.items)
-        others = [other for other in scene.cameras if other is not camera]
-        lost = scene.replace(cameras=(camera, *others)).save(path)
-        notes = [*lost.notes, *lost]
-        if hidden:
-            return [*notes, f"{hidden} hidden objects were left out"]
-        if mark:
-            self.mark_saved(path.name, version)
-        return notes
-
-    def _save_video(self, path: Path, turn: float, progress: Progress | None, cancel: Cancel | None) -> list[str]:
-        with self.lock:
-            scene, view, size = self.document.scene, self.orbit.view, self.size
-            tone_map, exposure = self.tone_map, self.exposure
-            cameras = turntable(view, max(1, round(turn * FPS))) if turn else self.key_frames.cameras(FPS)
-        lit = self.scheduler.lit(scene) or scene
-        return write_video(path, self.renderer, lit, cameras, size, FPS, tone_map, exposure, progress, cancel)
+        return save(self, Path(path), progress, cancel, turn, mark)
 
     def render(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Image:
         """The picture in the resolution of files: the newest one, or else drawn on the calling thread."""
@@ -365,7 +326,7 @@ class Session:
             return frame.image
         return self.renderer.render(self.scheduler.lit(scene) or scene, size, camera, progress, cancel)[0]
 
-    def _split(self, progress: Progress | None, cancel: Cancel | None) -> Split:
+    def split(self, progress: Progress | None, cancel: Cancel | None) -> Split:
         """The picture in the resolution of files, split by lights."""
         with self.lock:
             scene, camera, size = self.document.scene, self.orbit.camera, self.size
@@ -411,27 +372,7 @@ class Session:
             InputError: as `load_scene` and `Reference.load`; nothing is changed.
             Cancelled: `cancel` returned True; nothing is changed.
         """
-        path = Path(path)
-        if path.suffix.lower() == ENVIRONMENT_SUFFIX:
-            return "neural", self.open_environment(path, cancel)
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            self.reference = Reference.load(path)
-            return "difference", []
-        if path.name.lower().endswith(KEYS_SUFFIX):
-            with self.lock:
-                self.key_frames = CameraPath.load(path)
-                self.mark_saved(path.name, self.version)
-            return "neural", []
-        scene = load(path, self.renderer.config.trained)
-        if cancel is not None and cancel():
-            raise Cancelled
-        # Hashed and checked before the lock is taken.
-        fingerprint(scene)
-        with self.lock:
-            self.document.open(scene)
-            self.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
-            self.request()
-            return "neural", self.notes
+        return open_file(self, Path(path), cancel)
 
     def open_environment(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> list[str]:
         """Surround the scene by a picture of all directions (.hdr, .exr); returns what reading it changed.
@@ -497,17 +438,3 @@ class Session:
 
     def _progressed(self, stage: str, done: int, total: int) -> None:
         self.drawing = stage, done, total
-
-
-def load(path: str | os.PathLike[str], trained: TrainedRange) -> Scene:
-    """A scene from a file. A bare mesh gets a stage without walls, which would hide it as the camera turns, and a
-    camera that fits from all sides; for a model of the range `trained`.
-
-    Raises:
-        InputError: as `load_scene`.
-    """
-    from renderformer.data.formats import SCENE_FORMATS, load_scene
-
-    if Path(path).suffix.lower() in SCENE_FORMATS:
-        return load_scene(path, trained=trained)
-    return load_scene(path, trained=trained, all_around=True)

@@ -28,7 +28,9 @@ from renderformer.data.material import Material, Textures
 from renderformer.data.scene import Mesh
 from renderformer.data.texture import Texture
 from renderformer.data.unit_size import UnitSize
-from renderformer.viewer.document import Item, Placement, SceneState, Surroundings
+from renderformer.viewer.document import Item, SceneState
+from renderformer.viewer.placement import Placement
+from renderformer.viewer.surroundings import Surroundings
 
 KINDS: dict[str, type[Any]] = {
     kind.__name__: kind

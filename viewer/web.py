@@ -26,6 +26,7 @@ from renderformer.viewer.controls import Control
 from renderformer.viewer.delivery import Delivery
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
+from renderformer.viewer.document import Item
 from renderformer.viewer.frames import Frame
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.page_controls import NOTHING, PageControls, put
@@ -33,12 +34,11 @@ from renderformer.viewer.page_hands import PageHands
 from renderformer.viewer.page_html import PAGE
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
-from renderformer.viewer.server import Server
+from renderformer.viewer.server import Server, wait
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
 from renderformer.viewer.uploads import received, saved
 
-HOST = "127.0.0.1"
 # Seconds between two updates of turntable, progress and the age of the picture.
 TICK_SECONDS = 0.05
 # Views that a page may still report after it was given newer ones: those of some seconds of a turntable.
@@ -68,9 +68,7 @@ class WebViewer:
         self._close_warned = False
         # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
-        self.server = Server(HOST, port, "RenderFormer", framed=framed)
-        self.server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
-        self.server.gui.main_panel.dock_right()
+        self.server = Server(port, "RenderFormer", framed=framed)
         self.server.scene.set_up_direction("+z")
         self._put_camera(self.server.initial_camera)
         self.hands = Hands(self.panel)
@@ -88,7 +86,7 @@ class WebViewer:
     @property
     def url(self) -> str:
         """The address of the page."""
-        return f"http://{HOST}:{self.server.get_port()}"
+        return self.server.url
 
     def close(self) -> None:
         """End the server and the session."""
@@ -308,7 +306,7 @@ class WebViewer:
 
     def _show_meshes(self, visible: bool) -> None:
         """Update the meshes of the preview, or remove them."""
-        items = {item.name: item for item in self.session.document.items if visible and item.visible}
+        items = {item.name: item for item in self.session.document.items if visible and _shown(item)}
         for name, (mesh, handle) in list(self._meshes.items()):
             if name not in items or items[name].mesh is not mesh:
                 handle.remove()
@@ -321,7 +319,7 @@ class WebViewer:
                 np.arange(3 * len(mesh)).reshape(-1, 3),
                 color=to_srgb(items[name].material.diffuse),
                 flat_shading=True,
-                side="double",
+                side="front" if mesh.camera_sides == "front" else "double",
             )
             self._meshes[name] = mesh, handle
 
@@ -388,18 +386,16 @@ class WebViewer:
 def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None = None) -> None:
     """Serve a session until a page closes the viewer, or Ctrl-C."""
     viewer = WebViewer(session, port)
-    try:
-        if say is not None:
-            say(f"open {viewer.url} in a browser of this machine; Ctrl-C ends")
-            if session.recovery is not None and session.recovery.offer:
-                say(f"note: {session.recovery.offer} The page offers to recover it.")
-        # Ctrl-C does not interrupt a wait without a limit on every platform.
-        while not viewer.done.wait(0.5):
-            pass
-    except KeyboardInterrupt:
-        pass
-    finally:
-        viewer.close()
+    if say is not None:
+        say(f"open {viewer.url} in a browser of this machine; Ctrl-C ends")
+        if session.recovery is not None and session.recovery.offer:
+            say(f"note: {session.recovery.offer} The page offers to recover it.")
+    wait(viewer.done, viewer.close)
+
+
+def _shown(item: Item) -> bool:
+    """Whether cameras see any side of an object."""
+    return item.visible and item.base.camera_sides != "none"
 
 
 def _pose(camera: Any) -> Float64Array:

@@ -15,7 +15,7 @@ from renderformer.data.scene import Mesh
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.dialogs import FileRequest, Question
 from renderformer.viewer.document import Item
-from renderformer.viewer.preview import Lighting, coloured
+from renderformer.viewer.preview import Lighting, coloured, sees
 from renderformer.viewer.session import Session
 
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -184,6 +184,9 @@ class PreviewScene:
                 mesh = unit.mesh(objects[name][0].mesh)
                 scene.add_geometry(name, *_geometry(mesh, lighting, session.tone_map, session.exposure))
                 self._drawn[name] = objects[name]
+        eye = session.orbit.camera.position
+        for item in visible:
+            scene.show_geometry(item.name, sees(item.mesh, eye))
         camera = unit.camera(session.orbit.camera)
         scene.camera.set_projection(camera.fov, aspect, NEAR, FAR, rendering.Camera.FovType.Vertical)
         scene.camera.look_at(camera.position + camera.forward, camera.position, camera.c2w[:3, 1])

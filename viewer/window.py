@@ -11,8 +11,7 @@ from __future__ import annotations
 import functools
 import textwrap
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,27 +19,22 @@ import open3d as o3d
 from open3d.visualization import gui
 
 from renderformer.data.arrays import UInt8Array
-from renderformer.data.errors import InputError
-from renderformer.data.formats import SCENE_FORMATS
-from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_SUFFIXES
-from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, find, help_table
+from renderformer.viewer.actions import ACTIONS, Action, find
 from renderformer.viewer.controls import LIGHT, OBJECT, Control
-from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
-from renderformer.viewer.display import Rect, letterbox, margins, resized, right_of_bar
+from renderformer.viewer.dialogs import recovering
+from renderformer.viewer.display import Rect, beside_bar, letterbox, margins, opaque, resized
 from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
-from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
 from renderformer.viewer.tree import SceneTree
-from renderformer.viewer.widgets import ControlWidgets, PreviewScene, file_dialog, legible, question_dialog
+from renderformer.viewer.widgets import ControlWidgets, PreviewScene, legible
+from renderformer.viewer.window_dialogs import WindowDialogs
 
 if TYPE_CHECKING:
-    from renderformer.data.progress import Progress
-    from renderformer.renderer import Cancel
     from renderformer.viewer.document import Item
 
 TITLE = "RenderFormer"
@@ -63,15 +57,15 @@ KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 }  # fmt: skip
 
 
-class Window:
+class Window(WindowDialogs):
     """One open window; it sets the callbacks of the session until it closes."""
 
     def __init__(self, session: Session, width: int = 1200, height: int = 800) -> None:
+        super().__init__()
         self.session, self.panel = session, Panel(session)
         self.hands = Hands(self.panel)
         self.pointer = Pointer(self.panel, self.hands, self.rectangle)
         self.closed = False
-        self.dialog: Any = None
         self.message = "; ".join(session.notes)
         # Whether the message tells of an error.
         self._failed = False
@@ -81,7 +75,6 @@ class Window:
         # Time of the second drawing of the picture, and of the last drawing of the window.
         self._redraw_time: float | None = None
         self._drawn_at = 0.0
-        self._folder = Path.cwd()
         self._selected: Item | None = None
         # The state that the picture shows.
         self._drawn: tuple[Any, ...] = ()
@@ -134,6 +127,8 @@ class Window:
         self._margins = [gui.Vert() for _ in range(4)]
         for margin in self._margins:
             margin.background_color = gui.Color(0, 0, 0)
+        # Where the picture is clear, the preview shows.
+        self.image.background_color = gui.Color(0, 0, 0, 0)
         for widget in (*self._margins, self.scene, self.image):
             self.window.add_child(widget)
         for widget in (self.scene, self.image):
@@ -326,24 +321,29 @@ class Window:
         self._place_image()
 
     def _place_image(self) -> None:
-        """Draw the picture over the preview; in the split view, its part right of the bar."""
+        """Draw the picture over the preview; in the split view, its part right of the bar. Outline and handles lie over
+        both."""
         box, panel = self.rectangle(), self.panel
         split = panel.kind == "split"
-        column = min(round(panel.bar * box.width), box.width - 1) if split else 0
-        self.image.frame = gui.Rect(box.x + column, box.y, box.width - column, box.height)
-        self.image.visible = self._picture is not None and not panel.preview_only
-        if self._picture is not None and self.image.visible:
+        self.image.frame = gui.Rect(box.x, box.y, box.width, box.height)
+        self.image.visible = self._picture is not None or panel.preview_only
+        if not self.image.visible:
+            return
+        drawn = self.hands.layer(box.width, box.height) if split or panel.preview_only else None
+        if self._picture is not None and not panel.preview_only:
             picture = np.zeros_like(self._picture) if split and panel.late else self._picture
             picture = self.hands.draw(resized(picture, box.width, box.height))
-            if split:
-                picture = right_of_bar(picture, box.width, box.height, column)
-            self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(picture)))
+            column = min(round(panel.bar * box.width), box.width - 1)
+            drawn = beside_bar(drawn, picture, column) if drawn is not None else opaque(picture)
+        # Open3D ends the program if the number of channels changes.
+        self.image.update_image(o3d.geometry.Image(np.ascontiguousarray(drawn)))
 
     def _draw(self) -> None:
         """Draw the picture if its state has changed."""
         panel, session = self.panel, self.session
         display = (session.tone_map, session.exposure, session.reference, session.view_size)
-        drawn = (session.frame, panel.kind, panel.bar, panel.late, *display, *self.hands.state)
+        seen = session.orbit.view if panel.preview_only or panel.kind == "split" else None
+        drawn = (session.frame, panel.kind, panel.bar, panel.late, seen, *display, *self.hands.state)
         if drawn != self._drawn:
             self._drawn = drawn
             self._picture = panel.picture()
@@ -412,115 +412,6 @@ class Window:
             if text != self._busy.text:
                 self._busy.text, self._progress.value = text, share
                 self.window.post_redraw()
-
-    def ask_open(self, title: str, suffixes: Iterable[str]) -> None:
-        """Ask for a file and open it."""
-        self._ask_file(FileRequest(title, tuple(suffixes), self.open))
-
-    def open(self, path: Path) -> None:
-        """Open a file on another thread; see `Session.open`."""
-        session = self.session
-
-        def work(progress: Progress, cancel: Cancel) -> list[str]:
-            kind, notes = session.open(path, cancel)
-            remember(path)
-            self._post(lambda: self._apply("view", lambda: self.panel.show(kind)))
-            return notes
-
-        session.start(f"opening {path.name}", work)
-
-    def ask_recent(self) -> None:
-        """Ask for a recent file and open it."""
-        files, note = recent()
-        self.message = note or self.message
-        if not files:
-            raise InputError("recent files", note or "there are none yet", "open a file")
-        self._ask(opening_recent(files, self.open))
-
-    def ask_environment(self) -> None:
-        """Ask for a picture of all directions and surround the scene by it."""
-        session = self.session
-
-        def opened(path: Path) -> None:
-            session.start(f"opening {path.name}", lambda progress, cancel: self._opened(path, cancel))
-
-        self._ask_file(FileRequest("Environments", ENVIRONMENT_SUFFIXES, opened))
-
-    def _opened(self, path: Path, cancel: Cancel) -> list[str]:
-        notes = self.session.open_environment(path, cancel)
-        self._post(self._refresh)
-        return notes
-
-    def ask_save(self, save: Save) -> None:
-        """Ask for a file name and save there."""
-        save.check(self.session)
-        title = f"Save {save.name}"
-        self._ask_file(FileRequest(title, save.suffixes, lambda path: self.save(path, save.turn), saving=True))
-
-    def ask_close(self) -> None:
-        """Close the window, after a question if something would be lost."""
-        save = next(action for action in ACTIONS if action.name == "save scene")
-        question = closing(self.session, lambda: self.perform(save), self._leave)
-        if question is None:
-            self._leave()
-        else:
-            self._ask(question)
-
-    def ask_recover(self) -> None:
-        """Ask what to do with unsaved work that a viewer left behind."""
-        question = recovering(self.session, lambda: self._post(self._refresh))
-        if question is None:
-            raise InputError("recovery", "no unsaved work was left behind", "open a file")
-        self._ask(question)
-
-    def show_help(self) -> None:
-        """Show mouse and keys."""
-        self._ask(Question("Mouse and keys", NOTES, {"Close": lambda: None}, help_table()))
-
-    def save(self, path: Path, turn: float = 0.0) -> None:
-        """Save on another thread; see `Session.save`."""
-        session = self.session
-
-        def work(progress: Progress, cancel: Cancel) -> list[str]:
-            notes = session.save(path, progress, cancel, turn)
-            if path.suffix.lower() in SCENE_FORMATS:
-                remember(path)
-            return notes
-
-        session.start(f"saving {path.name}", work)
-
-    def _ask_file(self, request: FileRequest) -> None:
-        def chosen(name: str) -> None:
-            self._end_dialog()
-            path = request.path(name)
-            self._folder = path.parent
-            question = request.replacing(path)
-            if question is None:
-                self._apply(request.title, lambda: request.done(path))
-            else:
-                self._ask(question)
-
-        dialog = file_dialog(request, self._folder, self.window.theme)
-        dialog.set_on_cancel(self._guarded(self._end_dialog))
-        dialog.set_on_done(self._guarded(chosen))
-        self._open_dialog(dialog)
-
-    def _ask(self, question: Question) -> None:
-        def pressed(label: str) -> None:
-            self._end_dialog()
-            self._apply(label, {**question.answers, **question.choices}[label])
-
-        self._open_dialog(question_dialog(question, self.window.theme.font_size, self._guarded(pressed)))
-
-    def _open_dialog(self, dialog: Any) -> None:
-        self.dialog = dialog
-        self.window.show_dialog(dialog)
-        self.window.post_redraw()
-
-    def _end_dialog(self) -> None:
-        self.dialog = None
-        self.window.close_dialog()
-        self.window.post_redraw()
 
     def _on_close(self) -> bool:
         """Whether the window may close at once; else `ask_close` runs after this event, unless Escape caused it."""

@@ -22,7 +22,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.files import atomic_path, check_readable, open_input
 from renderformer.data.formats.table import with_format_hint
-from renderformer.data.geometry.light_sides import other_sides, with_sides
+from renderformer.data.geometry.light_sides import hidden_sides, other_sides, with_sides
 from renderformer.data.geometry.patches import triangle_mask
 from renderformer.data.material import Material
 from renderformer.data.scene import CHANNELS, EMISSION, PATCH_SIZE, Mesh, Scene
@@ -226,7 +226,7 @@ def write(scene: Scene, path: Path, overwrite: bool = True) -> list[str]:
     rounded = int((rows.astype(np.float16) != rows).any(axis=1).sum())
     if rounded:
         losses.append(f"{rounded} triangles with materials rounded to half precision")
-    return [*losses, *_baked(scene), *other_sides(scene.objects)]
+    return [*losses, *_baked(scene), *other_sides(scene.objects), *hidden_sides(scene.objects)]
 
 
 def _baked(scene: Scene) -> list[str]:

@@ -14,6 +14,7 @@ from renderformer.data.formats import scene_json_full as full
 from renderformer.data.formats import scene_json_plain as plain
 from renderformer.data.formats.scene_json_shared import check_folder
 from renderformer.data.formats.table import with_format_hint
+from renderformer.data.geometry.light_sides import hidden_sides
 from renderformer.data.notes import reworded
 from renderformer.data.scene import Scene
 
@@ -90,6 +91,7 @@ def write(scene: Scene, path: Path, overwrite: bool = True, version: Literal["au
         with new_folder(folder) as temporary:
             try:
                 entry, lines = plain.write(scene, temporary, folder.name, path)
+                lines += hidden_sides(scene.objects)
                 lines += ["the environment is not saved"] if scene.environment is not None else []
                 if version == "1.0" or set(lines) <= set(lost):
                     _finish(entry, temporary, folder, path)
@@ -109,6 +111,7 @@ def _refused(scene: Scene) -> list[str]:
     """Lines about what version 1.0 surely cannot hold."""
     textured = sum(mesh.appearance is not None for mesh in scene.objects)
     lines = [f"textures or vertex colours of {textured} objects"] if textured else []
+    lines += hidden_sides(scene.objects)
     return lines if scene.environment is None else [*lines, "the environment"]
 
 

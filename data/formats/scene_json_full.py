@@ -43,7 +43,7 @@ from renderformer.data.formats.textures import PictureDecoder
 from renderformer.data.formats.triangle_ply import MAX_SETS, Triangles
 from renderformer.data.geometry.light_sides import with_sides
 from renderformer.data.material import Material, Textures
-from renderformer.data.scene import Mesh, Scene
+from renderformer.data.scene import CameraSides, Mesh, Scene
 from renderformer.data.texture import Texture
 
 VERSION: Final = "1.0+renderformer"
@@ -104,6 +104,7 @@ class ObjectEntry(Declared):
     material: MaterialEntry | None = None
     materials: Annotated[tuple[MaterialEntry, ...], Field(max_length=MAX_MATERIALS)] | None = None
     transform: PlacingEntry | None = None
+    camera_sides: CameraSides = "both"
 
 
 class CameraEntry(Declared):
@@ -213,7 +214,8 @@ class _Reader:
             if exact is not None:
                 mesh = _mesh(name, exact, materials or [Material()], coloured or [True])
             assert mesh is not None
-            return mesh if entry.transform is None else _placed(mesh, entry.transform)
+            mesh = mesh if entry.transform is None else _placed(mesh, entry.transform)
+            return replace(mesh, camera_sides=entry.camera_sides)
         except InputError as error:
             raise error.within(label) from None
 
@@ -347,7 +349,9 @@ def write(scene: Scene, temporary: Path, folder: str, path: Path) -> SceneEntry:
             raise error.within(f"object {mesh.name!r}").within(path) from None
         entries, number = _distinct([_material_entry(*material, pictures) for material in materials])
         triangle_ply.write(temporary / file, replace(triangles, material=number[triangles.material]))
-        named = {"material": entries[0]} if len(entries) == 1 else {"materials": tuple(entries)}
+        named: dict[str, Any] = {"material": entries[0]} if len(entries) == 1 else {"materials": tuple(entries)}
+        if mesh.camera_sides != "both":
+            named["camera_sides"] = mesh.camera_sides
         entry = ObjectEntry(mesh_path=f"{folder}/{file}", **named)
         objects[mesh.name] = entry.model_dump(exclude_unset=True)
     cameras = tuple(_camera_entry(number, camera) for number, camera in enumerate(scene.cameras))

@@ -196,7 +196,7 @@ class _Work:
         look = None if mesh.appearance is None else mesh.appearance.cut(source, weights)
         return Mesh(
             mesh.name, triangles.astype(np.float32), normals.astype(np.float32), materials, patches, index, look,
-            mesh.sides(source),
+            mesh.sides(source), mesh.camera_sides,
         )  # fmt: skip
 
 

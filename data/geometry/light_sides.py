@@ -45,6 +45,12 @@ def other_sides(objects: Sequence[Mesh]) -> list[str]:
     return [f"{count} light triangles whose sides that shine are others when read"] if count else []
 
 
+def hidden_sides(objects: Sequence[Mesh]) -> list[str]:
+    """A line about objects that cameras do not see from everywhere, for files that cannot say so, or none."""
+    count = sum(mesh.camera_sides != "both" for mesh in objects)
+    return [f"{count} objects hidden from cameras on some sides will be seen"] if count else []
+
+
 def _middle(objects: Sequence[Mesh]) -> Float64Array | None:
     """(3,) centre of the area of the surfaces that do not emit."""
     solid = [mesh.triangles[~_emits(mesh)].astype(np.float64) for mesh in objects]

@@ -68,7 +68,8 @@ def simplify(mesh: Mesh, budget: int) -> tuple[Mesh, str]:
     if mesh.appearance is not None:
         count = int((mesh.appearance.index >= 0).sum())
         note += f"; textures and vertex colours of {count:,} triangles replaced by their mean"
-    return Mesh(mesh.name, triangles, normals, materials, two_sided=mesh.sides(source)), note
+    sides, seen = mesh.sides(source), mesh.camera_sides
+    return Mesh(mesh.name, triangles, normals, materials, two_sided=sides, camera_sides=seen), note
 
 
 def _material_labels(mesh: Mesh, corners: Int64Array, solid: Int64Array) -> tuple[Int64Array, bool]:

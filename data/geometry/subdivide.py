@@ -88,7 +88,7 @@ def cut(mesh: Mesh, longest: Callable[[Float64Array], Float64Array], too_many: I
     materials, patches, index, _ = cut_patches(mesh, pieces[..., 3:], source)
     appearance = None if mesh.appearance is None else mesh.appearance.cut(source, pieces[..., 3:])
     triangles, sides = pieces[..., :3].astype(np.float32), mesh.sides(source)
-    return Mesh(mesh.name, triangles, normals, materials, patches, index, appearance, sides)
+    return Mesh(mesh.name, triangles, normals, materials, patches, index, appearance, sides, mesh.camera_sides)
 
 
 def _split(pieces: Float64Array, source: Int64Array, long: BoolArray) -> tuple[Float64Array, Int64Array]:

@@ -5,7 +5,7 @@ Shapes: N triangles, S rays. Vectors are in world space, float32, laid out as in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeAlias
 
@@ -21,6 +21,8 @@ from renderformer.data.scene import EMISSION, Scene
 
 # Whether points see one another, or the share of light that passes between them.
 Seen: TypeAlias = BoolArray | Float32Array
+# Of rays that hit: their indices, the triangles, and barycentric coordinates as in `Hits`.
+Found: TypeAlias = tuple[Int64Array, Int64Array, Float32Array]
 # Rays start this far off a triangle, as a share of its largest coordinate: 256 roundings of float32, many times the
 # error of a point on it. So any unit works, and small things in a large scene are lit in detail.
 OFFSET = 2.0**-16
@@ -66,6 +68,7 @@ class Surfaces:
         appearance: textures and vertex colours, see `Scene.appearance`, or None; not of triangles with a patch.
         two_sided: (N,) whether lights shine from both sides, see `Mesh.two_sided`; None for no light.
         tree: of the triangles, if it is known.
+        unseen: (N, 2) whether cameras do not see front and back, see `Scene.unseen`; None if they see all.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Surfaces:
         appearance: Appearance | None = None,
         two_sided: BoolArray | None = None,
         tree: Tree | None = None,
+        unseen: BoolArray | None = None,
     ) -> None:
         self.triangles = np.ascontiguousarray(triangles, np.float32)
         # Tables from which columns are gathered: corners and vertex normals (N, 9), materials (N, 13).
@@ -94,6 +98,7 @@ class Surfaces:
         self.areas = length / np.float32(2)
         self.offsets = np.float32(OFFSET) * np.abs(self.corners).max(axis=1)
         self.tree = tree or Tree(self.triangles)
+        self._unseen = unseen
         self._veil: Veil | None = None
         self._bumps: Bumps | None = None
         if appearance is not None and appearance.see_through.any():
@@ -111,7 +116,8 @@ class Surfaces:
         if patches is not None and appearance is not None:
             # Those that are baked from the appearance are for models that know no more.
             patches = patches[0], np.where(appearance.index >= 0, -1, patches[1]).astype(np.int32)
-        return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, scene.two_sided, tree)
+        sides, unseen = scene.two_sided, scene.unseen
+        return cls(scene.triangles, scene.normals, scene.materials, patches, appearance, sides, tree, unseen)
 
     @property
     def sees_through(self) -> bool:
@@ -148,18 +154,29 @@ class Surfaces:
         """
         return self._hits(directions, *self.first(origins, directions), origins, spread, width)
 
+    def seen(
+        self,
+        origins: Float32Array,
+        directions: Float32Array,
+        spread: AnyArray | float = 0.0,
+        width: AnyArray | float = 0.0,
+    ) -> tuple[Hits, Float32Array]:
+        """As `hits`, of rays of a camera, which does not see every side."""
+        found = self._first_seen(origins, directions, self.first)
+        return self._hits(directions, *found, origins, spread, width)
+
     def layers(
         self, origins: Float32Array, directions: Float32Array, spread: float
     ) -> Iterator[tuple[Hits, Float32Array, Float32Array | None]]:
-        """As `hits`, one surface behind the other where rays go on: hits, material rows, and the share of each ray that
+        """As `seen`, one surface behind the other where rays go on: hits, material rows, and the share of each ray that
         meets the surface (S',); None for all of it. The last ones are met or not, as `hits` has it."""
         if self._veil is None:
-            yield *self.hits(origins, directions, spread), None
+            yield *self.seen(origins, directions, spread), None
             return
         veil, index, left = self._veil, np.arange(len(origins)), np.ones(len(origins), np.float32)
         travelled = np.zeros(len(origins), np.float32)
         for _ in range(BLENDED):
-            found = veil.first(origins, directions, veil.invisible)
+            found = self._first_seen(origins, directions, self._first_visible)
             width = np.float32(spread) * travelled
             hits, materials = self._hits(directions, *found, origins, spread, width)
             rows, alpha = hits.rows, np.ones(len(hits.rows), np.float32)
@@ -174,8 +191,8 @@ class Surfaces:
             away = take(hits.position, onward) - take(origins, rows[onward])
             travelled = travelled[rows[onward]] + np.sqrt(dot(away, away))
             directions = take(directions, rows[onward])
-            origins = veil.beyond(hits.triangle[onward], take(hits.barycentric, onward), directions)
-        hits, materials = self.hits(origins, directions, spread, np.float32(spread) * travelled)
+            origins = self.beyond(hits.triangle[onward], take(hits.barycentric, onward), directions)
+        hits, materials = self.seen(origins, directions, spread, np.float32(spread) * travelled)
         yield replace(hits, rows=index[hits.rows]), materials, left[hits.rows]
 
     def _hits(
@@ -212,12 +229,47 @@ class Surfaces:
         offset = self.offset(triangle)
         return Hits(rows, triangle, position, normal, face_normal, outgoing, barycentric, offset, wide), materials
 
-    def first(self, origins: Float32Array, directions: Float32Array) -> tuple[Int64Array, Int64Array, Float32Array]:
+    def first(self, origins: Float32Array, directions: Float32Array) -> Found:
         """Where rays (S, 3) first meet a surface: indices of the rays that hit (S',), triangles (S',) and barycentric
         coordinates (S', 2) as in `Hits`."""
         if self._veil is None:
             return self.tree.first(origins, directions)
         return self._veil.first(origins, directions, self._veil.sieved)
+
+    def _first_visible(self, origins: Float32Array, directions: Float32Array) -> Found:
+        """As `first`, of points that do not let all rays pass."""
+        assert self._veil is not None
+        return self._veil.first(origins, directions, self._veil.invisible)
+
+    def _first_seen(
+        self, origins: Float32Array, directions: Float32Array, first: Callable[[Float32Array, Float32Array], Found]
+    ) -> Found:
+        """What `first` finds along rays of a camera on a side that it sees."""
+        rows, triangle, barycentric = first(origins, directions)
+        if self._unseen is None:
+            return rows, triangle, barycentric
+        found, places = np.full(len(origins), -1), np.zeros((len(origins), 2), np.float32)
+        found[rows], places[rows] = triangle, barycentric
+        flagged = np.asarray(self._unseen.any(axis=1))
+        for _ in range(LAYERS):
+            rows = rows[flagged[found[rows]]]
+            cosine = dot(take(self.face_normals, found[rows]), take(directions, rows))
+            rows = rows[self._unseen[found[rows], (cosine > 0).astype(np.int64)]]
+            if not len(rows):
+                break
+            onward = take(directions, rows)
+            hit, triangle, barycentric = first(self.beyond(found[rows], places[rows], onward), onward)
+            found[rows] = -1
+            rows = rows[hit]
+            found[rows], places[rows] = triangle, barycentric
+        rows = np.flatnonzero(found >= 0)
+        return rows, found[rows], places[rows]
+
+    def beyond(self, triangle: Int64Array, barycentric: Float32Array, directions: Float32Array) -> Float32Array:
+        """(S, 3) where rays start again that passed points of triangles."""
+        face = take(self.face_normals, triangle)
+        step = np.copysign(self.offset(triangle), dot(face, directions))
+        return self.positions(triangle, barycentric) + step[:, None] * face
 
     def offset(self, triangle: Int64Array) -> Float32Array:
         """(S,) how far off triangles rays start."""
@@ -295,11 +347,26 @@ class Surfaces:
         return self._veil.transmitted(origins, directions)
 
     def met(self, origins: Float32Array, directions: Float32Array) -> Seen:
-        """(S,) whether there is any surface along each ray, or the share of it that meets one; a hundredth of the cost
-        of `hits` and shading."""
+        """(S,) whether there is any surface along each ray of a camera, or the share of it that meets one; a hundredth
+        of the cost of `seen` and shading."""
+        if self._unseen is not None:
+            return self._met_seen(origins, directions)
         if self._veil is None:
             return self.tree.met(origins, directions)
         return 1 - self._veil.transmitted(origins, directions)
+
+    def _met_seen(self, origins: Float32Array, directions: Float32Array) -> Seen:
+        """As `met`, where a camera does not see every side."""
+        left, index = np.ones(len(origins), np.float32), np.arange(len(origins))
+        first = self.first if self._veil is None else self._first_visible
+        for _ in range(LAYERS):
+            rows, triangle, barycentric = self._first_seen(origins, directions, first)
+            index, directions = index[rows], take(directions, rows)
+            left[index] *= 0 if self._veil is None else 1 - self._veil.alpha(triangle, barycentric)
+            if not (left[index] > FAINT).any():
+                break
+            origins = self.beyond(triangle, barycentric, directions)
+        return left == 0 if self._veil is None else 1 - left
 
 
 def _at(values: AnyArray | float, rows: Int64Array) -> AnyArray | np.float32:

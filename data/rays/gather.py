@@ -110,7 +110,7 @@ class Gather:
         def fill(part: Int64Array) -> int:
             rays = camera.rays((x[part] + 0.5) * self._cell, (y[part] + 0.5) * self._cell, width, height)
             directions = rays.reshape(3, -1).astype(np.float32).T
-            hits, _ = surfaces.hits(np.broadcast_to(self._eye, directions.shape), directions, spread)
+            hits, _ = surfaces.seen(np.broadcast_to(self._eye, directions.shape), directions, spread)
             local = sequence[:, phase[part[hits.rows]]]
             light, free = _gathered(cache, hits, local[:RAYS], sky)
             if sky:

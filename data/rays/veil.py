@@ -17,7 +17,7 @@ import numpy as np
 from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.rays.tree import Tree
-from renderformer.data.rays.vectors import dot, take
+from renderformer.data.rays.vectors import take
 
 # Most surfaces that a ray passes; what is behind them is not seen.
 LAYERS = 64
@@ -31,12 +31,9 @@ class Shape(Protocol):
     """What a veil needs of `Surfaces`."""
 
     triangles: Float32Array
-    face_normals: Float32Array
     tree: Tree
 
-    def offset(self, triangle: Int64Array) -> Float32Array: ...
-
-    def positions(self, triangle: Int64Array, barycentric: Float32Array) -> Float32Array: ...
+    def beyond(self, triangle: Int64Array, barycentric: Float32Array, directions: Float32Array) -> Float32Array: ...
 
 
 class Veil:
@@ -84,7 +81,7 @@ class Veil:
             if not len(rows):
                 break
             onward = take(directions, rows)
-            starts = self.beyond(found[rows], places[:, rows].T, onward)
+            starts = self._surfaces.beyond(found[rows], places[:, rows].T, onward)
             found[rows] = -1
             hit, triangle, barycentric = self._surfaces.tree.first(starts, onward)
             rows = rows[hit]
@@ -93,13 +90,6 @@ class Veil:
             self.exhausted = True
         rows = np.flatnonzero(found >= 0)
         return rows, found[rows], places[:, rows].T
-
-    def beyond(self, triangle: Int64Array, barycentric: Float32Array, directions: Float32Array) -> Float32Array:
-        """(S, 3) where rays start again that passed points of triangles."""
-        surfaces = self._surfaces
-        face = take(surfaces.face_normals, triangle)
-        step = np.copysign(surfaces.offset(triangle), dot(face, directions))
-        return surfaces.positions(triangle, barycentric) + step[:, None] * face
 
     def transmitted(self, origins: Float32Array, directions: Float32Array, end: float | None = None) -> Float32Array:
         """(S,) share of rays (S, 3) that meets nothing until an end, in lengths of their directions."""
@@ -117,7 +107,7 @@ class Veil:
             if not len(more):
                 break
             rows, ends, onward = rows[more], take(ends, more), take(onward, more)
-            starts = self.beyond(triangle[more], take(barycentric, more), onward)
+            starts = self._surfaces.beyond(triangle[more], take(barycentric, more), onward)
             if end is not None:
                 onward = ends - starts
         else:

@@ -31,8 +31,10 @@ from renderformer.data.scene import Scene
 from renderformer.image import Image
 from renderformer.viewer.actions import ACTIONS, find
 from renderformer.viewer.display import resized
+from renderformer.viewer.launch import lean_open3d
 from renderformer.viewer.session import Session
-from renderformer.viewer.window import Window, gui
+with lean_open3d():
+    from renderformer.viewer.window import Window, gui
 
 def fail(*error):
     # Open3D may hang where Python ends by an exception.

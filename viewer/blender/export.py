@@ -20,8 +20,8 @@ SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
 # Objects that have no surface and never show in a picture.
 UNSEEN = ("EMPTY", "CAMERA", "ARMATURE", "LATTICE", "SPEAKER", "LIGHT_PROBE")
 
-# Kinds of rays that Blender can hide an object from.
-RAYS = ("camera", "diffuse", "glossy", "shadow")
+# Kinds of rays that Blender can hide an object from, and that we do not tell apart; those of the camera we do.
+RAYS = ("diffuse", "glossy", "shadow")
 
 
 class Shape:
@@ -173,7 +173,7 @@ class Exporter:
         if "uv" not in shape.keys and any("textures" in material for material in materials):
             notes.add("textures of objects without a UV map are not drawn", item.name)
             materials = [{k: v for k, v in material.items() if k != "textures"} for material in materials]
-        entries[key] = {"name": item.name, "materials": materials, **shape.keys}
+        entries[key] = {"name": item.name, "materials": materials, "camera_sides": _sides(item), **shape.keys}
         arrays.update(shape.arrays)
 
     def _light(
@@ -195,8 +195,14 @@ class Exporter:
         entries[key] = {
             "name": item.name, "materials": [{**dark, "emissive": lamp.radiance}, dark],
             "triangles": _put(lamp.triangles, arrays), "material": _put(number, arrays),
+            "camera_sides": _sides(item),
         }  # fmt: skip
         places[key] = [np.eye(4)]
+
+
+def _sides(item: Any) -> str:
+    """Whether the camera sees an object; Blender hides new lights from it."""
+    return "both" if getattr(item, "visible_camera", True) else "none"
 
 
 def _put(values: np.ndarray, arrays: dict[str, np.ndarray]) -> str:

@@ -1,0 +1,64 @@
+"""Meshes that emit, as lights that are moved, resized and coloured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from renderformer.data.camera_path import Vector, vector
+from renderformer.data.errors import InputError
+from renderformer.data.scene import EMISSION, Light, Mesh
+from renderformer.viewer.material_edits import edited
+from renderformer.viewer.placement import Placement
+
+
+def light_of(mesh: Mesh) -> Light:
+    """The light of a mesh that emits: exact for a single triangle, else with its centre and longest edge.
+
+    The target is the point in front of the light nearest to the origin.
+    """
+    corners = mesh.triangles[(mesh.materials[:, EMISSION] > 0).any(axis=1)].astype(np.float64)
+    centre = corners.mean(axis=(0, 1))
+    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
+    normal = np.cross(corners[0, 1] - corners[0, 0], corners[0, 2] - corners[0, 0])
+    normal /= max(float(np.linalg.norm(normal)), 1e-30)
+    distance = float(-centre @ normal)
+    target = centre + normal * (distance if distance > 1e-3 else max(1.0, float(np.abs(centre).max())))
+    emission = mesh.materials[:, EMISSION].max(axis=0)
+    return Light(vector(centre), vector(target), float(edges.max()), vector(emission), mesh.name)
+
+
+def hue(emission: float | Vector) -> Vector:
+    """Linear RGB of a radiance, the largest channel 1."""
+    rgb = np.broadcast_to(np.asarray(emission, np.float64), (3,))
+    return vector(rgb / max(float(rgb.max()), 1e-30))
+
+
+def coloured(mesh: Mesh, colour: Vector) -> Mesh:
+    """A light of another hue."""
+    if not max(colour) > 0:
+        raise InputError(f"light {mesh.name!r}", "its colour is black", "hide it to switch it off")
+    before = mesh.materials[:, EMISSION].max(axis=0).astype(np.float64)
+    after = before.max() * np.array(hue(colour))
+    if (before > 0).all():
+        return mesh.dimmed(vector(after / before))
+    return edited(mesh, emission=vector(after))
+
+
+def moved(mesh: Mesh, position: Vector | None, size: float | None) -> Mesh:
+    light = light_of(mesh)
+    if size is not None and not (math.isfinite(size) and size > 0):
+        raise InputError(f"light {mesh.name!r}", f"size is {size}", "expected a positive number")
+    if position is not None and not all(map(math.isfinite, position)):
+        raise InputError(f"light {mesh.name!r}", f"position is {position}", "expected three finite numbers")
+    position, size = position or light.position, size or light.size
+    if len(mesh) == 1:
+        triangle = replace(light, position=position, size=size).mesh()
+        # Its material, not its shape; tangents belong to the shape.
+        look = mesh.appearance and replace(mesh.appearance, tangents=None)
+        kept = {key: getattr(mesh, key) for key in ("materials", "two_sided", "camera_sides")}
+        return replace(triangle, appearance=look, **kept)
+    placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
+    return mesh.transformed(placement.matrix(light.position))

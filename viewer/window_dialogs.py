@@ -1,0 +1,153 @@
+"""The dialogs of the window: files to open and to save, questions, help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from renderformer.data.errors import InputError
+from renderformer.data.formats import SCENE_FORMATS
+from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_SUFFIXES
+from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, help_table
+from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
+from renderformer.viewer.panel import Panel
+from renderformer.viewer.recent import recent, remember
+from renderformer.viewer.session import Session
+from renderformer.viewer.widgets import file_dialog, question_dialog
+
+if TYPE_CHECKING:
+    from renderformer.data.progress import Progress
+    from renderformer.renderer import Cancel
+
+
+class WindowDialogs:
+    """The part of `Window` that asks.
+
+    Attributes:
+        dialog: the open one, None without.
+    """
+
+    session: Session
+    panel: Panel
+    window: Any
+    message: str
+    _apply: Callable[[str, Callable[[], object]], None]
+    _guarded: Callable[..., Callable[..., Any]]
+    _post: Callable[[Callable[[], None]], None]
+    _refresh: Callable[[], None]
+    _leave: Callable[[], None]
+    perform: Callable[[Action], None]
+
+    def __init__(self) -> None:
+        self.dialog: Any = None
+        self._folder = Path.cwd()
+
+    def ask_open(self, title: str, suffixes: Iterable[str]) -> None:
+        """Ask for a file and open it."""
+        self._ask_file(FileRequest(title, tuple(suffixes), self.open))
+
+    def open(self, path: Path) -> None:
+        """Open a file on another thread; see `Session.open`."""
+        session = self.session
+
+        def work(progress: Progress, cancel: Cancel) -> list[str]:
+            kind, notes = session.open(path, cancel)
+            remember(path)
+            self._post(lambda: self._apply("view", lambda: self.panel.show(kind)))
+            return notes
+
+        session.start(f"opening {path.name}", work)
+
+    def ask_recent(self) -> None:
+        """Ask for a recent file and open it."""
+        files, note = recent()
+        self.message = note or self.message
+        if not files:
+            raise InputError("recent files", note or "there are none yet", "open a file")
+        self._ask(opening_recent(files, self.open))
+
+    def ask_environment(self) -> None:
+        """Ask for a picture of all directions and surround the scene by it."""
+        session = self.session
+
+        def opened(path: Path) -> None:
+            session.start(f"opening {path.name}", lambda progress, cancel: self._opened(path, cancel))
+
+        self._ask_file(FileRequest("Environments", ENVIRONMENT_SUFFIXES, opened))
+
+    def _opened(self, path: Path, cancel: Cancel) -> list[str]:
+        notes = self.session.open_environment(path, cancel)
+        self._post(self._refresh)
+        return notes
+
+    def ask_save(self, save: Save) -> None:
+        """Ask for a file name and save there."""
+        save.check(self.session)
+        title = f"Save {save.name}"
+        self._ask_file(FileRequest(title, save.suffixes, lambda path: self.save(path, save.turn), saving=True))
+
+    def ask_close(self) -> None:
+        """Close the window, after a question if something would be lost."""
+        save = next(action for action in ACTIONS if action.name == "save scene")
+        question = closing(self.session, lambda: self.perform(save), self._leave)
+        if question is None:
+            self._leave()
+        else:
+            self._ask(question)
+
+    def ask_recover(self) -> None:
+        """Ask what to do with unsaved work that a viewer left behind."""
+        question = recovering(self.session, lambda: self._post(self._refresh))
+        if question is None:
+            raise InputError("recovery", "no unsaved work was left behind", "open a file")
+        self._ask(question)
+
+    def show_help(self) -> None:
+        """Show mouse and keys."""
+        self._ask(Question("Mouse and keys", NOTES, {"Close": lambda: None}, help_table()))
+
+    def save(self, path: Path, turn: float = 0.0) -> None:
+        """Save on another thread; see `Session.save`."""
+        session = self.session
+
+        def work(progress: Progress, cancel: Cancel) -> list[str]:
+            notes = session.save(path, progress, cancel, turn)
+            if path.suffix.lower() in SCENE_FORMATS:
+                remember(path)
+            return notes
+
+        session.start(f"saving {path.name}", work)
+
+    def _ask_file(self, request: FileRequest) -> None:
+        def chosen(name: str) -> None:
+            self._end_dialog()
+            path = request.path(name)
+            self._folder = path.parent
+            question = request.replacing(path)
+            if question is None:
+                self._apply(request.title, lambda: request.done(path))
+            else:
+                self._ask(question)
+
+        dialog = file_dialog(request, self._folder, self.window.theme)
+        dialog.set_on_cancel(self._guarded(self._end_dialog))
+        dialog.set_on_done(self._guarded(chosen))
+        self._open_dialog(dialog)
+
+    def _ask(self, question: Question) -> None:
+        def pressed(label: str) -> None:
+            self._end_dialog()
+            self._apply(label, {**question.answers, **question.choices}[label])
+
+        self._open_dialog(question_dialog(question, self.window.theme.font_size, self._guarded(pressed)))
+
+    def _open_dialog(self, dialog: Any) -> None:
+        self.dialog = dialog
+        self.window.show_dialog(dialog)
+        self.window.post_redraw()
+
+    def _end_dialog(self) -> None:
+        self.dialog = None
+        self.window.close_dialog()
+        self.window.post_redraw()
