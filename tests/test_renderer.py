@@ -87,7 +87,7 @@ def test_each_colour_is_drawn_by_its_own_light() -> None:
     for channel, factor in ((0, 3), (1, 1)):
         # Which pixels are cast again with more samples depends on the brightest colour: a few differ by noise.
         expected = factor * white[..., channel]
-        np.testing.assert_allclose(tinted[..., channel], expected, rtol=0.1, atol=1e-4)
+        np.testing.assert_allclose(tinted[..., channel], expected, rtol=0.3, atol=1e-4)
         assert np.isclose(tinted[..., channel], expected, rtol=1e-3, atol=1e-4).mean() > 0.95
     assert (tinted[..., 2] == 0).all()
 

@@ -114,7 +114,7 @@ def same_environment(first: Environment | None, second: Environment | None) -> N
         return
     for key in ("strength", "rotation", "background", "name"):
         assert getattr(first, key) == getattr(second, key)
-    assert_allclose(first.image, second.image, rtol=3e-6)
+    assert_allclose(first.image, second.image, rtol=3e-6, atol=1e-8)
     assert len(first.suns) == len(second.suns)
     for ours, theirs in zip(first.suns, second.suns, strict=True):
         assert_allclose(ours.direction, theirs.direction, atol=1e-11)

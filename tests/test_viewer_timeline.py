@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,13 @@ def test_a_drag_on_the_strip_of_the_page_moves_a_key_frame(panel: Panel) -> None
                     shown.timeline.add()
                 viewer._refresh()
                 until(lambda: page.evaluate(f"{thumbs}.length") == 3, STUCK)
-                box = page.evaluate(
-                    f"(r => [r.x + r.width / 2, r.y + r.height / 2])({thumbs}[1].getBoundingClientRect())"
-                )
+                middle = f"(r => [r.x + r.width / 2, r.y + r.height / 2])({thumbs}[1].getBoundingClientRect())"
+                # The fold opens slowly.
+                places = [None, page.evaluate(middle)]
+                while places[-1] != places[-2]:
+                    time.sleep(0.3)
+                    places.append(page.evaluate(middle))
+                box = places[-1]
                 page.drag((box[0], box[1]), (box[0] + 20, box[1]))
                 until(lambda: shown.timeline.times[1] > 2.2, STUCK)
                 assert shown.timeline.times[::2] == (0, 4)

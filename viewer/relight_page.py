@@ -123,5 +123,4 @@ def on_black(picture: UInt8Array, aspect: float) -> UInt8Array:
 def serve(panel: RelightPanel, port: int, say: Callable[[str], None]) -> None:
     """Serve a panel until a page closes it, or Ctrl-C."""
     page = RelightPage(panel, port)
-    say(f"open {page.url} in a browser of this machine; Ctrl-C ends")
-    wait(page.done, page.close)
+    wait(page.done, page.close, lambda: say(f"open {page.url} in a browser of this machine; Ctrl-C ends"))

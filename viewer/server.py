@@ -141,9 +141,10 @@ class Server(viser.ViserServer):
         return self._links.get(connections.get(number))
 
 
-def wait(done: threading.Event, close: Callable[[], object]) -> None:
-    """Wait until a page ends the viewer, or Ctrl-C, and close it."""
+def wait(done: threading.Event, close: Callable[[], object], announce: Callable[[], object]) -> None:
+    """Announce the page, wait until it ends the viewer, or Ctrl-C, and close it."""
     try:
+        announce()
         # Ctrl-C does not interrupt a wait without a limit on every platform.
         while not done.wait(0.5):
             pass

@@ -386,11 +386,14 @@ class WebViewer:
 def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None = None) -> None:
     """Serve a session until a page closes the viewer, or Ctrl-C."""
     viewer = WebViewer(session, port)
-    if say is not None:
-        say(f"open {viewer.url} in a browser of this machine; Ctrl-C ends")
-        if session.recovery is not None and session.recovery.offer:
-            say(f"note: {session.recovery.offer} The page offers to recover it.")
-    wait(viewer.done, viewer.close)
+
+    def announce() -> None:
+        if say is not None:
+            say(f"open {viewer.url} in a browser of this machine; Ctrl-C ends")
+            if session.recovery is not None and session.recovery.offer:
+                say(f"note: {session.recovery.offer} The page offers to recover it.")
+
+    wait(viewer.done, viewer.close, announce)
 
 
 def _shown(item: Item) -> bool:

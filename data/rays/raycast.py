@@ -95,7 +95,7 @@ class RayCaster(LitSurfaces):
         threads: int | None = None,
         window: tuple[int, int, int, int] | None = None,
         progress: Callable[[int, int], None] | None = None,
-        at_once: int = CHUNK,
+        at_once: int | None = None,
         shown: Callable[[Int64Array, Int64Array, Float32Array], None] | None = None,
     ) -> Float32Array:
         """The feature image of a camera: exact primary hits and the light there, see channels.py.
@@ -112,7 +112,7 @@ class RayCaster(LitSurfaces):
             window: left, top, right and bottom of a part of the image, which is returned alone, as it is in the whole.
             progress: called with pixels done and pixels in all, first for all of them, then for those cast again, then
                 for those along the outline; before them with the cells of a gather, where there is a cache.
-            at_once: samples that a thread draws at once; the result does not depend on it.
+            at_once: samples that a thread draws at once, CHUNK by default; the result does not depend on it.
             shown: called with the columns (M,), rows (M,) and features (M, F) of pixels when they are drawn, and again
                 when they are cast again; of those of the window alone.
 
@@ -156,7 +156,7 @@ class RayCaster(LitSurfaces):
         with ThreadPoolExecutor(threads or processors()) as pool:
 
             def run(work: Callable[[Int64Array], Float32Array], index: Int64Array, rays: int) -> None:
-                for part, values in _in_parts(pool, work, index, rays, at_once, progress, show):
+                for part, values in _in_parts(pool, work, index, rays, at_once or CHUNK, progress, show):
                     image.reshape(-1, image.shape[-1])[part] = values
 
             light = self.cache if self.environment is None else self.cache or SoftSky(self, self.environment)
