@@ -44,7 +44,7 @@ BUDGET, SETTLE, PATIENCE = 0.08, 0.15, 2.0
 # Factor from the budget of one picture to that of the next finer one.
 GROWTH = 6.0
 # Seconds from one picture of a growing draft to the next.
-STEP = 0.15
+STEP = 0.1
 # Pixels of a draft per second, before any was drawn.
 PACE = 1e5
 # Number of scenes in the cache, for undo and redo.
