@@ -300,12 +300,12 @@ class LitSurfaces(Surfaces):
         factor = self.factors(hits)
         large = np.flatnonzero(factor.sum(axis=0) > LARGE)
         if not len(large):
-            return self.every_light(hits, shadow_rays, phase, factor, foreseen)
+            return self._every_light(hits, shadow_rays, phase, factor, foreseen)
         small = np.flatnonzero(factor.sum(axis=0) <= LARGE)
         exact = (self.lights.radiance.T @ factor[:, large]).T
         known = foreseen and foreseen.take(small)
         mixed = (
-            self.every_light(hits.take(small), shadow_rays, phase[small], factor[:, small], known),
+            self._every_light(hits.take(small), shadow_rays, phase[small], factor[:, small], known),
             self._some_lights(hits.take(large), shadow_rays, phase[large], exact),
         )
         return Mixed(self, (small, large), mixed)
@@ -320,15 +320,24 @@ class LitSurfaces(Surfaces):
             factor[i, hits.triangle == light] = 0
         return factor
 
-    def every_light(
+    def _every_light(
+        self, hits: Hits, shadow_rays: int, phase: Int64Array, factor: Float32Array, foreseen: Foreseen | None
+    ) -> EveryLight:
+        """The same as `direct`, of few lights with known form factors (L, S)."""
+        seen = self.lights_seen(hits, shadow_rays, phase, factor, foreseen)
+        reflected = (self.lights.radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T
+        return EveryLight(self, reflected, seen, phase)
+
+    def lights_seen(
         self,
         hits: Hits,
         shadow_rays: int,
         phase: Int64Array,
         factor: Float32Array,
         foreseen: Foreseen | None = None,
-    ) -> EveryLight:
-        """The same as `direct`, of few lights with known form factors (L, S)."""
+    ) -> Seen:
+        """(L, K, S) which of K points on each light are seen, or what share of their light, where form factors (L, S)
+        are not 0; arguments as in `direct`."""
         lights, origins = self.lights, hits.shadow_origins
         seen = np.zeros((len(lights), shadow_rays, len(hits.rows)), self.seen_type)
         for i, corners in enumerate(lights.corners):
@@ -340,8 +349,7 @@ class LitSurfaces(Surfaces):
                     lit = foreseen.open(i, lit, seen[i, :k, lit].T)
                     starts, turn = take(origins, lit), phase[lit]
                 seen[i, k, lit] = self.transmitted(starts, take(points, turn))
-        reflected = (lights.radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T
-        return EveryLight(self, reflected, seen, phase)
+        return seen
 
     def _some_lights(
         self, hits: Hits, shadow_rays: int, phase: Int64Array, unshadowed: Float32Array | None = None

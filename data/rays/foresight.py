@@ -36,7 +36,7 @@ class Foresight:
     def look(self, cells: Int64Array, hits: Hits, shadow_rays: int, phase: Int64Array) -> None:
         """Find out what cells (S,) see, whose middles meet surfaces at `hits`; arguments as in `LitSurfaces.direct`."""
         factor = self._surfaces.factors(hits)
-        seen = self._surfaces.every_light(hits, shadow_rays, phase, factor).seen
+        seen = self._surfaces.lights_seen(hits, shadow_rays, phase, factor)
         state = FREE * seen.any(axis=1) + BLOCKED * np.logical_not(seen).any(axis=1)
         self._states.reshape(-1, self._states.shape[2])[cells] = np.where(factor > 0, state, 0).T
 
