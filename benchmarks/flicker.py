@@ -35,7 +35,7 @@ from renderformer.evaluation.metrics import display
 
 # Not used by the held-out sets.
 FIRST_SEED = HELD_OUT_SEED + 500_000
-SPP, DEPTH = 64, 5
+SPP, DEPTH = 64, 16
 WITHOUT_WALLS = ("none", "floor")
 
 Frames = npt.NDArray[np.float32]
@@ -103,7 +103,7 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + options.scenes):
         scene = procedural_scene(seed)
         path = cameras(scene, options.views)
-        truth = references(scene, path, options.resolution, folder / f"{seed}-{options.views}-{options.resolution}.npy")
+        truth = references(scene, path, options.resolution, folder / f"{seed}-{options.views}-{options.resolution}-{DEPTH}.npy")
         results.append(measure(renderer, scene, path, truth))
         rows.append({"scene": str(seed), "stage": stage_of(scene), "triangles": len(scene)})
         print(f"{seed}: {results[-1]}", file=sys.stderr)
