@@ -10,7 +10,7 @@ from helpers.shapes import ball
 
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment, Sun, image_directions, texel_solid_angles
-from renderformer.data.rays import environment_light, light_cache
+from renderformer.data.rays import environment_light
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.environment_light import EnvironmentLight, _along_curve, _split
 from renderformer.data.rays.raycast import RayCaster
@@ -247,4 +247,3 @@ def test_a_dark_environment_lights_nothing_and_costs_nothing() -> None:
         surfaces = RayCaster.of(Scene((floor(),), environment=environment))
         assert surfaces.environment is None
     assert EnvironmentLight(Environment(0.5)).level == pytest.approx(0.5)
-    assert light_cache.LINKS == 64

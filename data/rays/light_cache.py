@@ -40,8 +40,8 @@ from renderformer.data.rays.vectors import TINY, dot, take
 from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
 
 # About how many surfels the area of a scene is divided into.
-SURFELS = 2048
-LINKS = 64
+SURFELS = 4096
+LINKS = 40
 # Points of each light that a side sees.
 SHADOW_RAYS = 4
 BOUNCES = 16
