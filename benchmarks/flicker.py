@@ -103,7 +103,8 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + options.scenes):
         scene = procedural_scene(seed)
         path = cameras(scene, options.views)
-        truth = references(scene, path, options.resolution, folder / f"{seed}-{options.views}-{options.resolution}-{DEPTH}.npy")
+        file = folder / f"{seed}-{options.views}-{options.resolution}-{DEPTH}.npy"
+        truth = references(scene, path, options.resolution, file)
         results.append(measure(renderer, scene, path, truth))
         rows.append({"scene": str(seed), "stage": stage_of(scene), "triangles": len(scene)})
         print(f"{seed}: {results[-1]}", file=sys.stderr)

@@ -14,6 +14,9 @@ from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Float64A
 from renderformer.data.camera import Camera
 from renderformer.data.rays.channels import RGB
 
+# The pixels of squares of so many on a side use different shadow rays and samples of lobes: what these miss shows as a
+# fine pattern instead of bands, and the eye averages it.
+DITHER = 2
 GEOMETRY = np.r_[RGB.geometry]
 
 
@@ -44,6 +47,12 @@ class Pixels:
         x, y = self.places(antialias)
         directions = self.camera.rays(x, y, self.width, self.height).astype(np.float32).T
         return np.broadcast_to(self.camera.position.astype(np.float32), directions.shape), directions
+
+    def phases(self, antialias: int) -> Int64Array:
+        """(A * A * M,) of the samples of all pixels, ordered sample, pixel: which points on lights and which samples of
+        lobes they use."""
+        place = DITHER * (self.y % DITHER) + self.x % DITHER
+        return (np.arange(antialias**2)[:, None] + antialias**2 * place).reshape(-1)
 
     def places(self, antialias: int) -> tuple[Float64Array, Float64Array]:
         """(A * A * M,) column and row of the samples of all pixels, ordered sample, pixel."""

@@ -223,7 +223,7 @@ class RayCaster(LitSurfaces):
         gather: Gather | None,
     ) -> Float32Array:
         """(F, S') features of what samples of pixels hit."""
-        phase = hits.rows // len(part)
+        phase = part.phases(antialias)[hits.rows]
         x, y = (places[hits.rows] for places in part.places(antialias))
         foreseen = None if gather is None else gather.foreseen(x, y, hits.rows % len(part))
         direct = self.direct(hits, shadow_rays, phase, foreseen)

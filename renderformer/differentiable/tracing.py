@@ -82,13 +82,13 @@ class Tracer:
 
     def view(self, pixels: Pixels, antialias: int) -> Iterator[CameraSamples]:
         """What the samples of pixels meet, one surface behind the other where rays go on."""
-        places = pixels.places(antialias)
+        places, phases = pixels.places(antialias), pixels.phases(antialias)
         for hits, materials, share in self.caster.layers(*pixels.rays(antialias), pixels.pixel_width / antialias):
             rows = hits.rows
             if not len(rows):
                 continue
             samples = self._samples(
-                hits, materials, rows // len(pixels), self._shadow_rays, self._lobe_rays, MIRROR_DEPTH + 1
+                hits, materials, phases[rows], self._shadow_rays, self._lobe_rays, MIRROR_DEPTH + 1
             )
             weight = np.ones(len(rows)) if share is None else share
             x, y = (fixed(place[rows]) for place in places)
