@@ -88,6 +88,25 @@ def test_irradiance_is_form_factor_times_visibility_in_double_precision(monkeypa
     assert np.isclose(irradiance, expected, rtol=5e-3, atol=1e-3 * expected.max()).mean() > 0.97
 
 
+def test_neighbouring_pixels_err_by_turns_in_a_penumbra() -> None:
+    # The few points on a tube would leave bands, in which neighbours err alike and their mean as much as each.
+    tube = np.array([[[-0.8, -0.02, 0.6], [0.8, 0.02, 0.6], [0.8, -0.02, 0.6]]], np.float32)
+    board = 0.4 * FLOOR + np.float32([0, 0, 0.1])
+    objects = (
+        Mesh("floor", FLOOR, materials=Material(0.6).row()),
+        Mesh("board", board, materials=Material(0.6).row()),
+        Mesh("tube", tube, materials=Material(0.0, emission=20.0).row()),
+    )
+    scene = Scene(objects, (Camera.look_at((0, -0.9, 0.3), (0, 0, -0.5), fov=50),))
+    few, many = (
+        caster(scene).features(scene.cameras[0], 32, 32, refine=1, shadow_rays=rays)[..., RGB.irradiance.start]
+        for rays in (2, 256)
+    )
+    error = few - many
+    of_four = error.reshape(16, 2, 16, 2).mean(axis=(1, 3))
+    assert np.sqrt((of_four**2).mean()) < 0.75 * np.sqrt((error**2).mean())
+
+
 @pytest.mark.parametrize("roughness", [0.15, 0.5, 1.0])
 def test_direct_light_agrees_with_path_tracing(roughness: float) -> None:
     pytest.importorskip("mitsuba", reason="needs the extra `reference`")

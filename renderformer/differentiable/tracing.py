@@ -87,9 +87,7 @@ class Tracer:
             rows = hits.rows
             if not len(rows):
                 continue
-            samples = self._samples(
-                hits, materials, phases[rows], self._shadow_rays, self._lobe_rays, MIRROR_DEPTH + 1
-            )
+            samples = self._samples(hits, materials, phases[rows], self._shadow_rays, self._lobe_rays, MIRROR_DEPTH + 1)
             weight = np.ones(len(rows)) if share is None else share
             x, y = (fixed(place[rows]) for place in places)
             yield CameraSamples(samples, fixed(rows % len(pixels)), x, y, fixed(weight))
