@@ -198,6 +198,7 @@ class Panel:
             self._object = name
             self._light = name if item.base.emits else self._light
         self.session.scheduler.prepare_lights(item is not None and item.base.emits)
+        self.session.hold(name)
 
     def set_mode(self, mode: Mode) -> None:
         """Choose what the handles do."""

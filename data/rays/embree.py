@@ -107,9 +107,8 @@ class Surfaces:
             self._bumps = Bumps(self.triangles, normals, appearance)
 
     @classmethod
-    def of(cls, scene: Scene, known: Surfaces | None = None) -> Self:
-        """Those of a scene; the tree of others that are known is used if the triangles are the same."""
-        tree = known.tree if known is not None and np.array_equal(known.triangles, scene.triangles) else None
+    def of(cls, scene: Scene, tree: Tree | None = None) -> Self:
+        """Those of a scene; `tree` is of its triangles, if it is known."""
         patches, appearance = None, scene.appearance
         if any(mesh.patches is not None for mesh in scene.objects):
             patches = scene.patches
