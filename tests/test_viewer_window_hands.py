@@ -197,6 +197,37 @@ session.undo(), session.undo()
 leave()
 """
 
+HEAVY = """
+# An object whose moves take long follows the pointer to where it is, not along all places where it was.
+click(*on_screen((0.05, -0.05, 0.2)))
+places, place = [], document.place
+
+def slowly(name, placement):
+    places.append(placement)
+    time.sleep(0.15)
+    place(name, placement)
+
+document.place = slowly
+x, y = handle("x")
+steps = [word for _ in range(60) for word in ("mousemove_relative", "--", "1", "0", "sleep", "0.01")]
+pointer("mousemove", x, y, "sleep", "0.6", "mousedown", "1", "sleep", "0.6", *steps)
+end = x + 60
+pointer("sleep", "0.3")
+assert 1 < len(places) < 40, len(places)
+assert hands.dragging and abs(window.pointer._last[0] + window.window.os_frame.x - end) <= 2
+count = len(places)
+pointer("sleep", "0.5", "mouseup", "1", "sleep", "0.3")
+assert len(places) - count <= 1 and document["block"].placement == places[-1]
+assert not hands.dragging and np.abs(places[-1].translation).max() > 0.1
+session.undo()
+leave()
+"""
+
+
+@needs_a_screen
+def test_a_heavy_object_follows_the_pointer_without_delay(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + HEAVY, tmp_path, display)
+
 
 @needs_a_screen
 def test_a_click_chooses_and_handles_move_turn_and_scale(display: str, tmp_path: Path) -> None:

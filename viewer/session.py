@@ -247,7 +247,8 @@ class Session:
             except InputError as error:
                 return [*lines, str(error)]
             key = fingerprint(scene)
-            if self._scene_warnings[0] != key:
+            # Those of a large scene take .2 s, which a drag has not.
+            if self._scene_warnings[0] != key and not self.document.in_stroke:
                 self._scene_warnings = key, self.renderer.check(scene.replace(cameras=()))
             return [*lines, *self._scene_warnings[1]]
 

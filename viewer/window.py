@@ -70,6 +70,8 @@ class Window(WindowDialogs):
         # Whether the message tells of an error.
         self._failed = False
         self._ctrl = False
+        # The last move of the pointer that is not shown yet; returns whether it changed anything.
+        self._moved: Callable[[], bool] | None = None
         # Whether a close request waits for an answer. Open3D sends one for Escape, too, before it reports the key.
         self._close_requested = False
         # Time of the second drawing of the picture, and of the last drawing of the window.
@@ -192,16 +194,17 @@ class Window(WindowDialogs):
 
     def _mouse(self, event: Any) -> Any:
         kind, x, y = event.type, event.x, event.y
+        snap = event.is_modifier_down(gui.KeyModifier.CTRL)
         if kind == gui.MouseEvent.Type.MOVE:
-            if self.pointer.hover(x, y, event.is_modifier_down(gui.KeyModifier.CTRL)):
-                self._show_hands()
-        elif kind == gui.MouseEvent.Type.BUTTON_DOWN:
-            self.pointer.press(x, y, event.is_button_down(gui.MouseButton.LEFT))
-            self._show_hands()
-        elif kind == gui.MouseEvent.Type.DRAG:
+            self._moved = functools.partial(self.pointer.hover, x, y, snap)
+            return CONSUMED
+        if kind == gui.MouseEvent.Type.DRAG:
             pan = event.is_button_down(gui.MouseButton.RIGHT) or event.is_modifier_down(gui.KeyModifier.SHIFT)
-            snap = event.is_modifier_down(gui.KeyModifier.CTRL)
-            self.pointer.drag(x, y, pan, snap)
+            self._moved = functools.partial(self.pointer.drag, x, y, pan, snap)
+            return CONSUMED
+        self._follow()
+        if kind == gui.MouseEvent.Type.BUTTON_DOWN:
+            self.pointer.press(x, y, event.is_button_down(gui.MouseButton.LEFT))
             self._show_hands()
         elif kind == gui.MouseEvent.Type.BUTTON_UP:
             self._apply("object", lambda: self.pointer.release(x, y))
@@ -211,8 +214,15 @@ class Window(WindowDialogs):
             self._refresh()
         return CONSUMED
 
+    def _follow(self) -> None:
+        """Follow the pointer to where it is by now: moves may come faster than they can be shown."""
+        move, self._moved = self._moved, None
+        if move is not None and move():
+            self._show_hands()
+
     def _window_key(self, event: Any) -> bool:
         """Handle Escape and Ctrl, whatever widget has the focus."""
+        self._follow()
         if event.key == KEY.ESCAPE:
             self._close_requested = False
             if event.type == gui.KeyEvent.Type.DOWN:
@@ -238,6 +248,7 @@ class Window(WindowDialogs):
             self._refresh()
 
     def _key(self, event: Any) -> Any:
+        self._follow()
         key = KEYS.get(event.key, "")
         action = find(key, self._ctrl)
         if event.type != gui.KeyEvent.Type.DOWN or self.dialog is not None:
@@ -260,6 +271,7 @@ class Window(WindowDialogs):
         self._refresh()
 
     def _tick(self) -> bool:
+        self._follow()
         self._show_activity()
         if self.panel.update_late() or (self._redraw_time is not None and time.monotonic() > self._redraw_time):
             self._redraw_time = None
