@@ -93,6 +93,7 @@ class WebViewer:
         self.done.set()
         self._ticking.join(5)
         self.hands.close()
+        self._handles.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.session.close()
         self.server.stop()
