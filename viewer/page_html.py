@@ -1,11 +1,13 @@
-"""What the page of viser lacks, as HTML in its panel: files can be dropped anywhere, and phones show the picture."""
+"""What the page of viser lacks, as HTML in its panel: files can be dropped anywhere, phones show the picture, and no
+notice of slow graphics hides it."""
 
 from __future__ import annotations
 
 # The code is in `onload`, since browsers do not run scripts in inserted HTML. A dropped file goes to the upload button,
 # whose input is the first one of the page, and is missing while the panel is folded. On a screen as narrow as a phone,
 # the panel is a sheet at the foot, which viser unfolds over 60 % of the page; on one as low as a phone on its side, it
-# is a column. Either is folded once.
+# is a column. Either is folded once. viser says in front of the picture, until that is closed, that the browser draws
+# without a graphics processor, which is all that it needs here.
 _SCRIPT = """
 const fold = open => {
   const buttons = [...document.querySelectorAll('[role=button][aria-expanded=' + open + ']')];
@@ -29,6 +31,16 @@ window.ondrop = event => {
   event.preventDefault();
   if (event.dataTransfer.files.length) pass(event.dataTransfer.files[0], 0);
 };
+const quiet = tries => {
+  const notices = [...document.querySelectorAll('.mantine-Notification-root')];
+  const found = notices.find(notice => /software webgl/i.test(notice.textContent));
+  if (found) found.querySelector('button').click();
+  else if (tries) setTimeout(() => quiet(tries - 1), 200);
+};
+if (!window.quiet) {
+  window.quiet = true;
+  quiet(50);
+}
 let sheet = this;
 while (sheet && getComputedStyle(sheet).position !== 'fixed') sheet = sheet.parentElement;
 if (sheet) {
