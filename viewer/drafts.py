@@ -278,7 +278,8 @@ def relit(scene: Scene, known: RayCaster, trees: MovingTrees | None = None) -> R
     scene = Detail.of(scene.triangles).graded(scene)
     if len(scene) != len(known.triangles):
         return None
-    caster = RayCaster.of(scene, None if trees is None else trees.tree(known, scene))
+    same = np.array_equal(known.triangles, scene.triangles)
+    caster = RayCaster.of(scene, known.tree if same else None if trees is None else trees.tree(known, scene))
     caster.cache = known.cache.on(caster)
     return caster
 

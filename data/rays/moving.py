@@ -141,13 +141,11 @@ class MovingTrees:
             self._prepared(surfaces.triangles, surfaces.object_index, number)
 
     def tree(self, known: LitSurfaces, scene: Scene) -> Tree | None:
-        """That of a scene with as many triangles as a known one: the same, or joined of trees of the moved object and
-        the rest; None where several objects differ, or where a new tree of all is no slower."""
+        """That of a scene with as many triangles as a known one, joined of trees of the moved object and the rest; None
+        where several objects or none have moved, or where a new tree of all is no slower."""
         before, triangles, objects = known.triangles, scene.triangles, scene.object_index
         moved = np.flatnonzero((before != triangles).reshape(len(triangles), -1).any(axis=1))
-        if not len(moved):
-            return known.tree
-        if len(triangles) < LARGE or objects[moved[0]] != objects[moved[-1]]:
+        if len(triangles) < LARGE or not len(moved) or objects[moved[0]] != objects[moved[-1]]:
             return None
         apart = self._prepared(before, objects, int(objects[moved[0]]))
         try:
