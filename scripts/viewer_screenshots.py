@@ -102,6 +102,8 @@ def window(session: Session) -> None:
         while session.frame is None or not session.frame.final:
             app.run_one_tick()
         # The worker's last picture reaches the screen some ticks later.
+        while "(coarse)" in viewer._facts.text:
+            app.run_one_tick()
         for _ in range(30):
             app.run_one_tick()
 
@@ -117,7 +119,7 @@ def window(session: Session) -> None:
     shot("handles")
     viewer._apply("choose", lambda: viewer.panel.choose(""))
     viewer.panel.open(OUT / "reference.exr")
-    viewer._apply("diffuse", lambda: viewer.panel.set_material(diffuse=(0.1, 0.3, 0.8)))
+    viewer._apply("diffuse", lambda: viewer.panel.set_material(diffuse=(0.1, 0.3, 0.6)))
     settle()
     shot("difference")
     viewer._apply("view", lambda: viewer.panel.show("neural"))

@@ -47,6 +47,8 @@ REDRAW_SECONDS = 0.1
 FOOT_LINES = 3
 # Share of the panel that the tree of the scene takes, and height in pixels from which on there is one.
 TREE_SHARE, TREE_NEEDS = 0.36, 380
+# Letters of a line for each height of a letter that it is wide, nearly as many as there are in the mean.
+LETTERS = 2.7
 PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
 KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
 # Names of Open3D's keys in the table of actions.
@@ -331,6 +333,8 @@ class Window(WindowDialogs):
         if self.session.fills:
             self.session.fit((box.width, box.height))
         self._place_image()
+        # As much of it as there is room for now.
+        self._show_status()
 
     def _place_image(self) -> None:
         """Draw the picture over the preview; in the split view, its part right of the bar. Outline and handles lie over
@@ -405,7 +409,7 @@ class Window(WindowDialogs):
     def _write(self, label: Any, line: str) -> None:
         """Write a line as far as there is room; the tooltip holds all of it."""
         text = legible(line)
-        room = max(8, round(2 * label.frame.width / self.window.theme.font_size))
+        room = max(8, round(LETTERS * label.frame.width / self.window.theme.font_size))
         short = text if len(text) <= room else text[: room - 3] + "..."
         if (short, text) != (label.text, label.tooltip):
             label.text, label.tooltip = short, "\n".join(textwrap.wrap(text, 100))
