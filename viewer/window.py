@@ -19,11 +19,10 @@ import open3d as o3d
 from open3d.visualization import gui
 
 from renderformer.data.arrays import UInt8Array
-from renderformer.viewer.actions import ACTIONS, Action, find
+from renderformer.viewer.actions import ACTIONS, Action
 from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import Rect, beside_bar, letterbox, margins, opaque, resized
-from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
@@ -33,6 +32,7 @@ from renderformer.viewer.tasks import describe
 from renderformer.viewer.tree import SceneTree
 from renderformer.viewer.widgets import ControlWidgets, PreviewScene, legible
 from renderformer.viewer.window_dialogs import WindowDialogs
+from renderformer.viewer.window_input import CONSUMED, WindowInput
 
 if TYPE_CHECKING:
     from renderformer.viewer.document import Item
@@ -50,20 +50,14 @@ TREE_SHARE, TREE_NEEDS = 0.36, 380
 # Letters of a line for each height of a letter that it is wide, nearly as many as there are in the mean.
 LETTERS = 2.7
 PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
-KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
-# Names of Open3D's keys in the table of actions.
-KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
-    KEY.ONE: "1", KEY.TWO: "2", KEY.THREE: "3", KEY.FOUR: "4", KEY.PLUS: "+", KEY.EQUALS: "=", KEY.MINUS: "-",
-    KEY.LEFT_BRACKET: "[", KEY.RIGHT_BRACKET: "]", KEY.LEFT: "Left", KEY.RIGHT: "Right", KEY.UP: "Up", KEY.DOWN: "Down",
-    KEY.DELETE: "Delete",
-}  # fmt: skip
 
 
-class Window(WindowDialogs):
+class Window(WindowInput, WindowDialogs):
     """One open window; it sets the callbacks of the session until it closes."""
 
     def __init__(self, session: Session, width: int = 1200, height: int = 800) -> None:
-        super().__init__()
+        WindowInput.__init__(self)
+        WindowDialogs.__init__(self)
         self.session, self.panel = session, Panel(session)
         self.hands = Hands(self.panel)
         self.pointer = Pointer(self.panel, self.hands, self.rectangle)
@@ -71,11 +65,6 @@ class Window(WindowDialogs):
         self.message = "; ".join(session.notes)
         # Whether the message tells of an error.
         self._failed = False
-        self._ctrl = False
-        # The last move of the pointer that is not shown yet; returns whether it changed anything.
-        self._moved: Callable[[], bool] | None = None
-        # Whether a close request waits for an answer. Open3D sends one for Escape, too, before it reports the key.
-        self._close_requested = False
         # Time of the second drawing of the picture, and of the last drawing of the window.
         self._redraw_time: float | None = None
         self._drawn_at = 0.0
@@ -193,84 +182,6 @@ class Window(WindowDialogs):
                 self.message = f"{title}: {line}"
         finally:
             self._refresh()
-
-    def _mouse(self, event: Any) -> Any:
-        kind, x, y = event.type, event.x, event.y
-        snap = event.is_modifier_down(gui.KeyModifier.CTRL)
-        if kind == gui.MouseEvent.Type.MOVE:
-            self._moved = functools.partial(self.pointer.hover, x, y, snap)
-            return CONSUMED
-        if kind == gui.MouseEvent.Type.DRAG:
-            pan = event.is_button_down(gui.MouseButton.RIGHT) or event.is_modifier_down(gui.KeyModifier.SHIFT)
-            self._moved = functools.partial(self.pointer.drag, x, y, pan, snap)
-            return CONSUMED
-        self._follow()
-        if kind == gui.MouseEvent.Type.BUTTON_DOWN:
-            self.pointer.press(x, y, event.is_button_down(gui.MouseButton.LEFT))
-            self._show_hands()
-        elif kind == gui.MouseEvent.Type.BUTTON_UP:
-            self._apply("object", lambda: self.pointer.release(x, y))
-        elif kind == gui.MouseEvent.Type.WHEEL:
-            steps = event.wheel_dy / (10 if event.wheel_is_trackpad else 1)
-            self.pointer.wheel(steps, event.is_modifier_down(gui.KeyModifier.CTRL))
-            self._refresh()
-        return CONSUMED
-
-    def _follow(self) -> None:
-        """Follow the pointer to where it is by now: moves may come faster than they can be shown."""
-        move, self._moved = self._moved, None
-        if move is not None and move():
-            self._show_hands()
-
-    def _window_key(self, event: Any) -> bool:
-        """Handle Escape and Ctrl, whatever widget has the focus."""
-        self._follow()
-        if event.key == KEY.ESCAPE:
-            self._close_requested = False
-            if event.type == gui.KeyEvent.Type.DOWN:
-                self._escape()
-        if event.key in (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL):
-            self._ctrl = event.type == gui.KeyEvent.Type.DOWN
-        elif self._ctrl and event.key in KEYS:
-            # With Ctrl, keys act wherever the focus is: an edit in the panel can be undone at once.
-            action = find(KEYS[event.key], True)
-            if action is not None and any(key.startswith("Ctrl ") for key in action.keys):
-                self._key(event)
-                return True
-        return False
-
-    def _escape(self) -> None:
-        """Close the dialog, or give up a drag, or choose nothing."""
-        if self.dialog is not None:
-            self._end_dialog()
-        elif self.hands.release(keep=False):
-            self._refresh()
-        else:
-            self.panel.choose("")
-            self._refresh()
-
-    def _key(self, event: Any) -> Any:
-        self._follow()
-        key = KEYS.get(event.key, "")
-        action = find(key, self._ctrl)
-        if event.type != gui.KeyEvent.Type.DOWN or self.dialog is not None:
-            return CONSUMED
-        if self.hands.dragging and key in ("X", "Y", "Z"):
-            self.hands.constrain(key.lower())
-            self._show_hands()
-        elif action is not None:
-            self.hands.release(keep=False)
-            self.perform(action)
-            if action.name in MODES:
-                self.pointer.grab()
-                self._show_hands()
-        return CONSUMED
-
-    def _show_hands(self) -> None:
-        """Show what the hands do."""
-        if self.hands.dragging:
-            self.message, self._failed = self.hands.text, False
-        self._refresh()
 
     def _tick(self) -> bool:
         self._follow()
