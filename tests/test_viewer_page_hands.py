@@ -50,8 +50,12 @@ def test_a_click_on_the_page_chooses_and_a_drag_of_a_handle_is_one_step(viewer: 
             def press(point: tuple[int, int]) -> None:
                 page.drag(point, point)
 
+            seen = "[...document.querySelectorAll('label')].some(l => l.textContent === 'opacity' && l.offsetHeight && "
+            seen += "l.closest('[aria-hidden=true]') === null)"
+            assert not page.evaluate(seen)
             press(place(0.1, -0.1, -0.05))
             until(lambda: panel.selected is document["box"], 30)
+            until(lambda: page.evaluate(seen), 30)
             until(lambda: outlined(page) > before + 50, 30)
             # Along the arm of X, from its middle.
             view, arm = session.orbit.view, page_hands.SHARE * session.orbit.view.distance

@@ -53,4 +53,21 @@ if (sheet) {
   fold(true);
 }
 """
-PAGE = f"""<img hidden alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" onload="{_SCRIPT}">"""
+_UNFOLD = """
+const folders = [...document.querySelectorAll('.mantine-Paper-root')];
+const title = folders.find(part => part.textContent.trim() === 'SECTION' && part.querySelector('[class*=chevron-down]'));
+if (title) title.click();
+"""
+
+
+def _page(script: str) -> str:
+    """HTML that shows nothing and runs a script."""
+    return f"""<img hidden alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" onload="{script}">"""
+
+
+def unfolding(section: str) -> str:
+    """HTML that unfolds a section of the panel, which viser cannot do."""
+    return _page(_UNFOLD.replace("SECTION", section))
+
+
+PAGE = _page(_SCRIPT)

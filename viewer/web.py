@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.camera_path import NEAR_UNITS, View, vector
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
-from renderformer.viewer.controls import Control
+from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.delivery import Delivery
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
@@ -31,7 +32,7 @@ from renderformer.viewer.frames import Frame
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.page_controls import NOTHING, PageControls, put
 from renderformer.viewer.page_hands import PageHands
-from renderformer.viewer.page_html import PAGE
+from renderformer.viewer.page_html import PAGE, unfolding
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.served_page import ServedPage
@@ -65,6 +66,7 @@ class WebViewer(ServedPage):
         self._drawn: tuple[Any, ...] = ()
         self._delivery = Delivery(lambda number: self.server.link(number), self._send)
         self._page_view: View | None = None
+        self._chosen = ""
         self._close_warned = False
         # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
@@ -120,6 +122,7 @@ class WebViewer(ServedPage):
         self._status = gui.add_markdown("starting …")
         gui.add_markdown(page_help())
         gui.add_html(PAGE)
+        self._unfolding = gui.add_html("")
         for action in ACTIONS:
             if not action.hotkey:
                 continue
@@ -248,8 +251,17 @@ class WebViewer(ServedPage):
         self._show_offer()
         with self._filling:
             self._handles.show()
+        self._unfold()
         self._draw()
         self._show_status()
+
+    def _unfold(self) -> None:
+        """Open the controls of what was chosen anew, on all pages."""
+        item, before = self.panel.selected, self._chosen
+        self._chosen = "" if item is None else item.name
+        if item is not None and item.name != before:
+            # Another text each time, since what is there already does not run again.
+            self._unfolding.content = f"{unfolding(LIGHT if item.base.emits else OBJECT)}<!-- {time.monotonic()} -->"
 
     def _draw(self) -> None:
         """Update picture and preview of all pages."""
