@@ -121,7 +121,7 @@ def test_a_heavy_object_follows_the_handle_without_delay(viewer: Any, monkeypatc
             pixels, _ = Lens(session.orbit.camera, *page.canvas()).project(ends)
             start, end = ((round(x), round(y)) for x, y in pixels)
             page.drag(start, end, steps=120)
-            until(lambda: document["box"].placement.translation[0] > 0.2 and not document.in_stroke, 5)
+            until(lambda: document["box"].placement.translation[0] > 0.2 and not document.in_stroke, 30)
             assert document["box"].placement.translation == pytest.approx((0.3, 0.0, 0.0), abs=0.06)
             assert len(places) < 25
             count = len(places)

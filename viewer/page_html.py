@@ -54,8 +54,9 @@ if (sheet) {
 }
 """
 _UNFOLD = """
-const folders = [...document.querySelectorAll('.mantine-Paper-root')];
-const title = folders.find(part => part.textContent.trim() === 'SECTION' && part.querySelector('[class*=chevron-down]'));
+const parts = [...document.querySelectorAll('.mantine-Paper-root')];
+const closed = part => part.querySelector('[class*=chevron-down]');
+const title = parts.find(part => part.textContent.trim() === 'SECTION' && closed(part));
 if (title) title.click();
 """
 

@@ -133,7 +133,7 @@ class MovingTrees:
 
     def close(self) -> None:
         self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
     def prepare(self, surfaces: LitSurfaces, number: int) -> None:
         """Build, on another thread, what `tree` needs when the object of a number will have moved."""
