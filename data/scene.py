@@ -179,15 +179,17 @@ class Mesh:
     def __len__(self) -> int:
         return len(self.triangles)
 
-    @property
+    @cached_property
     def emits(self) -> bool:
         """Whether any triangle is a light."""
         return bool((self.materials[:, EMISSION] > 0).any())
 
-    @property
+    @cached_property
     def bounds(self) -> Float32Array:
-        """(2, 3) float32 minimum and maximum coordinates."""
-        return bounds(self.triangles)
+        """(2, 3) float32 minimum and maximum coordinates, not to be written to."""
+        low_high: Float32Array = bounds(self.triangles)
+        low_high.setflags(write=False)
+        return low_high
 
     def sides(self, index: AnyArray) -> bool | BoolArray:
         """`two_sided` of the triangles at an index (N',)."""

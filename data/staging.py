@@ -317,8 +317,9 @@ def _walls(kind: Kind, options: StageOptions, surrounded: bool) -> list[Mesh]:
     if kind == "studio":
         middle = options.floor_color or FLOOR
         # Only the studio has the brightness of a floor at its horizon.
-        return [backdrop(middle, middle if surrounded else STUDIO_FLOOR, fading=surrounded)]
-    walls = stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
+        walls = [backdrop(middle, middle if surrounded else STUDIO_FLOOR, fading=surrounded)]
+    else:
+        walls = stage_meshes(kind, divisions=WALL_DIVISIONS, materials=_wall_materials(options))
     # A model that casts rays looks through them from outside; the others know nothing of it.
     return [replace(wall, camera_sides="front") for wall in walls] if options.casts_rays else walls
 

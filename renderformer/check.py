@@ -11,7 +11,7 @@ import numpy.typing as npt
 from renderformer.config import V1
 from renderformer.data.arrays import BoolArray, Float32Array
 from renderformer.data.camera import Camera
-from renderformer.data.geometry.triangles import open_edges
+from renderformer.data.geometry.triangles import bounds, open_edges
 from renderformer.data.notes import Routine
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Mesh, Scene
 from renderformer.data.trained_range import SLACK as _SLACK
@@ -82,7 +82,7 @@ def _check_geometry(count: int, geometry: Float32Array, trained: TrainedRange) -
         return
     # A level ground may reach out of the box, as in `UnitSize`.
     objects = standing(geometry)
-    low, high = objects.min((0, 1)), objects.max((0, 1))
+    low, high = bounds(objects)
     if max(-low.min(), high.max()) > trained.box * (1 + 2 * _SLACK):
         yield Outside(
             "box",
@@ -147,8 +147,8 @@ def _check_materials(materials: Float32Array, trained: TrainedRange) -> Iterator
             f"{bright} of {count} triangles have diffuse + specular above 1 (up to {total.max():.2f}), which adds "
             "energy; lower one of them",
         )
-    coloured = int((np.ptp(materials[:, SPECULAR], axis=1) > _SLACK).sum())
-    if coloured and trained.white_specular:
+    coloured = int((np.ptp(materials[:, SPECULAR], axis=1) > _SLACK).sum()) if trained.white_specular else 0
+    if coloured:
         line = f"{coloured} of {count} triangles have a coloured specular, trained on white; use a grey value"
         yield Outside("coloured specular", line)
     smooth = int((materials[:, ROUGHNESS] < smoothest * (1 - _SLACK)).sum())
@@ -231,7 +231,8 @@ def _check_cameras(
 def _inside(points: Float32Array, geometry: Float32Array) -> BoolArray:
     if not len(geometry):
         return np.zeros(len(points), bool)
-    inside = (points > geometry.min((0, 1))) & (points < geometry.max((0, 1)))
+    low, high = bounds(geometry)
+    inside = (points > low) & (points < high)
     return np.asarray(inside.all(axis=1))
 
 

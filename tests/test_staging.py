@@ -386,9 +386,10 @@ def test_loading_refuses_options_that_do_not_apply() -> None:
         load_scene(KNOT, budget=100, stage="box")
 
 
-def test_walls_do_not_hide_the_objects_from_a_camera_behind_them() -> None:
-    for azimuth in (0, 90, 180, 270):
-        options = StageOptions(stage="box", azimuth=azimuth, elevation=10)
+@pytest.mark.parametrize("stage", ["box", "corner", "floor", "studio"])
+def test_neither_walls_nor_floors_hide_the_objects_from_a_camera_behind_them(stage: str) -> None:
+    for azimuth, elevation in ((0, 10), (90, 10), (180, 10), (270, 10), (30, -35), (200, -90)):
+        options = StageOptions(stage=stage, azimuth=azimuth, elevation=elevation)
         scene = stage_scene(Scene((tetrahedron(),)), options)
         surfaces = Surfaces.of(scene)
         camera = scene.cameras[0]
@@ -399,3 +400,13 @@ def test_walls_do_not_hide_the_objects_from_a_camera_behind_them() -> None:
         found = np.bincount(scene.object_index[hits.triangle], minlength=len(scene.objects))
         assert found[[mesh.name for mesh in scene.objects].index("thing")] > 8
         assert not any("stands between the camera" in note for note in scene.notes)
+        # What models that cast no rays see from the front is the same.
+        if elevation > 0:
+            shown = scene.replace(objects=tuple(replace(mesh, camera_sides="both") for mesh in scene.objects))
+            inside = np.tile(np.float32([0.1, -0.2, 0.3]), (64, 1))
+            for start in (inside, origins) if stage in ("floor", "studio") else (inside,):
+                expected, _ = Surfaces.of(shown).seen(start, directions)
+                hits, _ = surfaces.seen(start, directions)
+                assert np.array_equal(hits.rows, expected.rows)
+                assert np.array_equal(hits.triangle, expected.triangle)
+                assert np.array_equal(surfaces.met(start, directions), Surfaces.of(shown).met(start, directions))

@@ -50,8 +50,12 @@ def test_a_click_on_the_page_chooses_and_a_drag_of_a_handle_is_one_step(viewer: 
             def press(point: tuple[int, int]) -> None:
                 page.drag(point, point)
 
+            seen = "[...document.querySelectorAll('label')].some(l => l.textContent === 'opacity' && l.offsetHeight && "
+            seen += "l.closest('[aria-hidden=true]') === null)"
+            assert not page.evaluate(seen)
             press(place(0.1, -0.1, -0.05))
             until(lambda: panel.selected is document["box"], 30)
+            until(lambda: page.evaluate(seen), 30)
             until(lambda: outlined(page) > before + 50, 30)
             # Along the arm of X, from its middle.
             view, arm = session.orbit.view, page_hands.SHARE * session.orbit.view.distance
@@ -90,6 +94,41 @@ def test_a_drag_along_an_axis_stretches_and_the_handles_come_back(viewer: Any) -
             until(lambda: viewer._handles._handle.position == pytest.approx((0.0, 0.0, -0.2), abs=1e-6), 30)
             panel.undo()
             assert document["box"].placement.stretch == (1.0, 1.0, 1.0)
+        finally:
+            page.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
+@pytest.mark.filterwarnings("error::DeprecationWarning")
+def test_a_heavy_object_follows_the_handle_without_delay(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, document, panel = viewer.session, viewer.session.document, viewer.panel
+    viewer._apply(None, "", lambda: panel.choose("box"))
+    places, place = [], document.place
+
+    def slowly(name: str, placement: Placement) -> None:
+        places.append(placement)
+        time.sleep(0.4)
+        place(name, placement)
+
+    monkeypatch.setattr(document, "place", slowly)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder)
+        try:
+            until(lambda: viewer.server.get_clients() and session.scheduler.wait(60))
+            time.sleep(2)
+            arm = page_hands.SHARE * session.orbit.view.distance
+            ends = np.array([[0.6 * arm, 0.0, -0.2], [0.6 * arm + 0.3, 0.0, -0.2]])
+            pixels, _ = Lens(session.orbit.camera, *page.canvas()).project(ends)
+            start, end = ((round(x), round(y)) for x, y in pixels)
+            page.drag(start, end, steps=120)
+            until(lambda: document["box"].placement.translation[0] > 0.2 and not document.in_stroke, 30)
+            assert document["box"].placement.translation == pytest.approx((0.3, 0.0, 0.0), abs=0.06)
+            assert len(places) < 25
+            count = len(places)
+            time.sleep(1)
+            assert len(places) == count
+            panel.undo()
+            assert document["box"].placement == Placement()
         finally:
             page.close()
 

@@ -53,6 +53,10 @@ click(*on_screen((0.05, -0.05, 0.2)))
 assert panel.selected is document["block"], window.message
 until(lambda: outline_pixels() > 100, "an outline is drawn")
 assert window.controls["object object"].selected_text == "block"
+assert window.message.endswith(" units away"), window.message
+# Its controls are in view, in a window no larger than this.
+column, field = window._column.frame, window.controls["object turn"]
+until(lambda: column.y < field.frame.y < column.get_bottom() - 20, "the controls of the object are in view")
 
 # The outline follows the camera.
 session.move(lambda orbit: orbit.orbit(20, 0))
@@ -75,7 +79,7 @@ x, y = handle("z")
 pointer("mousemove", x, y, "sleep", "0.6", "mousedown", "1", "sleep", "0.6")
 pointer("mousemove_relative", "--", 0, -30, "sleep", "0.6")
 assert document["block"].placement.translation[2] > 0.02, window.message
-assert window.message.startswith("move by 0, 0, 0."), window.message
+assert window.message.startswith("move by 0, 0, 0.") and window.message.endswith(" units"), window.message
 pointer("mousedown", "3", "sleep", "0.6", "mouseup", "3", "sleep", "0.3")
 assert document.scene is before and not hands.dragging
 pointer("mousemove_relative", "--", 30, 0, "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
@@ -107,6 +111,10 @@ for step in range(3):
     assert document.scene is not before
     pointer("key", "ctrl+z", "sleep", "0.5")
 assert document.scene is before
+
+# At its usual width, all facts have room.
+window.window.size = gui.Size(1200, 700)
+until(lambda: "latency" in window._facts.text and "..." not in window._facts.text, "nothing is cut off")
 leave()
 """
 
@@ -196,6 +204,37 @@ until(lambda: outline_pixels() > 100, "the outline follows the camera in the pre
 session.undo(), session.undo()
 leave()
 """
+
+HEAVY = """
+# An object whose moves take long follows the pointer to where it is, not along all places where it was.
+click(*on_screen((0.05, -0.05, 0.2)))
+places, place = [], document.place
+
+def slowly(name, placement):
+    places.append(placement)
+    time.sleep(0.15)
+    place(name, placement)
+
+document.place = slowly
+x, y = handle("x")
+steps = [word for _ in range(60) for word in ("mousemove_relative", "--", "1", "0", "sleep", "0.01")]
+pointer("mousemove", x, y, "sleep", "0.6", "mousedown", "1", "sleep", "0.6", *steps)
+end = x + 60
+pointer("sleep", "0.3")
+assert 1 < len(places) < 40, len(places)
+assert hands.dragging and abs(window.pointer._last[0] + window.window.os_frame.x - end) <= 2
+count = len(places)
+pointer("sleep", "0.5", "mouseup", "1", "sleep", "0.3")
+assert len(places) - count <= 1 and document["block"].placement == places[-1]
+assert not hands.dragging and np.abs(places[-1].translation).max() > 0.1
+session.undo()
+leave()
+"""
+
+
+@needs_a_screen
+def test_a_heavy_object_follows_the_pointer_without_delay(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + HEAVY, tmp_path, display)
 
 
 @needs_a_screen

@@ -263,7 +263,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         OBJECT, "emission", "number", _of_item(lambda item: max(item.material.emission)),
-        lambda p, value: p.set_material(emission=value), "radiance", 0.0, MAX_EMISSION, 10.0,
+        lambda p, value: p.set_material(emission=value), "of its light", 0.0, MAX_EMISSION, 10.0, unit="radiance",
     ),
     _button(OBJECT, "remove", lambda p: p.edit_object(lambda document, name: document.remove(name)), "delete it"),
     Control(
@@ -281,7 +281,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         LIGHT, "strength", "number", _of_light(lambda light: float(np.max(light.emission))),
-        lambda p, value: p.set_light(strength=float(value)), "radiance", 0.01, MAX_EMISSION, 50.0,
+        lambda p, value: p.set_light(strength=float(value)), "of its light", 0.01, MAX_EMISSION, 50.0, unit="radiance",
     ),
     Control(
         LIGHT, "colour", "colour", _of_light(lambda light: to_srgb(hue(light.emission))),

@@ -22,6 +22,7 @@ from renderformer.data.environment import Environment
 from renderformer.data.geometry.detail import Detail
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.embree import Hits
+from renderformer.data.rays.moving import MovingTrees
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.raycast import RayCaster, processors
 from renderformer.data.rays.specular import specular
@@ -265,15 +266,20 @@ def _along(image: Float32Array, count: int, stride: int, before: int, axis: int)
     return (1 - share) * image.take(low, axis) + share * image.take(high, axis)
 
 
-def relit(scene: Scene, known: RayCaster) -> RayCaster | None:
+def relit(scene: Scene, known: RayCaster, trees: MovingTrees | None = None) -> RayCaster | None:
     """A caster of an edited scene with the indirect light that is known of the scene before, see `LightCache.on`; None
     where that has another number of triangles, or no light cache. Direct light is exact.
+
+    Args:
+        trees: of scenes in which an object moves.
     """
     if known.cache is None:
         return None
-    caster = RayCaster.of(Detail.of(scene.triangles).graded(scene), known)
-    if len(caster.triangles) != len(known.triangles):
+    scene = Detail.of(scene.triangles).graded(scene)
+    if len(scene) != len(known.triangles):
         return None
+    same = np.array_equal(known.triangles, scene.triangles)
+    caster = RayCaster.of(scene, known.tree if same else None if trees is None else trees.tree(known, scene))
     caster.cache = known.cache.on(caster)
     return caster
 

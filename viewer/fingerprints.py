@@ -14,8 +14,8 @@ from renderformer.data.scene import Mesh, Scene
 # The digest of each live mesh and environment; they never change.
 _DIGESTS: weakref.WeakKeyDictionary[Mesh | Environment, bytes] = weakref.WeakKeyDictionary()
 
-# The same of the images of environments, by their ids.
-_IMAGES: dict[int, tuple[weakref.ref[Any], bytes]] = {}
+# The same of large arrays, by their ids: environments share images, and an object that was moved keeps its materials.
+_ARRAYS: dict[int, tuple[weakref.ref[Any], bytes]] = {}
 
 
 def fingerprint(scene: Scene) -> str:
@@ -45,25 +45,27 @@ def _digest(part: Mesh | Environment) -> bytes:
     if isinstance(part, Environment):
         settings = (part.strength, part.rotation, part.background, part.suns)
         total.update(repr(settings).encode())
-        total.update(_image_digest(part.image))
+        total.update(_array_digest(part.image))
         arrays: tuple[Any, ...] = ()
     else:
         sides = np.asarray(part.two_sided)
-        arrays = (part.triangles, part.normals, part.materials, part.patches, part.patch_index, sides)
+        arrays = (part.triangles, part.normals, part.patches, part.patch_index, sides)
+        total.update(_array_digest(part.materials))
         total.update(part.camera_sides.encode())
         total.update(b"-" if part.appearance is None else part.appearance.digest)
     for array in arrays:
         total.update(b"-" if array is None else repr(array.shape).encode())
-        total.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        total.update(b"" if array is None else np.ascontiguousarray(array).data)
     return total.digest()
 
 
-def _image_digest(image: Any) -> bytes:
-    """That of the image of an environment, which other environments share."""
-    known = _IMAGES.get(id(image))
-    if known is not None and known[0]() is image:
+def _array_digest(array: Any) -> bytes:
+    """That of an array that never changes, which others may share."""
+    number = id(array)
+    known = _ARRAYS.get(number)
+    if known is not None and known[0]() is array:
         return known[1]
-    digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
-    number = id(image)
-    _IMAGES[number] = weakref.ref(image, lambda _: _IMAGES.pop(number, None)), digest
-    return digest
+    total = hashlib.blake2b(repr(array.shape).encode(), digest_size=16)
+    total.update(np.ascontiguousarray(array).data)
+    _ARRAYS[number] = weakref.ref(array, lambda _: _ARRAYS.pop(number, None)), total.digest()
+    return total.digest()

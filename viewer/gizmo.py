@@ -252,7 +252,7 @@ class Drag:
         if snap:
             step = SNAP_MOVE * 10.0 ** math.floor(math.log10(LENGTH * gizmo.pixel))
             away = np.round(away / step) * step
-        text = f"move by {', '.join(f'{part:.3g}' for part in away)}"
+        text = f"move by {', '.join(f'{part:.3g}' for part in away)} units"
         return replace(self.start, translation=vector(np.add(self.start.translation, away))), text
 
     def _along(self, point: Point, origin: Point) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +24,19 @@ _CHANNELS = {
 BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
+# The mean of each live mesh; they never change.
+_MEANS: weakref.WeakKeyDictionary[Mesh, Material] = weakref.WeakKeyDictionary()
+
+
 def mean_material(mesh: Mesh) -> Material:
     """The mean material of a mesh, without textures."""
+    mean = _MEANS.get(mesh)
+    if mean is None:
+        mean = _MEANS[mesh] = _mean_of(mesh)
+    return mean
+
+
+def _mean_of(mesh: Mesh) -> Material:
     row = Material.from_row(mesh.materials.mean(axis=0, dtype=np.float64).clip(0, None))
     mean = replace(row, two_sided=bool(np.any(mesh.two_sided)))
     return mean if mesh.appearance is None else _mean(mean, mesh, mesh.appearance)

@@ -6,6 +6,7 @@ The page shows the scene in the units of the model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +48,9 @@ class PageHands:
         # What is dragged, and the length of the handles, as they were at the press.
         self._grabbed: Item | None = None
         self._reach = 1.0
+        # Where the handle was when it was followed last.
+        self._pose: tuple[float, ...] = ()
+        self._pool, self._closed = ThreadPoolExecutor(1, "renderformer-hands"), False
 
     def show(self) -> None:
         """Put the handles on what is chosen."""
@@ -78,19 +82,38 @@ class PageHands:
         self._handle = handle = self._server.scene.add_transform_controls(
             "/hands", disable_axes=turns, disable_sliders=turns, disable_rotations=not turns, depth_test=False
         )
-        handle.on_drag_start(self._guard(lambda event: self._started()))
-        handle.on_update(self._guard(lambda event: self._moved()))
-        handle.on_drag_end(self._guard(lambda event: self._ended()))
+        follow = self._guard(self._follow)
 
-    def _started(self) -> None:
+        # On a thread of its own, since those of viser do not keep the order of the events.
+        async def queue(event: Any) -> None:
+            if not self._closed:
+                self._pool.submit(follow, event)
+
+        handle.on_update(queue)
+
+    def close(self) -> None:
+        self._closed = True
+        self._pool.shutdown(cancel_futures=True)
+
+    def _follow(self, event: Any) -> None:
+        if event.phase == "start":
+            self._started(event.target)
+        else:
+            self._moved(event.target)
+        if event.phase == "end":
+            self._ended()
+
+    def _started(self, handle: Any) -> None:
         with self._panel.session.lock:
-            self._grabbed, self._reach = self._panel.selected, self._arm
+            self._grabbed, self._reach, self._pose = self._panel.selected, self._arm, _pose(handle)
             self._panel.session.document.begin_stroke()
 
-    def _moved(self) -> None:
-        grabbed, handle = self._grabbed, self._handle
-        if grabbed is None or handle is None:
+    def _moved(self, handle: Any) -> None:
+        grabbed, pose = self._grabbed, _pose(handle)
+        # Moves may come faster than they can be shown: the first one that is handled shows where the handle is by now.
+        if grabbed is None or pose == self._pose:
             return
+        self._pose = pose
         start = grabbed.placement
         if self._panel.mode == "turn":
             from scipy.spatial.transform import Rotation
@@ -127,6 +150,11 @@ def _set(handle: Any, field: str, value: AnyArray) -> None:
     """Write a field if it differs, since every write goes to all pages."""
     if not np.allclose(getattr(handle, field), value, rtol=1e-4, atol=1e-6):
         setattr(handle, field, value.tolist())
+
+
+def _pose(handle: Any) -> tuple[float, ...]:
+    """Position and orientation of a handle."""
+    return (*handle.position, *handle.wxyz)
 
 
 def _quaternion(placement: Placement) -> Any:

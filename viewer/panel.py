@@ -198,6 +198,7 @@ class Panel:
             self._object = name
             self._light = name if item.base.emits else self._light
         self.session.scheduler.prepare_lights(item is not None and item.base.emits)
+        self.session.hold(name)
 
     def set_mode(self, mode: Mode) -> None:
         """Choose what the handles do."""
@@ -208,7 +209,7 @@ class Panel:
         width, height = self.session.view_size
         pick = self.session.pick(u * width, v * height, width, height)
         self.choose("" if pick is None else pick.name)
-        return "" if pick is None else f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} away"
+        return "" if pick is None else f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} units away"
 
     def look_at_it(self) -> None:
         """Turn about the chosen object from now on.

@@ -57,13 +57,13 @@ class Pointer:
         if left and not self._on_bar:
             self._hands.press(*self._place(x, y))
 
-    def drag(self, x: int, y: int, pan: bool, snap: bool = False) -> None:
-        """Move a handle or the bar, pan or orbit, while a button is down."""
+    def drag(self, x: int, y: int, pan: bool, snap: bool = False) -> bool:
+        """Move a handle or the bar, pan or orbit, while a button is down; returns whether it did."""
         dx, dy = x - self._last[0], y - self._last[1]
         self._last = (x, y)
         box, session = self._rectangle(), self._panel.session
         if self._pressed is None:
-            return
+            return False
         if self._hands.dragging:
             self._hands.drag(self._place(x, y)[0], snap)
         elif self._on_bar:
@@ -73,6 +73,7 @@ class Pointer:
         else:
             step = ORBIT_DEGREES / box.height
             session.move(lambda orbit: orbit.orbit(-dx * step, dy * step))
+        return True
 
     def release(self, x: int, y: int) -> str:
         """Handle a button that goes up; a click chooses an object and returns a line for the person."""

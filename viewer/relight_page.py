@@ -14,30 +14,25 @@ from renderformer.image import SaveSettings
 from renderformer.viewer.controls import Control
 from renderformer.viewer.page_controls import PageControls
 from renderformer.viewer.relight_panel import RelightPanel
-from renderformer.viewer.server import Server, wait
-from renderformer.viewer.tasks import describe
+from renderformer.viewer.served_page import ServedPage
+from renderformer.viewer.server import wait
 
 QUALITY = 90
 SAVED = (".png", ".exr")
 
 
-class RelightPage:
-    """Serves from construction to `close`; all pages share the lights.
-
-    Args:
-        port: of the server; the next free one if it is in use.
+class RelightPage(ServedPage):
+    """The lights, which all pages share.
 
     Attributes:
-        done: set when a page closes the viewer.
         controls: the widgets by name of the control.
     """
 
     def __init__(self, panel: RelightPanel, port: int) -> None:
+        super().__init__(port, "RenderFormer lights")
         self.panel = panel
-        self.done = threading.Event()
         # Held while the lights change.
         self._lock = threading.RLock()
-        self.server = Server(port, "RenderFormer lights")
         self.controls = PageControls(
             self.server.gui, panel, self._change, self._guarded, panel.controls, panel.sections, panel.sections
         )
@@ -47,32 +42,6 @@ class RelightPage:
             self._button("close the viewer", lambda client: self.done.set())
         self.server.on_client_connect(self._guarded(self._connected))
         self._refresh()
-
-    @property
-    def url(self) -> str:
-        """The address of the page."""
-        return self.server.url
-
-    def close(self) -> None:
-        """End the server."""
-        self.done.set()
-        self.server.stop()
-
-    def _button(self, label: str, action: Callable[[Any], object]) -> None:
-        self.server.gui.add_button(label).on_click(self._guarded(lambda event: action(event.client)))
-
-    def _guarded(self, action: Callable[[Any], object]) -> Callable[[Any], None]:
-        """A callback whose errors become a notification on the page of the event."""
-
-        def run(event: Any) -> None:
-            try:
-                action(event)
-            except Exception as error:
-                client = getattr(event, "client", None)
-                if client is not None:
-                    client.add_notification("failed", describe(error), color="red")
-
-        return run
 
     def _change(self, client: Any, control: Control, value: Any) -> None:
         with self._lock:
@@ -110,7 +79,7 @@ class RelightPage:
         data, notes = image.to_bytes(suffix, settings)
         client.send_file_download(f"relit{suffix}", data)
         for note in notes:
-            client.add_notification("note", note)
+            self._tell(client, "note", note)
 
 
 def on_black(picture: UInt8Array, aspect: float) -> UInt8Array:

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from renderformer.data.rays.moving import MovingTrees
 from renderformer.data.rays.raycast import processors
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
@@ -119,6 +120,7 @@ class RenderScheduler:
         self._lit: OrderedDict[str, LitScene] = OrderedDict()
         self._lights = LightPictures(engine)
         self._sizes = Sizes()
+        self.trees = MovingTrees()
         # Number of frames so far.
         self._frames = 0
         # Pixels of a draft per second.
@@ -182,6 +184,7 @@ class RenderScheduler:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
+        self.trees.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -388,7 +391,7 @@ class RenderScheduler:
             known = next(reversed(self._lit.values()), None)
         if known is None or known.caster is None or getattr(known.caster, "cache", None) is None:
             return None
-        caster = relit(known.unit.scene(request.scene), known.caster)
+        caster = relit(known.unit.scene(request.scene), known.caster, self.trees)
         return None if caster is None else replace(known, scene=request.scene, caster=caster)
 
     def _light(self, request: Request) -> tuple[LitScene, float]:

@@ -122,6 +122,8 @@ class Session:
         # Each with the fingerprint of its scene.
         self._scene_warnings: tuple[str, list[str]] = ("", [])
         self._picker: tuple[str, Picker] | None = None
+        # The object that may be moved next.
+        self._held = ""
         self._displayed = Displayed()
         self.scheduler = RenderScheduler(renderer, self._framed, self._failed, self._progressed, clock)
 
@@ -162,6 +164,21 @@ class Session:
             result = change(self.document)
             self.request()
             return result
+
+    def hold(self, name: str) -> None:
+        """Be ready for moves of an object: its tree and that of the rest are built beforehand. Empty for none."""
+        self._held = name
+        self._prepare_moves()
+
+    def _prepare_moves(self) -> None:
+        with self.lock:
+            if not any(item.name == self._held and item.visible for item in self.document.items):
+                return
+            scene = self.document.scene
+            lit = self.scheduler.lit(scene)
+            if lit is not None and lit.caster is not None:
+                number = [mesh.name for mesh in scene.objects].index(self._held)
+                self.scheduler.trees.prepare(lit.caster, number)
 
     def undo(self) -> str:
         """Revert the last edit; returns its label, empty if there was none."""
@@ -230,7 +247,8 @@ class Session:
             except InputError as error:
                 return [*lines, str(error)]
             key = fingerprint(scene)
-            if self._scene_warnings[0] != key:
+            # Those of a large scene take .2 s, which a drag has not.
+            if self._scene_warnings[0] != key and not self.document.in_stroke:
                 self._scene_warnings = key, self.renderer.check(scene.replace(cameras=()))
             return [*lines, *self._scene_warnings[1]]
 
@@ -428,6 +446,8 @@ class Session:
         self._encode_seconds = frame.encode_seconds or self._encode_seconds
         # Here, on the worker thread, so that the front end need not wait for it.
         self._displayed.values(frame, self.tone_map, self.exposure)
+        if frame.final:
+            self._prepare_moves()
         if self.on_frame is not None:
             self.on_frame(frame)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.camera_path import NEAR_UNITS, View, vector
 from renderformer.data.scene import Mesh
 from renderformer.viewer.actions import ACTIONS, SAVES, Action, Save, page_help
-from renderformer.viewer.controls import Control
+from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.delivery import Delivery
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import middle, split_depth, to_srgb
@@ -31,12 +32,12 @@ from renderformer.viewer.frames import Frame
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.page_controls import NOTHING, PageControls, put
 from renderformer.viewer.page_hands import PageHands
-from renderformer.viewer.page_html import PAGE
+from renderformer.viewer.page_html import PAGE, unfolding
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
-from renderformer.viewer.server import Server, wait
+from renderformer.viewer.served_page import ServedPage
+from renderformer.viewer.server import wait
 from renderformer.viewer.session import Session
-from renderformer.viewer.tasks import describe
 from renderformer.viewer.uploads import received, saved
 
 # Seconds between two updates of turntable, progress and the age of the picture.
@@ -45,7 +46,7 @@ TICK_SECONDS = 0.05
 REPORTS = 60
 
 
-class WebViewer:
+class WebViewer(ServedPage):
     """A session in a browser; it serves from construction to `close`.
 
     Args:
@@ -54,8 +55,8 @@ class WebViewer:
     """
 
     def __init__(self, session: Session, port: int = 8080, framed: bool = False) -> None:
+        super().__init__(port, "RenderFormer", framed)
         self.session, self.panel = session, Panel(session)
-        self.done = threading.Event()
         # The pose of each page's camera when the page was opened.
         self._initial_poses: dict[int, Float64Array] = {}
         # The views that each page was given lately, which it reports in turn, perhaps after the camera has moved on.
@@ -65,10 +66,10 @@ class WebViewer:
         self._drawn: tuple[Any, ...] = ()
         self._delivery = Delivery(lambda number: self.server.link(number), self._send)
         self._page_view: View | None = None
+        self._chosen = ""
         self._close_warned = False
         # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
-        self.server = Server(port, "RenderFormer", framed=framed)
         self.server.scene.set_up_direction("+z")
         self._put_camera(self.server.initial_camera)
         self.hands = Hands(self.panel)
@@ -83,19 +84,15 @@ class WebViewer:
         session.request()
         self._refresh()
 
-    @property
-    def url(self) -> str:
-        """The address of the page."""
-        return self.server.url
-
     def close(self) -> None:
         """End the server and the session."""
         self.done.set()
         self._ticking.join(5)
         self.hands.close()
+        self._handles.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.session.close()
-        self.server.stop()
+        super().close()
 
     def _build(self) -> None:
         gui = self.server.gui
@@ -125,29 +122,13 @@ class WebViewer:
         self._status = gui.add_markdown("starting …")
         gui.add_markdown(page_help())
         gui.add_html(PAGE)
+        self._unfolding = gui.add_html("")
         for action in ACTIONS:
             if not action.hotkey:
                 continue
             key: Any = action.keys[0].removeprefix("Ctrl ")
             command = gui.add_command(action.name, hotkey=key, modifier=None if key == action.keys[0] else "cmd/ctrl")
             command.on_trigger(self._with_client(functools.partial(self._perform, action)))
-
-    def _button(self, label: str, action: Callable[[Any], object]) -> None:
-        self.server.gui.add_button(label).on_click(self._with_client(action))
-
-    def _with_client(self, action: Callable[[Any], object]) -> Callable[[Any], None]:
-        return self._guarded(lambda event: action(event.client))
-
-    def _guarded(self, action: Callable[[Any], object]) -> Callable[[Any], None]:
-        """A callback whose errors become a notification on the page of the event."""
-
-        def run(event: Any) -> None:
-            try:
-                action(event)
-            except Exception as error:
-                self._tell(getattr(event, "client", None), "failed", describe(error))
-
-        return run
 
     def _change(self, client: Any, control: Control, value: Any) -> None:
         self._apply(client, control.label, lambda: control.set(self.panel, value))
@@ -165,11 +146,6 @@ class WebViewer:
             self._refresh()
         if isinstance(line, str) and line:
             self._tell(client, title, line)
-
-    def _tell(self, client: Any, title: str, line: str) -> None:
-        targets = [client] if client is not None else list(self.server.get_clients().values())
-        for target in targets:
-            target.add_notification(title, line, auto_close_seconds=8.0, color="red" if title == "failed" else "blue")
 
     def _connected(self, client: viser.ClientHandle) -> None:
         self._initial_poses[client.client_id] = _pose(client.camera)
@@ -275,8 +251,17 @@ class WebViewer:
         self._show_offer()
         with self._filling:
             self._handles.show()
+        self._unfold()
         self._draw()
         self._show_status()
+
+    def _unfold(self) -> None:
+        """Open the controls of what was chosen anew, on all pages."""
+        item, before = self.panel.selected, self._chosen
+        self._chosen = "" if item is None else item.name
+        if item is not None and item.name != before:
+            # Another text each time, since what is there already does not run again.
+            self._unfolding.content = f"{unfolding(LIGHT if item.base.emits else OBJECT)}<!-- {time.monotonic()} -->"
 
     def _draw(self) -> None:
         """Update picture and preview of all pages."""

@@ -63,9 +63,11 @@ class ControlWidgets:
         return self._widgets[name]
 
     def unfold(self, section: str) -> None:
-        """Open a section by its title."""
-        if not self._sections[section].get_is_open():
-            self._sections[section].set_is_open(True)
+        """Open a section by its title, and fold those between the first and it: Open3D cannot scroll to it."""
+        titles = list(self._sections)
+        for title in titles[1 : titles.index(section) + 1]:
+            if self._sections[title].get_is_open() != (title == section):
+                self._sections[title].set_is_open(title == section)
 
     def fill(self) -> None:
         """Write the present values into all widgets."""

@@ -19,11 +19,10 @@ import open3d as o3d
 from open3d.visualization import gui
 
 from renderformer.data.arrays import UInt8Array
-from renderformer.viewer.actions import ACTIONS, Action, find
+from renderformer.viewer.actions import ACTIONS, Action
 from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import Rect, beside_bar, letterbox, margins, opaque, resized
-from renderformer.viewer.gizmo import MODES
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
@@ -33,6 +32,7 @@ from renderformer.viewer.tasks import describe
 from renderformer.viewer.tree import SceneTree
 from renderformer.viewer.widgets import ControlWidgets, PreviewScene, legible
 from renderformer.viewer.window_dialogs import WindowDialogs
+from renderformer.viewer.window_input import CONSUMED, WindowInput
 
 if TYPE_CHECKING:
     from renderformer.viewer.document import Item
@@ -47,21 +47,17 @@ REDRAW_SECONDS = 0.1
 FOOT_LINES = 3
 # Share of the panel that the tree of the scene takes, and height in pixels from which on there is one.
 TREE_SHARE, TREE_NEEDS = 0.36, 380
+# Letters of a line for each height of a letter that it is wide, nearly as many as there are in the mean.
+LETTERS = 2.7
 PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
-KEY, CONSUMED = gui.KeyName, gui.Widget.EventCallbackResult.CONSUMED
-# Names of Open3D's keys in the table of actions.
-KEYS = {getattr(KEY, letter): letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
-    KEY.ONE: "1", KEY.TWO: "2", KEY.THREE: "3", KEY.FOUR: "4", KEY.PLUS: "+", KEY.EQUALS: "=", KEY.MINUS: "-",
-    KEY.LEFT_BRACKET: "[", KEY.RIGHT_BRACKET: "]", KEY.LEFT: "Left", KEY.RIGHT: "Right", KEY.UP: "Up", KEY.DOWN: "Down",
-    KEY.DELETE: "Delete",
-}  # fmt: skip
 
 
-class Window(WindowDialogs):
+class Window(WindowInput, WindowDialogs):
     """One open window; it sets the callbacks of the session until it closes."""
 
     def __init__(self, session: Session, width: int = 1200, height: int = 800) -> None:
-        super().__init__()
+        WindowInput.__init__(self)
+        WindowDialogs.__init__(self)
         self.session, self.panel = session, Panel(session)
         self.hands = Hands(self.panel)
         self.pointer = Pointer(self.panel, self.hands, self.rectangle)
@@ -69,9 +65,6 @@ class Window(WindowDialogs):
         self.message = "; ".join(session.notes)
         # Whether the message tells of an error.
         self._failed = False
-        self._ctrl = False
-        # Whether a close request waits for an answer. Open3D sends one for Escape, too, before it reports the key.
-        self._close_requested = False
         # Time of the second drawing of the picture, and of the last drawing of the window.
         self._redraw_time: float | None = None
         self._drawn_at = 0.0
@@ -190,76 +183,8 @@ class Window(WindowDialogs):
         finally:
             self._refresh()
 
-    def _mouse(self, event: Any) -> Any:
-        kind, x, y = event.type, event.x, event.y
-        if kind == gui.MouseEvent.Type.MOVE:
-            if self.pointer.hover(x, y, event.is_modifier_down(gui.KeyModifier.CTRL)):
-                self._show_hands()
-        elif kind == gui.MouseEvent.Type.BUTTON_DOWN:
-            self.pointer.press(x, y, event.is_button_down(gui.MouseButton.LEFT))
-            self._show_hands()
-        elif kind == gui.MouseEvent.Type.DRAG:
-            pan = event.is_button_down(gui.MouseButton.RIGHT) or event.is_modifier_down(gui.KeyModifier.SHIFT)
-            snap = event.is_modifier_down(gui.KeyModifier.CTRL)
-            self.pointer.drag(x, y, pan, snap)
-            self._show_hands()
-        elif kind == gui.MouseEvent.Type.BUTTON_UP:
-            self._apply("object", lambda: self.pointer.release(x, y))
-        elif kind == gui.MouseEvent.Type.WHEEL:
-            steps = event.wheel_dy / (10 if event.wheel_is_trackpad else 1)
-            self.pointer.wheel(steps, event.is_modifier_down(gui.KeyModifier.CTRL))
-            self._refresh()
-        return CONSUMED
-
-    def _window_key(self, event: Any) -> bool:
-        """Handle Escape and Ctrl, whatever widget has the focus."""
-        if event.key == KEY.ESCAPE:
-            self._close_requested = False
-            if event.type == gui.KeyEvent.Type.DOWN:
-                self._escape()
-        if event.key in (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL):
-            self._ctrl = event.type == gui.KeyEvent.Type.DOWN
-        elif self._ctrl and event.key in KEYS:
-            # With Ctrl, keys act wherever the focus is: an edit in the panel can be undone at once.
-            action = find(KEYS[event.key], True)
-            if action is not None and any(key.startswith("Ctrl ") for key in action.keys):
-                self._key(event)
-                return True
-        return False
-
-    def _escape(self) -> None:
-        """Close the dialog, or give up a drag, or choose nothing."""
-        if self.dialog is not None:
-            self._end_dialog()
-        elif self.hands.release(keep=False):
-            self._refresh()
-        else:
-            self.panel.choose("")
-            self._refresh()
-
-    def _key(self, event: Any) -> Any:
-        key = KEYS.get(event.key, "")
-        action = find(key, self._ctrl)
-        if event.type != gui.KeyEvent.Type.DOWN or self.dialog is not None:
-            return CONSUMED
-        if self.hands.dragging and key in ("X", "Y", "Z"):
-            self.hands.constrain(key.lower())
-            self._show_hands()
-        elif action is not None:
-            self.hands.release(keep=False)
-            self.perform(action)
-            if action.name in MODES:
-                self.pointer.grab()
-                self._show_hands()
-        return CONSUMED
-
-    def _show_hands(self) -> None:
-        """Show what the hands do."""
-        if self.hands.dragging:
-            self.message, self._failed = self.hands.text, False
-        self._refresh()
-
     def _tick(self) -> bool:
+        self._follow()
         self._show_activity()
         if self.panel.update_late() or (self._redraw_time is not None and time.monotonic() > self._redraw_time):
             self._redraw_time = None
@@ -319,6 +244,8 @@ class Window(WindowDialogs):
         if self.session.fills:
             self.session.fit((box.width, box.height))
         self._place_image()
+        # As much of it as there is room for now.
+        self._show_status()
 
     def _place_image(self) -> None:
         """Draw the picture over the preview; in the split view, its part right of the bar. Outline and handles lie over
@@ -393,7 +320,7 @@ class Window(WindowDialogs):
     def _write(self, label: Any, line: str) -> None:
         """Write a line as far as there is room; the tooltip holds all of it."""
         text = legible(line)
-        room = max(8, round(2 * label.frame.width / self.window.theme.font_size))
+        room = max(8, round(LETTERS * label.frame.width / self.window.theme.font_size))
         short = text if len(text) <= room else text[: room - 3] + "..."
         if (short, text) != (label.text, label.tooltip):
             label.text, label.tooltip = short, "\n".join(textwrap.wrap(text, 100))

@@ -25,6 +25,7 @@ from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.light_groups import ONE_GROUP, LightGroups
 from renderformer.data.rays.light_tree import LITTLE, TOGETHER, LightTree, Rays, concentration
 from renderformer.data.rays.lights import Lights, light_points, points_by_phase
+from renderformer.data.rays.tree import Tree
 from renderformer.data.rays.vectors import TINY, dot, take
 from renderformer.data.scene import EMISSION, Scene
 
@@ -229,9 +230,9 @@ class LitSurfaces(Surfaces):
     _by_group: Sequence[LitSurfaces] = ()
 
     @classmethod
-    def of(cls, scene: Scene, known: Surfaces | None = None) -> Self:
-        """Those of a scene, with its environment; `known` as in `Surfaces.of`."""
-        surfaces = super().of(scene, known)
+    def of(cls, scene: Scene, tree: Tree | None = None) -> Self:
+        """Those of a scene, with its environment; `tree` as in `Surfaces.of`."""
+        surfaces = super().of(scene, tree)
         surfaces.object_index = scene.object_index
         if scene.environment is not None and not scene.environment.is_dark:
             surfaces.environment = EnvironmentLight.of(scene.environment)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -28,6 +29,9 @@ Found: TypeAlias = tuple[Int64Array, Int64Array, Float32Array]
 OFFSET = 2.0**-16
 # Least cosine that the area of a surface which a ray stands for grows by.
 MIN_COSINE = 0.05
+# Most planes of walls and floors that hide nothing from behind; decimals to which they are told apart; and how far off
+# them, as a share of the scene, cameras are in front of them for sure.
+MOST_PLANES, ROUNDED, NEAR_PLANE = 8, 5, 1e-3
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,8 @@ class Surfaces:
             self._bumps = Bumps(self.triangles, normals, appearance)
 
     @classmethod
-    def of(cls, scene: Scene, known: Surfaces | None = None) -> Self:
-        """Those of a scene; the tree of others that are known is used if the triangles are the same."""
-        tree = known.tree if known is not None and np.array_equal(known.triangles, scene.triangles) else None
+    def of(cls, scene: Scene, tree: Tree | None = None) -> Self:
+        """Those of a scene; `tree` is of its triangles, if it is known."""
         patches, appearance = None, scene.appearance
         if any(mesh.patches is not None for mesh in scene.objects):
             patches = scene.patches
@@ -246,7 +249,7 @@ class Surfaces:
     ) -> Found:
         """What `first` finds along rays of a camera on a side that it sees."""
         rows, triangle, barycentric = first(origins, directions)
-        if self._unseen is None:
+        if self._unseen is None or self._sees_all(origins):
             return rows, triangle, barycentric
         found, places = np.full(len(origins), -1), np.zeros((len(origins), 2), np.float32)
         found[rows], places[rows] = triangle, barycentric
@@ -264,6 +267,27 @@ class Surfaces:
             found[rows], places[rows] = triangle, barycentric
         rows = np.flatnonzero(found >= 0)
         return rows, found[rows], places[rows]
+
+    def _sees_all(self, origins: Float32Array) -> bool:
+        """Whether cameras at points (S, 3) see no triangle from a side that they do not see; False if in doubt."""
+        planes = self._one_sided
+        return planes is not None and bool((origins @ planes[:3] > planes[3]).all())
+
+    @cached_property
+    def _one_sided(self) -> Float32Array | None:
+        """(4, K) normals and offsets of planes in front of which cameras see all triangles, as inside of a room; None
+        if there are no such or too many."""
+        assert self._unseen is not None
+        if self._unseen[:, 0].any():
+            return None
+        behind = np.flatnonzero(self._unseen[:, 1])
+        normal, size = take(self.face_normals, behind), np.float32(np.abs(self.corners).max())
+        offset = dot(normal, take(self.corners, behind)[:, :3]) / size
+        planes = np.unique(np.round(np.column_stack([normal, offset]), ROUNDED), axis=0)
+        if len(planes) > MOST_PLANES:
+            return None
+        planes[:, 3] = (planes[:, 3] + NEAR_PLANE) * size
+        return planes.T.astype(np.float32)
 
     def beyond(self, triangle: Int64Array, barycentric: Float32Array, directions: Float32Array) -> Float32Array:
         """(S, 3) where rays start again that passed points of triangles."""
@@ -349,7 +373,7 @@ class Surfaces:
     def met(self, origins: Float32Array, directions: Float32Array) -> Seen:
         """(S,) whether there is any surface along each ray of a camera, or the share of it that meets one; a hundredth
         of the cost of `seen` and shading."""
-        if self._unseen is not None:
+        if self._unseen is not None and not self._sees_all(origins):
             return self._met_seen(origins, directions)
         if self._veil is None:
             return self.tree.met(origins, directions)

@@ -8,6 +8,7 @@ light of groups of lights is kept apart (light_groups.py).
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.light_groups import PARTS, LightGroups
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.specular import specular
+from renderformer.data.rays.tree import Tree
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR, Scene
 
 # Samples of a pixel that differ by more than this, of 1, are too few.
@@ -55,9 +57,11 @@ class RayCaster(LitSurfaces):
 
     @classmethod
     def lit(cls, scene: Scene, progress: Callable[[int, int], None] | None = None) -> RayCaster:
-        """A scene with its light cache; `progress` as in `LightCache`."""
+        """A scene with its light cache; `progress` as in `LightCache`, before it with nothing done."""
         # The light cache tells no parts of a triangle apart that are not about equal.
-        caster = cls.of(Detail.of(scene.triangles).graded(scene))
+        scene = Detail.of(scene.triangles).graded(scene)
+        step = None if progress is None else functools.partial(progress, 0, 1)
+        caster = cls.of(scene, Tree(scene.triangles, step))
         caster.light_up(progress)
         return caster
 

@@ -5,23 +5,62 @@ Shapes: N triangles, S rays, in any frame; float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
-from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from renderformer.data.arrays import AnyArray, BoolArray, Float32Array, Int32Array, Int64Array
+
+# Triangles that embreex takes at once, in 40 ms in which no other thread of Python runs.
+PIECE = 16384
+
+
+class Nearest(NamedTuple):
+    """What rays meet first: triangles (S,), -1 for none; the weights of their second and third corner, (S,) each; and
+    where, in lengths of the directions of the rays (S,)."""
+
+    triangle: AnyArray
+    u: Float32Array
+    v: Float32Array
+    end: Float32Array
 
 
 class Tree:
-    """Triangles (N, 3, 3) ready for ray casting. Queries may come from several threads."""
+    """Triangles (N, 3, 3) ready for ray casting. Queries may come from several threads.
 
-    def __init__(self, triangles: Float32Array) -> None:
+    Args:
+        step: called from time to time while the tree is being built; an exception from it ends that.
+    """
+
+    def __init__(self, triangles: Float32Array, step: Callable[[], object] | None = None) -> None:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
 
         self._scene = EmbreeScene()
         # embreex copies one number after the other, which takes several times as long as the tree.
-        self._mesh = TriangleMesh(self._scene, *shared(triangles))
+        self._meshes = []
+        for start in range(0, len(triangles), PIECE):
+            if step is not None:
+                step()
+            self._meshes.append(TriangleMesh(self._scene, *shared(triangles[start : start + PIECE])))
         # The first query builds the tree; after it, queries may come from several threads.
         self._scene.run(np.zeros((1, 3), np.float32), np.array([[0, 0, 1]], np.float32))
+
+    def nearest(
+        self, origins: Float32Array, directions: Float32Array, end: Float32Array | float | None = None
+    ) -> Nearest:
+        """What rays (S, 3) meet first.
+
+        Args:
+            end: of the rays, or of each (S,), in lengths of their directions; None for none.
+        """
+        result = self._scene.run(origins, directions, end, output=True)
+        triangle = result["primID"]
+        if len(self._meshes) > 1:
+            # Both are -1 where there is nothing.
+            triangle = triangle + np.int32(PIECE) * np.maximum(result["geomID"], 0)
+        return Nearest(triangle, result["u"], result["v"], result["tfar"])
 
     def first(
         self, origins: Float32Array, directions: Float32Array, end: float | None = None
@@ -32,9 +71,9 @@ class Tree:
         Args:
             end: of the rays, in lengths of their directions; None for none.
         """
-        result = self._scene.run(origins, directions, end, output=True)
-        rows = np.flatnonzero(result["primID"] >= 0)
-        triangle, u, v = (result[key].take(rows) for key in ("primID", "u", "v"))
+        found = self.nearest(origins, directions, end)
+        rows = np.flatnonzero(found.triangle >= 0)
+        triangle, u, v = (values.take(rows) for values in found[:3])
         return rows, triangle.astype(np.int64), np.stack([u, v]).T
 
     def met(self, origins: Float32Array, directions: Float32Array, end: float | None = None) -> BoolArray:

@@ -81,8 +81,9 @@ class Page:
         box = json.loads(self.evaluate("JSON.stringify(document.querySelector('canvas').getBoundingClientRect())"))
         return round(box["width"]), round(box["height"])
 
-    def drag(self, start: tuple[int, int], end: tuple[int, int]) -> None:
-        for kind, share in (("mousePressed", 0.0), *(("mouseMoved", i / 8) for i in range(1, 9)), ("mouseReleased", 1)):
+    def drag(self, start: tuple[int, int], end: tuple[int, int], steps: int = 8) -> None:
+        moves = (("mouseMoved", (i + 1) / steps) for i in range(steps))
+        for kind, share in (("mousePressed", 0.0), *moves, ("mouseReleased", 1.0)):
             x, y = (a + (b - a) * share for a, b in zip(start, end, strict=True))
             buttons = int(kind != "mouseReleased")
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=buttons, clickCount=1)
