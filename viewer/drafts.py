@@ -20,7 +20,6 @@ from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.geometry.detail import Detail
-from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.raycast import RayCaster, processors
@@ -38,12 +37,8 @@ STRIDES = (1, *sorted(FINER))
 LEAST_PART, PART = 4096, 32768
 # Phases over whose mean the surfels of a triangle blend.
 PHASES = 4
-# What adds up to the picture of the light cache.
-PICTURE = RGB.light
 # Relative difference of two sums of the same numbers; rows that are worked on at once, to fit the processor's caches.
 ROUNDING, ROWS = 1e-5, 64
-# Nothing of a picture.
-UNCHANGED: Window = (1 << 30, 1 << 30, 0, 0)
 
 
 def _offsets() -> dict[int, int]:
@@ -87,8 +82,8 @@ class Draft:
         self._caster, self._environment, self._camera = caster, environment, camera
         self.width, self.height, self.stride = width, height, stride
         self._pool, self._clock = pool, clock
-        # The window of `radiance` in which pixels are new; None for all of it.
-        self._changed: Window | None = None
+        # The windows of `radiance` in which pixels are new; None for all of it.
+        self._changed: list[Window] | None = None
         rows, columns = self._grid(stride)
         # Apart, as the radiance of every step is copied.
         self._radiance, self._coverage = np.zeros((rows, columns, 3), np.float32), np.zeros((rows, columns), np.float32)
@@ -101,10 +96,9 @@ class Draft:
         fitting = (stride for stride in STRIDES if -(-width // stride) * -(-height // stride) <= most)
         return next(fitting, STRIDES[-1])
 
-    def put(self, x: Int64Array, y: Int64Array, features: Float32Array) -> None:
-        """Replace pixels at columns x (M,) and rows y (M,) of a finished draft by those of a feature image (M, C)."""
+    def put(self, x: Int64Array, y: Int64Array, values: Float32Array) -> None:
+        """Replace pixels of a finished draft at columns x (M,) and rows y (M,) by radiance and coverage (M, 4)."""
         self._touch(x.min(), y.min(), x.max() + 1, y.max() + 1)
-        values = seen(features, self._environment, Pixels(self._camera, self.width, self.height, x, y))
         self._take(y * self.width + x, values)
 
     def _take(self, index: Int64Array, values: Float32Array) -> None:
@@ -170,29 +164,32 @@ class Draft:
         self._todo = self._todo[count:]
         return count
 
-    def take_changed(self) -> Window | None:
-        """The window of `radiance` outside of which nothing has changed since the last call, which may be empty; None
-        for all of it."""
-        window, self._changed = self._changed, UNCHANGED
-        return window
+    def take_changed(self) -> tuple[Window, ...] | None:
+        """The windows of `radiance` outside of which nothing has changed since the last call; None for all of it."""
+        windows, self._changed = self._changed, []
+        return None if windows is None else tuple(windows)
 
-    def changed_in(self, image: Image) -> Window | None:
+    def changed_in(self, image: Image) -> tuple[Window, ...] | None:
         """As `take_changed`, for a picture that replaces a finished draft: where it differs by more than rounding."""
-        if image.alpha is not None or self._changed is None:
+        if self._changed is None or (image.alpha is None) != (self.alpha is None):
             return None
-        for top in range(0, self.height, ROWS):
-            known, new = self.radiance[top : top + ROWS], image.hdr[top : top + ROWS]
-            y, x = np.nonzero((np.abs(new - known) > ROUNDING * np.abs(known)).any(axis=2))
+
+        def compare(top: int) -> None:
+            rows = slice(top, top + ROWS)
+            known, new = self._radiance[rows], image.hdr[rows]
+            differs = (np.abs(new - known) > ROUNDING * np.abs(known)).any(axis=2)
+            if image.alpha is not None:
+                differs |= np.abs(image.alpha[rows] - self._coverage[rows]) > ROUNDING
+            y, x = np.nonzero(differs)
             if len(x):
                 self._touch(x.min(), top + y.min(), x.max() + 1, top + y.max() + 1)
+
+        list(self._pool.map(compare, range(0, self.height, ROWS)))
         return self.take_changed()
 
     def _touch(self, left: int, top: int, right: int, bottom: int) -> None:
         if self._changed is not None:
-            known = self._changed
-            self._changed = (
-                min(known[0], int(left)), min(known[1], int(top)), max(known[2], int(right)), max(known[3], int(bottom))
-            )  # fmt: skip
+            self._changed.append((int(left), int(top), int(right), int(bottom)))
 
     def _part(self, most: float) -> int:
         """Pixels that one thread draws at once; all threads draw at most so many in the time that there is."""
@@ -209,9 +206,12 @@ class Draft:
         rows, columns = self._grid(stride)
         tall = _along(known, rows, stride, before, 0)
         self._radiance, self._coverage = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
-        for top in range(0, rows, ROWS):
+
+        def widen(top: int) -> None:
             part = _along(tall[top : top + ROWS], columns, stride, before, 1)
             self._radiance[top : top + ROWS], self._coverage[top : top + ROWS] = part[..., :3], part[..., 3]
+
+        list(self._pool.map(widen, range(0, rows, ROWS)))
         step, first = before // stride, (OFFSETS[before] - OFFSETS[stride]) // stride
         for image, kept in ((self._radiance, known[..., :3]), (self._coverage, known[..., 3])):
             place = image[first::step, first::step]
@@ -276,12 +276,6 @@ def relit(scene: Scene, known: RayCaster) -> RayCaster | None:
         return None
     caster.cache = known.cache.on(caster)
     return caster
-
-
-def seen(features: Float32Array, environment: Environment | None, part: Pixels) -> Float32Array:
-    """(M, 4) radiance of feature images (M, C) with the environment behind, and coverage."""
-    values = [features[:, channels] for channels in PICTURE]
-    return behind(np.concatenate([np.sum(values, axis=0), features[:, RGB.mask]], axis=1), environment, part)
 
 
 def behind(picture: Float32Array, environment: Environment | None, part: Pixels) -> Float32Array:
