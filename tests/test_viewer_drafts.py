@@ -441,3 +441,24 @@ def test_a_move_ends_what_is_drawn_at_once(renderer: Renderer) -> None:
         assert not any(frame.final for frame in frames)
     finally:
         assert session.close()
+
+
+def test_a_draft_begins_again_with_fewer_pixels_where_they_take_long(
+    renderer: Renderer, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lit = renderer.encode(a_scene())
+    assert lit.caster is not None
+    camera, calls = lit.unit.camera(a_scene().cameras[0]), list[int]()
+
+    def drawn(stride: int, longest: float) -> Draft:
+        draft = Draft(checked(lit.caster, lambda: None), None, camera, 150, 120, stride, pool)  # type: ignore[arg-type]
+        while not draft.finished:
+            calls.append(draft.grow(1.0, 1e9, longest))
+            assert calls[-1] > 0
+        return draft
+
+    # The limit is over when rays are cast for the first time.
+    monkeypatch.setattr(drafts, "FEW", 100)
+    draft = drawn(4, 0.0)
+    assert len(calls) > 100
+    np.testing.assert_allclose(draft.radiance, drawn(1, 0.0).radiance, rtol=1e-4, atol=1e-5)

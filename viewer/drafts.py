@@ -27,14 +27,17 @@ from renderformer.data.rays.specular import specular
 from renderformer.data.rays.vectors import normalised
 from renderformer.data.scene import DIFFUSE, EMISSION, Scene
 from renderformer.image import Image
+from renderformer.viewer.pieces import LONGEST, TooLong, limited
 from renderformer.viewer.watched import Window
 
 # Each stride with the one after it.
 FINER = {48: 24, 32: 16, 24: 12, 16: 8, 12: 6, 8: 4, 6: 3, 4: 2, 3: 1, 2: 1}
 STRIDES = (1, *sorted(FINER))
 # Pixels that one thread draws at once: few leave more to Python than to the processor, 32,768 are four times as fast as
-# 4,096; but all threads should have some.
-LEAST_PART, PART = 4096, 32768
+# 4,096; but all threads should have some. Fewer where they take long, at least some.
+LEAST_PART, PART, FEW = 4096, 32768, 512
+# CPU seconds that a thread should draw at once, at least.
+BRIEF = 0.05
 # Phases over whose mean the surfels of a triangle blend.
 PHASES = 4
 # Relative difference of two sums of the same numbers; rows that are worked on at once, to fit the processor's caches.
@@ -82,13 +85,15 @@ class Draft:
         self._caster, self._environment, self._camera = caster, environment, camera
         self.width, self.height, self.stride = width, height, stride
         self._pool, self._clock = pool, clock
+        # CPU seconds of a pixel.
+        self._cost = 0.0
         # The windows of `radiance` in which pixels are new; None for all of it.
         self._changed: list[Window] | None = None
         rows, columns = self._grid(stride)
         # Apart, as the radiance of every step is copied.
         self._radiance, self._coverage = np.zeros((rows, columns, 3), np.float32), np.zeros((rows, columns), np.float32)
         self._todo = np.arange(rows * columns)
-        self.grow(math.inf, math.inf)
+        self.grow(math.inf, math.inf, math.inf)
 
     @staticmethod
     def stride_of(width: int, height: int, most: float) -> int:
@@ -133,12 +138,13 @@ class Draft:
         """The colour behind the objects, if it is one."""
         return None if self._environment is None else self._environment.backdrop
 
-    def grow(self, seconds: float, pace: float) -> int:
+    def grow(self, seconds: float, pace: float, longest: float = LONGEST) -> int:
         """Draw further pixels of the present stride for about so long, at least some; if it has all, only some of the
         next finer one, since going there and showing it take long.
 
         Args:
             pace: expected pixels a second.
+            longest: most CPU seconds of a thread for what it draws at once.
 
         Returns:
             how many.
@@ -146,23 +152,27 @@ class Draft:
         if not len(self._todo):
             self._refine()
             seconds = min(seconds, 0.0)
-        end, count, size = self._clock() + seconds, 0, self._part(max(seconds, 0.0) * pace)
+        end, count, size = self._clock() + seconds, 0, self._part(max(seconds, 0.0), pace)
         running: deque[tuple[Int64Array, Future[Float32Array]]] = deque()
+        left: list[Int64Array] = []
         try:
             while running or (count < len(self._todo) and (not count or self._clock() < end)):
                 while len(running) < processors() and count < len(self._todo) and (not count or self._clock() < end):
                     piece = self._todo[count : count + size]
-                    running.append((piece, self._pool.submit(self._drawn, piece)))
+                    running.append((piece, self._pool.submit(self._drawn, piece, longest)))
                     count += len(piece)
-                piece, values = running.popleft()
-                self._take(piece, values.result())
+                piece, drawn = running.popleft()
+                values = drawn.result()
+                left.append(piece[len(values) :])
+                piece = piece[: len(values)]
+                self._take(piece, values)
                 columns = self._coverage.shape[1]
                 self._touch(0, piece[0] // columns, columns, piece[-1] // columns + 1)
         finally:
             # Else what was given up would delay the next picture.
             wait(values for _, values in running)
-        self._todo = self._todo[count:]
-        return count
+        self._todo = np.concatenate([*left, self._todo[count:]])
+        return count - sum(map(len, left))
 
     def take_changed(self) -> tuple[Window, ...] | None:
         """The windows of `radiance` outside of which nothing has changed since the last call; None for all of it."""
@@ -191,10 +201,11 @@ class Draft:
         if self._changed is not None:
             self._changed.append((int(left), int(top), int(right), int(bottom)))
 
-    def _part(self, most: float) -> int:
+    def _part(self, seconds: float, pace: float) -> int:
         """Pixels that one thread draws at once; all threads draw at most so many in the time that there is."""
-        pixels = min(len(self._todo), most) / processors()
-        return math.ceil(min(max(pixels, LEAST_PART), PART))
+        least = min(max(BRIEF / max(self._cost, 1e-9), FEW), LEAST_PART)
+        pixels = min(len(self._todo), seconds * pace if seconds else 0.0) / processors()
+        return math.ceil(min(max(pixels, least), PART))
 
     def _grid(self, stride: int) -> tuple[int, int]:
         return -(-self.height // stride), -(-self.width // stride)
@@ -204,11 +215,11 @@ class Draft:
         before, known = self.stride, np.concatenate([self._radiance, self._coverage[..., None]], axis=2)
         self.stride = stride = FINER[before]
         rows, columns = self._grid(stride)
-        tall = _along(known, rows, stride, before, 0)
         self._radiance, self._coverage = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
 
         def widen(top: int) -> None:
-            part = _along(tall[top : top + ROWS], columns, stride, before, 1)
+            tall = _along(known, range(top, min(top + ROWS, rows)), stride, before, 0)
+            part = _along(tall, range(columns), stride, before, 1)
             self._radiance[top : top + ROWS], self._coverage[top : top + ROWS] = part[..., :3], part[..., 3]
 
         list(self._pool.map(widen, range(0, rows, ROWS)))
@@ -220,12 +231,19 @@ class Draft:
         new[first::step, first::step] = False
         self._todo, self._changed = np.flatnonzero(new), None
 
-    def _drawn(self, piece: Int64Array) -> Float32Array:
-        """(M, 4) radiance and coverage of pixels by their number (M,) in the picture of the present stride."""
+    def _drawn(self, piece: Int64Array, longest: float) -> Float32Array:
+        """(M', 4) radiance and coverage of pixels by their number (M,) in the picture of the present stride; if all of
+        them take too long, of the first ones alone."""
+        started, place = time.thread_time(), OFFSETS[self.stride]
         y, x = np.divmod(piece, self._grid(self.stride)[1])
-        place = OFFSETS[self.stride]
         part = Pixels(self._camera, self.width, self.height, self.stride * x + place, self.stride * y + place)
-        return shaded(self._caster, self._environment, part)
+        try:
+            with limited(longest if len(piece) > FEW else math.inf):
+                values = shaded(self._caster, self._environment, part)
+            self._cost = (time.thread_time() - started) / len(piece)
+            return values
+        except TooLong:
+            return self._drawn(piece[: -(-len(piece) // 4)], longest)
 
 
 def shaded(caster: RayCaster, environment: Environment | None, part: Pixels) -> Float32Array:
@@ -255,9 +273,9 @@ def _light(caster: RayCaster, hits: Hits, materials: Float32Array) -> Float32Arr
     return radiance
 
 
-def _along(image: Float32Array, count: int, stride: int, before: int, axis: int) -> Float32Array:
-    """An image of one stride interpolated along an axis at the `count` places of a finer stride."""
-    place = (OFFSETS[stride] - OFFSETS[before] + stride * np.arange(count)) / before
+def _along(image: Float32Array, numbers: range, stride: int, before: int, axis: int) -> Float32Array:
+    """An image of one stride interpolated along an axis at some places of a finer stride, by their numbers."""
+    place = (OFFSETS[stride] - OFFSETS[before] + stride * np.asarray(numbers)) / before
     place = np.clip(place, 0, image.shape[axis] - 1)
     low = np.minimum(place.astype(np.int64), max(image.shape[axis] - 2, 0))
     share = (place - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
