@@ -1,6 +1,7 @@
 """Measure the viewer's session, without a window: pictures a second while the camera moves; time from a move to its
-picture; from the last move to the full one, with the steps on the way; time in which a move ends what is drawn; memory
-over a thousand moves.
+picture; from the last move to the full one, with the steps on the way, and the CPU time of the longest piece of work,
+which tells what is slow by itself from what has waited for a busy machine; time in which a move ends what is drawn;
+memory over a thousand moves.
 
     python benchmarks/viewer_latency.py [--scene FILE] [--no-network | --model FOLDER] [--sizes 1280x720] [--moves 1000]
     python benchmarks/viewer_latency.py --against OTHER_CHECKOUT [--rounds 3] ...
@@ -88,9 +89,32 @@ def middle(values: list[Any]) -> Any:
         return values[-1]
 
 
+def timed_pieces() -> list[float]:
+    """CPU seconds of the pieces of full pictures from now on; none come in versions that know no pieces."""
+    taken: list[float] = []
+    try:
+        from renderformer.viewer.pieces import Pieces
+    except ImportError:
+        return taken
+    run = Pieces.run
+
+    def timed_run(self: Pieces, kind: str, work: Any, index: Any, most: int) -> Any:
+        def timed(part: Any) -> Any:
+            started = time.thread_time()
+            try:
+                return work(part)
+            finally:
+                taken.append(time.thread_time() - started)
+
+        return run(self, kind, timed, index, most)
+
+    Pieces.run = timed_run  # type: ignore[method-assign]
+    return taken
+
+
 def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, patience: float) -> dict[str, Any]:
     width, height = map(int, size.split("x"))
-    session = Session(scene, renderer, (width, height))
+    session, pieces = Session(scene, renderer, (width, height)), timed_pieces()
     frames: list[tuple[float, Frame]] = []
     session.on_frame = lambda frame: frames.append((time.monotonic(), frame))
     try:
@@ -119,6 +143,7 @@ def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, p
             "step ms": f"{1000 * statistics.median(steps):.0f}",
             "95% step ms": f"{1000 * steps[int(0.95 * len(steps))]:.0f}",
             "longest ms": f"{1000 * steps[-1]:.0f}",
+            "longest piece ms": f"{1000 * max(pieces):.0f}" if pieces else "-",
             "full after ms": f"{1000 * (times[-1] - stopped):.0f}" if frames[-1][1].final else "-",
             "end ms": f"{1000 * ending(session, frames):.0f}",
         }

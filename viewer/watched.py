@@ -7,7 +7,10 @@ window, which shows nothing; windows are cut so that this takes no longer than f
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
+import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -217,7 +220,7 @@ class _Growing:
         left, top, right, bottom = window
         with self._lock:
             if self.image is None:
-                self.image = np.zeros((self.height, self.width, part.shape[2]), np.float32)
+                self.image = _zeros((self.height, self.width, part.shape[2]))
             self.done += (right - left) * (bottom - top)
         self.image[top:bottom, left:right] = part
 
@@ -260,6 +263,17 @@ def checked(caster: RayCaster, check: Callable[[], None]) -> RayCaster:
     if caster.cache is not None:
         result.cache = caster.cache.on(result)
     return result
+
+
+def _zeros(shape: tuple[int, ...]) -> Float32Array:
+    """An array in small pages of memory, which come one by one where it is written. Of large ones, the first window of
+    a row would have to wait for all of the row: 0.1 to 0.25 CPU s at 1920 x 1080 on a virtual machine."""
+    memory = mmap.mmap(-1, 4 * math.prod(shape))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # Kernels without large pages refuse.
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.float32).reshape(shape)
 
 
 def _end(start: int, length: float, whole: int) -> int:
