@@ -55,7 +55,8 @@ def main() -> None:
         return
     scene = rf.Scene.load(options.scene)
     renderer = rf.Renderer.from_pretrained(options.model, network=not options.no_network)
-    rows = [measure(scene, renderer, size, options.seconds, options.patience) for size in options.sizes]
+    pieces = timed_pieces()
+    rows = [measure(scene, renderer, size, options.seconds, options.patience, pieces) for size in options.sizes]
     growth = f"{memory(scene, renderer, options.moves):.0f}" if options.moves else "-"
     rows = [row | {"more MB": growth} for row in rows]
     if options.rows_only:
@@ -112,9 +113,12 @@ def timed_pieces() -> list[float]:
     return taken
 
 
-def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, patience: float) -> dict[str, Any]:
+def measure(
+    scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, patience: float, pieces: list[float]
+) -> dict[str, Any]:
+    """The figures of one size (WxH); `pieces` as of `timed_pieces`."""
     width, height = map(int, size.split("x"))
-    session, pieces = Session(scene, renderer, (width, height)), timed_pieces()
+    session = Session(scene, renderer, (width, height))
     frames: list[tuple[float, Frame]] = []
     session.on_frame = lambda frame: frames.append((time.monotonic(), frame))
     try:
@@ -128,6 +132,7 @@ def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, p
         started = time.monotonic()
         move(session, seconds)
         stopped = time.monotonic()
+        pieces.clear()
         moving = [frame for _, frame in frames]
         session.scheduler.wait(patience)
         times = [stopped, *(at for at, _ in frames if at > stopped)]
