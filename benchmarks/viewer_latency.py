@@ -1,6 +1,7 @@
 """Measure the viewer's session, without a window: pictures a second while the camera moves; time from a move to its
-picture; from the last move to the full one, with the steps on the way; time in which a move ends what is drawn; memory
-over a thousand moves.
+picture; from the last move to the full one, with the steps on the way, and the CPU time of the longest piece of work,
+which tells what is slow by itself from what has waited for a busy machine; time in which a move ends what is drawn;
+memory over a thousand moves.
 
     python benchmarks/viewer_latency.py [--scene FILE] [--no-network | --model FOLDER] [--sizes 1280x720] [--moves 1000]
     python benchmarks/viewer_latency.py --against OTHER_CHECKOUT [--rounds 3] ...
@@ -54,7 +55,8 @@ def main() -> None:
         return
     scene = rf.Scene.load(options.scene)
     renderer = rf.Renderer.from_pretrained(options.model, network=not options.no_network)
-    rows = [measure(scene, renderer, size, options.seconds, options.patience) for size in options.sizes]
+    pieces = timed_pieces()
+    rows = [measure(scene, renderer, size, options.seconds, options.patience, pieces) for size in options.sizes]
     growth = f"{memory(scene, renderer, options.moves):.0f}" if options.moves else "-"
     rows = [row | {"more MB": growth} for row in rows]
     if options.rows_only:
@@ -88,7 +90,33 @@ def middle(values: list[Any]) -> Any:
         return values[-1]
 
 
-def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, patience: float) -> dict[str, Any]:
+def timed_pieces() -> list[float]:
+    """CPU seconds of the pieces of full pictures from now on; none come in versions that know no pieces."""
+    taken: list[float] = []
+    try:
+        from renderformer.viewer.pieces import Pieces
+    except ImportError:
+        return taken
+    run = Pieces.run
+
+    def timed_run(self: Pieces, kind: str, work: Any, index: Any, most: int) -> Any:
+        def timed(part: Any) -> Any:
+            started = time.thread_time()
+            try:
+                return work(part)
+            finally:
+                taken.append(time.thread_time() - started)
+
+        return run(self, kind, timed, index, most)
+
+    Pieces.run = timed_run  # type: ignore[method-assign]
+    return taken
+
+
+def measure(
+    scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, patience: float, pieces: list[float]
+) -> dict[str, Any]:
+    """The figures of one size (WxH); `pieces` as of `timed_pieces`."""
     width, height = map(int, size.split("x"))
     session = Session(scene, renderer, (width, height))
     frames: list[tuple[float, Frame]] = []
@@ -104,6 +132,7 @@ def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, p
         started = time.monotonic()
         move(session, seconds)
         stopped = time.monotonic()
+        pieces.clear()
         moving = [frame for _, frame in frames]
         session.scheduler.wait(patience)
         times = [stopped, *(at for at, _ in frames if at > stopped)]
@@ -119,6 +148,7 @@ def measure(scene: rf.Scene, renderer: rf.Renderer, size: str, seconds: float, p
             "step ms": f"{1000 * statistics.median(steps):.0f}",
             "95% step ms": f"{1000 * steps[int(0.95 * len(steps))]:.0f}",
             "longest ms": f"{1000 * steps[-1]:.0f}",
+            "longest piece ms": f"{1000 * max(pieces):.0f}" if pieces else "-",
             "full after ms": f"{1000 * (times[-1] - stopped):.0f}" if frames[-1][1].final else "-",
             "end ms": f"{1000 * ending(session, frames):.0f}",
         }

@@ -62,7 +62,7 @@ class Image:
         if hdr.dtype.kind != "f":
             raise InputError("image", f"hdr is of type {hdr.dtype}", "expected floats (linear light, not 0 … 255)")
         # A model's picture is in planes; OpenEXR ignores strides.
-        hdr = hdr.astype(np.float32, order="C")
+        hdr = hdr.astype(np.float32, order="C", copy=False)
         hdr.setflags(write=False)
         object.__setattr__(self, "hdr", hdr)
         if self.alpha is not None:

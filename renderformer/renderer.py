@@ -19,11 +19,9 @@ from renderformer.check import check_scene
 from renderformer.config import Config
 from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
-from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.notes import Routine
 from renderformer.data.progress import Progress, silent
-from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.channels import RGB
 from renderformer.data.scene import Scene
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
@@ -246,12 +244,12 @@ class Renderer:
             for number, (camera, hdr) in enumerate(zip(chunk, pictures, strict=True)):
                 pixels = inputs["pixels"][0, number, :height, :width] if self.casts_rays else None
                 features = None if pixels is None else self.array(pixels)
-                yield self._image(lit.scene.environment, camera, hdr, features, buffers)
+                yield self._image(lit, camera, hdr, features, buffers)
             report("render", start + len(chunk), len(views))
 
     def _image(
         self,
-        environment: Environment | None,
+        lit: LitScene,
         camera: Camera,
         drawn: Float32Array,
         features: Float32Array | None,
@@ -262,9 +260,11 @@ class Renderer:
         Args:
             drawn: (height, width, 3); features: (height, width, 39), None of a model that casts no rays.
         """
-        picture, alpha, size = drawn, None, (drawn.shape[1], drawn.shape[0])
+        picture, alpha, size, environment = drawn, None, (drawn.shape[1], drawn.shape[0]), lit.scene.environment
         if environment is not None and features is not None:
-            picture, alpha = composited(drawn, features[..., RGB.mask][..., 0], environment, camera)
+            assert lit.caster is not None
+            covered = features[..., RGB.mask][..., 0]
+            picture, alpha = lit.caster.composited(drawn, covered, environment, camera)
         elif environment is not None and environment.is_clear:
             alpha = buffers.covered(camera, *size)
         backdrop = None if environment is None else environment.backdrop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -16,13 +16,17 @@ from helpers.ray_engine import a_scene as a_corner
 
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
+from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.pixels import Pixels
-from renderformer.data.scene import Material, Scene
+from renderformer.data.rays.raycast import RayCaster
+from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.renderer import Cancelled, Renderer
-from renderformer.viewer import drafts, scheduler, watched
+from renderformer.viewer import backdrops, drafts, scheduler, watched
+from renderformer.viewer.backdrops import Backdrop
 from renderformer.viewer.display import display_values, spanned
-from renderformer.viewer.drafts import FINER, OFFSETS, STRIDES, UNCHANGED, Draft, relit, shaded
+from renderformer.viewer.drafts import FINER, OFFSETS, STRIDES, Draft, relit, shaded
 from renderformer.viewer.frames import Frame
+from renderformer.viewer.pieces import LONGEST, PIECE, Pieces, TooLong, check_time
 from renderformer.viewer.session import Session
 from renderformer.viewer.watched import Piece, Watched, checked
 
@@ -84,12 +88,12 @@ def test_a_draft_grows_to_the_picture_of_one_sample_a_pixel(
         assert 0 < draft.grow(0.0, 1.0) <= 300
         changed = draft.take_changed()
         if changed is not None:
-            left, top, right, bottom = changed
-            before[top:bottom, left:right] = draft.radiance[top:bottom, left:right]
+            for left, top, right, bottom in changed:
+                before[top:bottom, left:right] = draft.radiance[top:bottom, left:right]
             assert np.array_equal(before, draft.radiance)
         steps += 1
     assert steps > 4
-    assert draft.take_changed() == UNCHANGED
+    assert draft.take_changed() == ()
     np.testing.assert_allclose(draft.radiance, expected[..., :3], rtol=1e-4, atol=1e-5)
     # The draft is close to the picture that is drawn in the end.
     final = renderer.render(lit, (width, height))[0].hdr
@@ -116,73 +120,153 @@ def test_a_draft_that_is_given_up_leaves_no_work_behind(renderer: Renderer, pool
     assert len(calls) == count
 
 
+@pytest.mark.parametrize("environment", [None, Environment.of("sky")])
 def test_windows_make_the_same_picture_and_show_it_as_it_grows(
-    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+    renderer: Renderer, environment: Environment | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watched, "FIRST_SIDE", 48)
-    scene = a_scene()
+    scene = a_scene(environment=environment)
     lit = renderer.encode(scene)
     assert lit.caster is not None
     camera = lit.unit.camera(scene.cameras[0])
-    whole = lit.caster.features(camera, 101, 75)
-    shown = np.full((75, 101, whole.shape[2]), np.nan, np.float32)
+    expected = renderer.render(lit, (101, 75))[0].hdr
+    shown = np.full((75, 101, 4), np.nan, np.float32)
     holes = []
 
     def show(pieces: list[Piece]) -> None:
-        for x, y, features in pieces:
-            shown[y, x] = features
+        for x, y, values in pieces:
+            shown[y, x] = values
         holes.append(np.isnan(shown).any(axis=2).sum())
 
-    watching = Watched(lit.caster, show, lambda: None, 0.02, time.monotonic, 2)
-    np.testing.assert_allclose(watching.features(camera, 101, 75), whole, rtol=1e-4, atol=1e-5)
+    backdrop = Backdrop(environment, scene.cameras[0], 101, 75)
+    watching = Watched(lit.caster, backdrop, show, lambda: None, 0.02, time.monotonic, 2)
+    features = watching.features(camera, 101, 75)
+    assert np.array_equal(features, lit.caster.features(camera, 101, 75))
     # Pixels on an outline have 256 rays, and come last.
-    np.testing.assert_allclose(shown, whole[:75, :101], rtol=1e-4, atol=1e-5)
+    assert np.array_equal(shown[..., :3], expected)
+    assert np.array_equal(shown[..., 3], features[..., RGB.mask][..., 0])
+    # What is behind the objects is known by then.
+    monkeypatch.setattr(backdrops, "backdrop", None)
+    drawn = renderer.render(replace(lit, caster=watching), (101, 75))[0]  # type: ignore[arg-type]
+    assert np.array_equal(drawn.hdr, expected)
     assert len(holes) > 1
     assert 0 < holes[0] < 75 * 101
     assert holes == sorted(holes, reverse=True)
     assert len(watching.triangles) == len(lit.caster.triangles)
 
 
+def a_watched(caster: RayCaster, check: Callable[[], None]) -> Watched:
+    """One that shows nothing."""
+    backdrop = Backdrop(None, a_scene().cameras[0], 8, 8)
+    return Watched(caster, backdrop, lambda pieces: None, check, 0.2, time.monotonic, 2)
+
+
+def many_edges() -> Scene:
+    """Blades of grass, each thinner than a pixel in places."""
+    random = np.random.default_rng(0)
+    roots, leans = random.uniform(-0.4, 0.4, (2, 3000, 2))
+    tips = np.column_stack([roots + 0.2 * leans, random.uniform(0.1, 0.3, 3000) - 0.5])
+    left = np.column_stack([roots, np.full(3000, -0.5)])
+    blades = np.stack([left, left + [0.006, 0.003, 0], tips], axis=1).astype(np.float32)
+    return a_scene().replace(
+        objects=(*a_scene().objects, Mesh("grass", blades).with_material(Material((0.2, 0.6, 0.1))))
+    )
+
+
+def many_lights() -> Scene:
+    """Gloss under a sky and lights that cast shadow rays each."""
+    scene = a_scene(environment=Environment.of("sky"))
+    glossy = Material((0.5, 0.5, 0.5), specular=(0.3, 0.3, 0.3), roughness=0.15)
+    lights = [Light((0.3 * i - 1.2, 0.2, 2.1), emission=300.0, name=f"light {i}").mesh() for i in range(9)]
+    return scene.replace(objects=(*(mesh.with_material(glossy) for mesh in scene.objects[:-1]), *lights))
+
+
 class Slow:
-    """A caster that takes 0.1 s to gather the light of 192 x 192 pixels and 0.25 s for 32,768 samples; four times as
-    long on the right half."""
+    """A caster that takes 0.1 s to gather the light of 192 x 192 pixels and 0.1 s to draw 4,000 pixels; ten times as
+    long on the right half. It casts rays ten times for each part."""
 
     def __init__(self) -> None:
         self.time = 0.0
         self.parts: list[float] = []
         self.areas: list[int] = []
+        self.wasted = 0.0
 
     def features(
-        self, camera: Any, width: int, height: int, *, window: Any, at_once: int, shown: Any, progress: Any, **_: Any
+        self, camera: Any, width: int, height: int, *, window: Any, parts: Any, shown: Any, progress: Any, **_: Any
     ) -> np.ndarray:
         left, top, right, bottom = window
         y, x = (grid.reshape(-1) for grid in np.mgrid[top:bottom, left:right])
-        factor = 4 if left > width / 2 else 1
+        cost = np.where(x > width / 2, 10, 1)
         self.areas.append(len(x))
-        self.time += 0.1 * factor * len(x) / 192**2
-        progress(1, 1)
-        for part in np.array_split(np.arange(len(x)), max(1, 4 * len(x) // at_once)):
-            self.parts.append(0.25 * factor * 4 * len(part) / 32768)
-            self.time += self.parts[-1]
-            shown(x[part], y[part], np.zeros((len(part), 1), np.float32))
+        done = 0
+        for part, _ in parts.run(
+            "gather", lambda part: self._work(0.1 * cost[part].sum() / 192**2), np.arange(len(x)), 16384
+        ):
+            done += len(part)
+            progress(done, len(x))
+        for part, _ in parts.run(
+            "coarse", lambda part: self._work(0.1 * cost[part].sum() / 4000), np.arange(len(x)), 8192
+        ):
+            shown(x[part], y[part], np.ones((len(part), RGB.total), np.float32))
         return np.zeros((bottom - top, right - left, 1), np.float32)
 
+    def _work(self, seconds: float) -> None:
+        started = self.time
+        try:
+            for _ in range(10):
+                check_time()
+                self.time += seconds / 10
+        except TooLong:
+            self.wasted += self.time - started
+            raise
+        finally:
+            self.parts.append(self.time - started)
 
-def test_windows_and_parts_are_cut_so_that_there_is_something_to_show_in_time() -> None:
+
+def test_work_is_cut_by_the_time_that_it_takes() -> None:
     caster = Slow()
     shows: list[list[Piece]] = []
-    watching = Watched(caster, shows.append, lambda: None, 0.2, lambda: caster.time, 1)  # type: ignore[arg-type]
-    watching.features(None, 1280, 720)  # type: ignore[arg-type]
+    backdrop, camera = Backdrop(None, a_scene().cameras[0], 1280, 720), None
+    watching = Watched(caster, backdrop, shows.append, lambda: None, 0.1, time.monotonic, 1, lambda: caster.time)  # type: ignore[arg-type]
+    watching.features(camera, 1280, 720)  # type: ignore[arg-type]
     drawn = np.zeros((720, 1280), np.int64)
     for piece in (piece for pieces in shows for piece in pieces):
         np.add.at(drawn, (piece.y, piece.x), 1)
     assert (drawn == 1).all()
-    # Only the first parts after a border take longer.
-    assert np.mean(np.array(caster.parts) > 0.25) < 0.15
-    assert max(caster.parts) < 1.0
-    # Small windows and parts would cost much.
-    assert max(caster.areas) == 192**2
-    assert len(caster.parts) < 1.5 * sum(caster.parts) / 0.2
+    # A piece is given up by the cast of rays after its time was up.
+    assert max(caster.parts) < 2 * LONGEST
+    # That wastes little, and so do few pieces and windows.
+    assert caster.wasted < 0.1 * caster.time
+    assert np.mean(caster.parts) > 0.6 * PIECE
+    assert np.mean(caster.areas) > 72**2
+
+
+def test_no_piece_of_real_work_takes_long(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[float] = []
+
+    class Timed(Pieces):
+        def run(self, kind: str, work: Any, index: Any, most: int) -> Any:
+            def timed(part: Any) -> Any:
+                started = time.thread_time()
+                try:
+                    return work(part)
+                finally:
+                    taken.append(time.thread_time() - started)
+
+            return super().run(kind, timed, index, most)
+
+    for scene, window in (
+        (a_scene(), (900, 500, 996, 596)),
+        (many_edges(), (900, 500, 996, 596)),
+        (many_lights(), (900, 500, 964, 564)),
+    ):
+        lit = renderer.encode(scene)
+        assert lit.caster is not None
+        camera, size = lit.unit.camera(scene.cameras[0]), (1920, 1080)
+        caster = checked(lit.caster, lambda: None)
+        whole = lit.caster.features(camera, *size, window=window)
+        assert np.array_equal(caster.features(camera, *size, window=window, parts=Timed()), whole)
+    assert max(taken) < 2.5 * LONGEST
 
 
 def test_an_error_in_one_thread_ends_all(renderer: Renderer) -> None:
@@ -194,7 +278,7 @@ def test_an_error_in_one_thread_ends_all(renderer: Renderer) -> None:
         if next(calls) == 5:
             raise MemoryError
 
-    watching = Watched(checked(lit.caster, check), lambda pieces: None, lambda: None, 0.2, time.monotonic, 2)
+    watching = a_watched(checked(lit.caster, check), lambda: None)
     with pytest.raises(MemoryError):
         watching.features(lit.unit.camera(a_scene().cameras[0]), 2000, 2000)
     assert next(calls) < 200
@@ -210,7 +294,7 @@ def test_a_window_is_given_up_between_two_casts_of_rays(renderer: Renderer) -> N
             over.set()
             raise Cancelled
 
-    watching = Watched(checked(lit.caster, check), lambda pieces: None, check, 0.2, time.monotonic, 2)
+    watching = a_watched(checked(lit.caster, check), check)
     with pytest.raises(Cancelled):
         watching.features(lit.unit.camera(a_scene().cameras[0]), 480, 480)
     assert next(calls) < 8
@@ -312,7 +396,7 @@ def test_what_the_screen_shows_is_made_anew_where_it_changed_alone(
     for picture, expected in shown[:-1]:
         assert np.array_equal(picture, expected)
     assert np.abs(shown[-1][0].astype(int) - shown[-1][1]).max() <= 1
-    assert [window for window in windows if window is not None and window != (0, 0, 150, 110)]
+    assert [window for window in windows if window and (0, 0, 150, 110) not in window]
 
 
 def test_an_edit_is_drawn_before_its_light_is_known(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,3 +441,24 @@ def test_a_move_ends_what_is_drawn_at_once(renderer: Renderer) -> None:
         assert not any(frame.final for frame in frames)
     finally:
         assert session.close()
+
+
+def test_a_draft_begins_again_with_fewer_pixels_where_they_take_long(
+    renderer: Renderer, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lit = renderer.encode(a_scene())
+    assert lit.caster is not None
+    camera, calls = lit.unit.camera(a_scene().cameras[0]), list[int]()
+
+    def drawn(stride: int, longest: float) -> Draft:
+        draft = Draft(checked(lit.caster, lambda: None), None, camera, 150, 120, stride, pool)  # type: ignore[arg-type]
+        while not draft.finished:
+            calls.append(draft.grow(1.0, 1e9, longest))
+            assert calls[-1] > 0
+        return draft
+
+    # The limit is over when rays are cast for the first time.
+    monkeypatch.setattr(drafts, "FEW", 100)
+    draft = drawn(4, 0.0)
+    assert len(calls) > 100
+    np.testing.assert_allclose(draft.radiance, drawn(1, 0.0).radiance, rtol=1e-4, atol=1e-5)

@@ -91,7 +91,8 @@ class Displayed:
         if known is not None and known[0] == (frame, *settings):
             return known[1]
         shape = frame.image.height, frame.image.width
-        picture, changed = np.zeros((*shape, 3), np.uint8), (0, 0, shape[1], shape[0])
+        picture = np.zeros((*shape, 3), np.uint8)
+        changed: tuple[Window, ...] = ((0, 0, shape[1], shape[0]),)
         if known is not None and frame.changed is not None and known[1].shape == picture.shape:
             before = known[0]
             if before[1:] == settings and before[0].serial + 1 == frame.serial:
@@ -102,7 +103,7 @@ class Displayed:
             picture[top:bottom, left:right] = display_values(_part(frame.image, window), tone_map, exposure)
 
         with ThreadPoolExecutor(processors()) as pool:
-            list(pool.map(make, _strips(changed)))
+            list(pool.map(make, (strip for window in changed for strip in _strips(window))))
         picture = spanned(picture, frame.span)
         self._known = (frame, *settings), picture
         return picture

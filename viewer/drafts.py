@@ -20,7 +20,6 @@ from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.geometry.detail import Detail
-from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.moving import MovingTrees
 from renderformer.data.rays.pixels import Pixels
@@ -29,22 +28,21 @@ from renderformer.data.rays.specular import specular
 from renderformer.data.rays.vectors import normalised
 from renderformer.data.scene import DIFFUSE, EMISSION, Scene
 from renderformer.image import Image
+from renderformer.viewer.pieces import LONGEST, TooLong, limited
 from renderformer.viewer.watched import Window
 
 # Each stride with the one after it.
 FINER = {48: 24, 32: 16, 24: 12, 16: 8, 12: 6, 8: 4, 6: 3, 4: 2, 3: 1, 2: 1}
 STRIDES = (1, *sorted(FINER))
 # Pixels that one thread draws at once: few leave more to Python than to the processor, 32,768 are four times as fast as
-# 4,096; but all threads should have some.
-LEAST_PART, PART = 4096, 32768
+# 4,096; but all threads should have some. Fewer where they take long, at least some.
+LEAST_PART, PART, FEW = 4096, 32768, 512
+# CPU seconds that a thread should draw at once, at least.
+BRIEF = 0.05
 # Phases over whose mean the surfels of a triangle blend.
 PHASES = 4
-# What adds up to the picture of the light cache.
-PICTURE = RGB.light
 # Relative difference of two sums of the same numbers; rows that are worked on at once, to fit the processor's caches.
 ROUNDING, ROWS = 1e-5, 64
-# Nothing of a picture.
-UNCHANGED: Window = (1 << 30, 1 << 30, 0, 0)
 
 
 def _offsets() -> dict[int, int]:
@@ -88,13 +86,15 @@ class Draft:
         self._caster, self._environment, self._camera = caster, environment, camera
         self.width, self.height, self.stride = width, height, stride
         self._pool, self._clock = pool, clock
-        # The window of `radiance` in which pixels are new; None for all of it.
-        self._changed: Window | None = None
+        # CPU seconds of a pixel.
+        self._cost = 0.0
+        # The windows of `radiance` in which pixels are new; None for all of it.
+        self._changed: list[Window] | None = None
         rows, columns = self._grid(stride)
         # Apart, as the radiance of every step is copied.
         self._radiance, self._coverage = np.zeros((rows, columns, 3), np.float32), np.zeros((rows, columns), np.float32)
         self._todo = np.arange(rows * columns)
-        self.grow(math.inf, math.inf)
+        self.grow(math.inf, math.inf, math.inf)
 
     @staticmethod
     def stride_of(width: int, height: int, most: float) -> int:
@@ -102,10 +102,9 @@ class Draft:
         fitting = (stride for stride in STRIDES if -(-width // stride) * -(-height // stride) <= most)
         return next(fitting, STRIDES[-1])
 
-    def put(self, x: Int64Array, y: Int64Array, features: Float32Array) -> None:
-        """Replace pixels at columns x (M,) and rows y (M,) of a finished draft by those of a feature image (M, C)."""
+    def put(self, x: Int64Array, y: Int64Array, values: Float32Array) -> None:
+        """Replace pixels of a finished draft at columns x (M,) and rows y (M,) by radiance and coverage (M, 4)."""
         self._touch(x.min(), y.min(), x.max() + 1, y.max() + 1)
-        values = seen(features, self._environment, Pixels(self._camera, self.width, self.height, x, y))
         self._take(y * self.width + x, values)
 
     def _take(self, index: Int64Array, values: Float32Array) -> None:
@@ -140,12 +139,13 @@ class Draft:
         """The colour behind the objects, if it is one."""
         return None if self._environment is None else self._environment.backdrop
 
-    def grow(self, seconds: float, pace: float) -> int:
+    def grow(self, seconds: float, pace: float, longest: float = LONGEST) -> int:
         """Draw further pixels of the present stride for about so long, at least some; if it has all, only some of the
         next finer one, since going there and showing it take long.
 
         Args:
             pace: expected pixels a second.
+            longest: most CPU seconds of a thread for what it draws at once.
 
         Returns:
             how many.
@@ -153,52 +153,60 @@ class Draft:
         if not len(self._todo):
             self._refine()
             seconds = min(seconds, 0.0)
-        end, count, size = self._clock() + seconds, 0, self._part(max(seconds, 0.0) * pace)
+        end, count, size = self._clock() + seconds, 0, self._part(max(seconds, 0.0), pace)
         running: deque[tuple[Int64Array, Future[Float32Array]]] = deque()
+        left: list[Int64Array] = []
         try:
             while running or (count < len(self._todo) and (not count or self._clock() < end)):
                 while len(running) < processors() and count < len(self._todo) and (not count or self._clock() < end):
                     piece = self._todo[count : count + size]
-                    running.append((piece, self._pool.submit(self._drawn, piece)))
+                    running.append((piece, self._pool.submit(self._drawn, piece, longest)))
                     count += len(piece)
-                piece, values = running.popleft()
-                self._take(piece, values.result())
+                piece, drawn = running.popleft()
+                values = drawn.result()
+                left.append(piece[len(values) :])
+                piece = piece[: len(values)]
+                self._take(piece, values)
                 columns = self._coverage.shape[1]
                 self._touch(0, piece[0] // columns, columns, piece[-1] // columns + 1)
         finally:
             # Else what was given up would delay the next picture.
             wait(values for _, values in running)
-        self._todo = self._todo[count:]
-        return count
+        self._todo = np.concatenate([*left, self._todo[count:]])
+        return count - sum(map(len, left))
 
-    def take_changed(self) -> Window | None:
-        """The window of `radiance` outside of which nothing has changed since the last call, which may be empty; None
-        for all of it."""
-        window, self._changed = self._changed, UNCHANGED
-        return window
+    def take_changed(self) -> tuple[Window, ...] | None:
+        """The windows of `radiance` outside of which nothing has changed since the last call; None for all of it."""
+        windows, self._changed = self._changed, []
+        return None if windows is None else tuple(windows)
 
-    def changed_in(self, image: Image) -> Window | None:
+    def changed_in(self, image: Image) -> tuple[Window, ...] | None:
         """As `take_changed`, for a picture that replaces a finished draft: where it differs by more than rounding."""
-        if image.alpha is not None or self._changed is None:
+        if self._changed is None or (image.alpha is None) != (self.alpha is None):
             return None
-        for top in range(0, self.height, ROWS):
-            known, new = self.radiance[top : top + ROWS], image.hdr[top : top + ROWS]
-            y, x = np.nonzero((np.abs(new - known) > ROUNDING * np.abs(known)).any(axis=2))
+
+        def compare(top: int) -> None:
+            rows = slice(top, top + ROWS)
+            known, new = self._radiance[rows], image.hdr[rows]
+            differs = (np.abs(new - known) > ROUNDING * np.abs(known)).any(axis=2)
+            if image.alpha is not None:
+                differs |= np.abs(image.alpha[rows] - self._coverage[rows]) > ROUNDING
+            y, x = np.nonzero(differs)
             if len(x):
                 self._touch(x.min(), top + y.min(), x.max() + 1, top + y.max() + 1)
+
+        list(self._pool.map(compare, range(0, self.height, ROWS)))
         return self.take_changed()
 
     def _touch(self, left: int, top: int, right: int, bottom: int) -> None:
         if self._changed is not None:
-            known = self._changed
-            self._changed = (
-                min(known[0], int(left)), min(known[1], int(top)), max(known[2], int(right)), max(known[3], int(bottom))
-            )  # fmt: skip
+            self._changed.append((int(left), int(top), int(right), int(bottom)))
 
-    def _part(self, most: float) -> int:
+    def _part(self, seconds: float, pace: float) -> int:
         """Pixels that one thread draws at once; all threads draw at most so many in the time that there is."""
-        pixels = min(len(self._todo), most) / processors()
-        return math.ceil(min(max(pixels, LEAST_PART), PART))
+        least = min(max(BRIEF / max(self._cost, 1e-9), FEW), LEAST_PART)
+        pixels = min(len(self._todo), seconds * pace if seconds else 0.0) / processors()
+        return math.ceil(min(max(pixels, least), PART))
 
     def _grid(self, stride: int) -> tuple[int, int]:
         return -(-self.height // stride), -(-self.width // stride)
@@ -208,11 +216,14 @@ class Draft:
         before, known = self.stride, np.concatenate([self._radiance, self._coverage[..., None]], axis=2)
         self.stride = stride = FINER[before]
         rows, columns = self._grid(stride)
-        tall = _along(known, rows, stride, before, 0)
         self._radiance, self._coverage = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
-        for top in range(0, rows, ROWS):
-            part = _along(tall[top : top + ROWS], columns, stride, before, 1)
+
+        def widen(top: int) -> None:
+            tall = _along(known, range(top, min(top + ROWS, rows)), stride, before, 0)
+            part = _along(tall, range(columns), stride, before, 1)
             self._radiance[top : top + ROWS], self._coverage[top : top + ROWS] = part[..., :3], part[..., 3]
+
+        list(self._pool.map(widen, range(0, rows, ROWS)))
         step, first = before // stride, (OFFSETS[before] - OFFSETS[stride]) // stride
         for image, kept in ((self._radiance, known[..., :3]), (self._coverage, known[..., 3])):
             place = image[first::step, first::step]
@@ -221,12 +232,19 @@ class Draft:
         new[first::step, first::step] = False
         self._todo, self._changed = np.flatnonzero(new), None
 
-    def _drawn(self, piece: Int64Array) -> Float32Array:
-        """(M, 4) radiance and coverage of pixels by their number (M,) in the picture of the present stride."""
+    def _drawn(self, piece: Int64Array, longest: float) -> Float32Array:
+        """(M', 4) radiance and coverage of pixels by their number (M,) in the picture of the present stride; if all of
+        them take too long, of the first ones alone."""
+        started, place = time.thread_time(), OFFSETS[self.stride]
         y, x = np.divmod(piece, self._grid(self.stride)[1])
-        place = OFFSETS[self.stride]
         part = Pixels(self._camera, self.width, self.height, self.stride * x + place, self.stride * y + place)
-        return shaded(self._caster, self._environment, part)
+        try:
+            with limited(longest if len(piece) > FEW else math.inf):
+                values = shaded(self._caster, self._environment, part)
+            self._cost = (time.thread_time() - started) / len(piece)
+            return values
+        except TooLong:
+            return self._drawn(piece[: -(-len(piece) // 4)], longest)
 
 
 def shaded(caster: RayCaster, environment: Environment | None, part: Pixels) -> Float32Array:
@@ -256,9 +274,9 @@ def _light(caster: RayCaster, hits: Hits, materials: Float32Array) -> Float32Arr
     return radiance
 
 
-def _along(image: Float32Array, count: int, stride: int, before: int, axis: int) -> Float32Array:
-    """An image of one stride interpolated along an axis at the `count` places of a finer stride."""
-    place = (OFFSETS[stride] - OFFSETS[before] + stride * np.arange(count)) / before
+def _along(image: Float32Array, numbers: range, stride: int, before: int, axis: int) -> Float32Array:
+    """An image of one stride interpolated along an axis at some places of a finer stride, by their numbers."""
+    place = (OFFSETS[stride] - OFFSETS[before] + stride * np.asarray(numbers)) / before
     place = np.clip(place, 0, image.shape[axis] - 1)
     low = np.minimum(place.astype(np.int64), max(image.shape[axis] - 2, 0))
     share = (place - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
@@ -282,12 +300,6 @@ def relit(scene: Scene, known: RayCaster, trees: MovingTrees | None = None) -> R
     caster = RayCaster.of(scene, known.tree if same else None if trees is None else trees.tree(known, scene))
     caster.cache = known.cache.on(caster)
     return caster
-
-
-def seen(features: Float32Array, environment: Environment | None, part: Pixels) -> Float32Array:
-    """(M, 4) radiance of feature images (M, C) with the environment behind, and coverage."""
-    values = [features[:, channels] for channels in PICTURE]
-    return behind(np.concatenate([np.sum(values, axis=0), features[:, RGB.mask]], axis=1), environment, part)
 
 
 def behind(picture: Float32Array, environment: Environment | None, part: Pixels) -> Float32Array:

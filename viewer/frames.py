@@ -30,7 +30,7 @@ class Frame:
         notes: of the view-independent stage.
         tag: of the request.
         span: columns and rows of the image that the view shows, the last ones in part; None for all of it.
-        changed: window of the image (left, top, right, bottom) outside of which it is as in the frame before, whose
+        changed: windows of the image (left, top, right, bottom) outside of which it is as in the frame before, whose
             `serial` is one less; None for all of it.
     """
 
@@ -47,7 +47,7 @@ class Frame:
     notes: tuple[str, ...] = ()
     tag: Any = None
     span: tuple[float, float] | None = None
-    changed: Window | None = None
+    changed: tuple[Window, ...] | None = None
     serial: int = 0
 
 

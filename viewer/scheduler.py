@@ -25,6 +25,7 @@ from renderformer.data.rays.moving import MovingTrees
 from renderformer.data.rays.raycast import processors
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
+from renderformer.viewer.backdrops import Backdrop
 from renderformer.viewer.drafts import Draft, relit
 from renderformer.viewer.fingerprints import alike_but_background, fingerprint
 from renderformer.viewer.frames import Frame, Request
@@ -316,7 +317,10 @@ class RenderScheduler:
                 draft.put(*piece)
             self._publish(request, draft, source, 0.0, started)
 
-        watched: Any = Watched(self._checked(lit.caster), show, self._check_running, STEP, clock, processors())
+        backdrop = Backdrop(environment, request.camera, width, height)
+        watched: Any = Watched(
+            self._checked(lit.caster), backdrop, show, self._check_running, STEP, clock, processors()
+        )
         self._draw(request, replace(lit, caster=watched), request.size, encode_seconds, draft)
 
     def _checked(self, caster: RayCaster) -> RayCaster:
@@ -343,7 +347,7 @@ class RenderScheduler:
         encode_seconds: float = 0.0,
         notes: tuple[str, ...] = (),
         span: tuple[float, float] | None = None,
-        changed: Window | None = None,
+        changed: tuple[Window, ...] | None = None,
     ) -> None:
         """Publish a picture that is not the final one."""
         self._check_running()

@@ -5,9 +5,11 @@ Shapes: h x w pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from renderformer.data.arrays import Float32Array
+from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.rays.embree import Surfaces
@@ -20,12 +22,17 @@ COVERAGE_RAYS = 4
 
 
 def composited(
-    picture: Float32Array, covered: Float32Array, environment: Environment, camera: Camera
+    picture: Float32Array,
+    covered: Float32Array,
+    environment: Environment,
+    camera: Camera,
+    behind: Callable[[Int64Array, Int64Array], Float32Array] | None = None,
 ) -> tuple[Float32Array, Float32Array | None]:
     """A picture (h, w, 3) of objects with the environment behind them, and its alpha (h, w) if that is not seen there.
 
     Args:
         covered: (h, w) share of each pixel in which there is any surface; the picture is black elsewhere.
+        behind: (M, 3) what `backdrop` gives for pixels at column x and row y, both (M,), if somebody knows it already.
     """
     if environment.is_clear:
         return picture, np.ascontiguousarray(covered)
@@ -35,15 +42,16 @@ def composited(
     rows, columns = np.nonzero(covered < 1)
     for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // CHUNK))):
         y, x = rows[part], columns[part]
-        behind = _seen(environment, camera, x, y, covered.shape)
-        result[y, x] += (1 - covered[y, x])[:, None] * behind
+        seen = backdrop(environment, camera, x, y, covered.shape) if behind is None else behind(x, y)
+        result[y, x] += (1 - covered[y, x])[:, None] * seen
     return result, None
 
 
-def _seen(
-    environment: Environment, camera: Camera, x: np.ndarray, y: np.ndarray, size: tuple[int, ...]
+def backdrop(
+    environment: Environment, camera: Camera, x: Int64Array, y: Int64Array, size: tuple[int, ...]
 ) -> Float32Array:
-    """(M, 3) mean radiance of the environment in the pixels at column x and row y, both (M,)."""
+    """(M, 3) mean radiance of the environment in the pixels at column x and row y, both (M,), of a picture of `size`,
+    height and width."""
     height, width = size
     total = np.zeros((len(x), 3), np.float32)
     # A pixel in the middle of the picture, in radians.

@@ -13,7 +13,6 @@ as in vectors.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +27,7 @@ from renderformer.data.rays.foresight import Foresight
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import r2_sequence
+from renderformer.data.rays.parts import Parts
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.vectors import TINY, dot
 
@@ -75,7 +75,7 @@ class Gather:
         surfaces, cache: the scene; a `SoftSky` in place of a light cache gives the environment's direct light alone.
         camera: of a picture of `width` by `height` pixels.
         window: left, top, right and bottom of those to cover.
-        pool: runs the work; the result does not depend on how.
+        parts: cuts the work; the result does not depend on how.
         progress: called with cells done and cells in all.
     """
 
@@ -87,7 +87,7 @@ class Gather:
         width: int,
         height: int,
         window: tuple[int, int, int, int],
-        pool: Executor,
+        parts: Parts,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._cache, self._eye = cache, camera.position.astype(np.float32)
@@ -123,9 +123,8 @@ class Gather:
                 self._foresight.look(met, hits, SHADOW_RAYS[self._cell], phase[met] % SQUARE)
             return len(part)
 
-        parts = np.array_split(np.arange(len(cells)), max(1, -(-len(cells) * RAYS // (4 * CHUNK))))
         done = 0
-        for count in pool.map(fill, parts):
+        for _, count in parts.run("gather", fill, np.arange(len(cells)), 4 * CHUNK // RAYS):
             done += count
             if progress is not None:
                 progress(done, len(cells))

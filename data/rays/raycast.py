@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -18,8 +18,9 @@ import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
 from renderformer.data.geometry.detail import Detail
-from renderformer.data.rays import pixels
+from renderformer.data.rays import backdrop, pixels
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
@@ -27,6 +28,7 @@ from renderformer.data.rays.environment_light import SoftSky
 from renderformer.data.rays.gather import Gather
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.light_groups import PARTS, LightGroups
+from renderformer.data.rays.parts import Parts, Threads
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.specular import specular
 from renderformer.data.rays.tree import Tree
@@ -99,7 +101,7 @@ class RayCaster(LitSurfaces):
         threads: int | None = None,
         window: tuple[int, int, int, int] | None = None,
         progress: Callable[[int, int], None] | None = None,
-        at_once: int | None = None,
+        parts: Parts | None = None,
         shown: Callable[[Int64Array, Int64Array, Float32Array], None] | None = None,
     ) -> Float32Array:
         """The feature image of a camera: exact primary hits and the light there, see channels.py.
@@ -116,7 +118,7 @@ class RayCaster(LitSurfaces):
             window: left, top, right and bottom of a part of the image, which is returned alone, as it is in the whole.
             progress: called with pixels done and pixels in all, first for all of them, then for those cast again, then
                 for those along the outline; before them with the cells of a gather, where there is a cache.
-            at_once: samples that a thread draws at once, CHUNK by default; the result does not depend on it.
+            parts: cuts the work in place of threads, which then have no meaning; the result does not depend on it.
             shown: called with the columns (M,), rows (M,) and features (M, F) of pixels when they are drawn, and again
                 when they are cast again; of those of the window alone.
 
@@ -158,14 +160,17 @@ class RayCaster(LitSurfaces):
                 shown(x[part][kept], y[part][kept], values[kept])
 
         with ThreadPoolExecutor(threads or processors()) as pool:
+            cut = parts or Threads(pool)
 
             def run(work: Callable[[Int64Array], Float32Array], index: Int64Array, rays: int) -> None:
-                for part, values in _in_parts(pool, work, index, rays, at_once or CHUNK, progress, show):
+                results = cut.run(work.__name__, work, index, max(1, CHUNK // rays))
+                # When all are done, since a pixel on an outline is made from its neighbours as they were before.
+                for part, values in list(_shown(results, len(index), progress, show)):
                     image.reshape(-1, image.shape[-1])[part] = values
 
             light = self.cache if self.environment is None else self.cache or SoftSky(self, self.environment)
             if light is not None:
-                gather = Gather(self, light, camera, width, height, around, pool, progress)
+                gather = Gather(self, light, camera, width, height, around, cut, progress)
             run(coarse, np.arange(len(every)), antialias**2)
             if refine > 1:
                 differing = contrast.reshape(image.shape[:2])
@@ -178,6 +183,12 @@ class RayCaster(LitSurfaces):
                 run(finest, np.flatnonzero(sharp), (antialias * (refine + 1)) ** 2)
                 run(outline, np.flatnonzero(self._outline(image[..., 0])), OUTLINE_RAYS**2)
         return image[top - around[1] : bottom - around[1], left - around[0] : right - around[0]]
+
+    def composited(
+        self, picture: Float32Array, covered: Float32Array, environment: Environment, camera: Camera
+    ) -> tuple[Float32Array, Float32Array | None]:
+        """As `backdrop.composited`."""
+        return backdrop.composited(picture, covered, environment, camera)
 
     @property
     def _features(self) -> int:
@@ -278,29 +289,20 @@ def _spread_out(values: Float32Array, rows: Int64Array, count: int) -> Float32Ar
     return np.pad(values, ((0, 0), (0, 1))).take(column, axis=1)
 
 
-def _in_parts(
-    pool: ThreadPoolExecutor,
-    work: Callable[[Int64Array], Float32Array],
-    index: Int64Array,
-    rays: int,
-    at_once: int,
+def _shown(
+    parts: Iterator[tuple[Int64Array, Float32Array]],
+    whole: int,
     progress: Callable[[int, int], None] | None,
     show: Callable[[Int64Array, Float32Array], None],
-) -> list[tuple[Int64Array, Float32Array]]:
-    """The parts of an index (M,) of pixels with `rays` samples each, `at_once` of them in a part, and what `work` makes
-    of each part, which `show` is told at once.
-
-    Returns when all parts are done, since a pixel on an outline is made from its neighbours as they were before.
-    """
-    parts = np.array_split(index, max(1, -(-len(index) * rays // at_once)))
-    done, results = 0, []
-    for part, values in zip(parts, pool.map(work, parts), strict=True):
-        results.append((part, values))
+) -> Iterator[tuple[Int64Array, Float32Array]]:
+    """Parts of `whole` pixels and their values, which `show` is told at once."""
+    done = 0
+    for part, values in parts:
+        yield part, values
         show(part, values)
         done += len(part)
         if progress is not None:
-            progress(done, len(index))
-    return results
+            progress(done, whole)
 
 
 def processors() -> int:

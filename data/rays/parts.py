@@ -1,0 +1,46 @@
+"""Work on many pixels or cells, part by part.
+
+Shapes: M pixels or cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from renderformer.data.arrays import Int64Array
+
+T = TypeVar("T")
+
+
+class Parts(Protocol):
+    """Decides in which parts work is done, and by whom. Results must not depend on it."""
+
+    def run(
+        self, kind: str, work: Callable[[Int64Array], T], index: Int64Array, most: int
+    ) -> Iterator[tuple[Int64Array, T]]:
+        """Parts of an index (M,) in order, each with what `work` makes of it; work may be begun again.
+
+        Args:
+            kind: of work; the same for what takes about as long.
+            most: length of a part.
+        """
+        ...
+
+
+class Threads:
+    """Equal parts, on the threads of a pool."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+
+    def run(
+        self, kind: str, work: Callable[[Int64Array], T], index: Int64Array, most: int
+    ) -> Iterator[tuple[Int64Array, T]]:
+        """As `Parts`."""
+        if len(index):
+            parts = np.array_split(index, -(-len(index) // most))
+            yield from zip(parts, self._pool.map(work, parts), strict=True)
