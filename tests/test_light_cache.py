@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from helpers.shapes import box
+from helpers.shapes import ball, box
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,6 +189,16 @@ def test_small_triangles_share_surfels() -> None:
     for surfel in np.unique(first)[::97]:
         group = normals[first == surfel]
         assert (group @ group[0] > 0.2).all()
+
+
+def test_a_convex_body_does_not_light_itself_whatever_its_vertex_normals() -> None:
+    # Of few facets, with normals that lean up to 30 degrees away from them.
+    body = ball(0.4, Material(0.9), detail=1)
+    scene = Scene((body, Light((0, -2, 2)).mesh()), (Camera.from_angles(20, 25, 1.8, fov=40),))
+    lit = RayCaster.lit(scene)
+    image = lit.features(scene.cameras[0], 24, 24)
+    # Nothing else is there but the lamp, which sends a little back.
+    assert image[..., RGB.indirect].max() < 1e-3 * image[..., RGB.direct].max()
 
 
 def test_what_lies_hidden_under_a_fine_mesh_does_not_stand_for_it() -> None:

@@ -214,6 +214,9 @@ def _gathered(
     origins = np.tile(hits.shadow_origins, (count, 1))
     directions = oriented(normals, local.reshape(-1, 3))
     seen, missed = cache.seen_along(origins, directions, np.pi / (count * SQUARE**2))
+    # Vertex normals send some rays into the surface, where they would meet itself, lit as it is outside.
+    inward = np.flatnonzero(dot(directions, np.tile(hits.face_normal, (count, 1))) < 0)
+    seen[inward], missed[inward] = 0, 0
     seen, missed = seen.reshape(count, len(hits.rows), seen.shape[1]), missed.reshape(count, len(hits.rows))
     light: Float32Array = seen.mean(axis=0)
     if sky:

@@ -266,10 +266,10 @@ class LightCache:
             solved[todo] = True
             for part in np.array_split(todo, max(1, -(-len(todo) * links // CHUNK))):
                 direct[part] = self._surfaces.irradiance(sides.hits(part), SHADOW_RAYS, part % 8)
-                origins, directions = sides.rays(part, links)
-                side = self.side_along(origins, directions)
+                origins, directions, outward = sides.rays(part, links)
+                side = np.where(outward, self.side_along(origins, directions), -1)
                 linked[part] = side.reshape(len(part), links)
-                missed = np.flatnonzero(side < 0)
+                missed = np.flatnonzero(outward & (side < 0))
                 light = np.zeros((len(side), sky.shape[1]), np.float32)
                 light[missed] = self._beyond(directions[missed], np.pi / links)
                 sky[part] = light.reshape(len(part), links, light.shape[1]).mean(axis=1)
@@ -342,13 +342,15 @@ class _Sides:
             self.place[part], self._offset[part],
         )  # fmt: skip
 
-    def rays(self, part: Int64Array, count: int) -> tuple[Float32Array, Float32Array]:
+    def rays(self, part: Int64Array, count: int) -> tuple[Float32Array, Float32Array, BoolArray]:
         """Origins and directions (S * count, 3) of rays over the hemispheres of some sides, denser toward the normal as
-        the cosine is. Every side shifts the sequence by its number, so that neighbours do not share an error."""
+        the cosine is, and which (S * count,) leave the surface: vertex normals send some into it. Every side shifts the
+        sequence by its number, so that neighbours do not share an error."""
         shift = np.stack([part * 0.6180339887498949, part * 0.4142135623730951], axis=-1) % 1
         local = cosine_directions((r2_sequence(count).astype(np.float32)[None] + shift[:, None]).reshape(-1, 2) % 1)
-        origins = self.hits(part).shadow_origins
-        return np.repeat(origins, count, axis=0), oriented(np.repeat(self.normal[part], count, axis=0), local)
+        origins = np.repeat(self.hits(part).shadow_origins, count, axis=0)
+        directions = oriented(np.repeat(self.normal[part], count, axis=0), local)
+        return origins, directions, dot(directions, np.repeat(self._face[part], count, axis=0)) > 0
 
 
 def _placed(

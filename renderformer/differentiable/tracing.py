@@ -174,8 +174,9 @@ class Tracer:
         local = cosine_directions(uv.reshape(-1, 2).astype(np.float32))
         directions = oriented(np.repeat(hits.normal, GATHER_RAYS, axis=0), local)
         sides = self._cache.side_along(np.repeat(hits.shadow_origins, GATHER_RAYS, axis=0), directions)
+        outward = dot(directions, np.repeat(hits.face_normal, GATHER_RAYS, axis=0)) > 0
         share = _shares(hits.normal.astype(np.float64), directions.reshape(count, GATHER_RAYS, 3))
-        met = sides >= 0
+        met = outward & (sides >= 0)
         starts = np.concatenate([[0], np.cumsum(np.repeat(met.reshape(count, -1).sum(axis=1), 3))])
         by_axis = np.broadcast_to(met.reshape(count, 1, -1), (count, 3, GATHER_RAYS))
         weights = share.transpose(0, 2, 1)[by_axis]
@@ -183,7 +184,8 @@ class Tracer:
         shares = csr_array((weights, columns, starts), shape=(3 * count, self._sides))
         sky = np.zeros((len(sides), 3))
         if self.caster.environment is not None:
-            sky[~met] = self.caster.environment.soft(directions[~met], np.pi / GATHER_RAYS)
+            beyond = outward & (sides < 0)
+            sky[beyond] = self.caster.environment.soft(directions[beyond], np.pi / GATHER_RAYS)
         return shares, np.einsum("sri,src->sic", share, sky.reshape(count, GATHER_RAYS, 3))
 
     def _gloss(
