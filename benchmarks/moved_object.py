@@ -51,7 +51,7 @@ def main() -> None:
                 rows.append(measure(session, name, options.seconds, options.patience))
             finally:
                 session.close()
-    report("moved object", rows)
+    report("moved_object", rows)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
