@@ -33,6 +33,12 @@ def outlined(page: Page) -> int:
     return int((np.abs(page.screenshot()[:height, :width].astype(int) - OUTLINE).max(axis=2) < 60).sum())
 
 
+def places_on(page: Page, session: Any, *points: Any) -> list[tuple[int, int]]:
+    """Where points (3,) are on the page, in pixels."""
+    pixels, _ = Lens(session.orbit.camera, *page.canvas()).project(np.array(points))
+    return [(round(x), round(y)) for x, y in pixels]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
 def test_a_click_on_the_page_chooses_and_a_drag_of_a_handle_is_one_step(viewer: Any) -> None:
     session, document, panel = viewer.session, viewer.session.document, viewer.panel
@@ -44,8 +50,7 @@ def test_a_click_on_the_page_chooses_and_a_drag_of_a_handle_is_one_step(viewer: 
             before = outlined(page)
 
             def place(*point: float) -> tuple[int, int]:
-                (pixel,), _ = Lens(session.orbit.camera, *page.canvas()).project(np.array([point]))
-                return round(pixel[0]), round(pixel[1])
+                return places_on(page, session, point)[0]
 
             def press(point: tuple[int, int]) -> None:
                 page.drag(point, point)
@@ -85,9 +90,7 @@ def test_a_drag_along_an_axis_stretches_and_the_handles_come_back(viewer: Any) -
             time.sleep(2)
             arm = page_hands.SHARE * session.orbit.view.distance
             ends = document["box"].centre + np.outer((0.6, 1.1), arm * document["box"].placement.axes[:, 0])
-            pixels, _ = Lens(session.orbit.camera, *page.canvas()).project(ends)
-            start, end = ((round(x), round(y)) for x, y in pixels)
-            page.drag(start, end)
+            page.drag(*places_on(page, session, *ends))
             until(lambda: document["box"].placement.stretch[0] > 1 and not document.in_stroke, 30)
             assert document["box"].placement.stretch == pytest.approx((1.5, 1.0, 1.0), abs=0.15)
             assert document["box"].placement.stretch[1:] == (1.0, 1.0)
@@ -117,10 +120,8 @@ def test_a_heavy_object_follows_the_handle_without_delay(viewer: Any, monkeypatc
             until(lambda: viewer.server.get_clients() and session.scheduler.wait(60))
             time.sleep(2)
             arm = page_hands.SHARE * session.orbit.view.distance
-            ends = np.array([[0.6 * arm, 0.0, -0.2], [0.6 * arm + 0.3, 0.0, -0.2]])
-            pixels, _ = Lens(session.orbit.camera, *page.canvas()).project(ends)
-            start, end = ((round(x), round(y)) for x, y in pixels)
-            page.drag(start, end, steps=120)
+            ends = (0.6 * arm, 0.0, -0.2), (0.6 * arm + 0.3, 0.0, -0.2)
+            page.drag(*places_on(page, session, *ends), steps=120)
             until(lambda: document["box"].placement.translation[0] > 0.2 and not document.in_stroke, 30)
             assert document["box"].placement.translation == pytest.approx((0.3, 0.0, 0.0), abs=0.06)
             assert len(places) < 25
