@@ -78,6 +78,8 @@ class Watched:
         self._caster, self._backdrop, self._cpu = caster, backdrop, cpu
         self._lock = threading.Lock()
         self._area = float(FIRST_SIDE**2)
+        # Kept until the picture of them is shown, since to give back so much memory takes up to .15 s.
+        self._features: Float32Array | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._caster, name)
@@ -100,6 +102,7 @@ class Watched:
         with ThreadPoolExecutor(self._threads, "renderformer-window") as pool, growing:
             self._follow(growing, [pool.submit(work) for _ in range(self._threads)], progress)
         assert growing.image is not None
+        self._features = growing.image
         return growing.image
 
     def composited(
