@@ -28,6 +28,7 @@ from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer import scheduler as module
 from renderformer.viewer.frames import Frame
+from renderformer.viewer.lit_scenes import KEPT
 from renderformer.viewer.scheduler import Clock, RenderScheduler
 from renderformer.viewer.session import Session
 from renderformer.viewer.sizes import MEASURED
@@ -293,12 +294,12 @@ def test_the_view_independent_stage_is_kept_by_contents() -> None:
         scheduler.submit(a_scene(), view(22), FULL)
         finish(scheduler, clock)
         assert len(engine.encoded) == 2
-        for number in range(3 * module.KEPT):
-            scheduler.submit(a_scene(0.01 * number), view(number), FULL)
+        others = [a_scene(0.01 * number) for number in range(3 * KEPT)]
+        for number, scene in enumerate(others):
+            scheduler.submit(scene, view(number), FULL)
             finish(scheduler, clock)
         assert scheduler.lit(a_scene()) is None
-        assert scheduler.lit(a_scene(0.01 * (3 * module.KEPT - 1))) is not None
-        assert len(scheduler._lit) == module.KEPT
+        assert [scheduler.lit(scene) is not None for scene in others] == 2 * KEPT * [False] + KEPT * [True]
 
 
 def test_a_long_stage_of_an_old_scene_is_given_up_a_short_one_is_finished() -> None:

@@ -15,7 +15,6 @@ import functools
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,10 +25,11 @@ from renderformer.data.rays.raycast import processors
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.backdrops import Backdrop
-from renderformer.viewer.drafts import Draft, relit
-from renderformer.viewer.fingerprints import alike_but_background, fingerprint
+from renderformer.viewer.drafts import Draft
+from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.frames import Frame, Request
 from renderformer.viewer.light_pictures import LightPictures
+from renderformer.viewer.lit_scenes import LitScenes
 from renderformer.viewer.sizes import Sizes
 from renderformer.viewer.watched import Piece, Watched, Window, checked
 
@@ -49,8 +49,6 @@ GROWTH = 6.0
 STEP = 0.1
 # Pixels of a draft per second, before any was drawn.
 PACE = 1e5
-# Number of scenes in the cache, for undo and redo.
-KEPT = 4
 
 
 class Engine(Protocol):
@@ -118,7 +116,7 @@ class RenderScheduler:
         self._given_up, self._serving = 0, 1
         # Whether to cancel the picture in progress.
         self._stop: Callable[[], bool] = lambda: False
-        self._lit: OrderedDict[str, LitScene] = OrderedDict()
+        self._lit = LitScenes()
         self._lights = LightPictures(engine)
         self._sizes = Sizes()
         self.trees = MovingTrees()
@@ -174,8 +172,7 @@ class RenderScheduler:
 
     def lit(self, scene: Scene) -> LitScene | None:
         """The lit scene from the cache, if it is there."""
-        with self._condition:
-            return self._lit.get(fingerprint(scene))
+        return self._lit.get(fingerprint(scene))
 
     def close(self, timeout: float | None = 10.0) -> bool:
         """Cancel the picture in progress and stop; returns whether the worker has ended.
@@ -227,7 +224,7 @@ class RenderScheduler:
 
     def _prepare(self, request: Request) -> None:
         self._stop = lambda: self._newer(request)
-        self._lights.make(self._known(request), request.camera, request.size, self._cancelled)
+        self._lights.make(self._lit.find(request.key, request.scene), request.camera, request.size, self._cancelled)
 
     def _relit(self, request: Request) -> bool:
         """Draw a request that changes lights alone from the pictures of its lights, and the exact picture once it
@@ -239,7 +236,7 @@ class RenderScheduler:
         self._stop = lambda: self._newer(request)
         self._show(request, image, started)
         self._settle(request)
-        lit, encode_seconds = self._known(request), 0.0
+        lit, encode_seconds = self._lit.find(request.key, request.scene), 0.0
         if lit is None:
             lit, encode_seconds = self._light(request)
         self._draw(request, lit, request.size, encode_seconds)
@@ -254,15 +251,15 @@ class RenderScheduler:
         started, self._serving = self._clock.now(), request.number
         if not request.coarse:
             self._stop = lambda: self._newer(request)
-            lit, encode_seconds = self._known(request), 0.0
+            lit, encode_seconds = self._lit.find(request.key, request.scene), 0.0
             if lit is None:
                 lit, encode_seconds = self._light(request)
             self._draw(request, lit, request.size, encode_seconds)
             return
         self._stop = lambda: self._newer(request, other_scene=True) and self._clock.now() - started > PATIENCE
-        lit, source, encode_seconds = self._known(request), None, 0.0
+        lit, source, encode_seconds = self._lit.find(request.key, request.scene), None, 0.0
         if lit is None:
-            source = self._edited(request)
+            source = self._lit.edited(request.scene, self.trees)
         if lit is None and source is None:
             lit, encode_seconds = self._light(request)
         source = source or lit
@@ -372,37 +369,10 @@ class RenderScheduler:
                     return
                 self._clock.wait(self._condition, remaining)
 
-    def _known(self, request: Request) -> LitScene | None:
-        """The lit scene of a request; also that of the same scene in front of another background."""
-        with self._condition:
-            if request.key in self._lit:
-                self._lit.move_to_end(request.key)
-                return self._lit[request.key]
-            for lit in self._lit.values():
-                if lit.caster is not None and alike_but_background(lit.scene, request.scene):
-                    self._keep(request.key, replace(lit, scene=request.scene))
-                    return self._lit[request.key]
-            return None
-
-    def _keep(self, key: str, lit: LitScene) -> None:
-        self._lit[key] = lit
-        while len(self._lit) > KEPT:
-            self._lit.popitem(last=False)
-
-    def _edited(self, request: Request) -> LitScene | None:
-        """The scene of a request under the indirect light of the newest lit scene; None if that has another shape."""
-        with self._condition:
-            known = next(reversed(self._lit.values()), None)
-        if known is None or known.caster is None or getattr(known.caster, "cache", None) is None:
-            return None
-        caster = relit(known.unit.scene(request.scene), known.caster, self.trees)
-        return None if caster is None else replace(known, scene=request.scene, caster=caster)
-
     def _light(self, request: Request) -> tuple[LitScene, float]:
         started = self._clock.now()
         lit = self._engine.encode(request.scene, self._progress, self._cancelled)
-        with self._condition:
-            self._keep(request.key, lit)
+        self._lit.keep(request.key, lit)
         return lit, self._clock.now() - started
 
     def _draw(
