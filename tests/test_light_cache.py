@@ -33,7 +33,8 @@ def caster(*meshes: Mesh) -> RayCaster:
 def cavity(albedo: float, specular: float = 0.0) -> RayCaster:
     """A sphere seen from inside with a lamp in its middle."""
     sphere = trimesh.creation.icosphere(3)
-    material = Material((albedo,) * 3, (specular,) * 3, 1.0)
+    # A lobe of roughness 1 would lose most of its light into the surface, a sharp one would send it back to the lamp.
+    material = Material((albedo,) * 3, (specular,) * 3, 0.4)
     lamp = Light((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.05, 100.0).mesh()
     return caster(Mesh("wall", sphere.triangles[:, ::-1], materials=material.row()), lamp)
 
@@ -60,7 +61,7 @@ def test_a_closed_sphere_has_the_light_of_an_integrating_sphere(albedo: float, s
     reflectance = albedo + specular
     expected = direct * reflectance / (1 - reflectance)
     followed = 1 - reflectance**light_cache.BOUNCES
-    assert indirect.mean() == pytest.approx(expected * followed, rel=0.03)
+    assert indirect.mean() == pytest.approx(expected * followed, rel=0.05 if specular else 0.03)
     assert indirect.std() < 0.1 * indirect.mean()
 
 

@@ -138,6 +138,10 @@ class EnvironmentLight:
                 seen[k, facing] = surfaces.escaping(take(origins, facing), take(toward, facing))
         return Arriving(self, points, seen, shadow_rays, phase)
 
+    def bright_points(self, shadow_rays: int) -> int:
+        """How many points of the bright part a surface point looks at, for so many rays to a light triangle."""
+        return len(self._points(shadow_rays, 1).direction)
+
     def bright(self, directions: Float32Array, shadow_rays: int) -> list[tuple[Float32Array, Float32Array]]:
         """Of each source of the bright part the radiance (S, C) along unit directions (S, 3), and the density (S,) of
         `arriving` choosing them."""
@@ -239,6 +243,10 @@ class SoftSky:
         free = np.flatnonzero(share)
         radiance[free] = share[free, None] * self._light.soft(take(directions, free), solid_angle)
         return radiance, share
+
+    def thrown(self, hits: Hits, phase: Int64Array) -> float:
+        """None, as surfaces send nothing back."""
+        return 0.0
 
     def irradiances(self, hits: Hits) -> tuple[Float32Array, Float32Array]:
         """As `LightCache.irradiances`; no light comes by way of other surfaces."""

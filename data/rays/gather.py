@@ -118,6 +118,7 @@ class Gather:
                 more, _ = _gathered(cache, hits.take(shut), local[RAYS:, shut], sky)
                 light[shut] = (RAYS * light[shut] + MORE * more) / np.float32(RAYS + MORE)
             met = part[hits.rows]
+            light[:, self._indirect] += cache.thrown(hits, phase[met])
             cells[met] = np.concatenate([hits.normal, hits.position, light], axis=1)
             if self._foresight is not None:
                 self._foresight.look(met, hits, SHADOW_RAYS[self._cell], phase[met] % SQUARE)

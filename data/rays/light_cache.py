@@ -13,7 +13,8 @@ surfel share one with their neighbours of like orientation. So the surfel of a p
 triangle and barycentric coordinates. Every surfel has two sides; the back is solved only if a link arrives there, since
 the insides of closed objects are never seen.
 
-Surfaces send light back as if their specular reflectance were diffuse: right in energy, wrong in direction.
+What shiny surfaces throw back of the lights is followed by itself (caustics.py). Other light they send back as if their
+specular reflectance were diffuse: right in energy, wrong in direction.
 
 Shapes: N triangles, M surfels, 2 M sides (all fronts, then all backs), R links per side, S points. Scene units; vectors
 are laid out as in vectors.py. Light has C channels (light_groups.py).
@@ -32,12 +33,13 @@ from scipy.sparse import csr_array
 from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from renderformer.data.geometry.detail import Detail
 from renderformer.data.geometry.triangles import bounds, centroids
+from renderformer.data.rays.caustics import Paths, shared, traced
 from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits, Seen
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.vectors import TINY, dot, take
-from renderformer.data.scene import DIFFUSE, EMISSION, SPECULAR
+from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
 # About how many surfels the area of a scene is divided into.
 SURFELS = 4096
@@ -80,22 +82,27 @@ class Surfels:
 @dataclass(frozen=True, eq=False)
 class Exchange:
     """How the sides of a light cache light each other, to solve it for other materials and lights elsewhere:
-    indirect = sky + transport @ (reflectance * (direct + indirect)), where the sum is irradiance / pi.
+    indirect = sky + thrown + transport @ (diffuse * direct + reflectance * indirect), where direct + indirect is
+    irradiance / pi, and thrown = shared @ (sums over the paths that each side meets).
 
     Attributes:
         solved: (R,) the sides that links arrive at, others receive nothing; hits: their R points.
         transport: (2 M, 2 M), the share of each side in what each receives.
         sky: (2 M, C) light of the environment's soft part.
-        reflectance: (2 M, 3).
-        users: (M, N) the weights of the triangles in the reflectance of each surfel.
+        diffuse, reflectance: (2 M, 3), of diffuse light alone and of all.
+        users: (M, N) the weights of the triangles in the colours of each surfel.
+        paths: of light that shiny surfaces throw back; shared: (2 M, 2 M), see caustics.py.
     """
 
     solved: Int64Array
     hits: Hits
     transport: csr_array
     sky: Float32Array
+    diffuse: Float32Array
     reflectance: Float32Array
     users: csr_array
+    paths: Paths
+    shared: csr_array
 
 
 class LightCache:
@@ -133,6 +140,7 @@ class LightCache:
         self._sides = _Sides(surfaces, triangle, place, width)
         self._sides.average(surfaces, self._first)
         self._direct, self._sky = self._link(links, progress)
+        self._throw()
         self.indirect, self.outgoing = self._solve()
 
     def split(self, surfaces: LitSurfaces) -> LightCache:
@@ -141,19 +149,23 @@ class LightCache:
         cache._surfaces = surfaces
         cache._sky = surfaces.groups.from_environment(self._sky)
         cache._direct = cache._directly_lit()
+        cache._thrown = cache._shared @ cache._thrown_on_each(cache._paths.brought(surfaces))
         cache.indirect, cache.outgoing = cache._solve()
         return cache
 
     def surfels(self) -> Surfels:
         """The surfels and their light."""
-        sides, surfaces, count = self._sides, self._surfaces, len(self._sides) // 2
-        triangle = sides.triangle[:count]
-        shared = np.bincount(self._first, surfaces.areas, count)
-        single = surfaces.areas[triangle] / self._cuts[triangle] ** 2
-        area = np.where(self._cuts[triangle] > 1, single, shared).astype(np.float32)
+        sides, count, area = self._sides, len(self._sides) // 2, self._areas()
         direct, indirect = self._direct + self._sky, self.indirect - self._sky
         both = (np.stack([light[:count], light[count:]], axis=1) for light in (direct, indirect))
         return Surfels(sides.position[:count], sides.normal[:count], area, sides.materials, *both)
+
+    def _areas(self) -> Float32Array:
+        """(M,) areas of the surfels."""
+        surfaces, triangle = self._surfaces, self._sides.triangle[: len(self._sides) // 2]
+        together = np.bincount(self._first, surfaces.areas, len(triangle))
+        single = surfaces.areas[triangle] / self._cuts[triangle] ** 2
+        return np.where(self._cuts[triangle] > 1, single, together).astype(np.float32)
 
     def exchange(self) -> Exchange:
         """How it was solved."""
@@ -166,7 +178,10 @@ class LightCache:
         weight = area / np.bincount(surfel, area, count)[surfel]
         users = csr_array((weight, (surfel, triangle)), shape=(count, len(areas)))
         hits = sides.hits(self._linked)
-        return Exchange(self._linked, hits, self._transport, self._sky, sides.reflectance, users)
+        return Exchange(
+            self._linked, hits, self._transport, self._sky, sides.diffuse, sides.reflectance, users, self._paths,
+            self._shared,
+        )  # fmt: skip
 
     def on(self, surfaces: LitSurfaces) -> LightCache:
         """The light on edited surfaces with as many triangles. Where these lie as before, it is solved again over the
@@ -187,7 +202,36 @@ class LightCache:
         lit = np.array_equal(surfaces.materials[:, EMISSION], before.materials[:, EMISSION])
         if not (lit and np.array_equal(surfaces.two_sided, before.two_sided)):
             self._direct = self._directly_lit()
+        self._throw(self._paths if self._paths_stay(before) else None)
         self.indirect, self.outgoing = self._solve()
+
+    def _throw(self, paths: Paths | None = None) -> None:
+        """Follow what shiny surfaces throw back of the lights, along paths that are known."""
+        sides, solved = self._sides, np.zeros(len(self._sides), bool)
+        solved[self._linked] = True
+        self._paths = paths or traced(self._surfaces, self.side_at, self.side_along, solved)
+        brought = self._paths.brought(self._surfaces)
+        known = np.where(solved, (self._direct + self._sky).sum(axis=1), -1)
+        area = np.tile(self._areas(), 2)
+        self._shared = shared(self._paths, brought.sum(axis=1), sides.position, sides.normal, area, known)
+        self._thrown = self._shared @ self._thrown_on_each(brought)
+
+    def _thrown_on_each(self, brought: Float32Array) -> Float32Array:
+        """(2 M, C) sums over the paths that each side meets of what these bring (Q, C)."""
+        side, count = self._paths.side, len(self._sides)
+        return np.stack([np.bincount(side, channel, count) for channel in brought.T], axis=1).astype(np.float32)
+
+    def _paths_stay(self, before: LitSurfaces) -> bool:
+        """Whether what shiny surfaces throw back goes where it did on other surfaces with the same triangles."""
+        surfaces = self._surfaces
+        old, new = before.materials, surfaces.materials
+        return (
+            before.appearance is surfaces.appearance
+            and np.array_equal(old[:, SPECULAR], new[:, SPECULAR])
+            and np.array_equal(old[:, ROUGHNESS], new[:, ROUGHNESS])
+            and np.array_equal(before.lights.triangle, surfaces.lights.triangle)
+            and np.array_equal(before.two_sided, surfaces.two_sided)
+        )
 
     def _directly_lit(self) -> Float32Array:
         """(2 M, C) direct irradiance / pi of all sides that links arrive at; 0 for others."""
@@ -205,6 +249,11 @@ class LightCache:
                 so that in their mean the surfels of a triangle blend.
         """
         return take(self.indirect, self.side_at(hits, phase))
+
+    def thrown(self, hits: Hits, phase: Int64Array) -> Float32Array:
+        """(S, C) as `irradiance`, of what shiny surfaces throw back of the lights alone: it is in no other light that
+        surfaces send back."""
+        return take(self._thrown, self.side_at(hits, phase))
 
     def irradiances(self, hits: Hits) -> tuple[Float32Array, Float32Array]:
         """The same of the soft part of the environment, and of light by way of other surfaces, each (S, 3)."""
@@ -290,11 +339,13 @@ class LightCache:
     def _solve(self) -> tuple[Float32Array, Float32Array]:
         """(2 M, C) indirect irradiance / pi of all sides, with that of the environment's soft part, and the radiance
         that they send back."""
-        reflectance = self._surfaces.groups.for_all(self._sides.reflectance)
-        indirect = self._sky
+        groups, sides = self._surfaces.groups, self._sides
+        reflectance = groups.for_all(sides.reflectance)
+        received, sent = self._sky + self._thrown, groups.for_all(sides.diffuse) * self._direct
+        indirect = received
         for _ in range(BOUNCES):
-            indirect = self._sky + self._transport @ (reflectance * (self._direct + indirect))
-        return indirect, reflectance * (self._direct + indirect)
+            indirect = received + self._transport @ (sent + reflectance * indirect)
+        return indirect, sent + reflectance * indirect
 
 
 class _Sides:
@@ -305,7 +356,6 @@ class _Sides:
         face = take(surfaces.face_normals, triangle)
         # Both normals on one side of the surface.
         normal = normal * np.copysign(np.float32(1), dot(normal, face))[:, None]
-        reflectance = materials[:, DIFFUSE] + materials[:, SPECULAR]
         self.materials = materials
         self.triangle = np.tile(triangle, 2)
         self.place = np.tile(place, (2, 1))
@@ -313,13 +363,13 @@ class _Sides:
         self._offset = np.tile(surfaces.offset(triangle), 2)
         self.normal = np.concatenate([normal, -normal])
         self._face = np.concatenate([face, -face])
-        self.reflectance = np.tile(np.minimum(reflectance, 1), (2, 1))
+        self.diffuse, self.reflectance = (np.tile(colour, (2, 1)) for colour in _colours(materials))
 
     def __len__(self) -> int:
         return len(self.triangle)
 
     def average(self, surfaces: LitSurfaces, first: Int64Array) -> None:
-        """Give surfels that several triangles share the mean reflectance of those.
+        """Give surfels that several triangles share the mean colours of those.
 
         Args:
             first: (N,) number of the first surfel of each triangle.
@@ -328,11 +378,12 @@ class _Sides:
         users = np.bincount(first, minlength=count)
         sharing = np.flatnonzero(users[first] > 1)
         surfel, area = first[sharing], surfaces.areas[sharing].astype(np.float64)
-        reflectance = np.minimum(surfaces.materials[sharing, DIFFUSE] + surfaces.materials[sharing, SPECULAR], 1)
-        total = np.stack([np.bincount(surfel, area * channel, count) for channel in reflectance.T], axis=1)
-        shared = np.flatnonzero(users > 1)
-        mean = total[shared] / np.maximum(np.bincount(surfel, area, count)[shared, None], 1e-30)
-        self.reflectance[shared] = self.reflectance[count + shared] = mean
+        together = np.flatnonzero(users > 1)
+        whole = np.maximum(np.bincount(surfel, area, count)[together, None], 1e-30)
+        every = _colours(surfaces.materials[sharing])
+        for values, colours in zip((self.diffuse, self.reflectance), every, strict=True):
+            total = np.stack([np.bincount(surfel, area * channel, count) for channel in colours.T], axis=1)
+            values[together] = values[count + together] = total[together] / whole
 
     def hits(self, part: Int64Array) -> Hits:
         """The surface points of some sides, seen from straight above."""
@@ -351,6 +402,12 @@ class _Sides:
         origins = np.repeat(self.hits(part).shadow_origins, count, axis=0)
         directions = oriented(np.repeat(self.normal[part], count, axis=0), local)
         return origins, directions, dot(directions, np.repeat(self._face[part], count, axis=0)) > 0
+
+
+def _colours(materials: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """(S, 3) diffuse and whole reflectance of rows (S, 13), which send no more back than arrives."""
+    diffuse = materials[:, DIFFUSE]
+    return np.minimum(diffuse, 1), np.minimum(diffuse + materials[:, SPECULAR], 1)
 
 
 def _placed(

@@ -122,13 +122,34 @@ class CameraSamples:
 
 
 @dataclass(frozen=True, eq=False)
+class Thrown:
+    """Q paths of light by way of lobes, as `renderformer.data.rays.caustics.Paths`.
+
+    Attributes:
+        triangle: (Q,) on the way; detail: (Q, 3) what textures add to its specular colour.
+        light: (Q,) number of the light, 0 for the environment; side: (Q,) met; weight: (Q,), 0 for the environment.
+        sky: (Q, 3) what a path of the environment brings, 0 for others.
+        shared: (2 M, 2 M).
+    """
+
+    triangle: Tensor
+    detail: Tensor
+    light: Tensor
+    side: Tensor
+    weight: Tensor
+    sky: Tensor
+    shared: csr_array
+
+
+@dataclass(frozen=True, eq=False)
 class FrozenCache:
     """A light cache: what it takes to solve it again.
 
     Attributes:
         count: 2 M; solved: (R,) which sides are.
         surface, lights: of those; sun: (R, 3, 3) light of the environment's bright part there.
-        transport: (2 M, 2 M); sky, reflectance: (2 M, 3); users: (M, N). See `Exchange`.
+        transport: (2 M, 2 M); sky, diffuse, reflectance: (2 M, 3); users: (M, N). See `Exchange`.
+        thrown: what shiny surfaces throw back of the lights.
     """
 
     count: int
@@ -138,8 +159,10 @@ class FrozenCache:
     sun: Tensor
     transport: csr_array
     sky: Tensor
+    diffuse: Tensor
     reflectance: Tensor
     users: csr_array
+    thrown: Thrown
 
 
 def fixed(array: AnyArray | Tensor) -> Tensor:

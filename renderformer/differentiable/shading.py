@@ -61,10 +61,12 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Cached:
-    """Light of the sides of a light cache (2 M, 3): indirect irradiance / pi, and the radiance that they send back."""
+    """Light of the sides of a light cache (2 M, 3): indirect irradiance / pi, the radiance that they send back, and the
+    part of the irradiance that shiny surfaces throw on them, which is in no other side's radiance."""
 
     indirect: Tensor
     outgoing: Tensor
+    thrown: Tensor
 
 
 def met(values: Values, surface: Surface, origin: Tensor, direction: Tensor) -> Points:
@@ -130,10 +132,25 @@ def solve(values: Values, cache: FrozenCache) -> Cached:
     before = (values.before[:, DIFFUSE] + values.before[:, SPECULAR]).clamp_max(1)
     change = _times(cache.users, (values.diffuse + values.specular).clamp_max(1) - before)
     reflectance = cache.reflectance + change.repeat(2, 1)
-    indirect = cache.sky
+    change = _times(cache.users, values.diffuse.clamp_max(1) - values.before[:, DIFFUSE].clamp_max(1))
+    sent, thrown = (cache.diffuse + change.repeat(2, 1)) * light, _thrown(values, cache)
+    received = cache.sky + thrown
+    indirect = received
     for _ in range(BOUNCES):
-        indirect = cache.sky + _times(cache.transport, reflectance * (light + indirect))
-    return Cached(indirect, reflectance * (light + indirect))
+        indirect = received + _times(cache.transport, sent + reflectance * indirect)
+    return Cached(indirect, sent + reflectance * indirect, thrown)
+
+
+def _thrown(values: Values, cache: FrozenCache) -> Tensor:
+    """(2 M, 3) irradiance / pi of what shiny surfaces throw back of the lights."""
+    paths = cache.thrown
+    if not len(paths.side):
+        return torch.zeros_like(cache.sky)
+    light = paths.sky
+    if len(values.light):
+        light = light + paths.weight[:, None] * values.emission[values.light[paths.light]]
+    brought = light * (values.specular[paths.triangle] + paths.detail)
+    return _times(paths.shared, torch.zeros_like(cache.sky).index_add(0, paths.side, brought))
 
 
 def gloss(values: Values, points: Points, samples: Gloss, cached: Cached) -> tuple[Tensor, Tensor]:
@@ -193,7 +210,8 @@ def sent_back(values: Values, points: Points, samples: Samples, cached: Cached) 
 def gathered(points: Points, samples: Samples, cached: Cached) -> Tensor:
     """(S, 3) radiance that white diffuse surfaces send back of light by way of other surfaces: irradiance / pi."""
     assert samples.gathered is not None
-    return facing(_times(samples.gathered, cached.outgoing).unflatten(0, (-1, 3)), points.normal)
+    seen = facing(_times(samples.gathered, cached.outgoing).unflatten(0, (-1, 3)), points.normal)
+    return seen + cached.thrown[samples.sides]
 
 
 def facing(light: Tensor, normal: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from scipy.sparse import csr_array
 
 from renderformer.data.arrays import AnyArray, Float32Array, Int64Array
+from renderformer.data.rays.caustics import SKY, Paths
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import Arriving
 from renderformer.data.rays.form_factor import triangle_form_factor
@@ -36,6 +37,7 @@ from renderformer.differentiable.samples import (
     Samples,
     SkyRays,
     Surface,
+    Thrown,
     fixed,
 )
 
@@ -76,9 +78,22 @@ class Tracer:
             fixed(self._sun(hits, SHADOW_RAYS, phase)),
             exchange.transport,
             fixed(exchange.sky),
+            fixed(exchange.diffuse),
             fixed(exchange.reflectance),
             exchange.users,
+            self._thrown(exchange.paths, exchange.shared),
         )
+
+    def _thrown(self, paths: Paths, shared: csr_array) -> Thrown:
+        """Paths of the light cache; their lobes and what they meet stay as they are."""
+        triangle = paths.triangle[paths.point]
+        detail = take(paths.specular(self.caster), paths.point) - take(self.caster.materials, triangle)[:, SPECULAR]
+        distant = paths.light == SKY
+        weight, light = np.where(distant, 0, paths.weight), np.where(distant, 0, paths.light)
+        return Thrown(
+            fixed(triangle), fixed(detail), fixed(light), fixed(paths.side), fixed(weight),
+            fixed(paths.weight[:, None] * paths.sky), shared,
+        )  # fmt: skip
 
     def view(self, pixels: Pixels, antialias: int) -> Iterator[CameraSamples]:
         """What the samples of pixels meet, one surface behind the other where rays go on."""
