@@ -34,7 +34,7 @@ RATIO = 1.1673039782614187
 SKY = -1
 # A surfel shares the light of so many neighbours that chance changes all of its light by no more than this share; at
 # most so many, whose normals are this near to its own.
-CHANCE, NEIGHBOURS, ALIKE = 0.005, 24, 0.8
+CHANCE, NEIGHBOURS, ALIKE = 0.005, 12, 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,20 +177,32 @@ def shared(
         known: (2 M,) other light that sides receive, the sum of its channels; negative where nothing arrives.
     """
     count = len(area)
+    if not len(light):
+        return csr_array((count, count), dtype=np.float32)
     power, square = (np.bincount(paths.side, light**k, count) for k in (1, 2))
-    lit = np.flatnonzero(known >= 0)
-    # Backs are at the same place as their fronts, so the tree tells normals apart, too.
-    scale = 2 * np.sqrt(np.median(area[lit]))
-    places = np.concatenate([position, scale * normal], axis=1)[lit]
-    near = cKDTree(places).query(places, min(NEIGHBOURS, len(lit)))[1].reshape(len(lit), -1)
-    near = lit[near]
-    alike = np.einsum("snk,sk->sn", normal[near], normal[lit]) > ALIKE
-    areas, powers, squares = (np.cumsum(values[near] * alike, axis=1) for values in (area, power, square))
-    areas = np.maximum(areas, TINY)
-    enough = np.sqrt(squares) <= CHANCE * (powers + areas * known[lit, None])
-    enough[:, -1] = True
-    last = enough.argmax(axis=1)
-    used = alike & (np.arange(near.shape[1]) <= last[:, None])
-    weight = np.repeat(1 / areas[np.arange(len(lit)), last], used.sum(axis=1))
-    row = np.repeat(lit, used.sum(axis=1))
-    return csr_array((weight.astype(np.float32), (row, near[used])), shape=(count, count))
+    # Where no path arrives, one might have.
+    square_of_one = np.mean(light, dtype=np.float64) ** 2
+    area, lit = np.maximum(area, np.float32(TINY)), np.flatnonzero(known >= 0)
+
+    def sure(powers: AnyArray, squares: AnyArray, areas: AnyArray, others: AnyArray) -> BoolArray:
+        return np.asarray(np.sqrt(squares + square_of_one) <= CHANCE * (powers + areas * others))
+
+    alone = sure(power, square, area, known)[lit]
+    single, several = lit[alone], lit[~alone]
+    rows, columns, weights = [single], [single], [1 / area[single]]
+    if len(several):
+        # Backs are at the same place as their fronts, so the tree tells normals apart, too.
+        places = np.concatenate([position, 2 * np.sqrt(np.median(area[lit])) * normal], axis=1)
+        near = cKDTree(places[lit]).query(places[several], min(NEIGHBOURS, len(lit)))[1]
+        near = lit[near.reshape(len(several), -1)]
+        alike = np.einsum("snk,sk->sn", normal[near], normal[several]) > ALIKE
+        areas, powers, squares = (np.cumsum(values[near] * alike, axis=1) for values in (area, power, square))
+        enough = sure(powers, squares, areas, known[several, None])
+        enough[:, -1] = True
+        last = enough.argmax(axis=1)
+        used = alike & (np.arange(near.shape[1]) <= last[:, None])
+        rows.append(np.repeat(several, used.sum(axis=1)))
+        columns.append(near[used])
+        weights.append(np.repeat(1 / areas[np.arange(len(several)), last], used.sum(axis=1)))
+    weight, row, column = (np.concatenate(parts) for parts in (weights, rows, columns))
+    return csr_array((weight.astype(np.float32), (row, column)), shape=(count, count))
