@@ -200,9 +200,12 @@ class LightCache:
         self._sides = sides = _Sides(surfaces, triangle, place, width)
         sides.average(surfaces, self._first)
         lit = np.array_equal(surfaces.materials[:, EMISSION], before.materials[:, EMISSION])
-        if not (lit and np.array_equal(surfaces.two_sided, before.two_sided)):
+        lit = lit and np.array_equal(surfaces.two_sided, before.two_sided)
+        if not lit:
             self._direct = self._directly_lit()
-        self._throw(self._paths if self._paths_stay(before) else None)
+        stay = self._paths_stay(before)
+        if not (lit and stay):
+            self._throw(self._paths if stay else None)
         self.indirect, self.outgoing = self._solve()
 
     def _throw(self, paths: Paths | None = None) -> None:
