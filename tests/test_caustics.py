@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment, Sun
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.light_groups import LightGroups
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
+from renderformer.renderer import Renderer
 
 MATT = Material((0.5,) * 3, (0.0,) * 3, 1.0)
 MIRROR = Material((0.0,) * 3, (0.6, 0.3, 0.9), 0.03)
@@ -113,3 +115,27 @@ def test_matt_scenes_have_none() -> None:
     lamp = Light((0.0, 0.0, 1.0), (0.0, 0.0, -1.0), 0.2, 40.0).mesh()
     caster = RayCaster.lit(Scene((panel("floor", [-1, -1, 0], [2, 0, 0], [0, 2, 0], MATT), lamp)))
     assert not thrown(caster, looked_at(caster, np.array([[0.3, 0.2, 0.5]]), np.array([0, 0, -1]))).any()
+
+
+def test_matt_surfaces_are_lit_as_by_paths_from_the_lights() -> None:
+    """Which find what a mirror throws; paths from the camera do not."""
+    pytest.importorskip("mitsuba")
+    from renderformer.data.sets.mitsuba import ReferenceScene
+
+    camera = Camera.look_at((-1.2, 0.0, 0.9), (1.0, 0.0, 0.9), fov=40)
+    scene = Scene(
+        (
+            panel("mirror", [-0.2, -0.4, 0], [0.8, 0, 0], [0, 0.8, 0], MIRROR),
+            panel("wall", [1, -1, 0], [0, 0, 2], [0, 2, 0], MATT),
+            Light((-0.8, 0.0, 1.4), (0.2, 0.0, 0.0), 0.15, 300.0).mesh(),
+        ),
+        (camera,),
+    )
+    tracer = ReferenceScene(scene, 6)
+    traced = np.mean([tracer.light_traced(camera, 16, 16, 2500, seed) for seed in range(4)], axis=0)
+    drawn = Renderer.from_pretrained(network=False).render(scene, 64)[0].hdr.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
+    wall = np.s_[4:12, 4:12]
+    np.testing.assert_allclose(drawn[wall].mean(axis=(0, 1)), traced[wall].mean(axis=(0, 1)), rtol=0.02)
+    np.testing.assert_allclose(drawn[wall], traced[wall], rtol=0.15)
+    from_camera = tracer.render(camera, 16, 16, 64)
+    assert (traced[wall] > 1.3 * np.median(from_camera[wall], axis=(0, 1))).any()

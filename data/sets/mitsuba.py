@@ -33,6 +33,8 @@ HALVES = 1e-4
 SUN_POINTS = 16
 # Diffuse plus specular may exceed 1 by this much, because of float16 rounding.
 ENERGY_SLACK = 1e-3
+# Between the seeds of pictures by paths from the lights; more than a picture has blocks of paths.
+LIGHT_SEEDS = 1_000_003
 
 
 def load_mitsuba(threads: int = 1) -> Any:
@@ -48,8 +50,9 @@ def load_mitsuba(threads: int = 1) -> Any:
         raise InputError("reference pictures", "Mitsuba 3 is not installed", remedy) from error
     if mitsuba.variant() != "scalar_rgb":
         mitsuba.set_variant("scalar_rgb")
-    # Mitsuba logs a line per picture about rounded sample counts, which `render` documents.
+    # Mitsuba logs a line per picture about rounded sample counts, which `render` documents, and draws bars of progress.
     mitsuba.set_log_level(mitsuba.LogLevel.Error)
+    mitsuba.logger().clear_appenders()
     import drjit
 
     drjit.set_thread_count(threads)
@@ -85,7 +88,7 @@ class ReferenceScene:
             raise InputError("reference", f"depth is {depth}", "expected at least 1")
         for mesh in scene.objects:
             _check_energy(mesh)
-        self._mi = load_mitsuba(threads)
+        self._mi, self._depth = load_mitsuba(threads), depth
         # The distances between which Mitsuba's camera sees are those of a scene of unit size.
         self._unit = UnitSize.of(scene, TrainedRange().box)
         scene = self._unit.scene(scene)
@@ -99,6 +102,24 @@ class ReferenceScene:
         # The environment alone is what a scene that shows only emission has more than one without environment.
         hidden = scene.environment is not None and scene.environment.background != "visible"
         self._behind = (self._loaded(1, parts | lights), self._loaded(1, parts)) if hidden else None
+
+    def light_traced(
+        self, camera: Camera, width: int = 64, height: int = 64, spp: int = 64, seed: int = 0
+    ) -> Float32Array:
+        """One view by paths that start at the lights, so many for each pixel: right where a camera sees matt surfaces,
+        also where shiny ones throw light on them (caustics), which paths from the camera seldom find.
+
+        Arguments and errors as in `render`.
+
+        Returns:
+            (height, width, 3) float32 linear radiance, without surfaces that are seen in a mirror.
+        """
+        integrator = self._mi.load_dict({"type": "ptracer", "max_depth": self._depth})
+        sensor = self._sensor(camera, width, height, spp, "independent")
+        # Mitsuba gives the n-th block of paths the seed plus n, so seeds beside each other would repeat paths.
+        seed = seed * LIGHT_SEEDS % 2**32
+        rendered = self._mi.render(self._scene, sensor=sensor, integrator=integrator, spp=spp, seed=seed)
+        return np.array(rendered, np.float32).reshape(height, width, 3)
 
     def _loaded(self, depth: int, parts: dict[str, Any]) -> Any:
         integrator = {"type": self._integrator, "max_depth": depth}
@@ -148,7 +169,7 @@ class ReferenceScene:
         channels = channels.astype(np.float32).reshape(height, width, 6)
         return np.clip(channels[..., :3], 0, 1), np.ascontiguousarray(channels[..., 3:])
 
-    def _sensor(self, camera: Camera, width: int, height: int, spp: int) -> Any:
+    def _sensor(self, camera: Camera, width: int, height: int, spp: int, sampler: str = "multijitter") -> Any:
         if width < 1 or height < 1 or spp < 1:
             raise InputError("reference", f"{width} x {height} pixels at {spp} samples", "expected positive numbers")
         to_world = self._unit.camera(camera).c2w.astype(np.float64) @ np.diag([-1.0, 1.0, -1.0, 1.0])
@@ -168,7 +189,7 @@ class ReferenceScene:
                     "component_format": "float32",
                     "rfilter": {"type": "box"},
                 },
-                "sampler": {"type": "multijitter", "sample_count": spp},
+                "sampler": {"type": sampler, "sample_count": spp},
             }
         )
 
