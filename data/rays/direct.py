@@ -38,15 +38,17 @@ MORE_RAYS = 8
 # Share of the light at a point, below which what a light sends need not be exact where only the choice of shadow rays
 # depends on it, or where the point is seen in a mirror.
 LITTLE_FOR_RAYS = 0.05
+# Points of which more than this share see a place on a light are not picked: that costs more than the others.
+MOST_OF_ALL = 0.6
 # Samples handled at once, by one thread: bounds the memory, and keeps the overhead of a NumPy call small.
-CHUNK = 32768
+CHUNK = 65536
 
 
 @dataclass(frozen=True)
 class LightRays:
-    """Shadow rays that arrive: of which points (Q,), with which share of the light (Q,), to which places (Q, 3) on
-    which lights (Q,) or light, how many are drawn there per area (Q,), and how many are expected there when samples of
-    lights and of lobes are weighed (Q,)."""
+    """Shadow rays: of which points (Q,), with which share of the light, 0 to 1 (Q,), to which places (Q, 3) on which
+    lights (Q,) or light, how many are drawn there per area (Q,), and how many are expected there when samples of lights
+    and of lobes are weighed (Q,); and whether they are one of every point, in order."""
 
     row: Int64Array
     share: Seen
@@ -54,6 +56,7 @@ class LightRays:
     light: Int64Array | int
     density: Float32Array
     expected: Float32Array
+    every: bool = False
 
 
 class Direct(ABC):
@@ -72,7 +75,7 @@ class Direct(ABC):
 
     @abstractmethod
     def rays(self) -> Iterator[LightRays]:
-        """All shadow rays that arrive."""
+        """All shadow rays that arrive, at least."""
 
     @abstractmethod
     def expected(self, row: Int64Array, hits: Hits, square: Float32Array) -> Float32Array:
@@ -103,8 +106,13 @@ class EveryLight(Direct):
                 continue
             for free, points in zip(self.seen[light], light_points(corners, count, self.phase), strict=True):
                 row = np.flatnonzero(free)
+                every = len(row) > MOST_OF_ALL * len(free)
+                if every:
+                    row = np.arange(len(free))
+                else:
+                    free, points = free[row], take(points, row)
                 density = np.full(len(row), count / area, np.float32)
-                yield LightRays(row, free[row], take(points, row), light, density, density)
+                yield LightRays(row, free, points, light, density, density, every)
 
     def expected(self, row: Int64Array, hits: Hits, square: Float32Array) -> Float32Array:
         surfaces = self.surfaces
@@ -178,7 +186,7 @@ class Mixed(Direct):
     def rays(self) -> Iterator[LightRays]:
         for index, part in zip(self._index, self._parts, strict=True):
             for rays in part.rays():
-                yield replace(rays, row=index[rays.row])
+                yield replace(rays, row=index[rays.row], every=False)
 
     def expected(self, row: Int64Array, hits: Hits, square: Float32Array) -> Float32Array:
         result = np.zeros(len(row), np.float32)
@@ -326,7 +334,7 @@ class LitSurfaces(Surfaces):
     ) -> EveryLight:
         """The same as `direct`, of few lights with known form factors (L, S)."""
         seen = self.lights_seen(hits, shadow_rays, phase, factor, foreseen)
-        reflected = (self.lights.radiance.T @ (factor * seen.mean(axis=1, dtype=np.float32))).T
+        reflected = (self.lights.radiance.T @ (factor * _mean(seen))).T
         return EveryLight(self, reflected, seen, phase)
 
     def lights_seen(
@@ -346,8 +354,8 @@ class LitSurfaces(Surfaces):
             starts, turn = take(origins, lit), phase[lit]
             for k, points in enumerate(points_by_phase(corners, shadow_rays, int(turn.max(initial=0)) + 1)):
                 if foreseen is not None and k == PROBES:
-                    seen[i, k:, lit] = (foreseen.state[i, lit] == FREE)[:, None]
-                    lit = foreseen.open(i, lit, seen[i, :k, lit].T)
+                    seen[i, k:] = (foreseen.state[i] == FREE) & (factor[i] > 0)
+                    lit = foreseen.open(i, lit, seen[i, :k].take(lit, axis=1))
                     starts, turn = take(origins, lit), phase[lit]
                 seen[i, k, lit] = self.transmitted(starts, take(points, turn))
         return seen
@@ -418,3 +426,14 @@ class LitSurfaces(Surfaces):
         nearest = max(float(extent) / 10, TINY) ** 2
         power = self.lights.radiance.max(axis=1) * self.lights.area
         return float((power / np.maximum(distance2, nearest)).sum()) / np.pi + around
+
+
+def _mean(seen: Seen) -> Float32Array:
+    """(L, S) mean over the points of (L, K, S)."""
+    count = seen.shape[1]
+    if seen.dtype == bool:
+        # Small integers add several times as fast as floats.
+        seen = seen.view(np.uint8).sum(axis=1, dtype=np.min_scalar_type(count))
+        return seen / np.float32(count)
+    mean: Float32Array = seen.mean(axis=1, dtype=np.float32)
+    return mean

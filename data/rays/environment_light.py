@@ -29,11 +29,11 @@ from renderformer.data.environment import (
     resized,
     texel_solid_angles,
 )
-from renderformer.data.rays.ggx import Lobe, ggx_masking, tangent_frame, to_world
+from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_shape, tangent_frame, to_world
 from renderformer.data.rays.hemisphere import cosine_directions, oriented
 from renderformer.data.rays.light_groups import ONE_GROUP, LightGroups
 from renderformer.data.rays.lights import r2_sequence
-from renderformer.data.rays.vectors import dot, normalised, take
+from renderformer.data.rays.vectors import dot, take
 
 if TYPE_CHECKING:
     from renderformer.data.rays.embree import Hits, Seen, Surfaces
@@ -200,12 +200,13 @@ class Arriving:
     def highlight(self, lobe: Lobe, lobe_rays: int) -> Float32Array:
         """(S, C) part of the highlight that the shadow rays find, for a specular colour of 1."""
         total = np.zeros((self.points.flux.shape[2], len(self.phase)), np.float32).T
+        height = lobe.height
         arrays = self.points.direction, self.points.flux, self.points.density
         for seen, direction, flux, density in zip(self.seen, *arrays, strict=True):
             if seen.any():
-                incoming = lobe.to_frame(take(direction, self.phase))
-                lobe_pdf = lobe.density(normalised(incoming + lobe.view))
-                reflectance = lobe_pdf * ggx_masking(incoming[:, 2], lobe.alpha)
+                incoming = take(direction, self.phase)
+                lobe_pdf = height * ggx_shape(lobe.normal, lobe.outgoing, incoming, lobe.alpha)
+                reflectance = lobe_pdf * ggx_masking(dot(incoming, lobe.normal), lobe.alpha)
                 weight = seen / (1 + lobe_rays * lobe_pdf / density[self.phase])
                 total += (reflectance * weight)[:, None] * take(flux, self.phase)
         return total

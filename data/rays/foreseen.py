@@ -27,7 +27,7 @@ class Foreseen:
 
     def take(self, index: Int64Array) -> Foreseen:
         """That of the samples at an index (S',)."""
-        return Foreseen(self.state[:, index], self.pixel[index])
+        return Foreseen(self.state.take(index, axis=1), self.pixel.take(index))
 
     def of(self, lights: Int64Array) -> Foreseen:
         """That of the lights at an index (L',)."""
@@ -39,8 +39,11 @@ class Foreseen:
         Args:
             seen: (PROBES, S') what the first rays saw.
         """
-        state, pixel = self.state[light, samples], self.pixel[samples]
-        surprised = (state != FREE) & (state != BLOCKED) | (seen != (state == FREE)).any(axis=0)
+        state, pixel = self.state[light].take(samples), self.pixel.take(samples)
+        free = state == FREE
+        surprised = ~free & (state != BLOCKED)
+        for some in seen:
+            surprised |= some != free
         among = np.zeros(pixel.max(initial=-1) + 1, bool)
-        among[pixel[surprised]] = True
-        return samples[among[pixel]]
+        among[pixel.compress(surprised)] = True
+        return samples.compress(among.take(pixel))

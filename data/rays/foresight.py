@@ -26,7 +26,7 @@ class Foresight:
 
     def __init__(self, surfaces: LitSurfaces, down: int, across: int) -> None:
         self._surfaces = surfaces
-        self._states = np.zeros((down, across, len(surfaces.lights)), np.uint8)
+        self._states = np.zeros((len(surfaces.lights), down, across), np.uint8)
 
     @staticmethod
     def possible(surfaces: LitSurfaces) -> bool:
@@ -38,14 +38,15 @@ class Foresight:
         factor = self._surfaces.factors(hits)
         seen = self._surfaces.lights_seen(hits, shadow_rays, phase, factor)
         state = FREE * seen.any(axis=1) + BLOCKED * np.logical_not(seen).any(axis=1)
-        self._states.reshape(-1, self._states.shape[2])[cells] = np.where(factor > 0, state, 0).T
+        self._states.reshape(len(state), -1)[:, cells] = np.where(factor > 0, state, 0)
 
     def finish(self) -> None:
         """Let every cell know what those beside it see, once all have looked."""
-        self._states = among_neighbours(np.bitwise_or, self._states)
+        self._states = np.stack([among_neighbours(np.bitwise_or, states) for states in self._states])
 
     def at(self, row: Int64Array, column: Int64Array, pixel: Int64Array) -> Foreseen:
         """What is foreseen for samples of pixels (S,) in cells at a row and column (S,); those outside count as the
         nearest."""
-        down, across = self._states.shape[:2]
-        return Foreseen(self._states[np.clip(row, 0, down - 1), np.clip(column, 0, across - 1)].T, pixel)
+        lights, down, across = self._states.shape
+        cell = np.clip(row, 0, down - 1) * across + np.clip(column, 0, across - 1)
+        return Foreseen(self._states.reshape(lights, -1).take(cell, axis=1), pixel)

@@ -38,7 +38,8 @@ def triangle_form_factor(
     """
     toward = [corner - points for corner in corners]
     heights = [dot(vertex, normals) for vertex in toward]
-    lowest, highest = np.minimum.reduce(heights), np.maximum.reduce(heights)
+    lowest = np.minimum(np.minimum(heights[0], heights[1]), heights[2])
+    highest = np.maximum(np.maximum(heights[0], heights[1]), heights[2])
     facing = np.flatnonzero(highest > 0)
     total = np.zeros(len(points), np.float32)
     # Picking points costs a quarter of the formula.

@@ -29,7 +29,7 @@ from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.lights import r2_sequence
 from renderformer.data.rays.parts import Parts
 from renderformer.data.rays.pixels import Pixels
-from renderformer.data.rays.vectors import TINY, dot
+from renderformer.data.rays.vectors import TINY, dot, take
 
 # Pixels on a side of a cell, cells on a side of the square over which rays interleave, rays of a cell.
 CELL, SQUARE, RAYS = 2, 4, 32
@@ -103,7 +103,7 @@ class Gather:
         sky = self._has_sky = surfaces.environment is not None
         self._groups, channels = surfaces.groups, surfaces.groups.channels
         self._indirect, self._sky = slice(0, channels), slice(channels, 2 * channels if sky else channels)
-        cells = np.zeros((down * across, LIGHT.start + self._sky.stop), np.float32)
+        cells = np.zeros((LIGHT.start + self._sky.stop, down * across), np.float32).T
         self._foresight = Foresight(surfaces, down, across) if Foresight.possible(surfaces) else None
         spread = CELL * Pixels(camera, width, height, x, y).pixel_width
 
@@ -129,7 +129,8 @@ class Gather:
             done += count
             if progress is not None:
                 progress(done, len(cells))
-        self._cells = self._averaged(cells.reshape(down, across, -1))
+        self._shape = down, across
+        self._cells = self._averaged(cells.T.reshape(-1, down, across)).reshape(-1, down * across).T
         if self._foresight is not None:
             self._foresight.finish()
 
@@ -148,15 +149,15 @@ class Gather:
 
     def at(self, hits: Hits, x: Float64Array, y: Float64Array) -> Gathered:
         """The light at points that the camera sees at column x and row y, both (S,), in pixels."""
-        light: Float32Array = np.zeros((len(hits.rows), self._cells.shape[2] - LIGHT.start), np.float32)
+        light: Float32Array = np.zeros((self._cells.shape[1] - LIGHT.start, len(hits.rows)), np.float32).T
         total = np.zeros(len(light), np.float32)
-        down, across = self._cells.shape[:2]
+        down, across = self._shape
         (left, right), (top, bottom) = (
             _between(place / self._cell - 0.5 - corner) for place, corner in zip((x, y), self._corner, strict=True)
         )
         for row, near_row in (top, bottom):
             for column, near_column in (left, right):
-                cells = self._cells[np.clip(row, 0, down - 1), np.clip(column, 0, across - 1)]
+                cells = take(self._cells, np.clip(row, 0, down - 1) * across + np.clip(column, 0, across - 1))
                 weight = near_row * near_column * self._likeness(cells, hits.normal, hits.position)
                 light += weight[:, None] * cells[:, LIGHT.start :]
                 total += weight
@@ -173,26 +174,27 @@ class Gather:
         return Gathered(light[:, self._sky] if self._has_sky else 0.0, gathered, cached, light[:, self._sky.stop :])
 
     def _averaged(self, cells: Float32Array) -> Float32Array:
-        """Cells (h, w, 6 + C or more) with their light averaged over squares of SQUARE x SQUARE, then its spread."""
+        """Cells (6 + C or more, h, w) with their light averaged over squares of SQUARE x SQUARE, then its spread."""
         reach = len(TAPS) // 2
-        down, across = cells.shape[:2]
-        wide = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)))
-        light = np.zeros(cells[..., LIGHT].shape, np.float32)
-        squares = np.zeros_like(light)
-        total = np.full((down, across, 1), 1e-12, np.float32)
+        down, across = cells.shape[1:]
+        wide = np.pad(cells, ((0, 0), (reach, reach), (reach, reach)))
+        light, squares = np.zeros((2, *cells[LIGHT].shape), np.float32)
+        total = np.full((down, across), 1e-12, np.float32)
+        normal, position = (np.moveaxis(cells[rows], 0, -1) for rows in (NORMAL, POSITION))
         for i, tap_row in enumerate(TAPS):
             for j, tap_column in enumerate(TAPS):
-                near = wide[i : i + down, j : j + across]
-                likeness = self._likeness(near, cells[..., NORMAL], cells[..., POSITION])
-                weight = (np.float32(tap_row * tap_column) * likeness)[..., None]
-                light += weight * near[..., LIGHT]
-                squares += weight * near[..., LIGHT] ** 2
+                near = wide[:, i : i + down, j : j + across]
+                likeness = self._likeness(np.moveaxis(near, 0, -1), normal, position)
+                weight = np.float32(tap_row * tap_column) * likeness
+                light += weight * near[LIGHT]
+                squares += weight * near[LIGHT] ** 2
                 total += weight
         light /= total
         deviation = np.sqrt(np.maximum(squares / total - light**2, 0))
         # Of each colour by itself, so that it does not depend on the colour of the light.
-        spread = self._groups.spread(deviation / np.maximum(light, np.float32(TINY)))
-        return np.concatenate([cells[..., : LIGHT.start], light, spread], axis=-1)
+        relative = deviation / np.maximum(light, np.float32(TINY))
+        spread = np.moveaxis(self._groups.spread(np.moveaxis(relative, 0, -1)), -1, 0)
+        return np.concatenate([cells[: LIGHT.start], light, spread])
 
     def _likeness(self, cells: Float32Array, normal: Float32Array, position: Float32Array) -> Float32Array:
         """How far cells (..., 6 and more) lie on the surface of points: 1 on it, 0 off it, turned away, or empty."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderformer.data.arrays import Float32Array, Int64Array
-from renderformer.data.rays.vectors import dot, normalised, take, vectors
+from renderformer.data.rays.vectors import TINY, cross, dot, normalised, take, vectors
 
 # Below this GGX is a mirror for every practical purpose, and its density overflows half precision.
 MIN_ALPHA = 1e-3
@@ -18,10 +18,11 @@ MIN_ALPHA = 1e-3
 
 @dataclass(frozen=True)
 class Lobe:
-    """The GGX lobes of S surface points: tangent frames, three axes (S, 3), the direction to the viewer in them (S, 3),
-    alpha = roughness^2 (S,) and the masking of that direction (S,)."""
+    """The GGX lobes of S surface points: tangent frames, three axes (S, 3), the direction to the viewer (S, 3), the
+    same in the frames (S, 3), alpha = roughness^2 (S,) and the masking of that direction (S,)."""
 
     frame: tuple[Float32Array, Float32Array, Float32Array]
+    outgoing: Float32Array
     view: Float32Array
     alpha: Float32Array
     masking_out: Float32Array
@@ -32,12 +33,24 @@ class Lobe:
         alpha = np.maximum(roughness**2, np.float32(MIN_ALPHA))
         frame = (*tangent_frame(normal), normal)
         view = vectors(*(dot(axis, outgoing) for axis in frame))
-        return cls(frame, view, alpha, ggx_masking(view[:, 2], alpha))
+        return cls(frame, outgoing, view, alpha, ggx_masking(view[:, 2], alpha))
 
     def take(self, index: Int64Array) -> Lobe:
         """Those at an index (S',)."""
         frame = take(self.frame[0], index), take(self.frame[1], index), take(self.frame[2], index)
-        return Lobe(frame, take(self.view, index), self.alpha[index], self.masking_out[index])
+        outgoing, view = take(self.outgoing, index), take(self.view, index)
+        return Lobe(frame, outgoing, view, self.alpha[index], self.masking_out[index])
+
+    @property
+    def normal(self) -> Float32Array:
+        """(S, 3)."""
+        return self.frame[2]
+
+    @property
+    def height(self) -> Float32Array:
+        """(S,) what `ggx_shape` of directions is multiplied by, to give their densities per solid angle."""
+        cosine = np.maximum(self.view[:, 2], np.float32(1e-4))
+        return self.masking_out * self.alpha**2 / (np.float32(4 * np.pi) * cosine)
 
     def to_frame(self, world: Float32Array) -> Float32Array:
         """(S, 3) world vectors in the tangent frames."""
@@ -86,6 +99,20 @@ def ggx_density(half: Float32Array, alpha: Float32Array) -> Float32Array:
     alpha2: Float32Array = alpha * alpha
     spread: Float32Array = alpha2 * cosine2 + sine2
     return alpha2 / (np.float32(np.pi) * spread * spread)
+
+
+def ggx_shape(
+    normal: Float32Array, outgoing: Float32Array, incoming: Float32Array, alpha: Float32Array
+) -> Float32Array:
+    """(S,) `ggx_density` times pi / alpha^2 of the half vectors between unit directions, all (S, 3) in the world.
+
+    The sine is taken from a cross product, which keeps its precision near the peak of a sharp lobe.
+    """
+    half = incoming + outgoing
+    aside, cosine = cross(normal, half), dot(normal, half)
+    spread = (alpha * cosine) ** 2 + dot(aside, aside)
+    shape: Float32Array = (dot(half, half) / np.maximum(spread, np.float32(TINY))) ** 2
+    return shape
 
 
 def ggx_visible_normal(view: Float32Array, alpha: Float32Array, u: Float32Array, v: Float32Array) -> Float32Array:

@@ -5,6 +5,7 @@ Shapes: L light triangles, S surface points. All vectors are in world space, flo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
@@ -78,11 +79,15 @@ def r2_sequence(count: int) -> Float64Array:
     return (0.5 + np.arange(count)[:, None] * np.array([0.7548776662466927, 0.5698402909980532])) % 1
 
 
+@functools.lru_cache(maxsize=64)
 def triangle_samples(count: int) -> Float32Array:
-    """(count, 3) barycentric coordinates, an R2 low-discrepancy sequence spread evenly over a triangle."""
+    """(count, 3) barycentric coordinates, an R2 low-discrepancy sequence spread evenly over a triangle; to be read
+    only."""
     u, v = r2_sequence(count).T
     root = np.sqrt(u)
-    return np.stack([1 - root, root * (1 - v), root * v], axis=1).astype(np.float32)
+    samples = np.stack([1 - root, root * (1 - v), root * v], axis=1).astype(np.float32)
+    samples.flags.writeable = False
+    return samples
 
 
 def light_points(corners: Float32Array, count: int, phase: Int64Array) -> Iterator[Float32Array]:

@@ -14,9 +14,9 @@ from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.rays.direct import Direct, LitSurfaces
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import SOFT_RAYS, Arriving
-from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_visible_normal
+from renderformer.data.rays.ggx import Lobe, ggx_masking, ggx_shape, ggx_visible_normal
 from renderformer.data.rays.light_cache import LightCache
-from renderformer.data.rays.vectors import TINY, dot, normalised, take
+from renderformer.data.rays.vectors import TINY, dot, take
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
 
 # Reflections that are followed one in the other: a polished floor shows the lights that a mirror shows.
@@ -74,21 +74,25 @@ def _light_samples(hits: Hits, lobe: Lobe, direct: Direct, lobe_rays: int) -> Fl
     """(S, C) part of the highlight that shadow rays find, for a specular colour of 1."""
     lights, groups = direct.surfaces.lights, direct.surfaces.groups
     glint = np.zeros((groups.channels, len(hits.rows)))
+    # One table, so that the columns of a ray's point are taken together.
+    table = np.concatenate([hits.position.T, hits.normal.T, hits.outgoing.T, [lobe.alpha, lobe.height]]).T
     for rays in direct.rays():
-        toward = rays.target - take(hits.position, rays.row)
+        points = table if rays.every else take(table, rays.row)
+        normal, outgoing, alpha = points[:, 3:6], points[:, 6:9], points[:, 9]
+        toward = rays.target - points[:, :3]
         square = np.maximum(dot(toward, toward), np.float32(TINY))
         toward *= (1 / np.sqrt(square))[:, None]
-        seen_by = lobe.take(rays.row)
-        incoming = seen_by.to_frame(toward)
-        lobe_pdf = seen_by.density(normalised(incoming + seen_by.view))
+        incoming = dot(toward, normal)
+        lobe_pdf = points[:, 10] * ggx_shape(normal, outgoing, toward, alpha)
         cosine = np.maximum(np.abs(dot(toward, np.atleast_2d(lights.normal[rays.light]))), np.float32(1e-6))
         per_angle = square / cosine
         # The reflectance times the cosine of the incoming direction is the lobe's density times its masking.
-        share = rays.share * ggx_masking(incoming[:, 2], seen_by.alpha) * lobe_pdf * rays.expected / rays.density
+        share = rays.share * ggx_masking(incoming, alpha) * lobe_pdf * rays.expected / rays.density
         share /= np.maximum(rays.expected * per_angle + lobe_rays * lobe_pdf, np.float32(TINY))
         radiance = groups.sent(np.atleast_2d(lights.radiance[rays.light]), np.atleast_1d(lights.triangle[rays.light]))
         for k in np.flatnonzero(radiance.any(axis=0)):
-            glint[k] += np.bincount(rays.row, share * radiance[:, k], len(hits.rows))
+            sent = share * radiance[:, k]
+            glint[k] += sent if rays.every else np.bincount(rays.row, sent, len(hits.rows))
     return glint.T.astype(np.float32)
 
 
