@@ -273,7 +273,7 @@ class _Bright:
 
     def points(self, count: int, phases: int) -> tuple[Float32Array, Float32Array, Float32Array]:
         """`Points` in the frame of the image: the curve is cut into pieces of equal power, of which every phase gets
-        each `phases`-th; a point stands in the middle of each."""
+        each `phases`-th; a point stands in the middle of each. The pieces of any phases in a row are spread evenly."""
         total = count * phases
         cumulated = np.cumsum(self.flux.mean(axis=1), dtype=np.float64)
         middle = cumulated - self.flux.mean(axis=1) / 2
@@ -285,11 +285,12 @@ class _Bright:
         pieces = np.diff(np.stack(sums, axis=-1), axis=0)
         direction = pieces[:, 3:] / np.maximum(np.linalg.norm(pieces[:, 3:], axis=1, keepdims=True), 1e-30)
         flux = (pieces[:, :3] * phases).astype(np.float32).reshape(count, phases, 3)
-        # Pieces that lie side by side belong to different phases.
+        order = _bits_reversed(phases)
         at = np.searchsorted(middle, (borders[:-1] + borders[1:]) / 2).clip(0, len(middle) - 1)
         radiance = looked_up([self.image], self.directions[at], 0.0).mean(axis=1)
         density = (radiance * (count / self.power)).astype(np.float32).reshape(count, phases)
-        return direction.astype(np.float32).reshape(count, phases, 3), flux, np.maximum(density, np.float32(1e-12))
+        direction = direction.astype(np.float32).reshape(count, phases, 3)
+        return direction[:, order], flux[:, order], np.maximum(density, np.float32(1e-12))[:, order]
 
 
 def _split(image: Float32Array) -> tuple[Float32Array, _Bright | None]:
@@ -356,6 +357,14 @@ def sun_directions(sun: Sun, count: int) -> Float32Array:
 def _phases(phase: Int64Array) -> int:
     """A power of two above the largest phase."""
     return 1 << int(phase.max(initial=0)).bit_length()
+
+
+def _bits_reversed(count: int) -> Int64Array:
+    """(count,) the numbers below a power of two with their bits in reverse, van der Corput's sequence times `count`."""
+    numbers = np.zeros(1, np.int64)
+    while len(numbers) < count:
+        numbers = np.concatenate([2 * numbers, 2 * numbers + 1])
+    return numbers
 
 
 # The light of each live environment; they never change.
