@@ -106,6 +106,15 @@ def test_an_open_floor_receives_the_light_of_its_half_of_the_environment(cached:
         assert image[..., RGB.irradiance].std(axis=(0, 1)).max() < 0.02 * expected.max()
 
 
+@pytest.mark.parametrize("times", [4, 6, 8])
+def test_the_samples_of_a_pixel_that_is_cast_again_look_at_all_of_the_environment(times: int) -> None:
+    # With as few rays each as they have then.
+    surfaces = RayCaster.of(Scene((floor(),), environment=Environment.of("studio")))
+    image = surfaces.features(DOWN, 8, 8, antialias=times, refine=1, shadow_rays=3, lobe_rays=1)
+    expected = up_irradiance(Environment.of("studio"))
+    np.testing.assert_allclose(image[..., RGB.irradiance], np.broadcast_to(expected, (8, 8, 3)), rtol=0.03)
+
+
 def test_the_light_turns_with_the_environment_and_grows_with_its_strength() -> None:
     wall = Mesh("wall", FLOOR @ np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32), materials=Material(0.5))
     camera = Camera.look_at((0, -3, 0), (0, 0, 0), fov=20)

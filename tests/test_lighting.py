@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renderformer.data.rays.form_factor import triangle_form_factor
-from renderformer.data.rays.ggx import ggx_density, ggx_masking, ggx_visible_normal, tangent_frame
+from renderformer.data.rays.ggx import Lobe, ggx_density, ggx_masking, ggx_shape, ggx_visible_normal, tangent_frame
 from renderformer.data.rays.lights import triangle_samples
 from renderformer.data.rays.vectors import normalised
 
@@ -141,6 +141,32 @@ def test_ggx_density_projects_to_one(alpha: float) -> None:
     density = ggx_density(half, np.full(len(half), alpha, np.float32))
     integral = (density * np.cos(theta) * np.sin(theta) * 2 * np.pi).sum() * (np.pi / 2 / 20_000)
     assert integral == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("roughness", [0.03, 0.3, 1.0])
+def test_the_density_of_a_lobe_is_the_same_in_the_world_as_in_its_frame(roughness: float) -> None:
+    normal = directions(500).astype(np.float32)
+    rng = np.random.default_rng(5)
+    outgoing, incoming = (normal + 0.9 * directions(500)[rng.permutation(500)] for _ in range(2))
+    # Half of them near the peak, where a sharp lobe is steep.
+    incoming[::2] = (2 * (outgoing * normal).sum(axis=1, keepdims=True) * normal - outgoing)[::2]
+    incoming[::2] += 0.002 * rng.standard_normal((250, 3))
+    outgoing, incoming = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (outgoing, incoming))
+    lobe = Lobe.at(normal, outgoing.astype(np.float32), np.full(500, roughness, np.float32))
+    half = (incoming + outgoing) / np.linalg.norm(incoming + outgoing, axis=1, keepdims=True)
+    sine2 = np.square(np.cross(normal.astype(np.float64), half)).sum(axis=1)
+    alpha2 = max(roughness**2, 1e-3) ** 2
+    exact = alpha2 / (np.pi * (alpha2 * (1 - sine2) + sine2) ** 2)
+    exact *= lobe.masking_out / (4 * np.maximum((normal * outgoing).sum(axis=1), 1e-4))
+    incoming = incoming.astype(np.float32)
+    density = lobe.height * ggx_shape(lobe.normal, lobe.outgoing, incoming, lobe.alpha)
+    np.testing.assert_allclose(density, exact, rtol=2e-3)
+    np.testing.assert_allclose(lobe.density(lobe.to_frame(half.astype(np.float32))), exact, rtol=2e-3)
+
+
+def test_a_lobe_seen_against_the_light_is_finite() -> None:
+    normal = np.array([[0, 0, 1]], np.float32)
+    assert np.isfinite(ggx_shape(normal, normal, -normal, np.ones(1, np.float32))).all()
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.6])

@@ -247,6 +247,40 @@ def test_edges_are_refined_and_flat_places_are_not() -> None:
     assert untouched.mean() > 0.3
 
 
+def crumpled(cells: int) -> Scene:
+    """A floor of 2 x cells x cells triangles, each turned elsewhere."""
+    rng = np.random.default_rng(4)
+    x, y = np.meshgrid(*2 * [np.linspace(-0.5, 0.5, cells + 1)], indexing="ij")
+    points = np.stack([x, y, rng.normal(0, 0.5 / cells, x.shape) - 0.5], axis=-1).astype(np.float32)
+    a, b, c, d = points[:-1, :-1], points[1:, :-1], points[1:, 1:], points[:-1, 1:]
+    triangles = np.stack([np.stack([a, b, c], axis=2), np.stack([a, c, d], axis=2)]).reshape(-1, 3, 3)
+    objects = Mesh("floor", triangles, materials=Material(0.6, 0.2, 0.4).row()), Light((0.8, -0.8, 1.9)).mesh()
+    return Scene(objects, (Camera.look_at((0, 0, 1), (0, 0, -0.5), (0, 1, 0), fov=25),))
+
+
+def test_a_mesh_finer_than_the_pixels_takes_fewer_rays_for_a_picture_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    rays, met = [0], tree.Tree.met
+
+    def counted(self: tree.Tree, origins: np.ndarray, *rest: object) -> np.ndarray:
+        rays[0] += len(origins)
+        return met(self, origins, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tree.Tree, "met", counted)
+
+    def drawn(cells: int, **options: int) -> tuple[np.ndarray, int]:
+        rays[0], scene = 0, crumpled(cells)
+        return caster(scene).features(scene.cameras[0], 24, 24, **options), rays[0]
+
+    (fine, fewer), (coarse, _), (exact, _) = drawn(150), drawn(6), drawn(150, antialias=12, refine=1)
+    monkeypatch.setattr(pixels, "apart", lambda triangles: np.zeros(triangles.shape[1], bool))
+    (before, more), (coarse_before, _) = drawn(150), drawn(6)
+    assert fewer < 0.8 * more
+    errors = [np.sqrt(np.square((image - exact)[..., RGB.direct]).mean()) for image in (fine, before)]
+    assert errors[0] < 2 * errors[1] < 0.1 * exact[..., RGB.direct].mean()
+    # Where triangles fill pixels, all is as it is for other meshes.
+    assert np.array_equal(coarse, coarse_before)
+
+
 def test_pixels_on_the_outline_are_covered_as_much_as_many_rays_say() -> None:
     scene = ball_scene()
     surfaces = caster(scene)

@@ -433,7 +433,7 @@ def _mean(seen: Seen) -> Float32Array:
     count = seen.shape[1]
     if seen.dtype == bool:
         # Small integers add several times as fast as floats.
-        seen = seen.view(np.uint8).sum(axis=1, dtype=np.min_scalar_type(count))
-        return seen / np.float32(count)
-    mean: Float32Array = seen.mean(axis=1, dtype=np.float32)
+        mean: Float32Array = seen.view(np.uint8).sum(axis=1, dtype=np.min_scalar_type(count)) / np.float32(count)
+    else:
+        mean = seen.mean(axis=1, dtype=np.float32)
     return mean

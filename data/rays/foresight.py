@@ -38,7 +38,7 @@ class Foresight:
         factor = self._surfaces.factors(hits)
         seen = self._surfaces.lights_seen(hits, shadow_rays, phase, factor)
         state = FREE * seen.any(axis=1) + BLOCKED * np.logical_not(seen).any(axis=1)
-        self._states.reshape(len(state), -1)[:, cells] = np.where(factor > 0, state, 0)
+        self._states.reshape(len(self._states), -1)[:, cells] = np.where(factor > 0, state, 0)
 
     def finish(self) -> None:
         """Let every cell know what those beside it see, once all have looked."""

@@ -11,13 +11,11 @@ from renderformer.data.arrays import Float32Array
 from renderformer.data.rays.vectors import cross, dot, normalised, take
 
 # Coefficients, highest power first, of acos(1 - x) / sqrt(1 - (1 - x)^2): the angle between unit vectors over its sine
-# from one less their inner product. Relative error below 1e-7 for x up to 1 (Chebyshev interpolation) and up to 1/32
-# (Taylor series).
+# from one less their inner product. Relative error below 1e-7 for x up to 1 (Chebyshev interpolation).
 ANGLE_OVER_SINE = (
     0.0171853692, -0.0414066488, 0.0587827332, -0.0236417311, 0.038473479, 0.0544793815, 0.133600394, 0.333323165,
     1.00000006,
 )  # fmt: skip
-SMALL_ANGLE_OVER_SINE = (2 / 35, 2 / 15, 1 / 3, 1.0)
 
 
 def triangle_form_factor(
@@ -65,17 +63,14 @@ def triangle_form_factor(
         weight = inverse[i] * inverse[j]
         # One less the cosine, by the law of cosines.
         x = 1 - (squares[i] + squares[j] - dot(side, side)) * (np.float32(0.5) * weight)
-        widest = x.max(initial=0)
-        coefficients = SMALL_ANGLE_OVER_SINE if widest < 1 / 32 else ANGLE_OVER_SINE
-        ratio = x * np.float32(coefficients[0])
-        for coefficient in coefficients[1:-1]:
+        ratio = x * np.float32(ANGLE_OVER_SINE[0])
+        for coefficient in ANGLE_OVER_SINE[1:-1]:
             ratio += np.float32(coefficient)
             ratio *= x
-        ratio += np.float32(coefficients[-1])
+        ratio += np.float32(ANGLE_OVER_SINE[-1])
         total += ratio * triple * weight
         # Close to a light an edge may be wider than a right angle.
-        if widest > 1:
-            exact |= x > 1
+        exact |= x > 1
     total[highest <= 0] = 0
     rest = np.flatnonzero(exact & (highest > 0))
     if len(rest):

@@ -15,6 +15,9 @@ from renderformer.data.arrays import Int64Array
 
 T = TypeVar("T")
 
+# For the sake of equal shares of threads, parts are not cut smaller than one such share of the largest.
+SMALLEST = 8
+
 
 class Parts(Protocol):
     """Decides in which parts work is done, and by whom. Results must not depend on it."""
@@ -32,15 +35,17 @@ class Parts(Protocol):
 
 
 class Threads:
-    """Equal parts, on the threads of a pool."""
+    """Equal parts, on the `count` threads of a pool, so that none waits long for others."""
 
-    def __init__(self, pool: Executor) -> None:
-        self._pool = pool
+    def __init__(self, pool: Executor, count: int) -> None:
+        self._pool, self._count = pool, count
 
     def run(
         self, kind: str, work: Callable[[Int64Array], T], index: Int64Array, most: int
     ) -> Iterator[tuple[Int64Array, T]]:
         """As `Parts`."""
         if len(index):
-            parts = np.array_split(index, -(-len(index) // most))
+            fewest, many = -(-len(index) // most), -(-SMALLEST * len(index) // most)
+            shares = -(-fewest // self._count) * self._count
+            parts = np.array_split(index, max(fewest, min(shares, many, len(index))))
             yield from zip(parts, self._pool.map(work, parts), strict=True)

@@ -108,6 +108,14 @@ def flat(samples: Float32Array, width: float) -> BoolArray:
     return np.asarray((off**2).max(axis=0) <= width**2 * distance2)
 
 
+def apart(triangles: Int64Array) -> BoolArray:
+    """(M,) pixels each of whose samples (S, M) hit a triangle, of which no two are the same; none of one sample."""
+    if len(triangles) == 1:
+        return np.zeros(triangles.shape[1], bool)
+    ordered = np.sort(triangles, axis=0)
+    return np.asarray((ordered[0] >= 0) & (np.diff(ordered, axis=0) > 0).all(axis=0))
+
+
 def crossed(
     triangles: Float32Array, camera: Camera, width: int, height: int, window: tuple[int, int, int, int]
 ) -> BoolArray:

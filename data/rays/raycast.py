@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from renderformer.data.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.geometry.detail import Detail
@@ -112,7 +112,8 @@ class RayCaster(LitSurfaces):
             refine: pixels whose samples differ (an edge, a shadow's border, a highlight) and those beside them are cast
                 again with this many times A on a side, or one time more where they differ much, with as many times
                 fewer rays for each sample, and for those on the outline 16 x 16 rays tell what is covered; 1 for
-                neither.
+                neither. Above 2, it is one time less where all samples of a pixel and of those
+                beside it hit different triangles.
             shadow_rays: per light and sample; lobe_rays: samples of the specular lobe per sample.
             threads: of the CPU, all that the process may use by default; the result does not depend on it.
             window: left, top, right and bottom of a part of the image, which is returned alone, as it is in the whole.
@@ -130,24 +131,34 @@ class RayCaster(LitSurfaces):
         y, x = (grid.reshape(-1) for grid in np.mgrid[around[1] : around[3], around[0] : around[2]])
         every = Pixels(camera, width, height, x, y)
         image = np.zeros((around[3] - around[1], around[2] - around[0], self._features), np.float32)
-        contrast = np.zeros(len(every), np.float32)
+        contrast, fine_mesh = np.zeros(len(every), np.float32), np.zeros(len(every), bool)
 
         gather: Gather | None = None
 
         def coarse(part: Int64Array) -> Float32Array:
             chosen = every.take(part)
-            samples, looks = self._samples(chosen, antialias, shadow_rays, lobe_rays, gather)
-            textured = None if looks is None else _alike(looks) & pixels.flat(samples, chosen.pixel_width)
+            samples, triangles = self._samples(chosen, antialias, shadow_rays, lobe_rays, gather)
+            textured = self._textured(triangles)
+            if textured is not None:
+                textured &= pixels.flat(samples, chosen.pixel_width)
             contrast[part] = pixels.contrast(samples, self.brightness, textured)
+            fine_mesh[part] = pixels.apart(triangles)
             return pixels.mean(samples)
 
-        def fine(part: Int64Array, times: int = refine) -> Float32Array:
+        def again(part: Int64Array, times: int) -> Float32Array:
             # Of so many samples each needs fewer rays for the same picture.
-            fewer = -(-shadow_rays // times), max(1, lobe_rays // times)
+            divisor = max(times, refine)
+            fewer = -(-shadow_rays // divisor), max(1, lobe_rays // divisor)
             return pixels.mean(self._samples(every.take(part), antialias * times, *fewer, gather)[0])
 
+        def fair(part: Int64Array) -> Float32Array:
+            return again(part, refine - 1)
+
+        def fine(part: Int64Array) -> Float32Array:
+            return again(part, refine)
+
         def finest(part: Int64Array) -> Float32Array:
-            return fine(part, refine + 1)
+            return again(part, refine + 1)
 
         def outline(part: Int64Array) -> Float32Array:
             return pixels.covered(image, x[part] - around[0], y[part] - around[1], self._coverage(every.take(part)))
@@ -159,8 +170,9 @@ class RayCaster(LitSurfaces):
                 kept = inside[part]
                 shown(x[part][kept], y[part][kept], values[kept])
 
-        with ThreadPoolExecutor(threads or processors()) as pool:
-            cut = parts or Threads(pool)
+        count = threads or processors()
+        with ThreadPoolExecutor(count) as pool:
+            cut = parts or Threads(pool, count)
 
             def run(work: Callable[[Int64Array], Float32Array], index: Int64Array, rays: int) -> None:
                 results = cut.run(work.__name__, work, index, max(1, CHUNK // rays))
@@ -179,8 +191,11 @@ class RayCaster(LitSurfaces):
                 sharp = differing > SHARP
                 if len(self.lights) <= THIN_LIGHTS:
                     rough |= pixels.crossed(self.lights.corners, camera, width, height, around)
-                run(fine, np.flatnonzero(rough & ~sharp), (antialias * refine) ** 2)
-                run(finest, np.flatnonzero(sharp), (antialias * (refine + 1)) ** 2)
+                # Where a mesh is finer than the pixels, noise does not show beside its detail.
+                busy = pixels.among_neighbours(np.logical_and, fine_mesh.reshape(rough.shape)) & (refine > 2)
+                run(fair, np.flatnonzero(rough & ~sharp & busy), (antialias * (refine - 1)) ** 2)
+                run(fine, np.flatnonzero(np.where(busy, sharp, rough & ~sharp)), (antialias * refine) ** 2)
+                run(finest, np.flatnonzero(sharp & ~busy), (antialias * (refine + 1)) ** 2)
                 run(outline, np.flatnonzero(self._outline(image[..., 0])), OUTLINE_RAYS**2)
         return image[top - around[1] : bottom - around[1], left - around[0] : right - around[0]]
 
@@ -208,24 +223,31 @@ class RayCaster(LitSurfaces):
 
     def _samples(
         self, part: Pixels, antialias: int, shadow_rays: int, lobe_rays: int, gather: Gather | None
-    ) -> tuple[Float32Array, Int32Array | None]:
-        """(F, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the number of the
-        appearance's material that they hit first, -1 for none; None in a scene without any."""
+    ) -> tuple[Float32Array, Int64Array]:
+        """(F, A * A, M) features of the single rays of pixels, zeros where they miss; and (A * A, M) the triangles that
+        they hit first, -1 for none."""
         values: Float32Array | None = None
-        looks: Int32Array | None = None
+        count = antialias**2 * len(part)
+        triangles = np.full(count, -1)
         for hits, materials, share in self.layers(*part.rays(antialias), part.pixel_width / antialias):
             shaded = self._shaded(part, antialias, hits, materials, shadow_rays, lobe_rays, gather)
             if values is None:
-                if self.appearance is not None:
-                    looks = np.full(antialias**2 * len(part), -1, np.int32)
-                    looks[hits.rows] = self.appearance.index.take(hits.triangle)
-                values = _spread_out(shaded if share is None else shaded * share, hits.rows, antialias**2 * len(part))
+                triangles[hits.rows] = hits.triangle
+                values = _spread_out(shaded if share is None else shaded * share, hits.rows, count)
             else:
                 assert share is not None
                 values[:, hits.rows] += shaded * share
         assert values is not None
         shape = antialias**2, len(part)
-        return values.reshape(self._features, *shape), None if looks is None else looks.reshape(shape)
+        return values.reshape(self._features, *shape), triangles.reshape(shape)
+
+    def _textured(self, triangles: Int64Array) -> BoolArray | None:
+        """(M,) pixels all of whose samples hit triangles (S, M) with the same material of the appearance; None in a
+        scene without any."""
+        if self.appearance is None:
+            return None
+        looks = np.where(triangles >= 0, self.appearance.index.take(triangles, mode="clip"), -1)
+        return np.asarray((looks == looks[0]).all(axis=0) & (looks[0] >= 0))
 
     def _shaded(
         self,
@@ -274,19 +296,20 @@ class RayCaster(LitSurfaces):
         return values
 
 
-def _alike(looks: Int32Array) -> BoolArray:
-    """(M,) pixels all of whose samples (S, M) hit the same material, 0 or more."""
-    return np.asarray((looks == looks[0]).all(axis=0) & (looks[0] >= 0))
-
-
 def _spread_out(values: Float32Array, rows: Int64Array, count: int) -> Float32Array:
     """(C, count) of columns (C, S') at `rows` (S',), zeros elsewhere."""
     if len(rows) == count:
         return values
-    # One more column, of zeros, stands for all others: picking columns is faster than putting them.
-    column = np.full(count, len(rows))
+    # Picking columns is faster than putting them.
+    column = np.zeros(count, np.int64)
     column[rows] = np.arange(len(rows))
-    return np.pad(values, ((0, 0), (0, 1))).take(column, axis=1)
+    hit = np.zeros(count, np.float32)
+    hit[rows] = 1
+    spread = np.zeros((len(values), count), np.float32)
+    if len(rows):
+        for channel, source in zip(spread, values, strict=True):
+            np.multiply(source.take(column), hit, out=channel)
+    return spread
 
 
 def _shown(
