@@ -50,7 +50,8 @@ class Lobe:
     def height(self) -> Float32Array:
         """(S,) what `ggx_shape` of directions is multiplied by, to give their densities per solid angle."""
         cosine = np.maximum(self.view[:, 2], np.float32(1e-4))
-        height: Float32Array = self.masking_out * (self.alpha * self.alpha) / (np.float32(4 * np.pi) * cosine)
+        height: Float32Array = self.masking_out * self.alpha * self.alpha
+        height /= np.float32(4 * np.pi) * cosine
         return height
 
     def to_frame(self, world: Float32Array) -> Float32Array:
