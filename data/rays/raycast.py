@@ -44,6 +44,8 @@ OUTLINE_RAYS = 16
 # Up to so many triangles of lights are looked for where none of a pixel's samples may have met them: a fluorescent tube
 # far away is thinner than a pixel and many times as bright as white.
 THIN_LIGHTS = 512
+# Of a pixel and its neighbours, so many show that a mesh is finer than the pixels.
+MOST_AROUND = 5
 # Pixels beside a window on which those in it depend.
 AROUND = 4
 
@@ -112,8 +114,8 @@ class RayCaster(LitSurfaces):
             refine: pixels whose samples differ (an edge, a shadow's border, a highlight) and those beside them are cast
                 again with this many times A on a side, or one time more where they differ much, with as many times
                 fewer rays for each sample, and for those on the outline 16 x 16 rays tell what is covered; 1 for
-                neither. Above 2, it is one time less where all samples of a pixel and of those
-                beside it hit different triangles.
+                neither. Above 2, it is one time less where in most pixels around one all samples hit
+                different triangles.
             shadow_rays: per light and sample; lobe_rays: samples of the specular lobe per sample.
             threads: of the CPU, all that the process may use by default; the result does not depend on it.
             window: left, top, right and bottom of a part of the image, which is returned alone, as it is in the whole.
@@ -192,7 +194,8 @@ class RayCaster(LitSurfaces):
                 if len(self.lights) <= THIN_LIGHTS:
                     rough |= pixels.crossed(self.lights.corners, camera, width, height, around)
                 # Where a mesh is finer than the pixels, noise does not show beside its detail.
-                busy = pixels.among_neighbours(np.logical_and, fine_mesh.reshape(rough.shape)) & (refine > 2)
+                busy = pixels.among_neighbours(np.add, fine_mesh.reshape(rough.shape).astype(np.uint8)) > MOST_AROUND
+                busy &= refine > 2
                 run(fair, np.flatnonzero(rough & ~sharp & busy), (antialias * (refine - 1)) ** 2)
                 run(fine, np.flatnonzero(np.where(busy, sharp, rough & ~sharp)), (antialias * refine) ** 2)
                 run(finest, np.flatnonzero(sharp & ~busy), (antialias * (refine + 1)) ** 2)
