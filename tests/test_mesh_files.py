@@ -351,6 +351,42 @@ PLY_POINTS = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)]
 PLY_FACES = [(0, 1, 2), (0, 2, 3)]
 
 
+@pytest.mark.parametrize("end", ["<", ">"])
+@pytest.mark.parametrize(("number", "code"), [("float", "f4"), ("float64", "f8")])
+@pytest.mark.parametrize("with_normals", [False, True])
+def test_plain_ply_is_read_as_trimesh_reads_it(
+    end: str, number: str, code: str, with_normals: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh, path = solid(), tmp_path / "plain.ply"
+    columns = [mesh.vertices, mesh.vertex_normals] if with_normals else [mesh.vertices]
+    names = ["x", "y", "z", "nx", "ny", "nz"][: 3 * len(columns)]
+    rows = np.zeros(len(mesh.faces), [("count", "u1"), ("corners", f"{end}i4", 3)])
+    rows["count"], rows["corners"] = 3, mesh.faces
+    order = "little" if end == "<" else "big"
+    header = f"ply\nformat binary_{order}_endian 1.0\ncomment made by hand\nelement vertex {len(mesh.vertices)}\n"
+    header += "".join(f"property {number} {name}\n" for name in names)
+    header += f"element face {len(rows)}\nproperty list uchar int vertex_indices\nend_header\n"
+    data = header.encode() + np.hstack(columns).astype(end + code).tobytes() + rows.tobytes()
+    path.write_bytes(data)
+    scene = load_mesh_file(path)
+    monkeypatch.setattr("renderformer.data.formats.ply._plain", lambda file: None)
+    by_trimesh = load_mesh_file(path)
+    assert_array_equal(scene.triangles, by_trimesh.triangles)
+    assert_array_equal(scene.normals, by_trimesh.normals)
+    assert (scene.notes, scene.objects[0].name) == (by_trimesh.notes, by_trimesh.objects[0].name)
+    assert_allclose(scene.triangles, mesh.triangles, atol=1e-6)
+
+
+def test_plain_ply_does_not_wait_for_trimesh(tmp_path: Path) -> None:
+    exported = solid()
+    exported.export(tmp_path / "plain.ply", vertex_normal=False)
+    code = (
+        "import sys\nfrom renderformer.data.scene import Scene\n"
+        f"Scene.load({str(tmp_path / 'plain.ply')!r})\nassert 'trimesh' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def quarters(path: Path) -> None:
     """A picture whose quarters are red, green (upper right), blue (lower left) and white."""
     pixels = np.zeros((2, 2, 3), np.uint8)

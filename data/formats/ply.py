@@ -24,6 +24,14 @@ _CODES = "i1 i1 u1 u1 i2 i2 u2 u2 i4 i4 u4 u4 f4 f4 f8 f8"
 _TYPES = dict(zip(_NAMES.encode().split(), _CODES.split(), strict=True))
 
 
+# The header of triangles and nothing else, as programs write most large files.
+_PLAIN = re.compile(
+    rb"ply\nformat binary_(little|big)_endian 1\.0\n(?:comment(?! TextureFile)[ -~]*\n|obj_info[ -~]*\n)*"
+    rb"element vertex (\d{1,9})\nproperty (float|float32|double|float64) x\nproperty \3 y\nproperty \3 z\n"
+    rb"(property \3 nx\nproperty \3 ny\nproperty \3 nz\n)?"
+    rb"element face (\d{1,9})\nproperty list (?:uchar|uint8) (int|int32|uint|uint32) vertex_(?:indices|index)\n"
+    rb"end_header\n"
+)
 # Properties of vertices that are texture coordinates.
 _UV_NAMES = (("texture_u", "texture_v"), ("u", "v"), ("s", "t"))
 
@@ -34,6 +42,9 @@ def read(file: MeshFile) -> list[Part]:
     Raises:
         InputError: the header promises more elements than the file can hold, or the file is truncated.
     """
+    plain = _plain(file)
+    if plain is not None:
+        return [plain]
     data = _with_triangles(file.data, file.notes.lines)
     if file.bare:
         return read_with_trimesh("ply", data, file, skip_materials=True).parts
@@ -46,6 +57,30 @@ def read(file: MeshFile) -> list[Part]:
     if not names or file.material is not None:
         return [_with_uv(objects.parts[0], elements)]
     return list(_textured(objects.parts[0], elements, names, file))
+
+
+def _plain(file: MeshFile) -> Part | None:
+    """The object of a file of triangles without properties but positions and normals; None of another file."""
+    header = _PLAIN.match(file.data)
+    if header is None:
+        return None
+    order, vertices, number, normals, faces, index = header.groups()
+    end = "<" if order == b"little" else ">"
+    vertex = np.dtype((end + _TYPES[number], 3 if normals is None else 6))
+    face = np.dtype([("count", "u1"), ("corners", end + _TYPES[index], 3)])
+    start, middle = header.end(), header.end() + int(vertices) * vertex.itemsize
+    if not int(faces) or middle + int(faces) * face.itemsize != len(file.data):
+        return None
+    rows = np.frombuffer(file.data, face, int(faces), middle)
+    if (rows["count"] != 3).any():
+        return None
+    points = (
+        np.frombuffer(file.data[start:middle], vertex.base).reshape(int(vertices), *vertex.shape).astype(np.float64)
+    )
+    part = Part(file.path.stem, np.ascontiguousarray(points[:, :3]), rows["corners"].astype(np.int64))
+    if normals is not None:
+        part.normals = np.ascontiguousarray(points[:, 3:])
+    return part
 
 
 def _textured(part: Part, elements: Any, names: list[bytes], file: MeshFile) -> Iterator[Part]:
