@@ -38,7 +38,7 @@ from renderformer.data.sets.workers import run_jobs
 from renderformer.data.unit_size import UnitSize
 
 # Raise it when the meaning of the features changes, so that no old files are used.
-FEATURE_VERSION = 14
+FEATURE_VERSION = 15
 # Columns of the tokens.
 CORNERS, NORMALS, MATERIAL, LIGHT = slice(0, 9), slice(9, 18), slice(18, 31), slice(31, 46)
 
