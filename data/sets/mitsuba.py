@@ -52,7 +52,7 @@ def load_mitsuba(threads: int = 1) -> Any:
         mitsuba.set_variant("scalar_rgb")
     # Mitsuba logs a line per picture about rounded sample counts, which `render` documents, and draws bars of progress.
     mitsuba.set_log_level(mitsuba.LogLevel.Error)
-    mitsuba.logger().clear_appenders()
+    mitsuba.logger().clear_appenders()  # type: ignore[operator]
     import drjit
 
     drjit.set_thread_count(threads)
