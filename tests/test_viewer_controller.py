@@ -366,6 +366,17 @@ def test_a_large_light_moves_and_scales_as_a_whole() -> None:
     np.testing.assert_allclose(moved.bounds, [[0.1, -0.2, 2.5], [0.5, 0.2, 2.5]], atol=1e-5)
 
 
+def test_added_lights_stand_apart_at_the_trained_distance() -> None:
+    document = SceneDocument(a_scene())
+    lights = [document[document.add_light()].light for _ in range(12)]
+    apart = [math.dist(a.position, b.position) for a, b in itertools.combinations(lights, 2)]
+    assert min(apart) > 2 * lights[0].size
+    np.testing.assert_allclose([np.linalg.norm(light.position) for light in lights], 2.1, atol=1e-3)
+    # The first place is free again.
+    document.remove("light_2")
+    assert document[document.add_light()].light.position == lights[0].position
+
+
 def test_added_things_get_names_of_their_own(tmp_path: Path) -> None:
     document = SceneDocument(a_scene())
     assert document.add_light() == "light_2"

@@ -21,6 +21,9 @@ from renderformer.viewer.session import Session
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]
 # Distances from the camera between which the preview draws, in scene units.
 NEAR, FAR = 0.01, 100.0
+# The frame of a widget that is not to be seen. It stays visible: Open3D draws each widget of a window as a window of
+# Dear ImGui, and one that becomes visible takes the focus, which ends typing without its value and closes lists.
+OUTSIDE = gui.Rect(-10000, -10000, 8, 8)
 
 
 class ControlWidgets:
@@ -49,6 +52,8 @@ class ControlWidgets:
         self._panel, self._em, self._change, self._guard = panel, em, change, guard
         # Whether the program writes into widgets, which then call back as if a person did.
         self._filling = False
+        # How many of the first sections `unfold` leaves as they are.
+        self._kept = 0
         self._widgets: dict[str, Any] = {}
         self._sections: dict[str, Any] = {}
         self._controls = [control for control in controls if not control.page_only]
@@ -63,11 +68,15 @@ class ControlWidgets:
         return self._widgets[name]
 
     def unfold(self, section: str) -> None:
-        """Open a section by its title, and fold those between the first and it: Open3D cannot scroll to it."""
+        """Open a section by its title, and fold those before it: Open3D cannot scroll to it.
+
+        The first section folds once; where a person opens it again, it stays open.
+        """
         titles = list(self._sections)
-        for title in titles[1 : titles.index(section) + 1]:
+        for title in titles[self._kept : titles.index(section) + 1]:
             if self._sections[title].get_is_open() != (title == section):
                 self._sections[title].set_is_open(title == section)
+        self._kept = 1
 
     def fill(self) -> None:
         """Write the present values into all widgets."""

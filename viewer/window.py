@@ -20,6 +20,7 @@ from open3d.visualization import gui
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.viewer.actions import ACTIONS, Action
+from renderformer.viewer.activity import ActivityBar
 from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import Rect, beside_bar, letterbox, margins, opaque, resized
@@ -30,7 +31,7 @@ from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
 from renderformer.viewer.tree import SceneTree
-from renderformer.viewer.widgets import ControlWidgets, PreviewScene, legible
+from renderformer.viewer.widgets import OUTSIDE, ControlWidgets, PreviewScene, legible
 from renderformer.viewer.window_dialogs import WindowDialogs
 from renderformer.viewer.window_input import CONSUMED, WindowInput
 
@@ -139,17 +140,12 @@ class Window(WindowInput, WindowDialogs):
 
     def _build_foot(self) -> None:
         self._foot = gui.Vert()
-        self._foot.background_color = gui.Color(0.1, 0.1, 0.1)
         self._facts, self._said, self._warnings = gui.Label("starting"), gui.Label(""), gui.Label("")
         self._warnings.text_color = gui.Color(*WARNING_COLOUR)
-        self._busy, self._progress, self._cancel = gui.Label(""), gui.ProgressBar(), gui.Button("cancel")
-        self._cancel.vertical_padding_em = 0
-        self._cancel.set_on_clicked(self._guarded(self.session.cancel_task))
-        activity = self._busy, self._progress, self._cancel
-        for widget in (self._foot, self._facts, self._said, self._warnings, *activity):
+        self.activity = ActivityBar(self._guarded(self.session.cancel_task))
+        for widget in (self._foot, self._facts, self._said, self._warnings, *self.activity.widgets):
+            widget.background_color = gui.Color(0.1, 0.1, 0.1)
             self.window.add_child(widget)
-        for widget in activity:
-            widget.visible = False
 
     def _build_menu(self) -> None:
         bar, menus = gui.Menu(), {action.menu: gui.Menu() for action in ACTIONS if action.menu}
@@ -232,10 +228,8 @@ class Window(WindowInput, WindowDialogs):
         for number, label in enumerate((self._facts, self._said, self._warnings)):
             top = bottom + round(0.2 * em + number * line)
             label.frame = gui.Rect(area.x + pad, top, left - area.x - pad, round(line))
-        top, button = bottom + round(0.2 * em), round(4.6 * em)
-        self._busy.frame = gui.Rect(left + pad, top, width - 2 * pad, round(line))
-        self._progress.frame = gui.Rect(left + pad, top + round(1.6 * line), width - 3 * pad - button, round(line))
-        self._cancel.frame = gui.Rect(left + width - pad - button, top + round(1.4 * line), button, round(1.5 * line))
+        activity = Rect(left + pad, bottom + round(0.2 * em), width - 2 * pad, round(FOOT_LINES * line))
+        self.activity.lay_out(activity, em, line)
         box = self.rectangle()
         view = Rect(area.x, area.y, left - area.x, bottom - area.y)
         for margin, part in zip(self._margins, margins(view, box), strict=True):
@@ -252,10 +246,10 @@ class Window(WindowInput, WindowDialogs):
         both."""
         box, panel = self.rectangle(), self.panel
         split = panel.kind == "split"
-        self.image.frame = gui.Rect(box.x, box.y, box.width, box.height)
-        self.image.visible = self._picture is not None or panel.preview_only
-        if not self.image.visible:
+        if self._picture is None and not panel.preview_only:
+            self.image.frame = OUTSIDE
             return
+        self.image.frame = gui.Rect(box.x, box.y, box.width, box.height)
         drawn = self.hands.layer(box.width, box.height) if split or panel.preview_only else None
         if self._picture is not None and not panel.preview_only:
             picture = np.zeros_like(self._picture) if split and panel.late else self._picture
@@ -327,18 +321,8 @@ class Window(WindowInput, WindowDialogs):
             self.window.post_redraw()
 
     def _show_activity(self) -> None:
-        activity, saving = self.session.activity(), self.session.task is not None
-        busy = activity is not None
-        if (busy, saving) != (self._busy.visible, self._cancel.visible):
-            self._busy.visible = self._progress.visible = busy
-            self._cancel.visible = saving
+        if self.activity.show(self.session.activity(), self.session.task is not None):
             self.window.post_redraw()
-        if activity is not None:
-            label, share = activity
-            text = legible(f"{label} {100 * share:.0f} %")
-            if text != self._busy.text:
-                self._busy.text, self._progress.value = text, share
-                self.window.post_redraw()
 
     def _on_close(self) -> bool:
         """Whether the window may close at once; else `ask_close` runs after this event, unless Escape caused it."""
