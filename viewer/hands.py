@@ -128,7 +128,7 @@ class Hands:
         return True
 
     def click(self, point: Point, width: int, height: int) -> str:
-        """Choose what is at a point, or turn to what is chosen by its mark at the edge; returns a line for the person."""
+        """Choose what is at a point, or turn to what is chosen by its mark; returns a line for the person."""
         mark = self._mark(self._lens(width, height))
         if mark is not None and math.dist(point, mark.mean(axis=0)) <= HALF + BESIDE:
             return self._panel.look_at_it()
