@@ -501,7 +501,8 @@ def test_opening_a_mesh_tells_what_was_decided_and_has_no_walls() -> None:
 def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> None:
     session = a_session(clock := FakeClock(), FakeEngine(clock))
     messages: list[str] = []
-    session.on_done = session.on_error = messages.append
+    errors: list[str] = []
+    session.on_done, session.on_error = messages.append, errors.append
     going = threading.Event()
 
     def endless(progress: Any, cancel: Any) -> list[str]:
@@ -519,7 +520,9 @@ def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> N
             session.start("another", endless)
         task.cancel()
         until(lambda: session.task is None)
+        until(lambda: messages)
         assert messages.pop() == "saving a.mp4: cancelled"
+        assert not errors
         session.start("b", lambda progress, cancel: ["note"])
         until(lambda: messages)
         assert messages.pop() == "b: done; note"
@@ -528,8 +531,8 @@ def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> N
             raise OSError("disk full\nmore")
 
         session.start("c", fail)
-        until(lambda: messages)
-        assert messages.pop() == "c: OSError: disk full"
+        until(lambda: errors)
+        assert errors.pop() == "c: OSError: disk full"
         going.clear()
         session.start("last", endless)
         assert going.wait(STUCK)

@@ -188,8 +188,9 @@ class OrbitCamera:
 
     def _bookmarked(self, name: str) -> View:
         if name not in self.bookmarks:
-            names = ", ".join(self.bookmarks) or "none"
-            raise InputError("camera", f"no bookmark {name!r}", f"there are: {names}")
+            if not self.bookmarks:
+                raise InputError("bookmarks", "there are none", "add one")
+            raise InputError("camera", f"no bookmark {name!r}", f"there are: {', '.join(self.bookmarks)}")
         return self.bookmarks[name]
 
 

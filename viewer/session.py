@@ -371,10 +371,9 @@ class Session:
     def _task_ended(self, task: Task, notes: list[str], problem: str) -> None:
         with self.lock:
             self.task = None
-        if problem and self.on_error is not None:
-            self.on_error(f"{task.label}: {problem}")
-        elif not problem and self.on_done is not None:
-            self.on_done("; ".join([f"{task.label}: done", *notes]))
+        told = self.on_error if problem and not task.cancelled else self.on_done
+        if told is not None:
+            told("; ".join([f"{task.label}: {problem or 'done'}", *notes]))
 
     def open(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> tuple[str, list[str]]:
         """Open a scene or mesh, a picture to compare with, an environment (.hdr), or key frames.

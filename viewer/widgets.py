@@ -142,6 +142,9 @@ class ControlWidgets:
         value = control.value(self._panel)
         if control.kind == "choice":
             _set_entries(widget, [str(choice) for choice in control.choices(self._panel)])
+        if control.kind != "button":
+            # Else it would show, and seem to change, what was deleted.
+            widget.enabled = value is not None
         if value is None or value == "":
             return
         match control.kind:
