@@ -224,23 +224,30 @@ session.warnings = warnings
 # Nothing in the panel moves, whatever there is to tell.
 frames = [(area.x, area.y) for area in (window.controls["camera fov"].frame, window._column.frame)]
 window._say("a long line " * 40, failed=True)
-session.start("long work", lambda progress, cancel: [time.sleep(1)] and [])
-until(lambda: window.activity.busy, "the work is shown")
+ended = threading.Event()
+session.start("long work", lambda progress, cancel: [ended.wait(90)] and [])
+until(lambda: window.activity.cancels, "the work is shown")
 assert frames == [(area.x, area.y) for area in (window.controls["camera fov"].frame, window._column.frame)]
 assert len(window._said.text) < 120 and window._said.text.endswith("...") and len(full(window._said)) > 400
-until(lambda: session.task is None and not window.activity.busy, "the work is done")
+ended.set()
+until(lambda: session.task is None and not window.activity.cancels, "the work is done")
 assert window._said.text_color.green > 0.5
 
 # Work that appears and ends takes neither the field in which a person types, nor its text.
-def works(seconds):
-    session.start("other work", lambda progress, cancel: [time.sleep(seconds)] and [])
-    until(lambda: window.activity.busy, "other work is shown")
+def works():
+    ended.clear()
+    session.start("other work", lambda progress, cancel: [ended.wait(90)] and [])
+    until(lambda: window.activity.cancels, "other work is shown")
+
+def rests():
+    ended.set()
+    until(lambda: session.task is None and not window.activity.cancels, "other work is done")
 
 field = window.controls["camera elevation"]
 click(*middle(field))
 pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "1")
-works(1)
-until(lambda: not window.activity.busy, "other work is done")
+works()
+rests()
 pointer("type", "--delay", "300", "2")
 pointer("keydown", "Return", "sleep", "0.3", "keyup", "Return")
 until(lambda: session.orbit.view.elevation == 12.0, "all that was typed counts")
@@ -250,8 +257,9 @@ x, y = middle(window.controls["picture tone map"])
 before = screen()
 click(x, y)
 until(lambda: np.abs(screen() - before)[y + 12 : y + 60, x - 40 : x + 40].mean() > 5, "the list opens")
-works(5)
-assert window.activity.busy and np.abs(screen() - before)[y + 12 : y + 60, x - 40 : x + 40].mean() > 5
+works()
+rests()
+assert np.abs(screen() - before)[y + 12 : y + 60, x - 40 : x + 40].mean() > 5
 pointer("mousemove", x, y + 44, "sleep", "0.5", "mousedown", "1", "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
 assert session.tone_map != "neutral", session.tone_map
 
