@@ -281,6 +281,47 @@ leave()
 def test_a_light_is_added_found_dimmed_moved_deleted_and_each_is_undone(display: str, tmp_path: Path) -> None:
     assert "done" in run(PRELUDE + SETUP + LIGHTS, tmp_path, display)
 
+COMING = """
+# A large object comes into the preview when it is coloured; the window lives meanwhile, and shows what it had.
+from renderformer.viewer import preview_scene
+
+held, colour = threading.Event(), preview_scene.coloured
+
+def slowly(mesh, *light):
+    if mesh.name == "block":
+        held.wait(60)
+    return colour(mesh, *light)
+
+def block_pixels(picture):
+    return int((picture[..., 2] > picture[..., 0] + 25).sum())
+
+preview_scene.LARGE, preview_scene.coloured = len(document["block"].base), slowly
+window._apply("", lambda: panel.show("preview"))
+window._apply("", lambda: session.edit(lambda document: document.set_visible("block", False)))
+until(lambda: block_pixels(view()) < 50, "the rest is in the preview")
+window._apply("", lambda: session.undo())
+before = session.orbit.view
+drag(*at(0.9, 0.9), (15, 0))
+assert session.orbit.view != before
+assert view().mean() > 5 and block_pixels(view()) < 50
+held.set()
+until(lambda: block_pixels(view()) > 500, "the block came")
+held.clear()
+window._apply("", lambda: session.edit(lambda document: document.set_material("block", diffuse=(0.8, 0.1, 0.1))))
+pointer("sleep", "1")
+assert block_pixels(view()) > 500
+held.set()
+until(lambda: block_pixels(view()) < 50, "it has its new colour")
+window._apply("", lambda: session.undo())
+until(lambda: block_pixels(view()) > 500, "undone")
+leave()
+"""
+
+
+@needs_a_screen
+def test_a_large_object_is_coloured_for_the_preview_while_the_window_lives(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + COMING, tmp_path, display)
+
 
 @needs_a_screen
 def test_a_heavy_object_follows_the_pointer_without_delay(display: str, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from open3d.visualization import gui
 
 from renderformer.viewer.display import Rect
-from renderformer.viewer.widgets import OUTSIDE, legible
+from renderformer.viewer.widgets import legible, outside
 
 
 class ActivityBar:
     """See the module.
 
-    The widgets are `OUTSIDE` while there is nothing to show.
+    The widgets are `outside` while there is nothing to show.
 
     Args:
         cancel: called when the button is pressed.
@@ -31,7 +31,7 @@ class ActivityBar:
         self.widgets: tuple[Any, ...] = (self._line, self._bar, self.button)
         self.busy = self.cancels = False
         # Where the widgets are when they are in sight.
-        self._places = (OUTSIDE,) * len(self.widgets)
+        self._places = (gui.Rect(0, 0, 8, 8),) * len(self.widgets)
 
     @property
     def text(self) -> str:
@@ -62,4 +62,4 @@ class ActivityBar:
 
     def _put(self) -> None:
         for widget, place, seen in zip(self.widgets, self._places, (self.busy, self.busy, self.cancels), strict=True):
-            widget.frame = place if seen else OUTSIDE
+            widget.frame = place if seen else outside(place)

@@ -270,7 +270,7 @@ class Session:
         task, drawing, now = self.task, self.drawing, time.monotonic()
         self._busy_since = None if drawing is None else self._busy_since or now
         if task is not None:
-            return task.label, task.done / max(task.total, 1)
+            return task.title, task.done / max(task.total, 1)
         if drawing is None or self._busy_since is None or now - self._busy_since < BUSY_SECONDS:
             return None
         stage, done, total = drawing

@@ -38,6 +38,11 @@ class Task:
         self._thread = threading.Thread(target=self._run, name="renderformer-task", daemon=True)
         self._thread.start()
 
+    @property
+    def title(self) -> str:
+        """What it does; after `cancel`, that it will stop, which may take until the next step."""
+        return f"cancelling: {self.label}" if self._cancel.is_set() else self.label
+
     def cancel(self) -> None:
         """Ask the work to stop; it leaves no file."""
         self._cancel.set()

@@ -28,10 +28,11 @@ from renderformer.viewer.hands import Hands
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
+from renderformer.viewer.preview_scene import PreviewScene
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
 from renderformer.viewer.tree import SceneTree
-from renderformer.viewer.widgets import OUTSIDE, ControlWidgets, PreviewScene, legible
+from renderformer.viewer.widgets import ControlWidgets, fitted, legible, outside
 from renderformer.viewer.window_dialogs import WindowDialogs
 from renderformer.viewer.window_input import CONSUMED, WindowInput
 
@@ -48,8 +49,6 @@ REDRAW_SECONDS = 0.1
 FOOT_LINES = 3
 # Share of the panel that the tree of the scene takes, and height in pixels from which on there is one.
 TREE_SHARE, TREE_NEEDS = 0.36, 380
-# Letters of a line for each height of a letter that it is wide, nearly as many as there are in the mean.
-LETTERS = 2.7
 PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
 
 
@@ -189,6 +188,8 @@ class Window(WindowInput, WindowDialogs):
             return True
         if self.panel.tick():
             self._refresh()
+        if self.preview.ready:
+            self._update_preview()
         if self.hands.update():
             self._place_image()
         moving, now = self.panel.turning or self.panel.playing, time.monotonic()
@@ -246,10 +247,11 @@ class Window(WindowInput, WindowDialogs):
         both."""
         box, panel = self.rectangle(), self.panel
         split = panel.kind == "split"
-        if self._picture is None and not panel.preview_only:
-            self.image.frame = OUTSIDE
+        frame = gui.Rect(box.x, box.y, box.width, box.height)
+        seen = self._picture is not None or panel.preview_only
+        self.image.frame = frame if seen else outside(frame)
+        if not seen:
             return
-        self.image.frame = gui.Rect(box.x, box.y, box.width, box.height)
         drawn = self.hands.layer(box.width, box.height) if split or panel.preview_only else None
         if self._picture is not None and not panel.preview_only:
             picture = np.zeros_like(self._picture) if split and panel.late else self._picture
@@ -294,7 +296,7 @@ class Window(WindowInput, WindowDialogs):
             self.window.set_needs_layout()
 
     def _update_preview(self) -> None:
-        """Update the preview if it can be seen; a large scene takes seconds."""
+        """Update the preview if it can be seen."""
         if self.panel.preview_only or self.panel.kind == "split":
             box = self.rectangle()
             self.preview.update(self.session, box.width / box.height)
@@ -313,9 +315,8 @@ class Window(WindowInput, WindowDialogs):
 
     def _write(self, label: Any, line: str) -> None:
         """Write a line as far as there is room; the tooltip holds all of it."""
-        text = legible(line)
-        room = max(8, round(LETTERS * label.frame.width / self.window.theme.font_size))
-        short = text if len(text) <= room else text[: room - 3] + "..."
+        em, text = self.window.theme.font_size, legible(line)
+        short = fitted(text, label.frame.width - em, em)
         if (short, text) != (label.text, label.tooltip):
             label.text, label.tooltip = short, "\n".join(textwrap.wrap(text, 100))
             self.window.post_redraw()
@@ -339,6 +340,7 @@ class Window(WindowInput, WindowDialogs):
         """Close the window; no callback touches it afterwards."""
         self.closed = True
         self.hands.close()
+        self.preview.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.window.close()
 
