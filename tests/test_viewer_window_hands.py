@@ -281,6 +281,7 @@ leave()
 def test_a_light_is_added_found_dimmed_moved_deleted_and_each_is_undone(display: str, tmp_path: Path) -> None:
     assert "done" in run(PRELUDE + SETUP + LIGHTS, tmp_path, display)
 
+
 COMING = """
 # A large object comes into the preview when it is coloured; the window lives meanwhile, and shows what it had.
 from renderformer.viewer import preview_scene
