@@ -24,6 +24,7 @@ from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import UnitSize
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer import scheduler as module
@@ -496,6 +497,30 @@ def test_opening_a_mesh_tells_what_was_decided_and_has_no_walls() -> None:
     assert kind == "neural"
     assert len(notes) == 1
     assert "gear.stl: Z taken for up: STL files usually are; --up y changes it" in notes[0]
+
+
+def test_the_front_end_waits_for_nothing_while_a_file_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = a_session(clock := FakeClock(), FakeEngine(clock))
+    measured = UnitSize.of
+    free: list[bool] = []
+
+    def ask() -> None:
+        free.append(session.lock.acquire(timeout=1))
+        if free[-1]:
+            session.lock.release()
+
+    def measure(scene: Scene, box: float) -> UnitSize:
+        front_end = threading.Thread(target=ask)
+        front_end.start()
+        front_end.join()
+        return measured(scene, box)
+
+    monkeypatch.setattr("renderformer.viewer.opening.UnitSize.of", measure)
+    try:
+        session.open(Path(__file__).parents[1] / "examples" / "assets" / "boxes.glb")
+        assert free == [True]
+    finally:
+        assert session.close()
 
 
 def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> None:
