@@ -21,6 +21,7 @@ from helpers.ray_engine import RayEngine
 from helpers.ray_engine import a_scene as ray_scene
 
 from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
@@ -28,6 +29,7 @@ from renderformer.data.unit_size import UnitSize
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer import scheduler as module
+from renderformer.viewer.checks import SceneChecks
 from renderformer.viewer.frames import Frame
 from renderformer.viewer.lit_scenes import KEPT
 from renderformer.viewer.scheduler import Clock, RenderScheduler
@@ -521,6 +523,36 @@ def test_the_front_end_waits_for_nothing_while_a_file_is_measured(monkeypatch: p
         assert free == [True]
     finally:
         assert session.close()
+
+
+def test_warnings_about_a_large_scene_come_later_and_those_of_an_older_one_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scenes = [
+        ray_scene().replace(name=name, environment=Environment(strength)) for name, strength in (("a", 1), ("b", 2))
+    ]
+    started, going = threading.Event(), threading.Event()
+
+    def check(scene: Scene) -> list[str]:
+        started.set()
+        if scene.name == "a":
+            assert going.wait(STUCK)
+        return [f"{scene.name} {len(scene.cameras)}"]
+
+    small = SceneChecks(check)
+    assert small.lines(scenes[1]) == small.lines(scenes[1], again=False) == ["b 0"]
+    started.clear()
+    monkeypatch.setattr("renderformer.viewer.checks.LARGE", 1)
+    large = SceneChecks(check)
+    assert large.lines(scenes[0], again=False) == []
+    assert large.lines(scenes[0]) == []
+    assert started.wait(STUCK)
+    assert large.lines(scenes[1]) in ([], ["b 0"])
+    until(lambda: large.lines(scenes[1]) == ["b 0"])
+    going.set()
+    large.close()
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "renderformer-checks"])
+    assert large.lines(scenes[1]) == ["b 0"]
 
 
 def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> None:

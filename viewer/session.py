@@ -22,6 +22,7 @@ from renderformer.data.unit_size import UnitSize
 from renderformer.image import TONE_MAPS, Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.camera import OrbitCamera
+from renderformer.viewer.checks import SceneChecks
 from renderformer.viewer.display import Displayed, Reference, difference
 from renderformer.viewer.document import SceneDocument, SceneState
 from renderformer.viewer.fingerprints import fingerprint
@@ -119,8 +120,8 @@ class Session:
         self._encode_seconds = 0.0
         self.tone_map, self.exposure = "", 0.0
         self.set_display(tone_map, exposure)
-        # Each with the fingerprint of its scene.
-        self._scene_warnings: tuple[str, list[str]] = ("", [])
+        self._checks = SceneChecks(renderer.check)
+        # With the fingerprint of its scene.
         self._picker: tuple[str, Picker] | None = None
         # The object that may be moved next.
         self._held = ""
@@ -246,11 +247,8 @@ class Session:
                 scene = self.document.scene
             except InputError as error:
                 return [*lines, str(error)]
-            key = fingerprint(scene)
-            # Those of a large scene take .2 s, which a drag has not.
-            if self._scene_warnings[0] != key and not self.document.in_stroke:
-                self._scene_warnings = key, self.renderer.check(scene.replace(cameras=()))
-            return [*lines, *self._scene_warnings[1]]
+            # A drag has no time for them.
+            return [*lines, *self._checks.lines(scene, again=not self.document.in_stroke)]
 
     def facts(self) -> dict[str, str]:
         """Facts about the model, the scene and the newest picture, for the panel."""
@@ -423,6 +421,7 @@ class Session:
         if task is not None:
             task.cancel()
             task.join(CANCEL_SECONDS)
+        self._checks.close()
         return self.scheduler.close() and (task is None or task.join(0))
 
     def is_late(self) -> bool:
