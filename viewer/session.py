@@ -233,7 +233,7 @@ class Session:
         with self.lock:
             scene, camera = self.document.scene, self.orbit.camera
             key = fingerprint(scene)
-            if self._picker is None or self._picker[0] != key:
+            if self._picker is None or self._picker[0] != key or not self._picker[1].has_tree:
                 lit = self.scheduler.lit(scene)
                 # The lit scene may be another object with the same triangles, so its caster fits; names may differ.
                 self._picker = key, Picker(scene) if lit is None else Picker(scene, lit.caster, lit.unit)
