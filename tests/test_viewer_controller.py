@@ -41,7 +41,7 @@ from renderformer.viewer.display import (
 from renderformer.viewer.document import SceneDocument
 from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.lights import light_of
-from renderformer.viewer.picker import Picker
+from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.placement import Placement
 from renderformer.viewer.preview import Lighting, coloured
 
@@ -366,6 +366,17 @@ def test_a_large_light_moves_and_scales_as_a_whole() -> None:
     np.testing.assert_allclose(moved.bounds, [[0.1, -0.2, 2.5], [0.5, 0.2, 2.5]], atol=1e-5)
 
 
+def test_added_lights_stand_apart_at_the_trained_distance() -> None:
+    document = SceneDocument(a_scene())
+    lights = [document[document.add_light()].light for _ in range(12)]
+    apart = [math.dist(a.position, b.position) for a, b in itertools.combinations(lights, 2)]
+    assert min(apart) > 2 * lights[0].size
+    np.testing.assert_allclose([np.linalg.norm(light.position) for light in lights], 2.1, atol=1e-3)
+    # The first place is free again.
+    document.remove("light_2")
+    assert document[document.add_light()].light.position == lights[0].position
+
+
 def test_added_things_get_names_of_their_own(tmp_path: Path) -> None:
     document = SceneDocument(a_scene())
     assert document.add_light() == "light_2"
@@ -504,12 +515,37 @@ def test_the_fingerprint_follows_contents_not_objects() -> None:
     assert fingerprint(scene.replace(cameras=())) == fingerprint(scene)
 
 
+def picked(scene: Scene, camera: Camera, *point: float, tree: bool) -> Pick | None:
+    """What is picked with a tree, or as in a large scene that is not lit yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("renderformer.viewer.picker.LARGE", len(scene) + tree)
+        picker = Picker(scene)
+        assert picker.has_tree == tree
+        return picker.pick(camera, *point)
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_a_pick_passes_the_sides_that_no_camera_sees(tree: bool) -> None:
+    corners = np.array([[[-1, -1, 0], [1, -1, 0], [0, 1, 0]]], np.float32)
+    sides = {"both": 0.6, "front": 0.8, "none": 0.9}
+    sheets = [replace(Mesh(name, corners + [0, 0, z]), camera_sides=name) for name, z in sides.items()]  # type: ignore[arg-type]
+    scene = Scene((*sheets, Mesh("floor", corners * 2)))
+    for height, name in ((2, "front"), (0.85, "front"), (0.7, "both"), (-2, "floor")):
+        camera = Camera.look_at((0, 0, height), (0, 0, 0.3), up=(0, 1, 0), fov=40)
+        pick = picked(scene, camera, 8, 8, 16, 16, tree=tree)
+        assert pick is not None
+        assert pick.name == name
+    below = Camera.look_at((0, 0, 0.3), (0, 0, 3), up=(0, 1, 0), fov=40)
+    assert getattr(picked(scene.replace(objects=sheets[1:]), below, 8, 8, 16, 16, tree=tree), "name", None) is None
+
+
+@pytest.mark.parametrize("tree", [True, False])
 @given(seed=st.integers(0, 1000), x=st.floats(0, 64), y=st.floats(0, 48))
 @settings(max_examples=40)
-def test_picking_agrees_with_trying_every_triangle(seed: int, x: float, y: float) -> None:
+def test_picking_agrees_with_trying_every_triangle(tree: bool, seed: int, x: float, y: float) -> None:
     scene = a_scene(seed)
     camera = scene.cameras[0]
-    pick = Picker(scene).pick(camera, x, y, 64, 48)
+    pick = picked(scene, camera, x, y, 64, 48, tree=tree)
     # A second implementation of the camera.
     scale = 2 * math.tan(math.radians(camera.fov) / 2) / 48
     direction = camera.c2w[:3, :3].astype(float) @ [(x - 32) * scale, (24 - y) * scale, -1.0]

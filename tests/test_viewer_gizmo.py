@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from renderformer.data.camera import Camera
 from renderformer.data.scene import Light, Mesh, Scene
+from renderformer.viewer.beyond import HALF, INSET, mark
 from renderformer.viewer.document import SceneDocument
 from renderformer.viewer.gizmo import AXES, FREE, LENGTH, Drag, Gizmo, Lens, Mode, euler
 from renderformer.viewer.placement import Placement
@@ -38,6 +39,29 @@ def gizmo_of(lens: Lens, mode: Mode, centre: Any, placement: Placement = Placeme
 def pixel(lens: Lens, point: Any) -> tuple[float, float]:
     (found,), _ = lens.project(np.asarray(point)[None])
     return float(found[0]), float(found[1])
+
+
+def test_a_mark_at_the_edge_points_to_what_is_outside_the_picture() -> None:
+    lens = Lens(Camera.look_at((0, -2, 0), (0, 0, 0), fov=40), 300, 200)
+    assert mark(lens, (0, 0, 0)) is None
+    assert mark(lens, (0.5, 0, 0.3)) is None
+    places = {
+        (5, 0, 0): (300 - INSET, 100),
+        (-5, 0, 0): (INSET, 100),
+        (0, 0, 5): (150, INSET),
+        # Behind the camera: the shorter way to turn; right behind it, down.
+        (5, -4, 0): (300 - INSET, 100),
+        (0, -4, 1): (150, INSET),
+        (0, -4, 0): (150, 200 - INSET),
+        (300, -2, 100): (300 - INSET, 100 - (150 - INSET) / 3),
+    }
+    for point, tip in places.items():
+        corners = mark(lens, point)
+        assert corners is not None, point
+        np.testing.assert_allclose(corners[0], tip, atol=1e-3)
+        assert np.linalg.norm(corners[1] - corners[2]) == pytest.approx(2 * HALF)
+        # The base lies nearer to the middle.
+        assert np.linalg.norm(corners[1:].mean(axis=0) - (150, 100)) < np.linalg.norm(corners[0] - (150, 100))
 
 
 @given(LENSES, POINT, st.integers(0, 1400), st.integers(0, 1400))

@@ -207,9 +207,9 @@ def test_a_scene_without_lights_leaves_their_controls_empty_and_says_so(panel: P
     assert list(control("light light").choices(panel)) == []
     with pytest.raises(InputError, match="has no light; add one"):
         control("light strength").set(panel, 1.0)
-    name = control("light add").set(panel, None)
+    line = control("light add").set(panel, None)
     assert panel.light is not None
-    assert panel.light.name == name
+    assert line == f"{panel.light.name} is outside the picture; F turns to it"
 
 
 def test_the_difference_needs_a_reference_and_the_view_stays_without(panel: Panel) -> None:
@@ -249,7 +249,7 @@ def test_bookmarks_are_chosen_recalled_and_forgotten(panel: Panel) -> None:
     panel.forget()
     assert panel.bookmark == "view 2"
     panel.forget()
-    with pytest.raises(InputError, match="no bookmark"):
+    with pytest.raises(InputError, match="there are none; add one"):
         panel.forget()
 
 
@@ -360,6 +360,14 @@ def test_a_file_without_a_suffix_gets_the_first_and_one_that_exists_is_asked_abo
     assert request.filters == [(".json", "JSON (*.json)"), (".h5", "H5 (*.h5)"), ("", "All files")]
     assert request.path("a") == Path("a.json")
     assert request.path("a.h5") == Path("a.h5")
+    assert request.path("b/a.JSON") == Path("b/a.JSON")
+    # Else a video would be saved as the picture, or as the scene, that its name says.
+    video = FileRequest("Save video", (".mp4", ".gif"), done.append, saving=True)
+    for name in ("b/a.txt", "a.json", "a.png"):
+        with pytest.raises(InputError, match=r"a\.\w+: \.\w+ is another kind of file; write \.mp4 or \.gif"):
+            video.path(name)
+    lights = FileRequest("Save lights", (".lights.exr",), done.append, saving=True)
+    assert [lights.path(name) for name in ("a", "a.exr", "a.lights.exr")] == [Path("a.lights.exr")] * 3
     assert request.replacing(tmp_path / "a.json") is None
     (tmp_path / "a.json").write_text("")
     question = request.replacing(tmp_path / "a.json")
@@ -371,6 +379,7 @@ def test_a_file_without_a_suffix_gets_the_first_and_one_that_exists_is_asked_abo
     opening = FileRequest("Open", (".json", ".h5"), done.append)
     assert opening.filters == [(".json .h5", "Open (json, h5)"), ("", "All files")]
     assert opening.replacing(tmp_path / "a.json") is None
+    assert opening.path("scan") == Path("scan")
 
 
 def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel, tmp_path: Path) -> None:

@@ -21,12 +21,15 @@ from helpers.ray_engine import RayEngine
 from helpers.ray_engine import a_scene as ray_scene
 
 from renderformer.data.camera import Camera
+from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.scene import Light, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
+from renderformer.data.unit_size import UnitSize
 from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer import scheduler as module
+from renderformer.viewer.checks import SceneChecks
 from renderformer.viewer.frames import Frame
 from renderformer.viewer.lit_scenes import KEPT
 from renderformer.viewer.scheduler import Clock, RenderScheduler
@@ -498,10 +501,65 @@ def test_opening_a_mesh_tells_what_was_decided_and_has_no_walls() -> None:
     assert "gear.stl: Z taken for up: STL files usually are; --up y changes it" in notes[0]
 
 
+def test_the_front_end_waits_for_nothing_while_a_file_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = a_session(clock := FakeClock(), FakeEngine(clock))
+    measured = UnitSize.of
+    free: list[bool] = []
+
+    def ask() -> None:
+        free.append(session.lock.acquire(timeout=1))
+        if free[-1]:
+            session.lock.release()
+
+    def measure(scene: Scene, box: float) -> UnitSize:
+        front_end = threading.Thread(target=ask)
+        front_end.start()
+        front_end.join()
+        return measured(scene, box)
+
+    monkeypatch.setattr("renderformer.viewer.opening.UnitSize.of", measure)
+    try:
+        session.open(Path(__file__).parents[1] / "examples" / "assets" / "boxes.glb")
+        assert free == [True]
+    finally:
+        assert session.close()
+
+
+def test_warnings_about_a_large_scene_come_later_and_those_of_an_older_one_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scenes = [
+        ray_scene().replace(name=name, environment=Environment(strength)) for name, strength in (("a", 1), ("b", 2))
+    ]
+    started, going = threading.Event(), threading.Event()
+
+    def check(scene: Scene) -> list[str]:
+        started.set()
+        if scene.name == "a":
+            assert going.wait(STUCK)
+        return [f"{scene.name} {len(scene.cameras)}"]
+
+    small = SceneChecks(check)
+    assert small.lines(scenes[1]) == small.lines(scenes[1], again=False) == ["b 0"]
+    started.clear()
+    monkeypatch.setattr("renderformer.viewer.checks.LARGE", 1)
+    large = SceneChecks(check)
+    assert large.lines(scenes[0], again=False) == []
+    assert large.lines(scenes[0]) == []
+    assert started.wait(STUCK)
+    assert large.lines(scenes[1]) in ([], ["b 0"])
+    until(lambda: large.lines(scenes[1]) == ["b 0"])
+    going.set()
+    large.close()
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "renderformer-checks"])
+    assert large.lines(scenes[1]) == ["b 0"]
+
+
 def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> None:
     session = a_session(clock := FakeClock(), FakeEngine(clock))
     messages: list[str] = []
-    session.on_done = session.on_error = messages.append
+    errors: list[str] = []
+    session.on_done, session.on_error = messages.append, errors.append
     going = threading.Event()
 
     def endless(progress: Any, cancel: Any) -> list[str]:
@@ -519,7 +577,9 @@ def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> N
             session.start("another", endless)
         task.cancel()
         until(lambda: session.task is None)
+        until(lambda: messages)
         assert messages.pop() == "saving a.mp4: cancelled"
+        assert not errors
         session.start("b", lambda progress, cancel: ["note"])
         until(lambda: messages)
         assert messages.pop() == "b: done; note"
@@ -528,8 +588,8 @@ def test_a_task_tells_how_far_it_is_is_given_up_and_ends_with_the_session() -> N
             raise OSError("disk full\nmore")
 
         session.start("c", fail)
-        until(lambda: messages)
-        assert messages.pop() == "c: OSError: disk full"
+        until(lambda: errors)
+        assert errors.pop() == "c: OSError: disk full"
         going.clear()
         session.start("last", endless)
         assert going.wait(STUCK)

@@ -118,13 +118,13 @@ assert not session.document.unsaved
 # A video is saved while the window lives, and cancelled without a file.
 session.size = 256, 256
 window.save(folder / "turn.mp4", 4.0)
-until(lambda: window._cancel.visible and "turn.mp4" in window._busy.text, "progress is shown")
+until(lambda: window.activity.cancels and "turn.mp4" in window.activity.text, "progress is shown")
 before = session.orbit.view
 drag(*at(0.5, 0.5), (25, 0))
 assert session.orbit.view != before and session.task is not None
 for _ in range(5):
     app.run_one_tick()
-click(*middle(window._cancel))
+click(*middle(window.activity.button))
 window.window.set_focus_widget(window.image)
 until(lambda: session.task is None and "cancelled" in window.message, "the video is cancelled")
 assert sorted(item.name for item in folder.iterdir() if "mp4" in item.name) == []
@@ -224,18 +224,42 @@ session.warnings = warnings
 # Nothing in the panel moves, whatever there is to tell.
 frames = [(area.x, area.y) for area in (window.controls["camera fov"].frame, window._column.frame)]
 window._say("a long line " * 40, failed=True)
-session.start("long work", lambda progress, cancel: [time.sleep(1)] and [])
-until(lambda: window._busy.visible, "the work is shown")
+ended = threading.Event()
+session.start("long work", lambda progress, cancel: [ended.wait(90)] and [])
+until(lambda: window.activity.cancels, "the work is shown")
 assert frames == [(area.x, area.y) for area in (window.controls["camera fov"].frame, window._column.frame)]
 assert len(window._said.text) < 120 and window._said.text.endswith("...") and len(full(window._said)) > 400
-until(lambda: session.task is None and not window._busy.visible, "the work is done")
+ended.set()
+until(lambda: session.task is None and not window.activity.cancels, "the work is done")
 assert window._said.text_color.green > 0.5
+
+# Work that appears and ends takes neither the field in which a person types, nor its text.
+def works():
+    ended.clear()
+    session.start("other work", lambda progress, cancel: [ended.wait(90)] and [])
+    until(lambda: window.activity.cancels, "other work is shown")
+
+def rests():
+    ended.set()
+    until(lambda: session.task is None and not window.activity.cancels, "other work is done")
+
+field = window.controls["camera elevation"]
+click(*middle(field))
+pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "1")
+works()
+rests()
+pointer("type", "--delay", "300", "2")
+pointer("keydown", "Return", "sleep", "0.3", "keyup", "Return")
+until(lambda: session.orbit.view.elevation == 12.0, "all that was typed counts")
 
 # A drop-down list appears at its press, and a line of it is chosen.
 x, y = middle(window.controls["picture tone map"])
 before = screen()
 click(x, y)
 until(lambda: np.abs(screen() - before)[y + 12 : y + 60, x - 40 : x + 40].mean() > 5, "the list opens")
+works()
+rests()
+assert np.abs(screen() - before)[y + 12 : y + 60, x - 40 : x + 40].mean() > 5
 pointer("mousemove", x, y + 44, "sleep", "0.5", "mousedown", "1", "sleep", "0.6", "mouseup", "1", "sleep", "0.3")
 assert session.tone_map != "neutral", session.tone_map
 

@@ -231,6 +231,98 @@ session.undo()
 leave()
 """
 
+LIGHTS = """
+# A light that is added is told to be out of sight, its controls are in view, and a mark at the edge leads to it.
+from renderformer.viewer import beyond
+
+window.controls.unfold("Light")
+window.window.set_needs_layout()
+pointer("sleep", "1")
+click(*middle(window.controls["light add"]))
+until(lambda: document.undo_label == "add light_2", "a light is added")
+assert window.message.endswith("light_2 is outside the picture; F turns to it"), window.message
+column, field = window._column.frame, window.controls["light remove"]
+until(lambda: column.y < field.frame.y < column.get_bottom() - 20, "the controls of the light are in view")
+until(lambda: outline_pixels() > 80, "a mark at the edge")
+corners = beyond.mark(lens(), document["light_2"].centre)
+click(*(int(value) for value in on_view(corners.mean(axis=0))))
+assert session.orbit.view.target == tuple(document["light_2"].centre), (session.orbit.view, window.message)
+until(final, "turned to it")
+(pixel,), _ = lens().project(document["light_2"].centre[None])
+box = window.rectangle()
+assert np.allclose(pixel, (box.width / 2, box.height / 2), atol=2), pixel
+
+# Strength, place and existence are each one step of undo.
+lamp = document["light_2"].light
+click(*middle(window.controls["light strength"]))
+pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "300", "70")
+pointer("keydown", "Return", "sleep", "0.3", "keyup", "Return", "sleep", "0.3")
+until(lambda: max(document["light_2"].light.emission) == 70, "the strength that was typed")
+until(final, "dimmed")
+drag(*handle("z"), (0, -15), (0, -15))
+assert document["light_2"].light.position[2] > lamp.position[2] + 0.02, window.message
+click(*at(0.1, 0.1))
+window._apply("", lambda: panel.choose("light_2"))
+window.window.set_focus_widget(window.scene)
+pointer("key", "Delete", "sleep", "0.5")
+assert [item.name for item in document.lights] == ["light", "lamp"], window.message
+steps = []
+for _ in range(4):
+    pointer("key", "ctrl+z", "sleep", "0.5")
+    steps.append(document["light_2"].light if len(document.lights) > 2 else None)
+assert steps[0].position[2] > lamp.position[2] + 0.02 and max(steps[0].emission) == 70
+assert steps[1].position == lamp.position and max(steps[1].emission) == 70
+assert steps[2].emission == lamp.emission and steps[3] is None and document.scene is scene
+leave()
+"""
+
+
+@needs_a_screen
+def test_a_light_is_added_found_dimmed_moved_deleted_and_each_is_undone(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + LIGHTS, tmp_path, display)
+
+
+COMING = """
+# A large object comes into the preview when it is coloured; the window lives meanwhile, and shows what it had.
+from renderformer.viewer import preview_scene
+
+held, colour = threading.Event(), preview_scene.coloured
+
+def slowly(mesh, *light):
+    if mesh.name == "block":
+        held.wait(60)
+    return colour(mesh, *light)
+
+def block_pixels(picture):
+    return int((picture[..., 2] > picture[..., 0] + 25).sum())
+
+preview_scene.LARGE, preview_scene.coloured = len(document["block"].base), slowly
+window._apply("", lambda: panel.show("preview"))
+window._apply("", lambda: session.edit(lambda document: document.set_visible("block", False)))
+until(lambda: block_pixels(view()) < 50, "the rest is in the preview")
+window._apply("", lambda: session.undo())
+before = session.orbit.view
+drag(*at(0.9, 0.9), (15, 0))
+assert session.orbit.view != before
+assert view().mean() > 5 and block_pixels(view()) < 50
+held.set()
+until(lambda: block_pixels(view()) > 500, "the block came")
+held.clear()
+window._apply("", lambda: session.edit(lambda document: document.set_material("block", diffuse=(0.8, 0.1, 0.1))))
+pointer("sleep", "1")
+assert block_pixels(view()) > 500
+held.set()
+until(lambda: block_pixels(view()) < 50, "it has its new colour")
+window._apply("", lambda: session.undo())
+until(lambda: block_pixels(view()) > 500, "undone")
+leave()
+"""
+
+
+@needs_a_screen
+def test_a_large_object_is_coloured_for_the_preview_while_the_window_lives(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + COMING, tmp_path, display)
+
 
 @needs_a_screen
 def test_a_heavy_object_follows_the_pointer_without_delay(display: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from renderformer.data.camera import Camera
-from renderformer.data.camera_path import View, vector
+from renderformer.data.camera_path import Vector, View, vector
 from renderformer.data.errors import InputError
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import AS_IT_IS, UnitSize
@@ -132,6 +132,16 @@ class OrbitCamera:
         target = np.asarray(self._view.target) + height * (right * axes[:, 0] + up * axes[:, 1])
         self.view = replace(self._view, target=vector(target))
 
+    def aim(self, target: Vector) -> str:
+        """Turn about another target; frees a camera whose trained range does not hold it, and says so."""
+        view = replace(self._view, target=target)
+        self.view = view
+        if self._view.target == target:
+            return ""
+        self.limited = False
+        self.view = view
+        return "the camera is free now: the trained range does not reach there"
+
     def dolly(self, factor: float) -> None:
         """Multiply the distance from the target by a positive factor."""
         if not factor > 0:
@@ -178,8 +188,9 @@ class OrbitCamera:
 
     def _bookmarked(self, name: str) -> View:
         if name not in self.bookmarks:
-            names = ", ".join(self.bookmarks) or "none"
-            raise InputError("camera", f"no bookmark {name!r}", f"there are: {names}")
+            if not self.bookmarks:
+                raise InputError("bookmarks", "there are none", "add one")
+            raise InputError("camera", f"no bookmark {name!r}", f"there are: {', '.join(self.bookmarks)}")
         return self.bookmarks[name]
 
 

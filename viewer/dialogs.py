@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from renderformer.data.errors import InputError
 from renderformer.viewer.session import Session
 
 
@@ -31,7 +32,7 @@ class FileRequest:
     """A dialog that asks for a file.
 
     Attributes:
-        suffixes: of the files on offer; a name without a suffix gets the first.
+        suffixes: of the files on offer; a name to save without a suffix gets the first.
         done: called with the file.
         saving: whether the file will be written.
     """
@@ -53,9 +54,19 @@ class FileRequest:
         return [(" ".join(self.suffixes), f"{self.title} ({names})"), ("", "All files")]
 
     def path(self, name: str) -> Path:
-        """The file for a name from the dialog."""
+        """The file for a name from the dialog.
+
+        Raises:
+            InputError: a name for saving whose suffix says another kind of file.
+        """
         path = Path(name)
-        return path if path.suffix else path.with_suffix(self.suffixes[0])
+        if not self.saving or path.name.lower().endswith(self.suffixes):
+            return path
+        # The whole suffix for a part of it, as of .lights.exr, and for none.
+        suffix = next((known for known in self.suffixes if known.endswith(path.suffix.lower())), None)
+        if suffix is not None:
+            return path.with_name(path.stem + suffix)
+        raise InputError(path.name, f"{path.suffix} is another kind of file", f"write {' or '.join(self.suffixes)}")
 
     def replacing(self, path: Path) -> Question | None:
         """The question before a file is replaced; None if there is no such file."""

@@ -24,7 +24,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
-from renderformer.viewer.lights import coloured, light_of
+from renderformer.viewer.lights import another, coloured, light_of
 from renderformer.viewer.lights import moved as moved_light
 from renderformer.viewer.material_edits import edited, mean_material
 from renderformer.viewer.placement import Placement
@@ -340,11 +340,12 @@ class SceneDocument:
         self._replace(f"{', '.join(verbs)} {name}", Item(mesh, placement, item.visible), merge=True)
 
     def add_light(self, light: Light | None = None) -> str:
-        """Add a light, by default above the middle of the scene; returns its name."""
+        """Add a light, by default above the middle of the scene, where no other one is; returns its name."""
         if light is None:
             unit = self._unit
-            place, target = (vector(unit.back(point)) for point in (Light.position, Light.target))
-            light = Light(place, target, Light.size / unit.scale)
+            light = another([vector(unit.points(item.centre)) for item in self.lights])
+            place, target = (vector(unit.back(point)) for point in (light.position, light.target))
+            light = Light(place, target, light.size / unit.scale)
         mesh = replace(light, name=self._unique(light.name, self.items)).mesh()
         self._commit(f"add {mesh.name}", items=(*self.items, Item(mesh)))
         return mesh.name

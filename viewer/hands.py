@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from renderformer.data.arrays import UInt8Array
+from renderformer.data.arrays import Float64Array, UInt8Array
 from renderformer.data.camera_path import vector
+from renderformer.viewer.beyond import HALF, mark
 from renderformer.viewer.document import Item, SceneDocument
 from renderformer.viewer.gizmo import AXES, FREE, Drag, Gizmo, Lens, Mode, Point
 from renderformer.viewer.outline import Outliner
@@ -61,7 +62,7 @@ class Hands:
         lens, picture = self._lens(width, height), self.outlined(picture)
         gizmo = self._gizmo(lens)
         handles = gizmo.handles if gizmo is not None else []
-        return with_handles(picture, handles, self.active, [point for _, point in self._lamps(lens)])
+        return with_handles(picture, handles, self.active, [point for _, point in self._lamps(lens)], self._mark(lens))
 
     def layer(self, width: int, height: int) -> UInt8Array:
         """What `draw` lays over a picture of this size, (h, w, 4), its colours multiplied by its alpha."""
@@ -127,7 +128,10 @@ class Hands:
         return True
 
     def click(self, point: Point, width: int, height: int) -> str:
-        """Choose what is at a point; returns a line for the person."""
+        """Choose what is at a point, or turn to what is chosen by its mark; returns a line for the person."""
+        mark = self._mark(self._lens(width, height))
+        if mark is not None and math.dist(point, mark.mean(axis=0)) <= HALF + BESIDE:
+            return self._panel.look_at_it()
         for name, (x, y) in self._lamps(self._lens(width, height)):
             if math.dist(point, (x, y)) <= RADIUS + BESIDE:
                 self._panel.choose(name)
@@ -152,6 +156,11 @@ class Hands:
         if item is None or not item.visible:
             return None
         return Gizmo.of(lens, self._panel.mode, item.centre, item.placement)
+
+    def _mark(self, lens: Lens) -> Float64Array | None:
+        """(3, 2) pixels of the mark of what is chosen, where that is outside the picture."""
+        item = self._panel.selected
+        return None if item is None or not item.visible or self.dragging else mark(lens, item.centre)
 
     def _lamps(self, lens: Lens) -> list[tuple[str, Point]]:
         """Names and places of the marks of lights in the picture; the chosen one has handles instead."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,9 @@ from renderformer.data.errors import InputError
 from renderformer.data.scene import EMISSION, Light, Mesh
 from renderformer.viewer.material_edits import edited
 from renderformer.viewer.placement import Placement
+
+# Angle in radians between one ring of new lights and the next.
+TILT = math.pi / 8
 
 
 def light_of(mesh: Mesh) -> Light:
@@ -28,6 +33,20 @@ def light_of(mesh: Mesh) -> Light:
     target = centre + normal * (distance if distance > 1e-3 else max(1.0, float(np.abs(centre).max())))
     emission = mesh.materials[:, EMISSION].max(axis=0)
     return Light(vector(centre), vector(target), float(edges.max()), vector(emission), mesh.name)
+
+
+def another(taken: Sequence[Vector]) -> Light:
+    """A light for a scene in the trained box, apart from those whose centres are `taken`: above the middle, or else
+    around that place, as far from the middle."""
+    distance = math.dist(Light.position, (0.0, 0.0, 0.0))
+    for step in itertools.count():
+        # Rings about the vertical, farther down with each turn.
+        polar, around = TILT * -(-step // 6), 2 * math.pi * (step % 6) / 6
+        flat = distance * math.sin(polar)
+        place = flat * math.cos(around), flat * math.sin(around), distance * math.cos(polar)
+        if all(math.dist(place, other) > Light.size for other in taken) or polar > math.pi / 2:
+            return Light(place)
+    raise AssertionError
 
 
 def hue(emission: float | Vector) -> Vector:

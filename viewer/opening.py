@@ -52,10 +52,11 @@ def open_file(session: Session, path: Path, cancel: Cancel | None) -> tuple[str,
     scene = load(path, session.renderer.config.trained)
     if cancel is not None and cancel():
         raise Cancelled
-    # Hashed and checked before the lock is taken.
+    # Hashed and measured before the lock is taken, for which the front end waits.
     fingerprint(scene)
+    unit = UnitSize.of(scene, TrainedRange().box)
     with session.lock:
         session.document.open(scene)
-        session.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
+        session.start_at(scene.cameras, unit)
         session.request()
         return "neural", session.notes

@@ -37,9 +37,20 @@ def outlined(picture: UInt8Array, outline: Outline) -> UInt8Array:
     return result
 
 
-def with_handles(picture: UInt8Array, handles: Sequence[Handle], active: str, lamps: Sequence[Point]) -> UInt8Array:
-    """A copy of a picture with handles, the active one in its own colour, and marks of lights."""
+def with_handles(
+    picture: UInt8Array,
+    handles: Sequence[Handle],
+    active: str,
+    lamps: Sequence[Point],
+    beyond: Float64Array | None = None,
+) -> UInt8Array:
+    """A copy of a picture with handles, the active one in its own colour, marks of lights, and the mark (3, 2) of
+    what is outside the picture."""
     result = picture.copy()
+    if beyond is not None:
+        canvas = _Canvas(result, beyond, TIP)
+        canvas.triangle(beyond, OUTLINE)
+        canvas.finish()
     for lamp in lamps:
         canvas = _Canvas(result, np.array([lamp]), RADIUS + BORDER + 1)
         canvas.disc(lamp, RADIUS, LAMP)
@@ -93,6 +104,12 @@ class _Canvas:
         for size, ink in ((radius + BORDER, DARK), (radius, colour)):
             reach = size * FINE
             self._draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=ink)
+
+    def triangle(self, corners: Float64Array, colour: RGB) -> None:
+        """A triangle (3, 2) on a dark border."""
+        middle = corners.mean(axis=0)
+        self._polygon(middle + 1.25 * (corners - middle), DARK)
+        self._polygon(corners, colour)
 
     def _fine(self, points: Float64Array) -> list[tuple[float, float]]:
         return [(float(x), float(y)) for x, y in (points - self._origin) * FINE]

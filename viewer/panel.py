@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from renderformer.data.camera_path import vector
 from renderformer.data.errors import InputError
-from renderformer.viewer.gizmo import Mode
+from renderformer.viewer.beyond import mark
+from renderformer.viewer.gizmo import Lens, Mode
 from renderformer.viewer.presets import PRESETS, changes
 from renderformer.viewer.session import VIEWS, Session
 from renderformer.viewer.timeline import Timeline
@@ -190,8 +191,8 @@ class Panel:
         """The object or light that is chosen; None if none is."""
         return next((item for item in self.session.document.items if item.name == self._chosen), None)
 
-    def choose(self, name: str) -> None:
-        """Choose an object or a light; an empty name for none."""
+    def choose(self, name: str) -> str:
+        """Choose an object or a light, an empty name for none; returns a line about one that is out of sight."""
         self._chosen = name
         item = self.selected
         if item is not None:
@@ -199,6 +200,14 @@ class Panel:
             self._light = name if item.base.emits else self._light
         self.session.scheduler.prepare_lights(item is not None and item.base.emits)
         self.session.hold(name)
+        return self._out_of_sight(item)
+
+    def _out_of_sight(self, item: Item | None) -> str:
+        """A line about an object whose middle is not in the picture; empty for others."""
+        session = self.session
+        if item is None or mark(Lens(session.orbit.camera, *session.view_size), item.centre) is None:
+            return ""
+        return f"{item.name} is outside the picture; F turns to it"
 
     def set_mode(self, mode: Mode) -> None:
         """Choose what the handles do."""
@@ -211,14 +220,15 @@ class Panel:
         self.choose("" if pick is None else pick.name)
         return "" if pick is None else f"{pick.name}: triangle {pick.triangle}, {pick.distance:.3f} units away"
 
-    def look_at_it(self) -> None:
-        """Turn about the chosen object from now on.
+    def look_at_it(self) -> str:
+        """Turn about the chosen object from now on, and free the camera where the trained range does not reach; returns
+        a line that says so.
 
         Raises:
             InputError: nothing is chosen.
         """
-        target = vector(self._needed().centre)
-        self.session.move(lambda orbit: setattr(orbit, "view", replace(orbit.view, target=target)))
+        item = self._needed()
+        return self.session.move(lambda orbit: orbit.aim(vector(item.centre))) or item.name
 
     def remove_it(self) -> str:
         """Delete the chosen object; returns its name.
@@ -269,10 +279,9 @@ class Panel:
         self.edit_light(lambda document, name: document.set_light(name, **values))
 
     def add_light(self) -> str:
-        """Add a light and choose it; returns its name."""
+        """Add a light and choose it; returns its name, or where it is."""
         name = self.session.edit(lambda document: document.add_light())
-        self.choose(name)
-        return name
+        return self.choose(name) or name
 
     def _edit(self, item: Item | None, kind: str, change: Callable[[SceneDocument, str], object]) -> None:
         if item is None:

@@ -22,6 +22,7 @@ from renderformer.data.unit_size import UnitSize
 from renderformer.image import TONE_MAPS, Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.camera import OrbitCamera
+from renderformer.viewer.checks import SceneChecks
 from renderformer.viewer.display import Displayed, Reference, difference
 from renderformer.viewer.document import SceneDocument, SceneState
 from renderformer.viewer.fingerprints import fingerprint
@@ -119,8 +120,8 @@ class Session:
         self._encode_seconds = 0.0
         self.tone_map, self.exposure = "", 0.0
         self.set_display(tone_map, exposure)
-        # Each with the fingerprint of its scene.
-        self._scene_warnings: tuple[str, list[str]] = ("", [])
+        self._checks = SceneChecks(renderer.check)
+        # With the fingerprint of its scene.
         self._picker: tuple[str, Picker] | None = None
         # The object that may be moved next.
         self._held = ""
@@ -232,7 +233,7 @@ class Session:
         with self.lock:
             scene, camera = self.document.scene, self.orbit.camera
             key = fingerprint(scene)
-            if self._picker is None or self._picker[0] != key:
+            if self._picker is None or self._picker[0] != key or not self._picker[1].has_tree:
                 lit = self.scheduler.lit(scene)
                 # The lit scene may be another object with the same triangles, so its caster fits; names may differ.
                 self._picker = key, Picker(scene) if lit is None else Picker(scene, lit.caster, lit.unit)
@@ -246,11 +247,8 @@ class Session:
                 scene = self.document.scene
             except InputError as error:
                 return [*lines, str(error)]
-            key = fingerprint(scene)
-            # Those of a large scene take .2 s, which a drag has not.
-            if self._scene_warnings[0] != key and not self.document.in_stroke:
-                self._scene_warnings = key, self.renderer.check(scene.replace(cameras=()))
-            return [*lines, *self._scene_warnings[1]]
+            # A drag has no time for them.
+            return [*lines, *self._checks.lines(scene, again=not self.document.in_stroke)]
 
     def facts(self) -> dict[str, str]:
         """Facts about the model, the scene and the newest picture, for the panel."""
@@ -270,7 +268,7 @@ class Session:
         task, drawing, now = self.task, self.drawing, time.monotonic()
         self._busy_since = None if drawing is None else self._busy_since or now
         if task is not None:
-            return task.label, task.done / max(task.total, 1)
+            return task.title, task.done / max(task.total, 1)
         if drawing is None or self._busy_since is None or now - self._busy_since < BUSY_SECONDS:
             return None
         stage, done, total = drawing
@@ -371,10 +369,9 @@ class Session:
     def _task_ended(self, task: Task, notes: list[str], problem: str) -> None:
         with self.lock:
             self.task = None
-        if problem and self.on_error is not None:
-            self.on_error(f"{task.label}: {problem}")
-        elif not problem and self.on_done is not None:
-            self.on_done("; ".join([f"{task.label}: done", *notes]))
+        told = self.on_error if problem and not task.cancelled else self.on_done
+        if told is not None:
+            told("; ".join([f"{task.label}: {problem or 'done'}", *notes]))
 
     def open(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> tuple[str, list[str]]:
         """Open a scene or mesh, a picture to compare with, an environment (.hdr), or key frames.
@@ -424,6 +421,7 @@ class Session:
         if task is not None:
             task.cancel()
             task.join(CANCEL_SECONDS)
+        self._checks.close()
         return self.scheduler.close() and (task is None or task.join(0))
 
     def is_late(self) -> bool:

@@ -26,19 +26,26 @@ class Task:
     Attributes:
         label: names the work.
         stage, done, total: the progress.
+        cancelled: whether it ended because it was asked to.
     """
 
     def __init__(self, label: str, work: Work, finished: Callable[[Task, list[str], str], None]) -> None:
         self.label = label
         self.stage, self.done, self.total = "", 0, 0
+        self.cancelled = False
         self._work, self._finished = work, finished
-        self._cancelled = threading.Event()
+        self._cancel = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renderformer-task", daemon=True)
         self._thread.start()
 
+    @property
+    def title(self) -> str:
+        """What it does; after `cancel`, that it will stop, which may take until the next step."""
+        return f"cancelling: {self.label}" if self._cancel.is_set() else self.label
+
     def cancel(self) -> None:
         """Ask the work to stop; it leaves no file."""
-        self._cancelled.set()
+        self._cancel.set()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; returns whether the work has ended."""
@@ -49,9 +56,9 @@ class Task:
     def _run(self) -> None:
         notes, problem = [], ""
         try:
-            notes = self._work(self._progress, self._cancelled.is_set)
+            notes = self._work(self._progress, self._cancel.is_set)
         except Cancelled:
-            problem = "cancelled"
+            problem, self.cancelled = "cancelled", True
         except Exception as error:
             problem = describe(error)
         self._finished(self, notes, problem)

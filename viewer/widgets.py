@@ -1,26 +1,20 @@
-"""Open3D widgets of the window: the panel's controls, dialogs, and the scene of the fast preview."""
+"""Open3D widgets of the window: the panel's controls, dialogs, and texts that fit."""
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open3d as o3d
-from open3d.visualization import gui, rendering
+from open3d.visualization import gui
 
-from renderformer.data.scene import Mesh
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.dialogs import FileRequest, Question
-from renderformer.viewer.document import Item
-from renderformer.viewer.preview import Lighting, coloured, sees
-from renderformer.viewer.session import Session
 
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]
-# Distances from the camera between which the preview draws, in scene units.
-NEAR, FAR = 0.01, 100.0
 
 
 class ControlWidgets:
@@ -49,6 +43,8 @@ class ControlWidgets:
         self._panel, self._em, self._change, self._guard = panel, em, change, guard
         # Whether the program writes into widgets, which then call back as if a person did.
         self._filling = False
+        # How many of the first sections `unfold` leaves as they are.
+        self._kept = 0
         self._widgets: dict[str, Any] = {}
         self._sections: dict[str, Any] = {}
         self._controls = [control for control in controls if not control.page_only]
@@ -63,11 +59,15 @@ class ControlWidgets:
         return self._widgets[name]
 
     def unfold(self, section: str) -> None:
-        """Open a section by its title, and fold those between the first and it: Open3D cannot scroll to it."""
+        """Open a section by its title, and fold those before it: Open3D cannot scroll to it.
+
+        The first section folds once; where a person opens it again, it stays open.
+        """
         titles = list(self._sections)
-        for title in titles[1 : titles.index(section) + 1]:
+        for title in titles[self._kept : titles.index(section) + 1]:
             if self._sections[title].get_is_open() != (title == section):
                 self._sections[title].set_is_open(title == section)
+        self._kept = 1
 
     def fill(self) -> None:
         """Write the present values into all widgets."""
@@ -133,6 +133,9 @@ class ControlWidgets:
         value = control.value(self._panel)
         if control.kind == "choice":
             _set_entries(widget, [str(choice) for choice in control.choices(self._panel)])
+        if control.kind != "button":
+            # Else it would show, and seem to change, what was deleted.
+            widget.enabled = value is not None
         if value is None or value == "":
             return
         match control.kind:
@@ -154,45 +157,32 @@ class ControlWidgets:
                 widget.text = value
 
 
-class PreviewScene:
-    """Draws the objects of a session into a SceneWidget."""
+def outside(place: Any) -> Any:
+    """The frame, as large as `place`, of a widget that is not to be seen.
 
-    def __init__(self, widget: Any, renderer: Any) -> None:
-        self._widget = widget
-        widget.scene = rendering.Open3DScene(renderer)
-        widget.scene.set_background([0, 0, 0, 1])
-        # With software rendering, these take six times as long as all else.
-        widget.scene.view.set_post_processing(False)
-        widget.scene.view.set_shadowing(False)
-        # The drawn objects with their lighting.
-        self._drawn: dict[str, tuple[Item, Any]] = {}
+    It stays visible: Open3D draws each widget of a window as a window of Dear ImGui, and one that becomes visible takes
+    the focus, which ends typing without its value and closes lists.
+    """
+    return gui.Rect(-10000, -10000, place.width, place.height)
 
-    def update(self, session: Session, aspect: float) -> None:
-        """Draw the objects that changed or whose lighting did, and move the camera; aspect is width over height."""
-        scene = self._widget.scene
-        visible = [item for item in session.document.items if item.visible]
-        unit = session.unit
-        lamps = tuple(item.mesh for item in visible if item.base.emits)
-        environment = session.document.surroundings.environment
-        light = (lamps, environment, session.tone_map, session.exposure)
-        objects = {item.name: (item, light) for item in visible}
-        for name in [name for name, drawn in self._drawn.items() if objects.get(name) != drawn]:
-            scene.remove_geometry(name)
-            del self._drawn[name]
-        missing = set(objects) - set(self._drawn)
-        if missing:
-            lighting = Lighting.of([unit.mesh(mesh) for mesh in lamps], environment)
-            for name in missing:
-                mesh = unit.mesh(objects[name][0].mesh)
-                scene.add_geometry(name, *_geometry(mesh, lighting, session.tone_map, session.exposure))
-                self._drawn[name] = objects[name]
-        eye = session.orbit.camera.position
-        for item in visible:
-            scene.show_geometry(item.name, sees(item.mesh, eye))
-        camera = unit.camera(session.orbit.camera)
-        scene.camera.set_projection(camera.fov, aspect, NEAR, FAR, rendering.Camera.FovType.Vertical)
-        scene.camera.look_at(camera.position + camera.forward, camera.position, camera.c2w[:3, 1])
-        self._widget.force_redraw()
+
+def fitted(text: str, width: int, em: int) -> str:
+    """A text in legible letters as far as there is room on one line, for a height of the font and a width in pixels."""
+    text, font = legible(text), _font()
+    # Dear ImGui takes the height from the lowest to the highest point for the size.
+    room = width * sum(font.getmetrics()) / em
+    if font.getlength(text) <= room:
+        return text
+    count = bisect.bisect(range(len(text)), room, key=lambda count: font.getlength(text[:count] + "..."))
+    return text[: max(count - 1, 0)] + "..."
+
+
+@functools.cache
+def _font() -> Any:
+    """The font of Open3D's labels, in a size to measure it."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(o3d.__file__).parent / "resources" / "Roboto-Medium.ttf"), 100)
 
 
 def legible(text: str) -> str:
@@ -243,16 +233,6 @@ def _arrangement(control: Control) -> str:
     if control.kind in ("button", "toggle"):
         return "row"
     return "line" if control.kind in ("check", "text") else "columns"
-
-
-def _geometry(mesh: Mesh, lighting: Lighting, tone_map: str, exposure: float) -> tuple[Any, Any]:
-    points, colours = coloured(mesh, lighting, tone_map, exposure)
-    faces = o3d.utility.Vector3iVector(np.arange(len(points), dtype=np.int32).reshape(-1, 3))
-    shape = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(points), faces)
-    shape.vertex_colors = o3d.utility.Vector3dVector(colours)
-    material = rendering.MaterialRecord()
-    material.shader = "defaultUnlit"
-    return shape, material
 
 
 def _set_entries(box: Any, names: list[str]) -> None:

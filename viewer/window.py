@@ -20,6 +20,7 @@ from open3d.visualization import gui
 
 from renderformer.data.arrays import UInt8Array
 from renderformer.viewer.actions import ACTIONS, Action
+from renderformer.viewer.activity import ActivityBar
 from renderformer.viewer.controls import LIGHT, OBJECT, Control
 from renderformer.viewer.dialogs import recovering
 from renderformer.viewer.display import Rect, beside_bar, letterbox, margins, opaque, resized
@@ -27,10 +28,11 @@ from renderformer.viewer.hands import Hands
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
+from renderformer.viewer.preview_scene import PreviewScene
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
 from renderformer.viewer.tree import SceneTree
-from renderformer.viewer.widgets import ControlWidgets, PreviewScene, legible
+from renderformer.viewer.widgets import ControlWidgets, fitted, legible, outside
 from renderformer.viewer.window_dialogs import WindowDialogs
 from renderformer.viewer.window_input import CONSUMED, WindowInput
 
@@ -47,8 +49,6 @@ REDRAW_SECONDS = 0.1
 FOOT_LINES = 3
 # Share of the panel that the tree of the scene takes, and height in pixels from which on there is one.
 TREE_SHARE, TREE_NEEDS = 0.36, 380
-# Letters of a line for each height of a letter that it is wide, nearly as many as there are in the mean.
-LETTERS = 2.7
 PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
 
 
@@ -139,17 +139,12 @@ class Window(WindowInput, WindowDialogs):
 
     def _build_foot(self) -> None:
         self._foot = gui.Vert()
-        self._foot.background_color = gui.Color(0.1, 0.1, 0.1)
         self._facts, self._said, self._warnings = gui.Label("starting"), gui.Label(""), gui.Label("")
         self._warnings.text_color = gui.Color(*WARNING_COLOUR)
-        self._busy, self._progress, self._cancel = gui.Label(""), gui.ProgressBar(), gui.Button("cancel")
-        self._cancel.vertical_padding_em = 0
-        self._cancel.set_on_clicked(self._guarded(self.session.cancel_task))
-        activity = self._busy, self._progress, self._cancel
-        for widget in (self._foot, self._facts, self._said, self._warnings, *activity):
+        self.activity = ActivityBar(self._guarded(self.session.cancel_task))
+        for widget in (self._foot, self._facts, self._said, self._warnings, *self.activity.widgets):
+            widget.background_color = gui.Color(0.1, 0.1, 0.1)
             self.window.add_child(widget)
-        for widget in activity:
-            widget.visible = False
 
     def _build_menu(self) -> None:
         bar, menus = gui.Menu(), {action.menu: gui.Menu() for action in ACTIONS if action.menu}
@@ -193,6 +188,8 @@ class Window(WindowInput, WindowDialogs):
             return True
         if self.panel.tick():
             self._refresh()
+        if self.preview.ready:
+            self._update_preview()
         if self.hands.update():
             self._place_image()
         moving, now = self.panel.turning or self.panel.playing, time.monotonic()
@@ -232,10 +229,8 @@ class Window(WindowInput, WindowDialogs):
         for number, label in enumerate((self._facts, self._said, self._warnings)):
             top = bottom + round(0.2 * em + number * line)
             label.frame = gui.Rect(area.x + pad, top, left - area.x - pad, round(line))
-        top, button = bottom + round(0.2 * em), round(4.6 * em)
-        self._busy.frame = gui.Rect(left + pad, top, width - 2 * pad, round(line))
-        self._progress.frame = gui.Rect(left + pad, top + round(1.6 * line), width - 3 * pad - button, round(line))
-        self._cancel.frame = gui.Rect(left + width - pad - button, top + round(1.4 * line), button, round(1.5 * line))
+        activity = Rect(left + pad, bottom + round(0.2 * em), width - 2 * pad, round(FOOT_LINES * line))
+        self.activity.lay_out(activity, em, line)
         box = self.rectangle()
         view = Rect(area.x, area.y, left - area.x, bottom - area.y)
         for margin, part in zip(self._margins, margins(view, box), strict=True):
@@ -252,9 +247,10 @@ class Window(WindowInput, WindowDialogs):
         both."""
         box, panel = self.rectangle(), self.panel
         split = panel.kind == "split"
-        self.image.frame = gui.Rect(box.x, box.y, box.width, box.height)
-        self.image.visible = self._picture is not None or panel.preview_only
-        if not self.image.visible:
+        frame = gui.Rect(box.x, box.y, box.width, box.height)
+        seen = self._picture is not None or panel.preview_only
+        self.image.frame = frame if seen else outside(frame)
+        if not seen:
             return
         drawn = self.hands.layer(box.width, box.height) if split or panel.preview_only else None
         if self._picture is not None and not panel.preview_only:
@@ -300,7 +296,7 @@ class Window(WindowInput, WindowDialogs):
             self.window.set_needs_layout()
 
     def _update_preview(self) -> None:
-        """Update the preview if it can be seen; a large scene takes seconds."""
+        """Update the preview if it can be seen."""
         if self.panel.preview_only or self.panel.kind == "split":
             box = self.rectangle()
             self.preview.update(self.session, box.width / box.height)
@@ -319,26 +315,15 @@ class Window(WindowInput, WindowDialogs):
 
     def _write(self, label: Any, line: str) -> None:
         """Write a line as far as there is room; the tooltip holds all of it."""
-        text = legible(line)
-        room = max(8, round(LETTERS * label.frame.width / self.window.theme.font_size))
-        short = text if len(text) <= room else text[: room - 3] + "..."
+        em, text = self.window.theme.font_size, legible(line)
+        short = fitted(text, label.frame.width - em, em)
         if (short, text) != (label.text, label.tooltip):
             label.text, label.tooltip = short, "\n".join(textwrap.wrap(text, 100))
             self.window.post_redraw()
 
     def _show_activity(self) -> None:
-        activity, saving = self.session.activity(), self.session.task is not None
-        busy = activity is not None
-        if (busy, saving) != (self._busy.visible, self._cancel.visible):
-            self._busy.visible = self._progress.visible = busy
-            self._cancel.visible = saving
+        if self.activity.show(self.session.activity(), self.session.task is not None):
             self.window.post_redraw()
-        if activity is not None:
-            label, share = activity
-            text = legible(f"{label} {100 * share:.0f} %")
-            if text != self._busy.text:
-                self._busy.text, self._progress.value = text, share
-                self.window.post_redraw()
 
     def _on_close(self) -> bool:
         """Whether the window may close at once; else `ask_close` runs after this event, unless Escape caused it."""
@@ -355,6 +340,7 @@ class Window(WindowInput, WindowDialogs):
         """Close the window; no callback touches it afterwards."""
         self.closed = True
         self.hands.close()
+        self.preview.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
         self.window.close()
 

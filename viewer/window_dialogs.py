@@ -123,7 +123,7 @@ class WindowDialogs:
         def chosen(name: str) -> None:
             self._end_dialog()
             path = request.path(name)
-            self._folder = path.parent
+            self._folder = path.parent if path.parent.is_dir() else self._folder
             question = request.replacing(path)
             if question is None:
                 self._apply(request.title, lambda: request.done(path))
