@@ -29,7 +29,7 @@ DIFFERENCE_GAIN = 4.0
 # Width of the bar of the split view: in pixels of a window, and as a share of the picture.
 BAR_PIXELS, BAR_SHARE = 3, 0.004
 # Pixels whose display values are made at once: those of a whole picture take three times as long.
-STRIP = 1 << 16
+STRIP = 1 << 14
 # Depths behind and in front of the whole scene, in scene units.
 FAR, NEAR = 160.0, 0.0
 
