@@ -238,8 +238,7 @@ from renderformer.viewer import beyond
 window.controls.unfold("Light")
 window.window.set_needs_layout()
 pointer("sleep", "1")
-click(*middle(window.controls["light add"]))
-until(lambda: document.undo_label == "add light_2", "a light is added")
+press(window.controls["light add"], lambda: document.undo_label == "add light_2", "a light is added")
 assert window.message.endswith("light_2 is outside the picture; F turns to it"), window.message
 column, field = window._column.frame, window.controls["light remove"]
 until(lambda: column.y < field.frame.y < column.get_bottom() - 20, "the controls of the light are in view")

@@ -86,6 +86,16 @@ def middle(widget):
     frame, area = window.window.os_frame, widget.frame
     return frame.x + area.x + area.width // 2, frame.y + area.y + area.height // 2
 
+def press(widget, done, what):
+    # Open3D reads buttons only when it draws, so a stall may lose a click (docs/viewer.md); a person tries again.
+    for _ in range(3):
+        if not done():
+            click(*middle(widget))
+            end = time.monotonic() + 15
+            while not done() and time.monotonic() < end:
+                app.run_one_tick()
+    until(done, what)
+
 def drag(x, y, *steps):
     moves = [word for dx, dy in steps for word in ("mousemove_relative", "--", dx, dy, "sleep", "0.6")]
     pointer("mousemove", x, y, "sleep", "0.6", "mousedown", "1", "sleep", "0.6", *moves, "mouseup", "1")
