@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import report
+from common import decibels, report
 from scipy.ndimage import maximum_filter
 
 import renderformer as rf
@@ -60,10 +60,6 @@ def unsure(batches: Float32Array) -> BoolArray:
     """(h, w) pixels of a reference (BATCHES, h, w, 3) near one with an outlier."""
     near: BoolArray = maximum_filter(fireflies(batches.mean(axis=-1)).any(axis=0), 2 * REACH + 1)
     return near
-
-
-def decibels(squared_error: float) -> float:
-    return float(-10 * np.log10(max(squared_error, 1e-10)))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import platform
 import statistics
 import subprocess
@@ -48,6 +49,11 @@ def device_milliseconds(run: Callable[[], Any], repeats: int = 30) -> float:
         torch.cuda.synchronize()
         times.append(start.elapsed_time(end))
     return statistics.median(times)
+
+
+def decibels(squared_error: float) -> float:
+    """PSNR of a mean squared error of display values."""
+    return -10 * math.log10(max(squared_error, 1e-10))
 
 
 def relative_error(ours: Tensor, exact: Tensor) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import report
+from common import decibels, report
 
 import renderformer as rf
 from renderformer.data.arrays import AnyArray, BoolArray, Float32Array
@@ -59,10 +59,6 @@ def error(picture: Float32Array, halves: list[Float32Array], counted: BoolArray)
 def shown(picture: Float32Array) -> AnyArray:
     """Display values."""
     return display(torch.from_numpy(np.array(picture))).double().numpy()
-
-
-def decibels(squared: float) -> float:
-    return -10 * float(np.log10(max(squared, 1e-10)))
 
 
 def reduced(picture: Float32Array, side: int) -> Float32Array:

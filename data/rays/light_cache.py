@@ -149,7 +149,7 @@ class LightCache:
         cache._surfaces = surfaces
         cache._sky = surfaces.groups.from_environment(self._sky)
         cache._direct = cache._directly_lit()
-        cache._thrown = cache._shared @ cache._thrown_on_each(cache._paths.brought(surfaces))
+        cache._thrown = cache._received(cache._paths.brought(surfaces))
         cache.indirect, cache.outgoing = cache._solve()
         return cache
 
@@ -217,12 +217,14 @@ class LightCache:
         known = np.where(solved, (self._direct + self._sky).sum(axis=1), -1)
         area = np.tile(self._areas(), 2)
         self._shared = shared(self._paths, brought.sum(axis=1), sides.position, sides.normal, area, known)
-        self._thrown = self._shared @ self._thrown_on_each(brought)
+        self._thrown = self._received(brought)
 
-    def _thrown_on_each(self, brought: Float32Array) -> Float32Array:
-        """(2 M, C) sums over the paths that each side meets of what these bring (Q, C)."""
+    def _received(self, brought: Float32Array) -> Float32Array:
+        """(2 M, C) irradiance / pi of what paths bring (Q, C), shared among neighbours."""
         side, count = self._paths.side, len(self._sides)
-        return np.stack([np.bincount(side, channel, count) for channel in brought.T], axis=1).astype(np.float32)
+        sums = np.stack([np.bincount(side, channel, count) for channel in brought.T], axis=1).astype(np.float32)
+        received: Float32Array = self._shared @ sums
+        return received
 
     def _paths_stay(self, before: LitSurfaces) -> bool:
         """Whether what shiny surfaces throw back goes where it did on other surfaces with the same triangles."""
