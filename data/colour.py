@@ -23,7 +23,8 @@ def linear_to_srgb(linear: AnyArray) -> AnyArray:
     Returns:
         The same shape and type.
     """
-    curve = 1.055 * np.power(np.maximum(linear, 0.0031308), 1 / 2.4) - 0.055
+    # Logarithms of single precision are much faster than powers, and as exact as 8 or 16 bits need.
+    curve = 1.055 * np.exp(np.log(np.maximum(linear, 0.0031308)) / 2.4) - 0.055
     return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, curve), linear.dtype)
 
 

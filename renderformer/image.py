@@ -116,8 +116,8 @@ class Image:
             InputError: exposure out of range, or NaN or infinite pixels.
         """
         _check_exposure(exposure)
-        count = int((~np.isfinite(self.hdr)).any(axis=2).sum())
-        if count:
+        if not np.isfinite(self.hdr).all():
+            count = int((~np.isfinite(self.hdr)).any(axis=2).sum())
             raise InputError(
                 "image",
                 f"{count} of {self.width * self.height} pixels are NaN or infinite",

@@ -40,15 +40,16 @@ def displayed(linear: Float32Array, tone_map: str) -> Float32Array:
 def _compressed(linear: Float32Array) -> Float32Array:
     """Linear light (height, width, 3) in [0, 1]: the largest channel rises ever more slowly toward 1, the others in
     proportion, and the brighter, the nearer to white."""
-    brightest = np.maximum(np.maximum(linear[..., 0], linear[..., 1]), linear[..., 2])
-    bright = brightest > _COMPRESSED_FROM
-    result = np.array(linear, np.float32)
-    peak, colour = brightest[bright][:, None], linear[bright]
+    result = np.array(linear, np.float32, order="C")
+    pixels = result.reshape(-1, 3)
+    brightest = np.maximum(np.maximum(pixels[:, 0], pixels[:, 1]), pixels[:, 2])
+    bright = np.flatnonzero(brightest > _COMPRESSED_FROM)
+    peak, colour = brightest[bright][:, None], pixels.take(bright, axis=0)
     rest = np.float32(1 - _COMPRESSED_FROM)
     lowered = 1 - rest**2 / (peak - np.float32(_COMPRESSED_FROM) + rest)
     scaled = colour * (lowered / peak)
     white = 1 - 1 / (np.float32(_FADE) * (peak - lowered) + 1)
-    result[bright] = np.clip(scaled + white * (lowered - scaled), 0, 1)
+    pixels[bright] = np.clip(scaled + white * (lowered - scaled), 0, 1)
     return result
 
 

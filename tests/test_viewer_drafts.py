@@ -13,19 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.ray_engine import a_scene as a_corner
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
 
+from renderformer.data.arrays import UInt8Array
 from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
+from renderformer.image import Image
 from renderformer.renderer import Cancelled, Renderer
-from renderformer.viewer import backdrops, drafts, scheduler, watched
+from renderformer.viewer import backdrops, display, drafts, scheduler, watched
 from renderformer.viewer.backdrops import Backdrop
-from renderformer.viewer.display import display_values, spanned
+from renderformer.viewer.display import spanned
 from renderformer.viewer.drafts import FINER, OFFSETS, STRIDES, Draft, relit, shaded
-from renderformer.viewer.frames import Frame
+from renderformer.viewer.frames import Changes, Frame
 from renderformer.viewer.pieces import LONGEST, PIECE, Pieces, TooLong, check_time
 from renderformer.viewer.session import Session
 from renderformer.viewer.watched import Piece, Watched, checked
@@ -78,7 +83,7 @@ def test_a_draft_grows_to_the_picture_of_one_sample_a_pixel(
     place = OFFSETS[12]
     # Pixels beyond the border of the picture have no counterpart.
     np.testing.assert_allclose(draft.radiance[:3, :4], expected[place::12, place::12, :3][:3, :4], rtol=1e-4, atol=1e-5)
-    assert draft.take_changed() is None
+    assert draft.take_changes() is None
     monkeypatch.setattr(drafts, "LEAST_PART", 150)
     monkeypatch.setattr(drafts, "processors", lambda: 2)
     steps = 0
@@ -86,14 +91,16 @@ def test_a_draft_grows_to_the_picture_of_one_sample_a_pixel(
         before = draft.radiance.copy()
         # Time is up at once.
         assert 0 < draft.grow(0.0, 1.0) <= 300
-        changed = draft.take_changed()
-        if changed is not None:
-            for left, top, right, bottom in changed:
+        changes = draft.take_changes()
+        assert changes is not None
+        if before.shape == draft.radiance.shape:
+            assert changes[1:] == (1, 0)
+            for left, top, right, bottom in changes.windows:
                 before[top:bottom, left:right] = draft.radiance[top:bottom, left:right]
             assert np.array_equal(before, draft.radiance)
         steps += 1
     assert steps > 4
-    assert draft.take_changed() == ()
+    assert draft.take_changes() == ((), 1, 0)
     np.testing.assert_allclose(draft.radiance, expected[..., :3], rtol=1e-4, atol=1e-5)
     # The draft is close to the picture that is drawn in the end.
     final = renderer.render(lit, (width, height))[0].hdr
@@ -372,20 +379,31 @@ def test_what_the_screen_shows_is_made_anew_where_it_changed_alone(
 ) -> None:
     monkeypatch.setattr(scheduler, "STEP", 0.02)
     monkeypatch.setattr(watched, "FIRST_SIDE", 48)
+    monkeypatch.setattr(drafts, "LEAST_PART", 2000)
     session = Session(a_scene(environment=Environment.of("sky")), renderer, (150, 110))
     session.scheduler._pace = 1e4
     shown: list[tuple[np.ndarray, np.ndarray]] = []
-    windows = []
+    changes: list[Changes | None] = []
+    pixels: list[int] = []
+    convert = display.display_values
+
+    def counted(image: Image, *settings: Any) -> UInt8Array:
+        pixels[-1] += image.width * image.height
+        return convert(image, *settings)
+
+    monkeypatch.setattr(display, "display_values", counted)
 
     def on_frame(frame: Frame) -> None:
         # The exposure changes in the middle, once.
-        if len(windows) == 4:
+        if len(changes) == 4:
             session.set_display(exposure=1.0)
         picture = session.picture()
         assert picture is not None
-        shown.append((picture, spanned(display_values(frame.image, "neutral", session.exposure), frame.span)))
-        windows.append(frame.changed)
+        shown.append((picture, spanned(convert(frame.image, "neutral", session.exposure), frame.span)))
+        changes.append(frame.changes)
+        pixels.append(0)
 
+    pixels.append(0)
     session.on_frame = on_frame
     try:
         session.request()
@@ -393,10 +411,43 @@ def test_what_the_screen_shows_is_made_anew_where_it_changed_alone(
     finally:
         assert session.close()
     assert len(shown) > 5
-    for picture, expected in shown[:-1]:
-        assert np.array_equal(picture, expected)
-    assert np.abs(shown[-1][0].astype(int) - shown[-1][1]).max() <= 1
-    assert [window for window in windows if window and (0, 0, 150, 110) not in window]
+    grown = [number for number, change in enumerate(changes) if change and change.scale < 1]
+    assert grown
+    for number, (picture, expected) in enumerate(shown):
+        off = np.abs(picture.astype(int) - expected)
+        # Between samples of a draft that has become finer, display values are interpolated instead of light.
+        assert off.mean() <= (0 if number < grown[0] else 1)
+        assert off.max() <= 1 or number < len(shown) - 2
+    assert np.array_equal(*shown[-2])
+    # All of a picture is converted in the beginning and when the exposure changes.
+    sizes = [expected.shape[0] * expected.shape[1] for _, expected in shown]
+    assert min(pixels[0] - sizes[0], pixels[4] - sizes[4]) >= 0
+    assert all(pixels[number] < sizes[number] for number in grown if number != 4)
+
+
+@given(
+    size=st.tuples(st.integers(1, 150), st.integers(1, 100)),
+    stride=st.sampled_from(sorted(FINER)),
+    seed=st.integers(0, 99),
+)
+def test_display_values_of_a_finer_draft_lie_between_those_before(
+    size: tuple[int, int], stride: int, seed: int
+) -> None:
+    finer, (width, height) = FINER[stride], size
+    picture = np.random.default_rng(seed).integers(
+        0, 256, (-(-height // stride), -(-width // stride), 3), dtype=np.uint8
+    )
+    columns, rows = -(-width // finer), -(-height // finer)
+    shift = (OFFSETS[finer] - OFFSETS[stride]) / stride
+    result = display.enlarged(picture, columns, rows, finer / stride, shift)
+    y, x = shift + finer / stride * np.arange(rows), shift + finer / stride * np.arange(columns)
+    expected = map_coordinates(
+        picture.astype(float), np.meshgrid(y, x, np.arange(3), indexing="ij"), order=1, mode="nearest"
+    )
+    assert np.abs(result - expected).max() <= 1
+    place = slice(-round(shift * stride / finer), None, stride // finer)
+    kept = result[place, place]
+    assert np.array_equal(kept, picture[: kept.shape[0], : kept.shape[1]])
 
 
 def test_an_edit_is_drawn_before_its_light_is_known(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:

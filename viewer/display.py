@@ -76,27 +76,28 @@ def display_values(image: Image, tone_map: str, exposure: float) -> UInt8Array:
 
 
 class Displayed:
-    """Display values of the newest picture of the viewer; what has not changed since the one before is kept.
+    """Display values of the newest picture of the viewer; what has not changed since the one before is kept, and
+    enlarged where the picture has become finer.
 
     Pictures may come from several threads: one that is late is made anew.
     """
 
     def __init__(self) -> None:
-        # A frame, tone map and exposure with their display values.
-        self._known: tuple[tuple[Frame, str, float], UInt8Array] | None = None
+        # A frame, tone map and exposure with their display values, and the part of these that is shown.
+        self._known: tuple[tuple[Frame, str, float], UInt8Array, UInt8Array] | None = None
 
     def values(self, frame: Frame, tone_map: str, exposure: float) -> UInt8Array:
         """(h, w, 3) of the part of the picture that the view shows."""
         known, settings = self._known, (tone_map, exposure)
         if known is not None and known[0] == (frame, *settings):
-            return known[1]
-        shape = frame.image.height, frame.image.width
-        picture = np.zeros((*shape, 3), np.uint8)
-        changed: tuple[Window, ...] = ((0, 0, shape[1], shape[0]),)
-        if known is not None and frame.changed is not None and known[1].shape == picture.shape:
-            before = known[0]
-            if before[1:] == settings and before[0].serial + 1 == frame.serial:
-                picture, changed = known[1].copy(), frame.changed
+            return known[2]
+        width, height = frame.image.width, frame.image.height
+        before = None if known is None else (known[0][0].serial + 1, *known[0][1:])
+        if known is not None and frame.changes is not None and before == (frame.serial, *settings):
+            changed, scale, shift = frame.changes
+            picture = enlarged(known[1], width, height, scale, shift)
+        else:
+            changed, picture = ((0, 0, width, height),), np.zeros((height, width, 3), np.uint8)
 
         def make(window: Window) -> None:
             left, top, right, bottom = window
@@ -104,9 +105,9 @@ class Displayed:
 
         with ThreadPoolExecutor(processors()) as pool:
             list(pool.map(make, (strip for window in changed for strip in _strips(window))))
-        picture = spanned(picture, frame.span)
-        self._known = (frame, *settings), picture
-        return picture
+        shown = spanned(picture, frame.span)
+        self._known = (frame, *settings), picture, shown
+        return shown
 
 
 def _strips(window: Window) -> list[Window]:
@@ -130,6 +131,20 @@ def resized(picture: UInt8Array, width: int, height: int) -> UInt8Array:
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.BILINEAR))
+
+
+def enlarged(picture: UInt8Array, width: int, height: int, scale: float, shift: float) -> UInt8Array:
+    """A copy of `width` by `height` pixels in which pixel n of a row or column lies at scale * n + shift, at most 1,
+    of the picture, bilinear; as at the border beside it."""
+    from PIL import Image as Pillow
+
+    if scale == 1 and shift == 0:
+        return picture.copy()
+    # Pillow counts from the corner of a pixel, and its boxes end at the border.
+    padded = Pillow.fromarray(np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge"))
+    corner = 1.5 + shift - scale / 2
+    box = (corner, corner, corner + scale * width, corner + scale * height)
+    return np.array(padded.resize((width, height), Pillow.Resampling.BILINEAR, box=box))
 
 
 def spanned(picture: UInt8Array, span: tuple[float, float] | None) -> UInt8Array:

@@ -28,6 +28,7 @@ from renderformer.data.rays.specular import specular
 from renderformer.data.rays.vectors import normalised
 from renderformer.data.scene import DIFFUSE, EMISSION, Scene
 from renderformer.image import Image
+from renderformer.viewer.frames import Changes
 from renderformer.viewer.pieces import LONGEST, TooLong, limited
 from renderformer.viewer.watched import Window
 
@@ -88,8 +89,9 @@ class Draft:
         self._pool, self._clock = pool, clock
         # CPU seconds of a pixel.
         self._cost = 0.0
-        # The windows of `radiance` in which pixels are new; None for all of it.
+        # Since `take_changes`: windows of `radiance` in which pixels are new, None for all of it; and the stride then.
         self._changed: list[Window] | None = None
+        self._taken = stride
         rows, columns = self._grid(stride)
         # Apart, as the radiance of every step is copied.
         self._radiance, self._coverage = np.zeros((rows, columns, 3), np.float32), np.zeros((rows, columns), np.float32)
@@ -175,13 +177,16 @@ class Draft:
         self._todo = np.concatenate([*left, self._todo[count:]])
         return count - sum(map(len, left))
 
-    def take_changed(self) -> tuple[Window, ...] | None:
-        """The windows of `radiance` outside of which nothing has changed since the last call; None for all of it."""
-        windows, self._changed = self._changed, []
-        return None if windows is None else tuple(windows)
+    def take_changes(self) -> Changes | None:
+        """What has changed since the last call; None for the first one."""
+        windows, before = self._changed, self._taken
+        self._changed, self._taken = [], self.stride
+        if windows is None:
+            return None
+        return Changes(tuple(windows), self.stride / before, (OFFSETS[self.stride] - OFFSETS[before]) / before)
 
-    def changed_in(self, image: Image) -> tuple[Window, ...] | None:
-        """As `take_changed`, for a picture that replaces a finished draft: where it differs by more than rounding."""
+    def changes_to(self, image: Image) -> Changes | None:
+        """As `take_changes`, for a picture that replaces a finished draft: where it differs by more than rounding."""
         if self._changed is None or (image.alpha is None) != (self.alpha is None):
             return None
 
@@ -196,7 +201,7 @@ class Draft:
                 self._touch(x.min(), top + y.min(), x.max() + 1, top + y.max() + 1)
 
         list(self._pool.map(compare, range(0, self.height, ROWS)))
-        return self.take_changed()
+        return self.take_changes()
 
     def _touch(self, left: int, top: int, right: int, bottom: int) -> None:
         if self._changed is not None:
@@ -230,7 +235,10 @@ class Draft:
             place[:] = kept[: place.shape[0], : place.shape[1]]
         new = np.ones((rows, columns), bool)
         new[first::step, first::step] = False
-        self._todo, self._changed = np.flatnonzero(new), None
+        self._todo = np.flatnonzero(new)
+        if self._changed:
+            # They are of another stride.
+            self._changed = None
 
     def _drawn(self, piece: Int64Array, longest: float) -> Float32Array:
         """(M', 4) radiance and coverage of pixels by their number (M,) in the picture of the present stride; if all of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from renderformer.data.scene import Scene
     from renderformer.image import Image
     from renderformer.viewer.watched import Window
+
+
+class Changes(NamedTuple):
+    """How a picture differs from the one before it.
+
+    Attributes:
+        windows: left, top, right and bottom in pixels, outside of which nothing is new.
+        scale, shift: pixel n of a row or column lies at scale * n + shift of the picture before; outside of the
+            windows, the picture is interpolated there.
+    """
+
+    windows: tuple[Window, ...]
+    scale: float = 1.0
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +44,7 @@ class Frame:
         notes: of the view-independent stage.
         tag: of the request.
         span: columns and rows of the image that the view shows, the last ones in part; None for all of it.
-        changed: windows of the image (left, top, right, bottom) outside of which it is as in the frame before, whose
-            `serial` is one less; None for all of it.
+        changes: since the frame before, whose `serial` is one less; None where nothing is alike.
     """
 
     image: Image
@@ -47,7 +60,7 @@ class Frame:
     notes: tuple[str, ...] = ()
     tag: Any = None
     span: tuple[float, float] | None = None
-    changed: tuple[Window, ...] | None = None
+    changes: Changes | None = None
     serial: int = 0
 
 

@@ -27,11 +27,11 @@ from renderformer.renderer import Cancelled
 from renderformer.viewer.backdrops import Backdrop
 from renderformer.viewer.drafts import Draft
 from renderformer.viewer.fingerprints import fingerprint
-from renderformer.viewer.frames import Frame, Request
+from renderformer.viewer.frames import Changes, Frame, Request
 from renderformer.viewer.light_pictures import LightPictures
 from renderformer.viewer.lit_scenes import LitScenes
 from renderformer.viewer.sizes import Sizes
-from renderformer.viewer.watched import Piece, Watched, Window, checked
+from renderformer.viewer.watched import Piece, Watched, checked
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
@@ -332,9 +332,9 @@ class RenderScheduler:
         self._pace = (self._pace + pixels / max(self._clock.now() - started, 1e-6)) / 2
 
     def _publish(self, request: Request, draft: Draft, source: LitScene, encode_seconds: float, started: float) -> None:
-        changed = draft.take_changed()
+        changes = draft.take_changes()
         image = Image(draft.radiance, request.camera, alpha=draft.alpha, background=draft.background)
-        self._show(request, image, started, encode_seconds, source.notes, draft.span, changed)
+        self._show(request, image, started, encode_seconds, source.notes, draft.span, changes)
 
     def _show(
         self,
@@ -344,14 +344,14 @@ class RenderScheduler:
         encode_seconds: float = 0.0,
         notes: tuple[str, ...] = (),
         span: tuple[float, float] | None = None,
-        changed: tuple[Window, ...] | None = None,
+        changes: Changes | None = None,
     ) -> None:
         """Publish a picture that is not the final one."""
         self._check_running()
         now = self._clock.now()
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, False, encode_seconds, now - started,
-            request.time, now - request.time, notes, request.tag, span, changed, self._count(),
+            request.time, now - request.time, notes, request.tag, span, changes, self._count(),
         )  # fmt: skip
         self._report(self._on_frame, frame)
 
@@ -395,7 +395,7 @@ class RenderScheduler:
         frame = Frame(
             image, request.number, request.camera, request.size, request.key, final, encode_seconds, seconds,
             request.time, now - request.time, lit.notes, request.tag, None,
-            None if draft is None else draft.changed_in(image), self._count(),
+            None if draft is None else draft.changes_to(image), self._count(),
         )  # fmt: skip
         self._report(self._on_frame, frame)
 
