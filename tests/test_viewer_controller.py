@@ -515,6 +515,25 @@ def test_the_fingerprint_follows_contents_not_objects() -> None:
     assert fingerprint(scene.replace(cameras=())) == fingerprint(scene)
 
 
+def test_objects_that_are_placed_and_edited_in_any_order_are_known_again() -> None:
+    turned, moved = Placement(rotation=(0, 0, 20)), Placement((0.1, 0, 0))
+    marks = []
+    for _ in range(2):
+        document = SceneDocument(a_scene())
+        names = [item.name for item in document.items][:2]
+        found = [fingerprint(document.scene)]
+        for name, placement, tint in itertools.product(names, (turned, moved), (0.2, 0.7)):
+            document.place(name, placement)
+            document.set_material(name, diffuse=(tint, 0.5, 0.5))
+            found.append(fingerprint(document.scene))
+        marks.append(found)
+        for mark in reversed(found[:-1]):
+            while fingerprint(document.scene) != mark:
+                assert document.undo()
+    assert marks[0] == marks[1]
+    assert len(set(marks[0])) == len(marks[0])
+
+
 def picked(scene: Scene, camera: Camera, *point: float, tree: bool) -> Pick | None:
     """What is picked with a tree, or as in a large scene that is not lit yet."""
     with pytest.MonkeyPatch.context() as patch:

@@ -24,6 +24,7 @@ from renderformer.data.errors import InputError
 from renderformer.data.scene import EMISSION, Light, Material, Mesh, Scene
 from renderformer.data.trained_range import TrainedRange
 from renderformer.data.unit_size import UnitSize
+from renderformer.viewer.fingerprints import name_placed
 from renderformer.viewer.lights import another, coloured, light_of
 from renderformer.viewer.lights import moved as moved_light
 from renderformer.viewer.material_edits import edited, mean_material
@@ -59,7 +60,11 @@ class Item:
     @cached_property
     def mesh(self) -> Mesh:
         """The placed mesh; `base` itself if it was not moved."""
-        return self.base if self.placement == Placement() else self.base.transformed(self.matrix)
+        if self.placement == Placement():
+            return self.base
+        mesh = self.base.transformed(self.matrix)
+        name_placed(mesh, self.base, repr(self.placement))
+        return mesh
 
     @cached_property
     def material(self) -> Material:

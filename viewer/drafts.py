@@ -301,7 +301,9 @@ def relit(scene: Scene, known: RayCaster, trees: MovingTrees | None = None) -> R
     """
     if known.cache is None:
         return None
-    scene = Detail.of(scene.triangles).graded(scene)
+    if len(scene) != len(known.triangles):
+        # As large triangles were cut.
+        scene = Detail.of(scene.triangles).graded(scene)
     if len(scene) != len(known.triangles):
         return None
     same = np.array_equal(known.triangles, scene.triangles)

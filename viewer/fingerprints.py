@@ -14,7 +14,7 @@ from renderformer.data.scene import Mesh, Scene
 # The digest of each live mesh and environment; they never change.
 _DIGESTS: weakref.WeakKeyDictionary[Mesh | Environment, bytes] = weakref.WeakKeyDictionary()
 
-# The same of large arrays, by their ids: environments share images, and an object that was moved keeps its materials.
+# The same of their arrays, by their ids: environments share images, and an object that was edited keeps most.
 _ARRAYS: dict[int, tuple[weakref.ref[Any], bytes]] = {}
 
 
@@ -23,11 +23,14 @@ def fingerprint(scene: Scene) -> str:
     lights, sides that cameras see, environment."""
     total = hashlib.blake2b(digest_size=16)
     for part in (*scene.objects, scene.environment):
-        digest = b"-" if part is None else _DIGESTS.get(part)
-        if digest is None and part is not None:
-            digest = _DIGESTS[part] = _digest(part)
-        total.update(digest or b"-")
+        total.update(b"-" if part is None else _known(part))
     return total.hexdigest()
+
+
+def name_placed(mesh: Mesh, base: Mesh, placement: str) -> None:
+    """Let a mesh be known by the one that it was made of and a text that says where it is placed, instead of its
+    corners."""
+    _DIGESTS[mesh] = hashlib.blake2b(_known(base) + placement.encode(), digest_size=16).digest()
 
 
 def alike_but_background(before: Scene, after: Scene) -> bool:
@@ -40,22 +43,25 @@ def alike_but_background(before: Scene, after: Scene) -> bool:
     return fingerprint(before) == fingerprint(after.replace(environment=environment))
 
 
+def _known(part: Mesh | Environment) -> bytes:
+    digest = _DIGESTS.get(part)
+    if digest is None:
+        digest = _DIGESTS[part] = _digest(part)
+    return digest
+
+
 def _digest(part: Mesh | Environment) -> bytes:
     total = hashlib.blake2b(digest_size=16)
     if isinstance(part, Environment):
         settings = (part.strength, part.rotation, part.background, part.suns)
         total.update(repr(settings).encode())
         total.update(_array_digest(part.image))
-        arrays: tuple[Any, ...] = ()
     else:
-        sides = np.asarray(part.two_sided)
-        arrays = (part.triangles, part.normals, part.patches, part.patch_index, sides)
-        total.update(_array_digest(part.materials))
+        total.update(np.asarray(part.two_sided).tobytes())
         total.update(part.camera_sides.encode())
         total.update(b"-" if part.appearance is None else part.appearance.digest)
-    for array in arrays:
-        total.update(b"-" if array is None else repr(array.shape).encode())
-        total.update(b"" if array is None else np.ascontiguousarray(array).data)
+        for array in (part.triangles, part.normals, part.materials, part.patches, part.patch_index):
+            total.update(b"-" if array is None else _array_digest(array))
     return total.digest()
 
 

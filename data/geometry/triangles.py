@@ -137,7 +137,8 @@ def face_normals(triangles: AnyArray) -> Float64Array:
 def unit(vectors: AnyArray) -> AnyArray:
     """Vectors (n, 3) of length 1; zero stays."""
     length = np.sqrt(products(vectors.T, vectors.T))[:, None]
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    length[length == 0] = 1
+    return vectors / length
 
 
 def merge_corners(triangles: AnyArray) -> Int64Array:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float32Array, Float64Array, Int32Array
+from renderformer.data.geometry.triangles import blocks
 from renderformer.data.rays.direct import LitSurfaces
 from renderformer.data.rays.tree import Nearest, Tree
 from renderformer.data.scene import Scene
@@ -48,9 +49,21 @@ class Motion:
         if rank < 3 or np.linalg.matrix_rank(linear, 1e-9) < 3:
             return None
         offset = there - middle @ linear
-        error = np.abs(start @ linear.astype(np.float32) + offset.astype(np.float32) - end).max()
-        largest = max(np.abs(start).max(), np.abs(end).max(), np.abs(offset).max())
-        return cls(np.linalg.inv(linear), offset) if error <= ROUNDING * largest else None
+        ends = (start.min(), start.max(), end.min(), end.max(), *offset)
+        found = cls(np.linalg.inv(linear), offset)
+        return found if found._leads(start, end, ROUNDING * float(np.abs(ends).max())) else None
+
+    def _leads(self, start: Float32Array, end: Float32Array, error: float) -> bool:
+        """Whether points (M, 3) move to others, but for an error."""
+        linear, offset = np.linalg.inv(self.back).T.astype(np.float32), self.offset.astype(np.float32)[:, None]
+        for part in blocks(len(start)):
+            # Components one after the other, see vectors.py.
+            moved = linear @ np.ascontiguousarray(start[part].T)
+            moved += offset
+            moved -= end[part].T
+            if max(moved.max(), -moved.min()) > error:
+                return False
+        return True
 
     def rays(self, origins: Float32Array, directions: Float32Array) -> tuple[Float32Array, Float32Array]:
         """Rays (S, 3) taken to the place of the tree; lengths along them stay the same."""
