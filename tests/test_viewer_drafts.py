@@ -26,10 +26,11 @@ from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.scene import Light, Material, Mesh, Scene
 from renderformer.image import Image
 from renderformer.renderer import Cancelled, Renderer
-from renderformer.viewer import backdrops, display, drafts, scheduler, watched
+from renderformer.viewer import backdrops, display, drafts, feature_memory, scheduler, watched
 from renderformer.viewer.backdrops import Backdrop
 from renderformer.viewer.display import spanned
 from renderformer.viewer.drafts import FINER, OFFSETS, STRIDES, Draft, relit, shaded
+from renderformer.viewer.feature_memory import FeatureMemory
 from renderformer.viewer.frames import Changes, Frame
 from renderformer.viewer.pieces import LONGEST, PIECE, Pieces, TooLong, check_time
 from renderformer.viewer.session import Session
@@ -146,8 +147,11 @@ def test_windows_make_the_same_picture_and_show_it_as_it_grows(
         holes.append(np.isnan(shown).any(axis=2).sum())
 
     backdrop = Backdrop(environment, scene.cameras[0], 101, 75)
-    watching = Watched(lit.caster, backdrop, show, lambda: None, 0.02, time.monotonic, 2)
+    memory = FeatureMemory()
+    memory.array((75, 101, RGB.total))[:] = np.nan
+    watching = Watched(lit.caster, backdrop, show, lambda: None, 0.02, time.monotonic, 2, memory=memory)
     features = watching.features(camera, 101, 75)
+    assert features is memory.array(features.shape)
     assert np.array_equal(features, lit.caster.features(camera, 101, 75))
     # Pixels on an outline have 256 rays, and come last.
     assert np.array_equal(shown[..., :3], expected)
@@ -160,6 +164,17 @@ def test_windows_make_the_same_picture_and_show_it_as_it_grows(
     assert 0 < holes[0] < 75 * 101
     assert holes == sorted(holes, reverse=True)
     assert len(watching.triangles) == len(lit.caster.triangles)
+
+
+def test_memory_of_another_size_or_too_much_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = FeatureMemory()
+    first = memory.array((4, 5, 6))
+    assert memory.array((4, 5, 6)) is first
+    second = memory.array((5, 5, 6))
+    assert second.shape == (5, 5, 6)
+    monkeypatch.setattr(feature_memory, "MOST", second.nbytes)
+    assert memory.array((5, 5, 6)) is second
+    assert memory.array((6, 5, 6)) is not memory.array((6, 5, 6))
 
 
 def a_watched(caster: RayCaster, check: Callable[[], None]) -> Watched:

@@ -26,6 +26,7 @@ from renderformer.image import Image
 from renderformer.renderer import Cancelled
 from renderformer.viewer.backdrops import Backdrop
 from renderformer.viewer.drafts import Draft
+from renderformer.viewer.feature_memory import FeatureMemory
 from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.frames import Changes, Frame, Request
 from renderformer.viewer.light_pictures import LightPictures
@@ -119,6 +120,7 @@ class RenderScheduler:
         self._lit = LitScenes()
         self._lights = LightPictures(engine)
         self._sizes = Sizes()
+        self._memory = FeatureMemory()
         self.trees = MovingTrees()
         # Number of frames so far.
         self._frames = 0
@@ -316,7 +318,14 @@ class RenderScheduler:
 
         backdrop = Backdrop(environment, request.camera, width, height)
         watched: Any = Watched(
-            self._checked(lit.caster), backdrop, show, self._check_running, STEP, clock, processors()
+            self._checked(lit.caster),
+            backdrop,
+            show,
+            self._check_running,
+            STEP,
+            clock,
+            processors(),
+            memory=self._memory,
         )
         self._draw(request, replace(lit, caster=watched), request.size, encode_seconds, draft)
 

@@ -7,17 +7,12 @@ window, which shows nothing; windows are cut so that this takes no longer than f
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import math
-import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from renderformer.data.arrays import Float32Array, Int64Array
 from renderformer.data.camera import Camera
@@ -26,6 +21,7 @@ from renderformer.data.rays.backdrop import composited
 from renderformer.data.rays.raycast import RayCaster
 from renderformer.data.rays.tree import Tree
 from renderformer.viewer.backdrops import Backdrop
+from renderformer.viewer.feature_memory import FeatureMemory
 from renderformer.viewer.pieces import Pieces, check_time
 
 # Sides of windows: the least, that of the first, the largest, and what they are multiples of. Light is gathered beside
@@ -61,6 +57,7 @@ class Watched:
         clock: seconds.
         threads: that draw, each a window of its own.
         cpu: CPU seconds of a thread.
+        memory: of the feature images; each holds until the next one is drawn.
     """
 
     def __init__(
@@ -73,13 +70,12 @@ class Watched:
         clock: Callable[[], float],
         threads: int,
         cpu: Callable[[], float] = time.thread_time,
+        memory: FeatureMemory | None = None,
     ) -> None:
         self._show, self._check, self._seconds, self._clock, self._threads = show, check, seconds, clock, threads
-        self._caster, self._backdrop, self._cpu = caster, backdrop, cpu
+        self._caster, self._backdrop, self._cpu, self._memory = caster, backdrop, cpu, memory or FeatureMemory()
         self._lock = threading.Lock()
         self._area = float(FIRST_SIDE**2)
-        # Kept until the picture of them is shown, since to give back so much memory takes up to .15 s.
-        self._features: Float32Array | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._caster, name)
@@ -88,7 +84,7 @@ class Watched:
         self, camera: Camera, width: int, height: int, *, progress: Any = None, **options: Any
     ) -> Float32Array:
         """As `RayCaster.features`."""
-        growing = _Growing(width, height, self._windows(width, height))
+        growing = _Growing(width, height, self._windows(width, height), self._memory)
 
         def work() -> None:
             pieces = Pieces(self._cpu)
@@ -102,7 +98,6 @@ class Watched:
         with ThreadPoolExecutor(self._threads, "renderformer-window") as pool, growing:
             self._follow(growing, [pool.submit(work) for _ in range(self._threads)], progress)
         assert growing.image is not None
-        self._features = growing.image
         return growing.image
 
     def composited(
@@ -187,10 +182,10 @@ class _LongGather(Exception):  # noqa: N818 - not an error
 class _Growing:
     """What threads have drawn of a feature image (h, w, F), and which windows are left."""
 
-    def __init__(self, width: int, height: int, windows: Iterator[Window]) -> None:
+    def __init__(self, width: int, height: int, windows: Iterator[Window], memory: FeatureMemory) -> None:
         self.width, self.height, self.done = width, height, 0
         self.image: Float32Array | None = None
-        self._windows, self._pieces, self._failed = windows, list[Piece](), False
+        self._windows, self._pieces, self._failed, self._memory = windows, list[Piece](), False, memory
         # Windows that are cut already.
         self._waiting: list[Window] = []
         self._lock = threading.Lock()
@@ -223,7 +218,7 @@ class _Growing:
         left, top, right, bottom = window
         with self._lock:
             if self.image is None:
-                self.image = _zeros((self.height, self.width, part.shape[2]))
+                self.image = self._memory.array((self.height, self.width, part.shape[2]))
             self.done += (right - left) * (bottom - top)
         self.image[top:bottom, left:right] = part
 
@@ -266,17 +261,6 @@ def checked(caster: RayCaster, check: Callable[[], None]) -> RayCaster:
     if caster.cache is not None:
         result.cache = caster.cache.on(result)
     return result
-
-
-def _zeros(shape: tuple[int, ...]) -> Float32Array:
-    """An array in small pages of memory, which come one by one where it is written. Of large ones, the first window of
-    a row would have to wait for all of the row: 0.1 to 0.25 CPU s at 1920 x 1080 on a virtual machine."""
-    memory = mmap.mmap(-1, 4 * math.prod(shape))
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        # Kernels without large pages refuse.
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, np.float32).reshape(shape)
 
 
 def _end(start: int, length: float, whole: int) -> int:
