@@ -232,7 +232,7 @@ def test_work_stops_wherever_cancel_is_asked(extension: dict[str, object]) -> No
 
 
 def test_cancel_stops_ray_casting_between_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("renderformer.data.rays.raycast.CHUNK", 64)
+    monkeypatch.setattr("renderformer.data.rays.feature_image.CHUNK", 64)
     engine, world = renderer(**SHADING), scene()
     # Enough for the gather, in up to four parts, and for a few chunks of pixels.
     lit, cast = engine.encode(world), Countdown(7)
