@@ -17,7 +17,7 @@ from renderformer.data.arrays import Float32Array
 from renderformer.data.camera import Camera
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.subdivide import subdivide
-from renderformer.data.rays import light_cache
+from renderformer.data.rays import light_cache, surfels
 from renderformer.data.rays.channels import RGB
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.raycast import RayCaster
@@ -141,17 +141,17 @@ def test_the_back_of_a_thin_sheet_is_lit_by_what_lies_behind_it() -> None:
 def test_every_part_of_a_triangle_has_its_centroid_in_itself(cuts: int, data: st.DataObject) -> None:
     part = np.array([data.draw(st.integers(0, cuts * cuts - 1)), 0, cuts * cuts - 1])
     every = np.full(3, cuts)
-    centroids = light_cache._centroids(part, every)
+    centroids = surfels.part_centroids(part, every)
     assert (centroids > 0).all()
     assert (centroids.sum(axis=1) < 1).all()
-    np.testing.assert_array_equal(light_cache._part(centroids, every), part)
+    np.testing.assert_array_equal(surfels.part_at(centroids, every), part)
 
 
 @given(u=st.floats(-1e-6, 1 + 1e-6), v=st.floats(-1e-6, 1 + 1e-6), cuts=st.integers(1, 64))
 def test_every_point_of_a_triangle_belongs_to_a_part(u: float, v: float, cuts: int) -> None:
     if u + v > 1:
         u, v = 1 - u, 1 - v
-    part = light_cache._part(np.array([[u, v]], np.float32), np.array([cuts]))
+    part = surfels.part_at(np.array([[u, v]], np.float32), np.array([cuts]))
     assert 0 <= part[0] < cuts * cuts
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,18 +15,16 @@ from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
 from renderformer.data.camera import Camera
 from renderformer.data.rays import pixels
 from renderformer.data.rays.channels import RGB
-from renderformer.data.rays.direct import CHUNK
+from renderformer.data.rays.direct import CHUNK, LitSurfaces
 from renderformer.data.rays.embree import Hits
 from renderformer.data.rays.environment_light import SoftSky
 from renderformer.data.rays.gather import Gather
+from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.light_groups import PARTS
 from renderformer.data.rays.parts import Parts
 from renderformer.data.rays.pixels import Pixels
 from renderformer.data.rays.specular import specular
 from renderformer.data.scene import DIFFUSE, EMISSION, ROUGHNESS, SPECULAR
-
-if TYPE_CHECKING:
-    from renderformer.data.rays.raycast import RayCaster
 
 # Samples of a pixel that differ by more than this, of 1, are too few.
 CONTRAST = 0.1
@@ -67,7 +65,8 @@ class FeatureImage:
 
     def __init__(
         self,
-        caster: RayCaster,
+        surfaces: LitSurfaces,
+        cache: LightCache | None,
         camera: Camera,
         width: int,
         height: int,
@@ -76,7 +75,8 @@ class FeatureImage:
         progress: Progress | None = None,
         shown: Shown | None = None,
     ) -> None:
-        self._caster, self._rays, self._progress, self._shown = caster, rays, progress, shown
+        self._surfaces, self._cache, self._rays = surfaces, cache, rays
+        self._progress, self._shown = progress, shown
         left, top, right, bottom = self._window = window
         self._left, self._top = max(left - AROUND, 0), max(top - AROUND, 0)
         self._right, self._bottom = min(right + AROUND, width), min(bottom + AROUND, height)
@@ -84,19 +84,21 @@ class FeatureImage:
         self._pixels = Pixels(camera, width, height, x, y)
         self._inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
         shape = self._bottom - self._top, self._right - self._left
-        self._image = np.zeros((*shape, RGB.total + caster.groups.more_features), np.float32)
+        self._image = np.zeros((*shape, RGB.total + surfaces.groups.more_features), np.float32)
         # Of the first samples of each pixel.
         self._contrast, self._fine_mesh = np.zeros(shape, np.float32), np.zeros(shape, bool)
         self._gather: Gather | None = None
 
     def drawn(self, parts: Parts) -> Float32Array:
         """(h, w, F) features of the window."""
-        antialias, refine, caster = self._rays.antialias, self._rays.refine, self._caster
-        light = caster.cache if caster.environment is None else caster.cache or SoftSky(caster, caster.environment)
+        antialias, refine, surfaces = self._rays.antialias, self._rays.refine, self._surfaces
+        light: LightCache | SoftSky | None = self._cache
+        if light is None and surfaces.environment is not None:
+            light = SoftSky(surfaces, surfaces.environment)
         if light is not None:
             whole = self._pixels.camera, self._pixels.width, self._pixels.height
             around = self._left, self._top, self._right, self._bottom
-            self._gather = Gather(caster, light, *whole, around, parts, self._progress)
+            self._gather = Gather(surfaces, light, *whole, around, parts, self._progress)
         self._run(parts, "coarse", self._first, np.ones_like(self._fine_mesh), antialias)
         if refine > 1:
             for kind, chosen, times in zip(("fair", "fine", "finest"), self._lacking(), (-1, 0, 1), strict=True):
@@ -137,7 +139,7 @@ class FeatureImage:
         textured = self._textured(triangles)
         if textured is not None:
             textured &= pixels.flat(samples, some.pixel_width)
-        self._contrast.reshape(-1)[part] = pixels.contrast(samples, self._caster.brightness, textured)
+        self._contrast.reshape(-1)[part] = pixels.contrast(samples, self._surfaces.brightness, textured)
         self._fine_mesh.reshape(-1)[part] = pixels.apart(triangles)
         return pixels.mean(samples)
 
@@ -153,10 +155,10 @@ class FeatureImage:
         # An edge that slips between the samples of one pixel shows in the next.
         rough = pixels.among_neighbours(np.maximum, self._contrast) > CONTRAST
         sharp = self._contrast > SHARP
-        if len(self._caster.lights) <= THIN_LIGHTS:
+        if len(self._surfaces.lights) <= THIN_LIGHTS:
             whole = self._pixels.camera, self._pixels.width, self._pixels.height
             around = self._left, self._top, self._right, self._bottom
-            rough |= pixels.crossed(self._caster.lights.corners, *whole, around)
+            rough |= pixels.crossed(self._surfaces.lights.corners, *whole, around)
         # Where a mesh is finer than the pixels, noise does not show beside its detail.
         busy = pixels.among_neighbours(np.add, self._fine_mesh.astype(np.uint8)) > MOST_AROUND
         busy &= self._rays.refine > 2
@@ -166,12 +168,12 @@ class FeatureImage:
         """(h, w) which pixels lie on an outline against nothing; not the middle of a pane, where all samples know the
         share that is covered."""
         share = self._image[..., 0]
-        return pixels.outline(share) & (pixels.differs(share) if self._caster.sees_through else True)
+        return pixels.outline(share) & (pixels.differs(share) if self._surfaces.sees_through else True)
 
     def _covered(self, part: Int64Array) -> Float32Array:
         """(M, F) of pixels on the outline, by the share of their rays that meet anything."""
         some = self._pixels.take(part)
-        hit = self._caster.met(*some.rays(OUTLINE_RAYS))
+        hit = self._surfaces.met(*some.rays(OUTLINE_RAYS))
         share: Float32Array = hit.reshape(OUTLINE_RAYS**2, len(some)).mean(axis=0, dtype=np.float32)
         return pixels.covered(self._image, some.x - self._left, some.y - self._top, share)
 
@@ -183,7 +185,7 @@ class FeatureImage:
         values: Float32Array | None = None
         count = antialias**2 * len(part)
         triangles = np.full(count, -1)
-        for hits, materials, share in self._caster.layers(*part.rays(antialias), part.pixel_width / antialias):
+        for hits, materials, share in self._surfaces.layers(*part.rays(antialias), part.pixel_width / antialias):
             shaded = self._shaded(part, antialias, hits, materials, shadow_rays, lobe_rays)
             if values is None:
                 triangles[hits.rows] = hits.triangle
@@ -198,9 +200,9 @@ class FeatureImage:
     def _textured(self, triangles: Int64Array) -> BoolArray | None:
         """(M,) pixels all of whose samples hit triangles (S, M) with the same material of the appearance; None in a
         scene without any."""
-        if self._caster.appearance is None:
+        if self._surfaces.appearance is None:
             return None
-        looks = np.where(triangles >= 0, self._caster.appearance.index.take(triangles, mode="clip"), -1)
+        looks = np.where(triangles >= 0, self._surfaces.appearance.index.take(triangles, mode="clip"), -1)
         return np.asarray((looks == looks[0]).all(axis=0) & (looks[0] >= 0))
 
     def _shaded(
@@ -213,21 +215,21 @@ class FeatureImage:
         lobe_rays: int,
     ) -> Float32Array:
         """(F, S') features of what samples of pixels hit."""
-        caster, gather, groups = self._caster, self._gather, self._caster.groups
+        surfaces, gather, groups = self._surfaces, self._gather, self._surfaces.groups
         phase = part.phases(antialias)[hits.rows]
         x, y = (places[hits.rows] for places in part.places(antialias))
         foreseen = None if gather is None else gather.foreseen(x, y, hits.rows % len(part))
-        direct = caster.direct(hits, shadow_rays, phase, foreseen)
+        direct = surfaces.direct(hits, shadow_rays, phase, foreseen)
         light, indirect = direct.reflected, np.zeros_like(direct.reflected)
         cached, spread = indirect, indirect[:, : groups.count]
-        distant = caster.distant(hits, shadow_rays, phase)
+        distant = surfaces.distant(hits, shadow_rays, phase)
         if distant is not None:
             light = light + distant.reflected(hits.normal)
         if gather is not None:
             sky, indirect, cached, spread = gather.at(hits, x, y)
             light = light + sky
         highlight, reflection = specular(
-            caster, hits, materials, direct, lobe_rays, phase, cache=caster.cache, distant=distant
+            surfaces, hits, materials, direct, lobe_rays, phase, cache=self._cache, distant=distant
         )
         camera, to_camera = part.camera, part.camera.c2w[:3, :3].astype(np.float32)
         emission, diffuse = groups.sent(materials[:, EMISSION], hits.triangle), groups.for_all(materials[:, DIFFUSE])

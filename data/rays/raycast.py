@@ -107,7 +107,8 @@ class RayCaster(LitSurfaces):
             (height, width, F) float32, or those of the window.
         """
         rays = Rays(antialias, refine, shadow_rays, lobe_rays)
-        image = FeatureImage(self, camera, width, height, window or (0, 0, width, height), rays, progress, shown)
+        window = window or (0, 0, width, height)
+        image = FeatureImage(self, self.cache, camera, width, height, window, rays, progress, shown)
         if parts is not None:
             return image.drawn(parts)
         count = threads or processors()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
-from renderformer.data.rays.light_cache import LightCache, Surfels, numbered
+from renderformer.data.rays.light_cache import LightCache, Surfels
+from renderformer.data.rays.surfels import numbered
 from renderformer.data.rays.vectors import TINY, normalised
 from renderformer.data.scene import EMISSION
 
