@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from helpers.intersection import first_hits
 from helpers.shapes import ball
 
+from renderformer.data.appearance import Appearance
 from renderformer.data.camera import Camera
 from renderformer.data.rays import moving, tree
 from renderformer.data.rays.moving import Joined, MovingTrees
@@ -38,6 +41,7 @@ def small_counts_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moving, "LARGE", 100)
     monkeypatch.setattr(moving, "SMALL", 30)
     monkeypatch.setattr(tree, "PIECE", 37)
+    monkeypatch.setattr(tree, "_KNOWN", weakref.WeakValueDictionary())
 
 
 @pytest.fixture
@@ -144,6 +148,31 @@ def test_trees_are_built_once_for_all_places_of_an_object_and_for_those_it_had_b
     trees.prepare(there, 1)
     assert isinstance(trees.tree(there, moved(a_scene(), 1, PLACEMENTS["moved"])), Joined)
     assert len(built) == count
+
+
+def test_edits_of_a_transparent_scene_build_trees_of_what_has_moved_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+    build = Tree.__init__
+    monkeypatch.setattr(Tree, "__init__", lambda self, *some: (built.append(len(some[0])), build(self, *some))[1])
+    pane = Mesh("pane", FLOOR * 0.5, appearance=Appearance.of(Material(alpha=0.4), np.zeros((2, 3, 2))))
+    scene = a_scene().with_object(pane)
+    known = RayCaster.lit(scene)
+    assert sorted(built) == sorted([len(scene), 2, len(scene) - 2])
+    built.clear()
+    painted = scene.with_object(scene.objects[1].with_material(Material((0.1, 0.9, 0.1))))
+    drawn = [relit(painted, known), RayCaster.lit(painted)]
+    assert built == []
+    assert drawn[0] is not None
+    origins, ends = np.array([[0.1, 0.1, 0.4]], np.float32), np.array([[0.1, 0.1, -0.4]], np.float32)
+    assert drawn[0].transmitted(origins, ends)[0] == pytest.approx(0.6)
+    # Nobody knows the others any more.
+    relit(moved(scene, len(scene.objects) - 1, PLACEMENTS["moved"]), known)
+    assert sorted(built) == [2, len(scene)]
+    built.clear()
+    del known, drawn
+    gc.collect()
+    RayCaster.lit(painted)
+    assert len(built) == 3
 
 
 def test_a_dragged_object_is_followed_and_rests_in_the_picture_of_render() -> None:

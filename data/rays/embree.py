@@ -15,7 +15,7 @@ import numpy as np
 from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import AnyArray, BoolArray, Float16Array, Float32Array, Int32Array, Int64Array
 from renderformer.data.rays.bumps import Bumps, upright
-from renderformer.data.rays.tree import Tree
+from renderformer.data.rays.tree import Tree, tree_of
 from renderformer.data.rays.vectors import cross, dot, in_columns, normalised, take
 from renderformer.data.rays.veil import BLENDED, FAINT, LAYERS, Veil
 from renderformer.data.scene import EMISSION, Scene
@@ -101,7 +101,7 @@ class Surfaces:
         length: Float32Array = np.sqrt(dot(double, double))
         self.areas = length / np.float32(2)
         self.offsets = np.float32(OFFSET) * np.abs(self.corners).max(axis=1)
-        self.tree = tree or Tree(self.triangles)
+        self.tree = tree or tree_of(self.triangles)
         self._unseen = unseen
         self._veil: Veil | None = None
         self._bumps: Bumps | None = None

@@ -24,7 +24,7 @@ from renderformer.data.rays.feature_image import FeatureImage, Rays
 from renderformer.data.rays.light_cache import LightCache
 from renderformer.data.rays.light_groups import LightGroups
 from renderformer.data.rays.parts import Parts, Threads
-from renderformer.data.rays.tree import Tree
+from renderformer.data.rays.tree import tree_of
 from renderformer.data.scene import Scene
 
 
@@ -43,7 +43,7 @@ class RayCaster(LitSurfaces):
         # The light cache tells no parts of a triangle apart that are not about equal.
         scene = Detail.of(scene.triangles).graded(scene)
         step = None if progress is None else functools.partial(progress, 0, 1)
-        caster = cls.of(scene, Tree(scene.triangles, step))
+        caster = cls.of(scene, tree_of(scene.triangles, step))
         caster.light_up(progress)
         return caster
 

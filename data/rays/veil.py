@@ -16,7 +16,7 @@ import numpy as np
 
 from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import BoolArray, Float32Array, Int64Array
-from renderformer.data.rays.tree import Tree
+from renderformer.data.rays.tree import Tree, tree_of
 from renderformer.data.rays.vectors import take
 
 # Most surfaces that a ray passes; what is behind them is not seen.
@@ -49,8 +49,8 @@ class Veil:
         self.exhausted = False
         self._surfaces, self._appearance = surfaces, appearance
         self._numbers = np.flatnonzero(self.clear)
-        self._tree = Tree(surfaces.triangles[self._numbers])
-        self._solid = Tree(surfaces.triangles[~self.clear]) if not self.clear.all() else None
+        self._tree = tree_of(surfaces.triangles[self._numbers])
+        self._solid = tree_of(surfaces.triangles[~self.clear]) if not self.clear.all() else None
 
     def alpha(self, triangle: Int64Array, barycentric: Float32Array, share: Float32Array | None = None) -> Float32Array:
         """(S,) share of the rays that do not pass points of triangles (S,), see `Appearance.alpha`."""
