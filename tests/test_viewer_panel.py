@@ -234,9 +234,12 @@ def test_the_turntable_turns_by_time_and_playback_follows_the_key_frames(panel: 
     NOW[0] += 1.0
     assert panel.tick()
     assert panel.session.orbit.view.azimuth == pytest.approx(start + 70.0)
+    # It ends at the last key frame, which is a change to be shown.
     NOW[0] += 5.0
-    assert not panel.tick()
+    assert panel.tick()
     assert not panel.playing
+    assert panel.session.orbit.view.azimuth == pytest.approx(start + 80.0)
+    assert not panel.tick()
 
 
 def test_bookmarks_are_chosen_recalled_and_forgotten(panel: Panel) -> None:
@@ -320,8 +323,8 @@ def test_keys_move_the_camera_and_switch_the_view(panel: Panel) -> None:
 
 def test_a_video_without_key_frames_is_refused_before_a_name_is_asked_for(panel: Panel) -> None:
     for save in SAVES:
-        if save.along_keys:
-            with pytest.raises(InputError, match="two or more"):
+        if save.keys:
+            with pytest.raises(InputError, match=f"there are 0, {save.keys} or more are needed"):
                 save.check(panel.session)
         else:
             save.check(panel.session)
@@ -384,7 +387,7 @@ def test_a_file_without_a_suffix_gets_the_first_and_one_that_exists_is_asked_abo
 
 def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel, tmp_path: Path) -> None:
     def ask() -> Any:
-        return closing(panel.session, lambda: None, lambda: None)
+        return closing(panel.session, lambda: None, lambda: None, lambda: None)
 
     assert ask() is None
     panel.set_material(roughness=0.2)
@@ -393,7 +396,13 @@ def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel, tmp_path
     panel.undo()
     panel.timeline.add()
     assert ask().text == "Key frames are not in a file yet."
+    assert list(ask().answers) == ["Save key frames", "Close", "Cancel"]
     panel.session.save(tmp_path / "keys.json")
+    assert ask() is None
+    panel.add_bookmark()
+    assert ask().text == "Bookmarks are not in a file yet."
+    assert list(ask().answers) == ["Save scene", "Close", "Cancel"]
+    panel.session.save(tmp_path / "scene.json")
     assert ask() is None
     begun = threading.Event()
 

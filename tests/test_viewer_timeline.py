@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.browser import CHROMIUM, Page, until
 from helpers.ray_engine import RayEngine, a_scene
 
 from renderformer.data.camera_path import CameraPath
 from renderformer.data.errors import InputError
+from renderformer.data.scene import Scene
 from renderformer.viewer.actions import SAVES
 from renderformer.viewer.controls import CONTROLS
 from renderformer.viewer.panel import Panel
@@ -90,6 +92,100 @@ def test_key_frames_are_added_moved_replaced_shown_and_removed(panel: Panel) -> 
     assert azimuths(panel) == [0, 80, 120]
     change(panel, "clear")
     assert shown(panel, "timeline") == ()
+
+
+def test_undo_brings_key_frames_and_bookmarks_back_and_leaves_the_scene_as_saved_as_it_was(panel: Panel) -> None:
+    session, document = panel.session, panel.session.document
+    for azimuth in (0.0, 40.0):
+        turned(panel, azimuth)
+        change(panel, "add key")
+    panel.add_bookmark()
+    keys, view = panel.timeline.keys, session.orbit.view
+    change(panel, "clear")
+    panel.forget()
+    assert panel.undo() == "forget view 1"
+    assert list(session.orbit.bookmarks) == ["view 1"]
+    assert panel.undo() == "clear key frames"
+    assert panel.timeline.keys == keys
+    # The camera stays where it is, and nothing of the scene was edited.
+    assert session.orbit.view == view
+    assert not document.edited
+    # A drag of a time is one step; one without effect is none.
+    for time in (2.5, 3.0, 3.0):
+        change(panel, "key time", time)
+    assert panel.undo() == "move key frame"
+    assert panel.timeline.times == (0, 2)
+    assert [panel.undo() for _ in range(4)] == ["add bookmark", "add key frame", "add key frame", "nothing left"]
+    assert (panel.timeline.keys, session.orbit.bookmarks) == ([], {})
+    assert not session.unsaved
+
+
+def test_undo_of_an_opened_scene_brings_back_its_camera_units_bookmarks_and_key_frames(
+    panel: Panel, tmp_path: Path
+) -> None:
+    session = panel.session
+    large = Scene(tuple(mesh.transformed(np.diag([1e3, 1e3, 1e3, 1.0])) for mesh in a_scene().objects))
+    large.save(tmp_path / "large.json")
+    turned(panel, 77.0)
+    change(panel, "add key")
+    panel.add_bookmark()
+    orbit, unit, view = session.orbit, session.unit, session.orbit.view
+    session.open(tmp_path / "large.json")
+    assert session.unit != unit
+    assert (panel.timeline.keys, session.orbit.bookmarks) == ([], {})
+    assert session.losses == ["Bookmarks or key frames of a scene that was open before are in no file."]
+    assert panel.undo().startswith("open")
+    assert (session.orbit, session.unit) == (orbit, unit)
+    assert session.orbit.view == view
+    assert [key.view for key in panel.timeline.keys] == [view]
+    assert session.orbit.bookmarks == {"view 1": view}
+    assert panel.redo().startswith("open")
+    assert session.unit != unit
+    assert not panel.timeline.keys
+
+
+def test_undoing_all_of_a_long_mixed_session_leads_to_its_start_and_redoing_all_to_its_end(
+    panel: Panel, tmp_path: Path
+) -> None:
+    session, document = panel.session, panel.session.document
+    a_scene().save(tmp_path / "other.json")
+    session.key_frames.add(session.orbit.view)
+    session.save(tmp_path / "keys.json")
+    session.key_frames.clear()
+    random = np.random.default_rng(5)
+    edits: list[Callable[[], object]] = [
+        panel.add_bookmark,
+        panel.timeline.add,
+        panel.timeline.remove,
+        panel.timeline.clear,
+        panel.add_light,
+        lambda: panel.forget() if session.orbit.bookmarks else None,
+        lambda: panel.timeline.set_time(random.uniform(0, 9)) if panel.timeline.keys else None,
+        lambda: panel.set_material(diffuse=tuple(random.uniform(size=3))),
+        lambda: panel.place(translation=tuple(random.uniform(-0.1, 0.1, 3))),
+        lambda: panel.set_environment(kind=str(random.choice(["none", "sky", "studio"]))),
+        lambda: panel.edit_object(lambda document, name: document.set_visible(name, bool(random.integers(2)))),
+        lambda: panel.choose(str(random.choice([item.name for item in document.items]))),
+        lambda: panel.set_view(azimuth=random.uniform(0, 360)),
+        lambda: session.open(tmp_path / str(random.choice(["other.json", "keys.json"]))),
+        panel.undo,
+        panel.redo,
+    ]
+
+    def made() -> tuple[object, ...]:
+        return *session.version, session.orbit, session.unit
+
+    start = made()
+    for number in random.integers(len(edits), size=150):
+        edits[number]()
+    end = made()
+    while session.undo():
+        pass
+    assert made() == start
+    assert not document.edited
+    while session.redo():
+        pass
+    assert made() == end
 
 
 def test_times_beyond_the_path_are_clamped_and_the_strip_grows_with_it(panel: Panel) -> None:

@@ -40,7 +40,9 @@ frames = imageio.imread(folder / "path.mp4")
 assert len(frames) == 6 and frames[0].shape == (64, 64, 3)
 last = renderer.render(session.document.scene, 64, session.key_frames.cameras(24)[-1])[0].tone_mapped(session.tone_map)
 assert np.abs(frames[-1] - 255 * last).mean() < 6, np.abs(frames[-1] - 255 * last).mean()
-window.perform(find("Z", True))
+for step in ("add key frame", "diffuse of"):
+    window.perform(find("Z", True))
+    assert window.message.startswith("undo: " + step), window.message
 assert not session.document.unsaved
 leave()
 """

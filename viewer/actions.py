@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from renderformer.data.camera_path import KEYS_SUFFIX
+from renderformer.data.errors import InputError
 from renderformer.data.formats import MESH_FORMATS, SCENE_FORMATS
 from renderformer.image import IMAGE_SUFFIXES
 from renderformer.split import LIGHTS_SUFFIX
@@ -30,7 +31,7 @@ class Save:
         suffixes: of files from the window.
         files: names of files from a page.
         turn: seconds of a turntable, else 0.
-        along_keys: whether it is a video along the key frames.
+        keys: the least number of key frames that it needs.
     """
 
     name: str
@@ -38,16 +39,17 @@ class Save:
     suffixes: tuple[str, ...]
     files: tuple[str, ...]
     turn: float = 0.0
-    along_keys: bool = False
+    keys: int = 0
 
     def check(self, session: Session) -> None:
         """Check that the file can be made.
 
         Raises:
-            InputError: too few key frames for a video.
+            InputError: too few key frames.
         """
-        if self.along_keys:
-            session.key_frames.cameras(1.0)
+        count = len(session.key_frames.keys)
+        if count < self.keys:
+            raise InputError("key frames", f"there are {count}, {self.keys} or more are needed", "add some (K)")
 
 
 SAVES = (
@@ -55,9 +57,9 @@ SAVES = (
     Save("picture", "Save picture (PNG, EXR)", tuple(IMAGE_SUFFIXES), ("picture.png", "picture.exr")),
     Save("lights", "Save picture split by lights (EXR)", (f".{LIGHTS_SUFFIX}",), (LIGHTS_SUFFIX,)),
     Save(
-        "key frames", "Save key frames as video (MP4, GIF)", VIDEO_SUFFIXES, ("path.mp4", "path.gif"), along_keys=True
+        "key frames", "Save key frames as video (MP4, GIF)", VIDEO_SUFFIXES, ("path.mp4", "path.gif"), keys=2
     ),
-    Save("camera path", "Save key frames for later (JSON)", (f".{KEYS_SUFFIX}",), ("keys.json",), along_keys=True),
+    Save("camera path", "Save key frames for later (JSON)", (f".{KEYS_SUFFIX}",), ("keys.json",), keys=1),
     Save("turntable", "Save turntable (MP4, GIF)", VIDEO_SUFFIXES, ("turntable.mp4", "turntable.gif"), TURN_SECONDS),
 )
 

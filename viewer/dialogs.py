@@ -111,15 +111,21 @@ def shortened(path: Path, length: int = 60) -> str:
     return text if len(text) <= length else f"...{text[3 - length :]}"
 
 
-def closing(session: Session, save: Callable[[], object], leave: Callable[[], object]) -> Question | None:
+def closing(
+    session: Session, save: Callable[[], object], save_keys: Callable[[], object], leave: Callable[[], object]
+) -> Question | None:
     """The question before the viewer closes; None if nothing would be lost.
 
     Args:
-        save: asks for a file name and saves the scene.
+        save, save_keys: ask for a file name and save the scene, or the key frames.
         leave: closes the viewer.
     """
     losses = session.losses
-    answers: dict[str, Callable[[], object]] = {"Save scene": save} if session.document.unsaved else {}
+    answers: dict[str, Callable[[], object]] = {}
+    if session.scene_unsaved:
+        answers["Save scene"] = save
+    if session.keys_unsaved:
+        answers["Save key frames"] = save_keys
     if session.task is not None:
         losses.append(f"Still {session.task.label}.")
     if not losses:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from renderformer.viewer.lights import moved as moved_light
 from renderformer.viewer.material_edits import edited, mean_material
 from renderformer.viewer.placement import Placement
 from renderformer.viewer.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from renderformer.viewer.tour import Tour
 
 # Successive edits of one value within this many seconds, as from a slider, are one step of undo.
 MERGE_SECONDS = 1.0
@@ -111,12 +114,20 @@ class SceneState:
         return Scene(meshes, self.cameras, self.name, self.notes, self.surroundings.environment)
 
 
+class _Step(NamedTuple):
+    """A step of undo: its label, and what it leads back to."""
+
+    label: str
+    state: SceneState
+    tour: Tour | None
+
+
 @dataclass(frozen=True, eq=False)
 class _Stroke:
     """Of edits that are one step of undo: how many steps there were before it, and those that could be redone."""
 
     past: int
-    future: tuple[tuple[str, SceneState], ...]
+    future: tuple[_Step, ...]
 
 
 class SceneDocument:
@@ -127,12 +138,17 @@ class SceneDocument:
     Args:
         scene: the scene to edit; it is not changed.
         clock: seconds; decides whether two edits are one drag of a slider.
+
+    Attributes:
+        tour: the camera, bookmarks and key frames of the present state, which undo and redo bring back; None for those
+            of a scene that is opened anew.
     """
 
     def __init__(self, scene: Scene, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._past: list[tuple[str, SceneState]] = []
-        self._future: list[tuple[str, SceneState]] = []
+        self.tour: Tour | None = None
+        self._past: list[_Step] = []
+        self._future: list[_Step] = []
         # Label and time of the last edit, if the next one may be merged with it.
         self._merge: tuple[str, float] | None = None
         self._stroke: _Stroke | None = None
@@ -173,7 +189,12 @@ class SceneDocument:
     @property
     def undo_label(self) -> str:
         """Label of the edit that `undo` would revert; empty if there is none."""
-        return self._past[-1][0] if self._past else ""
+        return self._past[-1].label if self._past else ""
+
+    @property
+    def tours(self) -> list[Tour | None]:
+        """Those of all states up to the present one, in the order of the edits."""
+        return [*(step.tour for step in self._past), self.tour]
 
     @property
     def edited(self) -> bool:
@@ -203,12 +224,19 @@ class SceneDocument:
         self.end_stroke()
         left = (*self._state.left, self._state) if self._in_no_file else self._state.left
         self._push(f"open {scene.name or 'a scene'}", SceneState.of(scene, left))
+        self.tour = None
 
     def recover(self, state: SceneState) -> None:
         """Go on from a state of another document, which is in no file; undo leads back by the scenes that it left."""
         self.end_stroke()
         for number, left in enumerate((*state.left, state)):
             self._push(f"recover {left.name or 'a scene'}", replace(left, original=None, left=state.left[:number]))
+            self.tour = None
+
+    def set_tour(self, label: str, tour: Tour, merge: bool = False) -> None:
+        """Change bookmarks or key frames; the scene stays as it is, and as saved as it was."""
+        self._push(label, self._state, merge)
+        self.tour = tour
 
     def begin_stroke(self) -> None:
         """Make all edits until `end_stroke` one step of undo, as of a drag."""
@@ -223,7 +251,7 @@ class SceneDocument:
         """End a stroke; without `keep`, the document is as it was before it. Nothing happens outside a stroke."""
         stroke, self._stroke, self._merge = self._stroke, None, None
         if stroke is not None and not keep and len(self._past) > stroke.past:
-            self._state = self._past[stroke.past][1]
+            _, self._state, self.tour = self._past[stroke.past]
             del self._past[stroke.past :]
             self._future[:] = stroke.future
 
@@ -235,13 +263,13 @@ class SceneDocument:
         """Repeat the edit that was reverted last; returns its label, empty if there was none."""
         return self._step(self._future, self._past)
 
-    def _step(self, source: list[tuple[str, SceneState]], target: list[tuple[str, SceneState]]) -> str:
+    def _step(self, source: list[_Step], target: list[_Step]) -> str:
         self.end_stroke()
         if not source:
             return ""
-        label, state = source.pop()
-        target.append((label, self._state))
-        self._state = state
+        label, state, tour = source.pop()
+        target.append(_Step(label, self._state, self.tour))
+        self._state, self.tour = state, tour
         return label
 
     def seal(self) -> None:
@@ -347,7 +375,7 @@ class SceneDocument:
     def add_light(self, light: Light | None = None) -> str:
         """Add a light, by default above the middle of the scene, where no other one is; returns its name."""
         if light is None:
-            unit = self._unit
+            unit = self.unit
             light = another([vector(unit.points(item.centre)) for item in self.lights])
             place, target = (vector(unit.back(point)) for point in (light.position, light.target))
             light = Light(place, target, light.size / unit.scale)
@@ -375,7 +403,7 @@ class SceneDocument:
         meshes = scene.objects
         low = np.min([mesh.bounds[0] for mesh in meshes], axis=0)
         high = np.max([mesh.bounds[1] for mesh in meshes], axis=0)
-        unit = self._unit
+        unit = self.unit
         scale = 0.5 / unit.scale / max(float((high - low).max()), 1e-12)
         floor = float(min(item.mesh.bounds[0, 2] for item in self.items))
         matrix = np.diag([scale, scale, scale, 1.0])
@@ -388,7 +416,7 @@ class SceneDocument:
         return [item.name for item in items[-len(meshes) :]]
 
     @property
-    def _unit(self) -> UnitSize:
+    def unit(self) -> UnitSize:
         """From the units of the scene, with what is hidden, to those of a scene in the trained box."""
         return UnitSize.of(Scene(tuple(item.mesh for item in self.items)), TrainedRange().box)
 
@@ -421,7 +449,7 @@ class SceneDocument:
         merges = merge and self._merge is not None and self._merge[0] == label and now - self._merge[1] < MERGE_SECONDS
         merges = merges or (self._stroke is not None and len(self._past) > self._stroke.past)
         if not merges:
-            self._past.append((label, self._state))
+            self._past.append(_Step(label, self._state, self.tour))
         self._future.clear()
         self._state = state
         self._merge = (label, now) if merge else None

@@ -45,9 +45,9 @@ def open_file(session: Session, path: Path, cancel: Cancel | None) -> tuple[str,
         session.reference = Reference.load(path)
         return "difference", []
     if path.name.lower().endswith(KEYS_SUFFIX):
-        with session.lock:
-            session.key_frames = CameraPath.load(path)
-            session.mark_saved(path.name, session.version)
+        keys = CameraPath.load(path)
+        session.edit_tour(f"open {path.name}", lambda: setattr(session, "key_frames", keys))
+        session.mark_saved(path.name, session.version)
         return "neural", []
     scene = load(path, session.renderer.config.trained)
     if cancel is not None and cancel():

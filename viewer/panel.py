@@ -137,7 +137,7 @@ class Panel:
         self._playing_since = self._clock() if on else None
 
     def tick(self) -> bool:
-        """Move the camera for turntable or playback; returns whether it moved."""
+        """Move the camera for turntable or playback; returns whether it moved, or playback has ended."""
         now, path = self._clock(), self.session.key_frames
         if self._turntable_time is not None:
             step, self._turntable_time = now - self._turntable_time, now
@@ -146,10 +146,10 @@ class Panel:
         if self._playing_since is None:
             return False
         seconds = now - self._playing_since
-        if not path.keys or seconds > path.duration:
+        if not path.keys or seconds >= path.duration:
             self._playing_since = None
-            return False
-        self.timeline.show(path.keys[0].time + seconds)
+        if path.keys:
+            self.timeline.show(path.keys[0].time + seconds)
         return True
 
     @property
@@ -160,7 +160,7 @@ class Panel:
 
     def add_bookmark(self) -> str:
         """Store the view; returns the name of the bookmark."""
-        self._bookmark = self.session.move(lambda orbit: orbit.bookmark())
+        self._bookmark = self.session.edit_tour("add bookmark", lambda: self.session.orbit.bookmark())
         return self._bookmark
 
     def go_to(self, camera: Camera) -> None:
@@ -174,7 +174,8 @@ class Panel:
 
     def forget(self) -> None:
         """Delete the chosen bookmark."""
-        self.session.orbit.forget(self.bookmark)
+        name = self.bookmark
+        self.session.edit_tour(f"forget {name}", lambda: self.session.orbit.forget(name))
 
     @property
     def item(self) -> Item | None:

@@ -24,6 +24,7 @@ from renderformer.data.unit_size import UnitSize
 from renderformer.viewer import snapshot
 from renderformer.viewer.document import SceneState
 from renderformer.viewer.tasks import describe
+from renderformer.viewer.tour import keep_tour
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -140,6 +141,7 @@ def go_on(session: Session, work: dict[str, Any]) -> None:
         session.start_at(state.cameras, unit)
         session.orbit.limited, session.orbit.view = limited, view
         session.orbit.bookmarks, session.key_frames = bookmarks, keys
+        keep_tour(session)
         session.request()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from renderformer.data.arrays import UInt8Array
-from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath, Key, View
+from renderformer.data.camera_path import KEYS_SUFFIX, CameraPath
 from renderformer.data.environment import Environment
 from renderformer.data.errors import InputError
 from renderformer.data.notes import digest
@@ -32,6 +32,7 @@ from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.saving import save
 from renderformer.viewer.scheduler import Clock, RenderScheduler
 from renderformer.viewer.tasks import Task, Work, describe
+from renderformer.viewer.tour import Bookmarks, Keys, Tour, keep_tour, left_tours, present_tour, take_tour
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
@@ -60,8 +61,8 @@ class Version(NamedTuple):
     """What a person made in a session: the state of the document, bookmarks and key frames."""
 
     state: SceneState
-    bookmarks: tuple[tuple[str, View], ...]
-    keys: tuple[Key, ...]
+    bookmarks: Bookmarks
+    keys: Keys
 
 
 class Session:
@@ -76,7 +77,7 @@ class Session:
 
     Attributes:
         document, orbit, key_frames: scene, camera, camera path. Change them through `edit` and `move`, which lock and
-            request a new picture.
+            request a new picture; bookmarks and key frames through `edit_tour`.
         size, view_size: (width, height) of pictures in files and on the screen.
         fills: whether pictures have the size of the view.
         scale: pixels for one of the view, or of `resolution`, on a side.
@@ -99,8 +100,8 @@ class Session:
         self.lock = threading.RLock()
         self.renderer = renderer
         self.document = SceneDocument(scene)
-        # The newest of each part that is in a file.
-        self._in_files: Version
+        # Bookmarks and key frames that are in files.
+        self._in_files: set[Bookmarks | Keys] = {()}
         self.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
         self.fills, self.scale = resolution is None, 1.0
         self._base = (resolution, resolution) if isinstance(resolution, int) else resolution or VIEW
@@ -183,11 +184,33 @@ class Session:
 
     def undo(self) -> str:
         """Revert the last edit; returns its label, empty if there was none."""
-        return self.edit(SceneDocument.undo)
+        return self._step(SceneDocument.undo)
 
     def redo(self) -> str:
         """Repeat the edit that was reverted last; returns its label, empty if there was none."""
-        return self.edit(SceneDocument.redo)
+        return self._step(SceneDocument.redo)
+
+    def _step(self, step: Callable[[SceneDocument], str]) -> str:
+        with self.lock:
+            keep_tour(self)
+            label = step(self.document)
+            take_tour(self)
+            self.request()
+            return label
+
+    def edit_tour(self, label: str, change: Callable[[], T], merge: bool = False) -> T:
+        """Change bookmarks or key frames, as an edit that can be undone; returns the result of `change`.
+
+        Args:
+            merge: whether successive edits of this label, as of a slider, are one step of undo.
+        """
+        with self.lock:
+            before = keep_tour(self)
+            result = change()
+            after = present_tour(self)
+            if after is not before:
+                self.document.set_tour(label, after, merge)
+            return result
 
     def fit(self, size: tuple[int, int]) -> None:
         """Set the (width, height) of the view in pixels and request a picture of it."""
@@ -281,25 +304,44 @@ class Session:
         return Version(self.document.version, tuple(self.orbit.bookmarks.items()), keys)
 
     @property
+    def scene_unsaved(self) -> bool:
+        """Whether edits of the scene, or its bookmarks, are in no file."""
+        return self.document.unsaved or self.version.bookmarks not in self._in_files
+
+    @property
+    def keys_unsaved(self) -> bool:
+        """Whether the key frames are in no file."""
+        return self.version.keys not in self._in_files
+
+    @property
     def unsaved(self) -> bool:
         """Whether edits, bookmarks or key frames are in no file."""
-        return self.document.unsaved or self.version[1:] != self._in_files[1:]
+        return self.scene_unsaved or self.keys_unsaved
 
     @property
     def losses(self) -> list[str]:
-        """What closing the viewer would lose, a sentence each; the edited scene has the bookmarks."""
-        scene = ["Edits of the scene are not in a file yet."] if self.document.unsaved else []
-        keys = self.version.keys
-        return [*scene, *(["Key frames are not in a file yet."] if keys and keys != self._in_files.keys else [])]
+        """What closing the viewer would lose, a sentence each."""
+        with self.lock:
+            edits, bookmarks, keys = self.document.unsaved, self.scene_unsaved, self.keys_unsaved
+            left = left_tours(self.document.tours)
+        lines = {
+            "Edits of the scene are not in a file yet.": edits,
+            "Bookmarks are not in a file yet.": bookmarks and not edits,
+            "Key frames are not in a file yet.": keys,
+            "Bookmarks or key frames of a scene that was open before are in no file.": any(
+                not self._in_files.issuperset((tour.bookmarks, tour.keys)) for tour in left
+            ),
+        }
+        return [line for line, lost in lines.items() if lost]
 
     def mark_saved(self, name: str, version: Version) -> None:
         """Record that a file of this name holds the key frames, or else the scene with its bookmarks, of a version."""
         with self.lock:
             if name.endswith(KEYS_SUFFIX):
-                self._in_files = self._in_files._replace(keys=version.keys)
+                self._in_files.add(version.keys)
             else:
                 self.document.mark_saved(version.state)
-                self._in_files = self._in_files._replace(bookmarks=version.bookmarks)
+                self._in_files.add(version.bookmarks)
 
     def result(self) -> Scene:
         """The edited scene with bookmarks as cameras; the opened scene itself if nothing was edited or bookmarked."""
@@ -413,7 +455,7 @@ class Session:
         self.unit = unit
         self.orbit = OrbitCamera(next(iter(cameras), None), trained=self.renderer.config.trained, unit=unit)
         self.key_frames = CameraPath()
-        self._in_files = self.version
+        self.document.tour = Tour(self.orbit, unit)
 
     def close(self) -> bool:
         """Cancel the save in progress and stop rendering; returns whether all threads have ended."""

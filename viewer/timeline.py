@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 SPANS, ROOM = (5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0), 1.0
 # Times that differ by less are one, in seconds.
 SAME = 1e-3
+# The label of a step of undo.
+MOVE = "move key frame"
 
 
 class Timeline:
@@ -95,7 +98,8 @@ class Timeline:
             times = self.times
             inside = bool(times) and times[0] < self.time < times[-1]
             free = inside and min(abs(time - self.time) for time in times) > SAME
-            self._chosen = self._session.key_frames.add(self._session.orbit.view, self.time if free else None)
+            time, view, path = self.time if free else None, self._session.orbit.view, self._session.key_frames
+            self._chosen = self._session.edit_tour("add key frame", lambda: path.add(view, time))
             self.time = self._chosen.time
             return self.name
 
@@ -106,7 +110,8 @@ class Timeline:
             InputError: there is none.
         """
         with self._session.lock:
-            self._exchange(self._needed(), view=self._session.orbit.view)
+            key, view = self._needed(), self._session.orbit.view
+            self._session.edit_tour("change key frame", lambda: self._exchange(key, view=view))
             return self.name
 
     def set_time(self, time: float) -> None:
@@ -116,7 +121,8 @@ class Timeline:
             InputError: there is none, or another key frame has this time.
         """
         with self._session.lock:
-            self._exchange(self._needed(), time=float(time))
+            key = self._needed()
+            self._session.edit_tour(MOVE, lambda: self._exchange(key, time=float(time)), merge=True)
             self.time = float(time)
 
     def set_times(self, times: Sequence[float]) -> None:
@@ -131,21 +137,22 @@ class Timeline:
                 return
             moved = [(key, time) for key, time in zip(self.keys, times, strict=True) if abs(key.time - time) > SAME]
             for key, time in moved:
-                self._exchange(key, time=float(time))
+                exchange = functools.partial(self._exchange, key, time=float(time))
+                self._session.edit_tour(MOVE, exchange, merge=True)
             if moved and self._chosen is not None:
                 self.show(self._chosen.time)
 
     def remove(self) -> None:
         """Delete the chosen key frame, or else the last one, if there is any."""
         with self._session.lock:
-            key = self.key
+            key, path = self.key, self._session.key_frames
             if key is not None:
-                self._session.key_frames.keys.remove(key)
+                self._session.edit_tour("remove key frame", lambda: path.keys.remove(key))
 
     def clear(self) -> None:
         """Delete all key frames."""
         with self._session.lock:
-            self._session.key_frames.clear()
+            self._session.edit_tour("clear key frames", self._session.key_frames.clear)
             self.time = 0.0
 
     def _needed(self) -> Key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,8 +90,11 @@ class WindowDialogs:
 
     def ask_close(self) -> None:
         """Close the window, after a question if something would be lost."""
-        save = next(action for action in ACTIONS if action.name == "save scene")
-        question = closing(self.session, lambda: self.perform(save), self._leave)
+        save, save_keys = (
+            functools.partial(self.perform, next(action for action in ACTIONS if action.name == name))
+            for name in ("save scene", "save camera path")
+        )
+        question = closing(self.session, save, save_keys, self._leave)
         if question is None:
             self._leave()
         else:
