@@ -111,8 +111,8 @@ def test_undo_brings_key_frames_and_bookmarks_back_and_leaves_the_scene_as_saved
     assert session.orbit.view == view
     assert not document.edited
     # A drag of a time is one step; one without effect is none.
-    for time in (2.5, 3.0, 3.0):
-        change(panel, "key time", time)
+    for seconds in (2.5, 3.0, 3.0):
+        change(panel, "key time", seconds)
     assert panel.undo() == "move key frame"
     assert panel.timeline.times == (0, 2)
     assert [panel.undo() for _ in range(4)] == ["add bookmark", "add key frame", "add key frame", "nothing left"]

@@ -192,7 +192,7 @@ def test_a_video_tells_how_far_it_is_and_can_be_given_up(viewer: Any) -> None:
     session, page = viewer.session, FakePage()
     path, turntable = (next(save for save in SAVES if name in save.files) for name in ("path.mp4", "turntable.mp4"))
     viewer._with_client(lambda client: viewer._download(path, "path.mp4", client))(SimpleNamespace(client=page))
-    assert "two or more" in page.notifications.pop()
+    assert "there are 0, 2 or more are needed" in page.notifications.pop()
     viewer._download(turntable, "turntable.mp4", page)
     until(lambda: viewer._cancel.visible and viewer._progress.value > 0)
     assert "turntable.mp4" in viewer._busy.content

@@ -58,6 +58,42 @@ saved(folder / "a.keys.json")
 leave()
 """
 
+NUMBERS = """
+# All lists and fields are of one width, also those that were empty at first.
+unfold("Bookmarks and key frames")
+window.controls._sections["Camera"].set_is_open(True)
+window.window.set_needs_layout()
+press(window.controls["bookmarks and key frames add"], lambda: session.orbit.bookmarks, "a bookmark is added")
+names = ("camera azimuth", "camera fov", *("bookmarks and key frames " + name for name in ("bookmark", "time", "key")))
+frames = [window.controls[name].frame for name in names]
+assert len({(frame.x, frame.width) for frame in frames}) == 1 and frames[0].width > 150, frames
+# A number out of range counts as the nearest one in it, with a line that says so; an angle goes around.
+unfold("Camera")
+number("camera fov", "500", lambda: window.message == "fov: 500 is out of range, 170 counts", "it is told")
+assert window.controls["camera fov"].double_value == session.orbit.view.fov <= 170
+number("camera azimuth", "725", lambda: abs(session.orbit.view.azimuth - 5) < 1e-6, "the angle goes around")
+assert not window.message, window.message
+unfold("Object")
+number("object scale", "-3", lambda: "-3 is out of range" in window.message, "it is told")
+assert panel.item.placement.scale == window.controls["object scale"].double_value == 0.01
+# It is narrow, and as it was again.
+for width in (500, 900):
+    window.window.size = gui.Size(width, 700)
+    for _ in range(5):
+        app.run_one_tick()
+    field, column = window.controls["object scale"].frame, window._column.frame
+    assert column.x < field.x and field.get_right() <= column.get_right() - 16, (width, field.x, field.width)
+for step in range(2):
+    window.perform(find("Z", True))
+assert not session.unsaved
+leave()
+"""
+
+
+@needs_a_screen
+def test_numbers_out_of_range_are_told_and_all_fields_are_of_one_width(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + NUMBERS, tmp_path, display)
+
 
 @needs_a_screen
 def test_key_frames_that_a_press_deletes_come_back_by_undo_and_closing_offers_to_save_them(

@@ -56,9 +56,7 @@ SAVES = (
     Save("scene", "Save scene (JSON, H5)", tuple(SCENE_FORMATS), ("scene.json", "scene.h5")),
     Save("picture", "Save picture (PNG, EXR)", tuple(IMAGE_SUFFIXES), ("picture.png", "picture.exr")),
     Save("lights", "Save picture split by lights (EXR)", (f".{LIGHTS_SUFFIX}",), (LIGHTS_SUFFIX,)),
-    Save(
-        "key frames", "Save key frames as video (MP4, GIF)", VIDEO_SUFFIXES, ("path.mp4", "path.gif"), keys=2
-    ),
+    Save("key frames", "Save key frames as video (MP4, GIF)", VIDEO_SUFFIXES, ("path.mp4", "path.gif"), keys=2),
     Save("camera path", "Save key frames for later (JSON)", (f".{KEYS_SUFFIX}",), ("keys.json",), keys=1),
     Save("turntable", "Save turntable (MP4, GIF)", VIDEO_SUFFIXES, ("turntable.mp4", "turntable.gif"), TURN_SECONDS),
 )

@@ -34,6 +34,8 @@ Kind = Literal["choice", "slider", "number", "vector", "colour", "check", "toggl
 SECTIONS = ("Picture", "Camera", "Bookmarks and key frames", "Object", "Light", "Environment")
 UNFOLDED = {"window": ("Picture", "Camera"), "page": ("Picture",)}
 MAX_EMISSION = 60000.0
+# Of angles that wrap around.
+MOST_DEGREES = 36000.0
 # Of the radiance of an environment; the command line takes more.
 MAX_STRENGTH = 1000.0
 
@@ -97,9 +99,22 @@ class Control:
             return value
         return min(max(float(value), self.low), self.end(panel))
 
+    def apply(self, panel: Panel, value: Any) -> str:
+        """Set what a person typed or chose; returns a line for the person, also about a number out of range."""
+        if self.kind not in ("slider", "number"):
+            return _line(self.set(panel, value))
+        near = min(max(float(value), self.low), self.end(panel))
+        line = _line(self.set(panel, near))
+        return line if near == value else "; ".join(filter(None, [f"{value:g} is out of range, {near:g} counts", line]))
+
     def end(self, panel: Panel) -> float:
         """The upper end of the range by now."""
         return self.high if self.top is None else self.top(panel)
+
+
+def _line(result: object) -> str:
+    """The line for the person in the result of an action."""
+    return result if isinstance(result, str) else ""
 
 
 def _of_item(get: Callable[[Any], Any]) -> Callable[[Panel], Any]:
@@ -159,7 +174,7 @@ CONTROLS: tuple[Control, ...] = (
         "pixels of the picture for one of the view, on a side; saved pictures have as many",
         choices=lambda p: [f"{scale:g}" for scale in SCALES],
     ),
-    Control(CAMERA, "azimuth", "number", **_view("azimuth"), low=-360.0, high=360.0, step=1.0, unit="°"),
+    Control(CAMERA, "azimuth", "number", **_view("azimuth"), low=-MOST_DEGREES, high=MOST_DEGREES, step=1.0, unit="°"),
     Control(CAMERA, "elevation", "number", **_view("elevation"), low=-90.0, high=90.0, step=1.0, unit="°"),
     Control(
         CAMERA, "distance", "number", **_view("distance"), tooltip="from the target, in scene units",
@@ -305,7 +320,7 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         ENVIRONMENT, "rotation", "number", _of_environment("rotation"),
         lambda p, value: p.set_environment(rotation=float(value)), "counter-clockwise from above",
-        -360.0, 360.0, 1.0, unit="°",
+        -MOST_DEGREES, MOST_DEGREES, 1.0, unit="°",
     ),
     Control(
         ENVIRONMENT, "background", "choice",

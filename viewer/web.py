@@ -131,7 +131,7 @@ class WebViewer(ServedPage):
             command.on_trigger(self._with_client(functools.partial(self._perform, action)))
 
     def _change(self, client: Any, control: Control, value: Any) -> None:
-        self._apply(client, control.label, lambda: control.set(self.panel, value))
+        self._apply(client, control.label, lambda: control.apply(self.panel, value))
 
     def _perform(self, action: Action, client: Any) -> None:
         run = action.run

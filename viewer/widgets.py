@@ -14,6 +14,9 @@ from open3d.visualization import gui
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.dialogs import FileRequest, Question
 
+# How far a label starts below its widget, in heights of the font: Open3D draws the text of a widget lower.
+LABEL_DROP = 0.19
+
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -48,8 +51,13 @@ class ControlWidgets:
         self._widgets: dict[str, Any] = {}
         self._sections: dict[str, Any] = {}
         self._controls = [control for control in controls if not control.page_only]
+        self._fields: list[Any] = []
+        labelled = [
+            control.title for control in self._controls if control.kind not in ("check", "text", "button", "toggle")
+        ]
+        self._label_width = round(max(measured(title, em) for title in labelled) + 0.6 * em)
         for title in sections:
-            section = self._sections[title] = gui.CollapsableVert(title, 0.3 * em, gui.Margins(em, 0, 0, 0))
+            section = self._sections[title] = gui.CollapsableVert(title, 0.15 * em, gui.Margins(em, 0, 0, 0.2 * em))
             section.set_is_open(title in unfolded)
             column.add_child(section)
             self._build_section(section, [control for control in self._controls if control.section == title])
@@ -80,20 +88,36 @@ class ControlWidgets:
 
     def _build_section(self, section: Any, controls: list[Control]) -> None:
         """Buttons in a row; checks and texts on lines of their own; other controls in a column beside their labels."""
-        arrangement, layout = "", section
+        row = None
         for control in controls:
             widget = self._widgets[control.name] = self._widget(control)
             if control.tooltip:
                 widget.tooltip = control.tooltip
-            previous, arrangement = arrangement, _arrangement(control)
-            if arrangement == "line":
-                layout = section
-            elif arrangement != previous:
-                layout = gui.Horiz(0.4 * self._em) if arrangement == "row" else gui.VGrid(2, 0.3 * self._em)
-                section.add_child(layout)
-            if arrangement == "columns":
-                layout.add_child(gui.Label(control.title))
-            layout.add_child(widget)
+            if control.kind in ("button", "toggle"):
+                if row is None:
+                    row = gui.Horiz(0.4 * self._em)
+                    section.add_child(row)
+                row.add_child(widget)
+                continue
+            row = None
+            section.add_child(widget if control.kind in ("check", "text") else self._beside_label(control, widget))
+
+    def _beside_label(self, control: Control, widget: Any) -> Any:
+        """A row of a label and a widget, of one width for all controls. Open3D takes the size of a list or a number
+        from what it held at first."""
+        row, label, field = gui.Horiz(), gui.Vert(0, gui.Margins(0, LABEL_DROP * self._em, 0, 0)), gui.Vert()
+        label.add_child(gui.Label(control.title))
+        label.preferred_width = self._label_width
+        field.add_child(widget)
+        self._fields.append(field)
+        for part in (label, field):
+            row.add_child(part)
+        return row
+
+    def lay_out(self, width: int) -> None:
+        """Take the width in pixels that a section has for its controls."""
+        for field in self._fields:
+            field.preferred_width = max(width - self._label_width, 1)
 
     def _changed(self, control: Control, value: Any) -> None:
         if not self._filling:
@@ -168,13 +192,18 @@ def outside(place: Any) -> Any:
 
 def fitted(text: str, width: int, em: int) -> str:
     """A text in legible letters as far as there is room on one line, for a height of the font and a width in pixels."""
-    text, font = legible(text), _font()
-    # Dear ImGui takes the height from the lowest to the highest point for the size.
-    room = width * sum(font.getmetrics()) / em
-    if font.getlength(text) <= room:
+    text = legible(text)
+    if measured(text, em) <= width:
         return text
-    count = bisect.bisect(range(len(text)), room, key=lambda count: font.getlength(text[:count] + "..."))
+    count = bisect.bisect(range(len(text)), width, key=lambda count: measured(text[:count] + "...", em))
     return text[: max(count - 1, 0)] + "..."
+
+
+def measured(text: str, em: int) -> float:
+    """The width of a line in pixels, for a height of the font."""
+    font = _font()
+    # Dear ImGui takes the height from the lowest to the highest point for the size.
+    return float(font.getlength(text)) * em / sum(font.getmetrics())
 
 
 @functools.cache
@@ -227,12 +256,6 @@ def _button(label: str, pressed: Callable[[str], object]) -> Any:
     button.vertical_padding_em = 0
     button.set_on_clicked(functools.partial(pressed, label))
     return button
-
-
-def _arrangement(control: Control) -> str:
-    if control.kind in ("button", "toggle"):
-        return "row"
-    return "line" if control.kind in ("check", "text") else "columns"
 
 
 def _set_entries(box: Any, names: list[str]) -> None:

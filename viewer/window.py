@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 TITLE = "RenderFormer"
 PANEL_EM = 22
+# Margins of the panel and of its sections, side by side, with the bar that scrolls.
+COLUMN_EM = 2.7
 # The picture is drawn again after this time: Open3D may lose the second of two updates between two redraws.
 SETTLE_SECONDS = 0.3
 # The window is drawn at least this often, in seconds: a drop-down list shows in the second drawing after its press.
@@ -166,7 +168,7 @@ class Window(WindowInput, WindowDialogs):
 
     def _change(self, control: Control, value: Any) -> None:
         ask = control.ask
-        self._apply(control.label, lambda: control.set(self.panel, value) if ask is None else ask(self))
+        self._apply(control.label, lambda: control.apply(self.panel, value) if ask is None else ask(self))
 
     def _apply(self, title: str, action: Callable[[], object]) -> None:
         """Run an action, show the line that it returns, and refresh the window."""
@@ -223,6 +225,7 @@ class Window(WindowInput, WindowDialogs):
         left, bottom, line, pad = area.get_right() - width, area.get_bottom() - self._foot_height(), 1.3 * em, em // 2
         tree = self._tree_height(bottom - area.y)
         self._column.frame = gui.Rect(left, area.y, width, bottom - area.y - tree)
+        self.controls.lay_out(width - round(COLUMN_EM * em))
         self.tree.widget.frame = gui.Rect(left, bottom - tree, width, tree)
         self.tree.widget.visible = tree > 0
         self._foot.frame = gui.Rect(area.x, bottom, area.width, self._foot_height())
