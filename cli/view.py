@@ -151,7 +151,9 @@ def _view_split(
         except InputError as error:
             raise options.refused(error, "-o") from None
         outputs.check_file(output, overwrite)
-    left = launch.view_split(source, web=web, port=port, tone_map=tone_map, exposure=exposure, say=console.say)
+    left = launch.view_split(
+        source, web=web, port=port, tone_map=tone_map, exposure=exposure, say=console.say, ask=output is None
+    )
     if output is not None:
         console.say_all("note", left.image().save(output, left.tone_map, left.exposure))
         console.say(f"wrote {output}")

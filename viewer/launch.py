@@ -143,12 +143,14 @@ def view_split(
     tone_map: str = "neutral",
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
+    ask: bool = False,
 ) -> RelightPanel:
     """Show a picture that is split by lights, with controls for each, and wait until it is closed.
 
     Args:
         split: of `Renderer.split`, or the path of a file that `Split.save` wrote.
         web, port, tone_map, exposure, say: as of `view`.
+        ask: whether the window asks before it closes with a relit picture that is in no file.
 
     Returns:
         The lights as they were left, the picture under them, tone map and exposure.
@@ -171,7 +173,7 @@ def view_split(
         with lean_open3d():
             from renderformer.viewer.relight_window import run
 
-        run(panel)
+        run(panel, ask)
     return panel
 
 

@@ -45,8 +45,7 @@ class RelightPage(ServedPage):
 
     def _change(self, client: Any, control: Control, value: Any) -> None:
         with self._lock:
-            panel: Any = self.panel
-            control.set(panel, value)
+            self.panel.change(control, value)
             self._refresh()
 
     def _refresh(self) -> None:

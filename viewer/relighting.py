@@ -130,6 +130,15 @@ class Relighting:
         """By name, as `Split.relight` takes them."""
         return {name: setting.factor for name, setting in self._settings.items()}
 
+    @property
+    def settings(self) -> dict[str, LightSetting]:
+        """How each light is changed, by name; may be set."""
+        return dict(self._settings)
+
+    @settings.setter
+    def settings(self, settings: dict[str, LightSetting]) -> None:
+        self._settings = dict(settings)
+
     def setting(self, name: str) -> LightSetting:
         """How a light is changed.
 

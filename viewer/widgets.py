@@ -14,6 +14,11 @@ from open3d.visualization import gui
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.dialogs import FileRequest, Question
 
+# Of the bar at the foot, and of its lines.
+FOOT_COLOUR = (0.1, 0.1, 0.1)
+PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
+# Margins of a panel and of its sections, side by side, with the bar that scrolls, in heights of the font.
+COLUMN_EM = 2.7
 # How far a label starts below its widget, in heights of the font: Open3D draws the text of a widget lower.
 LABEL_DROP = 0.19
 
@@ -195,7 +200,7 @@ def fitted(text: str, width: int, em: int) -> str:
     text = legible(text)
     if measured(text, em) <= width:
         return text
-    count = bisect.bisect(range(len(text)), width, key=lambda count: measured(text[:count] + "...", em))
+    count = bisect.bisect(range(len(text)), float(width), key=lambda count: measured(text[:count] + "...", em))
     return text[: max(count - 1, 0)] + "..."
 
 

@@ -32,7 +32,17 @@ from renderformer.viewer.preview_scene import PreviewScene
 from renderformer.viewer.session import Session
 from renderformer.viewer.tasks import describe
 from renderformer.viewer.tree import SceneTree
-from renderformer.viewer.widgets import ControlWidgets, fitted, legible, outside
+from renderformer.viewer.widgets import (
+    COLUMN_EM,
+    ERROR_COLOUR,
+    FOOT_COLOUR,
+    PLAIN_COLOUR,
+    WARNING_COLOUR,
+    ControlWidgets,
+    fitted,
+    legible,
+    outside,
+)
 from renderformer.viewer.window_dialogs import WindowDialogs
 from renderformer.viewer.window_input import CONSUMED, WindowInput
 
@@ -41,8 +51,6 @@ if TYPE_CHECKING:
 
 TITLE = "RenderFormer"
 PANEL_EM = 22
-# Margins of the panel and of its sections, side by side, with the bar that scrolls.
-COLUMN_EM = 2.7
 # The picture is drawn again after this time: Open3D may lose the second of two updates between two redraws.
 SETTLE_SECONDS = 0.3
 # The window is drawn at least this often, in seconds: a drop-down list shows in the second drawing after its press.
@@ -51,7 +59,6 @@ REDRAW_SECONDS = 0.1
 FOOT_LINES = 3
 # Share of the panel that the tree of the scene takes, and height in pixels from which on there is one.
 TREE_SHARE, TREE_NEEDS = 0.36, 380
-PLAIN_COLOUR, WARNING_COLOUR, ERROR_COLOUR = (0.9, 0.9, 0.9), (1.0, 0.7, 0.2), (1.0, 0.4, 0.35)
 
 
 class Window(WindowInput, WindowDialogs):
@@ -145,7 +152,7 @@ class Window(WindowInput, WindowDialogs):
         self._warnings.text_color = gui.Color(*WARNING_COLOUR)
         self.activity = ActivityBar(self._guarded(self.session.cancel_task))
         for widget in (self._foot, self._facts, self._said, self._warnings, *self.activity.widgets):
-            widget.background_color = gui.Color(0.1, 0.1, 0.1)
+            widget.background_color = gui.Color(*FOOT_COLOUR)
             self.window.add_child(widget)
 
     def _build_menu(self) -> None:

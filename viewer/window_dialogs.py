@@ -5,44 +5,33 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from renderformer.data.errors import InputError
 from renderformer.data.formats import SCENE_FORMATS
 from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_SUFFIXES
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, help_table
+from renderformer.viewer.asking import Asking
 from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.session import Session
-from renderformer.viewer.widgets import file_dialog, question_dialog
 
 if TYPE_CHECKING:
     from renderformer.data.progress import Progress
     from renderformer.renderer import Cancel
 
 
-class WindowDialogs:
-    """The part of `Window` that asks.
-
-    Attributes:
-        dialog: the open one, None without.
-    """
+class WindowDialogs(Asking):
+    """The part of `Window` that asks."""
 
     session: Session
     panel: Panel
-    window: Any
     message: str
-    _apply: Callable[[str, Callable[[], object]], None]
-    _guarded: Callable[..., Callable[..., Any]]
     _post: Callable[[Callable[[], None]], None]
     _refresh: Callable[[], None]
     _leave: Callable[[], None]
     perform: Callable[[Action], None]
-
-    def __init__(self) -> None:
-        self.dialog: Any = None
-        self._folder = Path.cwd()
 
     def ask_open(self, title: str, suffixes: Iterable[str]) -> None:
         """Ask for a file and open it."""
@@ -122,36 +111,3 @@ class WindowDialogs:
             return notes
 
         session.start(f"saving {path.name}", work)
-
-    def _ask_file(self, request: FileRequest) -> None:
-        def chosen(name: str) -> None:
-            self._end_dialog()
-            path = request.path(name)
-            self._folder = path.parent if path.parent.is_dir() else self._folder
-            question = request.replacing(path)
-            if question is None:
-                self._apply(request.title, lambda: request.done(path))
-            else:
-                self._ask(question)
-
-        dialog = file_dialog(request, self._folder, self.window.theme)
-        dialog.set_on_cancel(self._guarded(self._end_dialog))
-        dialog.set_on_done(self._guarded(chosen))
-        self._open_dialog(dialog)
-
-    def _ask(self, question: Question) -> None:
-        def pressed(label: str) -> None:
-            self._end_dialog()
-            self._apply(label, {**question.answers, **question.choices}[label])
-
-        self._open_dialog(question_dialog(question, self.window.theme.font_size, self._guarded(pressed)))
-
-    def _open_dialog(self, dialog: Any) -> None:
-        self.dialog = dialog
-        self.window.show_dialog(dialog)
-        self.window.post_redraw()
-
-    def _end_dialog(self) -> None:
-        self.dialog = None
-        self.window.close_dialog()
-        self.window.post_redraw()

@@ -1,0 +1,59 @@
+"""The dialogs of any window: a file, and a question with buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from renderformer.viewer.dialogs import FileRequest, Question
+from renderformer.viewer.widgets import file_dialog, question_dialog
+
+
+class Asking:
+    """The part of a window that asks.
+
+    Attributes:
+        dialog: the open one, None without.
+    """
+
+    window: Any
+    _apply: Callable[[str, Callable[[], object]], None]
+    _guarded: Callable[..., Callable[..., Any]]
+
+    def __init__(self) -> None:
+        self.dialog: Any = None
+        self._folder = Path.cwd()
+
+    def _ask_file(self, request: FileRequest) -> None:
+        def chosen(name: str) -> None:
+            self._end_dialog()
+            path = request.path(name)
+            self._folder = path.parent if path.parent.is_dir() else self._folder
+            question = request.replacing(path)
+            if question is None:
+                self._apply(request.title, lambda: request.done(path))
+            else:
+                self._ask(question)
+
+        dialog = file_dialog(request, self._folder, self.window.theme)
+        dialog.set_on_cancel(self._guarded(self._end_dialog))
+        dialog.set_on_done(self._guarded(chosen))
+        self._open_dialog(dialog)
+
+    def _ask(self, question: Question) -> None:
+        def pressed(label: str) -> None:
+            self._end_dialog()
+            self._apply(label, {**question.answers, **question.choices}[label])
+
+        self._open_dialog(question_dialog(question, self.window.theme.font_size, self._guarded(pressed)))
+
+    def _open_dialog(self, dialog: Any) -> None:
+        self.dialog = dialog
+        self.window.show_dialog(dialog)
+        self.window.post_redraw()
+
+    def _end_dialog(self) -> None:
+        self.dialog = None
+        self.window.close_dialog()
+        self.window.post_redraw()
