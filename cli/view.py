@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from renderformer.cli import console, inputs, model_options, options, outputs, picture_options, scene_options
 from renderformer.cli.options import OUTPUT, PICTURE
+
+if TYPE_CHECKING:
+    from renderformer.data.scene import Scene
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -108,7 +111,14 @@ def view(
     if more:
         console.say(f"note: {more.removeprefix('; ')}")
     renderer = Renderer.from_pretrained(model.model, **model.arguments())
-    edited = launch.view(
+
+    def write(edited: Scene) -> None:
+        assert output is not None
+        lost = edited.save(output, overwrite)
+        console.say_all("note", [*lost.notes, *lost])
+        console.say(f"wrote {output}")
+
+    launch.view(
         scene,
         renderer,
         web=web,
@@ -117,11 +127,8 @@ def view(
         tone_map=tone_map.value,
         exposure=exposure,
         say=console.say,
+        take=None if output is None else write,
     )
-    if output is not None:
-        lost = edited.save(output, overwrite)
-        console.say_all("note", [*lost.notes, *lost])
-        console.say(f"wrote {output}")
 
 
 def _list(files: list[Path], note: str) -> None:

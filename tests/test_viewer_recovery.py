@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -240,6 +241,40 @@ def test_nothing_is_left_by_a_viewer_without_work_after_a_save_or_after_a_close(
         rough(session, 0.4)
         until(lambda: list(state.glob("*/values.json")))
     assert not list(state.glob("*"))
+
+
+def test_work_that_cannot_be_taken_at_the_end_is_left_to_the_next_viewer(
+    monkeypatch: pytest.MonkeyPatch, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from renderformer.viewer import launch, web
+
+    asked: list[list[str]] = []
+
+    def serve(session: Session, *_: object) -> None:
+        rough(session, 0.25)
+        asked.append(session.losses)
+
+    def refuse(scene: Scene) -> None:
+        raise InputError("edited.json", "the disk is full", "make room")
+
+    monkeypatch.setattr(launch, "check_front_end", lambda web: None)
+    monkeypatch.setattr(web, "serve", serve)
+    taken: list[Scene] = []
+    view = functools.partial(launch.view, a_scene(), RayEngine(), web=True, resolution=16)  # type: ignore[arg-type]
+    assert view(take=taken.append) is taken[0]
+    assert not list(state.iterdir())
+    with pytest.raises(InputError, match="disk is full"):
+        view(take=refuse)
+    # Who takes the scene need not be asked; who does not, is.
+    view()
+    assert asked == [[], [], ["Edits of the scene are not in a file yet."]]
+    assert "the next viewer offers it" in caplog.text
+    session = Session(a_scene(), RayEngine(), 16)  # type: ignore[arg-type]
+    session.recovery = Recovery(session)
+    session.recovery.recover()
+    assert session.document.items[0].material.roughness == pytest.approx(0.25)
+    session.recovery.close()
+    session.close()
 
 
 def test_viewers_leave_each_others_work_alone(sessions: Callable[..., Session], state: Path) -> None:

@@ -55,6 +55,7 @@ def view(
     tone_map: str = "neutral",
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
+    take: Callable[[Scene], object] | None = None,
 ) -> Scene: ...
 @overload
 def view(
@@ -78,6 +79,7 @@ def view(
     tone_map: str = "neutral",
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
+    take: Callable[[Scene], object] | None = None,
 ) -> Scene | InlineViewer:
     """Open the viewer, wait until it is closed, and return the edited scene.
 
@@ -90,6 +92,8 @@ def view(
         resolution: pixels on a side, or (width, height), of pictures on the screen and in files; None fills the view.
         tone_map, exposure: at the start.
         say: called with a line that names the page; by default the line goes to stderr.
+        take: called with the edited scene at the end, for example to save it, so that closing need not ask. Where it
+            raises, the unsaved work is left to the next viewer.
 
     Returns:
         The edited scene with bookmarks as cameras, the same object if nothing was edited or bookmarked; with `inline`,
@@ -115,6 +119,7 @@ def view(
     if not isinstance(scene, Scene):
         raise InputError("view", f"scene is a {type(scene).__name__}", "give a Scene or the path of a file")
     session = Session(scene, renderer or Renderer.from_pretrained(), resolution, tone_map, exposure)
+    session.taken = take is not None
     if inline:
         from renderformer.viewer.inline import InlineViewer
 
@@ -130,7 +135,10 @@ def view(
                     from renderformer.viewer.window import run
 
                 run(session)
-        return session.result()
+            edited = session.result()
+            if take is not None:
+                take(edited)
+        return edited
     finally:
         session.close()
 

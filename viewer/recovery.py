@@ -176,12 +176,33 @@ class Recovery:
 
     def close(self) -> None:
         """Stop, and remove the work: the person has saved it or left it. What was found stays for the next viewer."""
-        self._done.set()
+        self._end()
         if self._own is not None:
-            self._thread.join()
             self._own.remove()
         for owned in self._adopted:
             owned.remove()
+
+    def leave(self) -> None:
+        """Stop, and leave the unsaved work to the next viewer, as after a kill."""
+        self._end()
+        if self._own is None:
+            return
+        try:
+            self._write()
+        except Exception as error:
+            self._failed(error)
+        for owned in self._adopted:
+            owned.release()
+        if self._written is None:
+            self._own.remove()
+        else:
+            logging.getLogger(__name__).warning("the unsaved work is kept; the next viewer offers it")
+            self._own.release()
+
+    def _end(self) -> None:
+        self._done.set()
+        if self._own is not None:
+            self._thread.join()
         for owned in self.found:
             owned.release()
 
@@ -257,9 +278,11 @@ class Recovery:
 
 @contextlib.contextmanager
 def kept(session: Session) -> Iterator[None]:
-    """A context in which a session has a `Recovery`."""
-    session.recovery = Recovery(session)
+    """A context in which a session has a `Recovery`; an exception leaves unsaved work to the next viewer."""
+    recovery = session.recovery = Recovery(session)
     try:
         yield
-    finally:
-        session.recovery.close()
+    except BaseException:
+        recovery.leave()
+        raise
+    recovery.close()

@@ -85,6 +85,7 @@ class Session:
         on_frame, on_error, on_done: set by the front end; called on a worker thread, `on_done` also by `open`.
         drawing: stage, steps done and all steps of the picture in progress; None when idle.
         task: the save in progress; None when idle.
+        taken: whether who opened the viewer takes the edited scene at the end, so that closing does not lose it.
         recovery: keeps unsaved work on disk, see recovery.py; None if nothing does.
     """
 
@@ -114,6 +115,7 @@ class Session:
         self.on_done: Callable[[str], None] | None = None
         self.drawing: tuple[str, int, int] | None = None
         self.task: Task | None = None
+        self.taken = False
         self.recovery: Recovery | None = None
         self._late = True
         self._busy_since: float | None = None
@@ -323,6 +325,8 @@ class Session:
         """What closing the viewer would lose, a sentence each."""
         with self.lock:
             edits, bookmarks, keys = self.document.unsaved, self.scene_unsaved, self.keys_unsaved
+            if self.taken:
+                edits, bookmarks = bool(self.document.version.left), False
             left = left_tours(self.document.tours)
         lines = {
             "Edits of the scene are not in a file yet.": edits,
