@@ -43,7 +43,7 @@ from renderformer.viewer.fingerprints import fingerprint
 from renderformer.viewer.lights import light_of
 from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.placement import Placement
-from renderformer.viewer.preview import Lighting, coloured
+from renderformer.viewer.preview import Lighting, behind, coloured
 
 ANGLES = st.floats(-400, 400)
 SMALL = st.floats(-2, 2)
@@ -762,3 +762,13 @@ def test_a_scene_in_any_unit_is_seen_and_edited_like_one_of_unit_size(tmp_path: 
     np.testing.assert_allclose(
         (low[2], *(low + high)[:2], np.ptp([low, high], axis=0).max()), (-0.5, 0, 0, 0.5), atol=1e-3
     )
+
+
+def test_the_preview_has_the_background_of_the_picture() -> None:
+    camera, sky = a_scene().cameras[0], Environment((0.2, 0.4, 0.8))
+    shown = Image(np.full((1, 1, 3), (0.2, 0.4, 0.8), np.float32)).tone_mapped("neutral", 0.5)[0, 0]
+    np.testing.assert_allclose(behind(sky, camera, "neutral", 0.5), shown, atol=1e-3)
+    for none in (None, sky.replace(background="invisible"), sky.replace(background="transparent")):
+        assert not behind(none, camera, "neutral", 0.5).any()
+    colour = behind(sky.replace(background="#4080c0"), camera, "neutral", 0.5)
+    np.testing.assert_allclose(255 * colour, (64, 128, 192), atol=0.5)

@@ -26,6 +26,13 @@ def number(name, text, done, what):
             pointer("key", "ctrl+a", "sleep", "0.3", "type", "--delay", "200", "--", text)
             pointer("keydown", "Return", "sleep", "0.3", "keyup", "Return", "sleep", "0.3")
     until(done, what)
+
+def leave_unsaved():
+    window._leave()
+    for _ in range(3):
+        app.run_one_tick()
+    assert session.close()
+    print("done", flush=True)
 """
 
 KEY_FRAMES = """
@@ -88,6 +95,33 @@ for step in range(2):
 assert not session.unsaved
 leave()
 """
+
+VIEWS = """
+# The preview has the background of the picture.
+session.edit(lambda document: document.set_environment(kind="sky"))
+window._apply("", lambda: panel.show("split"))
+for background, seen in (("#4080c0", (64, 128, 192)), ("invisible", (0, 0, 0))):
+    session.edit(lambda document: document.set_environment(background=background))
+    window._refresh()
+    until(lambda: np.abs(view()[3, 3] - seen).max() < 3, f"the preview before {background}")
+session.edit(lambda document: document.set_environment(background="visible"))
+window._refresh()
+until(lambda: view()[3, 3].min() > 40, "the preview before the sky")
+# A picture of another shape is stretched, and the foot says so as long as it is compared with.
+for name, size in (("wide.png", (90, 30)), ("other.png", (30, 30))):
+    Pillow.new("RGB", size).save(folder / name)
+    window.open(folder / name)
+    until(lambda: session.task is None and name in window.message and panel.kind == "difference", name + " is compared")
+    assert ("90 x 30 pixels and is stretched to 64 x 64" in window._warnings.tooltip.replace(chr(10), " ")) == (
+        name == "wide.png"
+    ), window._warnings.tooltip
+leave_unsaved()
+"""
+
+
+@needs_a_screen
+def test_the_preview_has_the_background_and_a_stretched_comparison_is_told(display: str, tmp_path: Path) -> None:
+    assert "done" in run(PRELUDE + SETUP + VIEWS, tmp_path, display)
 
 
 @needs_a_screen

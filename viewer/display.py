@@ -231,6 +231,12 @@ class Reference:
         except (OSError, ValueError, Pillow.DecompressionBombError) as error:
             raise InputError(path, f"cannot read the picture ({_reason(error)})", "check the file") from None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        shape = self.display.shape if self.linear is None else self.linear.hdr.shape  # type: ignore[union-attr]
+        return shape[1], shape[0]
+
     def display_values(self, tone_map: str, exposure: float) -> UInt8Array:
         """Display values."""
         if self.linear is not None:

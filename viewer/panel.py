@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 EXPOSURE_STEP = 0.5
 # Largest ratio of the sides of a picture.
 MAX_ASPECT = 4.0
+# Relative difference of the aspect ratios of two pictures that count as of one shape.
+SAME_SHAPE = 0.01
 # Step in pixels of the longer side: pages report shapes that differ in the last digits.
 ASPECT_PIXELS = 8
 
@@ -73,6 +75,17 @@ class Panel:
     def picture(self) -> UInt8Array | None:
         """(h, w, 3) display values of the newest picture in this view, or None."""
         return self.session.picture("difference" if self.kind == "difference" else "neural")
+
+    def warnings(self) -> list[str]:
+        """Those of the session, and one about a picture to compare with that is stretched."""
+        lines, reference = self.session.warnings(), self.session.reference
+        if self.kind != "difference" or reference is None or self.session.frame is None:
+            return lines
+        (width, height), (wide, high) = reference.size, self.session.view_size
+        if abs(width * high / (height * wide) - 1) <= SAME_SHAPE:
+            return lines
+        line = f"the picture to compare with has {width} x {height} pixels and is stretched to {wide} x {high}"
+        return [f"{line}; renderformer view --resolution {width}x{height} draws its shape", *lines]
 
     @property
     def preview_only(self) -> bool:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from renderformer.data.arrays import AnyArray, Float64Array
+from renderformer.data.camera import Camera
 from renderformer.data.environment import Environment, image_directions, resized, texel_solid_angles
 from renderformer.data.errors import InputError
 from renderformer.data.geometry.subdivide import subdivide
 from renderformer.data.geometry.triangles import face_normals
+from renderformer.data.rays.backdrop import backdrop
 from renderformer.data.rays.form_factor import triangle_form_factor
 from renderformer.data.rays.lights import Lights
 from renderformer.data.rays.vectors import normalised
@@ -35,6 +37,8 @@ LIGHTS = 4
 EVEN, ALONE = 0.15, 0.5
 # Factor of light on the back of a surface; meshes that are inside out show their shape, too.
 BEHIND = 0.2
+# Rows and columns of a view in which what is behind the objects is sampled.
+BEHIND_ALL = 6, 8
 # Rows and columns to which the image of an environment is reduced.
 AROUND = 16, 32
 
@@ -93,6 +97,20 @@ def _powers(normals: AnyArray) -> Float64Array:
     """(V, 10) the polynomials of up to degree two of unit vectors (V, 3)."""
     x, y, z = np.asarray(normals, np.float64).T
     return np.stack([np.ones_like(x), x, y, z, x * y, y * z, z * x, x * x, y * y, z * z], axis=1)
+
+
+def behind(environment: Environment | None, camera: Camera, tone_map: str, exposure: float) -> Float64Array:
+    """(3,) one display colour 0 … 1 of what a camera sees behind the objects: the mean of a visible environment over
+    the view, or the colour of the background."""
+    if environment is not None and environment.backdrop is not None:
+        nothing = Image(np.zeros((1, 1, 3), np.float32), alpha=np.zeros((1, 1), np.float32))
+        return replace(nothing, background=environment.backdrop).tone_mapped()[0, 0].astype(np.float64)
+    if environment is None or environment.background != "visible":
+        return np.zeros(3)
+    y, x = np.indices(BEHIND_ALL).reshape(2, -1)
+    radiance = backdrop(environment, camera, x, y, BEHIND_ALL)
+    shown = Image(radiance.reshape(*BEHIND_ALL, 3)).tone_mapped(tone_map, exposure)
+    return shown.mean(axis=(0, 1), dtype=np.float64)
 
 
 def sees(mesh: Mesh, eye: AnyArray) -> bool:

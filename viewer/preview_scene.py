@@ -11,9 +11,11 @@ import numpy as np
 import open3d as o3d
 from open3d.visualization import rendering
 
+from renderformer.data.arrays import Float64Array
+from renderformer.data.colour import linear_to_srgb
 from renderformer.data.scene import Mesh
 from renderformer.viewer.document import Item
-from renderformer.viewer.preview import Lighting, coloured, sees
+from renderformer.viewer.preview import Lighting, behind, coloured, sees
 from renderformer.viewer.session import Session
 
 # Distances from the camera between which the preview draws, in scene units.
@@ -28,7 +30,7 @@ class PreviewScene:
     def __init__(self, widget: Any, renderer: Any) -> None:
         self._widget = widget
         widget.scene = rendering.Open3DScene(renderer)
-        widget.scene.set_background([0, 0, 0, 1])
+        self._behind: Float64Array | None = None
         # With software rendering, these take six times as long as all else.
         widget.scene.view.set_post_processing(False)
         widget.scene.view.set_shadowing(False)
@@ -74,7 +76,13 @@ class PreviewScene:
         for item in visible:
             if item.name in self._drawn:
                 scene.show_geometry(item.name, sees(item.mesh, eye))
-        camera = unit.camera(session.orbit.camera)
+        camera = session.orbit.camera
+        colour = behind(environment, camera, session.tone_map, session.exposure)
+        if self._behind is None or not np.array_equal(colour, self._behind):
+            self._behind = colour
+            # Open3D takes display values for linear light.
+            scene.set_background([*linear_to_srgb(colour), 1])
+        camera = unit.camera(camera)
         scene.camera.set_projection(camera.fov, aspect, NEAR, FAR, rendering.Camera.FovType.Vertical)
         scene.camera.look_at(camera.position + camera.forward, camera.position, camera.c2w[:3, 1])
         self._widget.force_redraw()

@@ -310,7 +310,7 @@ class WebViewer(ServedPage):
 
     def _show_status(self) -> None:
         facts = [f"**{key}** {value}" for key, value in self.session.facts().items()]
-        warnings = [f"⚠ {line}" for line in self.session.warnings()]
+        warnings = [f"⚠ {line}" for line in self.panel.warnings()]
         error = [f"**error** {self.session.error}"] if self.session.error else []
         self._status.content = "  \n".join([*facts, *error, *warnings])
 

@@ -321,7 +321,7 @@ class Window(WindowInput, WindowDialogs):
         self._said.text_color = gui.Color(*(ERROR_COLOUR if failed else PLAIN_COLOUR))
         self._write(self._facts, ",  ".join(facts))
         self._write(self._said, f"error: {message}" if failed and message else message)
-        self._write(self._warnings, ";  ".join(self.session.warnings()))
+        self._write(self._warnings, ";  ".join(self.panel.warnings()))
 
     def _write(self, label: Any, line: str) -> None:
         """Write a line as far as there is room; the tooltip holds all of it."""
