@@ -179,7 +179,7 @@ def test_all_of_the_work_comes_back_exactly(sessions: Callable[..., Session], st
 
     after = sessions()
     assert after.recovery is not None
-    assert "unsaved work" in after.recovery.offer
+    assert "unsaved work on a name of 20" in after.recovery.offer
     assert "undo" in after.recovery.recover()
     assert fingerprint(after.document.scene) == fingerprint(before.document.scene)
     assert [item.name for item in after.document.items] == [item.name for item in before.document.items]

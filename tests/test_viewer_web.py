@@ -150,7 +150,7 @@ def test_the_page_offers_the_work_of_a_viewer_that_was_killed(
     try:
         viewer._refresh()
         assert viewer._unsaved.visible
-        assert "unsaved work of 20" in viewer._offer.content
+        assert "unsaved work on scene of 20" in viewer._offer.content
         viewer._answer_offer("Recover", page)
         until(lambda: session.task is None and session.document.edited)
         assert viewer.controls["object roughness"].value == pytest.approx(0.25)

@@ -324,7 +324,16 @@ window = Window(session, 900, 420)
 until(lambda: window.dialog is not None, "the window offers what was left behind")
 pointer("sleep", "1")
 frame, area = window.window.os_frame, window.dialog.frame
-# On the first of three buttons at the right edge.
+# On the second of three buttons at the right edge, which asks again.
+offer = window.dialog
+click(frame.x + area.x + area.width - 120, frame.y + area.y + area.height - 25)
+until(lambda: window.dialog not in (None, offer), "it asks before it deletes the work")
+pointer("key", "Escape", "sleep", "0.5")
+until(lambda: window.dialog is None and session.recovery.offer.startswith("A viewer ended with unsaved"), "it is kept")
+window.perform(next(action for action in ACTIONS if action.name == "recover"))
+pointer("sleep", "1")
+area = window.dialog.frame
+# On the first of three.
 click(frame.x + area.x + area.width - 207, frame.y + area.y + area.height - 25)
 until(lambda: session.task is None and session.document.edited, "the work is back")
 assert window.dialog is None and "no file yet" in window.message, window.message

@@ -99,6 +99,12 @@ def recovering(session: Session, shown: Callable[[], object]) -> Question | None
     return Question("Unsaved work", recovery.offer, answers)
 
 
+def discarding(discard: Callable[[], object]) -> Question:
+    """The question before unsaved work is deleted."""
+    text = "The unsaved work cannot be brought back once it is deleted."
+    return Question("Discard?", text, {"Delete it": discard, "Cancel": lambda: None})
+
+
 def opening_recent(files: Sequence[Path], open_file: Callable[[Path], object]) -> Question:
     """The question which of the recent files to open."""
     choices = {shortened(path): functools.partial(open_file, path) for path in files}

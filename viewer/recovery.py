@@ -7,6 +7,7 @@ closed removes both. What is left without a lock was left behind; one viewer at 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -76,6 +77,13 @@ class Owned:
         """When its work was written, in seconds since 1970."""
         return _time(self.folder)
 
+    @functools.cached_property
+    def title(self) -> str:
+        """The name of its scene; empty if that is not known."""
+        with contextlib.suppress(InputError):
+            return snapshot.title(self.folder)
+        return ""
+
     def release(self) -> None:
         """Let other viewers use it."""
         self._lock.release()
@@ -110,6 +118,7 @@ def work_of(session: Session) -> dict[str, Any]:
         orbit = session.orbit
         return {
             **session.version._asdict(),
+            snapshot.TITLE: session.document.version.name,
             "unit": session.unit,
             "view": orbit.view,
             "limited": orbit.limited,
@@ -213,7 +222,8 @@ class Recovery:
             return ""
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.found[0].time))
         more = f", and {len(self.found) - 1} more" if len(self.found) > 1 else ""
-        return f"A viewer ended with unsaved work of {when}{more}."
+        title = self.found[0].title[:60]
+        return f"A viewer ended with unsaved work{title and f' on {title}'} of {when}{more}."
 
     def recover(self) -> str:
         """Go on with the newest work that was left behind; returns a line for the person.

@@ -39,6 +39,8 @@ KINDS: dict[str, type[Any]] = {
         Textures, UnitSize, View,
     )
 }  # fmt: skip
+# The value that names the snapshot for a person.
+TITLE = "title"
 VALUES, ARRAYS, SUFFIX = "values.json", "arrays", ".npy"
 # Fields that are not stored: the scene as it was opened is that of the other fields.
 LEFT_OUT = {"SceneState": {"original"}}
@@ -157,6 +159,20 @@ def read(folder: Path) -> dict[str, Any]:
         raise InputError(path, f"is damaged or of another version ({error.place}: {error.problem})", REMEDY) from None
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError) as error:
         raise InputError(path, f"is damaged or of another version ({one_line(str(error))[:200]})", REMEDY) from None
+
+
+def title(folder: Path) -> str:
+    """The value `TITLE` of the last snapshot in a folder; empty without one.
+
+    Raises:
+        InputError: there is no snapshot, or it is damaged.
+    """
+    path = folder / VALUES
+    try:
+        found = json.loads(read_bytes(path, MAX_CONFIG_BYTES).decode())["values"].get(TITLE, "")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise InputError(path, f"is damaged or of another version ({one_line(str(error))[:200]})", REMEDY) from None
+    return found if isinstance(found, str) else ""
 
 
 def _array(folder: Path, name: str) -> AnyArray:

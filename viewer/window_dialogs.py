@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from renderformer.data.formats import SCENE_FORMATS
 from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_SUFFIXES
 from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, help_table
 from renderformer.viewer.asking import Asking
-from renderformer.viewer.dialogs import FileRequest, Question, closing, opening_recent, recovering
+from renderformer.viewer.dialogs import FileRequest, Question, closing, discarding, opening_recent, recovering
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.session import Session
@@ -94,7 +95,8 @@ class WindowDialogs(Asking):
         question = recovering(self.session, lambda: self._post(self._refresh))
         if question is None:
             raise InputError("recovery", "no unsaved work was left behind", "open a file")
-        self._ask(question)
+        sure = discarding(question.answers["Discard"])
+        self._ask(replace(question, answers={**question.answers, "Discard": lambda: self._ask(sure)}))
 
     def show_help(self) -> None:
         """Show mouse and keys."""
