@@ -7,6 +7,7 @@ from pathlib import Path
 from helpers.window import PRELUDE, needs_a_screen, run
 
 SETUP = """
+from renderformer.data.scene import Material
 session = Session(a_scene(), RayEngine(), 64)
 window = Window(session, 900, 700)
 panel, timeline = window.panel, window.panel.timeline
@@ -80,7 +81,16 @@ number("camera fov", "500", lambda: window.message == "fov: 500 is out of range,
 assert window.controls["camera fov"].double_value == session.orbit.view.fov <= 170
 number("camera azimuth", "725", lambda: abs(session.orbit.view.azimuth - 5) < 1e-6, "the angle goes around")
 assert not window.message, window.message
-unfold("Object")
+# Choosing an object of any material shows it, and changes nothing.
+brass = Material((0.05, 0.2, 0.1), specular=(0.1, 0.1, 0.2), roughness=0.37)
+scene = Scene((a_scene().objects[0].with_material(brass), *a_scene().objects[1:]))
+session.edit(lambda document: document.open(scene))
+for name in ("floor", "wall_back", "floor"):
+    window._apply("", lambda: panel.choose(name))
+    for _ in range(6):
+        app.run_one_tick()
+assert session.document.scene is scene, session.document.undo_label
+assert abs(window.controls["object specular"].double_value - 0.4 / 3) < 1e-6
 number("object scale", "-3", lambda: "-3 is out of range" in window.message, "it is told")
 assert panel.item.placement.scale == window.controls["object scale"].double_value == 0.01
 # It is narrow, and as it was again.
@@ -90,10 +100,7 @@ for width in (500, 900):
         app.run_one_tick()
     field, column = window.controls["object scale"].frame, window._column.frame
     assert column.x < field.x and field.get_right() <= column.get_right() - 16, (width, field.x, field.width)
-for step in range(2):
-    window.perform(find("Z", True))
-assert not session.unsaved
-leave()
+leave_unsaved()
 """
 
 VIEWS = """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open3d as o3d
 from open3d.visualization import gui
 
@@ -125,8 +126,15 @@ class ControlWidgets:
             field.preferred_width = max(width - self._label_width, 1)
 
     def _changed(self, control: Control, value: Any) -> None:
-        if not self._filling:
-            self._change(control, value)
+        if self._filling or self._is_shown(control, value):
+            return
+        self._change(control, value)
+
+    def _is_shown(self, control: Control, value: Any) -> bool:
+        """Whether a slider has this value already. When it is drawn, Open3D rounds the value to single precision and
+        calls back as if a person had changed it."""
+        shown = control.value(self._panel) if control.kind == "slider" else None
+        return shown is not None and np.float32(value) == np.float32(shown)
 
     def _widget(self, control: Control) -> Any:
         changed = self._guard(functools.partial(self._changed, control))
