@@ -321,6 +321,27 @@ def test_keys_move_the_camera_and_switch_the_view(panel: Panel) -> None:
     assert panel.kind == "split"
 
 
+def test_the_strength_of_reflections_and_of_emission_keeps_their_hue(panel: Panel) -> None:
+    specular, emission = control("object specular"), control("object emission")
+    panel.set_material(diffuse=(0.0, 0.0, 0.0), specular=(0.9, 0.6, 0.3), emission=(4.0, 2.0, 0.0))
+    specular.set(panel, 0.3)
+    emission.set(panel, 10.0)
+    assert panel.item is not None
+    assert panel.item.material.specular == pytest.approx((0.45, 0.3, 0.15))
+    assert panel.item.material.emission == pytest.approx((10.0, 5.0, 0.0))
+    # Where a channel would exceed 1, it gets paler.
+    for value in (0.8, 1.0):
+        specular.set(panel, value)
+        found = panel.item.material.specular
+        assert np.mean(found) == pytest.approx(value)
+        assert max(found) == pytest.approx(1)
+        assert list(found) == sorted(found, reverse=True)
+    for value in (0.0, 0.5):
+        specular.set(panel, value)
+        emission.set(panel, value)
+    assert panel.item.material.specular == panel.item.material.emission == pytest.approx((0.5, 0.5, 0.5))
+
+
 def test_a_video_without_key_frames_is_refused_before_a_name_is_asked_for(panel: Panel) -> None:
     for save in SAVES:
         if save.keys:

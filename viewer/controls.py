@@ -257,7 +257,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         OBJECT, "specular", "slider", _of_item(lambda item: float(np.mean(item.material.specular))),
-        lambda p, value: p.set_material(specular=value), "strength of reflections",
+        Panel.set_specular, "strength of reflections; their hue stays",
     ),
     Control(
         OBJECT, "roughness", "slider", _of_item(lambda item: item.material.roughness),
@@ -278,7 +278,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         OBJECT, "emission", "number", _of_item(lambda item: max(item.material.emission)),
-        lambda p, value: p.set_material(emission=value), "of its light", 0.0, MAX_EMISSION, 10.0, unit="radiance",
+        Panel.set_emission, "of its light, whose hue stays", 0.0, MAX_EMISSION, 10.0, unit="radiance",
     ),
     _button(OBJECT, "remove", lambda p: p.edit_object(lambda document, name: document.remove(name)), "delete it"),
     Control(

@@ -10,7 +10,7 @@ import numpy as np
 
 from renderformer.data.appearance import Appearance
 from renderformer.data.arrays import Float64Array
-from renderformer.data.camera_path import vector
+from renderformer.data.camera_path import Vector, vector
 from renderformer.data.errors import InputError
 from renderformer.data.scene import DIFFUSE, EMISSION, PATCH_SIZE, ROUGHNESS, SPECULAR, Material, Mesh
 
@@ -40,6 +40,23 @@ def _mean_of(mesh: Mesh) -> Material:
     row = Material.from_row(mesh.materials.mean(axis=0, dtype=np.float64).clip(0, None))
     mean = replace(row, two_sided=bool(np.any(mesh.two_sided)))
     return mean if mesh.appearance is None else _mean(mean, mesh, mesh.appearance)
+
+
+def as_strong(colour: Vector, mean: float) -> Vector:
+    """A colour of the hue of another with this mean; paler where a channel would exceed 1."""
+    before = np.asarray(colour, np.float64)
+    if not before.mean() > 0:
+        return mean, mean, mean
+    after = before * (mean / before.mean())
+    excess = float(after.max() - mean)
+    share = min(1.0, (1 - mean) / excess) if excess > 0 else 1.0
+    return vector(np.clip(mean + (after - mean) * share, 0, 1))
+
+
+def as_bright(emission: Vector, most: float) -> Vector:
+    """A radiance of the hue of another, whose largest channel is `most`."""
+    before = np.asarray(emission, np.float64)
+    return vector(before * (most / before.max())) if before.max() > 0 else (most, most, most)
 
 
 def edited(mesh: Mesh, **properties: Any) -> Mesh:

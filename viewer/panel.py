@@ -16,6 +16,7 @@ from renderformer.data.camera_path import vector
 from renderformer.data.errors import InputError
 from renderformer.viewer.beyond import mark
 from renderformer.viewer.gizmo import Lens, Mode
+from renderformer.viewer.material_edits import as_bright, as_strong
 from renderformer.viewer.presets import PRESETS, changes
 from renderformer.viewer.session import VIEWS, Session
 from renderformer.viewer.timeline import Timeline
@@ -266,6 +267,16 @@ class Panel:
     def set_material(self, **values: Any) -> None:
         """Change the material of the chosen object, see `SceneDocument.set_material`."""
         self.edit_object(lambda document, name: document.set_material(name, **values))
+
+    def set_specular(self, mean: float) -> None:
+        """Change the strength of reflections of the chosen object; their hue stays."""
+        if self.item is not None:
+            self.set_material(specular=as_strong(self.item.material.specular, mean))
+
+    def set_emission(self, most: float) -> None:
+        """Change the largest channel of the radiance of the chosen object; its hue stays."""
+        if self.item is not None:
+            self.set_material(emission=as_bright(self.item.material.emission, most))
 
     def set_preset(self, name: str) -> None:
         """Make the chosen object of a known material."""
