@@ -115,6 +115,9 @@ def test_the_window_asks_by_short_names_and_the_page_opens_what_is_listed_and_no
     for action in question.choices.values():
         action()
     assert opened == [BOXES, deep]
+    # Two whose ends are the same keep their own lines.
+    twins = [tmp_path / place / ("folder" * 20) / "a.glb" for place in ("one", "two")]
+    assert len(opening_recent(twins, opened.append).choices) == 2
 
     web = pytest.importorskip("renderformer.viewer.web")
     from renderformer.viewer.page_controls import NOTHING

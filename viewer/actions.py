@@ -129,7 +129,7 @@ def _hold(key: str, mode: Mode) -> Action:
     return Action(mode, lambda panel: panel.set_mode(mode), (key,), help=_HANDLES)
 
 
-_HANDLES = f"{', '.join(MODES)} with the pointer; X, Y, Z take an axis; a click keeps, Escape gives up"
+_HANDLES = f"{', '.join(MODES)}; X, Y, Z take an axis; a click keeps, Escape gives up"
 _NEARER, _KEY_FRAMES = "nearer, farther", "add a key frame, play them"
 _VIEWS, _FILES = ", ".join(VIEWS), "open, save the scene, close"
 ACTIONS: tuple[Action, ...] = (

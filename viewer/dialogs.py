@@ -107,7 +107,10 @@ def discarding(discard: Callable[[], object]) -> Question:
 
 def opening_recent(files: Sequence[Path], open_file: Callable[[Path], object]) -> Question:
     """The question which of the recent files to open."""
-    choices = {shortened(path): functools.partial(open_file, path) for path in files}
+    short = [shortened(path) for path in files]
+    # Whole where the ends of two are the same.
+    labels = [str(path) if short.count(name) > 1 else name for path, name in zip(files, short, strict=True)]
+    choices = {label: functools.partial(open_file, path) for label, path in zip(labels, files, strict=True)}
     return Question("Open recent", "Recent files:", {"Cancel": lambda: None}, choices=choices)
 
 
