@@ -114,6 +114,30 @@ for background, seen in (("#4080c0", (64, 128, 192)), ("invisible", (0, 0, 0))):
 session.edit(lambda document: document.set_environment(background="visible"))
 window._refresh()
 until(lambda: view()[3, 3].min() > 40, "the preview before the sky")
+# Escape closes an open list and gives the keys to the picture; then it chooses nothing.
+def escape():
+    pointer("keydown", "Escape", "sleep", "0.3", "keyup", "Escape", "sleep", "0.5")
+
+window._apply("", lambda: panel.choose("floor"))
+window.controls._sections["Picture"].set_is_open(True)
+window.window.set_needs_layout()
+for _ in range(4):
+    app.run_one_tick()
+x, y = middle(window.controls["picture tone map"])
+pointer("mousemove", x, y, "sleep", "0.5")
+closed = screen()
+
+def list_is_open():
+    return np.abs(screen() - closed)[y + 14 : y + 60, x - 40 : x + 40].mean() > 5
+
+press(window.controls["picture tone map"], list_is_open, "a list opens")
+escape()
+until(lambda: not list_is_open(), "Escape closes it")
+assert panel.selected is not None and session.tone_map == "neutral"
+pointer("key", "b", "sleep", "0.5")
+until(lambda: session.orbit.bookmarks, "a key acts")
+escape()
+until(lambda: panel.selected is None, "Escape chooses nothing")
 # A picture of another shape is stretched, and the foot says so as long as it is compared with.
 for name, size in (("wide.png", (90, 30)), ("other.png", (30, 30))):
     Pillow.new("RGB", size).save(folder / name)

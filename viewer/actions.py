@@ -187,7 +187,7 @@ MOUSE = {
     "choose the object or light under the pointer": "Click",
     "move, turn or scale; with Ctrl in steps; the right button gives up": "Drag of a handle",
 }
-NOTES = """Keys act after a click on the picture. Exposure and tone map need no
+NOTES = """Keys act after a click on the picture or Escape. Exposure and tone map need no
 new picture. Open3D does not support dropping files on a window; use
 renderformer view --web."""
 
@@ -212,7 +212,7 @@ def help_table() -> dict[str, str]:
         if action.help:
             by_help.setdefault(action.help, []).append(" or ".join(action.keys))
     table = {", ".join(names): text for text, names in by_help.items()}
-    return table | {"Escape": "closes a dialog, gives up, or chooses nothing; never closes the window"}
+    return table | {"Escape": "closes a dialog or a list, gives up, or chooses nothing; never closes the window"}
 
 
 def page_help() -> str:

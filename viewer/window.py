@@ -150,6 +150,10 @@ class Window(WindowInput, WindowDialogs):
         self._foot = gui.Vert()
         self._facts, self._said, self._warnings = gui.Label("starting"), gui.Label(""), gui.Label("")
         self._warnings.text_color = gui.Color(*WARNING_COLOUR)
+        # See `_close_lists`.
+        self._veil, self._veiled = gui.Label(""), 0
+        self._veil.frame = outside(gui.Rect(0, 0, 8, 8))
+        self.window.add_child(self._veil)
         self.activity = ActivityBar(self._guarded(self.session.cancel_task))
         for widget in (self._foot, self._facts, self._said, self._warnings, *self.activity.widgets):
             widget.background_color = gui.Color(*FOOT_COLOUR)
@@ -189,6 +193,7 @@ class Window(WindowInput, WindowDialogs):
 
     def _tick(self) -> bool:
         self._follow()
+        self._unveil()
         self._show_activity()
         if self.panel.update_late() or (self._redraw_time is not None and time.monotonic() > self._redraw_time):
             self._redraw_time = None
@@ -329,6 +334,20 @@ class Window(WindowInput, WindowDialogs):
         short = fitted(text, label.frame.width - em, em)
         if (short, text) != (label.text, label.tooltip):
             label.text, label.tooltip = short, "\n".join(textwrap.wrap(text, 100))
+            self.window.post_redraw()
+
+    def _close_lists(self) -> None:
+        """Close an open list or chooser of colours, end typing, and let the picture have the keys, two ticks from now:
+        Open3D closes lists when another widget becomes visible."""
+        self._veil.visible = False
+        self._veiled = 2
+        self.window.post_redraw()
+
+    def _unveil(self) -> None:
+        self._veiled = max(self._veiled - 1, 0)
+        if not self._veiled and not self._veil.visible:
+            self._veil.visible = True
+            self.window.set_focus_widget(self.scene)
             self.window.post_redraw()
 
     def _show_activity(self) -> None:

@@ -35,6 +35,7 @@ class WindowInput:
     _apply: Callable[[str, Callable[[], object]], None]
     _refresh: Callable[[], None]
     _end_dialog: Callable[[], None]
+    _close_lists: Callable[[], None]
     perform: Callable[[Action], None]
 
     def __init__(self) -> None:
@@ -43,6 +44,8 @@ class WindowInput:
         self._moved: Callable[[], bool] | None = None
         # Whether a close request waits for an answer. Open3D sends one for Escape, too, before it reports the key.
         self._close_requested = False
+        # Whether Escape is left for the picture, if that has the focus: it chooses nothing.
+        self._escape_left = False
 
     def _mouse(self, event: Any) -> Any:
         """Handle the mouse over the picture."""
@@ -79,7 +82,7 @@ class WindowInput:
         if event.key == KEY.ESCAPE:
             self._close_requested = False
             if event.type == gui.KeyEvent.Type.DOWN:
-                self._escape()
+                self._escape_left = not self._escape()
         if event.key in (KEY.LEFT_CONTROL, KEY.RIGHT_CONTROL):
             self._ctrl = event.type == gui.KeyEvent.Type.DOWN
         elif self._ctrl and event.key in KEYS:
@@ -90,15 +93,17 @@ class WindowInput:
                 return True
         return False
 
-    def _escape(self) -> None:
-        """Close the dialog, or give up a drag, or choose nothing."""
+    def _escape(self) -> bool:
+        """Close the dialog, or give up a drag, or else close an open list of the panel; returns whether it was one of
+        the first two."""
         if self.dialog is not None:
             self._end_dialog()
         elif self.hands.release(keep=False):
             self._refresh()
         else:
-            self.panel.choose("")
-            self._refresh()
+            self._close_lists()
+            return False
+        return True
 
     def _key(self, event: Any) -> Any:
         """Handle a key over the picture."""
@@ -107,6 +112,9 @@ class WindowInput:
         action = find(key, self._ctrl)
         if event.type != gui.KeyEvent.Type.DOWN or self.dialog is not None:
             return CONSUMED
+        if event.key == KEY.ESCAPE and self._escape_left:
+            self.panel.choose("")
+            self._refresh()
         if self.hands.dragging and key in ("X", "Y", "Z"):
             self.hands.constrain(key.lower())
             self._show_hands()
