@@ -294,7 +294,7 @@ def test_every_key_asks_for_one_action_and_the_table_is_the_help() -> None:
     assert find("U", ctrl=False) is undo
     assert find("Q", ctrl=False) is None
     assert find("Q", ctrl=True) is not None
-    assert [getattr(find("S", ctrl), "name", "") for ctrl in (False, True)] == ["scale", "save scene"]
+    assert [getattr(find("S", ctrl), "name", "") for ctrl in (False, True)] == ["scale", "save"]
     assert find("", ctrl=False) is None
     assert help_table()["Ctrl Z or U, Ctrl Y"] == "undo, redo"
     assert help_table()["Left drag, Left, Right, Up, Down"] == "turn"

@@ -292,7 +292,7 @@ for kind in ("preview", "split"):
         assert view()[:, : window.rectangle().width // 3].mean() > 5, kind
 window._apply("", lambda: window.panel.show("neural"))
 # A name without a suffix becomes a scene JSON.
-window._folder = folder
+window._folder, here = folder, Path.cwd()
 window.perform(find("S", True))
 pointer("sleep", "1")
 frame, area = window.window.os_frame, window.dialog.frame
@@ -301,6 +301,19 @@ pointer("type", "--delay", "300", "abc")
 click(frame.x + area.x + area.width - 42, frame.y + area.y + area.height - 34)
 until(lambda: (folder / "abc.json").exists() and session.task is None, "the scene is saved")
 assert not (folder / "abc.hdf5").exists()
+# Open3D's dialog leaves the process in the folder that was chosen; relative paths, as of -o, mean what they meant.
+assert Path.cwd() == here != folder
+# From then on, Ctrl S saves there without a question, until another scene is open.
+window._apply("", lambda: window.panel.set_material(diffuse=(0.0, 0.1, 0.9)))
+before = (folder / "abc.json").read_bytes()
+pointer("key", "ctrl+s", "sleep", "0.5")
+until(lambda: session.task is None and "abc.json: done" in window.message, "it is saved again")
+assert window.dialog is None and (folder / "abc.json").read_bytes() != before and not session.unsaved
+window.open(Path("examples/assets/boxes.glb"))
+until(lambda: session.task is None and session.document.undo_label == "open boxes", "another scene is open")
+pointer("key", "ctrl+s", "sleep", "0.5")
+until(lambda: window.dialog is not None, "it asks for a name")
+window._end_dialog()
 leave()
 """
 

@@ -53,7 +53,7 @@ class Save:
 
 
 SAVES = (
-    Save("scene", "Save scene (JSON, H5)", tuple(SCENE_FORMATS), ("scene.json", "scene.h5")),
+    Save("scene", "Save scene as (JSON, H5)", tuple(SCENE_FORMATS), ("scene.json", "scene.h5")),
     Save("picture", "Save picture (PNG, EXR)", tuple(IMAGE_SUFFIXES), ("picture.png", "picture.exr")),
     Save("lights", "Save picture split by lights (EXR)", (f".{LIGHTS_SUFFIX}",), (LIGHTS_SUFFIX,)),
     Save("key frames", "Save key frames as video (MP4, GIF)", VIDEO_SUFFIXES, ("path.mp4", "path.gif"), keys=2),
@@ -72,6 +72,8 @@ class Dialogs(Protocol):
     def ask_environment(self) -> None: ...
 
     def ask_save(self, save: Save) -> None: ...
+
+    def save_again(self) -> None: ...
 
     def ask_close(self) -> None: ...
 
@@ -106,11 +108,9 @@ class Action:
 
 
 def _save(save: Save) -> Action:
-    keys, text = (("Ctrl S",), _FILES) if save.name == "scene" else ((), "")
     return Action(
-        f"save {save.name}", None, keys, "File", f"{save.label} ...", text, lambda dialogs: dialogs.ask_save(save),
-        needs_ctrl=True,
-    )  # fmt: skip
+        f"save {save.name}", None, (), "File", f"{save.label} ...", ask=lambda dialogs: dialogs.ask_save(save)
+    )
 
 
 def _orbit(right: float, up: float) -> Callable[[Panel], None]:
@@ -148,6 +148,10 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "environment", None, (), "File", "Environment from a file (HDR, EXR) ...",
         ask=lambda dialogs: dialogs.ask_environment(),
+    ),
+    Action(
+        "save", None, ("Ctrl S",), "File", "Save scene (Ctrl S)", _FILES, lambda dialogs: dialogs.save_again(),
+        needs_ctrl=True,
     ),
     *(_save(save) for save in SAVES),
     Action(

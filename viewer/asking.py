@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ class Asking:
 
     def __init__(self) -> None:
         self.dialog: Any = None
-        self._folder = Path.cwd()
+        # Where the next dialog starts, and the folder of the process before it: Open3D changes that to the chosen one,
+        # and relative paths, as of -o, would mean other files.
+        self._folder = self._before = Path.cwd()
 
     def _ask_file(self, request: FileRequest) -> None:
         def chosen(name: str) -> None:
@@ -49,11 +53,13 @@ class Asking:
         self._open_dialog(question_dialog(question, self.window.theme.font_size, self._guarded(pressed)))
 
     def _open_dialog(self, dialog: Any) -> None:
-        self.dialog = dialog
+        self.dialog, self._before = dialog, Path.cwd()
         self.window.show_dialog(dialog)
         self.window.post_redraw()
 
     def _end_dialog(self) -> None:
         self.dialog = None
+        with contextlib.suppress(OSError):
+            os.chdir(self._before)
         self.window.close_dialog()
         self.window.post_redraw()

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from renderformer.data.camera_path import KEYS_SUFFIX
 from renderformer.data.errors import InputError
 from renderformer.data.formats import SCENE_FORMATS
 from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_SUFFIXES
-from renderformer.viewer.actions import ACTIONS, NOTES, Action, Save, help_table
+from renderformer.viewer.actions import ACTIONS, NOTES, SAVES, Action, Save, help_table
 from renderformer.viewer.asking import Asking
+from renderformer.viewer.camera import OrbitCamera
 from renderformer.viewer.dialogs import FileRequest, Question, closing, discarding, opening_recent, recovering
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
@@ -33,6 +35,11 @@ class WindowDialogs(Asking):
     _refresh: Callable[[], None]
     _leave: Callable[[], None]
     perform: Callable[[Action], None]
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Where the scene was saved last, with the camera of the scene, which each opened one has of its own.
+        self._saved: tuple[OrbitCamera, Path] | None = None
 
     def ask_open(self, title: str, suffixes: Iterable[str]) -> None:
         """Ask for a file and open it."""
@@ -78,11 +85,18 @@ class WindowDialogs(Asking):
         title = f"Save {save.name}"
         self._ask_file(FileRequest(title, save.suffixes, lambda path: self.save(path, save.turn), saving=True))
 
+    def save_again(self) -> None:
+        """Save the scene where it was saved last since it was opened, or else ask for a file name."""
+        if self._saved is not None and self._saved[0] is self.session.orbit:
+            self.save(self._saved[1])
+        else:
+            self.ask_save(next(save for save in SAVES if save.name == "scene"))
+
     def ask_close(self) -> None:
         """Close the window, after a question if something would be lost."""
         save, save_keys = (
             functools.partial(self.perform, next(action for action in ACTIONS if action.name == name))
-            for name in ("save scene", "save camera path")
+            for name in ("save", "save camera path")
         )
         question = closing(self.session, save, save_keys, self._leave)
         if question is None:
@@ -104,12 +118,14 @@ class WindowDialogs(Asking):
 
     def save(self, path: Path, turn: float = 0.0) -> None:
         """Save on another thread; see `Session.save`."""
-        session = self.session
+        session, orbit = self.session, self.session.orbit
 
         def work(progress: Progress, cancel: Cancel) -> list[str]:
             notes = session.save(path, progress, cancel, turn)
             if path.suffix.lower() in SCENE_FORMATS:
                 remember(path)
+                if not path.name.lower().endswith(KEYS_SUFFIX):
+                    self._saved = orbit, path
             return notes
 
         session.start(f"saving {path.name}", work)
