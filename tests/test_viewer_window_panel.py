@@ -146,6 +146,13 @@ for name, size in (("wide.png", (90, 30)), ("other.png", (30, 30))):
     assert ("90 x 30 pixels and is stretched to 64 x 64" in window._warnings.tooltip.replace(chr(10), " ")) == (
         name == "wide.png"
     ), window._warnings.tooltip
+# A file deep in folders is called by its name, so that there is room for what is wrong with it.
+deep = folder / ("a folder " * 9) / "broken.glb"
+deep.parent.mkdir()
+deep.write_bytes(b"glTF")
+window.open(deep)
+until(lambda: window.message.startswith("broken.glb: ") and session.task is None, "the file is told by its name")
+assert window._said.text == "error: " + window.message and "..." not in window._said.text, window._said.text
 leave_unsaved()
 """
 

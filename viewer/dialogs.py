@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from renderformer.data.errors import InputError
+from renderformer.data.errors import InputError, one_line
 from renderformer.viewer.session import Session
 
 
@@ -74,6 +75,19 @@ class FileRequest:
             return None
         answers = {"Replace": lambda: self.done(path), "Cancel": lambda: None}
         return Question("Replace?", f"{path.name} exists already.", answers)
+
+
+@contextlib.contextmanager
+def by_name(path: Path) -> Iterator[None]:
+    """A context whose errors about a file call it by its name: a whole path would leave no room on the line for what is
+    wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        whole = one_line(str(path))
+        if error.place == whole or error.place.startswith(f"{whole}: "):
+            raise error.at(one_line(path.name) + error.place.removeprefix(whole)) from None
+        raise
 
 
 def recovering(session: Session, shown: Callable[[], object]) -> Question | None:

@@ -417,7 +417,9 @@ class Session:
             self.task = None
         told = self.on_error if problem and not task.cancelled else self.on_done
         if told is not None:
-            told("; ".join([f"{task.label}: {problem or 'done'}", *notes]))
+            # What names the file needs no name of the task.
+            whole = bool(problem) and problem.startswith(task.label.partition(" ")[2] or "-")
+            told("; ".join([problem if whole else f"{task.label}: {problem or 'done'}", *notes]))
 
     def open(self, path: str | os.PathLike[str], cancel: Cancel | None = None) -> tuple[str, list[str]]:
         """Open a scene or mesh, a picture to compare with, an environment (.hdr), or key frames.

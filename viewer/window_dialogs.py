@@ -15,7 +15,7 @@ from renderformer.data.formats.environment_image import SUFFIXES as ENVIRONMENT_
 from renderformer.viewer.actions import ACTIONS, NOTES, SAVES, Action, Save, help_table
 from renderformer.viewer.asking import Asking
 from renderformer.viewer.camera import OrbitCamera
-from renderformer.viewer.dialogs import FileRequest, Question, closing, discarding, opening_recent, recovering
+from renderformer.viewer.dialogs import FileRequest, Question, by_name, closing, discarding, opening_recent, recovering
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.session import Session
@@ -50,7 +50,8 @@ class WindowDialogs(Asking):
         session = self.session
 
         def work(progress: Progress, cancel: Cancel) -> list[str]:
-            kind, notes = session.open(path, cancel)
+            with by_name(path):
+                kind, notes = session.open(path, cancel)
             remember(path)
             self._post(lambda: self._apply("view", lambda: self.panel.show(kind)))
             return notes
@@ -75,7 +76,8 @@ class WindowDialogs(Asking):
         self._ask_file(FileRequest("Environments", ENVIRONMENT_SUFFIXES, opened))
 
     def _opened(self, path: Path, cancel: Cancel) -> list[str]:
-        notes = self.session.open_environment(path, cancel)
+        with by_name(path):
+            notes = self.session.open_environment(path, cancel)
         self._post(self._refresh)
         return notes
 
@@ -121,7 +123,8 @@ class WindowDialogs(Asking):
         session, orbit = self.session, self.session.orbit
 
         def work(progress: Progress, cancel: Cancel) -> list[str]:
-            notes = session.save(path, progress, cancel, turn)
+            with by_name(path):
+                notes = session.save(path, progress, cancel, turn)
             if path.suffix.lower() in SCENE_FORMATS:
                 remember(path)
                 if not path.name.lower().endswith(KEYS_SUFFIX):
