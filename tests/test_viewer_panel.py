@@ -425,6 +425,14 @@ def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel, tmp_path
     assert list(ask().answers) == ["Save scene", "Close", "Cancel"]
     panel.session.save(tmp_path / "scene.json")
     assert ask() is None
+    # The scene that is open can be saved; what it replaced comes back by undo alone.
+    panel.set_material(roughness=0.3)
+    panel.session.open(tmp_path / "scene.json")
+    assert ask().text == "Work on a scene that was open before is in no file; undo leads back to it."
+    assert list(ask().answers) == ["Close", "Cancel"]
+    panel.undo()
+    panel.undo()
+    assert ask() is None
     begun = threading.Event()
 
     def work(progress: Any, cancel: Any) -> list[str]:

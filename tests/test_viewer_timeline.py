@@ -133,7 +133,7 @@ def test_undo_of_an_opened_scene_brings_back_its_camera_units_bookmarks_and_key_
     session.open(tmp_path / "large.json")
     assert session.unit != unit
     assert (panel.timeline.keys, session.orbit.bookmarks) == ([], {})
-    assert session.losses == ["Bookmarks or key frames of a scene that was open before are in no file."]
+    assert session.losses == ["Work on a scene that was open before is in no file; undo leads back to it."]
     assert panel.undo().startswith("open")
     assert (session.orbit, session.unit) == (orbit, unit)
     assert session.orbit.view == view

@@ -204,10 +204,11 @@ class SceneDocument:
     @property
     def unsaved(self) -> bool:
         """Whether closing now would lose edits, of this scene or of one that was open before."""
-        return self._in_no_file or bool(self._state.left)
+        return self.in_no_file or bool(self._state.left)
 
     @property
-    def _in_no_file(self) -> bool:
+    def in_no_file(self) -> bool:
+        """Whether edits of the present scene are in no file."""
         return self.edited and self._state is not self._saved
 
     @property
@@ -222,7 +223,7 @@ class SceneDocument:
     def open(self, scene: Scene) -> None:
         """Replace the scene; undo restores the old one."""
         self.end_stroke()
-        left = (*self._state.left, self._state) if self._in_no_file else self._state.left
+        left = (*self._state.left, self._state) if self.in_no_file else self._state.left
         self._push(f"open {scene.name or 'a scene'}", SceneState.of(scene, left))
         self.tour = None
 

@@ -53,6 +53,8 @@ VIEWS = ("neural", "preview", "split", "difference")
 LATE_SECONDS = 0.3
 # Work shorter than this gets no progress bar.
 BUSY_SECONDS = 0.4
+# What another file replaced.
+LEFT = "Work on a scene that was open before"
 # Time for a task to stop after it was cancelled.
 CANCEL_SECONDS = 30.0
 
@@ -307,8 +309,8 @@ class Session:
 
     @property
     def scene_unsaved(self) -> bool:
-        """Whether edits of the scene, or its bookmarks, are in no file."""
-        return self.document.unsaved or self.version.bookmarks not in self._in_files
+        """Whether edits of the present scene, or its bookmarks, are in no file."""
+        return self.document.in_no_file or self.version.bookmarks not in self._in_files
 
     @property
     def keys_unsaved(self) -> bool:
@@ -318,24 +320,21 @@ class Session:
     @property
     def unsaved(self) -> bool:
         """Whether edits, bookmarks or key frames are in no file."""
-        return self.scene_unsaved or self.keys_unsaved
+        return self.document.unsaved or self.scene_unsaved or self.keys_unsaved
 
     @property
     def losses(self) -> list[str]:
         """What closing the viewer would lose, a sentence each."""
         with self.lock:
-            edits, bookmarks, keys = self.document.unsaved, self.scene_unsaved, self.keys_unsaved
-            if self.taken:
-                edits, bookmarks = bool(self.document.version.left), False
-            left = left_tours(self.document.tours)
-        lines = {
-            "Edits of the scene are not in a file yet.": edits,
-            "Bookmarks are not in a file yet.": bookmarks and not edits,
-            "Key frames are not in a file yet.": keys,
-            "Bookmarks or key frames of a scene that was open before are in no file.": any(
-                not self._in_files.issuperset((tour.bookmarks, tour.keys)) for tour in left
-            ),
-        }
+            scene = self.scene_unsaved and not self.taken
+            tours = left_tours(self.document.tours)
+            left = any(not self._in_files.issuperset((tour.bookmarks, tour.keys)) for tour in tours)
+            lines = {
+                "Edits of the scene are not in a file yet.": scene and self.document.in_no_file,
+                "Bookmarks are not in a file yet.": scene and not self.document.in_no_file,
+                "Key frames are not in a file yet.": self.keys_unsaved,
+                f"{LEFT} is in no file; undo leads back to it.": left or bool(self.document.version.left),
+            }
         return [line for line, lost in lines.items() if lost]
 
     def mark_saved(self, name: str, version: Version) -> None:
