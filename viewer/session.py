@@ -32,7 +32,7 @@ from renderformer.viewer.picker import Pick, Picker
 from renderformer.viewer.saving import save
 from renderformer.viewer.scheduler import Clock, RenderScheduler
 from renderformer.viewer.tasks import Task, Work, describe
-from renderformer.viewer.tour import Bookmarks, Keys, Tour, keep_tour, left_tours, present_tour, take_tour
+from renderformer.viewer.tour import Bookmarks, Keys, Tour, keep_tour, losses, present_tour, take_tour
 
 if TYPE_CHECKING:
     from renderformer.data.camera import Camera
@@ -53,8 +53,6 @@ VIEWS = ("neural", "preview", "split", "difference")
 LATE_SECONDS = 0.3
 # Work shorter than this gets no progress bar.
 BUSY_SECONDS = 0.4
-# What another file replaced.
-LEFT = "Work on a scene that was open before"
 # Time for a task to stop after it was cancelled.
 CANCEL_SECONDS = 30.0
 
@@ -87,6 +85,7 @@ class Session:
         on_frame, on_error, on_done: set by the front end; called on a worker thread, `on_done` also by `open`.
         drawing: stage, steps done and all steps of the picture in progress; None when idle.
         task: the save in progress; None when idle.
+        in_files: bookmarks and key frames that are in files.
         taken: whether who opened the viewer takes the edited scene at the end, so that closing does not lose it.
         recovery: keeps unsaved work on disk, see recovery.py; None if nothing does.
     """
@@ -103,8 +102,7 @@ class Session:
         self.lock = threading.RLock()
         self.renderer = renderer
         self.document = SceneDocument(scene)
-        # Bookmarks and key frames that are in files.
-        self._in_files: set[Bookmarks | Keys] = {()}
+        self.in_files: set[Bookmarks | Keys] = {()}
         self.start_at(scene.cameras, UnitSize.of(scene, TrainedRange().box))
         self.fills, self.scale = resolution is None, 1.0
         self._base = (resolution, resolution) if isinstance(resolution, int) else resolution or VIEW
@@ -310,12 +308,12 @@ class Session:
     @property
     def scene_unsaved(self) -> bool:
         """Whether edits of the present scene, or its bookmarks, are in no file."""
-        return self.document.in_no_file or self.version.bookmarks not in self._in_files
+        return self.document.in_no_file or self.version.bookmarks not in self.in_files
 
     @property
     def keys_unsaved(self) -> bool:
         """Whether the key frames are in no file."""
-        return self.version.keys not in self._in_files
+        return self.version.keys not in self.in_files
 
     @property
     def unsaved(self) -> bool:
@@ -326,25 +324,16 @@ class Session:
     def losses(self) -> list[str]:
         """What closing the viewer would lose, a sentence each."""
         with self.lock:
-            scene = self.scene_unsaved and not self.taken
-            tours = left_tours(self.document.tours)
-            left = any(not self._in_files.issuperset((tour.bookmarks, tour.keys)) for tour in tours)
-            lines = {
-                "Edits of the scene are not in a file yet.": scene and self.document.in_no_file,
-                "Bookmarks are not in a file yet.": scene and not self.document.in_no_file,
-                "Key frames are not in a file yet.": self.keys_unsaved,
-                f"{LEFT} is in no file; undo leads back to it.": left or bool(self.document.version.left),
-            }
-        return [line for line, lost in lines.items() if lost]
+            return losses(self)
 
     def mark_saved(self, name: str, version: Version) -> None:
         """Record that a file of this name holds the key frames, or else the scene with its bookmarks, of a version."""
         with self.lock:
             if name.endswith(KEYS_SUFFIX):
-                self._in_files.add(version.keys)
+                self.in_files.add(version.keys)
             else:
                 self.document.mark_saved(version.state)
-                self._in_files.add(version.bookmarks)
+                self.in_files.add(version.bookmarks)
 
     def result(self) -> Scene:
         """The edited scene with bookmarks as cameras; the opened scene itself if nothing was edited or bookmarked."""

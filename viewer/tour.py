@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Bookmarks = tuple[tuple[str, View], ...]
 Keys = tuple[Key, ...]
+# What another file replaced.
+LEFT = "Work on a scene that was open before"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,19 @@ def take_tour(session: Session) -> None:
     elif tour is not present_tour(session):
         session.orbit, session.unit = tour.orbit, tour.unit
         session.orbit.bookmarks, session.key_frames = dict(tour.bookmarks), CameraPath(tour.keys)
+
+
+def losses(session: Session) -> list[str]:
+    """What closing a session would lose, a sentence each."""
+    document, scene = session.document, session.scene_unsaved and not session.taken
+    left = any(not session.in_files.issuperset((tour.bookmarks, tour.keys)) for tour in left_tours(document.tours))
+    lines = {
+        "Edits of the scene are not in a file yet.": scene and document.in_no_file,
+        "Bookmarks are not in a file yet.": scene and not document.in_no_file,
+        "Key frames are not in a file yet.": session.keys_unsaved,
+        f"{LEFT} is in no file; undo leads back to it.": left or bool(document.version.left),
+    }
+    return [line for line, lost in lines.items() if lost]
 
 
 def left_tours(tours: Iterable[Tour | None]) -> list[Tour]:
