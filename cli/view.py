@@ -128,6 +128,7 @@ def view(
         exposure=exposure,
         say=console.say,
         take=None if output is None else write,
+        keep=output is None,
     )
 
 

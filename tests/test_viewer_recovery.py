@@ -277,6 +277,31 @@ def test_work_that_cannot_be_taken_at_the_end_is_left_to_the_next_viewer(
     session.close()
 
 
+def test_ctrl_c_leaves_edits_that_nobody_takes_to_the_next_viewer(
+    sessions: Callable[..., Session], state: Path
+) -> None:
+    def interrupted(session: Session, edit: bool, keep: bool) -> bool:
+        session.recovery, before = None, session.recovery
+        assert before is not None
+        before.close()
+        with kept(session, keep):
+            if edit:
+                rough(session, 0.4)
+            assert session.recovery is not None
+            session.recovery.interrupted = True
+        session.recovery = None
+        return bool(list(state.glob("*/values.json")))
+
+    assert not interrupted(sessions(), True, False)
+    assert not interrupted(sessions(), False, True)
+    # Also what was done in the last moment.
+    assert interrupted(sessions(), True, True)
+    after = sessions()
+    assert after.recovery is not None
+    after.recovery.recover()
+    assert after.document.items[0].material.roughness == pytest.approx(0.4)
+
+
 def test_viewers_leave_each_others_work_alone(sessions: Callable[..., Session], state: Path) -> None:
     one = sessions()
     rough(one, 0.3)

@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -216,6 +217,42 @@ def answer(port: int, **headers: str) -> http.client.HTTPResponse:
     response = connection.getresponse()
     connection.close()
     return response
+
+
+def test_the_viewer_closes_only_for_who_was_told_just_before_what_is_lost(
+    viewer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, one, other = [100.0], FakePage(), FakePage()
+    monkeypatch.setattr(web.time, "monotonic", lambda: now[0])
+
+    def closes(page: FakePage) -> bool:
+        count = len(page.notifications)
+        viewer._close_asked(page)
+        assert viewer.done.is_set() or "Press once more" in page.notifications[count]
+        return bool(viewer.done.is_set())
+
+    viewer.panel.set_material(roughness=0.25)
+    assert not closes(one)
+    assert not closes(other)
+    # Another edit, and a press long after.
+    assert not closes(one)
+    viewer.panel.set_material(roughness=0.75)
+    assert not closes(one)
+    now[0] += 60
+    assert not closes(one)
+    assert closes(one)
+
+
+def test_connections_that_are_dropped_print_nothing(viewer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for request in (b"", b"GET", b"nonsense\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", viewer.server.get_port())) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            # Until the server has read it and has given up.
+            while connection.recv(4096):
+                pass
+    assert not caplog.records
+    assert ask(viewer.server.get_port(), Host="localhost") == 200
 
 
 def test_pages_of_other_sites_are_refused(viewer: Any) -> None:

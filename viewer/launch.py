@@ -56,6 +56,7 @@ def view(
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
     take: Callable[[Scene], object] | None = None,
+    keep: bool = False,
 ) -> Scene: ...
 @overload
 def view(
@@ -80,6 +81,7 @@ def view(
     exposure: float = 0.0,
     say: Callable[[str], None] | None = None,
     take: Callable[[Scene], object] | None = None,
+    keep: bool = False,
 ) -> Scene | InlineViewer:
     """Open the viewer, wait until it is closed, and return the edited scene.
 
@@ -94,6 +96,7 @@ def view(
         say: called with a line that names the page; by default the line goes to stderr.
         take: called with the edited scene at the end, for example to save it, so that closing need not ask. Where it
             raises, the unsaved work is left to the next viewer.
+        keep: leave edits to the next viewer where Ctrl-C ends this one, as nobody takes what it returns.
 
     Returns:
         The edited scene with bookmarks as cameras, the same object if nothing was edited or bookmarked; with `inline`,
@@ -125,7 +128,7 @@ def view(
 
         return InlineViewer(session, port)
     try:
-        with kept(session):
+        with kept(session, keep):
             if web:
                 from renderformer.viewer.web import serve
 

@@ -160,12 +160,14 @@ class Recovery:
     Attributes:
         found: what was left behind, newest first, until it is recovered or discarded.
         problem: why unsaved work is not kept; empty if it is.
+        interrupted: set by a front end that Ctrl-C ended, which asks nothing.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.found: list[Owned] = []
         self.problem = ""
+        self.interrupted = False
         # Recovered work, removed once it is written as that of this session.
         self._adopted: list[Owned] = []
         # Held by who writes, or changes the lists above.
@@ -287,12 +289,16 @@ class Recovery:
 
 
 @contextlib.contextmanager
-def kept(session: Session) -> Iterator[None]:
-    """A context in which a session has a `Recovery`; an exception leaves unsaved work to the next viewer."""
+def kept(session: Session, keep: bool = False) -> Iterator[None]:
+    """A context in which a session has a `Recovery`; an exception leaves unsaved work to the next viewer, and so does
+    Ctrl-C with `keep`."""
     recovery = session.recovery = Recovery(session)
     try:
         yield
     except BaseException:
         recovery.leave()
         raise
-    recovery.close()
+    if keep and recovery.interrupted:
+        recovery.leave()
+    else:
+        recovery.close()

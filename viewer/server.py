@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http
 import io
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import rich
 import viser
 import viser.infra
 import websockets.asyncio.server
+import websockets.exceptions
 
 from renderformer.viewer.delivery import Link
 
@@ -27,9 +29,19 @@ Rule = Callable[[list[str], list[str]], bool]
 
 
 HOST = "127.0.0.1"
+_CONNECTIONS = logging.getLogger(f"{__name__}.connections")
 _NO_FRAMES = {"X-Frame-Options": "DENY", "Content-Security-Policy": "frame-ancestors 'none'"}
 # Pages that may show a framed viewer: notebooks of this machine, and of editors.
 NOTEBOOKS = "http://localhost:* http://127.0.0.1:* https://localhost:* https://127.0.0.1:* vscode-webview:"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the server is for the person: browsers open connections ahead of need and drop them."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, websockets.exceptions.InvalidHandshake)
+
+
+_CONNECTIONS.addFilter(_is_news)
 
 
 def own_pages(hosts: list[str], origins: list[str]) -> bool:
@@ -133,7 +145,9 @@ class Server(viser.ViserServer):
             finally:
                 del self._links[connection]
 
-        return websockets.asyncio.server.serve(handle, *arguments, process_request=answer, **options)
+        return websockets.asyncio.server.serve(
+            handle, *arguments, process_request=answer, logger=_CONNECTIONS, **options
+        )
 
     def link(self, number: int) -> Link | None:
         """The connection of a client; None if this version of viser does not tell."""
@@ -141,14 +155,15 @@ class Server(viser.ViserServer):
         return self._links.get(connections.get(number))
 
 
-def wait(done: threading.Event, close: Callable[[], object], announce: Callable[[], object]) -> None:
-    """Announce the page, wait until it ends the viewer, or Ctrl-C, and close it."""
+def wait(done: threading.Event, close: Callable[[], object], announce: Callable[[], object]) -> bool:
+    """Announce the page, wait until it ends the viewer, or Ctrl-C, and close it; returns whether Ctrl-C did."""
     try:
         announce()
         # Ctrl-C does not interrupt a wait without a limit on every platform.
         while not done.wait(0.5):
             pass
+        return False
     except KeyboardInterrupt:
-        pass
+        return True
     finally:
         close()

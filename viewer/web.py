@@ -35,9 +35,9 @@ from renderformer.viewer.page_hands import PageHands
 from renderformer.viewer.page_html import PAGE, unfolding
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
-from renderformer.viewer.served_page import ServedPage
+from renderformer.viewer.served_page import SECONDS, ServedPage
 from renderformer.viewer.server import wait
-from renderformer.viewer.session import Session
+from renderformer.viewer.session import Session, Version
 from renderformer.viewer.uploads import received, saved
 
 # Seconds between two updates of turntable, progress and the age of the picture.
@@ -67,7 +67,8 @@ class WebViewer(ServedPage):
         self._delivery = Delivery(lambda number: self.server.link(number), self._send)
         self._page_view: View | None = None
         self._chosen = ""
-        self._close_warned = False
+        # The client that was warned of what closing loses, what that was, and until when its next press closes.
+        self._warned: tuple[Any, Version, float] | None = None
         # Held while controls or the preview change; taken before the session's lock.
         self._filling = threading.RLock()
         self.server.scene.set_up_direction("+z")
@@ -360,9 +361,10 @@ class WebViewer(ServedPage):
             self._apply(client, answer.lower(), lambda: question.answers[answer]() and None)
 
     def _close_asked(self, client: Any) -> None:
-        losses = self.session.losses
-        if losses and not self._close_warned:
-            self._close_warned = True
+        losses, version, now = self.session.losses, self.session.version, time.monotonic()
+        warned = self._warned is not None and self._warned[:2] == (client, version) and now < self._warned[2]
+        if losses and not warned:
+            self._warned = client, version, now + SECONDS
             self._tell(client, "close", f"{' '.join(losses)} Press once more to close.")
         else:
             self.done.set()
@@ -378,7 +380,9 @@ def serve(session: Session, port: int = 8080, say: Callable[[str], None] | None 
             if session.recovery is not None and session.recovery.offer:
                 say(f"note: {session.recovery.offer} The page offers to recover it.")
 
-    wait(viewer.done, viewer.close, announce)
+    interrupted = wait(viewer.done, viewer.close, announce)
+    if session.recovery is not None:
+        session.recovery.interrupted = interrupted
 
 
 def _shown(item: Item) -> bool:

@@ -379,6 +379,12 @@ def run(session: Session) -> None:
     app = gui.Application.instance
     app.initialize()
     window = Window(session)
-    with on_interrupt(lambda: window._post(window._leave)):
+
+    def leave() -> None:
+        if session.recovery is not None:
+            session.recovery.interrupted = True
+        window._post(window._leave)
+
+    with on_interrupt(leave):
         app.run()
     window.closed = True

@@ -88,17 +88,17 @@ class Page:
             buttons = int(kind != "mouseReleased")
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=buttons, clickCount=1)
 
-    def drop(self, path: Path) -> None:
-        """Drop a file on the canvas."""
-        data = base64.b64encode(path.read_bytes()).decode()
-        code = f"""
-            const bytes = Uint8Array.from(atob("{data}"), letter => letter.charCodeAt(0));
+    def drop(self, *paths: Path) -> None:
+        """Drop files on the canvas, at once."""
+        files = [{"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()} for path in paths]
+        code = """(parts => {
             const files = new DataTransfer();
-            files.items.add(new File([bytes], "{path.name}"));
-            const event = new DragEvent("drop", {{dataTransfer: files, bubbles: true, cancelable: true}});
+            for (const {name, data} of parts)
+                files.items.add(new File([Uint8Array.from(atob(data), letter => letter.charCodeAt(0))], name));
+            const event = new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true});
             document.querySelector("canvas").dispatchEvent(event);
-        """
-        self.evaluate(code)
+        })"""
+        self.evaluate(f"{code}({json.dumps(files)})")
 
     def close(self) -> None:
         self.socket.close()
