@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,6 +162,53 @@ def test_a_desktop_and_a_phone_show_one_truth_undistorted(viewer: Any) -> None:
         finally:
             for page in pages:
                 page.close()
+
+
+@needs_chromium
+def test_keys_act_on_the_picture_and_those_with_ctrl_in_fields_too(viewer: Any, tmp_path: Path) -> None:
+    session, panel, document = viewer.session, viewer.panel, viewer.session.document
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder)
+        try:
+            until(lambda: viewer.server.get_clients() and page.evaluate("window.listens"), STUCK)
+            page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+            names = [item.name for item in document.items]
+            viewer._apply(None, "", lambda: panel.choose(names[0]))
+
+            page.press("2", "Digit2")
+            until(lambda: panel.kind == "preview", STUCK)
+            page.press("1", "Digit1")
+            page.press("]", "BracketRight")
+            until(lambda: session.exposure == 0.5 and panel.kind == "neural", STUCK)
+            page.press("r", "KeyR")
+            until(lambda: panel.mode == "turn", STUCK)
+            page.press("Delete", "Delete")
+            until(lambda: [item.name for item in document.items] == names[1:], STUCK)
+
+            # In a list, which has the focus once something was chosen from it, and with Shift for the other way.
+            field = "[...document.querySelectorAll('input')].find(i => i.value === 'neutral')"
+            for key, shift, there in (("z", False, names), ("Z", True, names[1:]), ("z", False, names)):
+                page.evaluate(f"{field}.focus()")
+                page.press(key, "KeyZ", ctrl=True, shift=shift)
+                until(lambda there=there: [item.name for item in document.items] == there, STUCK)
+            page.evaluate(f"{field}.focus()")
+            page.press("Delete", "Delete")
+            page.evaluate(f"{field}.blur()")
+            page.press("Escape", "Escape")
+            until(lambda: panel.selected is None, STUCK)
+            assert [item.name for item in document.items] == names
+
+            view = session.orbit.view
+            viewer._apply(None, "", lambda: panel.set_material(roughness=0.25))
+            page.press("s", "KeyS", ctrl=True)
+            until(lambda: list(tmp_path.glob("scene*.zip")) and not session.unsaved, STUCK)
+            assert session.orbit.view == view
+            # One line about what was done last, beside those that stay.
+            shown = "[...document.querySelectorAll('.mantine-Notification-root')].map(note => note.textContent)"
+            lines = [line for line in page.evaluate(shown) if line.startswith(("undo", "redo", "remove"))]
+            assert len(lines) <= 1
+        finally:
+            page.close()
 
 
 class SlowPages:

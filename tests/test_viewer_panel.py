@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -446,14 +448,51 @@ def test_closing_asks_where_edits_or_a_file_would_be_lost(panel: Panel, tmp_path
 
 
 def test_what_is_received_is_named_as_it_was_sent_and_gone_afterwards(tmp_path: Path) -> None:
-    with received("../ba d/na me.glb", b"x") as path:
+    with received("../ba d/na me.glb", b"x") as sent:
+        (path,) = sent.files
         assert path.name == "na_me.glb"
         assert path.read_bytes() == b"x"
     assert not path.exists()
-    with pytest.raises(InputError) as raised, received("a.h5", b"x") as path:
-        raise InputError(f"{path}: object 'lamp'", "is broken", "mend it")
+    with pytest.raises(InputError) as raised, received("a.h5", b"x") as sent:
+        raise InputError(f"{sent.files[0]}: object 'lamp'", "is broken", "mend it")
     assert raised.value.place == "a.h5: object 'lamp'"
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / "a.json").write_text("{}")
     (tmp_path / "scene.zip").write_bytes(zipped(tmp_path / "scene"))
-    assert unzipped(tmp_path / "scene.zip").read_text() == "{}"
+    assert unzipped(tmp_path / "scene.zip").files[0].read_text() == "{}"
+
+
+OBJ, SCENE = "v 0 0 0", '{"objects": {}}'
+
+
+@pytest.mark.parametrize(
+    ("files", "opened", "unused"),
+    [
+        ({"a.obj": OBJ, "a.mtl": "", "wood.png": ""}, ["a.obj"], []),
+        ({"box/scene.gltf": "{}", "box/scene.bin": "", "box/license.json": "{}"}, ["scene.gltf"], []),
+        ({"room.json": SCENE, "meshes/a.obj": OBJ, "meshes/b.obj": OBJ, "sky.hdr": ""}, ["room.json"], []),
+        ({"a.glb": "", "sky.hdr": ""}, ["a.glb", "sky.hdr"], []),
+        ({"a.glb": "", "b.txt": "", ".DS_Store": "", "__MACOSX/a.glb": ""}, ["a.glb"], ["b.txt"]),
+        ({"a.stl": "", "parts/b.stl": ""}, ["a.stl"], ["b.stl"]),
+        ({"sky.hdr": ""}, ["sky.hdr"], []),
+        ({"a.obj": OBJ, "b.obj": OBJ}, "holds 2 files that could be opened (a.obj, b.obj)", []),
+        ({"a.png": "", "b.png": ""}, "holds 2 files that could be opened (a.png, b.png)", []),
+        ({"a/": "", ".b": ""}, "holds no file", []),
+    ],
+)
+def test_of_an_archive_the_scene_or_the_mesh_is_opened(
+    files: dict[str, str], opened: list[str] | str, unused: list[str]
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    if isinstance(opened, str):
+        with pytest.raises(InputError) as raised, received("all.zip", buffer.getvalue()):
+            pass
+        assert raised.value.problem == opened
+        return
+    with received("all.zip", buffer.getvalue()) as sent:
+        assert [path.name for path in sent.files] == opened
+        assert sent.unused == unused
+        assert sent.note == (f"not used: {unused[0]}" if unused else "")

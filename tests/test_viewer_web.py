@@ -22,6 +22,7 @@ import pytest
 from helpers.browser import CHROMIUM, Page, until
 from helpers.ray_engine import RayEngine, a_scene
 
+from renderformer.image import Image
 from renderformer.viewer.actions import SAVES
 from renderformer.viewer.display import resized
 from renderformer.viewer.session import Session
@@ -174,8 +175,8 @@ def test_uploads_that_cannot_be_opened_say_why_and_change_nothing(viewer: Any) -
 
     bad = {
         "a.zip": (b"PK\x03\x04 not", "cannot be unpacked"),
-        "b.zip": (zipped(x="1"), "holds 0 scene JSON files"),
-        "c.zip": (zipped(**{"a.json": "{}", "b.json": "{}"}), "holds 2 scene JSON files"),
+        "b.zip": (zipped(x="1"), "is not a mesh or scene format"),
+        "c.zip": (zipped(**{"a.json": "{}", "b.json": "{}"}), "holds 2 files that could be opened (a.json, b.json)"),
         "d.glb": (b"junk", "d.glb"),
         "e.exe": (b"MZ", "is not a mesh or scene format"),
         "f.png": (b"", "is empty"),
@@ -433,5 +434,46 @@ def test_the_page_shows_the_picture_and_a_drag_turns_and_a_drop_opens(viewer: An
             until(lambda: session.document.undo_label.startswith("open"))
             assert session.scheduler.wait(STUCK)
             until(shows_the_picture)
+        finally:
+            page.close()
+
+
+def chosen(page: Page, label: str, *paths: Path) -> None:
+    """Choose files by an upload button, as in the dialog that it opens."""
+    page.call("Page.setInterceptFileChooserDialog", enabled=True)
+    box = (
+        f"[...document.querySelectorAll('input[type=file]')].find(i => i.parentElement.innerText.startsWith('{label}'))"
+    )
+    page.call("Runtime.evaluate", expression=f"{box}.parentElement.querySelector('button').click()", userGesture=True)
+    box_id = page.call("Runtime.evaluate", expression=box)["result"]["objectId"]
+    page.call("DOM.setFileInputFiles", objectId=box_id, files=[str(path) for path in paths])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
+def test_a_mesh_with_its_files_comes_by_a_drop_or_a_choice_and_an_environment_by_its_button(
+    viewer: Any, tmp_path: Path
+) -> None:
+    import imageio.v3 as iio
+
+    session, document = viewer.session, viewer.session.document
+    (tmp_path / "fünf.obj").write_text(
+        "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl red\nf 1/1 2/2 3/3\n"
+    )
+    (tmp_path / "a.mtl").write_text("newmtl red\nKd 1 1 1\nmap_Kd a.png\n")
+    iio.imwrite(tmp_path / "a.png", np.full((4, 4, 3), (250, 0, 0), np.uint8))
+    (tmp_path / "sky.exr").write_bytes(Image(np.ones((8, 16, 3), np.float32)).to_bytes(".exr")[0])
+    files = [tmp_path / name for name in ("a.png", "fünf.obj", "a.mtl")]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder)
+        try:
+            until(lambda: viewer.server.get_clients() and page.evaluate("window.listens"))
+            for way in (lambda: page.drop(*files), lambda: chosen(page, "open or compare", *files)):
+                way()
+                until(lambda: document.undo_label == "open fünf")
+                assert any(item.base.appearance is not None for item in document.items)
+                session.undo()
+            chosen(page, "from a file", tmp_path / "sky.exr")
+            until(lambda: document.surroundings.kind == "sky.exr")
+            assert viewer.controls["environment environment"].value == "sky.exr"
         finally:
             page.close()

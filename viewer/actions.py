@@ -122,11 +122,12 @@ def _dolly(factor: float) -> Callable[[Panel], None]:
 
 
 def _show(number: int, kind: str) -> Action:
-    return Action(kind, lambda panel: panel.show(kind), (str(number),), help=_VIEWS)
+    return Action(kind, lambda panel: panel.show(kind), (str(number),), help=_VIEWS, hotkey=True)
 
 
 def _hold(key: str, mode: Mode) -> Action:
-    return Action(mode, lambda panel: panel.set_mode(mode), (key,), help=_HANDLES)
+    # On a page, S moves the camera back, beside W, A, D, Q and E.
+    return Action(mode, lambda panel: panel.set_mode(mode), (key,), help=_HANDLES, hotkey=key != "S")
 
 
 _HANDLES = f"{', '.join(MODES)}; X, Y, Z take an axis; a click keeps, Escape gives up"
@@ -163,7 +164,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("keys", None, (), "Help", "Mouse and keys", ask=lambda dialogs: dialogs.show_help()),
     *(_hold(key, mode) for key, mode in zip("GRS", MODES, strict=True)),
     Action("look at it", Panel.look_at_it, ("F",), help="turn about what is chosen", hotkey=True),
-    Action("remove", Panel.remove_it, ("Delete",), help="delete what is chosen"),
+    Action("remove", Panel.remove_it, ("Delete",), help="delete what is chosen", hotkey=True),
     Action("home", lambda panel: panel.session.move(OrbitCamera.home), ("H",), help="home", hotkey=True),
     Action(
         "turntable", lambda panel: panel.turn(not panel.turning), ("T",), help="turntable, on and off", hotkey=True
@@ -177,8 +178,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("turn down", _orbit(0, -1), ("Down",), help="turn"),
     Action("nearer", _dolly(1 / DOLLY_STEP), ("+", "="), help=_NEARER),
     Action("farther", _dolly(DOLLY_STEP), ("-",), help=_NEARER),
-    Action("darker", lambda panel: panel.expose(-EXPOSURE_STEP), ("[",), help="exposure"),
-    Action("brighter", lambda panel: panel.expose(EXPOSURE_STEP), ("]",), help="exposure"),
+    Action("darker", lambda panel: panel.expose(-EXPOSURE_STEP), ("[",), help="exposure", hotkey=True),
+    Action("brighter", lambda panel: panel.expose(EXPOSURE_STEP), ("]",), help="exposure", hotkey=True),
     *(_show(number, kind) for number, kind in enumerate(VIEWS, 1)),
 )  # fmt: skip
 
@@ -196,9 +197,10 @@ new picture. Open3D does not support dropping files on a window; use
 renderformer view --web."""
 
 PAGE_NOTES = """Drag turns, right drag or Ctrl drag pans, the wheel moves nearer, a click picks an object.
-{keys}.
-Drop a mesh, a scene (.h5, or a saved .zip) or a picture to compare with anywhere on this page.
-Exposure and tone map need no new picture."""
+**Arrows** turn, **W A S D Q E** move the camera.
+{keys}, **Escape** chooses nothing, **Ctrl S** saves the scene, **Ctrl O** opens, **Ctrl K** lists all.
+Drop a mesh or a scene with its files (or their folder, or a zip), an environment (.hdr) or a picture to compare with
+anywhere on this page. Exposure and tone map need no new picture."""
 
 
 def find(key: str, ctrl: bool) -> Action | None:

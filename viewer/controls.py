@@ -63,7 +63,7 @@ class Control:
         shown: called with the panel; returns whether the control is visible.
         page_only: whether the window leaves it out.
         unit: of the value, beside the label.
-        ask: opens a dialog of a front end, called with it; for buttons of the window, which a page leaves out.
+        ask: opens a dialog of the window for a file, called with it; `set` takes the path of one that a page sends.
     """
 
     section: str
@@ -310,7 +310,8 @@ CONTROLS: tuple[Control, ...] = (
         choices=lambda p: p.session.document.surroundings.kinds,
     ),
     Control(
-        ENVIRONMENT, "from a file ...", "button", lambda p: None, lambda p, value: None,
+        ENVIRONMENT, "from a file ...", "button", lambda p: None,
+        lambda p, path: "; ".join(p.session.open_environment(path)),
         "a picture of all directions (HDR, EXR)", ask=lambda dialogs: dialogs.ask_environment(),
     ),
     Control(

@@ -9,6 +9,7 @@ import numpy as np
 import viser
 
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
+from renderformer.viewer.uploads import received
 
 # Decimals of numbers on a page.
 DIGITS = 4
@@ -39,7 +40,7 @@ class PageControls:
     ) -> None:
         self._gui, self._panel, self._change, self._guard = gui, panel, change, guard
         self._handles: dict[str, Any] = {}
-        self._controls = [control for control in controls if control.ask is None]
+        self._controls = controls
         for section in sections:
             with gui.add_folder(section, expand_by_default=section in unfolded):
                 for control in self._controls:
@@ -78,6 +79,10 @@ class PageControls:
                 handle = gui.add_checkbox(label, bool(value), hint=hint)
             case "text":
                 handle = gui.add_markdown(value)
+            case "button" if control.ask is not None:
+                handle = gui.add_upload_button(label, hint=hint)
+                handle.on_upload(self._guard(lambda event: self._received(event, control)))
+                return handle
             case "button":
                 handle = gui.add_button(label, hint=hint)
                 handle.on_click(self._guard(lambda event: self._change(event.client, control, None)))
@@ -89,6 +94,12 @@ class PageControls:
         """Apply the new value of a control; changes by the program have no client."""
         if event.client is not None and event.target.value != NOTHING:
             self._change(event.client, control, event.target.value)
+
+    def _received(self, event: Any, control: Control) -> None:
+        """Hand the path of an uploaded file to a control."""
+        with received(event.target.value.name, event.target.value.content) as sent:
+            for path in sent.files:
+                self._change(event.client, control, path)
 
     def _fill(self, control: Control, handle: Any) -> None:
         value = control.value(self._panel)

@@ -11,6 +11,8 @@ from renderformer.viewer.tasks import describe
 
 # Time that a notification stays on the page.
 SECONDS = 8.0
+# Titles of those that stay as long; of others, which tell what was just done, a page shows the last one.
+LASTING = ("failed", "done", "notes", "close")
 
 
 class ServedPage:
@@ -28,6 +30,8 @@ class ServedPage:
     def __init__(self, port: int, label: str, framed: bool = False) -> None:
         self.done = threading.Event()
         self.server = Server(port, label, framed=framed)
+        # The last line that does not stay, of each client.
+        self._lines: dict[Any, Any] = {}
 
     @property
     def url(self) -> str:
@@ -59,8 +63,11 @@ class ServedPage:
 
     def _tell(self, client: Any, title: str, line: str) -> None:
         """Show a notification on the page of a client, or on all pages."""
-        targets = [client] if client is not None else list(self.server.get_clients().values())
-        for target in targets:
-            target.add_notification(
-                title, line, auto_close_seconds=SECONDS, color="red" if title == "failed" else "blue"
-            )
+        clients, colour = list(self.server.get_clients().values()), "red" if title == "failed" else "blue"
+        for target in [client] if client is not None else clients:
+            shown = target.add_notification(title, line, auto_close_seconds=SECONDS, color=colour)
+            if title not in LASTING and target in clients:
+                before, self._lines[target] = self._lines.get(target), shown
+                if before is not None:
+                    before.remove()
+        self._lines = {page: shown for page, shown in self._lines.items() if page in clients}

@@ -32,13 +32,13 @@ from renderformer.viewer.frames import Frame
 from renderformer.viewer.hands import Hands
 from renderformer.viewer.page_controls import NOTHING, PageControls, put
 from renderformer.viewer.page_hands import PageHands
-from renderformer.viewer.page_html import PAGE, unfolding
+from renderformer.viewer.page_html import OPEN, PAGE, unfolding
 from renderformer.viewer.panel import Panel
 from renderformer.viewer.recent import recent, remember
 from renderformer.viewer.served_page import SECONDS, ServedPage
 from renderformer.viewer.server import wait
 from renderformer.viewer.session import Session, Version
-from renderformer.viewer.uploads import received, saved
+from renderformer.viewer.uploads import Received, received, saved
 
 # Seconds between two updates of turntable, progress and the age of the picture.
 TICK_SECONDS = 0.05
@@ -104,7 +104,7 @@ class WebViewer(ServedPage):
                 self._button(answer.lower(), functools.partial(self._answer_offer, answer))
         self.controls = PageControls(gui, self.panel, self._change, self._guarded)
         with gui.add_folder("File"):
-            upload = gui.add_upload_button("open or compare …", hint="a mesh, a scene, or a picture to compare with")
+            upload = gui.add_upload_button(OPEN, hint="a mesh or a scene with its files, or a picture to compare with")
             upload.on_upload(self._guarded(self._uploaded))
             self._recent = gui.add_dropdown("open recent", (NOTHING,), hint="files of the viewer's machine")
             self._recent.on_update(self._guarded(self._recent_chosen))
@@ -125,11 +125,17 @@ class WebViewer(ServedPage):
         gui.add_html(PAGE)
         self._unfolding = gui.add_html("")
         for action in ACTIONS:
-            if not action.hotkey:
-                continue
-            key: Any = action.keys[0].removeprefix("Ctrl ")
-            command = gui.add_command(action.name, hotkey=key, modifier=None if key == action.keys[0] else "cmd/ctrl")
-            command.on_trigger(self._with_client(functools.partial(self._perform, action)))
+            if action.hotkey:
+                self._command(action.name, action.keys[0], functools.partial(self._perform, action))
+        scene = next(save for save in SAVES if save.name == "scene")
+        self._command("save the scene", "Ctrl S", functools.partial(self._download, scene, scene.files[0]))
+        self._command("choose nothing", "Escape", lambda client: self._apply(client, "", lambda: self.panel.choose("")))
+
+    def _command(self, name: str, key: str, action: Callable[[Any], object]) -> None:
+        """Add a command with a key, which all pages listen to."""
+        letter: Any = key.removeprefix("Ctrl ")
+        command = self.server.gui.add_command(name, hotkey=letter, modifier=None if letter == key else "cmd/ctrl")
+        command.on_trigger(self._with_client(action))
 
     def _change(self, client: Any, control: Control, value: Any) -> None:
         self._apply(client, control.label, lambda: control.apply(self.panel, value))
@@ -332,8 +338,11 @@ class WebViewer(ServedPage):
     def _uploaded(self, event: Any) -> None:
         """Open an uploaded file."""
         file = event.target.value
-        with received(file.name, file.content) as path:
-            self._apply(event.client, "open", lambda: self.panel.open(path))
+        with received(file.name, file.content) as sent:
+            self._apply(event.client, "open", lambda: "; ".join(filter(None, self._opened(sent))))
+
+    def _opened(self, sent: Received) -> list[str]:
+        return [*(self.panel.open(path) for path in sent.files), sent.note]
 
     def _recent_chosen(self, event: Any) -> None:
         """Open a recent file; changes by the program have no client."""

@@ -88,6 +88,12 @@ class Page:
             buttons = int(kind != "mouseReleased")
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=buttons, clickCount=1)
 
+    def press(self, key: str, code: str, ctrl: bool = False, shift: bool = False) -> None:
+        """Press and release a key."""
+        for kind in ("rawKeyDown", "keyUp"):
+            number = 2 * ctrl + 8 * shift
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code, modifiers=number)
+
     def drop(self, *paths: Path) -> None:
         """Drop files on the canvas, at once."""
         files = [{"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()} for path in paths]
