@@ -93,6 +93,32 @@ def test_a_click_on_the_page_chooses_and_a_drag_of_a_handle_is_one_step(viewer: 
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
+def test_a_finger_chooses_by_a_tap_and_drags_a_handle_without_turning(viewer: Any) -> None:
+    session, document, panel = viewer.session, viewer.session.document, viewer.panel
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder, (360, 740), phone=True)
+        try:
+            until(lambda: viewer.server.get_clients() and page.evaluate("window.listens"), 60)
+            until(lambda: session.view_size[0] < session.view_size[1] and session.scheduler.wait(60), 60)
+            page.tap(*places_on(page, session, (0.1, -0.1, -0.05))[0])
+            until(lambda: panel.selected is document["box"], 30)
+            view, arm = session.orbit.view, page_hands.SHARE * session.orbit.view.distance
+            start, end = places_on(page, session, (0.0, 0.0, -0.2 + 0.8 * arm), (0.0, 0.0, 0.8 * arm))
+            for _ in range(3):
+                # Where the page draws the handles late, the finger turns, and a person tries again.
+                time.sleep(2)
+                page.touch((start, end))
+                with contextlib.suppress(AssertionError):
+                    until(lambda: document["box"].placement != Placement() and not document.in_stroke, 10)
+                    break
+                viewer._apply(None, "", lambda: session.move(lambda orbit: setattr(orbit, "view", view)))
+            assert document["box"].placement.translation == pytest.approx((0.0, 0.0, 0.2), abs=0.06)
+            assert session.orbit.view.near(view)
+        finally:
+            page.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
 def test_a_drag_along_an_axis_stretches_and_the_handles_come_back(viewer: Any) -> None:
     session, document, panel = viewer.session, viewer.session.document, viewer.panel
     viewer._apply(None, "", lambda: panel.choose("box"))

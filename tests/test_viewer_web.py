@@ -469,7 +469,7 @@ def test_a_mesh_with_its_files_comes_by_a_drop_or_a_choice_and_an_environment_by
             until(lambda: viewer.server.get_clients() and page.evaluate("window.listens"))
             for way in (lambda: page.drop(*files), lambda: chosen(page, "open or compare", *files)):
                 way()
-                until(lambda: document.undo_label == "open fünf")
+                until(lambda: document.undo_label == "open fünf", 40)
                 assert any(item.base.appearance is not None for item in document.items)
                 session.undo()
             chosen(page, "from a file", tmp_path / "sky.exr")

@@ -9,10 +9,11 @@ import html
 OPEN = "open or compare …"
 # The code is in `onload`, since browsers do not run scripts in inserted HTML. Dropped files go to the upload button,
 # whose input is missing while the panel is folded; several, or a folder, go as one archive. Keys with Ctrl act in
-# fields, too, and do not move the camera. On a screen as narrow as a phone, the panel is a sheet at the foot, which
-# viser unfolds over 60 % of the page; on one as low as a phone on its side, it is a column. Either is folded once.
-# viser says in front of the picture, until that is closed, that the browser draws without a graphics processor, which
-# is all that it needs here.
+# fields, too, and do not move the camera. Browsers give what a finger touches its further events, which viser takes
+# for a drag of a handle, so that a tap chose nothing. On a screen as narrow as a phone, the panel is a sheet at the
+# foot, which viser unfolds over 60 % of the page; on one as low as a phone on its side, it is a column. Either is
+# folded once. viser says in front of the picture, until that is closed, that the browser draws without a graphics
+# processor, which is all that it needs here.
 _SCRIPT = """
 const fold = open => {
   const buttons = [...document.querySelectorAll('[role=button][aria-expanded=' + open + ']')];
@@ -121,6 +122,17 @@ const listen = event => {
 if (!window.listens) {
   window.listens = true;
   window.addEventListener('keydown', listen, true);
+  window.addEventListener('pointerdown', event => {
+    const canvas = event.target;
+    if (canvas.tagName !== 'CANVAS' || canvas.taken) return;
+    const taken = canvas.taken = new Set();
+    canvas.hasPointerCapture = id => taken.has(id);
+    canvas.setPointerCapture = id => {
+      Element.prototype.setPointerCapture.call(canvas, id);
+      taken.add(id);
+    };
+    canvas.addEventListener('lostpointercapture', lost => taken.delete(lost.pointerId));
+  }, true);
   document.documentElement.addEventListener('keydown', event => {
     if (event.ctrlKey || event.metaKey) event.stopPropagation();
   });

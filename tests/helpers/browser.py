@@ -58,6 +58,11 @@ class Page:
             ]
             self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[] if kind == "touchEnd" else points)
 
+    def tap(self, x: int, y: int) -> None:
+        """Touch a point for a moment."""
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def evaluate(self, code: str) -> Any:
         """The value of an expression on the page."""
         return self.call("Runtime.evaluate", expression=code, returnByValue=True)["result"].get("value")
