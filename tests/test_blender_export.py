@@ -75,6 +75,17 @@ def test_what_has_no_surface_is_left_out_and_named_if_it_would_show() -> None:
     assert "objects hidden from some rays are drawn for all (Hidden)" in exporter.notes
 
 
+def test_what_only_stands_in_for_a_photograph_is_drawn_and_named() -> None:
+    things = [blender.solid("Floor", cube()), blender.solid("Cut", cube())]
+    things[0].is_shadow_catcher = things[1].is_holdout = True  # type: ignore[attr-defined]
+    exporter = Exporter()
+    assert len(exporter.scene(blender.depsgraph(*map(blender.instance, things)))[0]) == 2
+    assert exporter.notes == [
+        "shadow catchers are drawn as other objects (Floor)",
+        "holdouts are drawn as other objects (Cut)",
+    ]
+
+
 def test_what_blender_hides_from_the_camera_is_hidden_from_ours_alone() -> None:
     things = [blender.solid("Seen", cube()), blender.solid("Hidden", cube())]
     things.append(blender.Thing("Lamp", "LIGHT", blender.light("AREA", shape="SQUARE", size=1.0)))

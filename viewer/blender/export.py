@@ -163,8 +163,11 @@ class Exporter:
         """Add the entry of an object with its materials."""
         if shape is None:
             return
-        if not all(getattr(item, f"visible_{kind}", True) for kind in RAYS) or getattr(item, "is_holdout", False):
+        if not all(getattr(item, f"visible_{kind}", True) for kind in RAYS):
             notes.add("objects hidden from some rays are drawn for all", item.name)
+        for kind in ("shadow_catcher", "holdout"):
+            if getattr(item, f"is_{kind}", False):
+                notes.add(f"{kind.replace('_', ' ')}s are drawn as other objects", item.name)
         if shape.dropped:
             notes.add(f"{shape.dropped} triangles without an area are left out", item.name)
         slots = [slot.material for slot in item.material_slots]
