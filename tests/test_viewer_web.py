@@ -12,7 +12,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -254,6 +256,23 @@ def test_connections_that_are_dropped_print_nothing(viewer: Any, caplog: pytest.
                 pass
     assert not caplog.records
     assert ask(viewer.server.get_port(), Host="localhost") == 200
+
+
+def test_who_writes_to_pages_wakes_them_by_the_thread_of_the_server(viewer: Any) -> None:
+    event, here = viewer.server._guarded_server._broadcast_buffer.message_event, threading.current_thread()
+
+    class Waiters(deque[Any]):
+        """As if a page came or went meanwhile."""
+
+        def __iter__(self) -> Any:
+            if threading.current_thread() is here:
+                raise RuntimeError("deque mutated during iteration")
+            return super().__iter__()
+
+    event._waiters = Waiters(event._waiters)
+    event.clear()
+    viewer._status.content = "something else"
+    until(event.is_set)
 
 
 def test_pages_of_other_sites_are_refused(viewer: Any) -> None:

@@ -6,6 +6,7 @@ rebinding). The headers `Origin` and `Host` of a browser identify both sides.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http
 import io
@@ -21,6 +22,7 @@ import viser
 import viser.infra
 import websockets.asyncio.server
 import websockets.exceptions
+from viser.infra._async_message_buffer import AsyncMessageBuffer
 
 from renderformer.viewer.delivery import Link
 
@@ -63,6 +65,26 @@ def _silent() -> Iterator[None]:
             yield
     finally:
         console.quiet = before
+
+
+class _LoopEvent(asyncio.Event):
+    """An event whose waiters the thread of the loop alone wakes.
+
+    viser sets the one for new messages on the thread that writes, too, and again on that of the loop. The first may
+    stumble over waiters that come and go: an exception for who writes, and pages that wait for ever.
+    """
+
+    def set(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            super().set()
+
+
+def _buffer(*arguments: Any, **options: Any) -> AsyncMessageBuffer:
+    """A buffer of messages of viser with a `_LoopEvent`."""
+    made = AsyncMessageBuffer(*arguments, **options)
+    made.message_event = _LoopEvent()
+    return made
 
 
 class Server(viser.ViserServer):
@@ -109,14 +131,15 @@ class Server(viser.ViserServer):
         """Guard the server that viser's constructor makes, before it starts.
 
         viser has no hook for requests. It calls `websockets.asyncio.server.serve` in one method. This server gets a
-        copy of that method whose globals replace `serve` by `_serve`; no module is changed.
+        copy of that method whose globals replace `serve` by `_serve`, and buffers by those of `_buffer`; no module is
+        changed.
         """
         method: Any = server._background_worker
         library: Any = SimpleNamespace(**vars(websockets))
         library.asyncio = SimpleNamespace(server=SimpleNamespace(**vars(websockets.asyncio.server)))
         library.asyncio.server.serve = self._serve
         function = method.__func__
-        scope = {**function.__globals__, "websockets": library}
+        scope = {**function.__globals__, "websockets": library, "AsyncMessageBuffer": _buffer}
         copy = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
         guarded: Any = server
         guarded._background_worker = MethodType(copy, server)
