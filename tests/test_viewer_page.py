@@ -20,6 +20,7 @@ from renderformer.viewer.session import Session
 pytest.importorskip("viser", reason="the viewer extra is not installed")
 web = pytest.importorskip("renderformer.viewer.web")
 delivery = pytest.importorskip("renderformer.viewer.delivery")
+page_controls = pytest.importorskip("renderformer.viewer.page_controls")
 
 STUCK = 60.0
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)")
@@ -207,6 +208,44 @@ def test_keys_act_on_the_picture_and_those_with_ctrl_in_fields_too(viewer: Any, 
             shown = "[...document.querySelectorAll('.mantine-Notification-root')].map(note => note.textContent)"
             lines = [line for line in page.evaluate(shown) if line.startswith(("undo", "redo", "remove"))]
             assert len(lines) <= 1
+        finally:
+            page.close()
+
+
+@needs_chromium
+def test_numbers_can_be_typed_though_their_beginnings_are_out_of_range(viewer: Any) -> None:
+    session, panel = viewer.session, viewer.panel
+    row = "[...document.querySelectorAll('label')].filter(l => l.textContent.startsWith('LABEL'))[0]"
+    row = f"[...{row}.closest('div').parentElement.parentElement.querySelectorAll('input:not([type=hidden])')].pop()"
+
+    def field(label: str) -> str:
+        return row.replace("LABEL", label)
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder)
+        try:
+            until(lambda: viewer.server.get_clients() and page.evaluate("window.listens"), STUCK)
+            # Their sections unfold.
+            for item in (session.document.items[0], session.document.lights[0]):
+                viewer._apply(None, "", lambda item=item: panel.choose(item.name))
+                time.sleep(1)
+            for label, text, value in (
+                ("roughness", "0.42", lambda: panel.item.material.roughness),
+                ("stretch", "0.25", lambda: panel.item.placement.stretch[2]),
+                ("size", "0.125", lambda: panel.light.light.size),
+                ("exposure", "-1.5", lambda: session.exposure),
+            ):
+                page.type(field(label), text)
+                until(lambda value=value, text=text: value() == pytest.approx(float(text)), STUCK)
+                time.sleep(2 * page_controls.REST_SECONDS)
+                assert page.evaluate(f"{field(label)}.value") == text
+            shown = "[...document.querySelectorAll('.mantine-Notification-root')].map(note => note.textContent).join()"
+            assert "failed" not in page.evaluate(shown)
+            # What stays out of range is refused, and the field shows what is true.
+            viewer._apply(None, "", lambda: panel.choose(session.document.items[0].name))
+            page.type(field("stretch"), "0")
+            until(lambda: "expected a positive number" in page.evaluate(shown), STUCK)
+            until(lambda: page.evaluate(f"{field('stretch')}.value") == "1", STUCK)
         finally:
             page.close()
 

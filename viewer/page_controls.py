@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import viser
 
+from renderformer.data.errors import InputError
 from renderformer.viewer.controls import CONTROLS, SECTIONS, UNFOLDED, Control
 from renderformer.viewer.uploads import received
 
@@ -15,6 +19,24 @@ from renderformer.viewer.uploads import received
 DIGITS = 4
 # The entry of an empty dropdown.
 NOTHING = "(none)"
+
+
+# Kinds whose values are typed, and seconds after the last key until the typed text is replaced by the value.
+TYPED, REST_SECONDS = ("slider", "number", "vector"), 1.5
+
+
+class _Typed:
+    """What a person types in a control.
+
+    Attributes:
+        applied: whether the value was taken.
+        shows: the value of the control afterwards, once `settled`.
+    """
+
+    def __init__(self, control: Control, client: Any, value: Any) -> None:
+        self.control, self.client, self.value, self.time = control, client, value, time.monotonic()
+        self.applied = self.settled = False
+        self.shows: Any = None
 
 
 class PageControls:
@@ -40,6 +62,12 @@ class PageControls:
     ) -> None:
         self._gui, self._panel, self._change, self._guard = gui, panel, change, guard
         self._handles: dict[str, Any] = {}
+        self._typed: dict[str, _Typed] = {}
+        self._timer: threading.Timer | None = None
+        # Controls whose values are written even if they seem to be shown.
+        self._again: set[str] = set()
+        # Called when typing rests.
+        self.rested: Callable[[], object] = self.fill
         self._controls = controls
         for section in sections:
             with gui.add_folder(section, expand_by_default=section in unfolded):
@@ -52,9 +80,14 @@ class PageControls:
         return self._handles[name]
 
     def fill(self) -> None:
-        """Write the present values into all controls."""
+        """Write the present values into all controls, but those in which a person types."""
         for control in self._controls:
-            self._fill(control, self._handles[control.name])
+            if not self._types(control):
+                self._fill(control, self._handles[control.name])
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _build(self, control: Control) -> Any:
         gui, label = self._gui, control.title
@@ -92,8 +125,45 @@ class PageControls:
 
     def _changed(self, event: Any, control: Control) -> None:
         """Apply the new value of a control; changes by the program have no client."""
-        if event.client is not None and event.target.value != NOTHING:
+        if event.client is None or event.target.value == NOTHING:
+            return
+        if control.kind not in TYPED:
             self._change(event.client, control, event.target.value)
+            return
+        typed = self._typed[control.name] = _Typed(control, event.client, event.target.value)
+        # Half of a number may be none that can be: 0 on the way to 0.5.
+        with contextlib.suppress(InputError):
+            self._change(event.client, control, typed.value)
+            typed.applied = True
+        typed.shows, typed.settled = control.value(self._panel), True
+        self._wait()
+
+    def _types(self, control: Control) -> bool:
+        """Whether a person types in a control, whose value nothing else has changed since."""
+        typed = self._typed.get(control.name)
+        return typed is not None and (not typed.settled or typed.shows == control.value(self._panel))
+
+    def _wait(self, seconds: float = REST_SECONDS) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(max(seconds, 0.0), self._rest)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _rest(self) -> None:
+        """Show what became of what was typed, and say why some was not taken."""
+        self._timer, now = None, time.monotonic()
+        rested = [typed for typed in list(self._typed.values()) if now - typed.time >= REST_SECONDS]
+        for typed in rested:
+            if self._typed.get(typed.control.name) is typed:
+                del self._typed[typed.control.name]
+            if not typed.applied:
+                self._guard(lambda event: self._change(event.client, event.control, event.value))(typed)
+        if rested:
+            # A page may show what was written to it after it had sent what was typed.
+            self._again = {typed.control.name for typed in rested}
+            self._guard(lambda event: self.rested())(None)
+        if self._typed:
+            self._wait(min(typed.time for typed in list(self._typed.values())) + REST_SECONDS - now)
 
     def _received(self, event: Any, control: Control) -> None:
         """Hand the path of an uploaded file to a control."""
@@ -111,7 +181,12 @@ class PageControls:
             put(handle, control.end(self._panel), "max")
         if control.kind == "number" and value is not None:
             value = round(value, DIGITS)
-        if control.kind != "button" and value is not None:
+        if control.name in self._again and value is not None:
+            self._again.discard(control.name)
+            # viser sends no value that it holds already.
+            handle.value = np.nextafter(np.asarray(value, np.float64), np.inf).tolist()
+            handle.value = value
+        elif control.kind != "button" and value is not None:
             put(handle, value, "content" if control.kind == "text" else "value")
 
 

@@ -36,12 +36,18 @@ class RelightPage(ServedPage):
         self.controls = PageControls(
             self.server.gui, panel, self._change, self._guarded, panel.controls, panel.sections, panel.sections
         )
+        self.controls.rested = self._refresh
         with self.server.gui.add_folder("File"):
             for suffix in SAVED:
                 self._button(f"save {suffix[1:]}", functools.partial(self._download, suffix))
             self._button("close the viewer", lambda client: self.done.set())
         self.server.on_client_connect(self._guarded(self._connected))
         self._refresh()
+
+    def close(self) -> None:
+        """End the server."""
+        self.controls.close()
+        super().close()
 
     def _change(self, client: Any, control: Control, value: Any) -> None:
         with self._lock:

@@ -89,6 +89,7 @@ class WebViewer(ServedPage):
         """End the server and the session."""
         self.done.set()
         self._ticking.join(5)
+        self.controls.close()
         self.hands.close()
         self._handles.close()
         self.session.on_frame = self.session.on_error = self.session.on_done = None
@@ -103,6 +104,7 @@ class WebViewer(ServedPage):
             for answer in ("Recover", "Discard"):
                 self._button(answer.lower(), functools.partial(self._answer_offer, answer))
         self.controls = PageControls(gui, self.panel, self._change, self._guarded)
+        self.controls.rested = self._refresh
         with gui.add_folder("File"):
             upload = gui.add_upload_button(OPEN, hint="a mesh or a scene with its files, or a picture to compare with")
             upload.on_upload(self._guarded(self._uploaded))

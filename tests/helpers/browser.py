@@ -99,6 +99,14 @@ class Page:
             number = 2 * ctrl + 8 * shift
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code, modifiers=number)
 
+    def type(self, field: str, text: str, seconds: float = 0.1) -> None:
+        """Type over what is in a field, an expression on the page, with so many seconds between two keys."""
+        self.evaluate(f"{field}.focus(), {field}.select()")
+        for letter in text:
+            self.call("Input.dispatchKeyEvent", type="keyDown", text=letter, key=letter)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
+            time.sleep(seconds)
+
     def drop(self, *paths: Path) -> None:
         """Drop files on the canvas, at once."""
         files = [{"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()} for path in paths]
