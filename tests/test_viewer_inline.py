@@ -18,7 +18,7 @@ from helpers.browser import CHROMIUM, Page, until
 from helpers.ray_engine import RayEngine, a_scene
 
 from renderformer.data.errors import InputError
-from renderformer.viewer.launch import view
+from renderformer.viewer.launch import view, view_split
 
 pytest.importorskip("viser", reason="the viewer extra is not installed")
 
@@ -64,8 +64,11 @@ def test_the_cell_shows_a_frame_says_where_it_works_and_holds_the_edited_scene(
 
 
 def test_bad_arguments_are_refused_before_anything_opens() -> None:
-    with pytest.raises(InputError, match="port is 80000"):
-        view(a_scene(), RayEngine(), inline=True, port=80000)  # type: ignore[arg-type]
+    for port in (80000, -1, "8080", None, 80.5, True):
+        with pytest.raises(InputError, match=f"port is {port!r}; expected a whole number from 0 to 65535"):
+            view(a_scene(), RayEngine(), inline=True, port=port)  # type: ignore[arg-type, call-overload]
+        with pytest.raises(InputError, match=f"port is {port!r}"):
+            view_split("no.exr", web=True, port=port)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="scene is a int"):
         view(3, RayEngine(), inline=True)  # type: ignore[arg-type]
 

@@ -465,7 +465,10 @@ def chosen(page: Page, label: str, *paths: Path) -> None:
     box = (
         f"[...document.querySelectorAll('input[type=file]')].find(i => i.parentElement.innerText.startsWith('{label}'))"
     )
-    page.call("Runtime.evaluate", expression=f"{box}.parentElement.querySelector('button').click()", userGesture=True)
+    button = f"{box}.parentElement.querySelector('button')"
+    # While a file is on its way, the button takes no other.
+    until(lambda: page.evaluate(f"!{button}.disabled"))
+    page.call("Runtime.evaluate", expression=f"{button}.click()", userGesture=True)
     box_id = page.call("Runtime.evaluate", expression=box)["result"]["objectId"]
     page.call("DOM.setFileInputFiles", objectId=box_id, files=[str(path) for path in paths])
 
@@ -495,6 +498,6 @@ def test_a_mesh_with_its_files_comes_by_a_drop_or_a_choice_and_an_environment_by
                 session.undo()
             chosen(page, "from a file", tmp_path / "sky.exr")
             until(lambda: document.surroundings.kind == "sky.exr")
-            assert viewer.controls["environment environment"].value == "sky.exr"
+            until(lambda: viewer.controls["environment environment"].value == "sky.exr")
         finally:
             page.close()

@@ -105,8 +105,7 @@ def view(
     Raises:
         InputError: no display, a missing package, a port out of range, or as `Scene.load`.
     """
-    if not 0 <= port <= MAX_PORT:
-        raise InputError("view", f"port is {port}", f"expected a number from 0 to {MAX_PORT}")
+    _check_port(port)
     check_front_end(web or inline)
     from renderformer.data.scene import Scene
     from renderformer.data.trained_range import ANYWHERE
@@ -169,6 +168,7 @@ def view_split(
     Raises:
         InputError: as `view` and `Split.load`.
     """
+    _check_port(port)
     check_front_end(web)
     from renderformer.split import Split
     from renderformer.viewer.relight_panel import RelightPanel
@@ -254,6 +254,11 @@ def _window_problem(python: str, display: str | None) -> str:
         return ""
     lines = [line for line in probe.stderr.splitlines() if line.strip()] or [f"exit code {probe.returncode}"]
     return f"a window cannot be opened here ({one_line(lines[-1])[:120]})"
+
+
+def _check_port(port: object) -> None:
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= MAX_PORT:
+        raise InputError("view", f"port is {port!r}", f"expected a whole number from 0 to {MAX_PORT}")
 
 
 def _say(line: str) -> None:

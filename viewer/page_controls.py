@@ -179,7 +179,7 @@ class PageControls:
             value = _entry(value)
         if control.top is not None:
             put(handle, control.end(self._panel), "max")
-        if control.kind == "number" and value is not None:
+        if control.kind in ("number", "slider") and value is not None:
             value = round(value, DIGITS)
         if control.name in self._again and value is not None:
             self._again.discard(control.name)
