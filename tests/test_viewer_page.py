@@ -213,6 +213,36 @@ def test_keys_act_on_the_picture_and_those_with_ctrl_in_fields_too(viewer: Any, 
 
 
 @needs_chromium
+def test_a_finger_drags_a_key_frame_on_the_strip(viewer: Any) -> None:
+    session, timeline = viewer.session, viewer.panel.timeline
+    for _ in range(3):
+        viewer._apply(None, "", lambda: (session.move(lambda orbit: orbit.orbit(20, 0)), timeline.add())[0])
+    before = tuple(timeline.times)
+    title = "p.textContent.trim() === 'Bookmarks and key frames'"
+    section = f"[...document.querySelectorAll('.mantine-Paper-root')].filter(p => {title}).map(p => p.click())"
+    thumb = "document.querySelectorAll('.multi-slider-thumb')[1].getBoundingClientRect()"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Page(viewer.url, folder, (360, 740), phone=True)
+        try:
+            until(lambda: viewer.server.get_clients() and page.evaluate("window.listens"), STUCK)
+            until(lambda: page.evaluate(f"{SHEET}.offsetHeight") < 60, STUCK)
+            page.tap(250, 718)
+            until(lambda: page.evaluate(f"{SHEET}.offsetHeight") > 200, STUCK)
+            time.sleep(1)
+            page.evaluate(section)
+            until(lambda: page.evaluate(f"{thumb}.width") > 0, STUCK)
+            time.sleep(1)
+            page.evaluate("document.querySelector('.multi-slider').scrollIntoView({block: 'center'})")
+            time.sleep(1)
+            x, y = (round(page.evaluate(f"{thumb}.{axis}")) + 4 for axis in "xy")
+            page.touch(((x + 6, y), (x + 26, y)))
+            until(lambda: timeline.times[1] > before[1] + 0.3, STUCK)
+            assert (timeline.times[0], timeline.times[2]) == (before[0], before[2])
+        finally:
+            page.close()
+
+
+@needs_chromium
 def test_numbers_can_be_typed_though_their_beginnings_are_out_of_range(viewer: Any) -> None:
     session, panel = viewer.session, viewer.panel
     row = "[...document.querySelectorAll('label')].filter(l => l.textContent.startsWith('LABEL'))[0]"

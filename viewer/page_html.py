@@ -13,7 +13,7 @@ OPEN = "open or compare …"
 # for a drag of a handle, so that a tap chose nothing. On a screen as narrow as a phone, the panel is a sheet at the
 # foot, which viser unfolds over 60 % of the page; on one as low as a phone on its side, it is a column. Either is
 # folded once. viser says in front of the picture, until that is closed, that the browser draws without a graphics
-# processor, which is all that it needs here.
+# processor, which is all that it needs here. viser's strip of times knows the mouse alone.
 _SCRIPT = """
 const fold = open => {
   const buttons = [...document.querySelectorAll('[role=button][aria-expanded=' + open + ']')];
@@ -119,8 +119,27 @@ const listen = event => {
     press(key === 'z' && event.shiftKey ? 'y' : key);
   }
 };
+const mouse = (kind, target, {clientX, clientY}) =>
+  target.dispatchEvent(new MouseEvent(kind, {clientX, clientY, bubbles: true}));
+let held = false;
+const hold = event => {
+  const touch = event.changedTouches[0], strip = event.target.closest('.multi-slider');
+  if (!strip) return;
+  event.preventDefault();
+  const away = thumb => Math.abs(thumb.getBoundingClientRect().x + thumb.offsetWidth / 2 - touch.clientX);
+  const near = [...strip.querySelectorAll('.multi-slider-thumb')].sort((one, other) => away(one) - away(other))[0];
+  held = near && away(near) < 24;
+  if (held) mouse('mousedown', near, touch);
+};
+const follow = kind => event => {
+  if (held) mouse(kind, document, event.changedTouches[0]);
+  held = held && kind === 'mousemove';
+};
 if (!window.listens) {
   window.listens = true;
+  window.addEventListener('touchstart', hold, {capture: true, passive: false});
+  window.addEventListener('touchmove', follow('mousemove'), true);
+  for (const end of ['touchend', 'touchcancel']) window.addEventListener(end, follow('mouseup'), true);
   window.addEventListener('keydown', listen, true);
   window.addEventListener('pointerdown', event => {
     const canvas = event.target;
