@@ -132,9 +132,10 @@ class PageControls:
             return
         typed = self._typed[control.name] = _Typed(control, event.client, event.target.value)
         # Half of a number may be none that can be: 0 on the way to 0.5.
-        with contextlib.suppress(InputError):
-            self._change(event.client, control, typed.value)
-            typed.applied = True
+        if control.kind == "vector" or control.low <= typed.value <= control.end(self._panel):
+            with contextlib.suppress(InputError):
+                self._change(event.client, control, typed.value)
+                typed.applied = True
         typed.shows, typed.settled = control.value(self._panel), True
         self._wait()
 
