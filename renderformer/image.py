@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -42,6 +42,8 @@ class Image:
             shows nothing there. It is what the display shows: exposure and tone map do not change it.
         layers: what lies beside the picture, by the names of `renderformer.aovs.AOVS`: (height, width) float32 or
             (height, width, 3), see docs/buffers.md. An EXR file holds them.
+        copy: whether `hdr` and `alpha` are copied, an argument alone. Else they are shown as they are by then, for a
+            picture that is still being drawn.
 
     Raises:
         InputError: wrong shape or type. NaN and infinite pixels are allowed, but refused by `exposed`, `tone_mapped`
@@ -54,9 +56,11 @@ class Image:
     alpha: Float32Array | None = None
     layers: Mapping[str, Float32Array] = field(default_factory=dict)
     background: RGB | str | None = None
+    copy: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
-        hdr = np.array(self.hdr)
+    def __post_init__(self, copy: bool) -> None:
+        # A view, so that who draws may go on.
+        hdr = np.array(self.hdr) if copy else np.asarray(self.hdr).view()
         if hdr.ndim != 3 or hdr.shape[2] != 3 or hdr.size == 0:
             raise InputError("image", f"hdr has shape {hdr.shape}", "expected (height, width, 3)")
         if hdr.dtype.kind != "f":
@@ -66,7 +70,7 @@ class Image:
         hdr.setflags(write=False)
         object.__setattr__(self, "hdr", hdr)
         if self.alpha is not None:
-            alpha = np.array(self.alpha, np.float32, order="C")
+            alpha = np.array(self.alpha, np.float32, order="C") if copy else np.asarray(self.alpha, np.float32).view()
             if alpha.shape != hdr.shape[:2] or not np.isfinite(alpha).all():
                 problem = f"alpha has shape {alpha.shape}, or values that are not finite"
                 raise InputError("image", problem, f"expected {hdr.shape[:2]}")

@@ -278,3 +278,20 @@ def test_the_picture_cannot_be_changed_behind_its_back() -> None:
     assert image.hdr.min() == 1
     with pytest.raises(ValueError, match="read-only"):
         image.hdr[0, 0, 0] = 2
+
+
+def test_a_picture_keeps_its_pixels_unless_it_is_still_being_drawn() -> None:
+    hdr, alpha = np.full((3, 4, 3), 0.25, np.float32), np.ones((3, 4), np.float32)
+    kept, drawn = Image(hdr, alpha=alpha), Image(hdr, alpha=alpha, copy=False)
+    hdr[1] = 0.5
+    alpha[2] = 0
+    assert np.array_equal(kept.hdr, np.full((3, 4, 3), 0.25))
+    assert np.array_equal(drawn.hdr, hdr)
+    assert drawn.alpha is not None
+    assert np.array_equal(drawn.alpha, alpha)
+    # Who is shown it changes nothing; with a background it is another picture.
+    assert not drawn.hdr.flags.writeable
+    assert hdr.flags.writeable
+    other = drawn.over("white")
+    hdr[1] = 0.75
+    assert other.hdr[1, 0, 0] == 0.5

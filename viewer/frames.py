@@ -33,6 +33,7 @@ class Frame:
     """A finished picture.
 
     Attributes:
+        image: its pixels may still change, unless it is final.
         request: number of the request; newer requests have larger numbers.
         camera, size: of the request; the picture may be smaller than `size`.
         scene: fingerprint of the scene.

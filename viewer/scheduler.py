@@ -342,7 +342,8 @@ class RenderScheduler:
 
     def _publish(self, request: Request, draft: Draft, source: LitScene, encode_seconds: float, started: float) -> None:
         changes = draft.take_changes()
-        image = Image(draft.radiance, request.camera, alpha=draft.alpha, background=draft.background)
+        alpha, background = draft.alpha, draft.background
+        image = Image(draft.radiance, request.camera, alpha=alpha, background=background, copy=False)
         self._show(request, image, started, encode_seconds, source.notes, draft.span, changes)
 
     def _show(
