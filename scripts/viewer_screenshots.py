@@ -36,15 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=None)
     parser.add_argument("--scene", default=str(ROOT / "examples" / "knot_room.json"))
-    parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--only", choices=["window", "web"])
     options = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     scene, renderer = rf.Scene.load(options.scene), rf.Renderer.from_pretrained(options.model)
     if options.only != "window":
-        web(Session(scene, renderer, options.resolution))
+        web(Session(scene, renderer))
     if options.only != "web":
-        window(Session(scene, renderer, options.resolution))
+        window(Session(scene, renderer))
     sys.stdout.flush()
     # Open3D may crash while Python destroys its objects.
     os._exit(0)
