@@ -476,7 +476,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not importlib.util.find_spec("viser"), reason="viser is not installed")
 def test_a_port_out_of_range_and_what_is_no_scene_are_refused(tmp_path: Path) -> None:
     for port in (80000, -1):
-        with pytest.raises(InputError, match=f"port is {port}; expected a number from 0 to 65535"):
+        with pytest.raises(InputError, match=f"port is {port}; expected a whole number from 0 to 65535"):
             view("nothing.glb", web=True, port=port)
     with pytest.raises(InputError, match=r"nothing\.glb"):
         view(tmp_path / "nothing.glb", web=True)

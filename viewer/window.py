@@ -78,6 +78,7 @@ class Window(WindowInput, WindowDialogs):
         self._redraw_time: float | None = None
         self._drawn_at = 0.0
         self._selected: Item | None = None
+        self._preview_seen: bool | None = None
         # The state that the picture shows.
         self._drawn: tuple[Any, ...] = ()
         self._picture: UInt8Array | None = None
@@ -311,8 +312,15 @@ class Window(WindowInput, WindowDialogs):
             self.window.set_needs_layout()
 
     def _update_preview(self) -> None:
-        """Update the preview if it can be seen."""
-        if self.panel.preview_only or self.panel.kind == "split":
+        """Update the preview if it can be seen; else it is not drawn, which takes much of a machine without a graphics
+        card."""
+        seen = self.panel.preview_only or self.panel.kind == "split"
+        if seen is not self._preview_seen:
+            self._preview_seen = seen
+            self.scene.enable_scene_caching(not seen)
+            # Once more; without this, it would be drawn until the next press.
+            self.scene.force_redraw()
+        if seen:
             box = self.rectangle()
             self.preview.update(self.session, box.width / box.height)
 
