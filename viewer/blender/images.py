@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arrays import name_of
+
+if TYPE_CHECKING:
+    from .expressions import Expression
 
 # Colour spaces of images whose values are linear, or no colours.
 DATA = ("Non-Color", "Raw", "Generic Data")
@@ -26,17 +29,21 @@ class Images:
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
+        # Pixels of made textures that are brighter than 1.
+        self._cut: dict[Any, int] = {}
         # Names and values by the images that they were made of, and how.
         self._kept: dict[tuple[tuple[Any, ...], Any], tuple[str, np.ndarray]] = {}
         self._used: dict[tuple[tuple[Any, ...], Any], tuple[str, np.ndarray]] = {}
 
     def begin(self) -> None:
         """Begin another scene."""
+        kinds = {key[1] for key in self._used}
+        self._cut = {kind: count for kind, count in self._cut.items() if kind in kinds}
         self._kept, self._used, self.arrays = self._used, {}, {}
 
     def changed(self, image: Any) -> None:
         """Read an image again."""
-        self._used = {key: found for key, found in self._used.items() if _key(image) not in key[0]}
+        self._used = {key: found for key, found in self._used.items() if key_of(image) not in key[0]}
 
     def texture(self, image: Any, alpha: bool) -> tuple[str, bool] | None:
         """The name of the array (H, W, 3 or 4) u8 of an image, row 0 at the top, and whether it holds sRGB values; None
@@ -63,9 +70,33 @@ class Images:
             layers = iter([_channel(values, channel, plain) for values, (_, channel), plain in chosen])
             return _joined([np.ones((1, 1)) if found is None else next(layers) for found in given])
 
-        kinds = tuple(None if found is None else (_key(found[0]), found[1]) for found in given)
+        kinds = tuple(None if found is None else (key_of(found[0]), found[1]) for found in given)
         name = self._named(("numbers", kinds, tuple(linear)), [image for image, _ in present], made)
         return None if name is None else (name, False)
+
+    def evaluated(self, expression: Expression, images: Mapping[Expression, Any], clear: Any) -> tuple[str, int] | None:
+        """The name of the array (H, W, 3 or 4) u8 of sRGB values that nodes make of images, and how many pixels are cut
+        to 1; None if an image cannot be read.
+
+        Args:
+            images: by the leaves of the expression.
+            clear: one of the images, whose alpha is that of the result; None for none.
+        """
+        given = list(images.items())
+        kind = "expression", expression, None if clear is None else key_of(clear)
+
+        def made(pixels: list[np.ndarray]) -> np.ndarray:
+            rows, columns = (max(values.shape[axis] for values in pixels) for axis in (0, 1))
+            sized = [_sized(values, rows, columns) for values in pixels]
+            known = {leaf: _leaf(leaf, image, values) for (leaf, image), values in zip(given, sized, strict=True)}
+            colour = expression.evaluate(known) + np.zeros((rows, columns, 3))
+            alpha = next((v[..., 3:] for (_, image), v in zip(given, sized, strict=True) if image == clear), None)
+            self._cut[kind] = int((colour > 1).any(axis=2).sum())
+            layers = [colour, np.ones((rows, columns, 1)) if alpha is None else alpha]
+            return _bytes(np.concatenate(layers, axis=2), alpha is not None, True)
+
+        name = self._named(kind, [image for _, image in given], made)
+        return None if name is None else (name, self._cut[kind])
 
     def radiance(self, image: Any) -> str | None:
         """The name of the array (H, W, 3) f32 of an image in linear light; None for one that cannot be read."""
@@ -76,7 +107,7 @@ class Images:
         self, kind: tuple[Any, ...], images: list[Any], made: Callable[[list[np.ndarray]], np.ndarray]
     ) -> str | None:
         """The name of what is made of the pixels of images, or was made before; None if they cannot be read."""
-        key = tuple(_key(image) for image in images), kind
+        key = tuple(key_of(image) for image in images), kind
         found = self._used.get(key) or self._kept.get(key)
         if found is None:
             pixels = [values for values in map(_pixels, images) if values is not None]
@@ -98,13 +129,26 @@ def _channel(pixels: np.ndarray, channel: str, linear: bool) -> np.ndarray:
     return values
 
 
+def _leaf(leaf: Expression, image: Any, pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) linear colours or (H, W, 1) alpha of an image (H, W, 4), by the output that a leaf names."""
+    if leaf.settings[-1] == "Alpha":
+        return pixels[..., 3:]
+    linear = image.is_float or image.colorspace_settings.name in LINEAR
+    return np.nan_to_num(pixels[..., :3] if linear else srgb_to_linear(pixels[..., :3]))
+
+
+def _sized(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """(rows, columns, ...) of the nearest pixels."""
+    y, x = (np.arange(count) * size // count for count, size in zip((rows, columns), pixels.shape, strict=False))
+    return pixels[y[:, None], x]
+
+
 def _joined(layers: list[np.ndarray]) -> np.ndarray:
     """(H, W, 3) u8 of two layers in green and blue, of the size of the larger one."""
     rows, columns = (max(layer.shape[axis] for layer in layers) for axis in (0, 1))
     result = np.full((rows, columns, 3), 255, np.uint8)
     for number, layer in enumerate(layers):
-        y, x = (np.arange(count) * size // count for count, size in zip((rows, columns), layer.shape, strict=True))
-        result[..., 1 + number] = np.rint(np.clip(np.nan_to_num(layer), 0, 1) * 255)[y[:, None], x]
+        result[..., 1 + number] = _sized(np.rint(np.clip(np.nan_to_num(layer), 0, 1) * 255), rows, columns)
     return result
 
 
@@ -121,7 +165,7 @@ def _radiance(pixels: np.ndarray, srgb: bool) -> np.ndarray:
     return np.ascontiguousarray(srgb_to_linear(colour) if srgb else colour, np.float32)
 
 
-def _key(image: Any) -> Any:
+def key_of(image: Any) -> Any:
     return getattr(image, "session_uid", None) or image.name
 
 
