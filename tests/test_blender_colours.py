@@ -89,6 +89,19 @@ def test_what_nodes_make_of_images_is_one_texture() -> None:
     np.testing.assert_allclose(pixels[..., 3], large[..., 3], atol=0.002)
 
 
+def test_roughness_is_evaluated_from_an_image_too() -> None:
+    gloss = np.random.default_rng(4).uniform(size=(3, 5, 4))
+    image = blender.picture(blender.Image(gloss, "Non-Color"))
+    separate = blender.Node("SEPARATE_COLOR", {"Color": image})
+    images, notes = Images(), Notes()
+    rough = blender.Node("INVERT", {"Fac": 1.0, "Color": (separate, "Green")})
+    entry = material_of(blender.material(blender.principled(Roughness=rough)), images, notes)
+    assert notes.lines == []
+    pixels = images.arrays[entry["textures"]["metallic_roughness"]["path"]] / 255
+    np.testing.assert_allclose(pixels[..., 1], 1 - gloss[..., 1], atol=0.002)
+    assert (entry["roughness"], entry["metallic"]) == (1.0, 0.0)
+
+
 def test_what_is_too_bright_is_counted_and_what_lies_otherwise_is_not_mixed() -> None:
     values = np.full((2, 2, 4), 0.25, np.float32)
     values[0, :, :3] = 1
@@ -140,6 +153,24 @@ def test_colour_attributes_are_those_of_the_corners() -> None:
     halved = mix("MULTIPLY", attribute("Points"), (0.5, 0.5, 0.5, 1), 1.0)
     mesh, _ = drawn(shape, blender.material(blender.principled(Base_Color=halved)))
     np.testing.assert_allclose(mesh.appearance.colors[..., :3].reshape(-1, 3), points[:, :3] / 2, atol=1e-6)
+
+
+def test_copies_and_mirrored_ones_keep_their_colours() -> None:
+    points = np.random.default_rng(2).uniform(size=(36, 4))
+    paint = blender.material(blender.principled(Base_Color=attribute("Paint")))
+    item = blender.solid("Cube", cube(Paint=("POINT", points)), paint)
+    places = [np.diag([1.0, 1, 1, 1]), np.diag([-1.0, 1, 1, 1])]
+    graph = blender.depsgraph(*[blender.instance(item, place, True) for place in places])
+    objects, environment, arrays = Exporter().scene(graph)
+    message = SceneMessage.read({"do": "scene", "objects": objects, "environment": environment}, "scene")
+    mesh = SceneReader().scene(message, arrays).objects[0]
+    assert mesh.appearance is not None
+    assert mesh.appearance.colors is not None
+    for corner, colour in zip(mesh.triangles.reshape(-1, 3), mesh.appearance.colors.reshape(-1, 4), strict=True):
+        starts = item._shape.vertices._columns["co"].reshape(-1, 3)
+        found = np.array([np.abs(starts * (side, 1, 1) - corner).max(axis=1) < 1e-6 for side in (1, -1)])
+        shown = np.abs(points[:, :3] - colour[:3]).max(axis=1) < 1e-6
+        assert (found & shown).any()
 
 
 def test_a_colour_attribute_times_an_image_is_drawn_and_another_mix_is_named() -> None:

@@ -159,10 +159,11 @@ def _ramp(reader: Reader, node: Any, output: str) -> Expression | None:
 
 
 def _separate(reader: Reader, node: Any, output: str) -> Expression | None:
-    channels = {"Red": 0, "Green": 1, "Blue": 2}
+    legacy = node.type == "SEPRGB"
+    channels = ("R", "G", "B") if legacy else ("Red", "Green", "Blue")
     if getattr(node, "mode", "RGB") != "RGB" or output not in channels:
         return None
-    return Expression("channel", reader.inputs(node, "Color"), (channels[output],))
+    return Expression("channel", reader.inputs(node, "Image" if legacy else "Color"), (channels.index(output),))
 
 
 def _plain(kind: str, *names: str) -> Any:
@@ -173,6 +174,7 @@ def _plain(kind: str, *names: str) -> Any:
 _ATTRIBUTES = {"VERTEX_COLOR": "layer_name", "ATTRIBUTE": "attribute_name"}
 _NODES: dict[str, Any] = {
     "MIX": _mix, "MIX_RGB": _mix, "CURVE_RGB": _curves, "VALTORGB": _ramp, "SEPARATE_COLOR": _separate,
+    "SEPRGB": _separate,
     "HUE_SAT": _plain("adjusted", "Color", "Hue", "Saturation", "Value", "Fac"),
     "BRIGHTCONTRAST": _plain("contrasted", "Color", "Bright", "Contrast"),
     "GAMMA": _plain("powered", "Color", "Gamma"), "INVERT": _plain("inverted", "Fac", "Color"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrays import name_of
+from .formulas import grey
 
 if TYPE_CHECKING:
     from .expressions import Expression
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 # Colour spaces of images whose values are linear, or no colours.
 DATA = ("Non-Color", "Raw", "Generic Data")
 LINEAR = (*DATA, "Linear Rec.709", "Linear")
-
-# How a number is made of a colour; grey as Blender does it.
-CHANNELS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "grey": (0.2126, 0.7152, 0.0722)}
 
 
 class Images:
@@ -55,24 +53,26 @@ class Images:
         name = self._named(("texture", alpha, srgb), [image], lambda pixels: _bytes(pixels[0], alpha, encode))
         return None if name is None else (name, srgb)
 
-    def roughness_metallic(self, given: Sequence[tuple[Any, str] | None]) -> tuple[str, bool] | None:
-        """The name of an array (H, W, 3) u8 with roughness in green and metallic in blue, and False: no sRGB values;
-        None if an image cannot be read.
+    def roughness_metallic(self, given: Sequence[Expression | None], images: Mapping[Expression, Any]) -> str | None:
+        """The name of an array (H, W, 3) u8 with roughness in green and metallic in blue, no sRGB values; None if an
+        image cannot be read.
 
         Args:
-            given: for roughness and metallic an image and one of its channels, see `CHANNELS`, or None for 1.
+            given: what roughness and metallic are made of, or None for 1.
+            images: by the leaves of the expressions.
         """
-        present = [found for found in given if found is not None]
-        linear = [image.is_float or image.colorspace_settings.name in LINEAR for image, _ in present]
 
         def made(pixels: list[np.ndarray]) -> np.ndarray:
-            chosen = zip(pixels, present, linear, strict=True)
-            layers = iter([_channel(values, channel, plain) for values, (_, channel), plain in chosen])
-            return _joined([np.ones((1, 1)) if found is None else next(layers) for found in given])
+            by_leaf = dict(zip(images, pixels, strict=True))
+            layers = [np.ones((1, 1))] * 2
+            for number, expression in enumerate(given):
+                if expression is not None:
+                    used = {leaf: images[leaf] for leaf in expression.leaves("image")}
+                    known = _known(used, [by_leaf[leaf] for leaf in used])
+                    layers[number] = grey(expression.evaluate(known))[..., 0]
+            return _joined(layers)
 
-        kinds = tuple(None if found is None else (key_of(found[0]), found[1]) for found in given)
-        name = self._named(("numbers", kinds, tuple(linear)), [image for image, _ in present], made)
-        return None if name is None else (name, False)
+        return self._named(("numbers", *given), list(images.values()), made)
 
     def evaluated(self, expression: Expression, images: Mapping[Expression, Any], clear: Any) -> tuple[str, int] | None:
         """The name of the array (H, W, 3 or 4) u8 of sRGB values that nodes make of images, and how many pixels are cut
@@ -82,20 +82,17 @@ class Images:
             images: by the leaves of the expression.
             clear: one of the images, whose alpha is that of the result; None for none.
         """
-        given = list(images.items())
         kind = "expression", expression, None if clear is None else key_of(clear)
 
         def made(pixels: list[np.ndarray]) -> np.ndarray:
-            rows, columns = (max(values.shape[axis] for values in pixels) for axis in (0, 1))
-            sized = [_sized(values, rows, columns) for values in pixels]
-            known = {leaf: _leaf(leaf, image, values) for (leaf, image), values in zip(given, sized, strict=True)}
-            colour = expression.evaluate(known) + np.zeros((rows, columns, 3))
-            alpha = next((v[..., 3:] for (_, image), v in zip(given, sized, strict=True) if image == clear), None)
+            colour = expression.evaluate(_known(images, pixels)) + np.zeros(3)
             self._cut[kind] = int((colour > 1).any(axis=2).sum())
-            layers = [colour, np.ones((rows, columns, 1)) if alpha is None else alpha]
-            return _bytes(np.concatenate(layers, axis=2), alpha is not None, True)
+            owners = zip(images.values(), pixels, strict=True)
+            alpha = next((values[..., 3:] for image, values in owners if image == clear), np.ones((1, 1, 1)))
+            layers = [colour, _sized(alpha, *colour.shape[:2])]
+            return _bytes(np.concatenate(layers, axis=2), clear is not None, True)
 
-        name = self._named(kind, [image for _, image in given], made)
+        name = self._named(kind, list(images.values()), made)
         return None if name is None else (name, self._cut[kind])
 
     def radiance(self, image: Any) -> str | None:
@@ -120,13 +117,11 @@ class Images:
         return found[0]
 
 
-def _channel(pixels: np.ndarray, channel: str, linear: bool) -> np.ndarray:
-    """(H, W) of an image (H, W, 4)."""
-    if channel == "alpha":
-        return pixels[..., 3]
-    colour = pixels[..., :3] if linear else srgb_to_linear(pixels[..., :3])
-    values: np.ndarray = colour @ np.array(CHANNELS[channel], np.float32)
-    return values
+def _known(images: Mapping[Expression, Any], pixels: list[np.ndarray]) -> dict[Expression, np.ndarray]:
+    """What leaves of an expression are, of one size."""
+    rows, columns = (max(values.shape[axis] for values in pixels) for axis in (0, 1))
+    pairs = zip(images.items(), pixels, strict=True)
+    return {leaf: _leaf(leaf, image, _sized(values, rows, columns)) for (leaf, image), values in pairs}
 
 
 def _leaf(leaf: Expression, image: Any, pixels: np.ndarray) -> np.ndarray:

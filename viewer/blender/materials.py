@@ -8,7 +8,7 @@ import numpy as np
 
 from .expressions import Expression, NotDrawnError, Reader, factors
 from .images import Images
-from .nodes import WRAP, channel_node, image_node, rgb, source, uv_matrix, value
+from .nodes import WRAP, image_node, rgb, source, uv_matrix, value
 from .notes import Notes
 
 # What Blender shows without a material.
@@ -105,26 +105,43 @@ def _base(node: Any, images: Images, notes: Notes, place: str) -> dict[str, Any]
 def _add_numbers(entry: dict[str, Any], node: Any, images: Images, notes: Notes, place: str) -> None:
     """Roughness and metallic, of images or not."""
     names = ("Roughness", "Metallic")
-    found = [channel_node(node.inputs[name]) for name in names]
-    lies = [None if pair is None else _lies(pair[0], notes, place) for pair in found]
+    reader = Reader()
+    found = [_of_images(node.inputs[name], reader) for name in names]
+    lies = [None if part is None else _common(part, reader, notes, place) for part in found]
+    found = [part if where is not None else None for part, where in zip(found, lies, strict=True)]
     if None not in found and lies[0] != lies[1]:
         # One texture holds both.
         notes.add("an image at Metallic that lies otherwise than that at Roughness is not drawn", place)
         found[1] = None
-    given = [None if pair is None else (pair[0].image, pair[1]) for pair in found]
-    texture = images.roughness_metallic(given) if any(given) else None
-    if any(given) and texture is None:
+    leaves = [leaf for part in found if part is not None for leaf in part.leaves("image")]
+    used = {leaf: reader.images[leaf].image for leaf in leaves}
+    texture = images.roughness_metallic(found, used) if used else None
+    if used and texture is None:
         notes.add("an image is missing and not drawn", f"roughness or metallic of {place}")
         found = [None, None]
-    for name, pair, default in zip(names, found, (0.5, 0.0), strict=True):
-        entry[name.lower()] = 1.0 if pair is not None else _unit(value(node, name, default, notes, place))
+    for name, part, default in zip(names, found, (0.5, 0.0), strict=True):
+        entry[name.lower()] = 1.0 if part is not None else _unit(value(node, name, default, notes, place))
     if texture is not None:
         where = lies[0] if found[0] is not None else lies[1]
-        entry.setdefault("textures", {})["metallic_roughness"] = {
-            "path": texture[0],
-            "srgb": texture[1],
-            **(where or {}),
-        }
+        entry.setdefault("textures", {})["metallic_roughness"] = {"path": texture, "srgb": False, **(where or {})}
+
+
+def _of_images(socket: Any, reader: Reader) -> Expression | None:
+    """What is made of images alone at an input; None for anything else."""
+    try:
+        found = reader.read(socket)
+    except NotDrawnError:
+        return None
+    return found if found.places == {"image"} else None
+
+
+def _common(expression: Expression, reader: Reader, notes: Notes, place: str) -> dict[str, Any] | None:
+    """How all images of an expression lie; None with a note if they lie in different ways."""
+    first, *others = (_lies(reader.images[leaf], notes, place) for leaf in expression.leaves("image"))
+    if all(other == first for other in others):
+        return first
+    notes.add("images that lie in different ways are not mixed, the value of the input is drawn", place)
+    return None
 
 
 def _add_light(entry: dict[str, Any], socket: Any, strength: float, images: Images, notes: Notes, place: str) -> None:
@@ -199,25 +216,24 @@ def _painted(socket: Any, images: Images, notes: Notes, place: str, clear: Any =
     if first.kind == "image" and first.settings[-1] != "Alpha":
         texture = _texture(used[first], images, notes, place, alpha)
     else:
-        texture = _made(first, used, images, notes, place, clear if alpha else None)
+        texture = _made(first, reader, images, notes, place, clear if alpha else None)
     return plain if texture is None else Painted((1.0, 1.0, 1.0), texture, colors, alpha)
 
 
 def _made(
-    expression: Expression, used: dict[Expression, Any], images: Images, notes: Notes, place: str, clear: Any
+    expression: Expression, reader: Reader, images: Images, notes: Notes, place: str, clear: Any
 ) -> dict[str, Any] | None:
     """The texture of what nodes make of images; None if it cannot be made."""
-    first, *others = (_lies(node, notes, place) for node in used.values())
-    if any(other != first for other in others):
-        notes.add("images that lie in different ways are not mixed, the colour of the input is drawn", place)
-        return None
-    found = images.evaluated(expression, {leaf: node.image for leaf, node in used.items()}, clear)
-    if found is None:
-        notes.add("an image is missing and not drawn", f"{next(iter(used.values())).image.name} of {place}")
+    where = _common(expression, reader, notes, place)
+    used = {leaf: reader.images[leaf].image for leaf in expression.leaves("image")}
+    found = None if where is None else images.evaluated(expression, used, clear)
+    if where is None or found is None:
+        if where is not None:
+            notes.add("an image is missing and not drawn", f"{next(iter(used.values())).name} of {place}")
         return None
     if found[1]:
         notes.add(f"{found[1]} pixels of images that nodes make brighter than 1 are drawn as 1", place)
-    return {"path": found[0], "srgb": True, **first}
+    return {"path": found[0], "srgb": True, **where}
 
 
 def _texture(node: Any, images: Images, notes: Notes, place: str, alpha: bool) -> dict[str, Any] | None:
@@ -231,6 +247,8 @@ def _texture(node: Any, images: Images, notes: Notes, place: str, alpha: bool) -
 
 def _lies(node: Any, notes: Notes, place: str) -> dict[str, Any]:
     """How the image of a node lies on a surface."""
+    if getattr(node, "interpolation", "Linear") == "Closest":
+        notes.add("images shown by their closest pixels are drawn smooth", place)
     if node.extension == "CLIP":
         notes.add("images that end at their border are continued", place)
     side = WRAP.get(node.extension, "repeat")

@@ -60,21 +60,6 @@ def image_node(socket: Any) -> tuple[Any, str] | None:
     return found.node, found.name
 
 
-def channel_node(socket: Any) -> tuple[Any, str] | None:
-    """The image texture whose channel is linked to the input of a number, and the channel: red, green, blue, alpha or
-    grey; None for anything else."""
-    found = source(socket)
-    channel = "grey"
-    if found is not None and found.node.type in ("SEPARATE_COLOR", "SEPRGB"):
-        channel = {"R": "red", "G": "green", "B": "blue"}.get(found.name, found.name.lower())
-        if getattr(found.node, "mode", "RGB") != "RGB":
-            return None
-        found = source(next(iter(found.node.inputs.values())))
-    if found is None or found.node.type != "TEX_IMAGE" or found.node.image is None:
-        return None
-    return found.node, "alpha" if found.name == "Alpha" else channel
-
-
 def uv_matrix(node: Any, notes: Notes, place: str) -> list[list[float]] | None:
     """How the texture coordinates of a mesh lie in an image: two rows that are applied to (u, v, 1), origin at the
     upper left; None for as they are."""
