@@ -72,7 +72,9 @@ def test_curves_and_ramps_are_read_as_tables() -> None:
     np.testing.assert_allclose(colour_of(node), (0.3883, 0.6117, 0.5), atol=1e-4)
 
 
-def test_what_nodes_make_of_images_is_one_texture() -> None:
+@pytest.mark.parametrize("strip", [1 << 18, 13])
+def test_what_nodes_make_of_images_is_one_texture(monkeypatch: pytest.MonkeyPatch, strip: int) -> None:
+    monkeypatch.setattr("renderformer.viewer.blender.images.STRIP", strip)
     rng = np.random.default_rng(4)
     small, large = rng.uniform(size=(2, 3, 4)).astype("f4"), rng.uniform(size=(4, 6, 4)).astype("f4")
     images, notes = Images(), Notes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from .formulas import grey
 if TYPE_CHECKING:
     from .expressions import Expression
 
+# Pixels that nodes are evaluated for at once.
+STRIP = 1 << 18
 # Colour spaces of images whose values are linear, or no colours.
 DATA = ("Non-Color", "Raw", "Generic Data")
 LINEAR = (*DATA, "Linear Rec.709", "Linear")
@@ -67,9 +69,8 @@ class Images:
             layers = [np.ones((1, 1))] * 2
             for number, expression in enumerate(given):
                 if expression is not None:
-                    used = {leaf: images[leaf] for leaf in expression.leaves("image")}
-                    known = _known(used, [by_leaf[leaf] for leaf in used])
-                    layers[number] = grey(expression.evaluate(known))[..., 0]
+                    strips = _strips(expression, images, by_leaf)
+                    layers[number] = np.concatenate([grey(strip)[..., 0] for strip in strips])
             return _joined(layers)
 
         return self._named(("numbers", *given), list(images.values()), made)
@@ -85,12 +86,17 @@ class Images:
         kind = "expression", expression, None if clear is None else key_of(clear)
 
         def made(pixels: list[np.ndarray]) -> np.ndarray:
-            colour = expression.evaluate(_known(images, pixels)) + np.zeros(3)
-            self._cut[kind] = int((colour > 1).any(axis=2).sum())
+            strips, self._cut[kind] = [], 0
+            for strip in _strips(expression, images, dict(zip(images, pixels, strict=True))):
+                self._cut[kind] += int((strip > 1).any(axis=2).sum())
+                strips.append(_bytes(strip + np.zeros(3), False, True))
+            colours = np.concatenate(strips)
             owners = zip(images.values(), pixels, strict=True)
-            alpha = next((values[..., 3:] for image, values in owners if image == clear), np.ones((1, 1, 1)))
-            layers = [colour, _sized(alpha, *colour.shape[:2])]
-            return _bytes(np.concatenate(layers, axis=2), clear is not None, True)
+            alpha = next((values[..., 3:] for image, values in owners if image == clear), None)
+            if alpha is None:
+                return colours
+            shares = np.rint(np.clip(np.nan_to_num(alpha), 0, 1) * 255).astype(np.uint8)
+            return np.concatenate([colours, _sized(shares, *colours.shape[:2])], axis=2)
 
         name = self._named(kind, list(images.values()), made)
         return None if name is None else (name, self._cut[kind])
@@ -117,11 +123,20 @@ class Images:
         return found[0]
 
 
-def _known(images: Mapping[Expression, Any], pixels: list[np.ndarray]) -> dict[Expression, np.ndarray]:
-    """What leaves of an expression are, of one size."""
-    rows, columns = (max(values.shape[axis] for values in pixels) for axis in (0, 1))
-    pairs = zip(images.items(), pixels, strict=True)
-    return {leaf: _leaf(leaf, image, _sized(values, rows, columns)) for (leaf, image), values in pairs}
+def _strips(
+    expression: Expression, images: Mapping[Expression, Any], pixels: Mapping[Expression, np.ndarray]
+) -> Iterator[np.ndarray]:
+    """(h, W, 3) colours or (h, W, 1) numbers of an expression, a few rows at once, which need not all fit the memory.
+
+    Args:
+        images, pixels: by leaves, of the expression or more.
+    """
+    used = list(dict.fromkeys(expression.leaves("image")))
+    rows, columns = (max(pixels[leaf].shape[axis] for leaf in used) for axis in (0, 1))
+    step = max(1, STRIP // columns)
+    for start in range(0, rows, step):
+        parts = {leaf: _sized(pixels[leaf], rows, columns, slice(start, start + step)) for leaf in used}
+        yield expression.evaluate({leaf: _leaf(leaf, images[leaf], part) for leaf, part in parts.items()})
 
 
 def _leaf(leaf: Expression, image: Any, pixels: np.ndarray) -> np.ndarray:
@@ -132,10 +147,12 @@ def _leaf(leaf: Expression, image: Any, pixels: np.ndarray) -> np.ndarray:
     return np.nan_to_num(pixels[..., :3] if linear else srgb_to_linear(pixels[..., :3]))
 
 
-def _sized(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(rows, columns, ...) of the nearest pixels."""
+def _sized(pixels: np.ndarray, rows: int, columns: int, part: slice = slice(None)) -> np.ndarray:
+    """(rows, columns, ...) of the nearest pixels, of which some rows are wanted."""
+    if pixels.shape[:2] == (rows, columns):
+        return pixels[part]
     y, x = (np.arange(count) * size // count for count, size in zip((rows, columns), pixels.shape, strict=False))
-    return pixels[y[:, None], x]
+    return pixels[y[part, None], x]
 
 
 def _joined(layers: list[np.ndarray]) -> np.ndarray:
