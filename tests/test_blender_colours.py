@@ -113,6 +113,11 @@ def test_what_is_too_bright_is_counted_and_what_lies_otherwise_is_not_mixed() ->
     material_of(blender.material(blender.principled(Base_Color=bright)), Images(), notes)
     assert notes.lines == ["2 pixels of images that nodes make brighter than 1 are drawn as 1 (paint)"]
     notes = Notes()
+    closest = blender.picture(image)
+    closest.interpolation = "Closest"  # type: ignore[attr-defined]
+    material_of(blender.material(blender.principled(Base_Color=closest)), Images(), notes)
+    assert notes.lines == ["images shown by their closest pixels are drawn smooth (paint)"]
+    notes = Notes()
     twice = mix("ADD", blender.picture(image), blender.picture(image, extension="EXTEND"))
     entry = material_of(blender.material(blender.principled(Base_Color=twice)), Images(), notes)
     assert "textures" not in entry
@@ -187,5 +192,5 @@ def test_a_colour_attribute_times_an_image_is_drawn_and_another_mix_is_named() -
     mesh, notes = drawn(shape, blender.material(blender.principled(Base_Color=mix("MIX", image, attribute("Paint")))))
     assert notes == ["a mix of images and colour attributes at Base Color is not drawn, its colour is (paint)"]
     mesh, notes = drawn(shape, blender.material(blender.principled(Base_Color=attribute("Gone"))))
-    assert notes == ["a colour attribute that is not there is black: Gone (Cube)"]
+    assert notes == ["without a colour attribute of points or corners called Gone, black is drawn (Cube)"]
     assert not mesh.appearance.colors[..., :3].any()

@@ -100,9 +100,8 @@ def _colours(shape: Shape, materials: list[dict[str, Any]], notes: Notes, place:
         chosen = number == index
         known = {leaf: shape.colors.get(leaf.settings[0]) for leaf in expression.leaves("attribute")}
         for leaf in [leaf for leaf, values in known.items() if values is None]:
-            notes.add(
-                f"a colour attribute that is not there is black: {leaf.settings[0] or 'that for rendering'}", place
-            )
+            called = f"called {leaf.settings[0]}" if leaf.settings[0] else "for rendering"
+            notes.add(f"without a colour attribute of points or corners {called}, black is drawn", place)
         filled = {leaf: np.zeros((chosen.sum(), 3, 3)) if v is None else v[chosen] for leaf, v in known.items()}
         result = np.ones((len(shape), 3, 4), np.float32) if result is None else result
         values = expression.evaluate(filled)
