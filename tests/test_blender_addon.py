@@ -149,6 +149,28 @@ def test_f12_shows_what_comes_and_says_once_what_is_not_drawn(module: Any, monke
     assert (request["width"], request["height"], request["growing"]) == (24, 16, False)
 
 
+def test_the_exposure_that_a_scene_has_for_cycles_is_kept(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = a_graph()
+    graph.scene.cycles = SimpleNamespace(film_exposure=2.0)
+    monkeypatch.setattr(module.engine, "final_client", lambda: Scripted([picture(0.5, True)]))
+    engine = module.engine.RenderformerEngine()
+    engine.render(graph)
+    (made,) = engine.pictures
+    assert made[0, 0].tolist() == [1, 1, 1, 0.5]
+    client = Scripted([picture(0.5, True, (60, 40))])
+    monkeypatch.setattr(module.engine, "Client", lambda command: client)
+    monkeypatch.setattr(module.engine.preferences, "command", list)
+    engine.view_update(looking(), graph)
+    engine.view_draw(looking(), graph)
+    module.timers[0]()
+    engine.view_draw(looking(), graph)
+    graph.scene.cycles.film_exposure = 3.0
+    engine.view_update(looking(), graph)
+    engine.view_draw(looking(), graph)
+    assert [(texture.min(), texture.max()) for texture in module.textures] == [(0.5, 1), (0.5, 1.5)]
+    assert len(client.sent) == 1
+
+
 WRONG = {"is": "error", "line": "scene: is wrong"}
 
 
@@ -188,8 +210,8 @@ def test_a_border_is_drawn_alone(module: Any) -> None:
     graph = a_graph(100)
     vars(graph.scene.render).update(use_border=True, border_min_x=0.25, border_max_x=0.75, border_min_y=0.0,
                                     border_max_y=0.5)  # fmt: skip
-    view, size = module.engine.final_view(graph.scene, graph)
-    assert size == (24, 16)
+    view = module.engine.final_view(graph.scene, graph)
+    assert view.shown == (24, 16)
     assert view.window == (12, 16, 36, 32)
 
 

@@ -150,6 +150,20 @@ def test_other_shaders_are_drawn_or_the_first_that_can_be() -> None:
     assert material_of(None, Images(), Notes())["diffuse"] == [0.8] * 3
 
 
+@pytest.mark.parametrize("passes", [True, False])
+def test_what_a_muted_node_passes_on_is_drawn(passes: bool) -> None:
+    image = blender.picture(blender.Image(np.ones((2, 2, 4))))
+    muted = blender.Node("HUE_SAT", {"Color": image, "Value": 0.5}, mute=True)
+    paint = blender.principled(Base_Color=muted)
+    end = paint.inputs["Base Color"].links[0].from_socket
+    muted.internal_links = [SimpleNamespace(from_socket=muted.inputs["Color"], to_socket=end)] if passes else []  # type: ignore[attr-defined]
+    entry, notes = entry_of(paint)
+    assert notes == []
+    assert ("textures" in entry) == passes
+    # Of a node that passes nothing on, Blender shows the colour of the input itself.
+    assert entry["diffuse"] == ([1.0] * 3 if passes else [0.3] * 3)
+
+
 def test_a_mapping_moves_texture_coordinates_as_in_blender() -> None:
     image = blender.Image(np.ones((2, 2, 4)))
     location, turn, scale = (0.1, 0.2, 0.0), (0.0, 0.0, 0.7), (2.0, 3.0, 1.0)
@@ -360,7 +374,35 @@ def test_cameras_that_cannot_be_drawn_are_refused_in_one_line() -> None:
         view_of(np.zeros((4, 4)), np.eye(4), 10, 10)
     with pytest.raises(ValueError, match="shifted too far"):
         view_of(blender.projection(10, 10, 50.0, (9, 9)), np.eye(4), 10, 10)
-    assert "square" in view_of(np.diag([1.0, 2, -1, 0]) + np.eye(4, k=-1) * -1, np.eye(4), 10, 10).notes[0]
+    with pytest.raises(ValueError, match="more than 16 times as long"):
+        view_of(np.diag([1.0, 20, -1, 0]) + np.eye(4, k=-1) * -1, np.eye(4), 10, 10)
+
+
+@pytest.mark.parametrize("aspect", [1.6, 0.75])
+def test_pixels_that_are_not_square_show_what_blenders_do(aspect: float) -> None:
+    width, height = 60, 45
+    projection = blender.projection(width, height, 35.0, (0.1, -0.05))
+    projection[0] /= aspect
+    c2w = Camera.look_at((3, -4, 2), (0, 0, 0.3)).c2w.astype(np.float64)
+    view = view_of(projection, c2w, width, height)
+    assert view.shown == (width, height)
+    part = view.part(10, 5, 40, 35)
+    assert part.shown == (30, 30)
+    camera = Camera(view.c2w.astype(np.float32), view.fov)
+    for point in ((0, 0, 0), (0.5, 0.3, 1), (-1, 1, 0)):
+        clip = projection @ np.linalg.inv(c2w) @ (*point, 1)
+        x, y = (clip[0] / clip[3] + 1) * width / 2, (1 - clip[1] / clip[3]) * height / 2
+        left, top, right, bottom = part.window
+        inside = left + (x - 10) * (right - left) / 30, top + (y - 5) * (bottom - top) / 30
+        ray = camera.rays(*np.float64(inside), *view.size)
+        depth = (point - camera.position) @ camera.forward
+        pixel = depth * 2 * math.tan(math.radians(view.fov) / 2) / view.size[1]
+        assert np.abs(camera.position + depth * ray - point).max() < pixel
+    values = np.random.default_rng(3).random((30, round(30 * aspect), 4), np.float32)
+    if aspect > 1:
+        shown = filled(values, part.place((0, 0, values.shape[1], 30)), 30, 30)
+        np.testing.assert_allclose(shown.mean(axis=1), values[::-1].mean(axis=1), rtol=1e-5)
+        np.testing.assert_allclose(shown[::-1][:, 0], values[:, 0] / 1.6 + values[:, 1] * 0.6 / 1.6, rtol=1e-5)
 
 
 def test_coarse_pictures_fill_the_whole_one() -> None:

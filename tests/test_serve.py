@@ -355,6 +355,7 @@ def test_a_program_that_is_missing_or_ends_is_explained(tmp_path: Path, monkeypa
     assert addon.command("") == [str(program), "serve"]
     for code, words in (
         ("import sys; sys.exit('error: model: has no weights')", "renderformer has ended: model: has no weights"),
+        ("import os; os.kill(os.getpid(), 9)", "stopped it with SIGKILL; the machine may have run out of memory"),
         ("import renderformer_that_is_not_there", "No module named .*; pip install renderformer for that Python"),
         ("import sys; sys.exit(3)", "exit code 3"),
     ):

@@ -51,6 +51,7 @@ class GeometryEntry(Declared):
         triangles: (T, 3, 3) f32 corners, counter-clockwise seen from outside.
         normals: (T, 3, 3) f32 at the corners; None for those of the faces.
         uv: (T, 3, 2) f32, origin at the upper left; None without.
+        colors: (T, 3, 4) f32 linear RGBA at the corners, which multiply base colour and alpha; None without.
         material: (T,) i32 numbers in `materials` of the object.
         instances: (K, 4, 4) f64 from here to the world.
         camera_sides: see `Mesh.camera_sides`.
@@ -60,6 +61,7 @@ class GeometryEntry(Declared):
     triangles: str
     normals: str | None = None
     uv: str | None = None
+    colors: str | None = None
     material: str
     instances: str
     materials: Annotated[tuple[MaterialEntry, ...], Field(min_length=1)]
@@ -204,13 +206,14 @@ class SceneReader:
         count = len(triangles)
         normals = None if entry.normals is None else self._array(entry.normals, np.float32, count, 3, 3)
         uv = None if entry.uv is None else self._array(entry.uv, np.float32, count, 3, 2)
+        colors = None if entry.colors is None else self._array(entry.colors, np.float32, count, 3, 4)
         number = self._array(entry.material, np.int32, count)
         places = self._array(entry.instances, np.float64, None, 4, 4)
         materials = [self._material(material, textures) for material in entry.materials]
         if key not in meshes:
             if len(number) and not 0 <= number.min() <= number.max() < len(materials):
                 raise InputError("", "a triangle has a material that does not exist", f"there are {len(materials)}")
-            mesh = _placed(_shaped(entry.name, triangles, normals, uv, number, materials), places)
+            mesh = _placed(_shaped(entry.name, triangles, normals, uv, colors, number, materials), places)
             meshes[key] = replace(mesh, camera_sides=entry.camera_sides)
         self._meshes[key] = meshes[key]
         return meshes[key]
@@ -256,17 +259,18 @@ def _shaped(
     triangles: Float32Array,
     normals: Float32Array | None,
     uv: Float32Array | None,
+    colors: Float32Array | None,
     number: AnyArray,
     materials: list[Material],
 ) -> Mesh:
     """The mesh of an object before it is placed."""
     sides = np.array([material.two_sided for material in materials])[number]
     given: Any = normals
-    if all(material.plain for material in materials):
+    if colors is None and all(material.plain for material in materials):
         rows = np.stack([material.row() for material in materials])[number]
         return Mesh(name, triangles, given, rows, two_sided=sides)
     corners = np.zeros((len(triangles), 3, 0, 2), np.float32) if uv is None else uv
-    look = Appearance(tuple(materials), number, corners)
+    look = Appearance(tuple(materials), number, corners, colors)
     return Mesh(name, triangles, given, appearance=look, two_sided=sides)
 
 

@@ -39,6 +39,20 @@ def mesh(triangles: Any, normals: Any, uv: Any = None, slots: Any = None) -> Sim
     )  # fmt: skip
 
 
+class Attributes(list[Any]):
+    """Colour attributes of a mesh, of which the first is for rendering."""
+
+    render_color_index = 0
+
+
+def attributes(layers: dict[str, tuple[str, np.ndarray]]) -> Attributes:
+    """Colour attributes by name, each with its domain and RGBA values."""
+    return Attributes(
+        SimpleNamespace(name=name, domain=domain, data=Column(len(values), color=values))
+        for name, (domain, values) in layers.items()
+    )
+
+
 class Thing:
     """An object. `reads` counts how often its mesh was made."""
 

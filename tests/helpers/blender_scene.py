@@ -90,6 +90,26 @@ def build() -> None:
     scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.sample_clamp_indirect = 96, False, 0
 
 
+def vary() -> None:
+    """Add colour nodes over an image, a colour attribute, a muted node, exposure and long pixels."""
+    scene = bpy.context.scene
+    tree = bpy.data.materials["cloth"].node_tree
+    image, surface = (next(n for n in tree.nodes if n.type == kind) for kind in ("TEX_IMAGE", "BSDF_PRINCIPLED"))
+    hue, muted = tree.nodes.new("ShaderNodeHueSaturation"), tree.nodes.new("ShaderNodeInvert")
+    hue.inputs["Hue"].default_value, muted.mute = 0.7, True
+    tree.links.new(image.outputs["Color"], hue.inputs["Color"])
+    tree.links.new(hue.outputs["Color"], muted.inputs["Color"])
+    tree.links.new(muted.outputs["Color"], surface.inputs["Base Color"])
+    paint = bpy.data.objects["Plane"].data.color_attributes.new("Paint", "BYTE_COLOR", "CORNER")
+    for number, corner in enumerate(paint.data):
+        corner.color = (0.2 + 0.2 * number, 0.6, 0.8 - 0.2 * number, 1)
+    tree = bpy.data.materials["floor"].node_tree
+    node = tree.nodes.new("ShaderNodeVertexColor")
+    node.layer_name = "Paint"
+    tree.links.new(node.outputs["Color"], tree.nodes["Principled BSDF"].inputs["Base Color"])
+    scene.cycles.film_exposure, scene.render.pixel_aspect_x = 1.5, 1.25
+
+
 def picture(engine: str, folder: Path) -> np.ndarray:
     scene = bpy.context.scene
     scene.render.engine = engine
@@ -113,6 +133,7 @@ def install(zipped: Path) -> None:
 def main(zipped: Path, folder: Path) -> None:
     install(zipped)
     build()
+    vary()
     for name, engine in (("cycles", "CYCLES"), ("renderformer", "RENDERFORMER")):
         np.save(folder / f"{name}.npy", picture(engine, folder))
     bpy.context.scene.camera.data.type = "PANO"

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -93,6 +94,15 @@ def _usual_folders() -> list[str]:
     home = Path.home() / ".local" / "bin"
     scheme = sysconfig.get_preferred_scheme("user")
     return [str(home), sysconfig.get_path("scripts", scheme) or ""]
+
+
+def _ending(code: int) -> str:
+    """How a process ended that said nothing."""
+    if code >= 0:
+        return f"exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    hint = "; the machine may have run out of memory" if names.get(-code) == "SIGKILL" else ""
+    return f"the system stopped it with {names.get(-code, f'signal {-code}')}{hint}"
 
 
 class Client:
@@ -193,7 +203,7 @@ class Client:
             return "renderformer does not answer"
         self._threads[1].join(2)
         lines = [line for line in self._lines if line.startswith("error: ")] or list(self._lines)
-        last = lines[-1].removeprefix("error: ") if lines else f"exit code {self._process.returncode}"
+        last = lines[-1].removeprefix("error: ") if lines else _ending(self._process.returncode)
         hint = f"; {INSTALL} for that Python" if "No module named 'renderformer" in last else ""
         return f"renderformer has ended: {last}{hint}"[:400]
 

@@ -12,7 +12,7 @@ from . import preferences
 from .camera import View, view_of
 from .client import Client, ClientError
 from .export import Exporter
-from .picture import filled
+from .picture import exposed, exposure_of, filled
 
 NAME = "RENDERFORMER"
 # Seconds between two looks for pictures.
@@ -50,7 +50,7 @@ class RenderformerEngine(bpy.types.RenderEngine):
 
     def _render(self, depsgraph: Any) -> None:
         scene = depsgraph.scene
-        view, box = final_view(scene, depsgraph)
+        view = final_view(scene, depsgraph)
         self.update_stats("renderformer", "starting")
         client = final_client()
         exporter = Exporter()
@@ -59,7 +59,7 @@ class RenderformerEngine(bpy.types.RenderEngine):
             self.report({"WARNING"}, line)
         number = next_number()
         client.send(view.message(number, growing=not bpy.app.background))
-        width, height = box
+        width, height = view.shown
         while True:
             if self.test_break():
                 client.send({"do": "stop"})
@@ -73,8 +73,8 @@ class RenderformerEngine(bpy.types.RenderEngine):
                 if message["is"] == "error":
                     raise ClientError(message["line"])
                 if message["is"] == "picture":
-                    pixels = filled(arrays["pixels"], message["place"], width, height)
-                    self._show(pixels, depsgraph.view_layer.name)
+                    pixels = filled(arrays["pixels"], view.place(message["place"]), width, height)
+                    self._show(exposed(pixels, exposure_of(scene)), depsgraph.view_layer.name)
                     if message["final"]:
                         return
 
@@ -130,11 +130,14 @@ class Viewport:
         self._number = 0
         self._picture: tuple[np.ndarray, list[float]] | None = None
         self._texture: Any = None
+        self._exposure = 1.0
         self._problem = ""
         self._stage = ""
 
     def update(self, depsgraph: Any, space: Any) -> None:
         """Send the scene, if it is another one."""
+        if exposure_of(depsgraph.scene) != self._exposure:
+            self._exposure, self._texture = exposure_of(depsgraph.scene), None
         try:
             if self._client is None:
                 self._client = Client(preferences.command())
@@ -213,7 +216,8 @@ class Viewport:
         pixels, (left, top, right, bottom) = self._picture
         rows, columns = pixels.shape[:2]
         if self._texture is None:
-            values = gpu.types.Buffer("FLOAT", rows * columns * 4, np.ascontiguousarray(pixels[::-1]).reshape(-1))
+            lit = np.ascontiguousarray(exposed(pixels, self._exposure)[::-1])
+            values = gpu.types.Buffer("FLOAT", rows * columns * 4, lit.reshape(-1))
             self._texture = gpu.types.GPUTexture((columns, rows), format="RGBA16F", data=values)
         gpu.state.blend_set("ALPHA_PREMULT")
         draw_texture_2d(self._texture, (left, height - bottom), right - left, bottom - top)
@@ -226,8 +230,8 @@ class Viewport:
             client.close()
 
 
-def final_view(scene: Any, depsgraph: Any) -> tuple[View, tuple[int, int]]:
-    """What a final picture shows, and the (width, height) of the result.
+def final_view(scene: Any, depsgraph: Any) -> View:
+    """What a final picture shows.
 
     Raises:
         ValueError: there is no camera, or one of a kind that is not drawn.
@@ -250,11 +254,10 @@ def final_view(scene: Any, depsgraph: Any) -> tuple[View, tuple[int, int]]:
     if render.use_multiview:
         view = view.noting("stereoscopy is not drawn")
     if not render.use_border:
-        return view, (width, height)
+        return view
     left, right = int(render.border_min_x * width), int(render.border_max_x * width)
     top, bottom = height - int(render.border_max_y * height), height - int(render.border_min_y * height)
-    part = view.part(left, top, max(right, left + 1), max(bottom, top + 1))
-    return part, (part.window[2] - part.window[0], part.window[3] - part.window[1])
+    return view.part(left, top, max(right, left + 1), max(bottom, top + 1))
 
 
 def final_client() -> Client:

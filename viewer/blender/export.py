@@ -30,6 +30,7 @@ class Shape:
     Attributes:
         keys: values of an object's entry.
         slots: numbers of the material slots that the triangles use, in order.
+        colors: (T, 3, 3) f32 linear colour attributes at the corners, by name; "" is the one for rendering.
     """
 
     def __init__(self, mesh: Any) -> None:
@@ -56,6 +57,7 @@ class Shape:
             uv = np.empty(2 * len(mesh.loops), np.float32)
             layer.data.foreach_get("uv", uv)
             parts["uv"] = np.nan_to_num(uv.reshape(-1, 2)[loops].reshape(count, 3, 2) * (1, -1) + (0, 1)).astype("f4")
+        self.colors = {name: values[chosen] for name, values in _attributes(mesh, corners, loops).items()}
         for key, values in parts.items():
             self._put(key, values[chosen])
         self._put("material", number.astype(np.int32).reshape(-1))
@@ -66,6 +68,47 @@ class Shape:
     def _put(self, key: str, values: np.ndarray) -> None:
         self.keys[key] = name_of(values)
         self.arrays[self.keys[key]] = np.ascontiguousarray(values)
+
+
+def _attributes(mesh: Any, corners: np.ndarray, loops: np.ndarray) -> dict[str, np.ndarray]:
+    """The `colors` of a shape: of points or corners of faces, bytes or floats."""
+    found: dict[str, np.ndarray] = {}
+    layers = getattr(mesh, "color_attributes", ())
+    for layer in layers:
+        if layer.domain not in ("POINT", "CORNER"):
+            continue
+        values = np.empty(4 * len(layer.data), np.float32)
+        # Linear, of bytes too.
+        layer.data.foreach_get("color", values)
+        at = corners if layer.domain == "POINT" else loops
+        found[layer.name] = np.nan_to_num(values.reshape(-1, 4)[at, :3].reshape(-1, 3, 3))
+    shown = getattr(layers, "render_color_index", -1)
+    if 0 <= shown < len(layers) and layers[shown].name in found:
+        found[""] = found[layers[shown].name]
+    return found
+
+
+def _colours(shape: Shape, materials: list[dict[str, Any]], notes: Notes, place: str) -> dict[str, np.ndarray]:
+    """The array `colors` (T, 3, 4) f32 of an object, by this name, if its materials have expressions of attributes;
+    these are evaluated at the corners."""
+    number = shape.arrays[shape.keys["material"]]
+    result: np.ndarray | None = None
+    for index, material in enumerate(materials):
+        expression = material.get("colors")
+        if expression is None:
+            continue
+        chosen = number == index
+        known = {leaf: shape.colors.get(leaf.settings[0]) for leaf in expression.leaves("attribute")}
+        for leaf in [leaf for leaf, values in known.items() if values is None]:
+            called = f"called {leaf.settings[0]}" if leaf.settings[0] else "for rendering"
+            notes.add(f"without a colour attribute of points or corners {called}, black is drawn", place)
+        filled = {leaf: np.zeros((chosen.sum(), 3, 3)) if v is None else v[chosen] for leaf, v in known.items()}
+        result = np.ones((len(shape), 3, 4), np.float32) if result is None else result
+        values = expression.evaluate(filled)
+        if bright := int((values > 1).any(axis=(1, 2)).sum()):
+            notes.add(f"{bright} triangles that colour attributes make brighter than 1 are drawn as 1", place)
+        result[chosen, :, :3] = np.clip(values, 0, 1)
+    return {} if result is None else {"colors": result}
 
 
 def _usable(triangles: np.ndarray) -> np.ndarray:
@@ -176,7 +219,15 @@ class Exporter:
         if "uv" not in shape.keys and any("textures" in material for material in materials):
             notes.add("textures of objects without a UV map are not drawn", item.name)
             materials = [{k: v for k, v in material.items() if k != "textures"} for material in materials]
-        entries[key] = {"name": item.name, "materials": materials, "camera_sides": _sides(item), **shape.keys}
+        colours = {key: _put(values, arrays) for key, values in _colours(shape, materials, notes, item.name).items()}
+        materials = [{k: v for k, v in material.items() if k != "colors"} for material in materials]
+        entries[key] = {
+            "name": item.name,
+            "materials": materials,
+            "camera_sides": _sides(item),
+            **shape.keys,
+            **colours,
+        }
         arrays.update(shape.arrays)
 
     def _light(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arrays import name_of
+from .formulas import grey
 
+if TYPE_CHECKING:
+    from .expressions import Expression
+
+# Pixels that nodes are evaluated for at once.
+STRIP = 1 << 18
 # Colour spaces of images whose values are linear, or no colours.
 DATA = ("Non-Color", "Raw", "Generic Data")
 LINEAR = (*DATA, "Linear Rec.709", "Linear")
-
-# How a number is made of a colour; grey as Blender does it.
-CHANNELS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "grey": (0.2126, 0.7152, 0.0722)}
 
 
 class Images:
@@ -26,17 +29,21 @@ class Images:
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
+        # Pixels of made textures that are brighter than 1.
+        self._cut: dict[Any, int] = {}
         # Names and values by the images that they were made of, and how.
         self._kept: dict[tuple[tuple[Any, ...], Any], tuple[str, np.ndarray]] = {}
         self._used: dict[tuple[tuple[Any, ...], Any], tuple[str, np.ndarray]] = {}
 
     def begin(self) -> None:
         """Begin another scene."""
+        kinds = {key[1] for key in self._used}
+        self._cut = {kind: count for kind, count in self._cut.items() if kind in kinds}
         self._kept, self._used, self.arrays = self._used, {}, {}
 
     def changed(self, image: Any) -> None:
         """Read an image again."""
-        self._used = {key: found for key, found in self._used.items() if _key(image) not in key[0]}
+        self._used = {key: found for key, found in self._used.items() if key_of(image) not in key[0]}
 
     def texture(self, image: Any, alpha: bool) -> tuple[str, bool] | None:
         """The name of the array (H, W, 3 or 4) u8 of an image, row 0 at the top, and whether it holds sRGB values; None
@@ -48,24 +55,51 @@ class Images:
         name = self._named(("texture", alpha, srgb), [image], lambda pixels: _bytes(pixels[0], alpha, encode))
         return None if name is None else (name, srgb)
 
-    def roughness_metallic(self, given: Sequence[tuple[Any, str] | None]) -> tuple[str, bool] | None:
-        """The name of an array (H, W, 3) u8 with roughness in green and metallic in blue, and False: no sRGB values;
-        None if an image cannot be read.
+    def roughness_metallic(self, given: Sequence[Expression | None], images: Mapping[Expression, Any]) -> str | None:
+        """The name of an array (H, W, 3) u8 with roughness in green and metallic in blue, no sRGB values; None if an
+        image cannot be read.
 
         Args:
-            given: for roughness and metallic an image and one of its channels, see `CHANNELS`, or None for 1.
+            given: what roughness and metallic are made of, or None for 1.
+            images: by the leaves of the expressions.
         """
-        present = [found for found in given if found is not None]
-        linear = [image.is_float or image.colorspace_settings.name in LINEAR for image, _ in present]
 
         def made(pixels: list[np.ndarray]) -> np.ndarray:
-            chosen = zip(pixels, present, linear, strict=True)
-            layers = iter([_channel(values, channel, plain) for values, (_, channel), plain in chosen])
-            return _joined([np.ones((1, 1)) if found is None else next(layers) for found in given])
+            by_leaf = dict(zip(images, pixels, strict=True))
+            layers = [np.ones((1, 1))] * 2
+            for number, expression in enumerate(given):
+                if expression is not None:
+                    strips = _strips(expression, images, by_leaf)
+                    layers[number] = np.concatenate([grey(strip)[..., 0] for strip in strips])
+            return _joined(layers)
 
-        kinds = tuple(None if found is None else (_key(found[0]), found[1]) for found in given)
-        name = self._named(("numbers", kinds, tuple(linear)), [image for image, _ in present], made)
-        return None if name is None else (name, False)
+        return self._named(("numbers", *given), list(images.values()), made)
+
+    def evaluated(self, expression: Expression, images: Mapping[Expression, Any], clear: Any) -> tuple[str, int] | None:
+        """The name of the array (H, W, 3 or 4) u8 of sRGB values that nodes make of images, and how many pixels are cut
+        to 1; None if an image cannot be read.
+
+        Args:
+            images: by the leaves of the expression.
+            clear: one of the images, whose alpha is that of the result; None for none.
+        """
+        kind = "expression", expression, None if clear is None else key_of(clear)
+
+        def made(pixels: list[np.ndarray]) -> np.ndarray:
+            strips, self._cut[kind] = [], 0
+            for strip in _strips(expression, images, dict(zip(images, pixels, strict=True))):
+                self._cut[kind] += int((strip > 1).any(axis=2).sum())
+                strips.append(_bytes(strip + np.zeros(3), False, True))
+            colours = np.concatenate(strips)
+            owners = zip(images.values(), pixels, strict=True)
+            alpha = next((values[..., 3:] for image, values in owners if image == clear), None)
+            if alpha is None:
+                return colours
+            shares = np.rint(np.clip(np.nan_to_num(alpha), 0, 1) * 255).astype(np.uint8)
+            return np.concatenate([colours, _sized(shares, *colours.shape[:2])], axis=2)
+
+        name = self._named(kind, list(images.values()), made)
+        return None if name is None else (name, self._cut[kind])
 
     def radiance(self, image: Any) -> str | None:
         """The name of the array (H, W, 3) f32 of an image in linear light; None for one that cannot be read."""
@@ -76,7 +110,7 @@ class Images:
         self, kind: tuple[Any, ...], images: list[Any], made: Callable[[list[np.ndarray]], np.ndarray]
     ) -> str | None:
         """The name of what is made of the pixels of images, or was made before; None if they cannot be read."""
-        key = tuple(_key(image) for image in images), kind
+        key = tuple(key_of(image) for image in images), kind
         found = self._used.get(key) or self._kept.get(key)
         if found is None:
             pixels = [values for values in map(_pixels, images) if values is not None]
@@ -89,13 +123,36 @@ class Images:
         return found[0]
 
 
-def _channel(pixels: np.ndarray, channel: str, linear: bool) -> np.ndarray:
-    """(H, W) of an image (H, W, 4)."""
-    if channel == "alpha":
-        return pixels[..., 3]
-    colour = pixels[..., :3] if linear else srgb_to_linear(pixels[..., :3])
-    values: np.ndarray = colour @ np.array(CHANNELS[channel], np.float32)
-    return values
+def _strips(
+    expression: Expression, images: Mapping[Expression, Any], pixels: Mapping[Expression, np.ndarray]
+) -> Iterator[np.ndarray]:
+    """(h, W, 3) colours or (h, W, 1) numbers of an expression, a few rows at once, which need not all fit the memory.
+
+    Args:
+        images, pixels: by leaves, of the expression or more.
+    """
+    used = list(dict.fromkeys(expression.leaves("image")))
+    rows, columns = (max(pixels[leaf].shape[axis] for leaf in used) for axis in (0, 1))
+    step = max(1, STRIP // columns)
+    for start in range(0, rows, step):
+        parts = {leaf: _sized(pixels[leaf], rows, columns, slice(start, start + step)) for leaf in used}
+        yield expression.evaluate({leaf: _leaf(leaf, images[leaf], part) for leaf, part in parts.items()})
+
+
+def _leaf(leaf: Expression, image: Any, pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) linear colours or (H, W, 1) alpha of an image (H, W, 4), by the output that a leaf names."""
+    if leaf.settings[-1] == "Alpha":
+        return pixels[..., 3:]
+    linear = image.is_float or image.colorspace_settings.name in LINEAR
+    return np.nan_to_num(pixels[..., :3] if linear else srgb_to_linear(pixels[..., :3]))
+
+
+def _sized(pixels: np.ndarray, rows: int, columns: int, part: slice = slice(None)) -> np.ndarray:
+    """(rows, columns, ...) of the nearest pixels, of which some rows are wanted."""
+    if pixels.shape[:2] == (rows, columns):
+        return pixels[part]
+    y, x = (np.arange(count) * size // count for count, size in zip((rows, columns), pixels.shape, strict=False))
+    return pixels[y[part, None], x]
 
 
 def _joined(layers: list[np.ndarray]) -> np.ndarray:
@@ -103,8 +160,7 @@ def _joined(layers: list[np.ndarray]) -> np.ndarray:
     rows, columns = (max(layer.shape[axis] for layer in layers) for axis in (0, 1))
     result = np.full((rows, columns, 3), 255, np.uint8)
     for number, layer in enumerate(layers):
-        y, x = (np.arange(count) * size // count for count, size in zip((rows, columns), layer.shape, strict=True))
-        result[..., 1 + number] = np.rint(np.clip(np.nan_to_num(layer), 0, 1) * 255)[y[:, None], x]
+        result[..., 1 + number] = _sized(np.rint(np.clip(np.nan_to_num(layer), 0, 1) * 255), rows, columns)
     return result
 
 
@@ -121,7 +177,7 @@ def _radiance(pixels: np.ndarray, srgb: bool) -> np.ndarray:
     return np.ascontiguousarray(srgb_to_linear(colour) if srgb else colour, np.float32)
 
 
-def _key(image: Any) -> Any:
+def key_of(image: Any) -> Any:
     return getattr(image, "session_uid", None) or image.name
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from .expressions import Expression, NotDrawnError, Reader, factors
 from .images import Images
-from .nodes import WRAP, channel_node, colour, image_node, source, uv_matrix, value
+from .nodes import WRAP, image_node, rgb, source, uv_matrix, value
 from .notes import Notes
 
 # What Blender shows without a material.
@@ -25,6 +28,9 @@ def material_of(material: Any, images: Images, notes: Notes) -> dict[str, Any]:
 
     Args:
         material: of Blender, or None.
+
+    Returns:
+        Besides, as "colors", the `Expression` of colour attributes that multiplies the base colour, if there is one.
     """
     if material is None:
         return dict(PLAIN)
@@ -85,17 +91,12 @@ def _principled(node: Any, images: Images, notes: Notes, place: str) -> dict[str
 
 def _base(node: Any, images: Images, notes: Notes, place: str) -> dict[str, Any]:
     """Base colour and opacity."""
-    socket, opacity = node.inputs["Base Color"], node.inputs.get("Alpha")
-    image, clear = image_node(socket), None if opacity is None else image_node(opacity)
-    # The alpha of the image of the base colour; that of another one is not drawn.
-    alpha = bool(image and clear and clear[0].image == image[0].image and clear[1] == "Alpha")
-    found = None if image is None else _texture(image[0], images, notes, place, alpha)
-    entry: dict[str, Any] = {}
-    if found is None:
-        entry["diffuse"] = _share(colour(socket, notes, place))
-    else:
-        entry |= {"diffuse": [1.0] * 3, "textures": {"base": found}}
-    if not (alpha and found is not None):
+    opacity = node.inputs.get("Alpha")
+    found = None if opacity is None else image_node(opacity)
+    clear = found[0].image if found and found[1] == "Alpha" else None
+    painted = _painted(node.inputs["Base Color"], images, notes, place, clear)
+    entry = painted.entry()
+    if not painted.clear:
         share = 1.0 if opacity is None else _unit(value(node, "Alpha", 1.0, notes, place))
         entry |= {} if share == 1 else {"alpha": share}
     return entry
@@ -104,34 +105,53 @@ def _base(node: Any, images: Images, notes: Notes, place: str) -> dict[str, Any]
 def _add_numbers(entry: dict[str, Any], node: Any, images: Images, notes: Notes, place: str) -> None:
     """Roughness and metallic, of images or not."""
     names = ("Roughness", "Metallic")
-    found = [channel_node(node.inputs[name]) for name in names]
-    lies = [None if pair is None else _lies(pair[0], notes, place) for pair in found]
+    reader = Reader()
+    found = [_of_images(node.inputs[name], reader) for name in names]
+    lies = [None if part is None else _common(part, reader, notes, place) for part in found]
+    found = [part if where is not None else None for part, where in zip(found, lies, strict=True)]
     if None not in found and lies[0] != lies[1]:
         # One texture holds both.
         notes.add("an image at Metallic that lies otherwise than that at Roughness is not drawn", place)
         found[1] = None
-    given = [None if pair is None else (pair[0].image, pair[1]) for pair in found]
-    texture = images.roughness_metallic(given) if any(given) else None
-    if any(given) and texture is None:
+    leaves = [leaf for part in found if part is not None for leaf in part.leaves("image")]
+    used = {leaf: reader.images[leaf].image for leaf in leaves}
+    texture = images.roughness_metallic(found, used) if used else None
+    if used and texture is None:
         notes.add("an image is missing and not drawn", f"roughness or metallic of {place}")
         found = [None, None]
-    for name, pair, default in zip(names, found, (0.5, 0.0), strict=True):
-        entry[name.lower()] = 1.0 if pair is not None else _unit(value(node, name, default, notes, place))
+    for name, part, default in zip(names, found, (0.5, 0.0), strict=True):
+        entry[name.lower()] = 1.0 if part is not None else _unit(value(node, name, default, notes, place))
     if texture is not None:
         where = lies[0] if found[0] is not None else lies[1]
-        entry.setdefault("textures", {})["metallic_roughness"] = {
-            "path": texture[0],
-            "srgb": texture[1],
-            **(where or {}),
-        }
+        entry.setdefault("textures", {})["metallic_roughness"] = {"path": texture, "srgb": False, **(where or {})}
+
+
+def _of_images(socket: Any, reader: Reader) -> Expression | None:
+    """What is made of images alone at an input; None for anything else."""
+    try:
+        found = reader.read(socket)
+    except NotDrawnError:
+        return None
+    return found if found.places == {"image"} else None
+
+
+def _common(expression: Expression, reader: Reader, notes: Notes, place: str) -> dict[str, Any] | None:
+    """How all images of an expression lie; None with a note if they lie in different ways."""
+    first, *others = (_lies(reader.images[leaf], notes, place) for leaf in expression.leaves("image"))
+    if all(other == first for other in others):
+        return first
+    notes.add("images that lie in different ways are not mixed, the value of the input is drawn", place)
+    return None
 
 
 def _add_light(entry: dict[str, Any], socket: Any, strength: float, images: Images, notes: Notes, place: str) -> None:
     """Emission, from both sides as Blender has it."""
-    image = image_node(socket)
-    found = None if image is None else _texture(image[0], images, notes, place, False)
-    tint = (1.0, 1.0, 1.0) if found else colour(socket, notes, place)
-    radiance = [max(channel, 0.0) * strength for channel in tint]
+    painted = _painted(socket, images, notes, place)
+    if painted.colors is not None:
+        notes.add(f"colour attributes at {socket.name} are not drawn, its colour is", place)
+        painted = Painted(tint=rgb(socket.default_value))
+    found = painted.texture
+    radiance = [max(channel, 0.0) * strength for channel in painted.tint]
     if max(radiance) <= 0:
         return
     if max(radiance) > MAX_RADIANCE:
@@ -157,6 +177,65 @@ def _add_normals(entry: dict[str, Any], node: Any, images: Images, notes: Notes,
         entry["normal_scale"] = value(linked.node, "Strength", 1.0, notes, place)
 
 
+class Painted(NamedTuple):
+    """A colour of a surface: the product of what is there, and whether the texture holds the wanted alpha."""
+
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    texture: dict[str, Any] | None = None
+    colors: Expression | None = None
+    clear: bool = False
+
+    def entry(self) -> dict[str, Any]:
+        """As base colour of a material."""
+        textures = {} if self.texture is None else {"textures": {"base": self.texture}}
+        return {"diffuse": _share(self.tint), **textures, **({} if self.colors is None else {"colors": self.colors})}
+
+
+def _painted(socket: Any, images: Images, notes: Notes, place: str, clear: Any = None) -> Painted:
+    """The colour of an input; of nodes that are not evaluated a note, and its own colour.
+
+    Args:
+        clear: the image whose alpha is wanted, too.
+    """
+    reader = Reader()
+    plain = Painted(rgb(socket.default_value))
+    try:
+        parts = factors(reader.read(socket))
+        if parts is None:
+            raise NotDrawnError("a mix of images and colour attributes")
+    except NotDrawnError as error:
+        notes.add(f"{error} at {socket.name} is not drawn, its colour is", place)
+        return plain
+    first, colors = parts
+    if first is None:
+        return Painted(colors=colors)
+    if not first.places:
+        return Painted(rgb((first.evaluate({}) + np.zeros(3)).tolist()), colors=colors)
+    used = {leaf: reader.images[leaf] for leaf in first.leaves("image")}
+    alpha = any(node.image == clear for node in used.values())
+    if first.kind == "image" and first.settings[-1] != "Alpha":
+        texture = _texture(used[first], images, notes, place, alpha)
+    else:
+        texture = _made(first, reader, images, notes, place, clear if alpha else None)
+    return plain if texture is None else Painted((1.0, 1.0, 1.0), texture, colors, alpha)
+
+
+def _made(
+    expression: Expression, reader: Reader, images: Images, notes: Notes, place: str, clear: Any
+) -> dict[str, Any] | None:
+    """The texture of what nodes make of images; None if it cannot be made."""
+    where = _common(expression, reader, notes, place)
+    used = {leaf: reader.images[leaf].image for leaf in expression.leaves("image")}
+    found = None if where is None else images.evaluated(expression, used, clear)
+    if where is None or found is None:
+        if where is not None:
+            notes.add("an image is missing and not drawn", f"{next(iter(used.values())).name} of {place}")
+        return None
+    if found[1]:
+        notes.add(f"{found[1]} pixels of images that nodes make brighter than 1 are drawn as 1", place)
+    return {"path": found[0], "srgb": True, **where}
+
+
 def _texture(node: Any, images: Images, notes: Notes, place: str, alpha: bool) -> dict[str, Any] | None:
     """The texture of an image node; None if its image cannot be read."""
     found = images.texture(node.image, alpha)
@@ -168,6 +247,8 @@ def _texture(node: Any, images: Images, notes: Notes, place: str, alpha: bool) -
 
 def _lies(node: Any, notes: Notes, place: str) -> dict[str, Any]:
     """How the image of a node lies on a surface."""
+    if getattr(node, "interpolation", "Linear") == "Closest":
+        notes.add("images shown by their closest pixels are drawn smooth", place)
     if node.extension == "CLIP":
         notes.add("images that end at their border are continued", place)
     side = WRAP.get(node.extension, "repeat")
@@ -186,12 +267,7 @@ def _glossy(node: Any, images: Images, notes: Notes, place: str) -> dict[str, An
 
 def _like(node: Any, entry: dict[str, Any], images: Images, notes: Notes, place: str) -> dict[str, Any]:
     """A shader with nothing but a colour."""
-    image = image_node(node.inputs["Color"])
-    found = None if image is None else _texture(image[0], images, notes, place, False)
-    if found is None:
-        entry["diffuse"] = _share(colour(node.inputs["Color"], notes, place))
-    else:
-        entry |= {"diffuse": [1.0] * 3, "textures": {"base": found}}
+    entry |= _painted(node.inputs["Color"], images, notes, place).entry()
     _add_normals(entry, node, images, notes, place)
     return entry
 
@@ -211,5 +287,5 @@ def _unit(number: float) -> float:
     return min(max(number, 0.0), 1.0)
 
 
-def _share(rgb: tuple[float, float, float]) -> list[float]:
-    return [_unit(channel) for channel in rgb]
+def _share(colour: tuple[float, float, float]) -> list[float]:
+    return [_unit(channel) for channel in colour]

@@ -14,12 +14,17 @@ WRAP = {"REPEAT": "repeat", "EXTEND": "clamp", "CLIP": "clamp", "MIRROR": "mirro
 
 
 def source(socket: Any) -> Any:
-    """The socket at the other end of a link, past reroutes; None without a link."""
+    """The socket at the other end of a link, past reroutes and muted nodes; None without a link, or past a muted node
+    that passes nothing on, where Blender takes the value of the socket itself."""
     while socket is not None and socket.is_linked and not getattr(socket.links[0], "is_muted", False):
         found = socket.links[0].from_socket
-        if found.node.type != "REROUTE":
+        if found.node.type == "REROUTE":
+            socket = found.node.inputs[0]
+        elif getattr(found.node, "mute", False):
+            passed = [link.from_socket for link in found.node.internal_links if link.to_socket == found]
+            socket = passed[0] if passed else None
+        else:
             return found
-        socket = found.node.inputs[0]
     return None
 
 
@@ -41,10 +46,10 @@ def colour(socket: Any, notes: Notes, place: str) -> tuple[float, float, float]:
     """The colour of an input, linear; what is linked to it is not drawn, unless it is a colour too."""
     found = source(socket)
     if found is not None and found.node.type == "RGB":
-        return _rgb(found.default_value)
+        return rgb(found.default_value)
     if found is not None:
         notes.add(f"{found.node.name.rstrip('.0123456789')} at {socket.name} is not drawn, its colour is", place)
-    return _rgb(socket.default_value)
+    return rgb(socket.default_value)
 
 
 def image_node(socket: Any) -> tuple[Any, str] | None:
@@ -53,21 +58,6 @@ def image_node(socket: Any) -> tuple[Any, str] | None:
     if found is None or found.node.type != "TEX_IMAGE" or found.node.image is None:
         return None
     return found.node, found.name
-
-
-def channel_node(socket: Any) -> tuple[Any, str] | None:
-    """The image texture whose channel is linked to the input of a number, and the channel: red, green, blue, alpha or
-    grey; None for anything else."""
-    found = source(socket)
-    channel = "grey"
-    if found is not None and found.node.type in ("SEPARATE_COLOR", "SEPRGB"):
-        channel = {"R": "red", "G": "green", "B": "blue"}.get(found.name, found.name.lower())
-        if getattr(found.node, "mode", "RGB") != "RGB":
-            return None
-        found = source(next(iter(found.node.inputs.values())))
-    if found is None or found.node.type != "TEX_IMAGE" or found.node.image is None:
-        return None
-    return found.node, "alpha" if found.name == "Alpha" else channel
 
 
 def uv_matrix(node: Any, notes: Notes, place: str) -> list[list[float]] | None:
@@ -114,6 +104,7 @@ def _mapping(node: Any, notes: Notes, place: str) -> np.ndarray:
     return np.linalg.inv(matrix) if abs(np.linalg.det(matrix)) > 1e-12 else np.eye(3)
 
 
-def _rgb(values: Any) -> tuple[float, float, float]:
+def rgb(values: Any) -> tuple[float, float, float]:
+    """The first three numbers of a colour."""
     red, green, blue = (float(v) for v in list(values)[:3])
     return red, green, blue
