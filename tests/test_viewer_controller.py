@@ -357,6 +357,18 @@ def test_lights_move_facing_their_target_and_dim_in_their_hue() -> None:
     assert edited_light.size == pytest.approx(0.2, abs=1e-5)
 
 
+def test_a_light_that_its_place_leaves_no_size_is_refused() -> None:
+    document = SceneDocument(a_scene())
+    name = document.lights[0].name
+    before = document.scene
+    for change in ({"size": 1e-9}, {"position": (3e7, 3e7, 3e7), "size": 0.2}):
+        with pytest.raises(InputError, match="lost to rounding at this place; expected a larger one"):
+            document.set_light(name, **change)  # type: ignore[arg-type]
+    assert document.scene is before
+    document.set_light(name, size=1e-4)
+    assert document[name].light.size == pytest.approx(1e-4, rel=0.01)
+
+
 def test_a_large_light_moves_and_scales_as_a_whole() -> None:
     corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2]], np.float32) * [0.1, 0.1, 1]
     panel = Mesh("panel", corners[[[0, 2, 1], [0, 3, 2]]], materials=Material(emission=(100, 100, 100)).row())

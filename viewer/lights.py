@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from renderformer.data.arrays import Float64Array
 from renderformer.data.camera_path import Vector, vector
 from renderformer.data.errors import InputError
 from renderformer.data.scene import EMISSION, Light, Mesh
@@ -17,6 +18,8 @@ from renderformer.viewer.placement import Placement
 
 # Angle in radians between one ring of new lights and the next.
 TILT = math.pi / 8
+# Share of its size by which a light is no longer what was wanted.
+DISTORTED = 0.1
 
 
 def light_of(mesh: Mesh) -> Light:
@@ -24,15 +27,23 @@ def light_of(mesh: Mesh) -> Light:
 
     The target is the point in front of the light nearest to the origin.
     """
-    corners = mesh.triangles[(mesh.materials[:, EMISSION] > 0).any(axis=1)].astype(np.float64)
+    corners = _emitting(mesh)
     centre = corners.mean(axis=(0, 1))
-    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
     normal = np.cross(corners[0, 1] - corners[0, 0], corners[0, 2] - corners[0, 0])
     normal /= max(float(np.linalg.norm(normal)), 1e-30)
     distance = float(-centre @ normal)
     target = centre + normal * (distance if distance > 1e-3 else max(1.0, float(np.abs(centre).max())))
     emission = mesh.materials[:, EMISSION].max(axis=0)
-    return Light(vector(centre), vector(target), float(edges.max()), vector(emission), mesh.name)
+    return Light(vector(centre), vector(target), _longest_edge(corners), vector(emission), mesh.name)
+
+
+def _emitting(mesh: Mesh) -> Float64Array:
+    """(N, 3, 3) corners of the triangles that emit."""
+    return mesh.triangles[(mesh.materials[:, EMISSION] > 0).any(axis=1)].astype(np.float64)
+
+
+def _longest_edge(corners: Float64Array) -> float:
+    return float(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max())
 
 
 def another(taken: Sequence[Vector]) -> Light:
@@ -67,6 +78,11 @@ def coloured(mesh: Mesh, colour: Vector) -> Mesh:
 
 
 def moved(mesh: Mesh, position: Vector | None, size: float | None) -> Mesh:
+    """A light with another centre or longest edge.
+
+    Raises:
+        InputError: a number out of range, or a light too small for its place.
+    """
     light = light_of(mesh)
     if size is not None and not (math.isfinite(size) and size > 0):
         raise InputError(f"light {mesh.name!r}", f"size is {size}", "expected a positive number")
@@ -78,6 +94,11 @@ def moved(mesh: Mesh, position: Vector | None, size: float | None) -> Mesh:
         # Its material, not its shape; tangents belong to the shape.
         look = mesh.appearance and replace(mesh.appearance, tangents=None)
         kept = {key: getattr(mesh, key) for key in ("materials", "two_sided", "camera_sides")}
-        return replace(triangle, appearance=look, **kept)
-    placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
-    return mesh.transformed(placement.matrix(light.position))
+        result = replace(triangle, appearance=look, **kept)
+    else:
+        placement = Placement(vector(np.subtract(position, light.position)), scale=size / light.size)
+        result = mesh.transformed(placement.matrix(light.position))
+    if abs(_longest_edge(_emitting(result)) - size) > DISTORTED * size:
+        problem = f"a size of {size:g} is lost to rounding at this place"
+        raise InputError(f"light {mesh.name!r}", problem, "expected a larger one, or a place nearer to the origin")
+    return result
