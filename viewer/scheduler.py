@@ -270,7 +270,8 @@ class RenderScheduler:
             assert lit is not None
             self._draw_sizes(request, lit, encode_seconds)
         else:
-            self._draw_growing(request, lit, source, encode_seconds)
+            spent = self._clock.now() - started - encode_seconds
+            self._draw_growing(request, lit, source, encode_seconds, max(self.budget - spent, self.budget / 4))
 
     def _draw_sizes(self, request: Request, lit: LitScene, encode_seconds: float) -> None:
         """Draw pictures of growing sizes."""
@@ -284,12 +285,15 @@ class RenderScheduler:
             size = max(self._sizes.affordable(sizes, budget), sizes[sizes.index(size) + 1])
             self._draw(request, lit, size, 0.0)
 
-    def _draw_growing(self, request: Request, lit: LitScene | None, source: LitScene, encode_seconds: float) -> None:
-        """Draw a draft of `source` until every pixel has a sample, and then what the model makes of the lit scene."""
+    def _draw_growing(
+        self, request: Request, lit: LitScene | None, source: LitScene, encode_seconds: float, budget: float
+    ) -> None:
+        """Draw a draft of `source`, whose first picture takes a budget of seconds, until every pixel has a sample, and
+        then what the model makes of the lit scene."""
         width, height = request.size
         camera, environment = source.unit.camera(request.camera), request.scene.environment
         assert source.caster is not None
-        stride = Draft.stride_of(width, height, self._pace * self.budget)
+        stride = Draft.stride_of(width, height, self._pace * budget)
         started = self._clock.now()
         caster, clock = self._checked(source.caster), self._clock.now
         draft = Draft(caster, environment, camera, width, height, stride, self._pool, clock)
