@@ -1,4 +1,4 @@
-"""The dialogs of any window: a file, and a question with buttons."""
+"""What any window has: callbacks that do not end it, and dialogs for a file and for a question with buttons."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from renderformer.viewer.dialogs import FileRequest, Question
+from renderformer.viewer.tasks import describe
 from renderformer.viewer.widgets import file_dialog, question_dialog
 
 
@@ -16,18 +17,35 @@ class Asking:
     """The part of a window that asks.
 
     Attributes:
+        closed: whether the window is; no callback touches it any more.
         dialog: the open one, None without.
     """
 
     window: Any
+    closed: bool
     _apply: Callable[[str, Callable[[], object]], None]
-    _guarded: Callable[..., Callable[..., Any]]
+    _say: Callable[..., None]
 
     def __init__(self) -> None:
         self.dialog: Any = None
         # Where the next dialog starts, and the folder of the process before it: Open3D changes that to the chosen one,
         # and relative paths, as of -o, would mean other files.
         self._folder = self._before = Path.cwd()
+
+    def _guarded(self, action: Callable[..., Any], result: Any = None) -> Callable[..., Any]:
+        """A callback that never raises, which would end the window; errors go to the foot."""
+
+        def run(*values: Any) -> Any:
+            if self.closed:
+                return result
+            try:
+                returned = action(*values)
+            except Exception as error:
+                self._say(describe(error), failed=True)
+                return result
+            return result if returned is None else returned
+
+        return run
 
     def _ask_file(self, request: FileRequest) -> None:
         def chosen(name: str) -> None:

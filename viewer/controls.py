@@ -97,15 +97,19 @@ class Control:
         value = self.get(panel)
         if value is None or self.kind not in ("slider", "number"):
             return value
-        return min(max(float(value), self.low), self.end(panel))
+        return self._nearest(panel, value)
 
     def apply(self, panel: Panel, value: Any) -> str:
         """Set what a person typed or chose; returns a line for the person, also about a number out of range."""
         if self.kind not in ("slider", "number"):
             return _line(self.set(panel, value))
-        near = min(max(float(value), self.low), self.end(panel))
+        near = self._nearest(panel, value)
         line = _line(self.set(panel, near))
         return line if near == value else "; ".join(filter(None, [f"{value:g} is out of range, {near:g} counts", line]))
+
+    def _nearest(self, panel: Panel, value: Any) -> float:
+        """The number in the range that is nearest to a value."""
+        return min(max(float(value), self.low), self.end(panel))
 
     def end(self, panel: Panel) -> float:
         """The upper end of the range by now."""

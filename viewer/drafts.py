@@ -93,7 +93,7 @@ class Draft:
         self._changed: list[Window] | None = None
         self._taken = stride
         rows, columns = self._grid(stride)
-        # Apart, as the radiance of every step is copied.
+        # Apart, as the picture that is shown is of the radiance itself.
         self._radiance, self._coverage = np.zeros((rows, columns, 3), np.float32), np.zeros((rows, columns), np.float32)
         self._todo = np.arange(rows * columns)
         self.grow(math.inf, math.inf, math.inf)

@@ -18,7 +18,6 @@ from renderformer.viewer.dialogs import FileRequest, Question
 from renderformer.viewer.display import Rect, letterbox, margins, resized
 from renderformer.viewer.launch import on_interrupt
 from renderformer.viewer.relight_panel import RelightPanel
-from renderformer.viewer.tasks import describe
 from renderformer.viewer.widgets import (
     COLUMN_EM,
     ERROR_COLOUR,
@@ -96,21 +95,6 @@ class RelightWindow(Asking):
                     self.window.set_on_menu_item_activated(number, self._guarded(action))
             bar.add_menu(title, entries)
         gui.Application.instance.menubar = bar
-
-    def _guarded(self, action: Callable[..., Any], result: Any = None) -> Callable[..., Any]:
-        """A callback that never raises, which would end the window; errors go to the foot."""
-
-        def run(*values: Any) -> Any:
-            if self.closed:
-                return result
-            try:
-                returned = action(*values)
-            except Exception as error:
-                self._say(describe(error), failed=True)
-                return result
-            return result if returned is None else returned
-
-        return run
 
     def _apply(self, title: str, action: Callable[[], object]) -> None:
         """Run an action, show the line that it returns, and refresh the window."""

@@ -30,7 +30,6 @@ from renderformer.viewer.panel import Panel
 from renderformer.viewer.pointer import Pointer
 from renderformer.viewer.preview_scene import PreviewScene
 from renderformer.viewer.session import Session
-from renderformer.viewer.tasks import describe
 from renderformer.viewer.tree import SceneTree
 from renderformer.viewer.widgets import (
     COLUMN_EM,
@@ -101,21 +100,6 @@ class Window(WindowInput, WindowDialogs):
             session.request()
         if recovering(session, self._refresh) is not None:
             self._post(self.ask_recover)
-
-    def _guarded(self, action: Callable[..., Any], result: Any = None) -> Callable[..., Any]:
-        """A callback that never raises; errors go to the status line."""
-
-        def run(*values: Any) -> Any:
-            if self.closed:
-                return result
-            try:
-                returned = action(*values)
-            except Exception as error:
-                self._say(describe(error), failed=True)
-                return result
-            return result if returned is None else returned
-
-        return run
 
     def _post(self, action: Callable[[], None]) -> None:
         """Run on the main thread, unless the window is closed: using a widget after the loop has ended would crash."""
